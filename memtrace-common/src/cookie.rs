@@ -1,0 +1,83 @@
+//! What a probe's cookie says about the function it sits on.
+
+const NONE: u64 = 7;
+const MASK: u64 = 7;
+
+/// A probe's cookie: where the function keeps its arguments, and which target the probe belongs to.
+///
+/// Three bits for each argument number (7: none), the target's index in bits 16 to 23. One program thus
+/// serves every allocating function, and the program needs no map look-up to know whose call it sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cookie(pub u64);
+
+impl Cookie {
+    /// Packs argument numbers (0 to 5 each) and a target's index.
+    #[must_use]
+    pub const fn new(size: u8, count: Option<u8>, old: Option<u8>, out: Option<u8>, target: u8) -> Self {
+        const fn field(argument: Option<u8>) -> u64 {
+            match argument {
+                Some(n) => n as u64 & MASK,
+                None => NONE,
+            }
+        }
+        Self(
+            field(Some(size)) | field(count) << 3 | field(old) << 6 | field(out) << 9 | (target as u64) << 16,
+        )
+    }
+
+    /// The argument that holds the size.
+    #[inline(always)]
+    #[must_use]
+    pub const fn size(self) -> u64 {
+        self.0 & MASK
+    }
+
+    /// The argument that holds the number of elements.
+    #[inline(always)]
+    #[must_use]
+    pub const fn count(self) -> Option<u64> {
+        Self::some(self.0 >> 3)
+    }
+
+    /// The argument that holds the block given up.
+    #[inline(always)]
+    #[must_use]
+    pub const fn old(self) -> Option<u64> {
+        Self::some(self.0 >> 6)
+    }
+
+    /// The argument that points to where the result is stored.
+    #[inline(always)]
+    #[must_use]
+    pub const fn out(self) -> Option<u64> {
+        Self::some(self.0 >> 9)
+    }
+
+    /// The target's index.
+    #[inline(always)]
+    #[must_use]
+    pub const fn target(self) -> u32 {
+        (self.0 >> 16) as u32 & 0xff
+    }
+
+    #[inline(always)]
+    const fn some(bits: u64) -> Option<u64> {
+        if bits & MASK == NONE { None } else { Some(bits & MASK) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cookie;
+
+    #[test]
+    fn every_field_comes_back() {
+        let cookie = Cookie::new(1, Some(2), Some(0), Some(5), 200);
+        assert_eq!(
+            (cookie.size(), cookie.count(), cookie.old(), cookie.out(), cookie.target()),
+            (1, Some(2), Some(0), Some(5), 200)
+        );
+        let cookie = Cookie::new(0, None, None, None, 0);
+        assert_eq!((cookie.count(), cookie.old(), cookie.out()), (None, None, None));
+    }
+}

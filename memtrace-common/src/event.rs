@@ -1,0 +1,104 @@
+//! What the programs send through the ring buffer `EVENTS`. Each event begins with its [`EventKind`].
+
+use crate::stack::MAX_FRAMES;
+
+/// The first word of every event.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// A [`StackEvent`].
+    Stack = 1,
+    /// A [`TraceEvent`].
+    Trace = 2,
+    /// An [`ExecEvent`].
+    Exec = 3,
+    /// A [`ForkEvent`].
+    Fork = 4,
+}
+
+/// A stack seen for the first time. Sent with only the first `frames` of `pcs`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct StackEvent {
+    /// [`EventKind::Stack`].
+    pub kind: u32,
+    /// Index of the stack's slot.
+    pub slot: u32,
+    /// Hash of the frames: the slot's identity.
+    pub hash: u64,
+    /// Index and generation of the target, see [`crate::Target::id`].
+    pub target: u32,
+    /// Number of frames.
+    pub frames: u32,
+    /// Why the walk ended: a [`crate::WalkEnd`].
+    pub end: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Return addresses, innermost first.
+    pub pcs: [u64; MAX_FRAMES],
+}
+const _: () = assert!(size_of::<StackEvent>() == StackEvent::HEADER + 8 * MAX_FRAMES);
+
+impl StackEvent {
+    /// Bytes before `pcs`.
+    pub const HEADER: usize = 32;
+}
+
+/// What a [`TraceEvent`] reports.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// A block was handed out.
+    Allocate = 0,
+    /// A block was taken back.
+    Free = 1,
+}
+
+/// One allocation or free, sent when `TRACE` is set.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct TraceEvent {
+    /// [`EventKind::Trace`].
+    pub kind: u32,
+    /// An [`Op`].
+    pub op: u32,
+    /// `ktime` of the event, ns.
+    pub time: u64,
+    /// tgid in the upper, tid in the lower half.
+    pub pid_tgid: u64,
+    /// The block's address.
+    pub address: u64,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Slot of the allocating stack.
+    pub slot: u32,
+    /// Index and generation of the target.
+    pub target: u32,
+}
+const _: () = assert!(size_of::<TraceEvent>() == 48);
+
+/// A target called `execve`: its blocks are gone, counting starts anew.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ExecEvent {
+    /// [`EventKind::Exec`].
+    pub kind: u32,
+    /// The target's index.
+    pub target: u32,
+    /// The generation that begins.
+    pub generation: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+const _: () = assert!(size_of::<ExecEvent>() == 16);
+
+/// A target forked a process, which is not traced.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ForkEvent {
+    /// [`EventKind::Fork`].
+    pub kind: u32,
+    /// The target's index.
+    pub target: u32,
+}
+const _: () = assert!(size_of::<ForkEvent>() == 8);

@@ -1,0 +1,89 @@
+//! The table of live blocks.
+//!
+//! Two threads never work on the same block at once unless the target frees it twice; the compare-and-swaps
+//! make that harmless too. Claims of free places do race, between blocks of one bucket.
+
+use aya_ebpf::bindings::BPF_NOEXIST;
+use memtrace_common::{BLOCKS_PER_BUCKET, Block, Bucket, Counter, bucket_index};
+
+use crate::{
+    atomic, config,
+    maps::{LIVE, OVERFLOW, count},
+    stacks,
+};
+
+#[inline(always)]
+fn bucket(key: u64) -> Option<*mut Bucket> {
+    LIVE.get_ptr_mut(bucket_index(key, config::BUCKET_MASK.load()))
+}
+
+/// Stores a block; `false` when there is no room. A block already there is one whose free was not seen: it
+/// is taken off its stack and replaced.
+#[inline(always)]
+pub(crate) fn insert(key: u64, block: Block) -> bool {
+    let Some(bucket) = bucket(key) else { return false };
+    // SAFETY: `bucket` points to a value of LIVE; indices are constants below the arrays' lengths.
+    unsafe {
+        for i in 0..BLOCKS_PER_BUCKET {
+            if (&raw const (*bucket).keys[i]).read_volatile() == key {
+                let place = &raw mut (*bucket).blocks[i];
+                let missed = place.read_volatile();
+                place.write_volatile(block);
+                replaced(missed);
+                return true;
+            }
+        }
+        if (&raw const (*bucket).overflowed).read_volatile() != 0
+            && let Some(place) = OVERFLOW.get_ptr_mut(key)
+        {
+            let missed = place.read_volatile();
+            place.write_volatile(block);
+            replaced(missed);
+            return true;
+        }
+        for i in 0..BLOCKS_PER_BUCKET {
+            let place = &raw mut (*bucket).keys[i];
+            if place.read_volatile() == 0 && atomic::compare_exchange(place, 0, key | 1).is_ok() {
+                (&raw mut (*bucket).blocks[i]).write_volatile(block);
+                place.write_volatile(key);
+                return true;
+            }
+        }
+        if OVERFLOW.insert(key, block, u64::from(BPF_NOEXIST)).is_ok() {
+            atomic::add(&raw mut (*bucket).overflowed, 1);
+            return true;
+        }
+    }
+    false
+}
+
+#[inline(always)]
+fn replaced(missed: Block) {
+    count(Counter::MissedFrees, 1);
+    stacks::subtract(missed);
+}
+
+/// Removes a block and says what it was. Its record is read before the key is given up.
+#[inline(always)]
+pub(crate) fn take(key: u64) -> Option<Block> {
+    let bucket = bucket(key)?;
+    // SAFETY: as in `insert`.
+    unsafe {
+        for i in 0..BLOCKS_PER_BUCKET {
+            let place = &raw mut (*bucket).keys[i];
+            if place.read_volatile() == key {
+                let block = (&raw const (*bucket).blocks[i]).read_volatile();
+                return if atomic::compare_exchange(place, key, 0).is_ok() { Some(block) } else { None };
+            }
+        }
+        if (&raw const (*bucket).overflowed).read_volatile() == 0 {
+            return None;
+        }
+        let block = OVERFLOW.get_ptr(key)?.read_volatile();
+        if OVERFLOW.remove(key).is_err() {
+            return None;
+        }
+        atomic::add(&raw mut (*bucket).overflowed, u64::MAX);
+        Some(block)
+    }
+}

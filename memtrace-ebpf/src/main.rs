@@ -1,0 +1,33 @@
+//! memtrace's kernel side: counts allocations where they happen.
+//!
+//! - `probes/`: the programs, one topic a file; thin entry points.
+//! - `record`: what an entry, a return and a free do to the counts.
+//! - `live`, `stacks`, `thread`: the three tables (blocks, stacks, calls in flight).
+//! - `walk/`: stacks.
+//! - `maps`, `config`: every map, every load-time constant.
+#![feature(core_intrinsics, asm_experimental_arch)]
+#![allow(internal_features, reason = "BPF has no compare-and-swap in core::sync::atomic, only as intrinsics")]
+#![no_std]
+#![no_main]
+
+mod arch;
+mod atomic;
+mod config;
+mod live;
+mod maps;
+mod probes;
+mod record;
+mod stacks;
+mod thread;
+mod walk;
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+/// The kernel offers the helpers used here to GPL-compatible programs only.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,91 @@
+//! What targets do besides allocating: fork, exec, exit of a thread.
+//!
+//! Raw tracepoints: they need neither BTF nor field offsets for the little that is read here.
+
+use aya_ebpf::{
+    helpers::{bpf_get_current_pid_tgid, generated::bpf_ringbuf_output},
+    macros::raw_tracepoint,
+    programs::RawTracePointContext,
+};
+use aya_log_ebpf::debug;
+use memtrace_common::{Counter, EventKind, ExecEvent, ForkEvent};
+
+use crate::{
+    maps::{EVENTS, TARGET_BY_TGID, TARGETS, count},
+    thread,
+};
+
+/// `clone` flag: the new task is a thread (include/uapi/linux/sched.h).
+const CLONE_THREAD: u64 = 0x0001_0000;
+
+/// The current process's index, if it is traced.
+#[inline(always)]
+fn current() -> Option<u32> {
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    // SAFETY: entries are only changed by the agent, and not while a program reads them.
+    unsafe { TARGET_BY_TGID.get(tgid) }.copied()
+}
+
+/// Sends an event; a lost one is counted.
+#[inline(always)]
+fn send<T>(event: &T) {
+    // SAFETY: `event` is valid for its size.
+    let taken = unsafe {
+        bpf_ringbuf_output(
+            (&raw const EVENTS).cast_mut().cast(),
+            core::ptr::from_ref(event).cast_mut().cast(),
+            size_of::<T>() as u64,
+            0,
+        )
+    };
+    if taken != 0 {
+        count(Counter::RingFull, 1);
+    }
+}
+
+/// `task_newtask(struct task_struct *task, unsigned long clone_flags)`, in the parent's context.
+#[raw_tracepoint(tracepoint = "task_newtask")]
+pub(crate) fn task_newtask(context: RawTracePointContext) -> i32 {
+    let _ = try_newtask(&context);
+    0
+}
+
+#[inline(always)]
+fn try_newtask(context: &RawTracePointContext) -> Option<()> {
+    let target = current()?;
+    if context.arg::<u64>(1) & CLONE_THREAD == 0 {
+        count(Counter::Forks, 1);
+        send(&ForkEvent { kind: EventKind::Fork as u32, target });
+    }
+    Some(())
+}
+
+/// `sched_process_exec`: the address space is a new one.
+#[raw_tracepoint(tracepoint = "sched_process_exec")]
+pub(crate) fn process_exec(context: RawTracePointContext) -> i32 {
+    let _ = try_exec(&context);
+    0
+}
+
+#[inline(always)]
+fn try_exec(context: &RawTracePointContext) -> Option<()> {
+    let index = current()?;
+    let target = TARGETS.get_ptr_mut(index)?;
+    // SAFETY: `target` points to a value of TARGETS. `execve` has ended every other thread of the process.
+    let generation = unsafe {
+        (*target).generation += 1;
+        (*target).generation
+    };
+    send(&ExecEvent { kind: EventKind::Exec as u32, target: index, generation, reserved: 0 });
+    debug!(context, "target {} called exec: generation {}", index, generation);
+    Some(())
+}
+
+/// `sched_process_exit`: a thread ends, its slot is free again.
+#[raw_tracepoint(tracepoint = "sched_process_exit")]
+pub(crate) fn process_exit(_: RawTracePointContext) -> i32 {
+    if current().is_some() {
+        thread::release();
+    }
+    0
+}

@@ -1,0 +1,4 @@
+//! The programs.
+
+mod alloc;
+mod lifecycle;

@@ -1,0 +1,126 @@
+//! The table of stacks: a slot per stack, found by hash, with its totals.
+
+use memtrace_common::{Block, Counter, EventKind, STACK_PROBES, STACK_TABLE_FULL, StackEvent, StackSlot};
+
+use aya_ebpf::helpers::generated::bpf_ringbuf_output;
+
+use crate::{
+    atomic, config,
+    maps::{EVENTS, STACKS, count},
+    walk::{Scratch, bounded},
+};
+
+#[inline(always)]
+fn slot(index: u32) -> Option<*mut StackSlot> {
+    STACKS.get_ptr_mut(index & config::STACK_MASK.load())
+}
+
+/// The slot of the stack in `scratch`, whose frames go to the agent when they are new to it.
+#[inline(always)]
+pub(crate) fn intern(scratch: *mut Scratch) -> u32 {
+    // SAFETY: `scratch` points to a claimed value of SCRATCHES, `place` to one of STACKS.
+    unsafe {
+        let hash = (*scratch).event.hash;
+        for probe in 0..STACK_PROBES {
+            let index = ((hash >> 32) as u32).wrapping_add(probe) & config::STACK_MASK.load();
+            if index == STACK_TABLE_FULL {
+                continue;
+            }
+            let Some(place) = slot(index) else { break };
+            let mut found = (&raw const (*place).hash).read_volatile();
+            if found == 0 {
+                match atomic::compare_exchange(&raw mut (*place).hash, 0, hash) {
+                    Ok(()) => {
+                        (*place).target = (*scratch).event.target;
+                        found = hash;
+                    }
+                    Err(other) => found = other,
+                }
+            }
+            if found == hash {
+                if (&raw const (*place).sent).read_volatile() == 0 && send(scratch, index) == 0 {
+                    (&raw mut (*place).sent).write_volatile(1);
+                }
+                return index;
+            }
+        }
+    }
+    count(Counter::StackTableFull, 1);
+    STACK_TABLE_FULL
+}
+
+/// Hands the frames to the agent; 0 when the ring took them. Global function: verified once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn send(scratch: *mut Scratch, slot: u32) -> u64 {
+    if scratch.is_null() {
+        return 1;
+    }
+    // SAFETY: not null, and the verifier knows the size of what it points to; the length is bounded by
+    // that of the event.
+    unsafe {
+        let event = &raw mut (*scratch).event;
+        (*event).kind = EventKind::Stack as u32;
+        (*event).slot = slot;
+        let length = bounded(StackEvent::HEADER as u64 + 8 * u64::from((*event).frames));
+        if length > size_of::<StackEvent>() as u64 {
+            return 1;
+        }
+        let taken = bpf_ringbuf_output((&raw const EVENTS).cast_mut().cast(), event.cast(), length, 0);
+        if taken == 0 {
+            return 0;
+        }
+    }
+    count(Counter::RingFull, 1);
+    1
+}
+
+/// Counts a block in.
+#[inline(always)]
+pub(crate) fn add(block: Block) {
+    let Some(place) = slot(block.stack) else { return };
+    // SAFETY: `place` points to a value of STACKS.
+    unsafe {
+        let blocks = atomic::add(&raw mut (*place).allocated_blocks, 1);
+        atomic::add(&raw mut (*place).allocated_bytes, block.size);
+        let freed = (&raw const (*place).freed_blocks).read_volatile();
+        if blocks == freed {
+            (&raw mut (*place).since).write_volatile(block.time);
+            (&raw mut (*place).since_freed).write_volatile(freed);
+        }
+    }
+}
+
+/// Counts a block out: it was freed.
+#[inline(always)]
+pub(crate) fn subtract(block: Block) {
+    let Some(place) = slot(block.stack) else { return };
+    // SAFETY: as in `add`.
+    unsafe {
+        atomic::add(&raw mut (*place).freed_bytes, block.size);
+        atomic::add(&raw mut (*place).freed_blocks, 1);
+    }
+}
+
+/// Undoes `add`: the block turned out to be part of an outer call.
+#[inline(always)]
+pub(crate) fn undo(block: Block) {
+    let Some(place) = slot(block.stack) else { return };
+    // SAFETY: as in `add`.
+    unsafe {
+        atomic::add(&raw mut (*place).allocated_bytes, block.size.wrapping_neg());
+        atomic::add(&raw mut (*place).allocated_blocks, u64::MAX);
+    }
+}
+
+/// Counts a block that the table of live blocks had no room for.
+#[inline(always)]
+pub(crate) fn untracked(block: Block) {
+    count(Counter::LiveMapFull, 1);
+    count(Counter::LiveMapFullBytes, block.size);
+    if let Some(place) = slot(block.stack) {
+        // SAFETY: as in `add`; the half-word shares its 8 bytes with `sent`, which is 1 by now or will be
+        // set again, so the addition carries nothing over.
+        unsafe { (*place).untracked = (*place).untracked.saturating_add(1) };
+    }
+}

@@ -1,0 +1,69 @@
+//! Following frame pointers. Right where all code keeps them; elsewhere the guard ends the walk, and the stack
+//! is marked incomplete.
+
+use memtrace_common::{MAX_FRAMES, WalkEnd};
+
+use super::{Scratch, push, window};
+
+/// A frame is at most this far above the previous one, in bytes.
+const MAX_STEP: u64 = 1 << 20;
+
+/// Takes frames until the chain ends.
+#[inline(always)]
+pub(super) fn walk(scratch: *mut Scratch) {
+    for _ in 0..=MAX_FRAMES {
+        if step(scratch) != 0 {
+            break;
+        }
+    }
+}
+
+/// Takes the frame at `pc` and finds the next one; not 0 at the end. Global function: verified once, so that
+/// the loop around it needs neither `bpf_loop` (kernel 5.17) nor a large verification.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn step(scratch: *mut Scratch) -> u64 {
+    if scratch.is_null() {
+        return 1;
+    }
+    match try_step(scratch) {
+        Ok(()) => 0,
+        Err(end) => {
+            // SAFETY: not null, and the verifier knows its size.
+            unsafe { (*scratch).event.end = end as u32 };
+            1
+        }
+    }
+}
+
+#[inline(always)]
+fn try_step(scratch: *mut Scratch) -> Result<(), WalkEnd> {
+    // SAFETY: `scratch` is not null (see `step`).
+    unsafe {
+        if !push(scratch, (*scratch).pc) {
+            return Err(WalkEnd::TooDeep);
+        }
+        let frame = (*scratch).frame_pointer;
+        if frame == 0 {
+            return Err(WalkEnd::Complete);
+        }
+        if frame & 7 != 0 || frame.wrapping_sub((*scratch).sp) >= MAX_STEP {
+            return Err(WalkEnd::NoFramePointer);
+        }
+        let next = window::read(scratch, frame);
+        if window::failed(scratch) {
+            return Err(WalkEnd::Unreadable);
+        }
+        let pc = window::read(scratch, frame + 8);
+        if window::failed(scratch) {
+            return Err(WalkEnd::Unreadable);
+        }
+        if pc == 0 {
+            return Err(WalkEnd::Complete);
+        }
+        (*scratch).pc = pc;
+        (*scratch).sp = frame + 16;
+        (*scratch).frame_pointer = next;
+    }
+    Ok(())
+}

@@ -1,0 +1,70 @@
+//! Room for a walk: too large for the 512 bytes of BPF stack.
+
+use memtrace_common::{Counter, StackEvent};
+
+use crate::{
+    atomic,
+    maps::{SCRATCHES, count},
+};
+
+/// A walk in progress.
+#[repr(C)]
+pub(crate) struct Scratch {
+    /// 1 while a program uses it.
+    busy: u64,
+    /// Return address of the frame to take next.
+    pub(super) pc: u64,
+    /// Lowest address the next frame can have.
+    pub(super) sp: u64,
+    /// The frame pointer there.
+    pub(super) frame_pointer: u64,
+    /// Address of the first word in `window`.
+    pub(super) window_base: u64,
+    /// Bytes in `window`; 0 after a read that failed.
+    pub(super) window_length: u64,
+    /// Frames so far, as the agent will get them.
+    pub(crate) event: StackEvent,
+    /// Stack memory, read in bulk: a read costs the same for 8 bytes and for all of this.
+    pub(super) window: [u64; Scratch::WINDOW_WORDS],
+}
+
+impl Scratch {
+    /// How many there are per CPU.
+    pub(crate) const PER_CPU: u32 = 4;
+    /// Words in the window: 1 KiB.
+    pub(super) const WINDOW_WORDS: usize = 128;
+
+    /// Claims one, or counts that none was free.
+    #[inline(always)]
+    pub(crate) fn claim() -> Option<*mut Self> {
+        for index in 0..Self::PER_CPU {
+            let scratch = SCRATCHES.get_ptr_mut(index)?;
+            // SAFETY: `scratch` points to a value of SCRATCHES.
+            if unsafe { atomic::compare_exchange(&raw mut (*scratch).busy, 0, 1) }.is_ok() {
+                return Some(scratch);
+            }
+        }
+        count(Counter::NoWalkSlot, 1);
+        None
+    }
+
+    /// The caller's return address, once [`super::from_entry`] has read it.
+    ///
+    /// # Safety
+    /// `scratch` was claimed.
+    #[inline(always)]
+    pub(crate) unsafe fn caller(scratch: *mut Self) -> u64 {
+        // SAFETY: by the contract above.
+        unsafe { (*scratch).pc }
+    }
+
+    /// Gives it back.
+    ///
+    /// # Safety
+    /// `scratch` was claimed and is not used afterwards.
+    #[inline(always)]
+    pub(crate) unsafe fn release(scratch: *mut Self) {
+        // SAFETY: by the contract above.
+        unsafe { (&raw mut (*scratch).busy).write_volatile(0) };
+    }
+}

@@ -1,0 +1,145 @@
+//! Domain: what is known of each stack, report after report. Pure: no I/O, no clock.
+
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+
+use crate::model::{Age, Amount};
+
+/// A stack's totals at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Totals {
+    /// Slot of the stack in the kernel side's table.
+    pub slot: u32,
+    /// Hash of its frames.
+    pub id: u64,
+    /// Whose it is.
+    pub target: u32,
+    /// Allocated since the start.
+    pub allocated: Amount,
+    /// Freed of that.
+    pub freed: Amount,
+    /// Age of the oldest block, or a bound on it.
+    pub oldest: Age,
+}
+
+impl Totals {
+    /// What is not freed.
+    #[must_use]
+    pub fn outstanding(&self) -> Amount {
+        Amount {
+            bytes: self.allocated.bytes.saturating_sub(self.freed.bytes),
+            blocks: self.allocated.blocks.saturating_sub(self.freed.blocks),
+        }
+    }
+}
+
+/// What the live blocks of a stack that pass a filter add up to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Survivors {
+    /// Their bytes and number.
+    pub amount: Amount,
+    /// Age of the oldest.
+    pub oldest: Duration,
+}
+
+/// A stack with what changed since the previous report.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Growth {
+    /// The totals.
+    pub totals: Totals,
+    /// Outstanding, after filters.
+    pub outstanding: Amount,
+    /// Growth of the outstanding bytes, per second.
+    pub bytes_per_second: f64,
+}
+
+/// Remembers the previous report, for rates.
+#[derive(Clone, Debug, Default)]
+pub struct Aggregate {
+    previous: FxHashMap<u64, u64>,
+    previous_total: u64,
+    previous_time: Duration,
+}
+
+impl Aggregate {
+    /// Turns the totals of now into growth since the last call. `survivors`, when given, replaces the
+    /// outstanding amounts by those of blocks that passed a filter (`--older`), by slot.
+    ///
+    /// Returns the stacks that hold something, and the growth of all together in bytes per second.
+    pub fn advance(
+        &mut self,
+        now: Duration,
+        stacks: impl IntoIterator<Item = Totals>,
+        survivors: Option<&FxHashMap<u32, Survivors>>,
+    ) -> (Vec<Growth>, f64) {
+        let seconds = now.saturating_sub(self.previous_time).as_secs_f64().max(1e-3);
+        let rate = |now: u64, before: u64| (now as f64 - before as f64) / seconds;
+        let mut current = FxHashMap::default();
+        let mut total = 0;
+        let mut grown = Vec::new();
+        for mut totals in stacks {
+            let mut outstanding = totals.outstanding();
+            if let Some(survivors) = survivors {
+                let survivor = survivors.get(&totals.slot).copied().unwrap_or_default();
+                outstanding = survivor.amount;
+                totals.oldest = Age { age: survivor.oldest, exact: true };
+            }
+            if outstanding.blocks == 0 {
+                continue;
+            }
+            let before = self.previous.get(&totals.id).copied().unwrap_or(0);
+            current.insert(totals.id, outstanding.bytes);
+            total += outstanding.bytes;
+            let bytes_per_second = rate(outstanding.bytes, before);
+            grown.push(Growth { totals, outstanding, bytes_per_second });
+        }
+        let all = rate(total, self.previous_total);
+        *self = Self { previous: current, previous_total: total, previous_time: now };
+        (grown, all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rustc_hash::FxHashMap;
+
+    use super::{Aggregate, Survivors, Totals};
+    use crate::model::{Age, Amount};
+
+    fn totals(id: u64, allocated: u64, freed: u64) -> Totals {
+        Totals {
+            slot: id as u32,
+            id,
+            target: 0,
+            allocated: Amount { bytes: allocated * 10, blocks: allocated },
+            freed: Amount { bytes: freed * 10, blocks: freed },
+            oldest: Age { age: Duration::from_secs(9), exact: false },
+        }
+    }
+
+    #[test]
+    fn rates_are_since_the_previous_report() {
+        let mut aggregate = Aggregate::default();
+        let (first, all) =
+            aggregate.advance(Duration::from_secs(2), [totals(1, 10, 2), totals(2, 3, 3)], None);
+        assert_eq!(first.len(), 1, "a stack that freed everything is not outstanding");
+        assert_eq!((first[0].outstanding.bytes, first[0].bytes_per_second, all), (80, 40.0, 40.0));
+        let (second, all) = aggregate.advance(Duration::from_secs(4), [totals(1, 10, 6)], None);
+        assert_eq!((second[0].bytes_per_second, all), (-20.0, -20.0));
+    }
+
+    #[test]
+    fn a_filter_replaces_what_is_outstanding() {
+        let mut survivors = FxHashMap::default();
+        let kept = Survivors { amount: Amount { bytes: 10, blocks: 1 }, oldest: Duration::from_secs(7) };
+        survivors.insert(1, kept);
+        let stacks = [totals(1, 10, 2), totals(2, 5, 0)];
+        let (grown, _) = Aggregate::default().advance(Duration::from_secs(1), stacks, Some(&survivors));
+        assert_eq!(grown.len(), 1);
+        assert_eq!(grown[0].outstanding, kept.amount);
+        assert_eq!(grown[0].totals.oldest, Age { age: Duration::from_secs(7), exact: true });
+    }
+}

@@ -1,0 +1,176 @@
+//! Floor 2: which allocator a file offers, and what to probe in it.
+
+mod table;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use crate::elf::prologue::{self, MAX_FUNCTION};
+use crate::elf::{self, Image, Symbol, SymbolKind};
+use crate::model::{ProbeSpec, Role};
+
+pub use table::{ALLOCATORS, Allocator, C, Function};
+
+/// Enough for one instruction, where the function's length is not known.
+const ONE_INSTRUCTION: u64 = 16;
+
+/// The allocator in one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its name: `glibc`, `jemalloc (static)`, `libc (static)`; the soname of a library that is not known
+    /// by name.
+    pub name: String,
+    /// One probe for each address, in the table's order.
+    pub specs: Vec<ProbeSpec>,
+    /// What is not probed and why, one clause each: «malloc is an indirect function (IFUNC)».
+    pub notes: Vec<String>,
+}
+
+/// Why a file has nothing to probe.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file does not define both a function that allocates and one that frees. The ordinary answer for
+    /// most of the files of a process.
+    #[error("{}: no allocator: {allocating} functions that allocate, {freeing} that free", file.display())]
+    NoAllocator {
+        /// The file.
+        file: PathBuf,
+        /// Allocating functions found that can be probed.
+        allocating: usize,
+        /// Freeing functions found that can be probed.
+        freeing: usize,
+        /// As in [`Found::notes`].
+        notes: Vec<String>,
+    },
+    /// The file is glibc's dynamic loader.
+    #[error("{}: the dynamic loader's own allocator is not traced", file.display())]
+    Loader {
+        /// The file.
+        file: PathBuf,
+    },
+    /// The file cannot be read.
+    #[error("{}", file.display())]
+    Elf {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        source: elf::Error,
+    },
+}
+
+/// Finds the allocator in a file and the cheapest probe site in each of its functions.
+///
+/// `path` goes into the specs and messages as it is. A library that wraps another's allocator is not told
+/// from one that is an allocator.
+///
+/// # Errors
+/// The file has no allocator, is glibc's loader, or is damaged.
+pub fn find(image: &Image, path: &Path) -> Result<Found, Error> {
+    let elf_error = |source| Error::Elf { file: path.to_owned(), source };
+    let soname = image.soname().map_err(elf_error)?;
+    // Before glibc 2.32 the loader exports malloc and free; they serve only until libc's are there.
+    if soname.as_deref().is_some_and(|name| name.starts_with("ld-linux")) {
+        return Err(Error::Loader { file: path.to_owned() });
+    }
+    let symbols = image.symbols(&wanted_names()).map_err(elf_error)?;
+    let known = ALLOCATORS.iter().find(|row| symbols.iter().any(|symbol| symbol.name == row.marker));
+    let functions = known.map_or(&[C] as &[_], |row| row.functions);
+    let mut specs = Specs { image, path, specs: Vec::new(), notes: Vec::new() };
+    for function in functions.iter().copied().flatten() {
+        for symbol in symbols.iter().filter(|symbol| symbol.name == function.symbol) {
+            specs.add(symbol, function.role).map_err(elf_error)?;
+        }
+    }
+    let Specs { specs, notes, .. } = specs;
+    let freeing = specs.iter().filter(|spec| spec.role == Role::Free).count();
+    let allocating = specs.len().saturating_sub(freeing);
+    if allocating == 0 || freeing == 0 {
+        return Err(Error::NoAllocator { file: path.to_owned(), allocating, freeing, notes });
+    }
+    let name = if image.is_executable().map_err(elf_error)? {
+        let linked_statically = image.interpreter().map_err(elf_error)?.is_none();
+        name_in_program(known, linked_statically)
+    } else {
+        name_of_library(known, soname.as_deref(), path)
+    };
+    Ok(Found { name, specs, notes })
+}
+
+/// Every symbol of the table, once.
+fn wanted_names() -> Vec<&'static str> {
+    let functions = ALLOCATORS.iter().flat_map(|row| row.functions.iter().copied().flatten());
+    let markers = ALLOCATORS.iter().map(|row| row.marker);
+    let mut names: Vec<_> = functions.map(|function| function.symbol).chain(markers).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+fn name_in_program(known: Option<&Allocator>, linked_statically: bool) -> String {
+    // A static program has its C library's marker or not, depending on what it uses: no ground to name one.
+    let library = |row: &&Allocator| !matches!(row.name, "glibc" | "musl");
+    match known.filter(library) {
+        Some(row) => format!("{} (static)", row.name),
+        None if linked_statically => "libc (static)".to_owned(),
+        None => "malloc (static)".to_owned(),
+    }
+}
+
+fn name_of_library(known: Option<&Allocator>, soname: Option<&str>, path: &Path) -> String {
+    // The soname is the target's word and goes to terminals: plain ones only.
+    let plain = |name: &&str| {
+        !name.is_empty()
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'+'))
+    };
+    let file_name = path.file_name().and_then(|name| name.to_str());
+    known
+        .map(|row| row.name)
+        .or(soname.filter(plain))
+        .or(file_name.filter(plain))
+        .unwrap_or("unknown allocator")
+        .to_owned()
+}
+
+/// The specs of one file as they come together.
+struct Specs<'a> {
+    image: &'a Image,
+    path: &'a Path,
+    specs: Vec<ProbeSpec>,
+    notes: Vec<String>,
+}
+
+impl Specs<'_> {
+    fn add(&mut self, symbol: &Symbol<'_>, role: Role) -> Result<(), elf::Error> {
+        let name = symbol.name;
+        if symbol.kind == SymbolKind::Indirect {
+            self.notes.push(format!("{name} is an indirect function (IFUNC)"));
+            return Ok(());
+        }
+        let Some(entry) = self.image.vaddr_to_offset(symbol.address) else {
+            self.notes.push(format!("{name} is in no executable segment"));
+            return Ok(());
+        };
+        if let Some(other) = self.specs.iter().find(|spec| spec.offset.wrapping_sub(spec.site.delta) == entry)
+        {
+            if other.role != role {
+                self.notes.push(format!("{name} is the same code as {} and counted as that", other.function));
+            }
+            return Ok(());
+        }
+        let len = if symbol.size == 0 { ONE_INSTRUCTION } else { symbol.size.min(MAX_FUNCTION) };
+        let code = self.image.code(symbol.address, len)?;
+        let site = prologue::choose(self.image.machine(), &code, symbol.size, role);
+        self.specs.push(ProbeSpec {
+            function: name.to_owned(),
+            file: self.path.to_owned(),
+            offset: entry.saturating_add(site.delta),
+            site,
+            role,
+        });
+        Ok(())
+    }
+}

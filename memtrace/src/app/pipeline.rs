@@ -1,0 +1,235 @@
+//! The loop of a session: events in, reports out, until something ends it.
+
+use std::{os::fd::AsRawFd, time::Duration};
+
+use anyhow::Context as _;
+use tokio::{
+    io::unix::AsyncFd,
+    signal::unix::{Signal, SignalKind, signal},
+    time::{Instant, MissedTickBehavior},
+};
+
+use super::{output::Output, session::Session};
+use crate::{
+    bpf::{Events, KernelLog},
+    model::Event,
+    target::Exit,
+};
+
+/// Events taken between two looks at clock and signals.
+const BURST: usize = 4096;
+
+/// When to report, and when to stop.
+#[derive(Clone, Copy, Debug)]
+pub struct Schedule {
+    /// Time between two reports.
+    pub interval: Duration,
+    /// Reports before the end.
+    pub count: Option<u64>,
+    /// Time before the end.
+    pub duration: Option<Duration>,
+    /// Whether reports go on after the targets have ended, as bcc's memleak does: until `count` is reached,
+    /// or for one more report.
+    pub outlive: bool,
+    /// Whether a last report is added at the end.
+    pub last_report: bool,
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// As many reports, or as much time, as asked for.
+    Done,
+    /// Every target has exited.
+    Exited,
+    /// By a signal.
+    Interrupted,
+}
+
+/// Follows a session to its end and writes its reports.
+///
+/// # Errors
+/// The output cannot be written ([`super::Closed`] when its reader has gone), or the table of blocks cannot
+/// be read.
+pub async fn follow(
+    session: &mut Session,
+    schedule: Schedule,
+    output: &mut Output,
+) -> anyhow::Result<Ending> {
+    let (events, log) = session.streams()?;
+    let mut events = Watched::new(events)?;
+    let mut log = log.map(Watched::new).transpose()?;
+    let mut exits = Vec::new();
+    for process in session.processes() {
+        exits.push(Watched::new(process.exit().context("cannot watch the target")?)?);
+    }
+    let mut signals = Signals::new()?;
+    let mut ticks = tokio::time::interval_at(Instant::now() + schedule.interval, schedule.interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let deadline = tokio::time::sleep(schedule.duration.unwrap_or(Duration::from_secs(u32::MAX.into())));
+    tokio::pin!(deadline);
+    let mut reports = 0;
+    let ending = loop {
+        tokio::select! {
+            biased;
+            () = signals.received() => break Ending::Interrupted,
+            result = ticks.tick() => {
+                let _: Instant = result;
+                drain(&mut events, session, output)?;
+                reports += 1;
+                let done = schedule.count.is_some_and(|count| reports >= count);
+                let ended = exits.is_empty();
+                report(session, output, done || ended)?;
+                if done {
+                    return Ok(Ending::Done);
+                }
+                if ended && schedule.count.is_none() {
+                    return Ok(Ending::Exited);
+                }
+            }
+            () = &mut deadline => break Ending::Done,
+            () = any_exit(&mut exits), if !exits.is_empty() => {
+                if exits.is_empty() && !schedule.outlive {
+                    break Ending::Exited;
+                }
+            }
+            result = events.readable() => {
+                result?;
+                take_burst(&mut events, session, output)?;
+            }
+            result = readable(&mut log), if log.is_some() => {
+                result?;
+                flush_log(&mut log);
+            }
+        }
+    };
+    drain(&mut events, session, output)?;
+    flush_log(&mut log);
+    if schedule.last_report {
+        report(session, output, true)?;
+    }
+    Ok(ending)
+}
+
+fn report(session: &mut Session, output: &mut Output, last: bool) -> anyhow::Result<()> {
+    let snapshot = session.snapshot(last)?;
+    output.write(&Event::Snapshot(Box::new(snapshot)))?;
+    output.flush()
+}
+
+/// Takes what is in the ring buffer now. More may arrive while it does: bounded.
+fn take_burst(
+    events: &mut Watched<Events>,
+    session: &mut Session,
+    output: &mut Output,
+) -> anyhow::Result<bool> {
+    for _ in 0..BURST {
+        let Some(event) = events.inner().next() else {
+            events.exhausted();
+            output.flush()?;
+            return Ok(true);
+        };
+        if let Some(event) = session.take(event) {
+            output.write(&event)?;
+        }
+    }
+    Ok(false)
+}
+
+/// Takes everything that was in the ring buffer when it was called, and at most as much again.
+fn drain(events: &mut Watched<Events>, session: &mut Session, output: &mut Output) -> anyhow::Result<()> {
+    for _ in 0..32 {
+        if take_burst(events, session, output)? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn flush_log(log: &mut Option<Watched<KernelLog>>) {
+    if let Some(log) = log {
+        log.inner().flush();
+        log.exhausted();
+    }
+}
+
+async fn readable(log: &mut Option<Watched<KernelLog>>) -> anyhow::Result<()> {
+    match log {
+        Some(log) => log.readable().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until a target has exited and takes it off the list.
+async fn any_exit(exits: &mut Vec<Watched<Exit>>) {
+    let index = std::future::poll_fn(|context| {
+        exits
+            .iter_mut()
+            .position(|exit| exit.poll(context).is_ready())
+            .map_or(std::task::Poll::Pending, std::task::Poll::Ready)
+    })
+    .await;
+    exits.swap_remove(index);
+}
+
+/// Something with a file descriptor that is polled for reading.
+struct Watched<T: AsRawFd> {
+    fd: AsyncFd<T>,
+    ready: bool,
+}
+
+impl<T: AsRawFd> Watched<T> {
+    fn new(inner: T) -> anyhow::Result<Self> {
+        // SAFETY: every `T` here (ring buffer, log, pidfd) owns its descriptor, which stays open and the same until
+        // it is dropped with the `AsyncFd`.
+        let fd = unsafe { AsyncFd::register_with_interest(inner, tokio::io::Interest::READABLE) }
+            .map_err(|refused| refused.into_parts().1)
+            .context("cannot watch a file descriptor")?;
+        Ok(Self { fd, ready: false })
+    }
+
+    fn inner(&mut self) -> &mut T {
+        self.fd.get_mut()
+    }
+
+    /// Waits for something to read. Stays ready until [`Watched::exhausted`].
+    async fn readable(&mut self) -> anyhow::Result<()> {
+        if !self.ready {
+            self.fd.readable().await?.retain_ready();
+            self.ready = true;
+        }
+        Ok(())
+    }
+
+    /// Everything was read: the next `readable` waits for news.
+    fn exhausted(&mut self) {
+        self.ready = false;
+        let mut nothing = std::task::Context::from_waker(std::task::Waker::noop());
+        if let std::task::Poll::Ready(Ok(mut guard)) = self.fd.poll_read_ready(&mut nothing) {
+            guard.clear_ready();
+        }
+    }
+
+    fn poll(&mut self, context: &mut std::task::Context<'_>) -> std::task::Poll<()> {
+        self.fd.poll_read_ready(context).map(|_| ())
+    }
+}
+
+/// The signals that end a session in good order.
+struct Signals([Signal; 3]);
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let on = |kind| signal(kind).context("cannot handle signals");
+        Ok(Self([on(SignalKind::interrupt())?, on(SignalKind::terminate())?, on(SignalKind::hangup())?]))
+    }
+
+    async fn received(&mut self) {
+        let Self([interrupt, terminate, hangup]) = self;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! One traced process: from addresses in it to places in files.
+
+use std::num::NonZeroU32;
+
+use anyhow::Context as _;
+use memtrace_common::Target;
+use rustc_hash::FxHashSet;
+
+use crate::{
+    allocators,
+    bpf::Tracer,
+    model::{ProbeSpec, Site},
+    target::{Location, Modules, Process},
+};
+
+/// A traced process.
+pub(super) struct Traced {
+    pub(super) process: Process,
+    pub(super) index: u32,
+    pub(super) generation: u32,
+    pub(super) allocators: Vec<String>,
+    modules: Modules,
+    probed: FxHashSet<std::path::PathBuf>,
+    first_byte: bool,
+}
+
+impl Traced {
+    /// Looks at a process; nothing is attached yet. `first_byte` puts probes at functions' first bytes, for
+    /// comparison.
+    pub(super) fn new(process: Process, index: u32, first_byte: bool) -> anyhow::Result<Self> {
+        let pid = process.pid;
+        let modules =
+            Modules::read(pid.get()).with_context(|| format!("cannot read the mappings of process {pid}"))?;
+        Ok(Self {
+            process,
+            index,
+            generation: 0,
+            allocators: Vec::new(),
+            modules,
+            probed: FxHashSet::default(),
+            first_byte,
+        })
+    }
+
+    pub(super) fn pid(&self) -> NonZeroU32 {
+        self.process.pid
+    }
+
+    /// Index and generation, as the kernel side marks stacks.
+    pub(super) fn id(&self) -> u32 {
+        Target::id(self.index, self.generation)
+    }
+
+    /// Attaches probes to the allocators in files that were not looked at yet. Returns their number.
+    pub(super) fn attach(&mut self, tracer: &mut Tracer) -> anyhow::Result<usize> {
+        let mut found = 0;
+        let modules: Vec<_> = self.modules.iter().cloned().collect();
+        for module in modules {
+            let (Some(path), Some(image)) = (module.path(), module.image()) else { continue };
+            if !self.probed.insert(path.clone()) {
+                continue;
+            }
+            let allocator = match allocators::find(image, &path) {
+                Ok(allocator) => allocator,
+                Err(error) => {
+                    tracing::trace!("{}: {error}", module.name);
+                    continue;
+                }
+            };
+            let specs = self.place(allocator.specs);
+            for spec in &specs {
+                let Site { delta, emulated } = spec.site;
+                let cost = if emulated { "emulated" } else { "single-stepped" };
+                tracing::debug!("probe {}+{delta:#x} ({cost}) in {}", spec.function, module.name);
+            }
+            for note in &allocator.notes {
+                tracing::debug!("{}: {note}", module.name);
+            }
+            tracer.attach(self.index, self.pid(), &specs)?;
+            self.allocators.push(allocator.name);
+            found += 1;
+        }
+        Ok(found)
+    }
+
+    /// Moves probes to the functions' first bytes, where that was asked for.
+    fn place(&self, mut specs: Vec<ProbeSpec>) -> Vec<ProbeSpec> {
+        if self.first_byte {
+            for spec in &mut specs {
+                spec.offset -= spec.site.delta;
+                spec.site = Site { delta: 0, emulated: false };
+            }
+        }
+        specs
+    }
+
+    /// Reads the mappings again. A process that is gone leaves what was known.
+    pub(super) fn refresh(&mut self) {
+        if let Err(error) = self.modules.refresh() {
+            tracing::debug!("mappings of process {}: {error}", self.pid());
+        }
+    }
+
+    /// `execve`: another program, other mappings.
+    pub(super) fn exec(&mut self, generation: u32) {
+        self.generation = generation;
+        self.allocators.clear();
+        // The files of the new program are probed already where the old one had them mapped too.
+        self.refresh();
+        if let Ok(process) = Process::open(self.pid().get()) {
+            self.process.comm = process.comm;
+        }
+    }
+
+    /// Places of a stack's return addresses, innermost first, as far as they are in known files; whether
+    /// that is all of them.
+    pub(super) fn locate(&mut self, pcs: &[u64]) -> (Vec<Location>, bool) {
+        let places = self.places(pcs);
+        if places.len() == pcs.len() {
+            return (places, true);
+        }
+        // A library that was loaded since.
+        self.refresh();
+        let places = self.places(pcs);
+        let whole = places.len() == pcs.len();
+        (places, whole)
+    }
+
+    fn places(&self, pcs: &[u64]) -> Vec<Location> {
+        pcs.iter().map_while(|&pc| self.modules.locate(pc)).collect()
+    }
+}

@@ -1,0 +1,85 @@
+//! What can go wrong between the agent and the kernel.
+
+use std::{io, path::PathBuf};
+
+/// An error of the kernel side.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The object could not be loaded into the kernel.
+    #[error("cannot load the eBPF object")]
+    Load(#[source] aya::EbpfError),
+    /// A program was refused.
+    #[error("the kernel refused the eBPF program `{program}`")]
+    Program {
+        /// The program's name.
+        program: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: aya::programs::ProgramError,
+    },
+    /// A map could not be used.
+    #[error("cannot use the eBPF map `{map}`")]
+    Map {
+        /// The map's name.
+        map: &'static str,
+        /// What went wrong.
+        #[source]
+        source: aya::maps::MapError,
+    },
+    /// The object lacks a program or map: it does not belong to this agent.
+    #[error("the eBPF object has no `{0}`: it does not belong to this build of memtrace")]
+    Missing(&'static str),
+    /// A system call failed.
+    #[error("{what} failed")]
+    Io {
+        /// Which.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The object could not be prepared for a kind of program that aya does not load.
+    #[error("cannot prepare the eBPF object for multi-uprobes: {0}")]
+    Object(String),
+    /// The probes could not be attached.
+    #[error("cannot attach to {function} in {}", file.display())]
+    Attach {
+        /// The function, or the first of several.
+        function: String,
+        /// The file that was to be probed.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// More targets than one session can hold.
+    #[error("at most {0} processes can be traced at once")]
+    TooManyTargets(u32),
+}
+
+impl Error {
+    /// Whether the kernel refused for lack of privileges.
+    #[must_use]
+    pub fn is_permission(&self) -> bool {
+        let mut source: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = source {
+            if let Some(io) = error.downcast_ref::<io::Error>()
+                && matches!(io.raw_os_error(), Some(libc::EPERM | libc::EACCES))
+            {
+                return true;
+            }
+            source = error.source();
+        }
+        false
+    }
+}
+
+impl Error {
+    pub(super) fn io(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { what, source }
+    }
+
+    pub(super) fn map(map: &'static str) -> impl FnOnce(aya::maps::MapError) -> Self {
+        move |source| Self::Map { map, source }
+    }
+}

@@ -1,0 +1,171 @@
+//! What the programs send: new stacks, trace lines, forks and execs.
+
+use std::os::fd::{AsRawFd, RawFd};
+
+use aya::maps::{MapData, RingBuf};
+use memtrace_common::{
+    EventKind, ExecEvent, ForkEvent, MAX_FRAMES, Op, StackEvent, Target, TraceEvent, WalkEnd,
+};
+
+/// One event from the kernel side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KernelEvent {
+    /// A stack was seen for the first time.
+    Stack {
+        /// Its slot.
+        slot: u32,
+        /// Its identity.
+        hash: u64,
+        /// Whose it is: target and generation, see [`Target::id`].
+        target: u32,
+        /// Why the walk ended.
+        end: WalkEnd,
+        /// Return addresses, innermost first.
+        pcs: Vec<u64>,
+    },
+    /// One allocation or free (`--trace`).
+    Trace {
+        /// Whether it is a free.
+        freed: bool,
+        /// Time in ns of `CLOCK_MONOTONIC`.
+        time: u64,
+        /// The process.
+        pid: u32,
+        /// The thread.
+        tid: u32,
+        /// The block's address.
+        address: u64,
+        /// Its size in bytes.
+        size: u64,
+        /// Slot of the allocating stack.
+        slot: u32,
+        /// Target and generation.
+        target: u32,
+    },
+    /// A target called `execve`; its counts start anew under another generation.
+    Exec {
+        /// The target's index.
+        target: u32,
+        /// The generation that begins.
+        generation: u32,
+    },
+    /// A target forked a process, which is not traced.
+    Fork {
+        /// The target's index.
+        target: u32,
+    },
+}
+
+/// The stream of events. Poll its file descriptor for reading, then call [`Events::next`] until it is empty.
+pub struct Events {
+    ring: RingBuf<MapData>,
+}
+
+impl Events {
+    pub(super) fn new(ring: RingBuf<MapData>) -> Self {
+        Self { ring }
+    }
+
+    /// The next event, `None` when there is none at the moment.
+    #[expect(clippy::should_implement_trait, reason = "an iterator that ends would be fused by its users")]
+    pub fn next(&mut self) -> Option<KernelEvent> {
+        loop {
+            let item = self.ring.next()?;
+            if let Some(event) = decode(&item) {
+                return Some(event);
+            }
+        }
+    }
+}
+
+impl AsRawFd for Events {
+    fn as_raw_fd(&self) -> RawFd {
+        self.ring.as_raw_fd()
+    }
+}
+
+/// Reads a `T` from the start of `bytes`.
+fn read<T: Copy>(bytes: &[u8]) -> Option<T> {
+    // SAFETY: long enough; `T` is one of the ABI's structs of plain integers.
+    (bytes.len() >= size_of::<T>()).then(|| unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+}
+
+fn decode(bytes: &[u8]) -> Option<KernelEvent> {
+    let kind: u32 = read(bytes)?;
+    if kind == EventKind::Stack as u32 {
+        decode_stack(bytes)
+    } else if kind == EventKind::Trace as u32 {
+        let event: TraceEvent = read(bytes)?;
+        Some(KernelEvent::Trace {
+            freed: event.op == Op::Free as u32,
+            time: event.time,
+            pid: (event.pid_tgid >> 32) as u32,
+            tid: event.pid_tgid as u32,
+            address: event.address,
+            size: event.size,
+            slot: event.slot,
+            target: event.target,
+        })
+    } else if kind == EventKind::Exec as u32 {
+        let event: ExecEvent = read(bytes)?;
+        Some(KernelEvent::Exec { target: event.target, generation: event.generation })
+    } else if kind == EventKind::Fork as u32 {
+        let event: ForkEvent = read(bytes)?;
+        Some(KernelEvent::Fork { target: Target::index(event.target) })
+    } else {
+        None
+    }
+}
+
+fn decode_stack(bytes: &[u8]) -> Option<KernelEvent> {
+    // The head of a `StackEvent`: kind, slot, hash, target, frames, end.
+    let [slot, target, frames, end] = [4, 16, 20, 24].map(|at| bytes.get(at..).and_then(read::<u32>));
+    let hash = read(bytes.get(8..)?)?;
+    let frames = (frames? as usize).min(MAX_FRAMES);
+    let pcs = bytes.get(StackEvent::HEADER..)?.chunks_exact(8).take(frames).filter_map(read).collect();
+    let end = WalkEnd::ALL.get(end? as usize).copied().unwrap_or(WalkEnd::Unreadable);
+    Some(KernelEvent::Stack { slot: slot?, hash, target: target?, end, pcs })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{KernelEvent, decode};
+    use memtrace_common::WalkEnd;
+
+    fn stack(frames: u32, words: &[u64]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for word in [1u32, 7] {
+            bytes.extend(word.to_ne_bytes());
+        }
+        bytes.extend(0xabcd_u64.to_ne_bytes());
+        for word in [3u32, frames, 2, 0] {
+            bytes.extend(word.to_ne_bytes());
+        }
+        for word in words {
+            bytes.extend(word.to_ne_bytes());
+        }
+        bytes
+    }
+
+    #[test]
+    fn a_stack_comes_back() {
+        let expected = KernelEvent::Stack {
+            slot: 7,
+            hash: 0xabcd,
+            target: 3,
+            end: WalkEnd::NoFramePointer,
+            pcs: vec![0x10, 0x20],
+        };
+        assert_eq!(decode(&stack(2, &[0x10, 0x20])), Some(expected));
+    }
+
+    #[test]
+    fn short_and_lying_events_do_no_harm() {
+        let whole = stack(1000, &[0x10, 0x20]);
+        assert!(matches!(decode(&whole), Some(KernelEvent::Stack { pcs, .. }) if pcs.len() == 2));
+        for length in 0..32 {
+            assert_eq!(decode(&whole[..length]), None, "{length} bytes");
+        }
+        assert_eq!(decode(&[0xff; 64]), None);
+    }
+}

@@ -1,0 +1,101 @@
+//! What this kernel and these privileges allow, found out by trying.
+
+use std::path::Path;
+
+use super::{
+    attach::Method,
+    error::Error,
+    tracer::{Config, Tracer},
+};
+
+/// One thing that tracing needs or profits from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Feature {
+    /// What it is.
+    pub name: &'static str,
+    /// Whether it is there.
+    pub available: bool,
+    /// Whether nothing works without it.
+    pub required: bool,
+    /// What was found.
+    pub detail: String,
+    /// What to do when it is not there.
+    pub advice: &'static str,
+}
+
+/// The running kernel's version, as (major, minor).
+fn kernel_version() -> Option<(u32, u32)> {
+    let name = nix::sys::utsname::uname().ok()?;
+    let mut numbers = name.release().to_str()?.split(['.', '-']).map_while(|part| part.parse().ok());
+    Some((numbers.next()?, numbers.next()?))
+}
+
+/// Whether multi-uprobes filter by process. Before 6.10 the filter compared the thread instead (fixed by
+/// kernel commit 46ba0e49b642), so that all threads but one went unseen.
+pub(super) fn multi_respects_pid() -> bool {
+    kernel_version().is_some_and(|version| version >= (6, 10))
+}
+
+/// Tries what tracing needs, with small tables.
+#[must_use]
+pub fn features() -> Vec<Feature> {
+    let version = kernel_version();
+    let release = nix::sys::utsname::uname()
+        .map(|name| name.release().to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let attempt = Tracer::load(&Config { max_live: 1, max_stacks: 1, ..Config::default() });
+    let method = attempt.as_ref().ok().map(Tracer::method);
+    vec![
+        Feature {
+            name: "kernel 5.15 or newer",
+            available: version.is_some_and(|version| version >= (5, 15)),
+            required: true,
+            detail: release,
+            advice: "boot a newer kernel: probes carry cookies, which came with 5.15",
+        },
+        programs(&attempt),
+        Feature {
+            name: "multi-uprobes",
+            available: method == Some(Method::Multi),
+            required: false,
+            detail: method.map_or_else(|| "not tried".to_owned(), |method| format!("{method} are used")),
+            advice: "nothing to do: perf uprobes are used, attaching and detaching take longer; from kernel 6.10",
+        },
+        Feature {
+            name: "kernel BTF",
+            available: Path::new("/sys/kernel/btf/vmlinux").exists(),
+            required: false,
+            detail: "/sys/kernel/btf/vmlinux".to_owned(),
+            advice: "nothing to do: process mode does not need it",
+        },
+    ]
+}
+
+fn programs(attempt: &Result<Tracer, Error>) -> Feature {
+    let (detail, advice) = match attempt {
+        Ok(_) => ("loaded".to_owned(), ""),
+        Err(error) if error.is_permission() => (
+            chain(error),
+            "run as root, or with CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE; in a container, with --privileged \
+             --pid=host; if you are root already, look for kernel lockdown in /sys/kernel/security/lockdown",
+        ),
+        Err(error) => (chain(error), "this kernel lacks a piece of eBPF: boot a newer one"),
+    };
+    Feature { name: "eBPF programs and maps", available: attempt.is_ok(), required: true, detail, advice }
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        let first = cause_text.lines().next().unwrap_or_default();
+        if !text.contains(first) {
+            text.push_str(": ");
+            text.push_str(first);
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,124 @@
+//! Loading the object: maps sized, constants set, life-cycle tracepoints running.
+
+use aya::{
+    Ebpf, EbpfLoader,
+    programs::{Program, ProgramError, RawTracePoint},
+};
+use memtrace_common::BLOCKS_PER_BUCKET;
+
+use super::{error::Error, tracer::Config};
+
+/// The eBPF object, as committed and checked by the build script.
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("MEMTRACE_BPF_OBJECT_PATH"));
+
+pub(super) const ALLOC_ENTER: &str = "alloc_enter";
+pub(super) const ALLOC_LEAVE: &str = "alloc_leave";
+pub(super) const FREE_ENTER: &str = "free_enter";
+
+/// Life-cycle programs and their tracepoints.
+const LIFECYCLE: [(&str, &str); 3] = [
+    ("task_newtask", "task_newtask"),
+    ("process_exec", "sched_process_exec"),
+    ("process_exit", "sched_process_exit"),
+];
+
+/// Threads whose calls in flight can be kept.
+const THREADS: u32 = 1 << 14;
+
+/// Bytes of the ring buffer: a thousand of the deepest stacks at once, or 65,000 trace lines.
+const RING: u32 = 1 << 20;
+const TRACE_RING: u32 = 1 << 22;
+
+/// Table sizes that follow from the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sizes {
+    /// Buckets of the table of live blocks, a power of two.
+    pub(super) buckets: u32,
+    /// Entries of its overflow map.
+    pub(super) overflow: u32,
+    /// Stack slots, a power of two.
+    pub(super) stacks: u32,
+}
+
+impl Sizes {
+    /// Buckets hold `max_live` blocks at between a half and all of their capacity.
+    pub(super) fn new(config: &Config) -> Self {
+        let buckets = (config.max_live / BLOCKS_PER_BUCKET as u32 + 1).next_power_of_two();
+        Self {
+            buckets: buckets.max(64),
+            overflow: (config.max_live / 8).max(64),
+            stacks: config.max_stacks.max(64).next_power_of_two(),
+        }
+    }
+}
+
+/// Loads maps and life-cycle programs; the latter run from now on.
+pub(super) fn load(config: &Config, sizes: Sizes, epoch: u64) -> Result<Ebpf, Error> {
+    // Kernels before 5.11 charge maps against this limit.
+    let _ = nix::sys::resource::setrlimit(
+        nix::sys::resource::Resource::RLIMIT_MEMLOCK,
+        nix::sys::resource::RLIM_INFINITY,
+        nix::sys::resource::RLIM_INFINITY,
+    );
+    let (bucket_mask, stack_mask, thread_mask) = (sizes.buckets - 1, sizes.stacks - 1, THREADS - 1);
+    let trace = u32::from(config.trace);
+    let log_level: u8 = if config.verbose { aya_log::Level::Debug as u8 } else { 0 };
+    let mut loader = EbpfLoader::new();
+    loader
+        .override_global("MIN_SIZE", &config.min_size, true)
+        .override_global("MAX_SIZE", &config.max_size, true)
+        .override_global("EPOCH", &epoch, true)
+        .override_global("BUCKET_MASK", &bucket_mask, true)
+        .override_global("STACK_MASK", &stack_mask, true)
+        .override_global("THREAD_MASK", &thread_mask, true)
+        .override_global("TRACE", &trace, true)
+        .override_global("AYA_LOG_LEVEL", &log_level, false)
+        .map_max_entries("LIVE", sizes.buckets)
+        .map_max_entries("OVERFLOW", sizes.overflow)
+        .map_max_entries("STACKS", sizes.stacks)
+        .map_max_entries("THREADS", THREADS)
+        .map_max_entries("EVENTS", if config.trace { TRACE_RING } else { RING });
+    loader.load(OBJECT).map_err(Error::Load)
+}
+
+/// Loads and attaches the life-cycle tracepoints.
+pub(super) fn attach_lifecycle(ebpf: &mut Ebpf) -> Result<(), Error> {
+    for (name, tracepoint) in LIFECYCLE {
+        let refused = |source| Error::Program { program: name, source };
+        let program: &mut RawTracePoint = program(ebpf, name)?;
+        program.load().map_err(refused)?;
+        program.attach(tracepoint).map_err(refused)?;
+    }
+    Ok(())
+}
+
+/// The BTF id the kernel gave the object, known once a program is loaded.
+pub(super) fn btf_id(ebpf: &mut Ebpf) -> Option<u32> {
+    program::<RawTracePoint>(ebpf, LIFECYCLE[0].0).ok()?.info().ok()?.btf_id()
+}
+
+/// A program of the object by its name.
+pub(super) fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, Error>
+where
+    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+{
+    ebpf.program_mut(name)
+        .ok_or(Error::Missing(name))?
+        .try_into()
+        .map_err(|source| Error::Program { program: name, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Config, Sizes};
+
+    #[test]
+    fn tables_hold_what_was_asked_for() {
+        for max_live in [0, 1, 1000, 1_000_000, 10_000_000, 100_000_000] {
+            let sizes = Sizes::new(&Config { max_live, ..Config::default() });
+            assert!(sizes.buckets.is_power_of_two());
+            assert!(u64::from(sizes.buckets) * 7 >= u64::from(max_live));
+        }
+        assert_eq!(Sizes::new(&Config { max_stacks: 10_000, ..Config::default() }).stacks, 16_384);
+    }
+}

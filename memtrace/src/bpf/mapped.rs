@@ -1,0 +1,59 @@
+//! Array maps as memory: the agent reads what the programs count without a system call per entry.
+
+use std::{io, marker::PhantomData, num::NonZeroUsize, os::fd::BorrowedFd, ptr::NonNull};
+
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+
+/// A part of an mmapable array map, mapped for reading.
+///
+/// Programs write to it all the time: elements are copied out word by word, never borrowed.
+pub(super) struct Mapped<T> {
+    base: NonNull<libc::c_void>,
+    bytes: NonZeroUsize,
+    length: usize,
+    element: PhantomData<T>,
+}
+
+impl<T: Copy> Mapped<T> {
+    /// Maps `length` elements from element `start` on, which must lie on a page boundary.
+    ///
+    /// # Errors
+    /// Out of memory, or beyond the map's end.
+    pub(super) fn new(map: BorrowedFd<'_>, start: usize, length: usize) -> io::Result<Self> {
+        const PAGE: usize = 4096;
+        const { assert!(size_of::<T>().is_multiple_of(8) && size_of::<T>() > 0) };
+        let offset = start * size_of::<T>();
+        let bytes = NonZeroUsize::new((length * size_of::<T>()).next_multiple_of(PAGE))
+            .filter(|_| offset.is_multiple_of(PAGE))
+            .ok_or(io::ErrorKind::InvalidInput)?;
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let base = unsafe {
+            mmap(None, bytes, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, map, offset as libc::off_t)?
+        };
+        Ok(Self { base, bytes, length, element: PhantomData })
+    }
+
+    /// Number of elements.
+    pub(super) fn len(&self) -> usize {
+        self.length
+    }
+
+    /// A pointer to an element, for volatile reads.
+    pub(super) fn pointer(&self, index: usize) -> Option<*const T> {
+        // SAFETY: within the mapping, which holds `length` elements.
+        (index < self.length).then(|| unsafe { self.base.cast::<T>().as_ptr().add(index).cast_const() })
+    }
+
+    /// A copy of an element. Each of its fields is read whole; together they may be from two moments.
+    pub(super) fn get(&self, index: usize) -> Option<T> {
+        // SAFETY: a valid, aligned element of plain integers.
+        self.pointer(index).map(|pointer| unsafe { pointer.read_volatile() })
+    }
+}
+
+impl<T> Drop for Mapped<T> {
+    fn drop(&mut self) {
+        // SAFETY: the mapping made in `new`. Nothing can be done about a failure.
+        let _ = unsafe { munmap(self.base, self.bytes.get()) };
+    }
+}

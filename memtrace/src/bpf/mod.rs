@@ -1,0 +1,23 @@
+//! Adapter to the kernel side: loads the programs, attaches them, reads what they counted.
+//!
+//! **Invariant**: the only user of aya. No other module sees a map, a program or a link.
+
+mod attach;
+mod error;
+mod events;
+mod features;
+mod live;
+mod load;
+mod log;
+mod mapped;
+mod multi;
+mod syscall;
+mod tracer;
+
+pub use attach::Method;
+pub use error::Error;
+pub use events::{Events, KernelEvent};
+pub use features::{Feature, features};
+pub use live::Live;
+pub use log::KernelLog;
+pub use tracer::{Config, StackTotals, Tracer};

@@ -1,0 +1,106 @@
+//! `bpf(2)` commands that aya 0.14 does not have.
+
+use std::{
+    io, mem,
+    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+};
+
+use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_prog_info};
+
+/// Calls `bpf(2)`.
+///
+/// # Errors
+/// What the kernel answers.
+///
+/// # Safety
+/// Every pointer and length in `attr` that `command` reads is valid.
+pub(super) unsafe fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i64> {
+    // SAFETY: `attr` is valid for its size; its contents by the contract above.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, command as libc::c_long, std::ptr::from_mut(attr), size_of::<bpf_attr>())
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// An empty attribute block.
+pub(super) fn attributes() -> bpf_attr {
+    // SAFETY: a union of plain integers; the kernel wants unused bytes to be zero.
+    unsafe { mem::zeroed() }
+}
+
+/// Turns the result of a command that returns a file descriptor into one.
+///
+/// # Safety
+/// `result` is such a result.
+pub(super) unsafe fn owned(result: i64) -> OwnedFd {
+    // SAFETY: a new descriptor that nobody else owns; descriptors fit 32 bits.
+    unsafe { OwnedFd::from_raw_fd(result as i32) }
+}
+
+/// Opens loaded BTF by its id.
+///
+/// # Errors
+/// No such id, or no privilege.
+pub(super) fn btf_by_id(id: u32) -> io::Result<OwnedFd> {
+    let mut attr = attributes();
+    attr.__bindgen_anon_6.__bindgen_anon_1.btf_id = id;
+    // SAFETY: the command reads no pointers.
+    unsafe { bpf(bpf_cmd::BPF_BTF_GET_FD_BY_ID, &mut attr).map(|fd| owned(fd)) }
+}
+
+/// What the kernel knows of a loaded program.
+///
+/// # Errors
+/// Not a program.
+pub(super) fn program_info(program: BorrowedFd<'_>) -> io::Result<bpf_prog_info> {
+    // SAFETY: plain integers.
+    let mut info: bpf_prog_info = unsafe { mem::zeroed() };
+    let mut attr = attributes();
+    attr.info.bpf_fd = program.as_raw_fd() as u32;
+    attr.info.info = std::ptr::from_mut(&mut info) as u64;
+    attr.info.info_len = size_of::<bpf_prog_info>() as u32;
+    // SAFETY: `info` is valid for the length given.
+    unsafe { bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)? };
+    Ok(info)
+}
+
+/// Reads a hash map in batches (`BPF_MAP_LOOKUP_BATCH`, kernel 5.6): one system call for `BATCH` entries.
+///
+/// # Errors
+/// What the kernel answers.
+pub(super) fn for_each_entry<K, V>(map: BorrowedFd<'_>, mut entry: impl FnMut(K, V)) -> io::Result<()>
+where
+    K: Copy + Default,
+    V: Copy + Default,
+{
+    const BATCH: usize = 4096;
+    let mut keys = vec![K::default(); BATCH];
+    let mut values = vec![V::default(); BATCH];
+    let mut position = 0u64;
+    let mut first = true;
+    loop {
+        let mut attr = attributes();
+        attr.batch.in_batch = if first { 0 } else { std::ptr::from_ref(&position) as u64 };
+        attr.batch.out_batch = std::ptr::from_mut(&mut position) as u64;
+        attr.batch.keys = keys.as_mut_ptr() as u64;
+        attr.batch.values = values.as_mut_ptr() as u64;
+        attr.batch.count = BATCH as u32;
+        attr.batch.map_fd = map.as_raw_fd() as u32;
+        // SAFETY: both vectors hold `count` elements; the position of a hash map has 4 bytes.
+        let result = unsafe { bpf(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attr) };
+        first = false;
+        // SAFETY: the kernel has written the number of entries it returned.
+        let count = unsafe { attr.batch.count } as usize;
+        let done = match result {
+            Ok(_) => false,
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+            Err(error) => return Err(error),
+        };
+        for (key, value) in keys.iter().zip(&values).take(count) {
+            entry(*key, *value);
+        }
+        if done {
+            return Ok(());
+        }
+    }
+}

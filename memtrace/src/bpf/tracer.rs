@@ -1,0 +1,311 @@
+//! The kernel side of one session: maps, programs, links.
+
+use std::{
+    io,
+    num::NonZeroU32,
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
+    time::Duration,
+};
+
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf},
+    programs::{Program, RawTracePoint, UProbe},
+};
+use memtrace_common::{Counter, MAX_TARGETS, StackSlot, TIME_SHIFT, Target};
+
+use crate::model::{Amount, Losses, ProbeSpec};
+
+use super::{
+    attach::{self, Link, Method, Programs},
+    error::Error,
+    events::Events,
+    features,
+    live::{Live, LiveTable},
+    load::{self, OBJECT, Sizes},
+    log::KernelLog,
+    mapped::Mapped,
+    multi::MultiLoader,
+    syscall,
+};
+
+/// What to count, and how much room to give it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Live blocks that can be tracked.
+    pub max_live: u32,
+    /// Stacks that can be told apart.
+    pub max_stacks: u32,
+    /// Smallest size in bytes that is tracked.
+    pub min_size: u64,
+    /// Largest size in bytes that is tracked.
+    pub max_size: u64,
+    /// Whether every event is streamed.
+    pub trace: bool,
+    /// Whether the programs log.
+    pub verbose: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_live: 1_000_000,
+            max_stacks: 1 << 16,
+            min_size: 0,
+            max_size: u64::MAX,
+            trace: false,
+            verbose: false,
+        }
+    }
+}
+
+/// A stack's totals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StackTotals {
+    /// Its slot.
+    pub slot: u32,
+    /// Its identity; 0 for what found no slot of its own.
+    pub hash: u64,
+    /// Target and generation, see [`Target::id`].
+    pub target: u32,
+    /// Allocated since the start.
+    pub allocated: Amount,
+    /// Freed of that.
+    pub freed: Amount,
+    /// When the stack last held nothing, since the start of tracing: no live block is older.
+    pub since: Duration,
+    /// Whether nothing was freed since then, so that the oldest block is exactly that old.
+    pub since_exact: bool,
+}
+
+/// Programs, maps and links. Dropping it detaches every probe.
+pub struct Tracer {
+    links: Vec<Link>,
+    programs: Programs,
+    stacks: Mapped<StackSlot>,
+    live: LiveTable,
+    counters: PerCpuArray<MapData, u64>,
+    targets: Array<MapData, Target>,
+    target_by_tgid: HashMap<MapData, u32, u32>,
+    target_count: u32,
+    epoch: u64,
+    ebpf: Ebpf,
+}
+
+impl Tracer {
+    /// Loads everything; nothing is traced yet.
+    ///
+    /// # Errors
+    /// Missing privileges ([`Error::is_permission`]), or a kernel that refuses a map or a program.
+    pub fn load(config: &Config) -> Result<Self, Error> {
+        let sizes = Sizes::new(config);
+        let epoch = monotonic_ns();
+        let mut ebpf = load::load(config, sizes, epoch)?;
+        load::attach_lifecycle(&mut ebpf)?;
+        let loader = match load::btf_id(&mut ebpf) {
+            Some(btf) if features::multi_respects_pid() => {
+                MultiLoader::new(OBJECT, btf, |name| map_fd(ebpf.map(name)?).map(|fd| fd.as_raw_fd()))
+                    .inspect_err(|error| tracing::debug!("{error}"))
+                    .ok()
+            }
+            _ => None,
+        };
+        let programs = Programs::load(&mut ebpf, loader)?;
+        let duplicate = |name: &'static str| -> Result<OwnedFd, Error> {
+            let fd = ebpf.map(name).and_then(map_fd).ok_or(Error::Missing(name))?;
+            fd.try_clone_to_owned().map_err(Error::io("duplicating a map's descriptor"))
+        };
+        let stacks = Mapped::new(duplicate("STACKS")?.as_fd(), 0, sizes.stacks as usize)
+            .map_err(Error::io("mapping the table of stacks"))?;
+        let live = LiveTable {
+            buckets: duplicate("LIVE")?,
+            overflow: duplicate("OVERFLOW")?,
+            length: sizes.buckets as usize,
+        };
+        Ok(Self {
+            links: Vec::new(),
+            programs,
+            stacks,
+            live,
+            counters: take(&mut ebpf, "COUNTERS")?.try_into().map_err(Error::map("COUNTERS"))?,
+            targets: take(&mut ebpf, "TARGETS")?.try_into().map_err(Error::map("TARGETS"))?,
+            target_by_tgid: take(&mut ebpf, "TARGET_BY_TGID")?
+                .try_into()
+                .map_err(Error::map("TARGET_BY_TGID"))?,
+            target_count: 0,
+            epoch,
+            ebpf,
+        })
+    }
+
+    /// The stream of events. To be taken once.
+    ///
+    /// # Errors
+    /// Taken before, or the ring buffer cannot be mapped.
+    pub fn take_events(&mut self) -> Result<Events, Error> {
+        let ring = RingBuf::try_from(take(&mut self.ebpf, "EVENTS")?).map_err(Error::map("EVENTS"))?;
+        Ok(Events::new(ring))
+    }
+
+    /// The programs' messages. To be taken once; `None` afterwards.
+    pub fn take_log(&mut self) -> Option<KernelLog> {
+        KernelLog::new(&mut self.ebpf)
+    }
+
+    /// How probes are attached.
+    #[must_use]
+    pub fn method(&self) -> Method {
+        self.programs.method()
+    }
+
+    /// Makes a process known and gives it an index. Its probes are attached by [`Tracer::attach`].
+    ///
+    /// # Errors
+    /// Too many targets.
+    pub fn add_target(&mut self, pid: NonZeroU32) -> Result<u32, Error> {
+        let index = self.target_count;
+        if index >= MAX_TARGETS {
+            return Err(Error::TooManyTargets(MAX_TARGETS));
+        }
+        let target = Target { tgid: pid.get(), generation: 0 };
+        self.targets.set(index, target, 0).map_err(Error::map("TARGETS"))?;
+        self.target_by_tgid.insert(pid.get(), index, 0).map_err(Error::map("TARGET_BY_TGID"))?;
+        self.target_count += 1;
+        Ok(index)
+    }
+
+    /// Attaches probes to a target's allocator functions.
+    ///
+    /// # Errors
+    /// The kernel refused one; those attached before it stay.
+    pub fn attach(&mut self, target: u32, pid: NonZeroU32, probes: &[ProbeSpec]) -> Result<(), Error> {
+        let links = attach::attach(&mut self.ebpf, &self.programs, probes, pid, target as u8)?;
+        self.links.extend(links);
+        Ok(())
+    }
+
+    /// Detaches every probe, entries first. The counts stay readable.
+    pub fn detach(&mut self) {
+        while self.links.pop().is_some() {}
+    }
+
+    /// The current generation of a target: how often it called `execve`.
+    #[must_use]
+    pub fn generation(&self, target: u32) -> u32 {
+        self.targets.get(&target, 0).map_or(0, |target| target.generation)
+    }
+
+    /// Every stack's totals. Costs a pass over the table of stacks, no system call.
+    pub fn stacks(&self) -> impl Iterator<Item = StackTotals> {
+        (0..self.stacks.len()).filter_map(|index| {
+            // Freed is read before allocated: the difference is never negative.
+            let pointer = self.stacks.pointer(index)?;
+            // SAFETY: points to a mapped slot.
+            let freed = unsafe {
+                Amount {
+                    blocks: (&raw const (*pointer).freed_blocks).read_volatile(),
+                    bytes: (&raw const (*pointer).freed_bytes).read_volatile(),
+                }
+            };
+            let slot = self.stacks.get(index)?;
+            (slot.allocated_blocks != 0).then(|| StackTotals {
+                slot: index as u32,
+                hash: slot.hash,
+                target: slot.target,
+                allocated: Amount { bytes: slot.allocated_bytes, blocks: slot.allocated_blocks },
+                freed,
+                since: Duration::from_nanos(u64::from(slot.since) << TIME_SHIFT),
+                since_exact: slot.since_freed == freed.blocks,
+            })
+        })
+    }
+
+    /// Calls `each` for every live block of a target's generation. Costs a pass over the table of blocks:
+    /// about 6 ms per million blocks of `max_live`.
+    ///
+    /// # Errors
+    /// The table cannot be mapped.
+    pub fn for_each_live(&self, target: u32, each: impl FnMut(Live)) -> io::Result<()> {
+        self.live.for_each(target, each)
+    }
+
+    /// What was lost so far; incomplete stacks are not the kernel side's to count.
+    #[must_use]
+    pub fn losses(&self) -> Losses {
+        let sum = |counter: Counter| {
+            self.counters.get(&(counter as u32), 0).map_or(0, |values| values.iter().sum::<u64>())
+        };
+        Losses {
+            live_map_full: sum(Counter::LiveMapFull),
+            live_map_full_bytes: sum(Counter::LiveMapFullBytes),
+            in_flight_lost: sum(Counter::InFlightLost) + sum(Counter::ResultUnreadable),
+            ring_full: sum(Counter::RingFull),
+            no_walk_slot: sum(Counter::NoWalkSlot),
+            no_thread_slot: sum(Counter::NoThreadSlot),
+            stack_table_full: sum(Counter::StackTableFull),
+            missed_frees: sum(Counter::MissedFrees),
+            kernel_missed: self.recursion_misses(),
+            children_not_traced: sum(Counter::Forks),
+            stacks_incomplete: Vec::new(),
+        }
+    }
+
+    /// Time since tracing began, on the clock of block times.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        Duration::from_nanos(monotonic_ns().saturating_sub(self.epoch))
+    }
+
+    /// Time since tracing began of a kernel time stamp in ns.
+    #[must_use]
+    pub fn since_start(&self, ktime: u64) -> Duration {
+        Duration::from_nanos(ktime.saturating_sub(self.epoch))
+    }
+
+    fn recursion_misses(&self) -> u64 {
+        let missed = |fd: BorrowedFd<'_>| syscall::program_info(fd).map_or(0, |info| info.recursion_misses);
+        let probes = match &self.programs {
+            Programs::Multi { alloc_enter, alloc_leave, free_enter } => {
+                [alloc_enter, alloc_leave, free_enter].map(|program| missed(program.as_fd())).iter().sum()
+            }
+            Programs::Perf => 0,
+        };
+        let loaded: u64 = self
+            .ebpf
+            .programs()
+            .filter_map(|(_, program)| match program {
+                Program::UProbe(probe) => UProbe::fd(probe).ok(),
+                Program::RawTracePoint(point) => RawTracePoint::fd(point).ok(),
+                _ => None,
+            })
+            .map(|fd| missed(fd.as_fd()))
+            .sum();
+        probes + loaded
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        self.detach();
+    }
+}
+
+fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, Error> {
+    ebpf.take_map(name).ok_or(Error::Missing(name))
+}
+
+/// The descriptor of a map of a kind that the object uses.
+fn map_fd(map: &Map) -> Option<BorrowedFd<'_>> {
+    match map {
+        Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) | Map::RingBuf(data) => {
+            Some(data.fd().as_fd())
+        }
+        _ => None,
+    }
+}
+
+/// `CLOCK_MONOTONIC`, the clock of `bpf_ktime_get_ns`.
+fn monotonic_ns() -> u64 {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
+        .map_or(0, |time| Duration::from(time).as_nanos() as u64)
+}

@@ -1,0 +1,55 @@
+//! `memtrace attach`.
+
+use std::{process::ExitCode, time::Instant};
+
+use crate::{
+    app::{Session, follow},
+    report::escape,
+    target::Process,
+};
+
+use super::{
+    block_on,
+    options::{TraceArgs, message},
+};
+
+/// Options of `memtrace attach`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  memtrace attach $(pidof my-server)
+  memtrace attach 4123 4124 -i 10s          two processes together
+  memtrace attach 4123 --older 1m --top 3   what is older than a minute, three stacks
+  memtrace attach 4123 -z 1MiB -a           blocks of a megabyte and more, listed
+  memtrace attach 4123 -n 1 -f json         one report after 5 s, for a script
+
+The process is never stopped. Memory allocated before memtrace attached is not known to it, and is not counted.")]
+pub(super) struct Args {
+    /// Processes to trace
+    #[arg(required = true, value_name = "PID")]
+    pids: Vec<u32>,
+    #[command(flatten)]
+    trace: TraceArgs,
+}
+
+pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
+    args.trace.check()?;
+    let start = Instant::now();
+    let processes = args.pids.iter().map(|&pid| Process::open(pid)).collect::<Result<Vec<_>, _>>()?;
+    let mut session = Session::new(args.trace.options(verbose))?;
+    for process in processes {
+        session.attach(process)?;
+    }
+    tracing::debug!("attached by {} in {} ms", session.method(), start.elapsed().as_millis());
+    let names: Vec<String> =
+        session.processes().map(|process| format!("{} ({})", process.pid, escape(&process.comm))).collect();
+    args.trace.announce(&format!("attached to {}", names.join(", ")));
+    block_on(async {
+        let mut output = args.trace.output();
+        let ending = follow(&mut session, args.trace.schedule(), &mut output).await?;
+        if ending == crate::app::Ending::Exited {
+            message("the target has exited");
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}

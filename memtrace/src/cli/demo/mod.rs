@@ -1,0 +1,67 @@
+//! `memtrace demo`.
+
+mod leaker;
+
+use std::{process::ExitCode, time::Duration};
+
+use crate::{
+    analysis::SortBy,
+    app::{Options, Output, Schedule, Session, follow},
+    bpf::Config,
+    report::Text,
+    target::{Launch, Process, User},
+};
+
+use super::{block_on, options::message};
+
+pub(super) use leaker::main as leaker;
+
+/// Options of `memtrace demo`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {}
+
+/// Time between the two reports.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+pub(super) fn main(_: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
+    let options = Options {
+        config: Config { max_live: 100_000, verbose, ..Config::default() },
+        top: 3,
+        older: None,
+        sort: SortBy::Bytes,
+        show_allocs: false,
+        first_byte: false,
+    };
+    let mut session = Session::new(options)?;
+    let program = std::env::current_exe()?;
+    let launch =
+        Launch { command: vec![program.into_os_string(), "demo-leaker".into()], user: User::behind_sudo() };
+    let mut leaker = launch.start()?;
+    leaker.release()?;
+    let ended = trace(&mut session, leaker.id());
+    leaker.kill();
+    ended?;
+    message("both leaks are named above: `leak_session` and `leak_log_line`; `work` frees what it allocates");
+    message(
+        "next: memtrace attach $(pidof your-server)    or: memtrace run -- ./your-program    (memtrace --help)",
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Attaches to the leaker, which is running by now, as to any other process.
+fn trace(session: &mut Session, pid: u32) -> anyhow::Result<()> {
+    leaker::wait_until_running(pid);
+    session.attach(Process::open(pid)?)?;
+    message(&format!(
+        "started a program that leaks (process {pid}) and attached to it: two reports, {} s apart",
+        INTERVAL.as_secs()
+    ));
+    let schedule =
+        Schedule { interval: INTERVAL, count: Some(2), duration: None, outlive: false, last_report: true };
+    let colour =
+        std::io::IsTerminal::is_terminal(&std::io::stdout()) && std::env::var_os("NO_COLOR").is_none();
+    let reporter = Text::new(colour, jiff::tz::TimeZone::system());
+    let mut output = Output::new(Box::new(reporter), Box::new(std::io::stdout()));
+    block_on(follow(session, schedule, &mut output))?;
+    Ok(())
+}

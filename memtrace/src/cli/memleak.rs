@@ -1,0 +1,171 @@
+//! `memtrace memleak`: bcc memleak's options and text.
+
+use std::{io::Write as _, process::ExitCode, time::Duration};
+
+use anyhow::{Context as _, bail};
+use clap::ValueEnum;
+
+use crate::{
+    analysis::SortBy,
+    app::{Options, Output, Schedule, Session, follow},
+    bpf::Config,
+    report::{Memleak, MemleakOptions},
+    target::{Launch, Process},
+};
+
+use super::{
+    block_on,
+    options::{message, usage},
+    run,
+};
+
+/// bcc's keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum SortKey {
+    /// Outstanding bytes.
+    Size,
+    /// Outstanding blocks.
+    Count,
+}
+
+/// Options of bcc's memleak.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  memtrace memleak -p $(pidof allocs)       summary of outstanding allocations every 5 seconds
+  memtrace memleak -p $(pidof allocs) -t    every allocation and free
+  memtrace memleak -ap $(pidof allocs) 10   with addresses and sizes, every 10 seconds
+  memtrace memleak -c './allocs arg' 1 3    run a command, three reports")]
+#[expect(clippy::struct_excessive_bools, reason = "bcc's switches")]
+pub(super) struct Args {
+    /// The process to trace
+    #[arg(short, long, value_name = "PID", conflicts_with = "command")]
+    pid: Option<u32>,
+    /// Print each allocation and free
+    #[arg(short, long)]
+    trace: bool,
+    /// Show addresses and sizes of blocks
+    #[arg(short = 'a', long)]
+    show_allocs: bool,
+    /// Leave out blocks younger than this, in milliseconds
+    #[arg(short, long, value_name = "MS", default_value_t = 500)]
+    older: u64,
+    /// Run a command and trace it; its words may be quoted as in a shell
+    #[arg(short, long)]
+    command: Option<String>,
+    /// Show totals only
+    #[arg(long)]
+    combined_only: bool,
+    /// Accepted; memtrace needs no workaround
+    #[arg(long)]
+    wa_missing_free: bool,
+    /// Accepted; memtrace counts every allocation
+    #[arg(short, long, value_name = "N", default_value_t = 1)]
+    sample_rate: u64,
+    /// Show this many stacks
+    #[arg(short = 'T', long, value_name = "N", default_value_t = 10)]
+    top: usize,
+    /// Track only allocations of at least this many bytes
+    #[arg(short = 'z', long, value_name = "BYTES")]
+    min_size: Option<u64>,
+    /// Track only allocations of at most this many bytes
+    #[arg(short = 'Z', long, value_name = "BYTES")]
+    max_size: Option<u64>,
+    /// Accepted; allocators are found by what the process maps
+    #[arg(short = 'O', long, value_name = "OBJECT")]
+    obj: Option<String>,
+    /// Per-cpu allocations of the kernel
+    #[arg(long)]
+    percpu: bool,
+    /// What to order stacks by
+    #[arg(long, value_enum, default_value_t = SortKey::Size)]
+    sort: SortKey,
+    /// Accepted; allocators are found by what the process maps
+    #[arg(long, value_name = "PREFIX")]
+    symbols_prefix: Option<String>,
+    /// Seconds between two reports
+    #[arg(default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=315_360_000))]
+    interval: u64,
+    /// Reports before the end
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+}
+
+pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
+    if args.min_size.unwrap_or(0) > args.max_size.unwrap_or(u64::MAX) {
+        usage("min_size (-z) can't be greater than max_size (-Z)");
+    }
+    if args.sample_rate > 1 {
+        message("every allocation is counted: -s is not needed");
+    }
+    if let Some(command) = &args.command {
+        return run_command(args, command, verbose);
+    }
+    let Some(pid) = args.pid else {
+        bail!("tracing the kernel is not supported yet: give a process with -p, or a command with -c");
+    };
+    let process = Process::open(pid)?;
+    let mut session = Session::new(options(args, verbose))?;
+    session.attach(process)?;
+    say(&format!("Attaching to pid {pid}, Ctrl+C to quit."))?;
+    block_on(follow(&mut session, schedule(args), &mut output(args)))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_command(args: &Args, command: &str, verbose: bool) -> anyhow::Result<ExitCode> {
+    let words = shell_words::split(command).context("-c: the command's quotes do not match")?;
+    if words.is_empty() {
+        usage("-c: the command is empty");
+    }
+    say(&format!("Executing '{command}' and tracing the resulting process."))?;
+    let launch = Launch { command: words.into_iter().map(Into::into).collect(), user: None };
+    let mut session = Session::new(options(args, verbose))?;
+    let launched = run::start(&mut session, &launch)?;
+    run::wait_out(&mut session, launched, schedule(args), output(args), false)
+}
+
+fn options(args: &Args, verbose: bool) -> Options {
+    Options {
+        config: Config {
+            min_size: args.min_size.unwrap_or(0),
+            max_size: args.max_size.unwrap_or(u64::MAX),
+            trace: args.trace,
+            verbose,
+            ..Config::default()
+        },
+        top: args.top,
+        older: Some(Duration::from_millis(args.older)),
+        sort: match args.sort {
+            SortKey::Size => SortBy::Bytes,
+            SortKey::Count => SortBy::Blocks,
+        },
+        show_allocs: args.show_allocs,
+        first_byte: false,
+    }
+}
+
+fn schedule(args: &Args) -> Schedule {
+    Schedule {
+        interval: Duration::from_secs(args.interval),
+        count: args.count,
+        duration: None,
+        outlive: true,
+        last_report: false,
+    }
+}
+
+fn output(args: &Args) -> Output {
+    let options = MemleakOptions {
+        top: args.top,
+        show_allocs: args.show_allocs,
+        combined_only: args.combined_only,
+        zone: jiff::tz::TimeZone::system(),
+    };
+    Output::new(Box::new(Memleak::new(options)), Box::new(std::io::stdout()))
+}
+
+/// Prints a line that scripts wait for.
+fn say(line: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).context("cannot write to standard output")
+}

@@ -1,0 +1,133 @@
+//! Floor 5: arguments in, exit status out.
+#![expect(clippy::print_stderr, reason = "the edge is where messages to the user leave")]
+
+mod attach;
+mod check;
+mod demo;
+mod memleak;
+mod options;
+mod run;
+
+use std::{ffi::OsString, io::IsTerminal as _, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+/// Finds memory leaks in live processes, without restarting or stopping them.
+///
+/// memtrace attaches to a process with eBPF, counts every allocation and free, and shows which code made the
+/// memory that was not freed. Needs Linux 5.15 or newer and root.
+#[derive(Debug, Parser)]
+#[command(name = "memtrace", version, max_term_width = 110, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Say what is done and how, on standard error; twice for more.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  memtrace demo                             see it find a leak
+  memtrace attach $(pidof my-server)        report every 5 s what is not freed
+  memtrace attach 4123 --older 60s -n 3     three reports of blocks older than a minute
+  memtrace attach 4123 -d 10m -f json       ten minutes, one JSON object a report
+  memtrace run -- ./my-program --its-args   from the first allocation on
+  memtrace check --pid 4123                 what this machine and that process allow";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Trace live processes, no restart
+    Attach(attach::Args),
+    /// Start a command, traced from its first allocation
+    Run(run::Args),
+    /// Start a small program that leaks, and find the leak
+    Demo(demo::Args),
+    /// Say what this kernel, these privileges and a process allow
+    Check(check::Args),
+    /// bcc memleak's options and text, for scripts and habits that exist
+    Memleak(memleak::Args),
+    /// The program that `demo` traces
+    #[command(hide = true)]
+    DemoLeaker,
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    if called_memleak(&arguments) {
+        arguments.insert(1, "memleak".into());
+    }
+    let cli = Cli::parse_from(arguments);
+    log_to_stderr(cli.verbose);
+    let verbose = cli.verbose > 0;
+    let result = match cli.command {
+        Command::Attach(args) => attach::main(&args, verbose),
+        Command::Run(args) => run::main(&args, verbose),
+        Command::Demo(args) => demo::main(&args, verbose),
+        Command::Check(args) => check::main(&args),
+        Command::Memleak(args) => memleak::main(&args, verbose),
+        Command::DemoLeaker => demo::leaker(),
+    };
+    result.unwrap_or_else(|error| {
+        if error.downcast_ref::<crate::app::Closed>().is_some() {
+            return ExitCode::SUCCESS;
+        }
+        eprintln!("memtrace: {}", one_line(&error));
+        ExitCode::FAILURE
+    })
+}
+
+/// Whether the program was called by bcc's name.
+fn called_memleak(arguments: &[OsString]) -> bool {
+    arguments
+        .first()
+        .is_some_and(|name| std::path::Path::new(name).file_stem().is_some_and(|stem| stem == "memleak"))
+}
+
+/// An error and its causes, without line breaks (a verifier's message has thousands).
+fn one_line(error: &anyhow::Error) -> String {
+    let text = format!("{error:#}");
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = lines.next().unwrap_or_default().to_owned();
+    if lines.next().is_some() { format!("{first} (-v shows more)") } else { first }
+}
+
+fn log_to_stderr(verbose: u8) {
+    let level = match verbose {
+        0 => "warn",
+        1 => "warn,memtrace=debug,memtrace_ebpf=debug",
+        _ => "info,memtrace=trace,memtrace_ebpf=debug,aya=debug",
+    };
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::new(level))
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        .with_writer(std::io::stderr)
+        .without_time()
+        .try_init();
+}
+
+/// Runs a future on this thread: everything memtrace does waits for the kernel, nothing computes for long.
+fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cli, called_memleak};
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn memleak_is_a_name_too() {
+        assert!(called_memleak(&["/usr/sbin/memleak".into()]));
+        assert!(called_memleak(&["memleak.py".into()]));
+        assert!(!called_memleak(&["memtrace".into(), "memleak".into()]));
+        assert!(!called_memleak(&[]));
+    }
+}

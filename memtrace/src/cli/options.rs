@@ -1,0 +1,186 @@
+//! Options that `attach` and `run` share.
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    time::Duration,
+};
+
+use clap::ValueEnum;
+
+use crate::{
+    analysis::SortBy,
+    app::{Options, Output, Schedule},
+    bpf::Config,
+    model::units::{parse_duration, parse_size},
+    report::{Json, Reporter, Text},
+};
+
+/// How reports look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// For people.
+    Text,
+    /// For scripts: one object per line per report.
+    Json,
+}
+
+/// What stacks are ordered by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Sort {
+    /// Outstanding bytes.
+    Bytes,
+    /// Outstanding blocks.
+    Blocks,
+    /// Growth in bytes per second.
+    Rate,
+    /// Age of the oldest block.
+    Age,
+}
+
+impl From<Sort> for SortBy {
+    fn from(sort: Sort) -> Self {
+        match sort {
+            Sort::Bytes => Self::Bytes,
+            Sort::Blocks => Self::Blocks,
+            Sort::Rate => Self::Rate,
+            Sort::Age => Self::Age,
+        }
+    }
+}
+
+/// When to use colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Colour {
+    /// On a terminal, unless `NO_COLOR` is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// Options of a traced session.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct TraceArgs {
+    /// Time between two reports (500ms, 5s, 1m; a bare number is seconds)
+    #[arg(short, long, value_name = "TIME", default_value = "5s", value_parser = parse_interval)]
+    interval: Duration,
+    /// Stop after this many reports
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// Stop after this time, with a last report
+    #[arg(short, long, value_name = "TIME", value_parser = parse_interval)]
+    duration: Option<Duration>,
+    /// How reports look
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// Show this many stacks; 0 shows all
+    #[arg(short = 'T', long, value_name = "N", default_value_t = 10)]
+    top: usize,
+    /// Count only blocks at least this old
+    #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
+    older: Option<Duration>,
+    /// Track only allocations of at least this size (100, 4KiB, 1MB)
+    #[arg(short = 'z', long, value_name = "SIZE", value_parser = parse_size)]
+    min_size: Option<u64>,
+    /// Track only allocations of at most this size
+    #[arg(short = 'Z', long, value_name = "SIZE", value_parser = parse_size)]
+    max_size: Option<u64>,
+    /// What to order stacks by, largest first
+    #[arg(long, value_enum, default_value_t = Sort::Bytes)]
+    sort: Sort,
+    /// List the blocks of each stack shown: address, size, age
+    #[arg(short = 'a', long)]
+    show_allocs: bool,
+    /// Print every allocation and free as it happens
+    #[arg(short, long)]
+    trace: bool,
+    /// Live blocks that can be tracked: about 50 bytes of kernel memory each
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=200_000_000))]
+    max_live: u32,
+    /// Stacks that can be told apart: 64 bytes of kernel memory each
+    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=4_194_304))]
+    max_stacks: u32,
+    /// When to use colour
+    #[arg(long = "color", alias = "colour", value_enum, value_name = "WHEN", default_value_t = Colour::Auto)]
+    colour: Colour,
+    /// Put probes at functions' first bytes, as other tools do: slow, to compare with
+    #[arg(long, hide = true)]
+    first_byte: bool,
+}
+
+/// A time that is not zero.
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let time = parse_duration(text)?;
+    if time.is_zero() { Err("must be more than zero".to_owned()) } else { Ok(time) }
+}
+
+impl TraceArgs {
+    /// Checks what one option alone cannot show.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        if self.min_size.unwrap_or(0) > self.max_size.unwrap_or(u64::MAX) {
+            usage("--min-size is larger than --max-size: no allocation could match");
+        }
+        Ok(())
+    }
+
+    pub(super) fn options(&self, verbose: bool) -> Options {
+        Options {
+            config: Config {
+                max_live: self.max_live,
+                max_stacks: self.max_stacks,
+                min_size: self.min_size.unwrap_or(0),
+                max_size: self.max_size.unwrap_or(u64::MAX),
+                trace: self.trace,
+                verbose,
+            },
+            top: self.top,
+            older: self.older,
+            sort: self.sort.into(),
+            show_allocs: self.show_allocs,
+            first_byte: self.first_byte,
+        }
+    }
+
+    pub(super) fn schedule(&self) -> Schedule {
+        Schedule {
+            interval: self.interval,
+            count: self.count,
+            duration: self.duration,
+            outlive: false,
+            last_report: true,
+        }
+    }
+
+    pub(super) fn output(&self) -> Output {
+        let colour = match self.colour {
+            Colour::Always => true,
+            Colour::Never => false,
+            Colour::Auto => io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+        };
+        let reporter: Box<dyn Reporter> = match self.format {
+            Format::Text => Box::new(Text::new(colour, jiff::tz::TimeZone::system())),
+            Format::Json => Box::new(Json),
+        };
+        Output::new(reporter, Box::new(io::stdout()))
+    }
+
+    /// Says on standard error that tracing has begun, unless that is not for people.
+    pub(super) fn announce(&self, what: &str) {
+        if self.format == Format::Text && !self.trace {
+            let interval = humantime::format_duration(self.interval);
+            message(&format!("{what}; a report every {interval}, Ctrl-C for the last one"));
+        }
+    }
+}
+
+/// Writes a line to standard error. That it cannot be read is no reason to stop.
+pub(super) fn message(text: &str) {
+    let _ = writeln!(io::stderr(), "memtrace: {text}");
+}
+
+/// Ends the program as clap does for a wrong option.
+pub(super) fn usage(text: &str) -> ! {
+    message(text);
+    std::process::exit(2)
+}

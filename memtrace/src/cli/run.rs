@@ -1,0 +1,99 @@
+//! `memtrace run`.
+
+use std::{ffi::OsString, process::ExitCode};
+
+use anyhow::bail;
+
+use crate::{
+    app::{Ending, Output, Schedule, Session, follow},
+    target::{Launch, Launched, Process, Progress, User},
+};
+
+use super::{
+    block_on,
+    options::{TraceArgs, message},
+};
+
+/// Options of `memtrace run`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  memtrace run -- ./my-program --its-args
+  memtrace run -f json -- python3 script.py
+  sudo memtrace run -- make test            runs as you, not as root
+  sudo memtrace run --user www-data -- ./server
+
+The command's standard input and output are its own, and its exit status becomes memtrace's.")]
+pub(super) struct Args {
+    #[command(flatten)]
+    trace: TraceArgs,
+    /// Run the command as this user (name or number). Default: the caller of sudo, else who you are
+    #[arg(short, long, value_name = "USER")]
+    user: Option<String>,
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
+    args.trace.check()?;
+    let user = match &args.user {
+        Some(name) => Some(User::find(name)?),
+        None => User::behind_sudo(),
+    };
+    let launch = Launch { command: args.command.clone(), user };
+    let mut session = Session::new(args.trace.options(verbose))?;
+    let launched = start(&mut session, &launch)?;
+    args.trace.announce(&format!("started {}", launched.id()));
+    wait_out(&mut session, launched, args.trace.schedule(), args.trace.output(), true)
+}
+
+/// Starts a command with probes in place before its first allocation.
+pub(super) fn start(session: &mut Session, launch: &Launch) -> anyhow::Result<Launched> {
+    let mut launched = launch.start()?;
+    let Some(pid) = launched.pid() else { bail!("the command has no process id") };
+    session.add(Process::open(pid.get())?)?;
+    let mut allocators = 0;
+    loop {
+        allocators += session.attach_new(pid)?;
+        if launched.step()? == Progress::Ready {
+            break;
+        }
+    }
+    allocators += session.attach_new(pid)?;
+    if allocators == 0 {
+        launched.kill();
+        bail!(
+            "{} has no allocator that memtrace knows: neither its libraries nor itself define malloc and free (is it \
+             static and stripped?)",
+            launch.command.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+        );
+    }
+    launched.release()?;
+    Ok(launched)
+}
+
+/// Follows a command to the end of the session, and then of the command, if `wait`; its exit status.
+pub(super) fn wait_out(
+    session: &mut Session,
+    mut launched: Launched,
+    schedule: Schedule,
+    mut output: Output,
+    wait: bool,
+) -> anyhow::Result<ExitCode> {
+    let ending = block_on(follow(session, schedule, &mut output));
+    session.detach();
+    if let Err(error) = ending {
+        if wait && error.downcast_ref::<crate::app::Closed>().is_some() {
+            return Ok(ExitCode::from(launched.wait()));
+        }
+        return Err(error);
+    }
+    if !wait {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !matches!(ending, Ok(Ending::Exited)) && launched.exit_status().is_none() {
+        message(&format!("tracing has ended, waiting for the command (process {})", launched.id()));
+    }
+    Ok(ExitCode::from(launched.wait()))
+}

@@ -1,0 +1,195 @@
+//! Functions by name.
+//!
+//! Both tables are streamed: a browser's `.strtab` alone is hundreds of megabytes. First the offsets at which
+//! the wanted names occur in the strings, then the symbols that point there.
+
+use object::LittleEndian as LE;
+use object::elf;
+use rustc_hash::FxHashMap;
+
+use super::{Error, Image, Section};
+
+const MAX_SYMBOLS: u64 = 8 << 20;
+const MAX_STRINGS: u64 = 512 << 20;
+/// Places in the strings where one of the wanted names ends: a suffix such as `free` is a common one.
+const MAX_PLACES: usize = 1 << 20;
+/// Versions of one name at addresses of their own.
+const MAX_VERSIONS: usize = 16;
+const SYMBOLS_AT_ONCE: u64 = 2048;
+const STRINGS_AT_ONCE: u64 = 256 << 10;
+
+/// What stands at a symbol's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SymbolKind {
+    /// A function.
+    Function,
+    /// A resolver that returns the function's address when the file is loaded (IFUNC). Not to be probed: the
+    /// resolver runs once, the function is elsewhere.
+    Indirect,
+    /// No type: code written in assembler, or a label.
+    Untyped,
+}
+
+/// How far a symbol is visible to the linker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// To every file; also the GNU unique binding.
+    Global,
+    /// To every file, unless another defines it.
+    Weak,
+    /// Inside its own file only.
+    Local,
+}
+
+/// A function that a file defines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Symbol<'n> {
+    /// Its name, one of those asked for.
+    pub name: &'n str,
+    /// Its ELF virtual address, never 0.
+    pub address: u64,
+    /// Its length in bytes; 0 where unknown.
+    pub size: u64,
+    /// What it is.
+    pub kind: SymbolKind,
+    /// Its binding.
+    pub binding: Binding,
+}
+
+impl Image {
+    /// Finds the definitions of several functions at once, in the order of `names`.
+    ///
+    /// A name comes several times when it has versions at addresses of their own; local symbols only where
+    /// no exported one has the name. `.symtab` is read only when `.dynsym` does not mention any of the
+    /// names, not even as an import: a static program. Data, undefined and absolute symbols are left out.
+    ///
+    /// # Errors
+    /// A table is over its limit (8 Mi symbols, 512 MiB of names), malformed, or outside the file.
+    pub fn symbols<'n>(&self, names: &[&'n str]) -> Result<Vec<Symbol<'n>>, Error> {
+        let mut found = Vec::new();
+        for kind in [elf::SHT_DYNSYM, elf::SHT_SYMTAB] {
+            let Some(table) = self.section_by_kind(kind) else { continue };
+            if self.scan(table, names, &mut found)? {
+                break;
+            }
+        }
+        let exported: Vec<&str> = found
+            .iter()
+            .filter(|(_, symbol)| symbol.binding != Binding::Local)
+            .map(|(_, symbol)| symbol.name)
+            .collect();
+        found.retain(|(_, symbol)| symbol.binding != Binding::Local || !exported.contains(&symbol.name));
+        found.sort_by_key(|(index, _)| *index);
+        Ok(found.into_iter().map(|(_, symbol)| symbol).collect())
+    }
+
+    /// Collects definitions, with their name's index; returns whether the table mentions any of the names.
+    fn scan<'n>(
+        &self,
+        table: &Section,
+        names: &[&'n str],
+        found: &mut Vec<(usize, Symbol<'n>)>,
+    ) -> Result<bool, Error> {
+        let entry = size_of::<elf::Sym64<LE>>() as u64;
+        let count = table.size / entry;
+        if count > MAX_SYMBOLS {
+            return Err(Error::Limit { what: "symbols", value: count, limit: MAX_SYMBOLS });
+        }
+        let places = self.places(self.linked(table)?, names)?;
+        let mut mentioned = false;
+        let mut next = 0;
+        while next < count && !places.is_empty() {
+            let taken = SYMBOLS_AT_ONCE.min(count - next);
+            let offset = table.offset.saturating_add(next * entry);
+            let block = self.source.read("symbols", offset, taken * entry, SYMBOLS_AT_ONCE * entry)?;
+            for symbol in block.entries::<elf::Sym64<LE>>() {
+                let Some(index) = places.get(&symbol.st_name.get(LE)) else { continue };
+                let Some(name) = names.get(*index) else { continue };
+                let Some(kind) = kind(symbol) else { continue };
+                mentioned = true;
+                if let Some(symbol) = definition(symbol, name, kind) {
+                    add(found, *index, symbol)?;
+                }
+            }
+            next += taken;
+        }
+        Ok(mentioned)
+    }
+
+    /// Where in the strings each of the names occurs, whole or as the end of a longer one, as linkers merge
+    /// them: offset → the name's index.
+    fn places(&self, strings: &Section, names: &[&str]) -> Result<FxHashMap<u32, usize>, Error> {
+        if strings.size > MAX_STRINGS {
+            return Err(Error::Limit { what: "symbol names", value: strings.size, limit: MAX_STRINGS });
+        }
+        let longest = names.iter().map(|name| name.len()).max().unwrap_or(0) as u64;
+        let mut places = FxHashMap::default();
+        let mut next = 0;
+        while next < strings.size {
+            let before = longest.min(next);
+            let start = next - before;
+            let len = before + STRINGS_AT_ONCE.min(strings.size - next);
+            let offset = strings.offset.saturating_add(start);
+            let block = self.source.read("symbol names", offset, len, STRINGS_AT_ONCE + longest)?;
+            note_places(&mut places, block.bytes(), start, before, names);
+            if places.len() > MAX_PLACES {
+                let value = places.len() as u64;
+                return Err(Error::Limit { what: "symbols of a name", value, limit: MAX_PLACES as u64 });
+            }
+            next += STRINGS_AT_ONCE;
+        }
+        Ok(places)
+    }
+}
+
+/// Looks at each string that ends in `bytes` after the first `before` bytes, which were looked at already.
+fn note_places(places: &mut FxHashMap<u32, usize>, bytes: &[u8], start: u64, before: u64, names: &[&str]) {
+    let ends = bytes.iter().enumerate().filter(|(end, byte)| **byte == 0 && *end as u64 >= before);
+    for (end, _) in ends {
+        let head = bytes.get(..end).unwrap_or_default();
+        for (index, name) in names.iter().enumerate() {
+            if head.ends_with(name.as_bytes())
+                && let Ok(place) = u32::try_from(start + (end - name.len()) as u64)
+            {
+                places.insert(place, index);
+            }
+        }
+    }
+}
+
+fn kind(symbol: &elf::Sym64<LE>) -> Option<SymbolKind> {
+    match symbol.st_info & 0xf {
+        elf::STT_FUNC => Some(SymbolKind::Function),
+        elf::STT_GNU_IFUNC => Some(SymbolKind::Indirect),
+        elf::STT_NOTYPE => Some(SymbolKind::Untyped),
+        _ => None,
+    }
+}
+
+fn definition<'n>(symbol: &elf::Sym64<LE>, name: &'n str, kind: SymbolKind) -> Option<Symbol<'n>> {
+    let binding = match symbol.st_info >> 4 {
+        elf::STB_GLOBAL | elf::STB_GNU_UNIQUE => Binding::Global,
+        elf::STB_WEAK => Binding::Weak,
+        elf::STB_LOCAL => Binding::Local,
+        _ => return None,
+    };
+    // Numbers from SHN_LORESERVE on (absolute, common) are no sections, 0xffff is an index kept elsewhere.
+    let section = symbol.st_shndx.get(LE);
+    let placed = section != elf::SHN_UNDEF && (section < elf::SHN_LORESERVE || section == elf::SHN_XINDEX);
+    let address = symbol.st_value.get(LE);
+    (placed && address != 0).then(|| Symbol { name, address, size: symbol.st_size.get(LE), kind, binding })
+}
+
+fn add<'n>(found: &mut Vec<(usize, Symbol<'n>)>, index: usize, symbol: Symbol<'n>) -> Result<(), Error> {
+    let same = |(other, known): &&(usize, Symbol<'n>)| *other == index && known.binding == symbol.binding;
+    if found.iter().filter(same).any(|(_, known)| known.address == symbol.address) {
+        return Ok(());
+    }
+    let versions = found.iter().filter(same).count();
+    if versions >= MAX_VERSIONS {
+        let value = versions as u64 + 1;
+        return Err(Error::Limit { what: "versions of a symbol", value, limit: MAX_VERSIONS as u64 });
+    }
+    found.push((index, symbol));
+    Ok(())
+}

@@ -1,0 +1,26 @@
+//! memtrace finds memory leaks in live processes: eBPF programs count every allocation and free where they
+//! happen, and the agent names the code that made what is left.
+//!
+//! The floors of this crate; imports point down only, and neighbours on floor 2 do not know each other:
+//!
+//! | floor | modules | |
+//! | --- | --- | --- |
+//! | 5 edge | [`cli`] | arguments, exit status |
+//! | 4 app | [`app`] | a session: programs, targets, the loop from events to reports |
+//! | 3 output | [`report`] | a file per format |
+//! | 2 domain | [`analysis`], [`aggregate`] | pure: no I/O, no clock, no aya |
+//! | 2 adapters | [`bpf`], [`target`], [`allocators`], [`elf`], [`symbolize`] | the kernel, processes, files |
+//! | 1 model | [`model`] | the words they share |
+//! | 0 ABI | `memtrace-common` | what they share with the eBPF programs |
+
+pub mod aggregate;
+pub mod allocators;
+pub mod analysis;
+pub mod app;
+pub mod bpf;
+pub mod cli;
+pub mod elf;
+pub mod model;
+pub mod report;
+pub mod symbolize;
+pub mod target;

@@ -1,0 +1,5 @@
+//! The `memtrace` command.
+
+fn main() -> std::process::ExitCode {
+    memtrace::cli::main()
+}

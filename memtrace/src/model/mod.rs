@@ -1,0 +1,11 @@
+//! Floor 1: the words of the domain. Plain data, no I/O, no clock, no aya.
+
+mod probe;
+mod snapshot;
+pub mod units;
+
+pub use probe::{ArgLayout, ProbeSpec, Role, Site};
+pub use snapshot::{
+    Age, AllocationEvent, Amount, Event, Frame, LiveBlock, Losses, Mode, Snapshot, StackMethod, StackRow,
+    TargetInfo, TargetKind,
+};

@@ -1,0 +1,52 @@
+//! What to probe: made by `allocators` and `elf`, consumed by `bpf`.
+
+use std::path::PathBuf;
+
+/// What a probed function does with memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Hands out a block; probed at entry and at return.
+    Allocate(ArgLayout),
+    /// Takes back the block in its first argument; probed at entry only.
+    Free,
+}
+
+/// Where an allocating function keeps its arguments and its result.
+///
+/// Argument numbers count from 0 and are at most 5 (the register arguments of the System V ABI).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct ArgLayout {
+    /// The argument that holds the size in bytes (of one element where `count` is set).
+    pub size: u8,
+    /// The argument that holds the number of elements, as in `calloc`.
+    pub count: Option<u8>,
+    /// The argument that holds the block that is given up on success, as in `realloc`.
+    pub old: Option<u8>,
+    /// The argument that points to where the new block's address is stored, as in `posix_memalign`;
+    /// the function then returns 0 on success. `None`: the address is the return value.
+    pub out: Option<u8>,
+}
+
+/// Where in a function a probe sits, for `--verbose`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Site {
+    /// Bytes after the function's first.
+    pub delta: u64,
+    /// Whether the kernel emulates the instruction there instead of single-stepping a copy of it.
+    pub emulated: bool,
+}
+
+/// One function to probe in one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeSpec {
+    /// The function's name, for messages. The first one where several names share an address.
+    pub function: String,
+    /// The file to probe, openable by the agent (through the target's mount namespace).
+    pub file: PathBuf,
+    /// The probe's offset in that file, in bytes, `site.delta` included.
+    pub offset: u64,
+    /// Where that is in the function.
+    pub site: Site,
+    /// What the function does.
+    pub role: Role,
+}

@@ -1,0 +1,375 @@
+//! JSON for scripts: one object per line.
+//!
+//! The structs here are the schema's one home. Scripts rely on the names: add, never rename. Addresses and
+//! offsets are `"0x…"` strings, as JSON numbers lose digits above 2^53; times in seconds have three decimals.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+use serde_json::ser::Formatter;
+
+use super::Reporter;
+use super::escape::is_hazardous;
+use crate::model::{self, Event, Mode, StackMethod, TargetInfo, TargetKind};
+
+/// The version of the schema.
+const SCHEMA: u32 = 1;
+
+/// The JSON format.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Json;
+
+impl Reporter for Json {
+    fn write(&mut self, out: &mut dyn io::Write, event: &Event) -> io::Result<()> {
+        let serializer = &mut serde_json::Serializer::with_formatter(&mut *out, TerminalSafe);
+        match event {
+            Event::Snapshot(snapshot) => Report::new(snapshot).serialize(serializer)?,
+            Event::Allocation(event) => TraceLine::from(event).serialize(serializer)?,
+        }
+        out.write_all(b"\n")
+    }
+}
+
+/// Compact JSON in which what could steer a terminal is escaped too, beyond the C0 controls that JSON demands.
+struct TerminalSafe;
+
+impl Formatter for TerminalSafe {
+    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, text: &str) -> io::Result<()> {
+        for part in text.split_inclusive(is_hazardous) {
+            let safe = part.strip_suffix(is_hazardous).unwrap_or(part);
+            writer.write_all(safe.as_bytes())?;
+            for unit in part.encode_utf16().skip(safe.encode_utf16().count()) {
+                write!(writer, "\\u{unit:04x}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One report.
+#[derive(Serialize)]
+struct Report<'a> {
+    /// Version of the schema: 1. Keys may be added without a new number.
+    schema: u32,
+    /// Wall-clock time in UTC, RFC 3339, whole seconds.
+    #[serde(serialize_with = "rfc3339")]
+    time: Timestamp,
+    /// Seconds since tracing began.
+    #[serde(serialize_with = "seconds")]
+    elapsed_s: Duration,
+    /// Whether this is the last report of the session.
+    last: bool,
+    target: Target<'a>,
+    mode: ModeInfo,
+    /// Everything outstanding, over all stacks, those not listed too.
+    outstanding: Amount,
+    /// Growth of the outstanding bytes since the previous report.
+    #[serde(serialize_with = "rate")]
+    bytes_per_second: f64,
+    /// Number of stacks that match the filters; `stacks` may list fewer.
+    stacks_found: usize,
+    stacks: Vec<Stack<'a>>,
+    losses: Losses<'a>,
+    /// Remarks for the reader, a sentence each.
+    notes: &'a [String],
+}
+
+/// What is traced.
+#[derive(Serialize)]
+struct Target<'a> {
+    /// `process`.
+    kind: &'static str,
+    pids: &'a [u32],
+    /// Command name of the first process, at most 15 bytes.
+    comm: &'a str,
+    /// The allocators found, `glibc` for example.
+    allocators: &'a [String],
+}
+
+/// How the figures came about.
+#[derive(Serialize)]
+struct ModeInfo {
+    /// Whether every allocation is counted.
+    exact: bool,
+    /// Bytes between two samples; null when exact.
+    sample_bytes: Option<u64>,
+    /// How stacks are taken: `fp`, by frame pointers.
+    stacks: &'static str,
+}
+
+/// Bytes as requested by the program, and blocks.
+#[derive(Serialize)]
+struct Amount {
+    bytes: u64,
+    blocks: u64,
+}
+
+/// One stack and what its allocations hold.
+#[derive(Serialize)]
+struct Stack<'a> {
+    /// 16 hexadecimal digits, the same in every report of a session.
+    #[serde(serialize_with = "id")]
+    id: u64,
+    /// Outstanding.
+    bytes: u64,
+    /// Outstanding.
+    blocks: u64,
+    /// Since tracing began.
+    allocated_bytes: u64,
+    /// Since tracing began.
+    allocated_blocks: u64,
+    /// Of those allocated.
+    freed_bytes: u64,
+    /// Of those allocated.
+    freed_blocks: u64,
+    /// Growth of `bytes` since the previous report.
+    #[serde(serialize_with = "rate")]
+    bytes_per_second: f64,
+    /// Age of the oldest outstanding block in seconds; null when unknown.
+    #[serde(serialize_with = "optional_seconds")]
+    oldest_s: Option<Duration>,
+    /// Whether `oldest_s` is a block's age; false: only a bound that no block exceeds. Null with `oldest_s`.
+    oldest_exact: Option<bool>,
+    /// Whether the frames reach the program's entry point.
+    complete: bool,
+    /// Why not, `no_frame_pointer` for example; null for a complete stack, or when its frames were lost
+    /// (`complete` is false then).
+    incomplete: Option<&'static str>,
+    /// Innermost first, beginning with the caller of the allocator function.
+    frames: Vec<Frame<'a>>,
+    /// The blocks, oldest first; only when they were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    allocs: Vec<Alloc>,
+}
+
+/// One frame.
+#[derive(Serialize)]
+struct Frame<'a> {
+    /// Demangled; null where nothing names it.
+    function: Option<&'a str>,
+    /// From the function's start to the return address.
+    #[serde(serialize_with = "hex")]
+    function_offset: u64,
+    /// Path of the file as the target sees it.
+    module: &'a str,
+    /// The call site as an ELF virtual address in the module.
+    #[serde(serialize_with = "hex")]
+    offset: u64,
+    /// Source file or null.
+    file: Option<&'a str>,
+    /// Line or null.
+    line: Option<u32>,
+    /// Whether it was inlined into the next frame.
+    inlined: bool,
+}
+
+/// One outstanding block.
+#[derive(Serialize)]
+struct Alloc {
+    #[serde(serialize_with = "hex")]
+    addr: u64,
+    /// Bytes.
+    size: u64,
+    #[serde(serialize_with = "seconds")]
+    age_s: Duration,
+}
+
+/// Counts of what was lost since tracing began.
+#[derive(Serialize)]
+struct Losses<'a> {
+    /// Blocks not tracked: the table of live blocks was full.
+    live_map_full: u64,
+    /// Their bytes.
+    live_map_full_bytes: u64,
+    /// Allocation calls never seen to return.
+    in_flight_lost: u64,
+    /// Events that did not fit into the ring buffer.
+    ring_full: u64,
+    /// Allocations without a stack: all walk slots of the CPU were in use.
+    no_walk_slot: u64,
+    /// Allocations not tracked: the table of threads was full.
+    no_thread_slot: u64,
+    /// Allocations whose stack found no place in the table of stacks.
+    stack_table_full: u64,
+    /// Blocks handed out at an address that was still live.
+    missed_frees: u64,
+    /// Times the kernel did not run a program.
+    kernel_missed: u64,
+    /// Child processes forked by the target.
+    children_not_traced: u64,
+    /// Stacks that end early, by reason.
+    stacks_incomplete: BTreeMap<&'a str, u64>,
+}
+
+/// One allocation or free (`--trace`).
+#[derive(Serialize)]
+struct TraceLine<'a> {
+    /// Version of the schema: 1.
+    schema: u32,
+    /// `alloc` or `free`; reports have no such key.
+    event: &'static str,
+    /// Seconds since tracing began, to the microsecond.
+    #[serde(serialize_with = "micros")]
+    elapsed_s: Duration,
+    pid: u32,
+    tid: u32,
+    #[serde(serialize_with = "hex")]
+    addr: u64,
+    /// Bytes.
+    size: u64,
+    /// Id of the allocating stack, of a free too.
+    #[serde(serialize_with = "id")]
+    stack: u64,
+    /// The stack's frames, on its first line only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    frames: Vec<Frame<'a>>,
+}
+
+impl<'a> Report<'a> {
+    fn new(snapshot: &'a model::Snapshot) -> Self {
+        Self {
+            schema: SCHEMA,
+            time: snapshot.time,
+            elapsed_s: snapshot.elapsed,
+            last: snapshot.last,
+            target: Target::from(&snapshot.target),
+            mode: ModeInfo::from(&snapshot.mode),
+            outstanding: Amount { bytes: snapshot.outstanding.bytes, blocks: snapshot.outstanding.blocks },
+            bytes_per_second: snapshot.bytes_per_second,
+            stacks_found: snapshot.stacks_found,
+            stacks: snapshot.stacks.iter().map(Stack::from).collect(),
+            losses: Losses::from(&snapshot.losses),
+            notes: &snapshot.notes,
+        }
+    }
+}
+
+impl<'a> From<&'a TargetInfo> for Target<'a> {
+    fn from(target: &'a TargetInfo) -> Self {
+        let kind = match target.kind {
+            TargetKind::Process => "process",
+        };
+        Self { kind, pids: &target.pids, comm: &target.comm, allocators: &target.allocators }
+    }
+}
+
+impl From<&Mode> for ModeInfo {
+    fn from(mode: &Mode) -> Self {
+        let stacks = match mode.stacks {
+            StackMethod::FramePointer => "fp",
+        };
+        Self { exact: mode.sample_bytes.is_none(), sample_bytes: mode.sample_bytes, stacks }
+    }
+}
+
+impl<'a> From<&'a model::StackRow> for Stack<'a> {
+    fn from(row: &'a model::StackRow) -> Self {
+        Self {
+            id: row.id,
+            bytes: row.outstanding.bytes,
+            blocks: row.outstanding.blocks,
+            allocated_bytes: row.allocated.bytes,
+            allocated_blocks: row.allocated.blocks,
+            freed_bytes: row.freed.bytes,
+            freed_blocks: row.freed.blocks,
+            bytes_per_second: row.bytes_per_second,
+            oldest_s: row.oldest.map(|oldest| oldest.age),
+            oldest_exact: row.oldest.map(|oldest| oldest.exact),
+            complete: row.incomplete.is_none() && !row.frames.is_empty(),
+            incomplete: row.incomplete,
+            frames: row.frames.iter().map(Frame::from).collect(),
+            allocs: row.blocks.iter().map(Alloc::from).collect(),
+        }
+    }
+}
+
+impl<'a> From<&'a model::Frame> for Frame<'a> {
+    fn from(frame: &'a model::Frame) -> Self {
+        Self {
+            function: frame.function.as_deref(),
+            function_offset: frame.function_offset,
+            module: &frame.module,
+            offset: frame.module_offset,
+            file: frame.file.as_deref(),
+            line: frame.line,
+            inlined: frame.inlined,
+        }
+    }
+}
+
+impl From<&model::LiveBlock> for Alloc {
+    fn from(block: &model::LiveBlock) -> Self {
+        Self { addr: block.address, size: block.size, age_s: block.age }
+    }
+}
+
+impl<'a> From<&'a model::Losses> for Losses<'a> {
+    fn from(losses: &'a model::Losses) -> Self {
+        Self {
+            live_map_full: losses.live_map_full,
+            live_map_full_bytes: losses.live_map_full_bytes,
+            in_flight_lost: losses.in_flight_lost,
+            ring_full: losses.ring_full,
+            no_walk_slot: losses.no_walk_slot,
+            no_thread_slot: losses.no_thread_slot,
+            stack_table_full: losses.stack_table_full,
+            missed_frees: losses.missed_frees,
+            kernel_missed: losses.kernel_missed,
+            children_not_traced: losses.children_not_traced,
+            stacks_incomplete: losses.stacks_incomplete.iter().copied().collect(),
+        }
+    }
+}
+
+impl<'a> From<&'a model::AllocationEvent> for TraceLine<'a> {
+    fn from(event: &'a model::AllocationEvent) -> Self {
+        Self {
+            schema: SCHEMA,
+            event: if event.freed { "free" } else { "alloc" },
+            elapsed_s: event.elapsed,
+            pid: event.pid,
+            tid: event.tid,
+            addr: event.address,
+            size: event.size,
+            stack: event.stack,
+            frames: event.frames.iter().map(Frame::from).collect(),
+        }
+    }
+}
+
+fn rfc3339<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{time:.0}"))
+}
+
+fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_millis() as f64 / 1e3)
+}
+
+fn micros<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_micros() as f64 / 1e6)
+}
+
+fn optional_seconds<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    match duration {
+        Some(duration) => seconds(duration, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// Always a number: JSON has none for what is not finite.
+fn rate<S: Serializer>(rate: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    let rounded = (rate * 1e3).round() / 1e3;
+    // `+ 0.0` turns -0.0 into 0.0.
+    serializer.serialize_f64(if rounded.is_finite() { rounded + 0.0 } else { 0.0 })
+}
+
+fn hex<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{value:#x}"))
+}
+
+fn id<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{value:016x}"))
+}

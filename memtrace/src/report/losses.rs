@@ -1,0 +1,75 @@
+//! Losses in words, for the formats that people read.
+
+use crate::model::Losses;
+use crate::model::units::{format_bytes, format_count, format_number};
+
+/// One sentence for each loss there is: what happened, what it does to the figures, what to do about it.
+///
+/// None contains «byte»: in memleak's text scripts take that for the mark of a stack.
+pub(super) fn sentences(losses: &Losses) -> Vec<String> {
+    let untracked = format!(
+        "({}) not tracked: the table of live blocks was full, so the totals are too low by that; raise --max-live",
+        format_bytes(losses.live_map_full_bytes)
+    );
+    let incomplete = format!(
+        "incomplete ({}): their outer callers are missing",
+        losses
+            .stacks_incomplete
+            .iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(reason, count)| format!("{}: {}", reason_words(reason), format_number(*count)))
+            .collect::<Vec<_>>()
+            .join(", ")
+    );
+    let incomplete_stacks =
+        losses.stacks_incomplete.iter().fold(0, |sum: u64, (_, n)| sum.saturating_add(*n));
+    [
+        (losses.live_map_full, "block", untracked.as_str()),
+        (
+            losses.no_thread_slot,
+            "allocation",
+            "not tracked: the table of threads was full, so the totals are too low",
+        ),
+        (
+            losses.in_flight_lost,
+            "allocation call",
+            "never seen to return (longjmp, an exception, a cancelled thread): what came of it is not in the totals",
+        ),
+        (
+            losses.kernel_missed,
+            "probe run",
+            "skipped by the kernel: allocations and frees went unseen, so the figures may be too low or too high",
+        ),
+        (
+            losses.missed_frees,
+            "block",
+            "handed out again while still live here: a free was not seen, and the old block no longer counts",
+        ),
+        (
+            losses.no_walk_slot,
+            "allocation",
+            "without a stack: every walk slot of the CPU was in use, so the totals include this but name no code",
+        ),
+        (
+            losses.stack_table_full,
+            "allocation",
+            "without a stack: the table of stacks was full, so the totals and one row without frames hold all of this",
+        ),
+        (
+            losses.ring_full,
+            "event",
+            "did not fit into the ring buffer: trace lines are missing, and stacks may show up a report later",
+        ),
+        (losses.children_not_traced, "fork", "of the target: child processes are not traced, nor in the figures"),
+        (incomplete_stacks, "stack", incomplete.as_str()),
+    ]
+    .into_iter()
+    .filter(|(count, ..)| *count > 0)
+    .map(|(count, thing, rest)| format!("{} {rest}.", format_count(count, thing)))
+    .collect()
+}
+
+/// A reason such as `no_frame_pointer` in words.
+pub(super) fn reason_words(reason: &str) -> String {
+    reason.replace('_', " ")
+}

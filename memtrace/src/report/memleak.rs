@@ -1,0 +1,114 @@
+//! The text of bcc's memleak, which scripts read.
+//!
+//! Invariant: the last line of a report with «byte» in it is the line of the last stack, which is the first in
+//! the order asked for, unless a function or module has the word in its name. So everything bcc does not print (losses,
+//! notes) comes before the report's header.
+
+use std::io::{self, Write};
+
+use jiff::tz::TimeZone;
+
+use super::losses::sentences;
+use super::{Reporter, escape};
+use crate::model::{AllocationEvent, Event, Frame, LiveBlock, Snapshot, StackRow};
+
+/// The options of bcc's memleak that its text depends on.
+#[derive(Clone, Debug)]
+pub struct MemleakOptions {
+    /// `-T`: bcc's header gives the number that was asked for, not the number found.
+    pub top: usize,
+    /// `-a`: list the blocks.
+    pub show_allocs: bool,
+    /// `--combined-only`: bcc lists no blocks then, and an empty report has an empty line.
+    pub combined_only: bool,
+    /// The zone of the header's time of day.
+    pub zone: TimeZone,
+}
+
+/// The format of `memtrace memleak`.
+#[derive(Clone, Debug)]
+pub struct Memleak {
+    options: MemleakOptions,
+}
+
+impl Memleak {
+    /// Text as bcc's memleak prints it with these options.
+    #[must_use]
+    pub fn new(options: MemleakOptions) -> Self {
+        Self { options }
+    }
+
+    fn snapshot(&self, out: &mut dyn Write, snapshot: &Snapshot) -> io::Result<()> {
+        for sentence in sentences(&snapshot.losses) {
+            writeln!(out, "Lost: {sentence}")?;
+        }
+        for note in &snapshot.notes {
+            writeln!(out, "Note: {}", escape(note))?;
+        }
+        let time = snapshot.time.to_zoned(self.options.zone.clone());
+        writeln!(
+            out,
+            "[{}] Top {} stacks with outstanding allocations:",
+            time.strftime("%H:%M:%S"),
+            self.options.top
+        )?;
+        if self.options.combined_only && snapshot.stacks.is_empty() {
+            writeln!(out)?;
+        }
+        if self.options.show_allocs && !self.options.combined_only {
+            blocks(out, &snapshot.stacks)?;
+        }
+        snapshot.stacks.iter().rev().try_for_each(|row| stack(out, row))
+    }
+}
+
+impl Reporter for Memleak {
+    fn write(&mut self, out: &mut dyn Write, event: &Event) -> io::Result<()> {
+        match event {
+            Event::Snapshot(snapshot) => self.snapshot(out, snapshot),
+            Event::Allocation(event) => trace(out, event),
+        }
+    }
+}
+
+/// The blocks of all rows together, smallest first, as bcc has them.
+fn blocks(out: &mut dyn Write, rows: &[StackRow]) -> io::Result<()> {
+    let mut blocks: Vec<&LiveBlock> = rows.iter().flat_map(|row| &row.blocks).collect();
+    blocks.sort_by_key(|block| block.size);
+    blocks.iter().try_for_each(|block| writeln!(out, "\taddr = {:x} size = {}", block.address, block.size))
+}
+
+fn stack(out: &mut dyn Write, row: &StackRow) -> io::Result<()> {
+    let held = row.outstanding;
+    writeln!(out, "\t{} bytes in {} allocations from stack", held.bytes, held.blocks)?;
+    if row.frames.is_empty() {
+        writeln!(out, "\t\tstack information lost")?;
+    }
+    row.frames.iter().try_for_each(|frame| writeln!(out, "\t\t{}", symbol(frame)))
+}
+
+/// `main+0x6d [allocs]`; bcc knows no inlined functions: they have no offset of their own.
+fn symbol(frame: &Frame) -> String {
+    let function = match &frame.function {
+        None => "[unknown]".to_owned(),
+        Some(name) if frame.inlined => escape(name).into_owned(),
+        Some(name) => format!("{}+{:#x}", escape(name), frame.function_offset),
+    };
+    let base = frame.module.rsplit('/').next().unwrap_or_default();
+    match base {
+        "" => function,
+        _ if base.starts_with('[') => format!("{function} {}", escape(base)),
+        _ => format!("{function} [{}]", escape(base)),
+    }
+}
+
+/// The messages are bcc's; of its tuple (task, pid, CPU, flags, seconds, message) what is known here.
+fn trace(out: &mut dyn Write, event: &AllocationEvent) -> io::Result<()> {
+    let seconds = event.elapsed.as_secs_f64();
+    let AllocationEvent { tid, address, size, .. } = event;
+    if event.freed {
+        writeln!(out, "({tid}, {seconds:.6}, 'free entered, address = {address:x}, size = {size}')")
+    } else {
+        writeln!(out, "({tid}, {seconds:.6}, 'alloc exited, size = {size}, result = {address:x}')")
+    }
+}

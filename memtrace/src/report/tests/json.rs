@@ -1,0 +1,265 @@
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::{
+    Event, HOSTILE, Snapshot, assert_harmless, empty, hostile, losses, snapshot, trace, with_blocks, written,
+};
+use crate::report::Json;
+
+fn json(snapshot: Snapshot) -> String {
+    written(Json, &Event::Snapshot(Box::new(snapshot)))
+}
+
+fn parsed(text: &str) -> Value {
+    assert_eq!(text.matches('\n').count(), 1, "one line");
+    assert!(text.ends_with('\n'));
+    serde_json::from_str(text).unwrap()
+}
+
+/// The paths of all keys: `stacks[].frames[].function`.
+fn keys(value: &Value, path: &str, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(map) => map.iter().for_each(|(key, value)| {
+            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            found.insert(path.clone());
+            keys(value, &path, found);
+        }),
+        Value::Array(values) => values.iter().for_each(|value| keys(value, &format!("{path}[]"), found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn ordinary() {
+    insta::assert_snapshot!(json(snapshot()), @r#"{"schema":1,"time":"2026-01-02T03:04:05Z","elapsed_s":5.004,"last":false,"target":{"kind":"process","pids":[4123],"comm":"api-server","allocators":["glibc"]},"mode":{"exact":true,"sample_bytes":null,"stacks":"fp"},"outstanding":{"bytes":1048576,"blocks":1024},"bytes_per_second":1572864.0,"stacks_found":5,"stacks":[{"id":"9f0c0000deadbeef","bytes":65536,"blocks":64,"allocated_bytes":70000,"allocated_blocks":67,"freed_bytes":4464,"freed_blocks":3,"bytes_per_second":13107.2,"oldest_s":4.2,"oldest_exact":true,"complete":true,"incomplete":null,"frames":[{"function":"handle<'_>","function_offset":"0x1e","module":"/srv/api-server","offset":"0x1167","file":"src/api.c","line":null,"inlined":true},{"function":"leak_small","function_offset":"0x1e","module":"/srv/api-server","offset":"0x1167","file":"src/api.c","line":42,"inlined":false},{"function":"main","function_offset":"0x6d","module":"/srv/api-server","offset":"0x13ad","file":"src/main.c","line":7,"inlined":false}]},{"id":"0000000000000017","bytes":640,"blocks":1,"allocated_bytes":640,"allocated_blocks":1,"freed_bytes":0,"freed_blocks":0,"bytes_per_second":-20480.0,"oldest_s":192.0,"oldest_exact":false,"complete":false,"incomplete":"no_frame_pointer","frames":[{"function":null,"function_offset":"0x0","module":"/usr/lib/libplugin.so","offset":"0x4f0","file":null,"line":null,"inlined":false}]}],"losses":{"live_map_full":0,"live_map_full_bytes":0,"in_flight_lost":0,"ring_full":0,"no_walk_slot":0,"no_thread_slot":0,"stack_table_full":0,"missed_frees":0,"kernel_missed":0,"children_not_traced":0,"stacks_incomplete":{}},"notes":[]}"#);
+}
+
+#[test]
+fn everything_there_is() {
+    let notes = vec!["The target exited.".to_owned()];
+    let text = json(Snapshot { losses: losses(), notes, ..with_blocks() });
+    insta::assert_snapshot!(serde_json::to_string_pretty(&parsed(&text)).unwrap(), @r#"
+    {
+      "bytes_per_second": 1572864.0,
+      "elapsed_s": 5.004,
+      "last": false,
+      "losses": {
+        "children_not_traced": 9,
+        "in_flight_lost": 1,
+        "kernel_missed": 8,
+        "live_map_full": 1203,
+        "live_map_full_bytes": 4718592,
+        "missed_frees": 7,
+        "no_thread_slot": 5,
+        "no_walk_slot": 4,
+        "ring_full": 3,
+        "stack_table_full": 6,
+        "stacks_incomplete": {
+          "no_frame_pointer": 10,
+          "stack_unreadable": 2000,
+          "too_deep": 0
+        }
+      },
+      "mode": {
+        "exact": true,
+        "sample_bytes": null,
+        "stacks": "fp"
+      },
+      "notes": [
+        "The target exited."
+      ],
+      "outstanding": {
+        "blocks": 1024,
+        "bytes": 1048576
+      },
+      "schema": 1,
+      "stacks": [
+        {
+          "allocated_blocks": 67,
+          "allocated_bytes": 70000,
+          "allocs": [
+            {
+              "addr": "0x948cd0",
+              "age_s": 4.0,
+              "size": 1024
+            },
+            {
+              "addr": "0x9490f0",
+              "age_s": 3.0,
+              "size": 48
+            }
+          ],
+          "blocks": 64,
+          "bytes": 65536,
+          "bytes_per_second": 13107.2,
+          "complete": true,
+          "frames": [
+            {
+              "file": "src/api.c",
+              "function": "handle<'_>",
+              "function_offset": "0x1e",
+              "inlined": true,
+              "line": null,
+              "module": "/srv/api-server",
+              "offset": "0x1167"
+            },
+            {
+              "file": "src/api.c",
+              "function": "leak_small",
+              "function_offset": "0x1e",
+              "inlined": false,
+              "line": 42,
+              "module": "/srv/api-server",
+              "offset": "0x1167"
+            },
+            {
+              "file": "src/main.c",
+              "function": "main",
+              "function_offset": "0x6d",
+              "inlined": false,
+              "line": 7,
+              "module": "/srv/api-server",
+              "offset": "0x13ad"
+            }
+          ],
+          "freed_blocks": 3,
+          "freed_bytes": 4464,
+          "id": "9f0c0000deadbeef",
+          "incomplete": null,
+          "oldest_exact": true,
+          "oldest_s": 4.2
+        },
+        {
+          "allocated_blocks": 1,
+          "allocated_bytes": 640,
+          "allocs": [
+            {
+              "addr": "0x7fff00001000",
+              "age_s": 192.0,
+              "size": 640
+            }
+          ],
+          "blocks": 1,
+          "bytes": 640,
+          "bytes_per_second": -20480.0,
+          "complete": false,
+          "frames": [
+            {
+              "file": null,
+              "function": null,
+              "function_offset": "0x0",
+              "inlined": false,
+              "line": null,
+              "module": "/usr/lib/libplugin.so",
+              "offset": "0x4f0"
+            }
+          ],
+          "freed_blocks": 0,
+          "freed_bytes": 0,
+          "id": "0000000000000017",
+          "incomplete": "no_frame_pointer",
+          "oldest_exact": false,
+          "oldest_s": 192.0
+        }
+      ],
+      "stacks_found": 5,
+      "target": {
+        "allocators": [
+          "glibc"
+        ],
+        "comm": "api-server",
+        "kind": "process",
+        "pids": [
+          4123
+        ]
+      },
+      "time": "2026-01-02T03:04:05Z"
+    }
+    "#);
+}
+
+/// Scripts rely on these names: a change here breaks them.
+#[test]
+fn names_are_never_changed() {
+    let promised = "
+        schema time elapsed_s last bytes_per_second stacks_found notes
+        target target.kind target.pids target.comm target.allocators
+        mode mode.exact mode.sample_bytes mode.stacks
+        outstanding outstanding.bytes outstanding.blocks
+        stacks stacks[].id stacks[].bytes stacks[].blocks stacks[].allocated_bytes stacks[].allocated_blocks
+        stacks[].freed_bytes stacks[].freed_blocks stacks[].bytes_per_second stacks[].oldest_s
+        stacks[].oldest_exact stacks[].complete stacks[].incomplete
+        stacks[].frames stacks[].frames[].function stacks[].frames[].function_offset stacks[].frames[].module
+        stacks[].frames[].offset stacks[].frames[].file stacks[].frames[].line stacks[].frames[].inlined
+        stacks[].allocs stacks[].allocs[].addr stacks[].allocs[].size stacks[].allocs[].age_s
+        losses losses.live_map_full losses.live_map_full_bytes losses.in_flight_lost losses.ring_full
+        losses.no_walk_slot losses.no_thread_slot losses.stack_table_full losses.missed_frees
+        losses.kernel_missed losses.children_not_traced
+        losses.stacks_incomplete losses.stacks_incomplete.no_frame_pointer
+        losses.stacks_incomplete.stack_unreadable losses.stacks_incomplete.too_deep
+    ";
+    let mut found = BTreeSet::new();
+    keys(&parsed(&json(Snapshot { losses: losses(), ..with_blocks() })), "", &mut found);
+    assert_eq!(found, promised.split_whitespace().map(str::to_owned).collect());
+}
+
+#[test]
+fn nothing_outstanding() {
+    let value = parsed(&json(empty()));
+    assert_eq!(value["stacks"], Value::Array(Vec::new()));
+    assert_eq!(value["outstanding"]["bytes"], 0);
+}
+
+#[test]
+fn figures_without_a_finite_value_are_numbers_all_the_same() {
+    for rate in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, -0.0, -1e-9] {
+        let value = parsed(&json(Snapshot { bytes_per_second: rate, ..empty() }));
+        assert_eq!(value["bytes_per_second"], 0.0, "{rate}");
+        assert!(!value["bytes_per_second"].to_string().starts_with('-'), "{rate}");
+    }
+}
+
+#[test]
+fn a_stack_without_frames_is_not_complete() {
+    let mut snapshot = snapshot();
+    snapshot.stacks[0].frames.clear();
+    snapshot.stacks[0].oldest = None;
+    let value = parsed(&json(snapshot));
+    assert_eq!(value["stacks"][0]["complete"], false);
+    assert_eq!(value["stacks"][0]["incomplete"], Value::Null);
+    assert_eq!(value["stacks"][0]["oldest_s"], Value::Null);
+    assert_eq!(value["stacks"][0]["oldest_exact"], Value::Null);
+}
+
+#[test]
+fn a_sampled_report_says_so() {
+    let mut snapshot = empty();
+    snapshot.mode.sample_bytes = Some(524_288);
+    let value = parsed(&json(snapshot));
+    assert_eq!(value["mode"], serde_json::json!({"exact": false, "sample_bytes": 524_288, "stacks": "fp"}));
+}
+
+/// Hostile text arrives unchanged, and on a terminal it is harmless on the way.
+#[test]
+fn hostile_names() {
+    let text = json(hostile());
+    assert_harmless(&text);
+    let value = parsed(&text);
+    assert_eq!(value["target"]["comm"], HOSTILE);
+    assert_eq!(value["stacks"][0]["frames"][0]["function"], HOSTILE);
+    assert_eq!(value["stacks"][0]["frames"][0]["module"], format!("/srv/{HOSTILE}"));
+    assert_eq!(value["notes"][0], format!("{HOSTILE} exited"));
+    let comm = text.split("\"comm\":").nth(1).unwrap().split(",\"allocators").next().unwrap();
+    insta::assert_snapshot!(comm, @r#""evil\u001b[2J\u001b]0;owned\u0007\r\nroot# \u202etxt\u2066\u009b31m\u007f\u2028\udb40\udc41""#);
+}
+
+#[test]
+fn trace_lines() {
+    let lines = trace().map(|event| written(Json, &event));
+    lines.iter().for_each(|line| assert!(parsed(line).is_object()));
+    insta::assert_snapshot!(lines.concat(), @r#"
+    {"schema":1,"event":"alloc","elapsed_s":0.004213,"pid":4123,"tid":4125,"addr":"0x948cd0","size":16,"stack":"9f0c0000deadbeef","frames":[{"function":"handle<'_>","function_offset":"0x1e","module":"/srv/api-server","offset":"0x1167","file":"src/api.c","line":null,"inlined":true},{"function":"leak_small","function_offset":"0x1e","module":"/srv/api-server","offset":"0x1167","file":"src/api.c","line":42,"inlined":false},{"function":"main","function_offset":"0x6d","module":"/srv/api-server","offset":"0x13ad","file":"src/main.c","line":7,"inlined":false}]}
+    {"schema":1,"event":"free","elapsed_s":94769.0,"pid":4123,"tid":4125,"addr":"0x948cd0","size":16,"stack":"9f0c0000deadbeef"}
+    "#);
+}

@@ -1,0 +1,230 @@
+//! What the formats have in common to be tested with.
+
+mod json;
+mod memleak;
+mod text;
+
+use std::io;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+
+use super::losses::sentences;
+use super::{Json, Memleak, MemleakOptions, Reporter, Text, escape};
+use crate::model::{
+    Age, AllocationEvent, Amount, Event, Frame, LiveBlock, Losses, Mode, Snapshot, StackMethod, StackRow,
+    TargetInfo, TargetKind,
+};
+
+/// A function, a module and a file name that would clear the screen, retitle it, reorder and break lines.
+const HOSTILE: &str =
+    "evil\x1b[2J\x1b]0;owned\x07\r\nroot# \u{202e}txt\u{2066}\u{9b}31m\u{7f}\u{2028}\u{e0041}";
+
+/// What `reporter` writes for `event`.
+fn written(mut reporter: impl Reporter, event: &Event) -> String {
+    let mut out = Vec::new();
+    reporter.write(&mut out, event).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+fn amount(bytes: u64, blocks: u64) -> Amount {
+    Amount { bytes, blocks }
+}
+
+/// An ordinary report: two stacks of five.
+fn snapshot() -> Snapshot {
+    let main = Frame {
+        function: Some("main".into()),
+        function_offset: 0x6d,
+        module: "/srv/api-server".into(),
+        module_offset: 0x13ad,
+        file: Some("src/main.c".into()),
+        line: Some(7),
+        inlined: false,
+    };
+    let leak = Frame {
+        function: Some("leak_small".into()),
+        function_offset: 0x1e,
+        module_offset: 0x1167,
+        file: Some("src/api.c".into()),
+        line: Some(42),
+        ..main.clone()
+    };
+    let inlined = Frame { function: Some("handle<'_>".into()), inlined: true, line: None, ..leak.clone() };
+    let unknown = Frame { module: "/usr/lib/libplugin.so".into(), module_offset: 0x4f0, ..Frame::default() };
+    Snapshot {
+        time: "2026-01-02T03:04:05.678Z".parse().unwrap(),
+        elapsed: Duration::from_millis(5004),
+        last: false,
+        target: TargetInfo {
+            kind: TargetKind::Process,
+            pids: vec![4123],
+            comm: "api-server".into(),
+            allocators: vec!["glibc".into()],
+        },
+        mode: Mode { sample_bytes: None, stacks: StackMethod::FramePointer },
+        outstanding: amount(1_048_576, 1024),
+        bytes_per_second: 1_572_864.0,
+        stacks_found: 5,
+        stacks: vec![
+            StackRow {
+                id: 0x9f0c_0000_dead_beef,
+                outstanding: amount(65_536, 64),
+                allocated: amount(70_000, 67),
+                freed: amount(4464, 3),
+                bytes_per_second: 13_107.2,
+                oldest: Some(Age { age: Duration::from_millis(4200), exact: true }),
+                incomplete: None,
+                frames: vec![inlined, leak, main],
+                blocks: Vec::new(),
+            },
+            StackRow {
+                id: 0x17,
+                outstanding: amount(640, 1),
+                allocated: amount(640, 1),
+                freed: amount(0, 0),
+                bytes_per_second: -20_480.0,
+                oldest: Some(Age { age: Duration::from_secs(192), exact: false }),
+                incomplete: Some("no_frame_pointer"),
+                frames: vec![unknown],
+                blocks: Vec::new(),
+            },
+        ],
+        losses: Losses::default(),
+        notes: Vec::new(),
+    }
+}
+
+/// The same with blocks.
+fn with_blocks() -> Snapshot {
+    let mut snapshot = snapshot();
+    let block = |address, size, seconds| LiveBlock { address, size, age: Duration::from_secs(seconds) };
+    snapshot.stacks[0].blocks = vec![block(0x0094_8cd0, 1024, 4), block(0x0094_90f0, 48, 3)];
+    snapshot.stacks[1].blocks = vec![block(0x7fff_0000_1000, 640, 192)];
+    snapshot
+}
+
+/// Nothing outstanding, nothing found.
+fn empty() -> Snapshot {
+    Snapshot {
+        outstanding: Amount::default(),
+        bytes_per_second: 0.0,
+        stacks_found: 0,
+        stacks: Vec::new(),
+        ..snapshot()
+    }
+}
+
+/// Every loss there is, each with its own figure.
+fn losses() -> Losses {
+    Losses {
+        live_map_full: 1203,
+        live_map_full_bytes: 4_718_592,
+        in_flight_lost: 1,
+        ring_full: 3,
+        no_walk_slot: 4,
+        no_thread_slot: 5,
+        stack_table_full: 6,
+        missed_frees: 7,
+        kernel_missed: 8,
+        children_not_traced: 9,
+        stacks_incomplete: vec![("too_deep", 0), ("no_frame_pointer", 10), ("stack_unreadable", 2000)],
+    }
+}
+
+/// Target-derived strings, all of them hostile.
+fn hostile() -> Snapshot {
+    let mut snapshot = snapshot();
+    snapshot.target.comm = HOSTILE.into();
+    snapshot.target.allocators = vec![HOSTILE.into()];
+    snapshot.notes = vec![format!("{HOSTILE} exited")];
+    let mut row = snapshot.stacks.remove(0);
+    row.frames = vec![
+        Frame {
+            function: Some(HOSTILE.into()),
+            module: format!("/srv/{HOSTILE}"),
+            file: Some(HOSTILE.into()),
+            ..Frame::default()
+        },
+        Frame { module: HOSTILE.into(), ..Frame::default() },
+    ];
+    snapshot.stacks = vec![row];
+    snapshot.stacks_found = 1;
+    snapshot
+}
+
+/// An allocation of 16 bytes, with frames, and its free.
+fn trace() -> [Event; 2] {
+    let allocation = AllocationEvent {
+        elapsed: Duration::from_micros(4_213),
+        pid: 4123,
+        tid: 4125,
+        freed: false,
+        address: 0x0094_8cd0,
+        size: 16,
+        stack: 0x9f0c_0000_dead_beef,
+        frames: snapshot().stacks[0].frames.clone(),
+    };
+    let free = AllocationEvent {
+        elapsed: Duration::from_secs(94_769),
+        freed: true,
+        frames: Vec::new(),
+        ..allocation.clone()
+    };
+    [Event::Allocation(allocation), Event::Allocation(free)]
+}
+
+/// Nothing in `text` steers a terminal; lines end where the reporter ends them.
+fn assert_harmless(text: &str) {
+    for line in text.split('\n').map(|line| line.trim_start_matches('\t')) {
+        assert_eq!(escape(line), line);
+    }
+}
+
+/// A pipe that closes after some bytes.
+struct Closing(usize);
+
+impl io::Write for Closing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = bytes.len().min(self.0);
+        self.0 -= taken;
+        if taken == 0 && !bytes.is_empty() { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(taken) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_closed_pipe_is_an_error_wherever_it_closes() {
+    let options = MemleakOptions { top: 10, show_allocs: true, combined_only: false, zone: TimeZone::UTC };
+    let reporters: [Box<dyn Reporter>; 3] =
+        [Box::new(Text::new(true, TimeZone::UTC)), Box::new(Json), Box::new(Memleak::new(options))];
+    let report = Event::Snapshot(Box::new(Snapshot { losses: losses(), ..with_blocks() }));
+    for mut reporter in reporters {
+        for event in [&report, &trace()[0]] {
+            let mut whole = Vec::new();
+            reporter.write(&mut whole, event).unwrap();
+            assert!(reporter.write(&mut Closing(whole.len()), event).is_ok());
+            for room in 0..whole.len() {
+                let error = reporter.write(&mut Closing(room), event).unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+            }
+        }
+    }
+}
+
+#[test]
+fn losses_are_said_only_when_there_are_any() {
+    assert_eq!(sentences(&Losses::default()), [""; 0]);
+    let one = Losses { missed_frees: 1, ..Losses::default() };
+    insta::assert_snapshot!(sentences(&one).join("\n"), @r#"1 block handed out again while still live here: a free was not seen, and the old block no longer counts."#);
+}
+
+#[test]
+fn losses_never_look_like_a_stack_of_memleak() {
+    let all = sentences(&losses());
+    assert_eq!(all.len(), 10);
+    assert!(all.iter().all(|sentence| !sentence.contains("byte")), "{all:?}");
+}

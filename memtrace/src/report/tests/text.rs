@@ -1,0 +1,178 @@
+use jiff::tz::TimeZone;
+
+use super::{
+    Event, Snapshot, assert_harmless, empty, hostile, losses, snapshot, trace, with_blocks, written,
+};
+use crate::report::Text;
+
+fn text(snapshot: Snapshot) -> String {
+    written(Text::new(false, TimeZone::UTC), &Event::Snapshot(Box::new(snapshot)))
+}
+
+#[test]
+fn ordinary() {
+    insta::assert_snapshot!(text(snapshot()), @r#"
+    [03:04:05] api-server (pid 4123), traced for 5.0 s, allocator glibc; every allocation counted, stacks from frame pointers (callers may be missing where code was built without them)
+    Outstanding: 1 MiB in 1,024 blocks, +1.5 MiB/s
+
+    #1  64 KiB in 64 blocks, 6 % of the total, +12.8 KiB/s, oldest 4.2 s, freed 3 of 67 blocks  stack 9f0c0000deadbeef
+        handle<'_> [inlined]  src/api.c  (/srv/api-server+0x1167)
+        leak_small  src/api.c:42  (/srv/api-server+0x1167)
+        main  src/main.c:7  (/srv/api-server+0x13ad)
+
+    #2  640 B in 1 block, under 1 % of the total, -20 KiB/s, none older than 3m12s, freed 0 of 1 block  stack 0000000000000017
+        /usr/lib/libplugin.so+0x4f0
+        (outer callers are missing: no frame pointer)
+
+    … and 3 more stacks hold 959.4 KiB (--top 0 shows all)
+    "#);
+}
+
+#[test]
+fn everything_lost() {
+    let notes = vec!["The target exited.".to_owned()];
+    insta::assert_snapshot!(text(Snapshot { losses: losses(), notes, last: true, ..empty() }), @r#"
+    [03:04:05] last report: api-server (pid 4123), traced for 5.0 s, allocator glibc; every allocation counted, stacks from frame pointers (callers may be missing where code was built without them)
+    Outstanding: 0 B in 0 blocks, 0 B/s
+    No allocation tracked since tracing began is outstanding.
+
+    Lost: 1,203 blocks (4.5 MiB) not tracked: the table of live blocks was full, so the totals are too low by that; raise --max-live.
+    Lost: 5 allocations not tracked: the table of threads was full, so the totals are too low.
+    Lost: 1 allocation call never seen to return (longjmp, an exception, a cancelled thread): what came of it is not in the totals.
+    Lost: 8 probe runs skipped by the kernel: allocations and frees went unseen, so the figures may be too low or too high.
+    Lost: 7 blocks handed out again while still live here: a free was not seen, and the old block no longer counts.
+    Lost: 4 allocations without a stack: every walk slot of the CPU was in use, so the totals include this but name no code.
+    Lost: 6 allocations without a stack: the table of stacks was full, so the totals and one row without frames hold all of this.
+    Lost: 3 events did not fit into the ring buffer: trace lines are missing, and stacks may show up a report later.
+    Lost: 9 forks of the target: child processes are not traced, nor in the figures.
+    Lost: 2,010 stacks incomplete (no frame pointer: 10, stack unreadable: 2,000): their outer callers are missing.
+    Note: The target exited.
+    "#);
+}
+
+#[test]
+fn nothing_passes_the_filters() {
+    let text = text(Snapshot { outstanding: super::amount(10, 1), ..empty() });
+    assert!(text.contains("passes the filters"), "{text}");
+}
+
+#[test]
+fn blocks_are_listed() {
+    insta::assert_snapshot!(text(with_blocks()), @r#"
+    [03:04:05] api-server (pid 4123), traced for 5.0 s, allocator glibc; every allocation counted, stacks from frame pointers (callers may be missing where code was built without them)
+    Outstanding: 1 MiB in 1,024 blocks, +1.5 MiB/s
+
+    #1  64 KiB in 64 blocks, 6 % of the total, +12.8 KiB/s, oldest 4.2 s, freed 3 of 67 blocks  stack 9f0c0000deadbeef
+        handle<'_> [inlined]  src/api.c  (/srv/api-server+0x1167)
+        leak_small  src/api.c:42  (/srv/api-server+0x1167)
+        main  src/main.c:7  (/srv/api-server+0x13ad)
+        addr = 0x948cd0  size = 1024  age 4.0 s
+        addr = 0x9490f0  size = 48  age 3.0 s
+
+    #2  640 B in 1 block, under 1 % of the total, -20 KiB/s, none older than 3m12s, freed 0 of 1 block  stack 0000000000000017
+        /usr/lib/libplugin.so+0x4f0
+        (outer callers are missing: no frame pointer)
+        addr = 0x7fff00001000  size = 640  age 3m12s
+
+    … and 3 more stacks hold 959.4 KiB (--top 0 shows all)
+    "#);
+}
+
+#[test]
+fn hostile_names() {
+    let text = text(hostile());
+    assert_harmless(&text);
+    insta::assert_snapshot!(text, @r#"
+    [03:04:05] evil\x1b[2J\x1b]0;owned\x07\x0d\x0aroot# \u{202e}txt\u{2066}\u{9b}31m\x7f\u{2028}\u{e0041} (pid 4123), traced for 5.0 s, allocator evil\x1b[2J\x1b]0;owned\x07\x0d\x0aroot# \u{202e}txt\u{2066}\u{9b}31m\x7f\u{2028}\u{e0041}; every allocation counted, stacks from frame pointers (callers may be missing where code was built without them)
+    Outstanding: 1 MiB in 1,024 blocks, +1.5 MiB/s
+
+    #1  64 KiB in 64 blocks, 6 % of the total, +12.8 KiB/s, oldest 4.2 s, freed 3 of 67 blocks  stack 9f0c0000deadbeef
+        evil\x1b[2J\x1b]0;owned\x07\x0d\x0aroot# \u{202e}txt\u{2066}\u{9b}31m\x7f\u{2028}\u{e0041}  evil\x1b[2J\x1b]0;owned\x07\x0d\x0aroot# \u{202e}txt\u{2066}\u{9b}31m\x7f\u{2028}\u{e0041}  (/srv/evil\x1b[2J\x1b]0;owned\x07\x0d\x0aroot# \u{202e}txt\u{2066}\u{9b}31m\x7f\u{2028}\u{e0041}+0x0)
+        evil\x1b[2J\x1b]0;owned\x07\x0d\x0aroot# \u{202e}txt\u{2066}\u{9b}31m\x7f\u{2028}\u{e0041}+0x0
+
+    Note: evil\x1b[2J\x1b]0;owned\x07\x0d\x0aroot# \u{202e}txt\u{2066}\u{9b}31m\x7f\u{2028}\u{e0041} exited
+    "#);
+}
+
+#[test]
+fn several_targets_sampled() {
+    let mut snapshot = empty();
+    snapshot.target.pids = (100..112).collect();
+    snapshot.target.allocators = vec!["glibc".into(), "jemalloc".into()];
+    snapshot.mode.sample_bytes = Some(512 << 10);
+    insta::assert_snapshot!(text(snapshot), @r#"
+    [03:04:05] api-server (pids 100, 101, 102, 103, 104, 105, 106, 107 and 4 more), traced for 5.0 s, allocators glibc, jemalloc; estimated from one sample per 512 KiB, stacks from frame pointers (callers may be missing where code was built without them)
+    Outstanding: 0 B in 0 blocks, 0 B/s
+    No allocation tracked since tracing began is outstanding.
+    "#);
+}
+
+#[test]
+fn frames_that_never_came() {
+    let mut snapshot = snapshot();
+    snapshot.stacks.truncate(1);
+    snapshot.stacks_found = 2;
+    snapshot.stacks[0].frames.clear();
+    snapshot.stacks[0].oldest = None;
+    insta::assert_snapshot!(text(snapshot), @r#"
+    [03:04:05] api-server (pid 4123), traced for 5.0 s, allocator glibc; every allocation counted, stacks from frame pointers (callers may be missing where code was built without them)
+    Outstanding: 1 MiB in 1,024 blocks, +1.5 MiB/s
+
+    #1  64 KiB in 64 blocks, 6 % of the total, +12.8 KiB/s, freed 3 of 67 blocks  stack 9f0c0000deadbeef
+        (the frames of this stack were not received)
+
+    … and 1 more stack holds 960 KiB (--top 0 shows all)
+    "#);
+}
+
+#[test]
+fn frames_that_were_not_taken() {
+    let mut snapshot = snapshot();
+    snapshot.stacks[0].frames.clear();
+    snapshot.stacks[0].incomplete = Some("no_walk_slot");
+    let text = text(snapshot);
+    assert!(text.contains("\n    (no frames: no walk slot)\n"), "{text}");
+}
+
+#[test]
+fn shares_do_not_round_to_none_or_all() {
+    let share = super::super::text::share;
+    assert_eq!(share(1, 1_000_000), Some("under 1 %".to_owned()));
+    assert_eq!(share(999_999, 1_000_000), Some("99 %".to_owned()));
+    assert_eq!(share(7, 7), Some("100 %".to_owned()));
+    assert_eq!(share(u64::MAX, 1), Some("100 %".to_owned()));
+    assert_eq!(share(0, 7), Some("0 %".to_owned()));
+    assert_eq!(share(0, 0), None);
+}
+
+#[test]
+fn colour_only_when_asked_for() {
+    let event = Event::Snapshot(Box::new(Snapshot { losses: losses(), ..with_blocks() }));
+    let plain = written(Text::new(false, TimeZone::UTC), &event);
+    let coloured = written(Text::new(true, TimeZone::UTC), &event);
+    assert!(!plain.contains('\x1b'));
+    assert!(coloured.contains("\x1b[1m64 KiB\x1b[0m in 64 blocks"), "{coloured}");
+    assert!(coloured.contains("\x1b[2m(/srv/api-server+0x1167)\x1b[0m"), "{coloured}");
+    let stripped =
+        ["\x1b[1m", "\x1b[2m", "\x1b[0m"].iter().fold(coloured, |text, code| text.replace(code, ""));
+    assert_eq!(stripped, plain);
+}
+
+#[test]
+fn trace_lines() {
+    let lines = trace().map(|event| written(Text::new(false, TimeZone::UTC), &event)).concat();
+    insta::assert_snapshot!(lines, @r#"
+        0.004213  4123/4125  alloc  0x948cd0  size 16  stack 9f0c0000deadbeef
+        handle<'_> [inlined]  src/api.c  (/srv/api-server+0x1167)
+        leak_small  src/api.c:42  (/srv/api-server+0x1167)
+        main  src/main.c:7  (/srv/api-server+0x13ad)
+    94769.000000  4123/4125  free   0x948cd0  size 16  stack 9f0c0000deadbeef
+    "#);
+}
+
+#[test]
+fn the_time_of_day_is_local() {
+    let event = Event::Snapshot(Box::new(snapshot()));
+    let zone = TimeZone::fixed(jiff::tz::offset(-5));
+    assert!(written(Text::new(false, zone), &event).starts_with("[22:04:05] "));
+}

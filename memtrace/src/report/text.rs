@@ -1,0 +1,248 @@
+//! Text for people: what holds memory, most important first.
+
+use std::fmt;
+use std::io::{self, Write};
+
+use jiff::tz::TimeZone;
+
+use super::losses::{reason_words, sentences};
+use super::{Reporter, escape};
+use crate::model::units::{format_age, format_bytes, format_count, format_number, format_rate};
+use crate::model::{
+    AllocationEvent, Event, Frame, LiveBlock, Mode, Snapshot, StackMethod, StackRow, TargetInfo,
+};
+
+/// Process ids named in the header; of more, only their number is given.
+const PIDS_SHOWN: usize = 8;
+
+const BOLD: &str = "\x1b[1m";
+const DIM: &str = "\x1b[2m";
+
+/// The text format.
+#[derive(Clone, Debug)]
+pub struct Text {
+    colour: bool,
+    zone: TimeZone,
+}
+
+impl Text {
+    /// Text with times of day in `zone`; with `colour`, amounts are bold and modules dim (ANSI escapes).
+    #[must_use]
+    pub fn new(colour: bool, zone: TimeZone) -> Self {
+        Self { colour, zone }
+    }
+
+    fn paint<T>(&self, style: &'static str, text: T) -> Painted<T> {
+        Painted { style: if self.colour { style } else { "" }, text }
+    }
+
+    fn snapshot(&self, out: &mut dyn Write, snapshot: &Snapshot) -> io::Result<()> {
+        self.header(out, snapshot)?;
+        writeln!(
+            out,
+            "Outstanding: {} in {}, {}",
+            self.paint(BOLD, format_bytes(snapshot.outstanding.bytes)),
+            format_count(snapshot.outstanding.blocks, "block"),
+            format_rate(snapshot.bytes_per_second)
+        )?;
+        for (index, row) in snapshot.stacks.iter().enumerate() {
+            writeln!(out)?;
+            self.row(out, index + 1, row, snapshot.outstanding.bytes)?;
+        }
+        self.remainder(out, snapshot)?;
+        self.remarks(out, snapshot)?;
+        writeln!(out)
+    }
+
+    fn header(&self, out: &mut dyn Write, snapshot: &Snapshot) -> io::Result<()> {
+        let time = snapshot.time.to_zoned(self.zone.clone());
+        writeln!(
+            out,
+            "[{}] {}{}, traced for {}, {}; {}",
+            time.strftime("%H:%M:%S"),
+            if snapshot.last { "last report: " } else { "" },
+            processes(&snapshot.target),
+            format_age(snapshot.elapsed),
+            allocators(&snapshot.target),
+            method(&snapshot.mode)
+        )
+    }
+
+    fn row(&self, out: &mut dyn Write, rank: usize, row: &StackRow, total: u64) -> io::Result<()> {
+        write!(
+            out,
+            "#{rank}  {} in {}",
+            self.paint(BOLD, format_bytes(row.outstanding.bytes)),
+            format_count(row.outstanding.blocks, "block"),
+        )?;
+        if let Some(share) = share(row.outstanding.bytes, total) {
+            write!(out, ", {share} of the total")?;
+        }
+        write!(out, ", {}", format_rate(row.bytes_per_second))?;
+        if let Some(oldest) = row.oldest {
+            let words = if oldest.exact { "oldest" } else { "none older than" };
+            write!(out, ", {words} {}", format_age(oldest.age))?;
+        }
+        write!(
+            out,
+            ", freed {} of {}",
+            format_number(row.freed.blocks),
+            format_count(row.allocated.blocks, "block")
+        )?;
+        writeln!(out, "  {}", self.paint(DIM, format_args!("stack {:016x}", row.id)))?;
+        self.frames(out, &row.frames)?;
+        match (row.incomplete.map(reason_words), row.frames.is_empty()) {
+            (Some(reason), true) => writeln!(out, "    (no frames: {reason})")?,
+            (Some(reason), false) => writeln!(out, "    (outer callers are missing: {reason})")?,
+            (None, true) => writeln!(out, "    (the frames of this stack were not received)")?,
+            (None, false) => {}
+        }
+        row.blocks.iter().try_for_each(|block| live_block(out, block))
+    }
+
+    fn frames(&self, out: &mut dyn Write, frames: &[Frame]) -> io::Result<()> {
+        for frame in frames {
+            let place = format_args!("{}+{:#x}", Module(&frame.module), frame.module_offset);
+            let Some(function) = &frame.function else {
+                writeln!(out, "    {place}")?;
+                continue;
+            };
+            write!(out, "    {}", escape(function))?;
+            if frame.inlined {
+                write!(out, " [inlined]")?;
+            }
+            if let Some(file) = &frame.file {
+                write!(out, "  {}", escape(file))?;
+                if let Some(line) = frame.line {
+                    write!(out, ":{line}")?;
+                }
+            }
+            writeln!(out, "  {}", self.paint(DIM, format_args!("({place})")))?;
+        }
+        Ok(())
+    }
+
+    /// What the rows leave out, or that there is nothing to show.
+    fn remainder(&self, out: &mut dyn Write, snapshot: &Snapshot) -> io::Result<()> {
+        let hidden = snapshot.stacks_found.saturating_sub(snapshot.stacks.len());
+        if hidden > 0 {
+            let shown =
+                snapshot.stacks.iter().fold(0, |sum: u64, row| sum.saturating_add(row.outstanding.bytes));
+            writeln!(
+                out,
+                "\n… and {} {} {} (--top 0 shows all)",
+                format_number(u64::try_from(hidden).unwrap_or(u64::MAX)),
+                if hidden == 1 { "more stack holds" } else { "more stacks hold" },
+                self.paint(BOLD, format_bytes(snapshot.outstanding.bytes.saturating_sub(shown)))
+            )
+        } else if !snapshot.stacks.is_empty() {
+            Ok(())
+        } else if snapshot.outstanding.blocks == 0 {
+            writeln!(out, "No allocation tracked since tracing began is outstanding.")
+        } else {
+            writeln!(out, "No stack with outstanding allocations passes the filters.")
+        }
+    }
+
+    fn remarks(&self, out: &mut dyn Write, snapshot: &Snapshot) -> io::Result<()> {
+        let losses = sentences(&snapshot.losses);
+        if !losses.is_empty() || !snapshot.notes.is_empty() {
+            writeln!(out)?;
+        }
+        for sentence in losses {
+            writeln!(out, "{} {sentence}", self.paint(BOLD, "Lost:"))?;
+        }
+        snapshot.notes.iter().try_for_each(|note| writeln!(out, "Note: {}", escape(note)))
+    }
+
+    fn allocation(&self, out: &mut dyn Write, event: &AllocationEvent) -> io::Result<()> {
+        writeln!(
+            out,
+            "{:>12.6}  {}/{}  {}  {:#x}  size {}  {}",
+            event.elapsed.as_secs_f64(),
+            event.pid,
+            event.tid,
+            if event.freed { "free " } else { "alloc" },
+            event.address,
+            self.paint(BOLD, event.size),
+            self.paint(DIM, format_args!("stack {:016x}", event.stack))
+        )?;
+        self.frames(out, &event.frames)
+    }
+}
+
+impl Reporter for Text {
+    fn write(&mut self, out: &mut dyn Write, event: &Event) -> io::Result<()> {
+        match event {
+            Event::Snapshot(snapshot) => self.snapshot(out, snapshot),
+            Event::Allocation(event) => self.allocation(out, event),
+        }
+    }
+}
+
+/// Text with a style around it; with no style, only the text.
+struct Painted<T> {
+    style: &'static str,
+    text: T,
+}
+
+impl<T: fmt::Display> fmt::Display for Painted<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let reset = if self.style.is_empty() { "" } else { "\x1b[0m" };
+        write!(f, "{}{}{reset}", self.style, self.text)
+    }
+}
+
+/// A module's path, escaped.
+struct Module<'a>(&'a str);
+
+impl fmt::Display for Module<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "[unknown]" } else { "" })?;
+        f.write_str(&escape(self.0))
+    }
+}
+
+fn live_block(out: &mut dyn Write, block: &LiveBlock) -> io::Result<()> {
+    writeln!(out, "    addr = {:#x}  size = {}  age {}", block.address, block.size, format_age(block.age))
+}
+
+fn processes(target: &TargetInfo) -> String {
+    let shown = target.pids.iter().take(PIDS_SHOWN).map(u32::to_string).collect::<Vec<_>>().join(", ");
+    let noun = if target.pids.len() == 1 { "pid" } else { "pids" };
+    let more = match target.pids.len().saturating_sub(PIDS_SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{} ({noun} {shown}{more})", escape(&target.comm))
+}
+
+fn allocators(target: &TargetInfo) -> String {
+    match target.allocators.len() {
+        0 => "no allocator found".to_owned(),
+        1 => format!("allocator {}", escape(&target.allocators.join(", "))),
+        _ => format!("allocators {}", escape(&target.allocators.join(", "))),
+    }
+}
+
+fn method(mode: &Mode) -> String {
+    let count = match mode.sample_bytes {
+        None => "every allocation counted".to_owned(),
+        Some(bytes) => format!("estimated from one sample per {}", format_bytes(bytes)),
+    };
+    let stacks = match mode.stacks {
+        StackMethod::FramePointer => {
+            "stacks from frame pointers (callers may be missing where code was built without them)"
+        }
+    };
+    format!("{count}, {stacks}")
+}
+
+/// The part of `total` in whole percent: never 0 % of something, never 100 % of a part.
+pub(super) fn share(bytes: u64, total: u64) -> Option<String> {
+    let percent = u128::from(bytes).checked_mul(100)?.checked_div(u128::from(total))?;
+    Some(match percent {
+        0 if bytes > 0 => "under 1 %".to_owned(),
+        _ => format!("{} %", percent.min(100)),
+    })
+}

@@ -1,0 +1,112 @@
+//! Adapter to blazesym: from an address in a file to functions and lines.
+//!
+//! **Invariant**: the only user of blazesym. Files are named by paths under /proc/self/fd, so that they can be
+//! read whatever became of the process that mapped them.
+
+use std::path::{Path, PathBuf};
+
+use blazesym::symbolize::{
+    CodeInfo, Input, Sym, Symbolizer as Blazesym,
+    source::{Elf, Source},
+};
+use rustc_hash::FxHashMap;
+
+use crate::model::Frame;
+
+/// Where debug files of the agent's own file system are: by build id below `.build-id`, and by debug link.
+const DEBUG_DIRECTORIES: [&str; 2] = ["/usr/lib/debug", "/lib/debug"];
+
+/// A place in a file.
+#[derive(Clone, Debug)]
+pub struct Place<'a> {
+    /// The file's name, as the target sees it.
+    pub module: &'a str,
+    /// A path to open it at; `None` where there is no file (`[vdso]`).
+    pub file: Option<PathBuf>,
+    /// A path to open its separate debug file at, if one is known.
+    pub debug: Option<PathBuf>,
+    /// The return address, as an ELF virtual address.
+    pub return_address: u64,
+}
+
+/// Names frames. Remembers what it has looked up.
+pub struct Symbolizer {
+    blazesym: Blazesym,
+    known: FxHashMap<(Option<PathBuf>, u64), Vec<Frame>>,
+}
+
+impl Default for Symbolizer {
+    fn default() -> Self {
+        let blazesym = Blazesym::builder()
+            .enable_auto_reload(false)
+            .enable_code_info(true)
+            .enable_inlined_fns(true)
+            .enable_demangling(true)
+            .set_debug_dirs(Some(DEBUG_DIRECTORIES))
+            .build();
+        Self { blazesym, known: FxHashMap::default() }
+    }
+}
+
+impl Symbolizer {
+    /// The frames at a place: functions inlined there first, the function itself last. At least one, which has
+    /// only module and offset where nothing more is known.
+    ///
+    /// The place is that of the call: one byte before the return address, which may belong to the next line
+    /// or the next function.
+    pub fn frames(&mut self, place: &Place<'_>) -> Vec<Frame> {
+        let Some(file) = place.file.clone() else { return vec![bare(place)] };
+        let key = (Some(file.clone()), place.return_address);
+        if let Some(frames) = self.known.get(&key) {
+            return frames.clone();
+        }
+        let call = place.return_address.saturating_sub(1);
+        let frames = place
+            .debug
+            .iter()
+            .chain([&file])
+            .find_map(|path| self.lookup(path, call))
+            .map_or_else(|| vec![bare(place)], |symbol| named(place, &symbol));
+        self.known.insert(key, frames.clone());
+        frames
+    }
+
+    fn lookup(&self, path: &Path, address: u64) -> Option<Sym<'static>> {
+        let source = Source::Elf(Elf::new(path));
+        match self.blazesym.symbolize_single(&source, Input::VirtOffset(address)) {
+            Ok(symbolized) => symbolized.into_sym().map(Sym::into_owned),
+            Err(error) => {
+                tracing::debug!("cannot symbolize {address:#x} in {}: {error}", path.display());
+                None
+            }
+        }
+    }
+}
+
+/// A frame of which only the place is known.
+fn bare(place: &Place<'_>) -> Frame {
+    Frame {
+        module: place.module.to_owned(),
+        module_offset: place.return_address.saturating_sub(1),
+        ..Frame::default()
+    }
+}
+
+/// The frames of a symbol: blazesym lists inlined functions outermost first.
+fn named(place: &Place<'_>, symbol: &Sym<'_>) -> Vec<Frame> {
+    let frame = |name: &str, code: Option<&CodeInfo<'_>>, inlined| Frame {
+        function: Some(name.to_owned()),
+        function_offset: place.return_address.saturating_sub(symbol.addr),
+        file: code.map(|code| code.to_path().to_string_lossy().into_owned()),
+        line: code.and_then(|code| code.line),
+        inlined,
+        ..bare(place)
+    };
+    symbol
+        .inlined
+        .iter()
+        .rev()
+        .map(|inlined| frame(&inlined.name, inlined.code_info.as_ref(), true))
+        .chain([frame(&symbol.name, symbol.code_info.as_deref(), false)])
+        .collect()
+}

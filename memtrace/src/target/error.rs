@@ -1,0 +1,86 @@
+//! Why a process cannot be traced.
+
+use std::{io, path::PathBuf};
+
+/// An error of a target. Each says what to do, where something can be done.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No such process.
+    #[error(
+        "there is no process {0}: it has exited, or runs in another PID namespace (use the PID that `ps` shows here)"
+    )]
+    NoSuchProcess(u32),
+    /// The pid is that of a thread.
+    #[error("{tid} is a thread of process {pid}: give {pid}")]
+    Thread {
+        /// What was given.
+        tid: u32,
+        /// Its process.
+        pid: u32,
+    },
+    /// A kernel thread has no memory of its own.
+    #[error("process {pid} ({comm}) is a kernel thread: it has no user memory to trace")]
+    KernelThread {
+        /// The thread.
+        pid: u32,
+        /// Its name.
+        comm: String,
+    },
+    /// Dead, but not waited for.
+    #[error("process {pid} ({comm}) is a zombie: it has exited, and its memory is gone")]
+    Zombie {
+        /// The process.
+        pid: u32,
+        /// Its name.
+        comm: String,
+    },
+    /// A 32-bit program, or one for another processor.
+    #[error(
+        "process {pid} ({comm}) cannot be traced: its program is {what}; memtrace traces 64-bit programs of this machine"
+    )]
+    Unsupported {
+        /// The process.
+        pid: u32,
+        /// Its name.
+        comm: String,
+        /// What it is.
+        what: String,
+    },
+    /// /proc refused.
+    #[error("cannot read {} of process {pid}: memtrace needs root, or CAP_SYS_PTRACE", what)]
+    Permission {
+        /// The process.
+        pid: u32,
+        /// Which file.
+        what: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The process ended while it was looked at.
+    #[error("process {0} exited while memtrace was attaching to it")]
+    Exited(u32),
+    /// Something else about a process.
+    #[error("cannot {what} process {pid}")]
+    Process {
+        /// The process.
+        pid: u32,
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The command could not be started.
+    #[error("cannot run {}", command.display())]
+    Spawn {
+        /// The command.
+        command: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// `--user` names nobody.
+    #[error("there is no user `{0}` (give a name or a number)")]
+    NoSuchUser(String),
+}

@@ -1,0 +1,286 @@
+//! Starting a command so that its first allocation is seen.
+//!
+//! The command is started stopped (`PTRACE_TRACEME`) and let run from one system call to the next while its
+//! dynamic loader maps its libraries; whenever a file has been mapped, the caller may attach probes. The
+//! loader is done when the first system call comes from elsewhere: no constructor has run before, since
+//! libraries allocate in code that is not the loader's.
+
+use std::{
+    ffi::OsString,
+    io,
+    num::NonZeroU32,
+    os::unix::process::{CommandExt as _, ExitStatusExt as _},
+    process::{Child, Command, ExitStatus},
+};
+
+use nix::{
+    errno::Errno,
+    sys::{
+        ptrace,
+        signal::Signal,
+        wait::{WaitPidFlag, WaitStatus, waitpid},
+    },
+    unistd::{Gid, Pid, Uid, User as PasswdUser},
+};
+
+use super::{error::Error, maps};
+
+/// System calls watched at most: a loader of a thousand libraries makes about ten thousand.
+const MAX_STEPS: usize = 100_000;
+
+/// Who a command runs as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    uid: Uid,
+    gid: Gid,
+    groups: Vec<Gid>,
+    /// Name, home and shell, for the environment.
+    environment: Vec<(&'static str, OsString)>,
+}
+
+impl User {
+    /// The user of a name or number.
+    ///
+    /// # Errors
+    /// Nobody is called that.
+    pub fn find(name: &str) -> Result<Self, Error> {
+        let unknown = || Error::NoSuchUser(name.to_owned());
+        let user = match name.parse::<u32>() {
+            Ok(uid) => PasswdUser::from_uid(Uid::from_raw(uid)),
+            Err(_not_a_number) => PasswdUser::from_name(name),
+        };
+        Self::of(&user.ok().flatten().ok_or_else(unknown)?).ok_or_else(unknown)
+    }
+
+    /// The user who called sudo, if somebody did.
+    #[must_use]
+    pub fn behind_sudo() -> Option<Self> {
+        let uid: u32 = std::env::var("SUDO_UID").ok()?.parse().ok()?;
+        if !nix::unistd::geteuid().is_root() || uid == 0 {
+            return None;
+        }
+        Self::of(&PasswdUser::from_uid(Uid::from_raw(uid)).ok()??)
+    }
+
+    fn of(user: &PasswdUser) -> Option<Self> {
+        let name = std::ffi::CString::new(user.name.as_str()).ok()?;
+        let groups = nix::unistd::getgrouplist(&name, user.gid).ok()?;
+        let environment = vec![
+            ("USER", user.name.clone().into()),
+            ("LOGNAME", user.name.clone().into()),
+            ("HOME", user.dir.clone().into_os_string()),
+            ("SHELL", user.shell.clone().into_os_string()),
+        ];
+        Some(Self { uid: user.uid, gid: user.gid, groups, environment })
+    }
+}
+
+/// A command to start.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// The program, looked up in PATH, and its arguments.
+    pub command: Vec<OsString>,
+    /// Who it runs as; `None`: as the agent.
+    pub user: Option<User>,
+}
+
+/// What the loader has just done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// It mapped another file.
+    Mapped,
+    /// It is done; the process is about to run its own code.
+    Ready,
+}
+
+/// A started command.
+#[derive(Debug)]
+pub struct Launched {
+    child: Child,
+    pid: Pid,
+    traced: bool,
+}
+
+impl Launch {
+    /// Starts the command, stopped before its first instruction.
+    ///
+    /// # Errors
+    /// No such program, or it cannot be executed by that user.
+    pub fn start(&self) -> Result<Launched, Error> {
+        let program = self.command.first().cloned().unwrap_or_default();
+        let mut command = Command::new(&program);
+        command.args(self.command.iter().skip(1));
+        if let Some(user) = &self.user {
+            command.envs(user.environment.iter().map(|(key, value)| (key, value)));
+            for variable in ["SUDO_USER", "SUDO_UID", "SUDO_GID", "SUDO_COMMAND"] {
+                command.env_remove(variable);
+            }
+        }
+        let user = self.user.clone();
+        // SAFETY: between fork and exec only system calls are made; what they need was computed before.
+        unsafe {
+            command.pre_exec(move || {
+                if let Some(user) = &user {
+                    nix::unistd::setgroups(&user.groups)?;
+                    nix::unistd::setresgid(user.gid, user.gid, user.gid)?;
+                    nix::unistd::setresuid(user.uid, user.uid, user.uid)?;
+                }
+                ptrace::traceme().map_err(io::Error::from)
+            });
+        }
+        let child = command.spawn().map_err(|source| Error::Spawn { command: program.into(), source })?;
+        let pid = Pid::from_raw(child.id() as i32);
+        let mut launched = Launched { child, pid, traced: true };
+        launched.wait_for_exec()?;
+        Ok(launched)
+    }
+}
+
+impl Launched {
+    /// Its pid, as one that can be traced.
+    #[must_use]
+    pub fn pid(&self) -> Option<NonZeroU32> {
+        NonZeroU32::new(self.child.id())
+    }
+
+    /// Lets the loader work until it has mapped another executable file, or is done.
+    ///
+    /// # Errors
+    /// The process ended instead.
+    pub fn step(&mut self) -> Result<Progress, Error> {
+        let loader = self.loader()?;
+        let known = self.mapped_files()?;
+        for _ in 0..MAX_STEPS {
+            let instruction = match self.next_call() {
+                Ok(instruction) => instruction,
+                Err(Errno::ESRCH) => return Err(Error::Exited(self.child.id())),
+                Err(errno) => return Err(self.failed("follow", errno)),
+            };
+            if loader.is_none_or(|(start, end)| !(start..end).contains(&instruction)) {
+                return Ok(Progress::Ready);
+            }
+            if self.mapped_files()? != known {
+                return Ok(Progress::Mapped);
+            }
+        }
+        Ok(Progress::Ready)
+    }
+
+    /// Lets it run freely.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn release(&mut self) -> Result<(), Error> {
+        if std::mem::take(&mut self.traced) {
+            ptrace::detach(self.pid, None).map_err(|errno| self.failed("release", errno))?;
+        }
+        Ok(())
+    }
+
+    /// Its pid, as a number.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.traced = false;
+    }
+
+    /// Its exit status, once it has ended.
+    pub fn exit_status(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// Waits for its end; the status as a shell gives it: its own, or 128 plus the signal.
+    pub fn wait(&mut self) -> u8 {
+        match self.child.wait() {
+            Ok(status) => status
+                .code()
+                .or_else(|| status.signal().map(|signal| 128 + signal))
+                .map_or(1, |code| code as u8),
+            Err(_) => 1,
+        }
+    }
+
+    fn wait_for_exec(&mut self) -> Result<(), Error> {
+        match waitpid(self.pid, None) {
+            Ok(WaitStatus::Stopped(..)) => {}
+            Ok(_) => return Err(Error::Exited(self.child.id())),
+            Err(errno) => return Err(self.failed("wait for", errno)),
+        }
+        // Killed with the agent only while it is held: a stopped orphan would never end.
+        ptrace::setoptions(
+            self.pid,
+            ptrace::Options::PTRACE_O_EXITKILL
+                | ptrace::Options::PTRACE_O_TRACESYSGOOD
+                | ptrace::Options::PTRACE_O_TRACEEXEC,
+        )
+        .map_err(|errno| self.failed("hold", errno))
+    }
+
+    /// Runs to the next entry to or exit from a system call; where that was made from.
+    fn next_call(&self) -> Result<u64, Errno> {
+        let mut deliver: Option<Signal> = None;
+        loop {
+            ptrace::syscall(self.pid, deliver.take())?;
+            match waitpid(self.pid, Some(WaitPidFlag::__WALL))? {
+                WaitStatus::PtraceSyscall(_) => {
+                    return ptrace::getregs(self.pid).map(instruction_pointer);
+                }
+                WaitStatus::Stopped(_, signal) => deliver = Some(signal),
+                WaitStatus::PtraceEvent(..) => {}
+                _ => return Err(Errno::ESRCH),
+            }
+        }
+    }
+
+    /// Where the dynamic loader is mapped: of the two files mapped at exec the one that is not the program.
+    /// `None` for a static program.
+    fn loader(&self) -> Result<Option<(u64, u64)>, Error> {
+        let exe = std::fs::read_link(format!("/proc/{}/exe", self.child.id())).unwrap_or_default();
+        let mappings = maps::executable(self.child.id()).map_err(|source| self.unreadable(source))?;
+        Ok(mappings
+            .iter()
+            .find(|mapping| {
+                let name = mapping.name.rsplit('/').next().unwrap_or_default();
+                mapping.inode.1 != 0
+                    && std::path::Path::new(&mapping.name) != exe
+                    && (name.starts_with("ld-") || name.starts_with("ld.so") || name.starts_with("ld64"))
+            })
+            .map(|mapping| (mapping.start, mapping.end)))
+    }
+
+    fn mapped_files(&self) -> Result<Vec<(u64, u64)>, Error> {
+        let mappings = maps::executable(self.child.id()).map_err(|source| self.unreadable(source))?;
+        Ok(mappings.into_iter().filter(|mapping| mapping.inode.1 != 0).map(|mapping| mapping.inode).collect())
+    }
+
+    fn unreadable(&self, source: io::Error) -> Error {
+        Error::Process { pid: self.child.id(), what: "read the mappings of", source }
+    }
+
+    fn failed(&self, what: &'static str, errno: Errno) -> Error {
+        Error::Process { pid: self.child.id(), what, source: errno.into() }
+    }
+}
+
+impl Drop for Launched {
+    fn drop(&mut self) {
+        // Whatever path led here, no process stays stopped.
+        let _ = self.release();
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn instruction_pointer(registers: libc::user_regs_struct) -> u64 {
+    registers.rip
+}
+
+#[cfg(target_arch = "aarch64")]
+fn instruction_pointer(registers: libc::user_regs_struct) -> u64 {
+    registers.pc
+}

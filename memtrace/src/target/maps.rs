@@ -1,0 +1,96 @@
+//! A process's executable mappings, from /proc/PID/maps.
+
+use std::{
+    fs::File,
+    io::{self, BufRead as _, BufReader, Read as _},
+};
+
+/// More than any process has; the kernel's default limit is 65,530.
+const MAX_LINES: usize = 1 << 20;
+/// Longest line read: PATH_MAX escaped fourfold, and the numbers.
+const MAX_LINE: u64 = 4 * 4096 + 256;
+
+/// One executable mapping.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mapping {
+    /// First address.
+    pub(super) start: u64,
+    /// Address after the last.
+    pub(super) end: u64,
+    /// Offset in the file.
+    pub(super) offset: u64,
+    /// Device and inode of the file; 0 when there is none.
+    pub(super) inode: (u64, u64),
+    /// Path as the target sees it, `[vdso]`, or empty.
+    pub(super) name: String,
+}
+
+/// Reads the executable mappings of a process, in order of address.
+///
+/// # Errors
+/// The process is gone, or /proc refuses.
+pub(super) fn executable(pid: u32) -> io::Result<Vec<Mapping>> {
+    let mut reader = BufReader::new(File::open(format!("/proc/{pid}/maps"))?);
+    let mut mappings = Vec::new();
+    let mut line = Vec::new();
+    for _ in 0..MAX_LINES {
+        line.clear();
+        if reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)? == 0 {
+            break;
+        }
+        mappings.extend(parse(&line));
+    }
+    Ok(mappings)
+}
+
+/// Reads a line such as `7f12a000-7f12b000 r-xp 00001000 fe:01 1234   /lib/libc.so.6`; `None` if the mapping
+/// is not executable, or the line is not one.
+fn parse(line: &[u8]) -> Option<Mapping> {
+    let text = String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(line));
+    let mut rest = &*text;
+    let mut field = || {
+        let (field, after) = rest.trim_start_matches(' ').split_once(' ').unwrap_or((rest.trim(), ""));
+        rest = after;
+        field
+    };
+    let (start, end) = field().split_once('-')?;
+    let permissions = field();
+    let offset = u64::from_str_radix(field(), 16).ok()?;
+    let (major, minor) = field().split_once(':')?;
+    let inode = field().parse().ok()?;
+    let device = |part| u64::from_str_radix(part, 16).ok();
+    permissions.contains('x').then_some(Mapping {
+        start: u64::from_str_radix(start, 16).ok()?,
+        end: u64::from_str_radix(end, 16).ok()?,
+        offset,
+        inode: (device(major)? << 32 | device(minor)?, inode),
+        name: rest.trim_start_matches(' ').to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Mapping, parse};
+
+    #[test]
+    fn lines_of_every_kind() {
+        let file =
+            parse(b"7f5d5d73000-7f5d5ec8000 r-xp 00026000 fe:01 1234567      /lib/lib c.so (deleted)\n");
+        assert_eq!(
+            file,
+            Some(Mapping {
+                start: 0x7f5_d5d7_3000,
+                end: 0x7f5_d5ec_8000,
+                offset: 0x26000,
+                inode: (0xfe << 32 | 1, 1_234_567),
+                name: "/lib/lib c.so (deleted)".to_owned(),
+            })
+        );
+        let anonymous = parse(b"7f0000-7f1000 rwxp 00000000 00:00 0 \n").map(|mapping| mapping.name);
+        assert_eq!(anonymous.as_deref(), Some(""));
+        assert_eq!(parse(b"7f0000-7f1000 rw-p 00000000 00:00 0 \n"), None);
+        assert_eq!(parse(b"\n"), None);
+        assert_eq!(parse(b"zz-7f1000 r-xp 0 0:0 0"), None);
+        assert_eq!(parse(b"\xff\xfe-\xff r-xp 0 0:0"), None);
+    }
+}

@@ -1,0 +1,208 @@
+//! The files a process executes from, held open: a target that exits leaves its symbols behind.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::{
+        fd::AsRawFd as _,
+        unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    },
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustc_hash::FxHashMap;
+
+use crate::elf::{self, Image};
+
+use super::maps::{self, Mapping};
+
+/// More files than any process maps; beyond it, code has no module.
+const MAX_MODULES: usize = 1 << 14;
+
+/// A file that a process executes from, or a stand-in (`[vdso]`, `[anon]`).
+#[derive(Debug)]
+pub struct Module {
+    /// The path as the target sees it.
+    pub name: String,
+    file: Option<File>,
+    debug: Option<File>,
+    image: Option<Image>,
+}
+
+impl Module {
+    /// A path at which the agent can open the file, whatever became of the target: valid as long as `self`.
+    #[must_use]
+    pub fn path(&self) -> Option<PathBuf> {
+        self.file.as_ref().map(own_path)
+    }
+
+    /// The same of its separate debug file, where one was found in the target's file system.
+    #[must_use]
+    pub fn debug_path(&self) -> Option<PathBuf> {
+        self.debug.as_ref().map(own_path)
+    }
+
+    /// The file as ELF; `None` where it is none that we read.
+    #[must_use]
+    pub fn image(&self) -> Option<&Image> {
+        self.image.as_ref()
+    }
+}
+
+fn own_path(file: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+/// Where an address lies.
+#[derive(Clone, Debug)]
+pub struct Location {
+    /// The module.
+    pub module: Arc<Module>,
+    /// The address in the file's own terms (ELF virtual address); the address itself where there is no file.
+    pub address: u64,
+}
+
+/// The executable mappings of a process.
+#[derive(Debug)]
+pub struct Modules {
+    pid: u32,
+    mappings: Vec<(Mapping, Option<u64>, Arc<Module>)>,
+    by_inode: FxHashMap<(u64, u64), Arc<Module>>,
+    anonymous: Arc<Module>,
+}
+
+impl Modules {
+    /// Reads a process's mappings and opens their files.
+    ///
+    /// # Errors
+    /// The process is gone, or /proc refuses.
+    pub fn read(pid: u32) -> io::Result<Self> {
+        let anonymous = Module { name: "[anon]".to_owned(), file: None, debug: None, image: None };
+        let mut modules = Self {
+            pid,
+            mappings: Vec::new(),
+            by_inode: FxHashMap::default(),
+            anonymous: Arc::new(anonymous),
+        };
+        modules.refresh()?;
+        Ok(modules)
+    }
+
+    /// Reads the mappings again; files already open stay so.
+    ///
+    /// # Errors
+    /// The process is gone: what was known stays known.
+    pub fn refresh(&mut self) -> io::Result<()> {
+        let mappings = maps::executable(self.pid)?;
+        if mappings.is_empty() {
+            // An exiting process has no mappings any more.
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        self.mappings = mappings
+            .into_iter()
+            .map(|mapping| {
+                let module = self.module(&mapping);
+                let bias = module.image().and_then(|image| image.mapping_bias(mapping.start, mapping.offset));
+                (mapping, bias, module)
+            })
+            .collect();
+        Ok(())
+    }
+
+    /// Where `address` lies; `None` if nothing executable is mapped there.
+    #[must_use]
+    pub fn locate(&self, address: u64) -> Option<Location> {
+        let index = self.mappings.partition_point(|(mapping, _, _)| mapping.end <= address);
+        let (mapping, bias, module) = self.mappings.get(index)?;
+        if address < mapping.start {
+            return None;
+        }
+        let address = match bias {
+            Some(bias) => address.wrapping_sub(*bias),
+            None if module.file.is_some() => address - mapping.start + mapping.offset,
+            None => address,
+        };
+        Some(Location { module: Arc::clone(module), address })
+    }
+
+    /// Every module once, in order of address.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Module>> {
+        let mut seen = rustc_hash::FxHashSet::default();
+        self.mappings
+            .iter()
+            .map(|(_, _, module)| module)
+            .filter(move |module| seen.insert(Arc::as_ptr(module)))
+    }
+
+    fn module(&mut self, mapping: &Mapping) -> Arc<Module> {
+        if mapping.inode.1 == 0 {
+            if mapping.name.is_empty() {
+                return Arc::clone(&self.anonymous);
+            }
+            return Arc::new(Module { name: mapping.name.clone(), file: None, debug: None, image: None });
+        }
+        if let Some(known) = self.by_inode.get(&mapping.inode) {
+            return Arc::clone(known);
+        }
+        if self.by_inode.len() >= MAX_MODULES {
+            return Arc::clone(&self.anonymous);
+        }
+        let module = Arc::new(self.open(mapping));
+        self.by_inode.insert(mapping.inode, Arc::clone(&module));
+        module
+    }
+
+    fn open(&self, mapping: &Mapping) -> Module {
+        let name = mapping.name.strip_suffix(" (deleted)").unwrap_or(&mapping.name).to_owned();
+        let file = open_mapped(self.pid, mapping);
+        let image = file.as_ref().and_then(|file| file.try_clone().ok()).and_then(|file| {
+            Image::from_file(file).inspect_err(|error| tracing::debug!("{name}: {error}")).ok()
+        });
+        let debug = image.as_ref().and_then(|image| open_debug(self.pid, &name, image));
+        Module { name, file, debug, image }
+    }
+}
+
+/// Opens the file behind a mapping: through map_files, which needs no path and no mount namespace; else by
+/// its path in the target's root, if it still is that file.
+fn open_mapped(pid: u32, mapping: &Mapping) -> Option<File> {
+    let direct = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
+    open_regular(Path::new(&direct)).or_else(|| {
+        let file = open_regular(Path::new(&format!("/proc/{pid}/root{}", mapping.name)))?;
+        (file.metadata().ok()?.ino() == mapping.inode.1).then_some(file)
+    })
+}
+
+/// Opens a regular file and nothing else: a mapped device would notice.
+fn open_regular(path: &Path) -> Option<File> {
+    if !path.metadata().ok()?.is_file() {
+        return None;
+    }
+    let file =
+        OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path).ok()?;
+    file.metadata().ok()?.is_file().then_some(file)
+}
+
+/// Finds a separate debug file in the file system of the target, when that is not the agent's own (which the
+/// symbolizer searches by itself).
+fn open_debug(pid: u32, name: &str, image: &Image) -> Option<File> {
+    let root = PathBuf::from(format!("/proc/{pid}/root"));
+    let own = Path::new("/").metadata().ok()?;
+    let theirs = root.metadata().ok()?;
+    if (own.dev(), own.ino()) == (theirs.dev(), theirs.ino()) {
+        return None;
+    }
+    let build_id = image.build_id().ok().flatten();
+    let link = image.debuglink().ok().flatten();
+    let directory = Path::new(name).parent()?;
+    elf::debug_candidates(build_id.as_deref(), link.as_ref(), directory)
+        .into_iter()
+        .filter_map(|path| {
+            let file = open_regular(&root.join(path))?;
+            let debug = Image::from_file(file.try_clone().ok()?).ok()?;
+            // A debug file of another build would put wrong names on the frames.
+            (build_id.is_some() && debug.build_id().ok().flatten() == build_id).then_some(file)
+        })
+        .next()
+}

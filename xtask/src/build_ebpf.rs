@@ -1,0 +1,204 @@
+//! `cargo xtask build-ebpf`: builds the eBPF object, or checks that the committed one can be reproduced.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::bpf_tools::{ARCH, Linker, Rustc, TARGET};
+use crate::lock::{Lock, Verdict};
+use crate::{process, source_hash};
+
+/// Nothing is wrong with the sources, but the committed object cannot be checked with the installed programs.
+const EXIT_OTHER_TOOLCHAIN: u8 = 3;
+const PACKAGE: &str = "memtrace-ebpf";
+/// The crates whose unstable features Debian's stable compiler is to accept.
+const UNSTABLE_CRATES: &str = "aya_ebpf,memtrace_ebpf";
+
+/// Build the eBPF object that the agent carries
+///
+/// Writes memtrace-ebpf/prebuilt/: the object and a lock that says what it was made from.
+#[derive(clap::Args)]
+#[command(after_help = "Exit codes of --check: 0 reproduced; 1 not reproduced, or stale; \
+                        3 not reproduced, and built by other programs than the lock names")]
+pub(crate) struct Args {
+    /// Build from clean elsewhere and compare with the committed object
+    #[arg(long)]
+    check: bool,
+    /// Get missing packages of the distribution (as root)
+    #[arg(long)]
+    install: bool,
+}
+
+/// The committed files.
+struct Prebuilt {
+    object: PathBuf,
+    lock: PathBuf,
+}
+
+impl Prebuilt {
+    fn of(root: &Path) -> Self {
+        let directory = root.join(source_hash::PREBUILT);
+        Self {
+            object: directory.join(source_hash::object_name(ARCH)),
+            lock: directory.join(source_hash::lock_name(ARCH)),
+        }
+    }
+}
+
+pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
+    let committed = Prebuilt::of(root);
+    let target = root.join("target");
+    if !args.check {
+        let (object, lock) = build(root, &target.join("bpf"), args.install)?;
+        write(&committed, &object, &lock)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let expected = read_committed(&committed, &source_hash::sources(root)?)?;
+    let directory = target.join("bpf-check");
+    if directory.exists() {
+        fs::remove_dir_all(&directory).with_context(|| directory.display().to_string())?;
+    }
+    let (object, lock) = build(root, &directory, args.install)?;
+    Ok(report(&expected, &lock, &object))
+}
+
+/// The committed lock, when it is of these sources and of the object beside it.
+fn read_committed(committed: &Prebuilt, sources: &str) -> Result<Lock> {
+    const REMEDY: &str = "run `cargo xtask build-ebpf`";
+    let text = fs::read_to_string(&committed.lock)
+        .with_context(|| format!("{}: {REMEDY}", committed.lock.display()))?;
+    let lock = Lock::parse(&text).with_context(|| format!("{}: {REMEDY}", committed.lock.display()))?;
+    let bytes =
+        fs::read(&committed.object).with_context(|| format!("{}: {REMEDY}", committed.object.display()))?;
+    ensure!(lock.sources == sources, "{} is stale: {REMEDY}", committed.object.display());
+    ensure!(
+        lock.object == source_hash::sha256(&bytes),
+        "{} is not the object its lock names: {REMEDY}",
+        committed.object.display()
+    );
+    Ok(lock)
+}
+
+fn report(expected: &Lock, built: &Lock, object: &Path) -> ExitCode {
+    let both = || format!("--- committed\n{}--- built\n{}", expected.render(), built.render());
+    let code = match expected.judge(built) {
+        Verdict::Reproduced => {
+            println!("reproduced: {}", built.object);
+            ExitCode::SUCCESS
+        }
+        Verdict::Differs => {
+            println!("not reproduced, by the same programs:\n{}", both());
+            ExitCode::FAILURE
+        }
+        Verdict::OtherToolchain => {
+            println!("not reproduced, and the installed programs are not those of the lock:\n{}", both());
+            ExitCode::from(EXIT_OTHER_TOOLCHAIN)
+        }
+    };
+    println!("object: {}", object.display());
+    code
+}
+
+/// The lock goes last: an interrupted run leaves a pair that the build refuses.
+fn write(committed: &Prebuilt, object: &Path, lock: &Lock) -> Result<()> {
+    if let Some(directory) = committed.object.parent() {
+        fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
+    }
+    let size = fs::copy(object, &committed.object)
+        .with_context(|| format!("{} to {}", object.display(), committed.object.display()))?;
+    fs::write(&committed.lock, lock.render()).with_context(|| committed.lock.display().to_string())?;
+    println!("{}: {size} bytes", committed.object.display());
+    Ok(())
+}
+
+/// Builds below `directory`; returns the object's path and what it was made from.
+fn build(root: &Path, directory: &Path, install: bool) -> Result<(PathBuf, Lock)> {
+    // Before the compiler reads them: a file saved meanwhile must make the object stale.
+    let sources = source_hash::sources(root)?;
+    let rustc = Rustc::find(install)?;
+    let linker = Linker::find(&root.join("target"), &rustc)?;
+    let unstripped = compile(root, directory, &rustc, &linker)?;
+    let object = directory.join(source_hash::object_name(ARCH));
+    linker.strip(&unstripped, &object)?;
+    let bytes = fs::read(&object).with_context(|| object.display().to_string())?;
+    let lock = Lock { sources, object: source_hash::sha256(&bytes), toolchain: linker.toolchain(&rustc) };
+    Ok((object, lock))
+}
+
+fn compile(root: &Path, directory: &Path, rustc: &Rustc, linker: &Linker) -> Result<PathBuf> {
+    let mut flags: Vec<String> = source_hash::RUSTFLAGS.map(str::to_owned).into();
+    flags.push(format!("-Clinker={}", utf8(&linker.path())?));
+    // The object holds file names: they must not depend on where the checkout and cargo's cache are.
+    flags.push(format!("--remap-path-prefix={}=/memtrace", utf8(root)?));
+    flags.push(format!("--remap-path-prefix={}=/cargo", utf8(&cargo_home()?)?));
+    process::run(
+        linker
+            .cargo()
+            .current_dir(root)
+            .args(["build", "--locked", "--ignore-rust-version", "--profile", "bpf"])
+            .args(["--package", PACKAGE, "--target", TARGET, "--target-dir"])
+            .arg(directory)
+            .env("RUSTC", rustc.path())
+            .env("RUSTC_WRAPPER", "")
+            .env("RUSTC_BOOTSTRAP", UNSTABLE_CRATES)
+            .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+            .env("LD_LIBRARY_PATH", linker.library_path()),
+    )
+    .with_context(|| format!("{PACKAGE} does not build; the committed object was left as it is"))?;
+    Ok(directory.join(TARGET).join("bpf").join(PACKAGE))
+}
+
+fn cargo_home() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("CARGO_HOME") {
+        return Ok(path.into());
+    }
+    let home = std::env::home_dir().context("neither CARGO_HOME nor HOME is set")?;
+    Ok(home.join(".cargo"))
+}
+
+fn utf8(path: &Path) -> Result<&str> {
+    match path.to_str() {
+        Some(text) => Ok(text),
+        None => bail!("{}: rustc takes UTF-8 paths only", path.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lock::Toolchain;
+
+    fn lock(object: &[u8]) -> Lock {
+        let toolchain = Toolchain {
+            linker: "l".into(),
+            linker_llvm: "22".into(),
+            rustc: "1".into(),
+            rustc_commit: "c".into(),
+            rustc_llvm: "22".into(),
+        };
+        Lock { sources: "aa".into(), object: source_hash::sha256(object), toolchain }
+    }
+
+    #[test]
+    fn a_committed_object_is_trusted_only_with_its_sources_and_lock() {
+        let directory = tempfile::tempdir().unwrap();
+        let committed = Prebuilt::of(directory.path());
+        let error = |sources| format!("{:#}", read_committed(&committed, sources).unwrap_err());
+        assert!(
+            error("aa").contains("memtrace.x86_64.lock: run `cargo xtask build-ebpf`"),
+            "{}",
+            error("aa")
+        );
+
+        let fresh = directory.path().join("fresh");
+        fs::write(&fresh, "object").unwrap();
+        write(&committed, &fresh, &lock(b"object")).unwrap();
+        assert_eq!(read_committed(&committed, "aa").unwrap(), lock(b"object"));
+        assert!(error("bb").contains("is stale"), "{}", error("bb"));
+
+        fs::write(&committed.object, "changed").unwrap();
+        assert!(error("aa").contains("not the object its lock names"), "{}", error("aa"));
+    }
+}
