@@ -24,9 +24,11 @@ pub enum Counter {
     Forks = 8,
     /// `posix_memalign`-like results that could not be read from the target.
     ResultUnreadable = 9,
+    /// Calls in flight on threads that ended: lost, unless the whole process ended with them.
+    InFlightAtExit = 10,
 }
 
 impl Counter {
     /// Number of counters: the size of the map.
-    pub const COUNT: u32 = 10;
+    pub const COUNT: u32 = 11;
 }

@@ -14,7 +14,12 @@ pub enum EventKind {
     Exec = 3,
     /// A [`ForkEvent`].
     Fork = 4,
+    /// A [`MissEvent`].
+    Miss = 5,
 }
+
+/// Set in a frame's address where it is that of an instruction interrupted by a signal, not a return address.
+pub const EXACT: u64 = 1 << 63;
 
 /// A stack seen for the first time. Sent with only the first `frames` of `pcs`.
 #[repr(C)]
@@ -91,6 +96,21 @@ pub struct ExecEvent {
     pub reserved: u32,
 }
 const _: () = assert!(size_of::<ExecEvent>() == 16);
+
+/// A target runs code in no known module, or has loaded or unloaded a library: its mappings are to be read again.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct MissEvent {
+    /// [`EventKind::Miss`].
+    pub kind: u32,
+    /// The target's index.
+    pub target: u32,
+    /// 1 when the loader said so: the request will not be repeated.
+    pub loader: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+const _: () = assert!(size_of::<MissEvent>() == 16);
 
 /// A target forked a process, which is not traced.
 #[repr(C)]

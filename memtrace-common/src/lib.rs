@@ -2,23 +2,27 @@
 //!
 //! Every struct is `repr(C)` without implicit padding, and its size is asserted: both sides are built by
 //! different compilers. Addresses, sizes and counters are `u64`; booleans are integers.
-#![no_std]
+#![cfg_attr(not(test), no_std)]
 
 mod cookie;
 mod counter;
 mod event;
 mod live;
+mod module;
 mod stack;
 mod target;
 mod thread;
+mod unwind;
 
 pub use cookie::Cookie;
 pub use counter::Counter;
-pub use event::{EventKind, ExecEvent, ForkEvent, Op, StackEvent, TraceEvent};
+pub use event::{EXACT, EventKind, ExecEvent, ForkEvent, MissEvent, Op, StackEvent, TraceEvent};
 pub use live::{BLOCKS_PER_BUCKET, Block, Bucket, bucket_index, live_key};
+pub use module::{Module, ModuleList, cache};
 pub use stack::{MAX_FRAMES, STACK_PROBES, STACK_TABLE_FULL, StackSlot, WalkEnd, mix, stack_seed};
 pub use target::{MAX_TARGETS, Target};
 pub use thread::{CALLS_PER_THREAD, Call, THREAD_PROBES, Thread, thread_index};
+pub use unwind::Row;
 
 /// Live blocks carry their time of allocation as `(ktime - EPOCH) >> TIME_SHIFT`: units of 4.19 ms, which
 /// lets 32 bits last for 208 days of tracing.
@@ -31,5 +35,13 @@ mod pod {
         // bit pattern is valid.
         ($($t:ty),* $(,)?) => { $(unsafe impl aya::Pod for $t {})* };
     }
-    pod!(crate::Block, crate::Bucket, crate::StackSlot, crate::Target, crate::Thread);
+    pod!(
+        crate::Block,
+        crate::Bucket,
+        crate::Module,
+        crate::Row,
+        crate::StackSlot,
+        crate::Target,
+        crate::Thread
+    );
 }

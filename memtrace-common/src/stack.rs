@@ -54,12 +54,32 @@ pub enum WalkEnd {
     Unreadable = 3,
     /// No walk was made: every walk slot of the CPU was taken.
     NoSlot = 4,
+    /// A return address lies in no module known yet.
+    NoModule = 5,
+    /// No unwind information covers the code there, and it keeps no frame pointer either.
+    NoUnwindInfo = 6,
+    /// The unwind information there is of a kind that rows cannot hold.
+    Unsupported = 7,
+    /// A frame does not lie above the previous one.
+    BadFrame = 8,
+    /// A return address is 0.
+    NoReturnAddress = 9,
 }
 
 impl WalkEnd {
     /// Every end, in order of its number.
-    pub const ALL: [Self; 5] =
-        [Self::Complete, Self::TooDeep, Self::NoFramePointer, Self::Unreadable, Self::NoSlot];
+    pub const ALL: [Self; 10] = [
+        Self::Complete,
+        Self::TooDeep,
+        Self::NoFramePointer,
+        Self::Unreadable,
+        Self::NoSlot,
+        Self::NoModule,
+        Self::NoUnwindInfo,
+        Self::Unsupported,
+        Self::BadFrame,
+        Self::NoReturnAddress,
+    ];
 
     /// The name scripts see; `None` for a complete stack.
     #[must_use]
@@ -70,6 +90,11 @@ impl WalkEnd {
             Self::NoFramePointer => Some("no_frame_pointer"),
             Self::Unreadable => Some("stack_unreadable"),
             Self::NoSlot => Some("no_walk_slot"),
+            Self::NoModule => Some("no_module"),
+            Self::NoUnwindInfo => Some("no_unwind_info"),
+            Self::Unsupported => Some("unsupported_unwind_rule"),
+            Self::BadFrame => Some("bad_frame"),
+            Self::NoReturnAddress => Some("no_return_address"),
         }
     }
 }

@@ -11,8 +11,22 @@ pub struct Target {
     pub tgid: u32,
     /// How often it called `execve` since tracing began.
     pub generation: u32,
+    /// Its [`crate::ModuleList`]; 0, an empty one, from `execve` until the agent has read the new mappings.
+    pub modules: u64,
+    /// `ktime` of the last [`crate::MissEvent`].
+    pub last_miss: u64,
+    /// Address in it of the dynamic loader's `r_debug.r_state`; 0 when unknown.
+    pub loader_state: u64,
+    /// Whether the loader is unloading libraries just now.
+    pub unloading: u64,
+    /// Beginnings and ends of unloading libraries, so far.
+    pub unloaded: u64,
+    /// Value of `unloaded` when the agent last read the mappings.
+    pub unloaded_seen: u64,
+    /// Whether libraries were loaded over unloaded ones since: what `modules` says may be wrong, and walks stop.
+    pub stale: u64,
 }
-const _: () = assert!(size_of::<Target>() == 8);
+const _: () = assert!(size_of::<Target>() == 64);
 
 impl Target {
     /// Index and generation in one word: index in the low 8 bits, generation above.

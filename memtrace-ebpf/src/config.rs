@@ -22,6 +22,18 @@ globals! {
     STACK_MASK: u32 = 0;
     /// Number of slots of `THREADS`, a power of two, minus 1.
     THREAD_MASK: u32 = 0;
+    /// Whether stacks are walked by call frame information; else by frame pointers.
+    CFI: u32 = 0;
+    /// Offset of `task_struct.utask`; 0 when unknown, and then return probes' trampolines are not seen through.
+    TASK_UTASK: u32 = 0;
+    /// Offset of `uprobe_task.return_instances`.
+    UTASK_INSTANCES: u32 = 0;
+    /// Offset of `return_instance.stack`.
+    INSTANCE_STACK: u32 = 0;
+    /// Offset of `return_instance.orig_ret_vaddr`.
+    INSTANCE_RETURN: u32 = 0;
+    /// Offset of `return_instance.next`.
+    INSTANCE_NEXT: u32 = 0;
     /// Whether each event is sent to the agent.
     TRACE: u32 = 0;
 }

@@ -21,6 +21,18 @@ fn bucket(key: u64) -> Option<*mut Bucket> {
 /// is taken off its stack and replaced.
 #[inline(always)]
 pub(crate) fn insert(key: u64, block: Block) -> bool {
+    live_insert(key, block.size, u64::from(block.stack) | u64::from(block.time) << 32) != 0
+}
+
+/// Global function: verified once. `rest`: stack in the lower, time in the upper half.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn live_insert(key: u64, size: u64, rest: u64) -> u64 {
+    u64::from(try_insert(key, Block { size, stack: rest as u32, time: (rest >> 32) as u32 }))
+}
+
+#[inline(always)]
+fn try_insert(key: u64, block: Block) -> bool {
     let Some(bucket) = bucket(key) else { return false };
     // SAFETY: `bucket` points to a value of LIVE; indices are constants below the arrays' lengths.
     unsafe {
@@ -66,6 +78,29 @@ fn replaced(missed: Block) {
 /// Removes a block and says what it was. Its record is read before the key is given up.
 #[inline(always)]
 pub(crate) fn take(key: u64) -> Option<Block> {
+    let mut block = Block { size: 0, stack: 0, time: 0 };
+    if live_take(key, &raw mut block) == 0 { None } else { Some(block) }
+}
+
+/// Global function: verified once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn live_take(key: u64, block: *mut Block) -> u64 {
+    if block.is_null() {
+        return 0;
+    }
+    match try_take(key) {
+        // SAFETY: not null, and the verifier knows its size.
+        Some(taken) => unsafe {
+            *block = taken;
+            1
+        },
+        None => 0,
+    }
+}
+
+#[inline(always)]
+fn try_take(key: u64) -> Option<Block> {
     let bucket = bucket(key)?;
     // SAFETY: as in `insert`.
     unsafe {

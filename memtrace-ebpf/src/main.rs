@@ -2,8 +2,9 @@
 //!
 //! - `probes/`: the programs, one topic a file; thin entry points.
 //! - `record`: what an entry, a return and a free do to the counts.
-//! - `live`, `stacks`, `thread`: the three tables (blocks, stacks, calls in flight).
+//! - `live`, `stacks`, `thread` and `calls`: the tables of blocks, of stacks, and of calls in flight.
 //! - `walk/`: stacks.
+//! - `miss`: asking the agent to look at a target's mappings again.
 //! - `maps`, `config`: every map, every load-time constant.
 #![feature(core_intrinsics, asm_experimental_arch)]
 #![allow(internal_features, reason = "BPF has no compare-and-swap in core::sync::atomic, only as intrinsics")]
@@ -12,9 +13,11 @@
 
 mod arch;
 mod atomic;
+mod calls;
 mod config;
 mod live;
 mod maps;
+mod miss;
 mod probes;
 mod record;
 mod stacks;

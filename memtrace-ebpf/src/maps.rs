@@ -5,7 +5,9 @@ use aya_ebpf::{
     btf_maps::{Array, HashMap, PerCpuArray, RingBuf},
     macros::btf_map,
 };
-use memtrace_common::{Block, Bucket, Counter, MAX_TARGETS, StackEvent, StackSlot, Target, Thread};
+use memtrace_common::{
+    Block, Bucket, Counter, MAX_TARGETS, Module, Row, StackEvent, StackSlot, Target, Thread,
+};
 
 use crate::walk::Scratch;
 
@@ -30,7 +32,19 @@ pub(crate) static THREADS: Array<Thread, 16384> = Array::new();
 
 /// Traced processes, by index.
 #[btf_map]
-pub(crate) static TARGETS: Array<Target, { MAX_TARGETS as usize }> = Array::new();
+pub(crate) static TARGETS: Array<Target, { MAX_TARGETS as usize }, MMAPABLE> = Array::new();
+
+/// Executable mappings of targets, each target's in order of address. Size: set by the agent.
+#[btf_map]
+pub(crate) static MODULES: Array<Module, 512, MMAPABLE> = Array::new();
+
+/// Unwind rows of files, each file's in order of address. Size: set by the agent.
+#[btf_map]
+pub(crate) static ROWS: Array<Row, 1024, MMAPABLE> = Array::new();
+
+/// Rules by address, in front of the two above: a word each, see [`memtrace_common::cache`].
+#[btf_map]
+pub(crate) static CACHE: Array<u64, 1024, MMAPABLE> = Array::new();
 
 /// Index of a traced process by its tgid, for the life-cycle tracepoints.
 #[btf_map]

@@ -1,11 +1,4 @@
 //! What an entry, a return and a free do to the counts.
-//!
-//! A call in flight is kept on its thread's slot with its canonical frame address (CFA), and the return that
-//! arrives with that address is its return. So nesting, `longjmp` and exceptions are told apart:
-//! - an entry below a call in flight may be nested in it; it is counted, and taken back when the outer call
-//!   returns. If the outer one was left by `longjmp`, it never does, and the count stands;
-//! - an entry at or above a call in flight shows that the call was left: it is dropped and counted as lost.
-//!   (At the same address it can also be a tail call, see `is_tail_call`.)
 
 use core::ffi::c_void;
 
@@ -19,20 +12,17 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use memtrace_common::{
-    Block, CALLS_PER_THREAD, Call, Cookie, Counter, EventKind, Op, STACK_TABLE_FULL, TIME_SHIFT, Target,
-    Thread, TraceEvent, live_key,
+    Block, Call, Cookie, Counter, EventKind, Op, STACK_TABLE_FULL, TIME_SHIFT, Target, Thread, TraceEvent,
+    WalkEnd, live_key,
 };
 
 use crate::{
     arch::Registers,
-    config, live,
+    calls, config, live,
     maps::{EVENTS, TARGETS, count},
-    stacks, thread,
+    miss, stacks, thread,
     walk::{self, Scratch},
 };
-
-const DEPTH_MASK: usize = CALLS_PER_THREAD - 1;
-const PAGE: u64 = 4096;
 
 /// Time of now, in ns of ktime and in block time.
 #[inline(always)]
@@ -48,9 +38,9 @@ fn cookie(context: *mut c_void) -> Cookie {
 }
 
 #[inline(always)]
-fn target(cookie: Cookie) -> Option<u32> {
+fn target(cookie: Cookie) -> Option<(&'static Target, u32)> {
     let target = TARGETS.get(cookie.target())?;
-    Some(Target::id(cookie.target(), target.generation))
+    Some((target, Target::id(cookie.target(), target.generation)))
 }
 
 #[inline(always)]
@@ -72,7 +62,7 @@ fn is_tracked(size: u64) -> bool {
 #[inline(always)]
 pub(crate) fn enter(context: &ProbeContext) -> Option<()> {
     let cookie = cookie(context.as_ptr());
-    let id = target(cookie)?;
+    let (target, id) = target(cookie)?;
     // SAFETY: `context` is the program's.
     let registers = unsafe { Registers::new(context.as_ptr()) };
     let arguments = registers.arguments();
@@ -100,11 +90,11 @@ pub(crate) fn enter(context: &ProbeContext) -> Option<()> {
         caller: 0,
         argument: 0,
         inner: 0,
-        old: Block { size: 0, stack: STACK_TABLE_FULL, time: 0 },
+        old: calls::NONE,
         stack: STACK_TABLE_FULL,
         target: id,
     };
-    enter_stack(&registers, thread, &mut call);
+    enter_stack(&registers, thread, &mut call, target);
     if let Some(old) = cookie.old() {
         call.argument = argument(&arguments, old);
         // Taken now: once the allocator has freed it, another thread may be given its address before this call
@@ -117,107 +107,44 @@ pub(crate) fn enter(context: &ProbeContext) -> Option<()> {
     } else if let Some(out) = cookie.out() {
         call.argument = argument(&arguments, out);
     }
-    push(thread, &call);
+    calls::calls_push(thread, &call);
     Some(())
 }
 
 /// A slot for a thread that has none yet.
 #[inline(always)]
 fn claim(context: &ProbeContext) -> Option<*mut Thread> {
-    let thread = thread::claim();
-    if thread.is_none() {
-        count(Counter::NoThreadSlot, 1);
-    }
     debug!(context, "first allocation of thread {}", bpf_get_current_pid_tgid() as u32);
-    thread
+    match thread::claim() {
+        Some(thread) => Some(thread),
+        None => {
+            count(Counter::NoThreadSlot, 1);
+            None
+        }
+    }
 }
 
 /// Walks the caller's stack and drops calls that were left.
 #[inline(always)]
-fn enter_stack(registers: &Registers, thread: *mut Thread, call: &mut Call) {
+fn enter_stack(registers: &Registers, thread: *mut Thread, call: &mut Call, target: &Target) {
     let Some(scratch) = Scratch::claim() else {
-        drop_left(thread, call);
+        calls::drop_left(thread, call);
         return;
     };
-    walk::from_entry(scratch, registers.return_slot(), registers.frame_pointer(), call.target);
+    walk::from_entry(scratch, registers.return_slot(), registers.frame_pointer(), target, call.target);
     // SAFETY: `scratch` was claimed.
     unsafe {
         call.caller = Scratch::caller(scratch);
-        if let Some(stack) = drop_left(thread, call) {
+        if let Some(stack) = calls::drop_left(thread, call) {
             call.stack = stack;
         } else {
-            walk::finish(scratch);
+            walk::walk_finish(scratch);
             call.stack = stacks::intern(scratch);
+            if (*scratch).event.end == WalkEnd::NoModule as u32 {
+                miss::report(Target::index(call.target));
+            }
         }
         Scratch::release(scratch);
-    }
-}
-
-/// Drops calls in flight that the new one shows were left. For a tail call, returns the stack of the call it
-/// replaces: its own return address is hidden behind the trampoline.
-#[inline(always)]
-fn drop_left(thread: *mut Thread, call: &Call) -> Option<u32> {
-    // SAFETY: `thread` points to a value of THREADS and is this thread's; indices are masked.
-    unsafe {
-        for _ in 0..CALLS_PER_THREAD {
-            let depth = (*thread).depth;
-            if depth == 0 {
-                return None;
-            }
-            let top = &raw const (*thread).calls[(depth as usize - 1) & DEPTH_MASK];
-            if (*top).target == call.target {
-                if (*top).cfa > call.cfa {
-                    return None;
-                }
-                if (*top).cfa == call.cfa && is_tail_call(&*top, call) {
-                    return Some((*top).stack);
-                }
-                lost(&*top);
-            }
-            (*thread).depth = depth - 1;
-        }
-    }
-    None
-}
-
-/// Whether the new call, which returns to the same stack address as one in flight, is a tail call out of it. Then
-/// its return address is that of the kernel's return-probe trampoline, the first byte of a page. A fresh call after
-/// a `longjmp` has an ordinary one: that of the same place as before, or one that follows another call instruction.
-#[inline(always)]
-fn is_tail_call(top: &Call, call: &Call) -> bool {
-    call.caller & (PAGE - 1) == 0 && call.caller != top.caller
-}
-
-/// A call that will not return any more. What its `realloc` did with the old block is unknown: it is kept.
-#[inline(always)]
-fn lost(call: &Call) {
-    count(Counter::InFlightLost, 1);
-    restore(call);
-}
-
-/// Puts `realloc`'s old block back.
-#[inline(always)]
-fn restore(call: &Call) {
-    if call.old.stack != STACK_TABLE_FULL || call.old.size != 0 {
-        live::insert(live_key(call.argument, call.target), call.old);
-    }
-}
-
-#[inline(always)]
-fn push(thread: *mut Thread, call: &Call) {
-    // SAFETY: `thread` points to a value of THREADS and is this thread's; indices are masked.
-    unsafe {
-        let mut depth = (*thread).depth as usize;
-        if depth >= CALLS_PER_THREAD {
-            // The outermost goes: it is the likeliest to have been left long ago.
-            lost(&(*thread).calls[0]);
-            for i in 1..CALLS_PER_THREAD {
-                (*thread).calls[i - 1] = (*thread).calls[i];
-            }
-            depth = CALLS_PER_THREAD - 1;
-        }
-        (*thread).calls[depth & DEPTH_MASK] = *call;
-        (*thread).depth = depth as u64 + 1;
     }
 }
 
@@ -225,44 +152,13 @@ fn push(thread: *mut Thread, call: &Call) {
 #[inline(always)]
 pub(crate) fn leave(context: *mut c_void) -> Option<()> {
     let cookie = cookie(context);
-    let id = target(cookie)?;
+    let (_, id) = target(cookie)?;
     // SAFETY: `context` is the program's.
     let registers = unsafe { Registers::new(context) };
     let thread = thread::find()?;
-    let (call, outer) = pop(thread, registers.return_cfa(), id)?;
+    let (call, outer) = calls::pop(thread, registers.return_cfa(), id)?;
     settle(cookie, &call, registers.result(), outer);
     Some(())
-}
-
-/// The call that returns to `cfa`, and the one around it. Calls below it were left.
-#[inline(always)]
-fn pop(thread: *mut Thread, cfa: u64, id: u32) -> Option<(Call, *mut Call)> {
-    // SAFETY: `thread` points to a value of THREADS and is this thread's; indices are masked.
-    unsafe {
-        for _ in 0..CALLS_PER_THREAD {
-            let depth = (*thread).depth as usize;
-            if depth == 0 {
-                return None;
-            }
-            let top = &raw const (*thread).calls[(depth - 1) & DEPTH_MASK];
-            if (*top).cfa > cfa && (*top).target == id {
-                return None;
-            }
-            (*thread).depth = depth as u64 - 1;
-            if (*top).cfa == cfa && (*top).target == id {
-                let outer = if depth >= 2 {
-                    &raw mut (*thread).calls[(depth - 2) & DEPTH_MASK]
-                } else {
-                    core::ptr::null_mut()
-                };
-                return Some((*top, outer));
-            }
-            if (*top).target == id {
-                lost(&*top);
-            }
-        }
-    }
-    None
 }
 
 /// Books what a call did.
@@ -289,7 +185,7 @@ fn settle(cookie: Cookie, call: &Call, result: u64, outer: *mut Call) {
     }
     if cookie.old().is_some() && call.argument != 0 {
         if address == 0 && call.size != 0 {
-            restore(call);
+            calls::restore(call);
             return;
         }
         // `realloc(p, 0)` that returns NULL has freed the block.
@@ -318,7 +214,7 @@ fn settle(cookie: Cookie, call: &Call, result: u64, outer: *mut Call) {
 /// A block is about to be freed.
 #[inline(always)]
 pub(crate) fn free(context: *mut c_void) -> Option<()> {
-    let id = target(cookie(context))?;
+    let (_, id) = target(cookie(context))?;
     // SAFETY: `context` is the program's.
     let address = unsafe { Registers::new(context) }.arguments()[0];
     if address == 0 {

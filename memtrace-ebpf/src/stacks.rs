@@ -15,10 +15,15 @@ fn slot(index: u32) -> Option<*mut StackSlot> {
     STACKS.get_ptr_mut(index & config::STACK_MASK.load())
 }
 
-/// The slot of the stack in `scratch`, whose frames go to the agent when they are new to it.
-#[inline(always)]
-pub(crate) fn intern(scratch: *mut Scratch) -> u32 {
-    // SAFETY: `scratch` points to a claimed value of SCRATCHES, `place` to one of STACKS.
+/// The slot of the stack in `scratch`, whose frames go to the agent when they are new to it. Global function: verified
+/// once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn intern(scratch: *mut Scratch) -> u32 {
+    if scratch.is_null() {
+        return STACK_TABLE_FULL;
+    }
+    // SAFETY: not null, and the verifier knows its size; `place` points to a value of STACKS.
     unsafe {
         let hash = (*scratch).event.hash;
         for probe in 0..STACK_PROBES {

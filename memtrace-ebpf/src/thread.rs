@@ -40,11 +40,12 @@ pub(crate) fn claim() -> Option<*mut Thread> {
     None
 }
 
-/// Gives the current thread's slot back.
+/// Gives a slot back.
+///
+/// # Safety
+/// `thread` is the current thread's, and not used afterwards.
 #[inline(always)]
-pub(crate) fn release() {
-    if let Some(thread) = find() {
-        // SAFETY: `thread` points to a value of THREADS, and is the current thread's.
-        unsafe { (&raw mut (*thread).owner).write_volatile(0) };
-    }
+pub(crate) unsafe fn release(thread: *mut Thread) {
+    // SAFETY: by the contract above.
+    unsafe { (&raw mut (*thread).owner).write_volatile(0) };
 }

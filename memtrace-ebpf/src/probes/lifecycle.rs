@@ -11,8 +11,8 @@ use aya_log_ebpf::debug;
 use memtrace_common::{Counter, EventKind, ExecEvent, ForkEvent};
 
 use crate::{
+    calls,
     maps::{EVENTS, TARGET_BY_TGID, TARGETS, count},
-    thread,
 };
 
 /// `clone` flag: the new task is a thread (include/uapi/linux/sched.h).
@@ -74,6 +74,8 @@ fn try_exec(context: &RawTracePointContext) -> Option<()> {
     // SAFETY: `target` points to a value of TARGETS. `execve` has ended every other thread of the process.
     let generation = unsafe {
         (*target).generation += 1;
+        (*target).modules = 0;
+        (*target).loader_state = 0;
         (*target).generation
     };
     send(&ExecEvent { kind: EventKind::Exec as u32, target: index, generation, reserved: 0 });
@@ -85,7 +87,7 @@ fn try_exec(context: &RawTracePointContext) -> Option<()> {
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 pub(crate) fn process_exit(_: RawTracePointContext) -> i32 {
     if current().is_some() {
-        thread::release();
+        calls::thread_exit();
     }
     0
 }

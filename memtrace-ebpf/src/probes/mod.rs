@@ -1,4 +1,5 @@
 //! The programs.
 
 mod alloc;
+mod libraries;
 mod lifecycle;

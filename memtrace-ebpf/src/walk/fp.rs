@@ -12,7 +12,7 @@ const MAX_STEP: u64 = 1 << 20;
 #[inline(always)]
 pub(super) fn walk(scratch: *mut Scratch) {
     for _ in 0..=MAX_FRAMES {
-        if step(scratch) != 0 {
+        if fp_step(scratch) != 0 {
             break;
         }
     }
@@ -22,7 +22,7 @@ pub(super) fn walk(scratch: *mut Scratch) {
 /// the loop around it needs neither `bpf_loop` (kernel 5.17) nor a large verification.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn step(scratch: *mut Scratch) -> u64 {
+extern "C" fn fp_step(scratch: *mut Scratch) -> u64 {
     if scratch.is_null() {
         return 1;
     }
@@ -38,7 +38,7 @@ extern "C" fn step(scratch: *mut Scratch) -> u64 {
 
 #[inline(always)]
 fn try_step(scratch: *mut Scratch) -> Result<(), WalkEnd> {
-    // SAFETY: `scratch` is not null (see `step`).
+    // SAFETY: `scratch` is not null (see `fp_step`).
     unsafe {
         if !push(scratch, (*scratch).pc) {
             return Err(WalkEnd::TooDeep);
@@ -47,17 +47,11 @@ fn try_step(scratch: *mut Scratch) -> Result<(), WalkEnd> {
         if frame == 0 {
             return Err(WalkEnd::Complete);
         }
-        if frame & 7 != 0 || frame.wrapping_sub((*scratch).sp) >= MAX_STEP {
+        if !plausible(frame, (*scratch).sp) {
             return Err(WalkEnd::NoFramePointer);
         }
-        let next = window::read(scratch, frame);
-        if window::failed(scratch) {
-            return Err(WalkEnd::Unreadable);
-        }
-        let pc = window::read(scratch, frame + 8);
-        if window::failed(scratch) {
-            return Err(WalkEnd::Unreadable);
-        }
+        let next = window::read(scratch, frame).ok_or(WalkEnd::Unreadable)?;
+        let pc = window::read(scratch, frame + 8).ok_or(WalkEnd::Unreadable)?;
         if pc == 0 {
             return Err(WalkEnd::Complete);
         }
@@ -66,4 +60,10 @@ fn try_step(scratch: *mut Scratch) -> Result<(), WalkEnd> {
         (*scratch).frame_pointer = next;
     }
     Ok(())
+}
+
+/// Whether a frame pointer can be one, by where the stack pointer is.
+#[inline(always)]
+pub(super) fn plausible(frame: u64, sp: u64) -> bool {
+    frame & 7 == 0 && frame >= sp && frame.wrapping_sub(sp) < MAX_STEP
 }

@@ -1,44 +1,71 @@
 //! Stacks: from an allocator function's entry to the frames of its callers.
+//!
+//! - `cfi`: by unwind rows, which the agent made of the files' DWARF call frame information;
+//! - `fp`: by frame pointers;
+//! - `rules`: which row is an address's; `trampoline`: return addresses that a return probe replaced;
+//! - `window`: reading the stack.
 
+mod cfi;
 mod fp;
+mod rules;
 mod scratch;
+mod trampoline;
 mod window;
 
 pub(crate) use scratch::Scratch;
 
-use memtrace_common::{WalkEnd, mix, stack_seed};
+use memtrace_common::{MAX_FRAMES, Target, WalkEnd, mix, stack_seed};
+
+use crate::config;
 
 /// The walk that starts at a function's entry. The first frame is exact: the return address lies where the
 /// stack pointer points. How to go on from there is the method's business.
 ///
 /// `return_slot`: address of the return address; `frame_pointer`: the caller's.
 #[inline(always)]
-pub(crate) fn from_entry(scratch: *mut Scratch, return_slot: u64, frame_pointer: u64, target: u32) {
+pub(crate) fn from_entry(
+    scratch: *mut Scratch,
+    return_slot: u64,
+    frame_pointer: u64,
+    target: &Target,
+    id: u32,
+) {
     // SAFETY: `scratch` points to a claimed value of SCRATCHES.
     unsafe {
-        (*scratch).event.target = target;
+        (*scratch).event.target = id;
         (*scratch).event.frames = 0;
         (*scratch).event.end = WalkEnd::TooDeep as u32;
-        (*scratch).event.hash = stack_seed(target);
-        (*scratch).sp = return_slot;
-        (*scratch).frame_pointer = frame_pointer;
-        window::clear(scratch);
-        let caller = window::read(scratch, return_slot);
-        if window::failed(scratch) {
-            (*scratch).event.end = WalkEnd::Unreadable as u32;
-            return;
-        }
-        (*scratch).pc = caller;
+        (*scratch).event.hash = stack_seed(id);
         (*scratch).sp = return_slot + 8;
+        (*scratch).frame_pointer = frame_pointer;
+        rules::begin(scratch, target, id);
+        window::clear(scratch);
+        (*scratch).pc = window::read(scratch, return_slot).unwrap_or(0);
     }
 }
 
-/// Takes the remaining frames and closes the hash.
-#[inline(always)]
-pub(crate) fn finish(scratch: *mut Scratch) {
-    fp::walk(scratch);
-    // SAFETY: as above. A hash of 0 would mark a free slot.
-    unsafe { (*scratch).event.hash |= 1 };
+/// Takes the remaining frames and closes the hash. Global function: verified once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn walk_finish(scratch: *mut Scratch) -> u64 {
+    if scratch.is_null() {
+        return 0;
+    }
+    // SAFETY: not null, and the verifier knows its size. A hash of 0 would mark a free slot.
+    unsafe {
+        if (*scratch).pc == 0 {
+            (*scratch).event.end = WalkEnd::Unreadable as u32;
+        } else {
+            (*scratch).pc = trampoline::resolve((*scratch).sp - 8, (*scratch).pc);
+            if config::CFI.load() == 0 {
+                fp::walk(scratch);
+            } else {
+                cfi::walk(scratch);
+            }
+        }
+        (*scratch).event.hash |= 1;
+    }
+    1
 }
 
 /// Appends the frame at `pc`; `false` when the stack is full.
@@ -47,7 +74,7 @@ fn push(scratch: *mut Scratch, pc: u64) -> bool {
     // SAFETY: as above; the index is bounded right before its use.
     unsafe {
         let index = bounded(u64::from((*scratch).event.frames));
-        if index >= memtrace_common::MAX_FRAMES as u64 {
+        if index >= MAX_FRAMES as u64 {
             return false;
         }
         (*scratch).event.pcs[index as usize] = pc;

@@ -12,27 +12,31 @@ use crate::{
 pub(crate) struct Scratch {
     /// 1 while a program uses it.
     busy: u64,
-    /// Return address of the frame to take next.
+    /// Address of the frame to take next: a return address, or with `EXACT` an instruction's.
     pub(super) pc: u64,
-    /// Lowest address the next frame can have.
+    /// The stack pointer in that frame: no frame above it lies lower.
     pub(super) sp: u64,
-    /// The frame pointer there.
+    /// The frame pointer in that frame.
     pub(super) frame_pointer: u64,
+    /// The target's [`memtrace_common::ModuleList`].
+    pub(super) modules: u64,
+    /// Index in `CACHE` where the target's part begins; `u64::MAX` if it has none.
+    pub(super) cache: u64,
     /// Address of the first word in `window`.
     pub(super) window_base: u64,
     /// Bytes in `window`; 0 after a read that failed.
     pub(super) window_length: u64,
     /// Frames so far, as the agent will get them.
     pub(crate) event: StackEvent,
-    /// Stack memory, read in bulk: a read costs the same for 8 bytes and for all of this.
+    /// Stack memory, read in bulk: a read costs about the same for 8 bytes and for 2 KiB.
     pub(super) window: [u64; Scratch::WINDOW_WORDS],
 }
 
 impl Scratch {
     /// How many there are per CPU.
     pub(crate) const PER_CPU: u32 = 4;
-    /// Words in the window: 1 KiB.
-    pub(super) const WINDOW_WORDS: usize = 128;
+    /// Words in the window: 4 KiB.
+    pub(super) const WINDOW_WORDS: usize = 512;
 
     /// Claims one, or counts that none was free.
     #[inline(always)]

@@ -5,21 +5,28 @@ use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use super::{Scratch, bounded};
 
 const WINDOW: u64 = 8 * Scratch::WINDOW_WORDS as u64;
+/// The first read of a walk: most stacks end within, or go on far above.
+const FIRST: u64 = 1024;
 const PAGE: u64 = 4096;
 
-/// The word at `address`, which is 8-aligned; check [`failed`] afterwards.
+/// The word at `address`; `None` if it cannot be read, or is not aligned as everything on a stack is.
 #[inline(always)]
-pub(super) fn read(scratch: *mut Scratch, address: u64) -> u64 {
+pub(super) fn read(scratch: *mut Scratch, address: u64) -> Option<u64> {
     // SAFETY: `scratch` points to a claimed value of SCRATCHES; the index is masked to the window.
     unsafe {
-        let offset = address.wrapping_sub((*scratch).window_base);
-        if offset.wrapping_add(8) > (*scratch).window_length || offset > WINDOW {
-            if refill(scratch, address) == 0 {
-                return 0;
-            }
-            return (*scratch).window[0];
+        if address & 7 != 0 {
+            return None;
         }
-        (*scratch).window[bounded(offset >> 3) as usize & (Scratch::WINDOW_WORDS - 1)]
+        let offset = address.wrapping_sub((*scratch).window_base);
+        if offset < (*scratch).window_length {
+            let index = bounded(offset >> 3) as usize & (Scratch::WINDOW_WORDS - 1);
+            return Some((*scratch).window[index]);
+        }
+        let first = (*scratch).window_base == 0;
+        if refill(scratch, address, if first { FIRST } else { WINDOW }) == 0 {
+            return None;
+        }
+        Some((*scratch).window[0])
     }
 }
 
@@ -27,21 +34,17 @@ pub(super) fn read(scratch: *mut Scratch, address: u64) -> u64 {
 #[inline(always)]
 pub(super) fn clear(scratch: *mut Scratch) {
     // SAFETY: as above.
-    unsafe { (*scratch).window_length = 0 };
+    unsafe {
+        (*scratch).window_base = 0;
+        (*scratch).window_length = 0;
+    }
 }
 
-/// Whether the last read failed.
-#[inline(always)]
-pub(super) fn failed(scratch: *mut Scratch) -> bool {
-    // SAFETY: as above.
-    unsafe { (*scratch).window_length == 0 }
-}
-
-/// Fills the window from `address`, up to the end of the page where more is not mapped. Returns its length,
-/// 0 when nothing could be read. Global function: verified once.
+/// Fills the window with up to `want` bytes from `address`: up to the end of the page where more is not mapped.
+/// Returns their number, 0 when nothing could be read. Global function: verified once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn refill(scratch: *mut Scratch, address: u64) -> u64 {
+extern "C" fn refill(scratch: *mut Scratch, address: u64, want: u64) -> u64 {
     if scratch.is_null() {
         return 0;
     }
@@ -49,13 +52,18 @@ extern "C" fn refill(scratch: *mut Scratch, address: u64) -> u64 {
     unsafe {
         let window = (&raw mut (*scratch).window).cast();
         (*scratch).window_base = address;
-        (*scratch).window_length = WINDOW;
-        if bpf_probe_read_user(window, WINDOW as u32, address as *const _) == 0 {
-            return WINDOW;
-        }
-        let rest = bounded(PAGE - (address & (PAGE - 1)));
         (*scratch).window_length = 0;
-        if rest < 8 || rest >= WINDOW {
+        let want = bounded(want);
+        if want > WINDOW || want < 8 {
+            return 0;
+        }
+        if bpf_probe_read_user(window, want as u32, address as *const _) == 0 {
+            (*scratch).window_length = want;
+            return want;
+        }
+        // To the end of the last page but one that the read touched, which for a stack is where it ends.
+        let rest = bounded(((address + want - 1) & !(PAGE - 1)).wrapping_sub(address));
+        if rest < 8 || rest > WINDOW {
             return 0;
         }
         if bpf_probe_read_user(window, rest as u32, address as *const _) == 0 {

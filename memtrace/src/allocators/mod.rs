@@ -150,6 +150,9 @@ impl Specs<'_> {
             self.notes.push(format!("{name} is an indirect function (IFUNC)"));
             return Ok(());
         }
+        if symbol.kind == SymbolKind::Data {
+            return Ok(());
+        }
         let Some(entry) = self.image.vaddr_to_offset(symbol.address) else {
             self.notes.push(format!("{name} is in no executable segment"));
             return Ok(());

@@ -4,7 +4,10 @@ mod output;
 mod pipeline;
 mod resolve;
 mod session;
+mod snapshot;
+mod unwinding;
 
-pub use output::{Closed, Output};
+pub use output::{Closed, Output, write_whole};
 pub use pipeline::{Ending, Schedule, follow};
 pub use session::{Options, Session};
+pub use unwinding::Progress;

@@ -28,7 +28,7 @@ impl Output {
     /// [`Closed`] for a closed pipe; otherwise what the writer says, a full disk for example.
     pub fn write(&mut self, event: &Event) -> anyhow::Result<()> {
         let written = self.reporter.write(&mut self.writer, event);
-        self.settle(written)
+        settle(written)
     }
 
     /// Writes out what is buffered: after each report, and when there is nothing more to trace for now.
@@ -37,14 +37,22 @@ impl Output {
     /// As [`Output::write`].
     pub fn flush(&mut self) -> anyhow::Result<()> {
         let flushed = self.writer.flush();
-        self.settle(flushed)
+        settle(flushed)
     }
+}
 
-    fn settle(&self, result: io::Result<()>) -> anyhow::Result<()> {
-        match result {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Closed.into()),
-            Err(error) => Err(anyhow::Error::new(error).context("cannot write the report")),
-        }
+/// Writes a text that is no report of a session.
+///
+/// # Errors
+/// As [`Output::write`].
+pub fn write_whole(mut out: impl Write, text: &str) -> anyhow::Result<()> {
+    settle(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+fn settle(result: io::Result<()>) -> anyhow::Result<()> {
+    match result {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Closed.into()),
+        Err(error) => Err(anyhow::Error::new(error).context("cannot write the report")),
     }
 }

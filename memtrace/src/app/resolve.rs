@@ -1,9 +1,13 @@
 //! One traced process: from addresses in it to places in files.
 
-use std::num::NonZeroU32;
+use std::{
+    num::NonZeroU32,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
-use memtrace_common::Target;
+use memtrace_common::{EXACT, Target};
 use rustc_hash::FxHashSet;
 
 use crate::{
@@ -13,6 +17,11 @@ use crate::{
     target::{Location, Modules, Process},
 };
 
+use super::unwinding::{Progress, Unwinding};
+
+/// Code in a place that no mapping explains makes programs ask again and again: looked at this often.
+const PATIENCE: Duration = Duration::from_millis(200);
+
 /// A traced process.
 pub(super) struct Traced {
     pub(super) process: Process,
@@ -20,7 +29,10 @@ pub(super) struct Traced {
     pub(super) generation: u32,
     pub(super) allocators: Vec<String>,
     modules: Modules,
-    probed: FxHashSet<std::path::PathBuf>,
+    /// When the mappings were last read for nothing.
+    unchanged: Option<Instant>,
+    hooked: Option<PathBuf>,
+    probed: FxHashSet<PathBuf>,
     first_byte: bool,
 }
 
@@ -37,6 +49,8 @@ impl Traced {
             generation: 0,
             allocators: Vec::new(),
             modules,
+            unchanged: None,
+            hooked: None,
             probed: FxHashSet::default(),
             first_byte,
         })
@@ -62,6 +76,10 @@ impl Traced {
             }
             let allocator = match allocators::find(image, &path) {
                 Ok(allocator) => allocator,
+                Err(error @ allocators::Error::Elf { .. }) => {
+                    tracing::warn!("{} was not searched for an allocator: {error}", module.name);
+                    continue;
+                }
                 Err(error) => {
                     tracing::trace!("{}: {error}", module.name);
                     continue;
@@ -86,8 +104,9 @@ impl Traced {
     /// Moves probes to the functions' first bytes, where that was asked for.
     fn place(&self, mut specs: Vec<ProbeSpec>) -> Vec<ProbeSpec> {
         if self.first_byte {
-            for spec in &mut specs {
+            for spec in specs.iter_mut().filter(|spec| spec.site.delta != 0) {
                 spec.offset -= spec.site.delta;
+                // Otherwise the chooser would have stayed there.
                 spec.site = Site { delta: 0, emulated: false };
             }
         }
@@ -101,10 +120,44 @@ impl Traced {
         }
     }
 
+    /// Reads the mappings again and gives the kernel side the unwind tables of what is new. `asked`: because of code
+    /// in an unknown place. Returns remarks for the reader.
+    pub(super) fn refresh_unwinding(
+        &mut self,
+        tracer: &mut Tracer,
+        unwinding: &mut Unwinding,
+        progress: Progress,
+        asked: bool,
+    ) -> anyhow::Result<Vec<String>> {
+        if asked && self.unchanged.is_some_and(|since| since.elapsed() < PATIENCE) {
+            return Ok(Vec::new());
+        }
+        let unloaded = tracer.unloaded(self.index);
+        let before: Vec<_> = self.modules.mapped().map(|(range, _, _)| range).collect();
+        self.refresh();
+        let same = self.modules.mapped().map(|(range, _, _)| range).eq(before);
+        self.unchanged = (asked && same).then(Instant::now);
+        self.watch_loader(tracer);
+        unwinding.update(tracer, self.index, &self.modules, unloaded, progress)
+    }
+
+    /// Watches the dynamic loader, once for each program that the process runs.
+    fn watch_loader(&mut self, tracer: &mut Tracer) {
+        let Some(hook) = self.modules.loader_hook() else { return };
+        if self.hooked.as_ref() == Some(&hook.file) {
+            return;
+        }
+        if let Err(error) = tracer.watch_loader(self.index, self.pid(), &hook) {
+            tracing::debug!("the dynamic loader of process {} is not watched: {error}", self.pid());
+        }
+        self.hooked = Some(hook.file);
+    }
+
     /// `execve`: another program, other mappings.
     pub(super) fn exec(&mut self, generation: u32) {
         self.generation = generation;
         self.allocators.clear();
+        self.hooked = None;
         // The files of the new program are probed already where the old one had them mapped too.
         self.refresh();
         if let Ok(process) = Process::open(self.pid().get()) {
@@ -112,8 +165,8 @@ impl Traced {
         }
     }
 
-    /// Places of a stack's return addresses, innermost first, as far as they are in known files; whether
-    /// that is all of them.
+    /// Places of a stack's addresses, innermost first, as far as they are in known mappings; whether that is all of
+    /// them.
     pub(super) fn locate(&mut self, pcs: &[u64]) -> (Vec<Location>, bool) {
         let places = self.places(pcs);
         if places.len() == pcs.len() {
@@ -127,6 +180,6 @@ impl Traced {
     }
 
     fn places(&self, pcs: &[u64]) -> Vec<Location> {
-        pcs.iter().map_while(|&pc| self.modules.locate(pc)).collect()
+        pcs.iter().map_while(|&pc| self.modules.locate(pc & !EXACT, pc & EXACT == 0)).collect()
     }
 }

@@ -16,11 +16,11 @@ use aya::{
 };
 use memtrace_common::Cookie;
 
-use crate::model::{ArgLayout, ProbeSpec, Role};
+use crate::model::{ArgLayout, LoaderHook, ProbeSpec, Role};
 
 use super::{
     error::Error,
-    load::{ALLOC_ENTER, ALLOC_LEAVE, FREE_ENTER, program},
+    load::{ALLOC_ENTER, ALLOC_LEAVE, FREE_ENTER, LIBRARIES_CHANGED, program},
     multi::{self, MultiLoader, Sites},
 };
 
@@ -174,6 +174,32 @@ pub(super) fn attach(
         }
     }
     Ok(links)
+}
+
+/// Attaches to the dynamic loader of one process. One site, hit rarely: a perf uprobe will do.
+pub(super) fn attach_loader(
+    ebpf: &mut Ebpf,
+    hook: &LoaderHook,
+    pid: NonZeroU32,
+    target: u8,
+) -> Result<Link, Error> {
+    let program = program::<UProbe>(ebpf, LIBRARIES_CHANGED)?;
+    if program.fd().is_err() {
+        program.load().map_err(|source| Error::Program { program: LIBRARIES_CHANGED, source })?;
+    }
+    let point = UProbeAttachPoint {
+        location: UProbeAttachLocation::AbsoluteOffset(hook.offset),
+        cookie: Some(Cookie::new(0, None, None, None, target).0),
+    };
+    program
+        .attach(point, &hook.file, UProbeScope::OneProcess(pid))
+        .and_then(|id| program.take_link(id))
+        .map(Link::Perf)
+        .map_err(|error| Error::Attach {
+            function: "the dynamic loader".to_owned(),
+            file: hook.file.clone(),
+            source: error.into(),
+        })
 }
 
 #[cfg(test)]

@@ -61,10 +61,13 @@ impl Error {
     /// Whether the kernel refused for lack of privileges.
     #[must_use]
     pub fn is_permission(&self) -> bool {
+        // The verifier says EACCES for what it refuses.
+        let verifier = matches!(self, Self::Program { .. });
         let mut source: Option<&(dyn std::error::Error + 'static)> = Some(self);
         while let Some(error) = source {
             if let Some(io) = error.downcast_ref::<io::Error>()
-                && matches!(io.raw_os_error(), Some(libc::EPERM | libc::EACCES))
+                && (io.raw_os_error() == Some(libc::EPERM)
+                    || (!verifier && io.raw_os_error() == Some(libc::EACCES)))
             {
                 return true;
             }

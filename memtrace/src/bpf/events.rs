@@ -4,7 +4,7 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use aya::maps::{MapData, RingBuf};
 use memtrace_common::{
-    EventKind, ExecEvent, ForkEvent, MAX_FRAMES, Op, StackEvent, Target, TraceEvent, WalkEnd,
+    EventKind, ExecEvent, ForkEvent, MAX_FRAMES, MissEvent, Op, StackEvent, Target, TraceEvent, WalkEnd,
 };
 
 /// One event from the kernel side.
@@ -53,6 +53,13 @@ pub enum KernelEvent {
     Fork {
         /// The target's index.
         target: u32,
+    },
+    /// A target's mappings are to be read again.
+    Miss {
+        /// The target's index.
+        target: u32,
+        /// Whether its dynamic loader said so: the request will not be repeated.
+        loader: bool,
     },
 }
 
@@ -112,6 +119,9 @@ fn decode(bytes: &[u8]) -> Option<KernelEvent> {
     } else if kind == EventKind::Fork as u32 {
         let event: ForkEvent = read(bytes)?;
         Some(KernelEvent::Fork { target: Target::index(event.target) })
+    } else if kind == EventKind::Miss as u32 {
+        let event: MissEvent = read(bytes)?;
+        Some(KernelEvent::Miss { target: Target::index(event.target), loader: event.loader != 0 })
     } else {
         None
     }

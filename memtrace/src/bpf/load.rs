@@ -4,9 +4,9 @@ use aya::{
     Ebpf, EbpfLoader,
     programs::{Program, ProgramError, RawTracePoint},
 };
-use memtrace_common::BLOCKS_PER_BUCKET;
+use memtrace_common::{BLOCKS_PER_BUCKET, cache};
 
-use super::{error::Error, tracer::Config};
+use super::{btf, error::Error, tracer::Config, unwind};
 
 /// The eBPF object, as committed and checked by the build script.
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("MEMTRACE_BPF_OBJECT_PATH"));
@@ -14,6 +14,7 @@ pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("MEMTRACE_BPF
 pub(super) const ALLOC_ENTER: &str = "alloc_enter";
 pub(super) const ALLOC_LEAVE: &str = "alloc_leave";
 pub(super) const FREE_ENTER: &str = "free_enter";
+pub(super) const LIBRARIES_CHANGED: &str = "libraries_changed";
 
 /// Life-cycle programs and their tracepoints.
 const LIFECYCLE: [(&str, &str); 3] = [
@@ -38,6 +39,12 @@ pub(super) struct Sizes {
     pub(super) overflow: u32,
     /// Stack slots, a power of two.
     pub(super) stacks: u32,
+    /// Unwind rows.
+    pub(super) rows: u32,
+    /// Modules of all targets.
+    pub(super) modules: u32,
+    /// Targets with a part of the rule cache.
+    pub(super) cached_targets: u32,
 }
 
 impl Sizes {
@@ -48,6 +55,9 @@ impl Sizes {
             buckets: buckets.max(64),
             overflow: (config.max_live / 8).max(64),
             stacks: config.max_stacks.max(64).next_power_of_two(),
+            rows: config.rows.max(1),
+            modules: if config.cfi { unwind::MODULES } else { 1 },
+            cached_targets: if config.cfi { config.targets.clamp(1, cache::TARGETS) } else { 1 },
         }
     }
 }
@@ -61,7 +71,8 @@ pub(super) fn load(config: &Config, sizes: Sizes, epoch: u64) -> Result<Ebpf, Er
         nix::sys::resource::RLIM_INFINITY,
     );
     let (bucket_mask, stack_mask, thread_mask) = (sizes.buckets - 1, sizes.stacks - 1, THREADS - 1);
-    let trace = u32::from(config.trace);
+    let (cfi, trace) = (u32::from(config.cfi), u32::from(config.trace));
+    let [utask, instances, stack, address, next] = if config.cfi { return_instances() } else { [0; 5] };
     let log_level: u8 = if config.verbose { aya_log::Level::Debug as u8 } else { 0 };
     let mut loader = EbpfLoader::new();
     loader
@@ -71,14 +82,35 @@ pub(super) fn load(config: &Config, sizes: Sizes, epoch: u64) -> Result<Ebpf, Er
         .override_global("BUCKET_MASK", &bucket_mask, true)
         .override_global("STACK_MASK", &stack_mask, true)
         .override_global("THREAD_MASK", &thread_mask, true)
+        .override_global("CFI", &cfi, true)
+        .override_global("TASK_UTASK", &utask, true)
+        .override_global("UTASK_INSTANCES", &instances, true)
+        .override_global("INSTANCE_STACK", &stack, true)
+        .override_global("INSTANCE_RETURN", &address, true)
+        .override_global("INSTANCE_NEXT", &next, true)
         .override_global("TRACE", &trace, true)
         .override_global("AYA_LOG_LEVEL", &log_level, false)
         .map_max_entries("LIVE", sizes.buckets)
         .map_max_entries("OVERFLOW", sizes.overflow)
         .map_max_entries("STACKS", sizes.stacks)
         .map_max_entries("THREADS", THREADS)
+        .map_max_entries("ROWS", sizes.rows)
+        .map_max_entries("MODULES", sizes.modules)
+        .map_max_entries("CACHE", sizes.cached_targets * cache::SIZE)
         .map_max_entries("EVENTS", if config.trace { TRACE_RING } else { RING });
     loader.load(OBJECT).map_err(Error::Load)
+}
+
+/// Offsets in the kernel's list of pending return probes; all 0 when one of them is unknown.
+fn return_instances() -> [u32; 5] {
+    let offsets = btf::member_offsets([
+        ("task_struct", "utask"),
+        ("uprobe_task", "return_instances"),
+        ("return_instance", "stack"),
+        ("return_instance", "orig_ret_vaddr"),
+        ("return_instance", "next"),
+    ]);
+    if offsets.iter().all(Option::is_some) { offsets.map(|offset| offset.unwrap_or(0)) } else { [0; 5] }
 }
 
 /// Loads and attaches the life-cycle tracepoints.

@@ -4,7 +4,31 @@ use std::{io, marker::PhantomData, num::NonZeroUsize, os::fd::BorrowedFd, ptr::N
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
-/// A part of an mmapable array map, mapped for reading.
+const PAGE: usize = 4096;
+
+/// Writes `values` to an mmapable array map from element `first` on, through a mapping that ends with the call.
+///
+/// # Errors
+/// Out of memory, or beyond the map's end.
+pub(super) fn write<T: Copy>(map: BorrowedFd<'_>, first: usize, values: &[T]) -> io::Result<()> {
+    let start = first * size_of::<T>();
+    let end = start + size_of_val(values);
+    let base = start / PAGE * PAGE;
+    let Some(bytes) = NonZeroUsize::new((end - base).next_multiple_of(PAGE)).filter(|_| end > start) else {
+        return Ok(());
+    };
+    let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+    // SAFETY: a new mapping at an address of the kernel's choice; the copy stays within it.
+    unsafe {
+        let mapping = mmap(None, bytes, protection, MapFlags::MAP_SHARED, map, base as libc::off_t)?;
+        let place = mapping.cast::<u8>().add(start - base).cast::<T>();
+        std::ptr::copy_nonoverlapping(values.as_ptr(), place.as_ptr(), values.len());
+        munmap(mapping, bytes.get())?;
+    }
+    Ok(())
+}
+
+/// An mmapable array map, or a part of one, in memory.
 ///
 /// Programs write to it all the time: elements are copied out word by word, never borrowed.
 pub(super) struct Mapped<T> {
@@ -20,16 +44,26 @@ impl<T: Copy> Mapped<T> {
     /// # Errors
     /// Out of memory, or beyond the map's end.
     pub(super) fn new(map: BorrowedFd<'_>, start: usize, length: usize) -> io::Result<Self> {
-        const PAGE: usize = 4096;
+        Self::map(map, start, length, ProtFlags::PROT_READ)
+    }
+
+    /// The same, to be written through [`Mapped::pointer`] too.
+    ///
+    /// # Errors
+    /// As [`Mapped::new`].
+    pub(super) fn writable(map: BorrowedFd<'_>, length: usize) -> io::Result<Self> {
+        Self::map(map, 0, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)
+    }
+
+    fn map(map: BorrowedFd<'_>, start: usize, length: usize, protection: ProtFlags) -> io::Result<Self> {
         const { assert!(size_of::<T>().is_multiple_of(8) && size_of::<T>() > 0) };
         let offset = start * size_of::<T>();
         let bytes = NonZeroUsize::new((length * size_of::<T>()).next_multiple_of(PAGE))
             .filter(|_| offset.is_multiple_of(PAGE))
             .ok_or(io::ErrorKind::InvalidInput)?;
         // SAFETY: a new mapping at an address of the kernel's choice.
-        let base = unsafe {
-            mmap(None, bytes, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, map, offset as libc::off_t)?
-        };
+        let base =
+            unsafe { mmap(None, bytes, protection, MapFlags::MAP_SHARED, map, offset as libc::off_t)? };
         Ok(Self { base, bytes, length, element: PhantomData })
     }
 
@@ -38,7 +72,7 @@ impl<T: Copy> Mapped<T> {
         self.length
     }
 
-    /// A pointer to an element, for volatile reads.
+    /// A pointer to an element, for volatile access.
     pub(super) fn pointer(&self, index: usize) -> Option<*const T> {
         // SAFETY: within the mapping, which holds `length` elements.
         (index < self.length).then(|| unsafe { self.base.cast::<T>().as_ptr().add(index).cast_const() })

@@ -3,6 +3,7 @@
 //! **Invariant**: the only user of aya. No other module sees a map, a program or a link.
 
 mod attach;
+mod btf;
 mod error;
 mod events;
 mod features;
@@ -13,6 +14,7 @@ mod mapped;
 mod multi;
 mod syscall;
 mod tracer;
+mod unwind;
 
 pub use attach::Method;
 pub use error::Error;

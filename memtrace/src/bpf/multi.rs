@@ -23,6 +23,9 @@ use super::{error::Error, syscall};
 /// `BPF_F_UPROBE_MULTI_RETURN`: the link's probes fire at return.
 const RETURN: u32 = 1;
 
+/// `BPF_LOG_STATS`: what the verification of a program took.
+const LOG_STATISTICS: u32 = 4;
+
 /// One set of sites in one file.
 pub(super) struct Sites<'a> {
     /// The file.
@@ -102,8 +105,19 @@ impl MultiLoader {
         load.func_info = func_info.as_ptr() as u64;
         load.func_info_cnt = func_info.len() as u32;
         load.func_info_rec_size = size_of::<bpf_func_info>() as u32;
+        let mut log = vec![0u8; if tracing::enabled!(tracing::Level::TRACE) { 1 << 16 } else { 0 }];
+        if !log.is_empty() {
+            load.log_level = LOG_STATISTICS;
+            load.log_buf = log.as_mut_ptr() as u64;
+            load.log_size = log.len() as u32;
+        }
         // SAFETY: the vectors and strings above live until after the call.
-        unsafe { syscall::bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr).map(|fd| syscall::owned(fd)) }
+        let loaded = unsafe { syscall::bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr).map(|fd| syscall::owned(fd)) };
+        tracing::trace!(
+            "{name}: {}",
+            String::from_utf8_lossy(log.split(|byte| *byte == 0).next().unwrap_or_default())
+        );
+        loaded
     }
 }
 

@@ -12,9 +12,9 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf},
     programs::{Program, RawTracePoint, UProbe},
 };
-use memtrace_common::{Counter, MAX_TARGETS, StackSlot, TIME_SHIFT, Target};
+use memtrace_common::{Counter, MAX_TARGETS, Module, Row, StackSlot, TIME_SHIFT, Target};
 
-use crate::model::{Amount, Losses, ProbeSpec};
+use crate::model::{Amount, LoaderHook, Losses, ProbeSpec};
 
 use super::{
     attach::{self, Link, Method, Programs},
@@ -27,6 +27,7 @@ use super::{
     mapped::Mapped,
     multi::MultiLoader,
     syscall,
+    unwind::UnwindTables,
 };
 
 /// What to count, and how much room to give it.
@@ -44,6 +45,12 @@ pub struct Config {
     pub trace: bool,
     /// Whether the programs log.
     pub verbose: bool,
+    /// Whether stacks are walked by call frame information; else by frame pointers.
+    pub cfi: bool,
+    /// Unwind rows there is room for, 8 bytes each.
+    pub rows: u32,
+    /// Processes that are going to be traced.
+    pub targets: u32,
 }
 
 impl Default for Config {
@@ -55,6 +62,9 @@ impl Default for Config {
             max_size: u64::MAX,
             trace: false,
             verbose: false,
+            cfi: true,
+            rows: 448 << 10,
+            targets: 1,
         }
     }
 }
@@ -81,10 +91,12 @@ pub struct StackTotals {
 /// Programs, maps and links. Dropping it detaches every probe.
 pub struct Tracer {
     links: Vec<Link>,
+    loader_links: Vec<Link>,
     programs: Programs,
     stacks: Mapped<StackSlot>,
     live: LiveTable,
     counters: PerCpuArray<MapData, u64>,
+    unwind: UnwindTables,
     targets: Array<MapData, Target>,
     target_by_tgid: HashMap<MapData, u32, u32>,
     target_count: u32,
@@ -122,11 +134,20 @@ impl Tracer {
             overflow: duplicate("OVERFLOW")?,
             length: sizes.buckets as usize,
         };
+        let unwind = UnwindTables::new(
+            (duplicate("ROWS")?, sizes.rows),
+            duplicate("MODULES")?,
+            (duplicate("CACHE")?, sizes.cached_targets),
+            Mapped::writable(duplicate("TARGETS")?.as_fd(), MAX_TARGETS as usize)
+                .map_err(Error::io("mapping the table of targets"))?,
+        );
         Ok(Self {
             links: Vec::new(),
+            loader_links: Vec::new(),
             programs,
             stacks,
             live,
+            unwind,
             counters: take(&mut ebpf, "COUNTERS")?.try_into().map_err(Error::map("COUNTERS"))?,
             targets: take(&mut ebpf, "TARGETS")?.try_into().map_err(Error::map("TARGETS"))?,
             target_by_tgid: take(&mut ebpf, "TARGET_BY_TGID")?
@@ -167,7 +188,7 @@ impl Tracer {
         if index >= MAX_TARGETS {
             return Err(Error::TooManyTargets(MAX_TARGETS));
         }
-        let target = Target { tgid: pid.get(), generation: 0 };
+        let target = Target { tgid: pid.get(), ..Target::default() };
         self.targets.set(index, target, 0).map_err(Error::map("TARGETS"))?;
         self.target_by_tgid.insert(pid.get(), index, 0).map_err(Error::map("TARGET_BY_TGID"))?;
         self.target_count += 1;
@@ -184,15 +205,50 @@ impl Tracer {
         Ok(())
     }
 
+    /// Watches a target's dynamic loader, so that changes of its libraries are reported at once.
+    ///
+    /// # Errors
+    /// The kernel refused; changes are then seen when code in an unknown place is met.
+    pub fn watch_loader(&mut self, target: u32, pid: NonZeroU32, hook: &LoaderHook) -> Result<(), Error> {
+        self.unwind.set_loader_state(target, hook.state);
+        let link = attach::attach_loader(&mut self.ebpf, hook, pid, target as u8)?;
+        self.loader_links.push(link);
+        Ok(())
+    }
+
+    /// A count that changes when a target unloads libraries, to be asked for before its mappings are read.
+    #[must_use]
+    pub fn unloaded(&self, target: u32) -> u64 {
+        self.unwind.unloaded(target)
+    }
+
     /// Detaches every probe, entries first. The counts stay readable.
     pub fn detach(&mut self) {
         while self.links.pop().is_some() {}
+        self.loader_links.clear();
     }
 
     /// The current generation of a target: how often it called `execve`.
     #[must_use]
     pub fn generation(&self, target: u32) -> u32 {
         self.targets.get(&target, 0).map_or(0, |target| target.generation)
+    }
+
+    /// Stores a file's unwind rows; the index of the first. `None` when there is no room.
+    ///
+    /// # Errors
+    /// The table cannot be mapped.
+    pub fn add_rows(&mut self, rows: &[Row]) -> Result<Option<u32>, Error> {
+        self.unwind.add_rows(rows).map_err(Error::io("writing unwind rows"))
+    }
+
+    /// Makes `modules`, in order of address, what walks in a target know; `unloaded` is what [`Tracer::unloaded`] said
+    /// before they were read. Returns how many found no room.
+    ///
+    /// # Errors
+    /// The table cannot be mapped.
+    pub fn set_modules(&mut self, target: u32, modules: &[Module], unloaded: u64) -> Result<usize, Error> {
+        self.unwind.set_modules(target, modules, unloaded).map_err(Error::io("writing modules"))
     }
 
     /// Every stack's totals. Costs a pass over the table of stacks, no system call.
@@ -229,16 +285,19 @@ impl Tracer {
         self.live.for_each(target, each)
     }
 
-    /// What was lost so far; incomplete stacks are not the kernel side's to count.
+    /// What was lost so far; incomplete stacks are not the kernel side's to count. `ended`: every target has
+    /// exited, so that calls in flight on threads that ended are no loss.
     #[must_use]
-    pub fn losses(&self) -> Losses {
+    pub fn losses(&self, ended: bool) -> Losses {
         let sum = |counter: Counter| {
             self.counters.get(&(counter as u32), 0).map_or(0, |values| values.iter().sum::<u64>())
         };
         Losses {
             live_map_full: sum(Counter::LiveMapFull),
             live_map_full_bytes: sum(Counter::LiveMapFullBytes),
-            in_flight_lost: sum(Counter::InFlightLost) + sum(Counter::ResultUnreadable),
+            in_flight_lost: sum(Counter::InFlightLost)
+                + sum(Counter::ResultUnreadable)
+                + if ended { 0 } else { sum(Counter::InFlightAtExit) },
             ring_full: sum(Counter::RingFull),
             no_walk_slot: sum(Counter::NoWalkSlot),
             no_thread_slot: sum(Counter::NoThreadSlot),

@@ -36,7 +36,7 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
     args.trace.check()?;
     let start = Instant::now();
     let processes = args.pids.iter().map(|&pid| Process::open(pid)).collect::<Result<Vec<_>, _>>()?;
-    let mut session = Session::new(args.trace.options(verbose))?;
+    let mut session = Session::new(args.trace.options(verbose, processes.len()), message)?;
     for process in processes {
         session.attach(process)?;
     }

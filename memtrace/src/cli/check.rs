@@ -1,10 +1,9 @@
 //! `memtrace check`.
-#![expect(clippy::print_stdout, reason = "a report of its own, for people")]
 
-use std::process::ExitCode;
+use std::{fmt::Write as _, io, process::ExitCode};
 
 use crate::{
-    allocators,
+    allocators, app,
     bpf::{self, Feature},
     report::escape,
     target::{Modules, Process},
@@ -21,33 +20,37 @@ pub(super) struct Args {
 
 pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     let features = bpf::features();
-    println!("This machine:");
+    let mut text = String::from("This machine:\n");
     for feature in &features {
-        show(feature);
+        show(&mut text, feature)?;
     }
+    app::write_whole(io::stdout(), &text)?;
     let mut works = features.iter().all(|feature| feature.available || !feature.required);
     if let Some(pid) = args.pid {
-        works &= target(pid)?;
+        let mut text = String::new();
+        works &= target(&mut text, pid)?;
+        app::write_whole(io::stdout(), &text)?;
     }
     Ok(if works { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn show(feature: &Feature) {
+fn show(out: &mut String, feature: &Feature) -> std::fmt::Result {
     let mark = match (feature.available, feature.required) {
         (true, _) => "yes",
         (false, true) => "NO ",
         (false, false) => "no ",
     };
-    println!("  {mark}  {}: {}", feature.name, feature.detail);
+    writeln!(out, "  {mark}  {}: {}", feature.name, feature.detail)?;
     if !feature.available {
-        println!("       → {}", feature.advice);
+        writeln!(out, "       → {}", feature.advice)?;
     }
+    Ok(())
 }
 
 /// What a process offers; whether it can be traced.
-fn target(pid: u32) -> anyhow::Result<bool> {
+fn target(out: &mut String, pid: u32) -> anyhow::Result<bool> {
     let process = Process::open(pid)?;
-    println!("Process {pid} ({}):", escape(&process.comm));
+    writeln!(out, "Process {pid} ({}):", escape(&process.comm))?;
     let modules = Modules::read(pid)?;
     let mut found = false;
     for module in modules.iter() {
@@ -56,23 +59,23 @@ fn target(pid: u32) -> anyhow::Result<bool> {
         match module.image().map(|image| allocators::find(image, &path)) {
             Some(Ok(allocator)) => {
                 found = true;
-                println!("  yes  {} in {name}: {} functions", allocator.name, allocator.specs.len());
+                writeln!(out, "  yes  {} in {name}: {} functions", allocator.name, allocator.specs.len())?;
                 for spec in &allocator.specs {
                     let cost =
                         if spec.site.emulated { "cheap" } else { "single-stepped: about ten times dearer" };
-                    println!("         {}+{:#x} ({cost})", spec.function, spec.site.delta);
+                    writeln!(out, "         {}+{:#x} ({cost})", spec.function, spec.site.delta)?;
                 }
                 for note in &allocator.notes {
-                    println!("         {}", escape(note));
+                    writeln!(out, "         {}", escape(note))?;
                 }
             }
             Some(Err(error)) => tracing::debug!("{name}: {error}"),
-            None => println!("  no   {name}: not an ELF file that memtrace reads"),
+            None => writeln!(out, "  no   {name}: not an ELF file that memtrace reads")?,
         }
     }
     if !found {
-        println!("  NO   no allocator: no library and not the program itself defines malloc and free");
-        println!("       → a static program needs its symbols (do not strip it) to be traced");
+        writeln!(out, "  NO   no allocator: no library and not the program itself defines malloc and free")?;
+        writeln!(out, "       → a static program needs its symbols (do not strip it) to be traced")?;
     }
     Ok(found)
 }

@@ -1,13 +1,13 @@
 //! `memtrace memleak`: bcc memleak's options and text.
 
-use std::{io::Write as _, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 
 use crate::{
     analysis::SortBy,
-    app::{Options, Output, Schedule, Session, follow},
+    app::{Options, Output, Schedule, Session, follow, write_whole},
     bpf::Config,
     report::{Memleak, MemleakOptions},
     target::{Launch, Process},
@@ -105,7 +105,7 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
         bail!("tracing the kernel is not supported yet: give a process with -p, or a command with -c");
     };
     let process = Process::open(pid)?;
-    let mut session = Session::new(options(args, verbose))?;
+    let mut session = Session::new(options(args, verbose), message)?;
     session.attach(process)?;
     say(&format!("Attaching to pid {pid}, Ctrl+C to quit."))?;
     block_on(follow(&mut session, schedule(args), &mut output(args)))?;
@@ -119,7 +119,7 @@ fn run_command(args: &Args, command: &str, verbose: bool) -> anyhow::Result<Exit
     }
     say(&format!("Executing '{command}' and tracing the resulting process."))?;
     let launch = Launch { command: words.into_iter().map(Into::into).collect(), user: None };
-    let mut session = Session::new(options(args, verbose))?;
+    let mut session = Session::new(options(args, verbose), message)?;
     let launched = run::start(&mut session, &launch)?;
     run::wait_out(&mut session, launched, schedule(args), output(args), false)
 }
@@ -166,6 +166,5 @@ fn output(args: &Args) -> Output {
 
 /// Prints a line that scripts wait for.
 fn say(line: &str) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}").and_then(|()| out.flush()).context("cannot write to standard output")
+    write_whole(std::io::stdout(), &format!("{line}\n"))
 }

@@ -10,7 +10,7 @@ mod run;
 
 use std::{ffi::OsString, io::IsTerminal as _, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, error::ErrorKind};
 
 /// Finds memory leaks in live processes, without restarting or stopping them.
 ///
@@ -52,6 +52,9 @@ enum Command {
     DemoLeaker,
 }
 
+/// Exit status for a command line that makes no sense.
+const USAGE: u8 = 2;
+
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -59,7 +62,10 @@ pub fn main() -> ExitCode {
     if called_memleak(&arguments) {
         arguments.insert(1, "memleak".into());
     }
-    let cli = Cli::parse_from(arguments);
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => return usage_error(&error),
+    };
     log_to_stderr(cli.verbose);
     let verbose = cli.verbose > 0;
     let result = match cli.command {
@@ -74,9 +80,24 @@ pub fn main() -> ExitCode {
         if error.downcast_ref::<crate::app::Closed>().is_some() {
             return ExitCode::SUCCESS;
         }
+        tracing::debug!("{error:#}");
         eprintln!("memtrace: {}", one_line(&error));
         ExitCode::FAILURE
     })
+}
+
+/// Shows help or version where that was asked for; else says in one line what is wrong.
+fn usage_error(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
+    }
+    let text = error.render().to_string();
+    let what: Vec<&str> =
+        text.lines().map_while(|line| Some(line.trim()).filter(|line| !line.is_empty())).collect();
+    let what = what.join(" ");
+    eprintln!("memtrace: {} (see --help)", what.strip_prefix("error: ").unwrap_or(&what));
+    ExitCode::from(USAGE)
 }
 
 /// Whether the program was called by bcc's name.

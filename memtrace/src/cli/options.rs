@@ -59,6 +59,15 @@ pub(super) enum Colour {
     Never,
 }
 
+/// How stacks are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Stacks {
+    /// By call frame information: complete, whatever the code was built with.
+    Cfi,
+    /// By frame pointers: short or wrong where code was built without them.
+    Fp,
+}
+
 /// Options of a traced session.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct TraceArgs {
@@ -104,6 +113,9 @@ pub(super) struct TraceArgs {
     /// When to use colour
     #[arg(long = "color", alias = "colour", value_enum, value_name = "WHEN", default_value_t = Colour::Auto)]
     colour: Colour,
+    /// How stacks are taken
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = Stacks::Cfi)]
+    stacks: Stacks,
     /// Put probes at functions' first bytes, as other tools do: slow, to compare with
     #[arg(long, hide = true)]
     first_byte: bool,
@@ -124,7 +136,9 @@ impl TraceArgs {
         Ok(())
     }
 
-    pub(super) fn options(&self, verbose: bool) -> Options {
+    /// Options of a session that traces `targets` processes.
+    pub(super) fn options(&self, verbose: bool, targets: usize) -> Options {
+        let targets = u32::try_from(targets).unwrap_or(u32::MAX);
         Options {
             config: Config {
                 max_live: self.max_live,
@@ -133,6 +147,9 @@ impl TraceArgs {
                 max_size: self.max_size.unwrap_or(u64::MAX),
                 trace: self.trace,
                 verbose,
+                cfi: self.stacks == Stacks::Cfi,
+                targets,
+                ..Config::default()
             },
             top: self.top,
             older: self.older,

@@ -10,7 +10,6 @@ use super::source::until_nul;
 use super::{Error, Image};
 
 const MAX_NOTES: u64 = 64 << 10;
-const MAX_SECTION_NAMES: u64 = 1 << 20;
 const MAX_DEBUGLINK: u64 = 512;
 /// `ld --build-id=0x…` may be of any length; the usual ones have 16 or 20 bytes.
 const BUILD_ID_BYTES: std::ops::RangeInclusive<usize> = 2..=64;
@@ -51,16 +50,7 @@ impl Image {
     /// # Errors
     /// The section is over its limit, malformed, or outside the file.
     pub fn debuglink(&self) -> Result<Option<DebugLink>, Error> {
-        let Some(names) = self.sections.get(usize::from(self.names_section)) else { return Ok(None) };
-        if names.kind != elf::SHT_STRTAB {
-            return Ok(None);
-        }
-        let names = self.source.read("section names", names.offset, names.size, MAX_SECTION_NAMES)?;
-        let name_of = |offset: u32| names.bytes().get(usize::try_from(offset).ok()?..).and_then(until_nul);
-        let wanted = |kind, name| kind == elf::SHT_PROGBITS && name_of(name) == Some(b".gnu_debuglink");
-        let Some(section) = self.sections.iter().find(|section| wanted(section.kind, section.name)) else {
-            return Ok(None);
-        };
+        let Some(section) = self.section_by_name(b".gnu_debuglink")? else { return Ok(None) };
         let block = self.source.read("debug link", section.offset, section.size, MAX_DEBUGLINK)?;
         parse_debuglink(block.bytes()).map(Some).ok_or(Error::Malformed("debug link"))
     }

@@ -6,7 +6,9 @@
 mod debug;
 mod dynamic;
 mod error;
+mod identity;
 pub mod prologue;
+mod sections;
 mod source;
 mod symbols;
 
@@ -25,6 +27,8 @@ use object::elf;
 
 pub use debug::{DebugLink, debug_candidates};
 pub use error::Error;
+pub use identity::FileId;
+pub use sections::Data;
 pub use symbols::{Binding, Symbol, SymbolKind};
 
 use source::{Source, until_nul};
@@ -72,11 +76,12 @@ pub struct Image {
     sections: Vec<Section>,
 }
 
-/// A program header that is no `PT_LOAD`.
+/// A program header.
 #[derive(Clone, Copy, Debug)]
 struct Part {
     kind: u32,
     offset: u64,
+    address: u64,
     size: u64,
     align: u64,
 }
@@ -86,6 +91,7 @@ struct Part {
 struct Section {
     name: u32,
     kind: u32,
+    address: u64,
     offset: u64,
     size: u64,
     link: u32,
@@ -267,16 +273,12 @@ fn program_headers(
     let (mut segments, mut parts) = (Vec::new(), Vec::new());
     for program in block.entries::<elf::ProgramHeader64<LE>>() {
         let (offset, size) = (program.p_offset.get(LE), program.p_filesz.get(LE));
-        match program.p_type.get(LE) {
-            elf::PT_LOAD if program.p_flags.get(LE) & elf::PF_X != 0 => segments.push(Segment {
-                offset,
-                address: program.p_vaddr.get(LE),
-                file_size: size,
-                memory_size: program.p_memsz.get(LE),
-            }),
-            elf::PT_LOAD => {}
-            kind => parts.push(Part { kind, offset, size, align: program.p_align.get(LE) }),
+        let (kind, address) = (program.p_type.get(LE), program.p_vaddr.get(LE));
+        if kind == elf::PT_LOAD && program.p_flags.get(LE) & elf::PF_X != 0 {
+            let memory_size = program.p_memsz.get(LE);
+            segments.push(Segment { offset, address, file_size: size, memory_size });
         }
+        parts.push(Part { kind, offset, address, size, align: program.p_align.get(LE) });
     }
     Ok((segments, parts))
 }
@@ -292,6 +294,7 @@ fn section_headers(source: &Source, header: &elf::FileHeader64<LE>) -> Result<Ve
     let section = |section: &elf::SectionHeader64<LE>| Section {
         name: section.sh_name.get(LE),
         kind: section.sh_type.get(LE),
+        address: section.sh_addr.get(LE),
         offset: section.sh_offset.get(LE),
         size: section.sh_size.get(LE),
         link: section.sh_link.get(LE),

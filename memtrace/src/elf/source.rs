@@ -3,7 +3,7 @@
 //! Read with pread instead of mapped: a mapped file that its owner truncates raises SIGBUS here, and the
 //! tables we want are small beside the file.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::os::unix::fs::FileExt;
 
 use object::pod::{self, Pod};
@@ -32,6 +32,11 @@ impl Source {
             size if size > MAX_FILE => Err(Error::FileTooLarge { size, limit: MAX_FILE }),
             size => Ok(Self { file, size }),
         }
+    }
+
+    /// The file's attributes as they are now.
+    pub(super) fn metadata(&self) -> Result<Metadata, Error> {
+        self.file.metadata().map_err(|source| Error::Metadata { source })
     }
 
     /// Reads `len` bytes at `offset`, refusing more than `limit` and anything outside the file, before

@@ -26,6 +26,8 @@ pub enum SymbolKind {
     /// A resolver that returns the function's address when the file is loaded (IFUNC). Not to be probed: the
     /// resolver runs once, the function is elsewhere.
     Indirect,
+    /// Data.
+    Data,
     /// No type: code written in assembler, or a label.
     Untyped,
 }
@@ -41,7 +43,7 @@ pub enum Binding {
     Local,
 }
 
-/// A function that a file defines.
+/// A function or datum that a file defines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Symbol<'n> {
     /// Its name, one of those asked for.
@@ -57,11 +59,11 @@ pub struct Symbol<'n> {
 }
 
 impl Image {
-    /// Finds the definitions of several functions at once, in the order of `names`.
+    /// Finds the definitions of several functions and data at once, in the order of `names`.
     ///
     /// A name comes several times when it has versions at addresses of their own; local symbols only where
     /// no exported one has the name. `.symtab` is read only when `.dynsym` does not mention any of the
-    /// names, not even as an import: a static program. Data, undefined and absolute symbols are left out.
+    /// names, not even as an import: a static program. Undefined and absolute symbols are left out.
     ///
     /// # Errors
     /// A table is over its limit (8 Mi symbols, 512 MiB of names), malformed, or outside the file.
@@ -161,6 +163,7 @@ fn kind(symbol: &elf::Sym64<LE>) -> Option<SymbolKind> {
     match symbol.st_info & 0xf {
         elf::STT_FUNC => Some(SymbolKind::Function),
         elf::STT_GNU_IFUNC => Some(SymbolKind::Indirect),
+        elf::STT_OBJECT => Some(SymbolKind::Data),
         elf::STT_NOTYPE => Some(SymbolKind::Untyped),
         _ => None,
     }

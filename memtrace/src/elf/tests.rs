@@ -120,7 +120,7 @@ fn finds_functions_and_leaves_out_the_rest() {
             ("malloc", CODE_ADDRESS + 4, 2, info(elf::STB_GLOBAL, elf::STT_GNU_IFUNC), 1),
             ("calloc", 0, 0, defined, 0),
             ("calloc", 7, 0, defined, elf::SHN_ABS),
-            ("calloc", 0x40, 8, info(elf::STB_GLOBAL, elf::STT_OBJECT), 1),
+            ("calloc", CODE_ADDRESS + 0x80, 8, info(elf::STB_GLOBAL, elf::STT_OBJECT), 1),
         ],
         symtab: vec![function("calloc", CODE_ADDRESS + 9, 1)],
         ..Fixture::default()
@@ -136,6 +136,7 @@ fn finds_functions_and_leaves_out_the_rest() {
             ("free", 0, 3, SymbolKind::Function, Binding::Global),
             ("free", 0x40, 3, SymbolKind::Function, Binding::Global),
             ("cfree", 0, 3, SymbolKind::Function, Binding::Weak),
+            ("calloc", 0x80, 8, SymbolKind::Data, Binding::Global),
         ]
     );
 }

@@ -4,7 +4,7 @@ mod probe;
 mod snapshot;
 pub mod units;
 
-pub use probe::{ArgLayout, ProbeSpec, Role, Site};
+pub use probe::{ArgLayout, LoaderHook, ProbeSpec, Role, Site};
 pub use snapshot::{
     Age, AllocationEvent, Amount, Event, Frame, LiveBlock, Losses, Mode, Snapshot, StackMethod, StackRow,
     TargetInfo, TargetKind,

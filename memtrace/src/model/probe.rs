@@ -36,6 +36,18 @@ pub struct Site {
     pub emulated: bool,
 }
 
+/// The function that a dynamic loader calls for debuggers whenever it is about to load or unload a library, and
+/// when it is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoaderHook {
+    /// The loader's file, openable by the agent.
+    pub file: PathBuf,
+    /// The function's offset in it, in bytes.
+    pub offset: u64,
+    /// Address in the target of `r_debug.r_state`, which says what it is about to do.
+    pub state: u64,
+}
+
 /// One function to probe in one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbeSpec {

@@ -34,6 +34,8 @@ pub struct TargetInfo {
 /// How stacks are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StackMethod {
+    /// By call frame information (DWARF), whatever the code was built with.
+    Cfi,
     /// By following frame pointers.
     FramePointer,
 }

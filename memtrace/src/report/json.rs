@@ -259,6 +259,7 @@ impl<'a> From<&'a TargetInfo> for Target<'a> {
 impl From<&Mode> for ModeInfo {
     fn from(mode: &Mode) -> Self {
         let stacks = match mode.stacks {
+            StackMethod::Cfi => "cfi",
             StackMethod::FramePointer => "fp",
         };
         Self { exact: mode.sample_bytes.is_none(), sample_bytes: mode.sample_bytes, stacks }

@@ -231,6 +231,7 @@ fn method(mode: &Mode) -> String {
         Some(bytes) => format!("estimated from one sample per {}", format_bytes(bytes)),
     };
     let stacks = match mode.stacks {
+        StackMethod::Cfi => "stacks from call frame information",
         StackMethod::FramePointer => {
             "stacks from frame pointers (callers may be missing where code was built without them)"
         }

@@ -25,8 +25,18 @@ pub struct Place<'a> {
     pub file: Option<PathBuf>,
     /// A path to open its separate debug file at, if one is known.
     pub debug: Option<PathBuf>,
-    /// The return address, as an ELF virtual address.
-    pub return_address: u64,
+    /// The frame's address, as an ELF virtual address: a return address, or an interrupted instruction's.
+    pub address: u64,
+    /// Whether it is a return address. Then the place is that of the call, one byte before: what follows may belong to
+    /// the next line or the next function.
+    pub is_return: bool,
+}
+
+impl Place<'_> {
+    /// The address whose function and line are wanted.
+    fn call(&self) -> u64 {
+        self.address.saturating_sub(u64::from(self.is_return))
+    }
 }
 
 /// Names frames. Remembers what it has looked up.
@@ -51,21 +61,17 @@ impl Default for Symbolizer {
 impl Symbolizer {
     /// The frames at a place: functions inlined there first, the function itself last. At least one, which has
     /// only module and offset where nothing more is known.
-    ///
-    /// The place is that of the call: one byte before the return address, which may belong to the next line
-    /// or the next function.
     pub fn frames(&mut self, place: &Place<'_>) -> Vec<Frame> {
         let Some(file) = place.file.clone() else { return vec![bare(place)] };
-        let key = (Some(file.clone()), place.return_address);
+        let key = (Some(file.clone()), place.call());
         if let Some(frames) = self.known.get(&key) {
             return frames.clone();
         }
-        let call = place.return_address.saturating_sub(1);
         let frames = place
             .debug
             .iter()
             .chain([&file])
-            .find_map(|path| self.lookup(path, call))
+            .find_map(|path| self.lookup(path, place.call()))
             .map_or_else(|| vec![bare(place)], |symbol| named(place, &symbol));
         self.known.insert(key, frames.clone());
         frames
@@ -85,18 +91,14 @@ impl Symbolizer {
 
 /// A frame of which only the place is known.
 fn bare(place: &Place<'_>) -> Frame {
-    Frame {
-        module: place.module.to_owned(),
-        module_offset: place.return_address.saturating_sub(1),
-        ..Frame::default()
-    }
+    Frame { module: place.module.to_owned(), module_offset: place.call(), ..Frame::default() }
 }
 
 /// The frames of a symbol: blazesym lists inlined functions outermost first.
 fn named(place: &Place<'_>, symbol: &Sym<'_>) -> Vec<Frame> {
     let frame = |name: &str, code: Option<&CodeInfo<'_>>, inlined| Frame {
         function: Some(name.to_owned()),
-        function_offset: place.return_address.saturating_sub(symbol.addr),
+        function_offset: place.address.saturating_sub(symbol.addr),
         file: code.map(|code| code.to_path().to_string_lossy().into_owned()),
         line: code.and_then(|code| code.line),
         inlined,

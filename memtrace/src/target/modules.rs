@@ -13,12 +13,21 @@ use std::{
 
 use rustc_hash::FxHashMap;
 
-use crate::elf::{self, Image};
+use crate::{
+    elf::{self, Image},
+    model::LoaderHook,
+};
 
 use super::maps::{self, Mapping};
 
 /// More files than any process maps; beyond it, code has no module.
 const MAX_MODULES: usize = 1 << 14;
+
+/// The loader's function and variable for debuggers (glibc's and musl's link.h), and the offset of `r_state` in the
+/// latter.
+const BREAKPOINT: &str = "_dl_debug_state";
+const DEBUG: &str = "_r_debug";
+const R_STATE: u64 = 24;
 
 /// A file that a process executes from, or a stand-in (`[vdso]`, `[anon]`).
 #[derive(Debug)]
@@ -61,6 +70,8 @@ pub struct Location {
     pub module: Arc<Module>,
     /// The address in the file's own terms (ELF virtual address); the address itself where there is no file.
     pub address: u64,
+    /// Whether it is a return address; else that of an instruction interrupted by a signal.
+    pub is_return: bool,
 }
 
 /// The executable mappings of a process.
@@ -110,12 +121,13 @@ impl Modules {
         Ok(())
     }
 
-    /// Where `address` lies; `None` if nothing executable is mapped there.
+    /// Where `address` lies, of a return address the call before it; `None` if nothing executable is mapped there.
     #[must_use]
-    pub fn locate(&self, address: u64) -> Option<Location> {
-        let index = self.mappings.partition_point(|(mapping, _, _)| mapping.end <= address);
+    pub fn locate(&self, address: u64, is_return: bool) -> Option<Location> {
+        let inside = address.checked_sub(u64::from(is_return))?;
+        let index = self.mappings.partition_point(|(mapping, _, _)| mapping.end <= inside);
         let (mapping, bias, module) = self.mappings.get(index)?;
-        if address < mapping.start {
+        if inside < mapping.start {
             return None;
         }
         let address = match bias {
@@ -123,7 +135,7 @@ impl Modules {
             None if module.file.is_some() => address - mapping.start + mapping.offset,
             None => address,
         };
-        Some(Location { module: Arc::clone(module), address })
+        Some(Location { module: Arc::clone(module), address, is_return })
     }
 
     /// Every module once, in order of address.
@@ -133,6 +145,33 @@ impl Modules {
             .iter()
             .map(|(_, _, module)| module)
             .filter(move |module| seen.insert(Arc::as_ptr(module)))
+    }
+
+    /// Where the dynamic loader announces what it loads and unloads; `None` for static programs, and for loaders
+    /// that do not export it.
+    #[must_use]
+    pub fn loader_hook(&self) -> Option<LoaderHook> {
+        self.mappings.iter().find_map(|(_, bias, module)| {
+            let file_name = module.name.rsplit('/').next().unwrap_or_default();
+            if !file_name.starts_with("ld-")
+                && !file_name.starts_with("ld.so")
+                && !file_name.starts_with("ld64")
+            {
+                return None;
+            }
+            let (image, file, bias) = (module.image()?, module.path()?, (*bias)?);
+            let symbols = image.symbols(&[BREAKPOINT, DEBUG]).ok()?;
+            let address =
+                |name| symbols.iter().find(|symbol| symbol.name == name).map(|symbol| symbol.address);
+            let offset = image.vaddr_to_offset(address(BREAKPOINT)?)?;
+            Some(LoaderHook { file, offset, state: address(DEBUG)?.wrapping_add(bias).wrapping_add(R_STATE) })
+        })
+    }
+
+    /// Executable mappings in order of address: range, bias (ELF virtual address to address; `None` without a
+    /// usable file), module.
+    pub fn mapped(&self) -> impl Iterator<Item = (std::ops::Range<u64>, Option<u64>, &Arc<Module>)> {
+        self.mappings.iter().map(|(mapping, bias, module)| (mapping.start..mapping.end, *bias, module))
     }
 
     fn module(&mut self, mapping: &Mapping) -> Arc<Module> {

@@ -32,7 +32,7 @@ pub(super) fn main(_: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
         show_allocs: false,
         first_byte: false,
     };
-    let mut session = Session::new(options)?;
+    let mut session = Session::new(options, message)?;
     let program = std::env::current_exe()?;
     let launch =
         Launch { command: vec![program.into_os_string(), "demo-leaker".into()], user: User::behind_sudo() };

@@ -1,0 +1,164 @@
+//! Calls in flight, per thread: entered, not yet returned.
+//!
+//! A call is kept with its canonical frame address (CFA), and the return that arrives with that address is its
+//! return. So nesting, `longjmp` and exceptions are told apart:
+//! - an entry below a call in flight may be nested in it. It is counted, and taken back when the outer call
+//!   returns. If the outer one was left by `longjmp`, it never does, and the count stands;
+//! - an entry at or above a call in flight shows that the call was left: it is dropped and counted as lost.
+//!   (At the same address it can also be a tail call, see `is_tail_call`.)
+
+use memtrace_common::{Block, CALLS_PER_THREAD, Call, Counter, STACK_TABLE_FULL, Thread, live_key};
+
+use crate::{live, maps::count, thread};
+
+const DEPTH_MASK: usize = CALLS_PER_THREAD - 1;
+const PAGE: u64 = 4096;
+
+/// A call about to be entered: nothing of it is known yet.
+pub(crate) const NONE: Block = Block { size: 0, stack: STACK_TABLE_FULL, time: 0 };
+
+/// Drops calls in flight that the new one shows were left. For a tail call, returns the stack of the call it
+/// replaces: its own return address is hidden behind the trampoline.
+#[inline(always)]
+pub(crate) fn drop_left(thread: *mut Thread, call: &Call) -> Option<u32> {
+    match calls_drop_left(thread, call) {
+        0 => None,
+        stack => Some((stack - 1) as u32),
+    }
+}
+
+/// Global function: verified once. The stack's slot plus 1; 0: none.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn calls_drop_left(thread: *mut Thread, call: *const Call) -> u64 {
+    if thread.is_null() || call.is_null() {
+        return 0;
+    }
+    // SAFETY: not null, and the verifier knows their sizes.
+    match try_drop_left(thread, unsafe { &*call }) {
+        Some(stack) => u64::from(stack) + 1,
+        None => 0,
+    }
+}
+
+#[inline(always)]
+fn try_drop_left(thread: *mut Thread, call: &Call) -> Option<u32> {
+    // SAFETY: `thread` points to a value of THREADS and is this thread's; indices are masked.
+    unsafe {
+        for _ in 0..CALLS_PER_THREAD {
+            let depth = (*thread).depth;
+            if depth == 0 {
+                return None;
+            }
+            let top = &raw const (*thread).calls[(depth as usize - 1) & DEPTH_MASK];
+            if (*top).target == call.target {
+                if (*top).cfa > call.cfa {
+                    return None;
+                }
+                if (*top).cfa == call.cfa && is_tail_call(&*top, call) {
+                    return Some((*top).stack);
+                }
+                lost(&*top);
+            }
+            (*thread).depth = depth - 1;
+        }
+    }
+    None
+}
+
+/// Whether the new call, which returns to the same stack address as one in flight, is a tail call out of it. Then
+/// its return address is that of the kernel's return-probe trampoline, the first byte of a page. A fresh call after
+/// a `longjmp` has an ordinary one: that of the same place as before, or one that follows another call instruction.
+#[inline(always)]
+fn is_tail_call(top: &Call, call: &Call) -> bool {
+    call.caller & (PAGE - 1) == 0 && call.caller != top.caller
+}
+
+/// A call that will not return any more. What its `realloc` did with the old block is unknown: it is kept.
+#[inline(always)]
+fn lost(call: &Call) {
+    count(Counter::InFlightLost, 1);
+    restore(call);
+}
+
+/// Puts `realloc`'s old block back.
+#[inline(always)]
+pub(crate) fn restore(call: &Call) {
+    if call.old.stack != STACK_TABLE_FULL || call.old.size != 0 {
+        live::insert(live_key(call.argument, call.target), call.old);
+    }
+}
+
+/// Puts a call in flight. Global function: verified once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn calls_push(thread: *mut Thread, call: *const Call) -> u64 {
+    if thread.is_null() || call.is_null() {
+        return 0;
+    }
+    // SAFETY: not null, and the verifier knows their sizes; indices are masked.
+    unsafe {
+        let mut depth = (*thread).depth as usize;
+        if depth >= CALLS_PER_THREAD {
+            // The outermost goes: it is the likeliest to have been left long ago.
+            lost(&(*thread).calls[0]);
+            for i in 1..CALLS_PER_THREAD {
+                (*thread).calls[i - 1] = (*thread).calls[i];
+            }
+            depth = CALLS_PER_THREAD - 1;
+        }
+        (*thread).calls[depth & DEPTH_MASK] = *call;
+        (*thread).depth = depth as u64 + 1;
+    }
+    1
+}
+
+/// The call that returns to `cfa`, and the one around it. Calls below it were left.
+#[inline(always)]
+pub(crate) fn pop(thread: *mut Thread, cfa: u64, id: u32) -> Option<(Call, *mut Call)> {
+    // SAFETY: `thread` points to a value of THREADS and is this thread's; indices are masked.
+    unsafe {
+        for _ in 0..CALLS_PER_THREAD {
+            let depth = (*thread).depth as usize;
+            if depth == 0 {
+                return None;
+            }
+            let top = &raw const (*thread).calls[(depth - 1) & DEPTH_MASK];
+            if (*top).cfa > cfa && (*top).target == id {
+                return None;
+            }
+            (*thread).depth = depth as u64 - 1;
+            if (*top).cfa == cfa && (*top).target == id {
+                let outer = if depth >= 2 {
+                    &raw mut (*thread).calls[(depth - 2) & DEPTH_MASK]
+                } else {
+                    core::ptr::null_mut()
+                };
+                return Some((*top, outer));
+            }
+            if (*top).target == id {
+                lost(&*top);
+            }
+        }
+    }
+    None
+}
+
+/// The current thread ends: its slot is free again, what it had in flight was left.
+#[inline(always)]
+pub(crate) fn thread_exit() {
+    let Some(thread) = thread::find() else { return };
+    // SAFETY: `thread` points to a value of THREADS and is this thread's; indices are masked.
+    unsafe {
+        for _ in 0..CALLS_PER_THREAD {
+            let depth = (*thread).depth as usize;
+            if depth == 0 {
+                break;
+            }
+            count(Counter::InFlightAtExit, 1);
+            restore(&(*thread).calls[(depth - 1) & DEPTH_MASK]);
+            (*thread).depth = depth as u64 - 1;
+        }
+        thread::release(thread);
+    }
+}

@@ -1,0 +1,43 @@
+//! Asking the agent to read a target's mappings again.
+
+use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_ringbuf_output};
+use memtrace_common::{Counter, EventKind, MissEvent};
+
+use crate::maps::{EVENTS, TARGETS, count};
+
+/// Least time between two requests for a target, in ns: reading the mappings of a large process takes the agent
+/// some milliseconds.
+const PAUSE: u64 = 20_000_000;
+
+/// Code was met that lies in no known module: the agent is asked, not too often.
+#[inline(always)]
+pub(crate) fn report(target: u32) {
+    let Some(place) = TARGETS.get_ptr_mut(target) else { return };
+    // SAFETY: `place` points to a value of TARGETS; a race between two threads sends one event too many.
+    unsafe {
+        let now = bpf_ktime_get_ns();
+        if now.wrapping_sub((*place).last_miss) < PAUSE {
+            return;
+        }
+        (*place).last_miss = now;
+    }
+    request(target, false);
+}
+
+/// Asks the agent.
+#[inline(always)]
+pub(crate) fn request(target: u32, loader: bool) {
+    let event = MissEvent { kind: EventKind::Miss as u32, target, loader: u32::from(loader), reserved: 0 };
+    // SAFETY: `event` is a local variable of the size given.
+    let taken = unsafe {
+        bpf_ringbuf_output(
+            (&raw const EVENTS).cast_mut().cast(),
+            (&raw const event).cast_mut().cast(),
+            size_of::<MissEvent>() as u64,
+            0,
+        )
+    };
+    if taken != 0 {
+        count(Counter::RingFull, 1);
+    }
+}

@@ -1,0 +1,183 @@
+//! From the counts of a session to one report.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rustc_hash::FxHashMap;
+
+use super::{resolve::Traced, session::Session};
+use crate::{
+    aggregate::{Growth, Survivors, Totals},
+    analysis,
+    model::{
+        Age, Amount, Frame, LiveBlock, Losses, Mode, Snapshot, StackMethod, StackRow, TargetInfo, TargetKind,
+    },
+    symbolize::Place,
+};
+
+/// Blocks listed per stack with `--show-allocs`.
+const MAX_LISTED: usize = 1000;
+
+impl Session {
+    /// Everything one report shows.
+    ///
+    /// # Errors
+    /// The table of live blocks cannot be read (`--older`, `--show-allocs`).
+    pub fn snapshot(&mut self, last: bool) -> anyhow::Result<Snapshot> {
+        let now = self.tracer.elapsed();
+        let survivors = self.survivors(now)?;
+        let totals = self.totals(now);
+        let (mut stacks, bytes_per_second) = self.aggregate.advance(now, totals, survivors.as_ref());
+        let outstanding = stacks.iter().fold(Amount::default(), |sum, stack| Amount {
+            bytes: sum.bytes + stack.outstanding.bytes,
+            blocks: sum.blocks + stack.outstanding.blocks,
+        });
+        let losses = self.losses(&stacks);
+        analysis::rank(&mut stacks, self.options.sort);
+        let stacks_found = stacks.len();
+        if self.options.top != 0 {
+            stacks.truncate(self.options.top);
+        }
+        let mut listed = self.listed(&stacks, now)?;
+        let rows = stacks.iter().map(|stack| self.row(stack, &mut listed)).collect();
+        Ok(Snapshot {
+            time: jiff::Timestamp::now(),
+            elapsed: now,
+            last,
+            target: self.info(),
+            mode: Mode { sample_bytes: None, stacks: self.method_of_stacks() },
+            outstanding,
+            bytes_per_second,
+            stacks_found,
+            stacks: rows,
+            losses,
+            notes: self.notes.clone(),
+        })
+    }
+
+    fn method_of_stacks(&self) -> StackMethod {
+        if self.options.config.cfi { StackMethod::Cfi } else { StackMethod::FramePointer }
+    }
+
+    fn info(&self) -> TargetInfo {
+        let mut allocators: Vec<String> =
+            self.targets.iter().flat_map(|target| target.allocators.iter().cloned()).collect();
+        allocators.sort();
+        allocators.dedup();
+        TargetInfo {
+            kind: TargetKind::Process,
+            pids: self.targets.iter().map(|target| target.pid().get()).collect(),
+            comm: self.targets.first().map(|target| target.process.comm.clone()).unwrap_or_default(),
+            allocators,
+        }
+    }
+
+    /// Totals of the stacks of every target's present program.
+    fn totals(&self, now: Duration) -> Vec<Totals> {
+        let current: Vec<u32> = self.targets.iter().map(Traced::id).collect();
+        self.tracer
+            .stacks()
+            .filter(|stack| stack.hash == 0 || current.contains(&stack.target))
+            .map(|stack| Totals {
+                slot: stack.slot,
+                id: stack.hash,
+                target: stack.target,
+                allocated: stack.allocated,
+                freed: stack.freed,
+                oldest: Age { age: now.saturating_sub(stack.since), exact: stack.since_exact },
+            })
+            .collect()
+    }
+
+    /// What is left of each stack's blocks after `--older`.
+    fn survivors(&self, now: Duration) -> anyhow::Result<Option<FxHashMap<u32, Survivors>>> {
+        if self.options.older.is_none() && !self.options.show_allocs {
+            return Ok(None);
+        }
+        let older = self.options.older.unwrap_or_default();
+        let mut survivors: FxHashMap<u32, Survivors> = FxHashMap::default();
+        for target in &self.targets {
+            self.tracer
+                .for_each_live(target.id(), |block| {
+                    let age = now.saturating_sub(block.time);
+                    if age >= older {
+                        let stack = survivors.entry(block.slot).or_default();
+                        stack.amount.bytes += block.size;
+                        stack.amount.blocks += 1;
+                        stack.oldest = stack.oldest.max(age);
+                    }
+                })
+                .context("cannot read the table of live blocks")?;
+        }
+        Ok(Some(survivors))
+    }
+
+    /// The blocks of the stacks shown, oldest first (`--show-allocs`).
+    fn listed(&self, stacks: &[Growth], now: Duration) -> anyhow::Result<FxHashMap<u32, Vec<LiveBlock>>> {
+        let mut listed: FxHashMap<u32, Vec<LiveBlock>> = FxHashMap::default();
+        if !self.options.show_allocs {
+            return Ok(listed);
+        }
+        listed.extend(stacks.iter().map(|stack| (stack.totals.slot, Vec::new())));
+        let older = self.options.older.unwrap_or_default();
+        for target in &self.targets {
+            self.tracer
+                .for_each_live(target.id(), |block| {
+                    let age = now.saturating_sub(block.time);
+                    if let Some(blocks) = listed.get_mut(&block.slot).filter(|_| age >= older) {
+                        blocks.push(LiveBlock { address: block.address, size: block.size, age });
+                    }
+                })
+                .context("cannot read the table of live blocks")?;
+        }
+        for blocks in listed.values_mut() {
+            blocks.sort_by_key(|block| (std::cmp::Reverse(block.age), block.address));
+            blocks.truncate(MAX_LISTED);
+        }
+        Ok(listed)
+    }
+
+    fn row(&mut self, stack: &Growth, listed: &mut FxHashMap<u32, Vec<LiveBlock>>) -> StackRow {
+        let slot = stack.totals.slot;
+        StackRow {
+            id: stack.totals.id,
+            outstanding: stack.outstanding,
+            allocated: stack.totals.allocated,
+            freed: stack.totals.freed,
+            bytes_per_second: stack.bytes_per_second,
+            oldest: Some(stack.totals.oldest),
+            incomplete: self.stacks.get(&slot).and_then(|stack| stack.incomplete),
+            frames: self.frames(slot),
+            blocks: listed.remove(&slot).unwrap_or_default(),
+        }
+    }
+
+    /// A stack's frames, symbolized; empty when they have not arrived.
+    pub(super) fn frames(&mut self, slot: u32) -> Vec<Frame> {
+        let Some(stack) = self.stacks.get(&slot) else { return Vec::new() };
+        let mut frames = Vec::with_capacity(stack.places.len());
+        for place in &stack.places {
+            frames.extend(self.symbolizer.frames(&Place {
+                module: &place.module.name,
+                file: place.module.path(),
+                debug: place.module.debug_path(),
+                address: place.address,
+                is_return: place.is_return,
+            }));
+        }
+        frames
+    }
+
+    fn losses(&self, stacks: &[Growth]) -> Losses {
+        let mut reasons: FxHashMap<&'static str, u64> = FxHashMap::default();
+        for stack in stacks {
+            if let Some(reason) = self.stacks.get(&stack.totals.slot).and_then(|stack| stack.incomplete) {
+                *reasons.entry(reason).or_default() += 1;
+            }
+        }
+        let mut stacks_incomplete: Vec<_> = reasons.into_iter().collect();
+        stacks_incomplete.sort_unstable();
+        let ended = self.targets.iter().all(|target| target.process.has_exited());
+        Losses { stacks_incomplete, ..self.tracer.losses(ended) }
+    }
+}

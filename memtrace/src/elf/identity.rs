@@ -1,0 +1,31 @@
+//! Which file this is.
+
+use std::os::unix::fs::MetadataExt;
+
+use super::{Error, Image};
+
+/// Says that two open files are the same and unchanged in between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileId {
+    /// Device and inode.
+    pub inode: (u64, u64),
+    /// Size in bytes.
+    pub size: u64,
+    /// Last change of the contents: seconds and nanoseconds since 1970.
+    pub modified: (i64, i64),
+}
+
+impl Image {
+    /// Which file this is.
+    ///
+    /// # Errors
+    /// The file's attributes cannot be read.
+    pub fn file_id(&self) -> Result<FileId, Error> {
+        let metadata = self.source.metadata()?;
+        Ok(FileId {
+            inode: (metadata.dev(), metadata.ino()),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        })
+    }
+}

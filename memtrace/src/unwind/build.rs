@@ -1,0 +1,124 @@
+//! Puts a table together: entries and the gaps between them, by ascending address.
+
+use memtrace_common::Row;
+
+use super::calls::Code;
+use super::frames::{Cfi, Entry, Sections};
+use super::rules::Rule;
+use super::{Error, Limits, Table};
+use crate::elf::Image;
+
+/// Rows of a file; a 200 MB compiler has 130,000.
+const MAX_ROWS: u64 = 4 << 20;
+
+pub(super) fn table(image: &Image, limits: Limits) -> Result<Table, Error> {
+    let segments = segments(image);
+    let (Some(&(base, _)), Some(&(_, end))) = (segments.first(), segments.last()) else {
+        return Err(Error::NoCode);
+    };
+    let span = end.saturating_sub(base);
+    if span > u64::from(u32::MAX) {
+        return Err(Error::Span { span });
+    }
+    let sections = Sections::read(image)?;
+    let mut cfi = Cfi::new(&sections, image.machine(), limits);
+    let entries = cfi.entries()?;
+    let mut builder = Builder {
+        code: Code::new(image, limits),
+        base: base,
+        rows: vec![Rule::NO_FDE.at(0)],
+        last: Rule::NO_FDE,
+    };
+    let mut described = false;
+    for (begin, end) in segments {
+        let first = entries.partition_point(|entry| entry.begin < begin);
+        let after = entries.partition_point(|entry| entry.begin < end);
+        let inside = entries.get(first..after).unwrap_or_default();
+        described |= !inside.is_empty();
+        builder.segment(&mut cfi, begin, end, inside)?;
+    }
+    if described { Ok(Table { base: base, rows: builder.rows }) } else { Err(Error::NoFrames) }
+}
+
+/// Executable ranges by ascending address. Where they overlap, the first one counts.
+fn segments(image: &Image) -> Vec<(u64, u64)> {
+    let range = |segment: &crate::elf::Segment| {
+        (segment.address, segment.address.saturating_add(segment.memory_size))
+    };
+    let mut ranges: Vec<_> = image.segments().iter().map(range).collect();
+    ranges.sort_unstable();
+    let mut from = 0;
+    for range in &mut ranges {
+        range.0 = range.0.max(from);
+        from = range.1.max(from);
+    }
+    ranges.retain(|(begin, end)| begin < end);
+    ranges
+}
+
+struct Builder<'i> {
+    code: Code<'i>,
+    base: u64,
+    rows: Vec<Row>,
+    last: Rule,
+}
+
+impl Builder<'_> {
+    /// Code from `begin` to `end`, in which the entries begin.
+    fn segment(&mut self, cfi: &mut Cfi<'_>, begin: u64, end: u64, entries: &[Entry]) -> Result<(), Error> {
+        let mut described = begin;
+        for (index, entry) in entries.iter().enumerate() {
+            // Entries that overlap: the nearest one counts, as in the search table that exceptions use.
+            let next = entries.get(index + 1).map_or(end, |next| next.begin);
+            let stop = entry.end.min(next);
+            self.entry(cfi, described, *entry, stop)?;
+            described = stop;
+        }
+        self.range(described, end, Rule::NO_FDE)
+    }
+
+    /// An entry's code up to `stop`, and what lies between the one before, which ends at `gap`, and it.
+    fn entry(&mut self, cfi: &mut Cfi<'_>, gap: u64, entry: Entry, stop: u64) -> Result<(), Error> {
+        let ends = self.code.switches_stack(entry.begin)?;
+        cfi.rules(entry, stop, &mut |begin, end, rule| {
+            let rule = if ends { Rule::END } else { rule };
+            if begin == entry.begin {
+                self.gap(gap, begin, rule)?;
+            }
+            self.range(begin, end, rule)
+        })
+    }
+
+    /// Code that nothing describes, up to a function which begins with `rule`.
+    fn gap(&mut self, begin: u64, end: u64, rule: Rule) -> Result<(), Error> {
+        if begin < end && rule.is_entered_by_return() {
+            let before = end.saturating_sub(1);
+            self.range(begin, before, Rule::NO_FDE)?;
+            return self.put(before, rule);
+        }
+        self.range(begin, end, Rule::NO_FDE)
+    }
+
+    /// Code with one rule. It needs a row unless it already has that rule or cannot be asked for.
+    fn range(&mut self, begin: u64, end: u64, rule: Rule) -> Result<(), Error> {
+        let needed = begin < end && rule != self.last;
+        if needed && (rule.is_entered_by_return() || self.code.has_call(begin, end)?) {
+            self.put(begin, rule)?;
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, address: u64, rule: Rule) -> Result<(), Error> {
+        let span = address.saturating_sub(self.base);
+        let pc = u32::try_from(span).map_err(|_| Error::Span { span })?;
+        // Only the row that every table begins with can be at the same address.
+        self.rows.pop_if(|row| row.pc == pc);
+        if self.rows.len() as u64 >= MAX_ROWS {
+            let value = self.rows.len() as u64 + 1;
+            return Err(Error::Limit { what: "unwind rows", value, limit: MAX_ROWS });
+        }
+        self.rows.push(rule.at(pc));
+        self.last = rule;
+        Ok(())
+    }
+}

@@ -1,0 +1,126 @@
+//! Tables of many files at once, and each file's only once.
+
+use std::collections::hash_map::Entry;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use rustc_hash::FxHashMap;
+
+use super::{Error, Limits, Table};
+use crate::elf::{FileId, Image};
+
+/// A file's table, or why it has none.
+pub type Built = Result<Arc<Table>, Arc<Error>>;
+
+/// What says that two files have the same table.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Key {
+    /// Copies of a file, in containers for example. The size keeps apart a file and what was stripped off it.
+    BuildId(Vec<u8>, u64),
+    File(FileId),
+}
+
+impl Key {
+    fn of(image: &Image) -> Result<Self, Error> {
+        let file = image.file_id()?;
+        Ok(match image.build_id() {
+            Ok(Some(id)) => Self::BuildId(id, file.size),
+            _ => Self::File(file),
+        })
+    }
+}
+
+/// The tables built so far, by build id; by file where there is none.
+///
+/// That a file has no table is remembered too, unless only the time was short or reading failed.
+#[derive(Debug, Default)]
+pub struct Cache {
+    built: FxHashMap<Key, Built>,
+}
+
+impl Cache {
+    /// An empty cache.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The tables of these files, in their order, built on all processors.
+    ///
+    /// `progress` is called after every file with the numbers of files done and to do, from any thread. Files that
+    /// were built before are not among them.
+    pub fn build_all<'i>(
+        &mut self,
+        images: impl IntoIterator<Item = &'i Image>,
+        limits: Limits,
+        progress: impl Fn(usize, usize) + Sync,
+    ) -> Vec<Built> {
+        let images: Vec<(&Image, Result<Key, Arc<Error>>)> =
+            images.into_iter().map(|image| (image, Key::of(image).map_err(Arc::new))).collect();
+        let mut jobs = FxHashMap::default();
+        for (image, key) in &images {
+            if let Ok(key) = key
+                && !self.built.contains_key(key)
+                && let Entry::Vacant(job) = jobs.entry(key)
+            {
+                job.insert(*image);
+            }
+        }
+        let fresh: FxHashMap<&Key, Built> = run(&jobs.into_iter().collect::<Vec<_>>(), limits, &progress);
+        let result = images
+            .iter()
+            .map(|(_, key)| {
+                let key = key.as_ref().map_err(Arc::clone)?;
+                let built = self.built.get(key).or_else(|| fresh.get(key));
+                built.cloned().unwrap_or_else(|| Err(Arc::new(Error::Panic)))
+            })
+            .collect();
+        let lasting = fresh.into_iter().filter(|(_, built)| is_lasting(built));
+        self.built.extend(lasting.map(|(key, built)| (key.clone(), built)));
+        result
+    }
+}
+
+/// Whether building again would give the same.
+fn is_lasting(built: &Built) -> bool {
+    use crate::elf::Error as Elf;
+    !matches!(
+        built.as_ref().map_err(Arc::as_ref),
+        Err(Error::TooSlow | Error::Image(Elf::Read { .. } | Elf::Metadata { .. }))
+    )
+}
+
+fn run<'k>(
+    jobs: &[(&'k Key, &Image)],
+    limits: Limits,
+    progress: &(impl Fn(usize, usize) + Sync),
+) -> FxHashMap<&'k Key, Built> {
+    let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let built = Mutex::new(FxHashMap::default());
+    let work = || {
+        while let Some((key, image)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let table = build(image, limits);
+            built.lock().unwrap_or_else(PoisonError::into_inner).insert(*key, table);
+            progress(done.fetch_add(1, Ordering::Relaxed) + 1, jobs.len());
+        }
+    };
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(jobs.len());
+    thread::scope(|scope| {
+        for _ in 1..threads {
+            // Where no thread can be had, this one does the work.
+            if thread::Builder::new().name("unwind".into()).spawn_scoped(scope, work).is_err() {
+                break;
+            }
+        }
+        work();
+    });
+    built.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The parser of a file of somebody else's must not take the session down, whatever it meets.
+fn build(image: &Image, limits: Limits) -> Built {
+    let table = catch_unwind(AssertUnwindSafe(|| Table::build(image, limits)));
+    table.unwrap_or(Err(Error::Panic)).map(Arc::new).map_err(Arc::new)
+}

@@ -1,0 +1,145 @@
+//! `cargo xtask bench`: what tracing costs, in one table.
+//!
+//! Figures of one run compare with each other, not with those of another machine or hour: variants take turns,
+//! and each is told by its median and the range that half of its samples lie in. Nothing here fails because
+//! something was slow.
+
+mod attach;
+mod memory;
+mod pair;
+mod stats;
+mod target;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use stats::{Summary, figure};
+
+/// Where `--save` writes.
+const SAVED: &str = "BENCHMARKS.md";
+
+/// What to measure.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Topic {
+    /// Ns per malloc/free pair: untraced, traced, with probes at first bytes, by bpftrace
+    Pair,
+    /// Time from starting memtrace to having every probe in place
+    Attach,
+    /// Memory of the agent and of its kernel maps with 1,000,000 live blocks
+    Memory,
+    All,
+}
+
+/// Measure what tracing costs (as root, with a C compiler; bpftrace is compared with if installed)
+///
+/// Builds the agent for release and prints one Markdown table.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[arg(value_enum, default_value_t = Topic::All)]
+    topic: Topic,
+    /// Times that every measurement is repeated, taking turns
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    runs: u32,
+    /// Write BENCHMARKS.md too
+    #[arg(long)]
+    save: bool,
+}
+
+/// What every topic is told.
+#[derive(Clone, Copy)]
+struct Options {
+    runs: u32,
+}
+
+/// A line of the table.
+struct Row {
+    what: String,
+    variant: String,
+    summary: Summary,
+    unit: &'static str,
+    note: String,
+}
+
+type Measure = fn(&target::Programs, Options) -> Result<Vec<Row>>;
+
+pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
+    let programs = target::Programs::build(root)?;
+    let topics: [(Topic, Measure); 3] =
+        [(Topic::Pair, pair::run), (Topic::Attach, attach::run), (Topic::Memory, memory::run)];
+    let mut rows = Vec::new();
+    for (topic, measure) in topics {
+        if args.topic == topic || args.topic == Topic::All {
+            rows.extend(measure(&programs, Options { runs: args.runs })?);
+        }
+    }
+    let table = table(&rows);
+    println!("{table}");
+    if args.save {
+        let path = root.join(SAVED);
+        fs::write(&path, document(&table)?).with_context(|| path.display().to_string())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn table(rows: &[Row]) -> String {
+    let mut text =
+        String::from("| What | Variant | Median | Half of the samples | |\n|---|---|--:|--:|---|\n");
+    for Row { what, variant, summary, unit, note } in rows {
+        let Summary { median, low, high } = *summary;
+        let _ = writeln!(
+            text,
+            "| {what} | {variant} | {} {unit} | {} to {} | {note} |",
+            figure(median),
+            figure(low),
+            figure(high)
+        );
+    }
+    text
+}
+
+fn document(table: &str) -> Result<String> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").context("the kernel's release")?;
+    let cpus = std::thread::available_parallelism().context("the number of CPUs")?;
+    Ok(format!(
+        "# Benchmarks\n\n\
+         Made by `cargo xtask {}` on {}, {cpus} CPUs, Linux {}. Compare figures of this table with each other, \
+         not with another machine's.\n\n{table}",
+        arguments.join(" "),
+        processor(&fs::read_to_string("/proc/cpuinfo").context("/proc/cpuinfo")?),
+        kernel.trim_end(),
+    ))
+}
+
+/// The processor's name, if it has one.
+fn processor(cpuinfo: &str) -> &str {
+    let name = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    name.map_or(std::env::consts::ARCH, |(_, name)| name.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_become_a_markdown_table() {
+        let row = Row {
+            what: "pair".into(),
+            variant: "untraced".into(),
+            summary: Summary { median: 1622.4, low: 6.0, high: 2000.0 },
+            unit: "ns",
+            note: "n".into(),
+        };
+        let table = table(&[row]);
+        assert_eq!(table.lines().nth(2), Some("| pair | untraced | 1,622 ns | 6.00 to 2,000 | n |"));
+    }
+
+    #[test]
+    fn the_processor_is_named() {
+        assert_eq!(processor("flags\t: x\nmodel name\t: Some CPU @ 3 GHz\n"), "Some CPU @ 3 GHz");
+        assert_eq!(processor("CPU part\t: 0xd0c\n"), std::env::consts::ARCH);
+    }
+}
