@@ -2,14 +2,17 @@
 //!
 //! A call is kept with its canonical frame address (CFA), and the return that arrives with that address is its
 //! return. So nesting, `longjmp` and exceptions are told apart:
-//! - an entry below a call in flight may be nested in it. It is counted, and taken back when the outer call
-//!   returns. If the outer one was left by `longjmp`, it never does, and the count stands;
+//! - an entry below a call in flight may be nested in it: if that call's return address still is the return probe's.
+//!   It is counted, and taken back when the outer call returns. If the outer one was left by `longjmp` even so, it
+//!   never does, and the count stands;
 //! - an entry at or above a call in flight shows that the call was left: it is dropped and counted as lost.
 //!   (At the same address it can also be a tail call, see `is_tail_call`.)
 
 use memtrace_common::{Block, CALLS_PER_THREAD, Call, Counter, STACK_TABLE_FULL, Thread, live_key};
 
-use crate::{live, maps::count, thread};
+use aya_ebpf::helpers::generated::bpf_probe_read_user;
+
+use crate::{live, maps::count, stacks, thread};
 
 const DEPTH_MASK: usize = CALLS_PER_THREAD - 1;
 const PAGE: u64 = 4096;
@@ -52,7 +55,7 @@ fn try_drop_left(thread: *mut Thread, call: &Call) -> Option<u32> {
             }
             let top = &raw const (*thread).calls[(depth as usize - 1) & DEPTH_MASK];
             if (*top).target == call.target {
-                if (*top).cfa > call.cfa {
+                if (*top).cfa > call.cfa && is_pending(&*top) {
                     return None;
                 }
                 if (*top).cfa == call.cfa && is_tail_call(&*top, call) {
@@ -74,6 +77,16 @@ fn is_tail_call(top: &Call, call: &Call) -> bool {
     call.caller & (PAGE - 1) == 0 && call.caller != top.caller
 }
 
+/// Whether the return address of a call in flight is the trampoline's still. Memory below the stack pointer after a
+/// `longjmp` keeps it until something else is called deep enough.
+#[inline(always)]
+fn is_pending(call: &Call) -> bool {
+    let mut address = 0u64;
+    // SAFETY: reads into a local variable.
+    let failed = unsafe { bpf_probe_read_user((&raw mut address).cast(), 8, (call.cfa - 8) as *const _) };
+    failed == 0 && address & (PAGE - 1) == 0
+}
+
 /// A call that will not return any more. What its `realloc` did with the old block is unknown: it is kept.
 #[inline(always)]
 fn lost(call: &Call) {
@@ -81,12 +94,46 @@ fn lost(call: &Call) {
     restore(call);
 }
 
+/// Whether `realloc`'s old block was known.
+#[inline(always)]
+pub(crate) fn holds_old(call: &Call) -> bool {
+    call.old.stack != STACK_TABLE_FULL || call.old.size != 0
+}
+
 /// Puts `realloc`'s old block back.
 #[inline(always)]
 pub(crate) fn restore(call: &Call) {
-    if call.old.stack != STACK_TABLE_FULL || call.old.size != 0 {
+    if holds_old(call) {
         live::insert(live_key(call.argument, call.target), call.old);
     }
+}
+
+/// The block that a `realloc` of this thread has in hand, if that call was left and the block is now freed: `sp` is the
+/// stack pointer at the free. (A free inside a `realloc` that is still running is part of it.) Global function: verified
+/// once, and called only for what is not in the table of live blocks.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn calls_free_left(address: u64, target: u64, sp: u64) -> u64 {
+    let Some(thread) = thread::find() else { return 0 };
+    // SAFETY: `thread` points to a value of THREADS and is this thread's; indices are masked.
+    unsafe {
+        for index in 0..CALLS_PER_THREAD {
+            if index as u64 >= (*thread).depth {
+                break;
+            }
+            let call = &raw mut (*thread).calls[index & DEPTH_MASK];
+            if (*call).argument != address || u64::from((*call).target) != target || !holds_old(&*call) {
+                continue;
+            }
+            if sp < (*call).cfa && is_pending(&*call) {
+                return 0;
+            }
+            stacks::subtract((*call).old);
+            (*call).old = NONE;
+            return 1;
+        }
+    }
+    0
 }
 
 /// Puts a call in flight. Global function: verified once.

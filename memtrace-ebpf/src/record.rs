@@ -189,7 +189,7 @@ fn settle(cookie: Cookie, call: &Call, result: u64, outer: *mut Call) {
             return;
         }
         // `realloc(p, 0)` that returns NULL has freed the block.
-        if call.old.stack != STACK_TABLE_FULL || call.old.size != 0 {
+        if calls::holds_old(call) {
             stacks::subtract(call.old);
             trace(Op::Free, call.argument, call.old, call.target);
         }
@@ -216,13 +216,20 @@ fn settle(cookie: Cookie, call: &Call, result: u64, outer: *mut Call) {
 pub(crate) fn free(context: *mut c_void) -> Option<()> {
     let (_, id) = target(cookie(context))?;
     // SAFETY: `context` is the program's.
-    let address = unsafe { Registers::new(context) }.arguments()[0];
+    let registers = unsafe { Registers::new(context) };
+    let address = registers.arguments()[0];
     if address == 0 {
         return None;
     }
-    let block = live::take(live_key(address, id))?;
-    stacks::subtract(block);
-    trace(Op::Free, address, block, id);
+    match live::take(live_key(address, id)) {
+        Some(block) => {
+            stacks::subtract(block);
+            trace(Op::Free, address, block, id);
+        }
+        None => {
+            calls::calls_free_left(address, u64::from(id), registers.return_slot());
+        }
+    }
     Some(())
 }
 

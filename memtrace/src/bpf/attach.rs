@@ -11,7 +11,7 @@ use aya::{
     Ebpf,
     programs::{
         UProbe,
-        uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope},
+        uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
     },
 };
 use memtrace_common::Cookie;
@@ -44,6 +44,7 @@ impl std::fmt::Display for Method {
 
 /// A program's probes in one file.
 struct Group {
+    stage: usize,
     program: &'static str,
     at_return: bool,
     file: PathBuf,
@@ -67,6 +68,7 @@ fn groups(specs: &[ProbeSpec], target: u8) -> Vec<Group> {
         };
         for &(order, program, at_return) in parts {
             let group = groups.entry((order, &spec.file)).or_insert_with(|| Group {
+                stage: order,
                 program,
                 at_return,
                 file: spec.file.clone(),
@@ -83,7 +85,7 @@ fn groups(specs: &[ProbeSpec], target: u8) -> Vec<Group> {
 
 /// The three programs on allocator functions, loaded one way or the other.
 pub(super) enum Programs {
-    Multi { alloc_enter: OwnedFd, alloc_leave: OwnedFd, free_enter: OwnedFd },
+    Multi { alloc_enter: OwnedFd, alloc_leave: OwnedFd, free_enter: OwnedFd, libraries_changed: OwnedFd },
     Perf,
 }
 
@@ -92,16 +94,22 @@ impl Programs {
     pub(super) fn load(ebpf: &mut Ebpf, loader: Option<MultiLoader>) -> Result<Self, Error> {
         if let Some(loader) = loader {
             let load = |name| loader.load(name);
-            match (load(ALLOC_ENTER), load(ALLOC_LEAVE), load(FREE_ENTER)) {
-                (Ok(alloc_enter), Ok(alloc_leave), Ok(free_enter)) => {
-                    return Ok(Self::Multi { alloc_enter, alloc_leave, free_enter });
-                }
-                (Err(error), _, _) | (_, Err(error), _) | (_, _, Err(error)) => {
+            let all = || -> std::io::Result<Self> {
+                Ok(Self::Multi {
+                    alloc_enter: load(ALLOC_ENTER)?,
+                    alloc_leave: load(ALLOC_LEAVE)?,
+                    free_enter: load(FREE_ENTER)?,
+                    libraries_changed: load(LIBRARIES_CHANGED)?,
+                })
+            };
+            match all() {
+                Ok(programs) => return Ok(programs),
+                Err(error) => {
                     tracing::debug!("multi-uprobes are not to be had ({error}): perf uprobes instead");
                 }
             }
         }
-        for name in [FREE_ENTER, ALLOC_LEAVE, ALLOC_ENTER] {
+        for name in [FREE_ENTER, ALLOC_LEAVE, ALLOC_ENTER, LIBRARIES_CHANGED] {
             program::<UProbe>(ebpf, name)?
                 .load()
                 .map_err(|source| Error::Program { program: name, source })?;
@@ -119,13 +127,25 @@ impl Programs {
 }
 
 /// What keeps probes attached; dropping it detaches them.
-pub(super) enum Link {
-    Multi(#[expect(dead_code, reason = "held: closing it detaches")] OwnedFd),
-    Perf(#[expect(dead_code, reason = "held: dropping it detaches")] aya::programs::uprobe::UProbeLink),
+pub(super) struct Link {
+    stage: usize,
+    _held: Held,
 }
 
-/// Attaches the programs to the sites of one process. Links come in the order of attaching: detach from the
-/// end.
+/// What the kernel gave for a link.
+enum Held {
+    Multi(#[expect(dead_code, reason = "closing it detaches")] OwnedFd),
+    Perf(#[expect(dead_code, reason = "dropping it detaches")] UProbeLink),
+}
+
+impl Link {
+    /// When it was attached: frees 0, returns 1, entries 2. Detach in the opposite order.
+    pub(super) fn stage(&self) -> usize {
+        self.stage
+    }
+}
+
+/// Attaches the programs to the sites of one process.
 pub(super) fn attach(
     ebpf: &mut Ebpf,
     programs: &Programs,
@@ -141,7 +161,7 @@ pub(super) fn attach(
             source,
         };
         match programs {
-            Programs::Multi { alloc_enter, alloc_leave, free_enter } => {
+            Programs::Multi { alloc_enter, alloc_leave, free_enter, .. } => {
                 let program = match group.program {
                     ALLOC_ENTER => alloc_enter,
                     ALLOC_LEAVE => alloc_leave,
@@ -155,7 +175,7 @@ pub(super) fn attach(
                     at_return: group.at_return,
                 };
                 let link = multi::attach(program.as_fd(), &sites).map_err(|error| refused(error.into()))?;
-                links.push(Link::Multi(link));
+                links.push(Link { stage: group.stage, _held: Held::Multi(link) });
             }
             Programs::Perf => {
                 let program = program::<UProbe>(ebpf, group.program)?;
@@ -168,7 +188,7 @@ pub(super) fn attach(
                         .attach(point, &group.file, UProbeScope::OneProcess(pid))
                         .and_then(|id| program.take_link(id))
                         .map_err(|error| refused(error.into()))?;
-                    links.push(Link::Perf(link));
+                    links.push(Link { stage: group.stage, _held: Held::Perf(link) });
                 }
             }
         }
@@ -176,30 +196,46 @@ pub(super) fn attach(
     Ok(links)
 }
 
-/// Attaches to the dynamic loader of one process. One site, hit rarely: a perf uprobe will do.
+/// Attaches to the dynamic loader of one process.
 pub(super) fn attach_loader(
     ebpf: &mut Ebpf,
+    programs: &Programs,
     hook: &LoaderHook,
     pid: NonZeroU32,
     target: u8,
 ) -> Result<Link, Error> {
-    let program = program::<UProbe>(ebpf, LIBRARIES_CHANGED)?;
-    if program.fd().is_err() {
-        program.load().map_err(|source| Error::Program { program: LIBRARIES_CHANGED, source })?;
-    }
-    let point = UProbeAttachPoint {
-        location: UProbeAttachLocation::AbsoluteOffset(hook.offset),
-        cookie: Some(Cookie::new(0, None, None, None, target).0),
+    let refused = |source: Box<dyn std::error::Error + Send + Sync>| Error::Attach {
+        function: "the dynamic loader".to_owned(),
+        file: hook.file.clone(),
+        source,
     };
-    program
-        .attach(point, &hook.file, UProbeScope::OneProcess(pid))
-        .and_then(|id| program.take_link(id))
-        .map(Link::Perf)
-        .map_err(|error| Error::Attach {
-            function: "the dynamic loader".to_owned(),
-            file: hook.file.clone(),
-            source: error.into(),
-        })
+    let cookie = Cookie::new(0, None, None, None, target).0;
+    match programs {
+        Programs::Multi { libraries_changed, .. } => {
+            let sites = Sites {
+                file: &hook.file,
+                offsets: &[hook.offset],
+                cookies: &[cookie],
+                pid: pid.get(),
+                at_return: false,
+            };
+            multi::attach(libraries_changed.as_fd(), &sites)
+                .map(|fd| Link { stage: 0, _held: Held::Multi(fd) })
+                .map_err(|error| refused(error.into()))
+        }
+        Programs::Perf => {
+            let program = program::<UProbe>(ebpf, LIBRARIES_CHANGED)?;
+            let point = UProbeAttachPoint {
+                location: UProbeAttachLocation::AbsoluteOffset(hook.offset),
+                cookie: Some(cookie),
+            };
+            program
+                .attach(point, &hook.file, UProbeScope::OneProcess(pid))
+                .and_then(|id| program.take_link(id))
+                .map(|link| Link { stage: 0, _held: Held::Perf(link) })
+                .map_err(|error| refused(error.into()))
+        }
+    }
 }
 
 #[cfg(test)]

@@ -211,7 +211,7 @@ impl Tracer {
     /// The kernel refused; changes are then seen when code in an unknown place is met.
     pub fn watch_loader(&mut self, target: u32, pid: NonZeroU32, hook: &LoaderHook) -> Result<(), Error> {
         self.unwind.set_loader_state(target, hook.state);
-        let link = attach::attach_loader(&mut self.ebpf, hook, pid, target as u8)?;
+        let link = attach::attach_loader(&mut self.ebpf, &self.programs, hook, pid, target as u8)?;
         self.loader_links.push(link);
         Ok(())
     }
@@ -224,8 +224,18 @@ impl Tracer {
 
     /// Detaches every probe, entries first. The counts stay readable.
     pub fn detach(&mut self) {
-        while self.links.pop().is_some() {}
-        self.loader_links.clear();
+        self.links.sort_by_key(Link::stage);
+        // Closing a link waits for the kernel some 50 ms: those of one stage are closed together.
+        let mut links: Vec<Link> = self.links.drain(..).chain(self.loader_links.drain(..)).collect();
+        while let Some(stage) = links.last().map(Link::stage) {
+            let first = links.partition_point(|link| link.stage() < stage);
+            std::thread::scope(|scope| {
+                for link in links.drain(first..) {
+                    // Where no thread can be had, the closure is dropped, and the link with it.
+                    let _ = std::thread::Builder::new().spawn_scoped(scope, || drop(link));
+                }
+            });
+        }
     }
 
     /// The current generation of a target: how often it called `execve`.
@@ -324,8 +334,11 @@ impl Tracer {
     fn recursion_misses(&self) -> u64 {
         let missed = |fd: BorrowedFd<'_>| syscall::program_info(fd).map_or(0, |info| info.recursion_misses);
         let probes = match &self.programs {
-            Programs::Multi { alloc_enter, alloc_leave, free_enter } => {
-                [alloc_enter, alloc_leave, free_enter].map(|program| missed(program.as_fd())).iter().sum()
+            Programs::Multi { alloc_enter, alloc_leave, free_enter, libraries_changed } => {
+                [alloc_enter, alloc_leave, free_enter, libraries_changed]
+                    .map(|program| missed(program.as_fd()))
+                    .iter()
+                    .sum()
             }
             Programs::Perf => 0,
         };
