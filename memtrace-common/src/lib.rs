@@ -19,7 +19,9 @@ pub use counter::Counter;
 pub use event::{EXACT, EventKind, ExecEvent, ForkEvent, MissEvent, Op, StackEvent, TraceEvent};
 pub use live::{BLOCKS_PER_BUCKET, Block, Bucket, bucket_index, live_key};
 pub use module::{Module, ModuleList, cache};
-pub use stack::{MAX_FRAMES, STACK_PROBES, STACK_TABLE_FULL, StackSlot, WalkEnd, mix, stack_seed};
+pub use stack::{
+    MAX_FRAMES, STACK_PROBES, STACK_TABLE_FULL, StackSlot, WalkEnd, WalkMethod, mix, stack_seed,
+};
 pub use target::{MAX_TARGETS, Target};
 pub use thread::{CALLS_PER_THREAD, Call, THREAD_PROBES, Thread, thread_index};
 pub use unwind::Row;

@@ -40,6 +40,20 @@ pub struct StackSlot {
 }
 const _: () = assert!(size_of::<StackSlot>() == 64);
 
+/// How stacks are taken: the value of the load-time constant `METHOD`.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WalkMethod {
+    /// By frame pointers.
+    FramePointer = 0,
+    /// By call frame information.
+    Cfi = 1,
+    /// The caller alone. For measurements: what everything but the walk costs.
+    Caller = 2,
+    /// By the kernel's own `bpf_get_stackid`; the agent is given the caller alone. For measurements.
+    Kernel = 3,
+}
+
 /// Why a walk ended.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

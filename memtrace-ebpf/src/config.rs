@@ -22,8 +22,8 @@ globals! {
     STACK_MASK: u32 = 0;
     /// Number of slots of `THREADS`, a power of two, minus 1.
     THREAD_MASK: u32 = 0;
-    /// Whether stacks are walked by call frame information; else by frame pointers.
-    CFI: u32 = 0;
+    /// How stacks are taken, a [`memtrace_common::WalkMethod`].
+    METHOD: u32 = 0;
     /// Offset of `task_struct.utask`; 0 when unknown, and then return probes' trampolines are not seen through.
     TASK_UTASK: u32 = 0;
     /// Offset of `uprobe_task.return_instances`.

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
-    btf_maps::{Array, HashMap, PerCpuArray, RingBuf},
+    btf_maps::{Array, HashMap, PerCpuArray, RingBuf, StackTrace},
     macros::btf_map,
 };
 use memtrace_common::{
@@ -57,6 +57,10 @@ pub(crate) static COUNTERS: PerCpuArray<u64, { Counter::COUNT as usize }> = PerC
 /// Room for walks. A program can be preempted by another thread's on its CPU: hence several.
 #[btf_map]
 pub(crate) static SCRATCHES: PerCpuArray<Scratch, { Scratch::PER_CPU as usize }> = PerCpuArray::new();
+
+/// Stacks as the kernel takes them, to compare with. Size: set by the agent.
+#[btf_map]
+pub(crate) static KERNEL_STACKS: StackTrace<1> = StackTrace::new();
 
 /// Stacks, trace lines and life-cycle events, to the agent. Size in bytes.
 #[btf_map]

@@ -4,22 +4,25 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     EbpfContext,
+    bindings::BPF_F_USER_STACK,
     helpers::{
         bpf_get_current_pid_tgid,
-        generated::{bpf_get_attach_cookie, bpf_ktime_get_ns, bpf_probe_read_user, bpf_ringbuf_output},
+        generated::{
+            bpf_get_attach_cookie, bpf_get_stackid, bpf_ktime_get_ns, bpf_probe_read_user, bpf_ringbuf_output,
+        },
     },
     programs::ProbeContext,
 };
 use aya_log_ebpf::debug;
 use memtrace_common::{
     Block, Call, Cookie, Counter, EventKind, Op, STACK_TABLE_FULL, TIME_SHIFT, Target, Thread, TraceEvent,
-    WalkEnd, live_key,
+    WalkEnd, WalkMethod, live_key,
 };
 
 use crate::{
     arch::Registers,
     calls, config, live,
-    maps::{EVENTS, TARGETS, count},
+    maps::{EVENTS, KERNEL_STACKS, TARGETS, count},
     miss, stacks, thread,
     walk::{self, Scratch},
 };
@@ -94,6 +97,16 @@ pub(crate) fn enter(context: &ProbeContext) -> Option<()> {
         stack: STACK_TABLE_FULL,
         target: id,
     };
+    if config::METHOD.load() == WalkMethod::Kernel as u32 {
+        // SAFETY: the map is a stack map, the context the program's.
+        unsafe {
+            bpf_get_stackid(
+                context.as_ptr(),
+                (&raw const KERNEL_STACKS).cast_mut().cast(),
+                u64::from(BPF_F_USER_STACK),
+            );
+        }
+    }
     enter_stack(&registers, thread, &mut call, target);
     if let Some(old) = cookie.old() {
         call.argument = argument(&arguments, old);

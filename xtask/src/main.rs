@@ -1,6 +1,7 @@
 //! `cargo xtask <command>`: everything a maintainer runs, one file or directory per command.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool reports to its terminal")]
 
+mod bench;
 mod bpf_tools;
 mod build_ebpf;
 mod lock;
@@ -23,6 +24,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Bench(bench::Args),
     BuildEbpf(build_ebpf::Args),
     Tidy(tidy::Args),
 }
@@ -30,6 +32,7 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = workspace_root().and_then(|root| match cli.command {
+        Command::Bench(args) => bench::run(&root, &args),
         Command::BuildEbpf(args) => build_ebpf::run(&root, &args),
         Command::Tidy(args) => tidy::run(&root, &args),
     });

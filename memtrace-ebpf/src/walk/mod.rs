@@ -14,9 +14,12 @@ mod window;
 
 pub(crate) use scratch::Scratch;
 
-use memtrace_common::{MAX_FRAMES, Target, WalkEnd, mix, stack_seed};
+use memtrace_common::{MAX_FRAMES, Target, WalkEnd, WalkMethod, mix, stack_seed};
 
 use crate::config;
+
+const CFI: u32 = WalkMethod::Cfi as u32;
+const FRAME_POINTER: u32 = WalkMethod::FramePointer as u32;
 
 /// The walk that starts at a function's entry. The first frame is exact: the return address lies where the
 /// stack pointer points. How to go on from there is the method's business.
@@ -57,10 +60,12 @@ pub(crate) extern "C" fn walk_finish(scratch: *mut Scratch) -> u64 {
             (*scratch).event.end = WalkEnd::Unreadable as u32;
         } else {
             (*scratch).pc = trampoline::resolve((*scratch).sp - 8, (*scratch).pc);
-            if config::CFI.load() == 0 {
-                fp::walk(scratch);
-            } else {
-                cfi::walk(scratch);
+            match config::METHOD.load() {
+                CFI => cfi::walk(scratch),
+                FRAME_POINTER => fp::walk(scratch),
+                _ => {
+                    push(scratch, (*scratch).pc);
+                }
             }
         }
         (*scratch).event.hash |= 1;

@@ -3,7 +3,7 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use anyhow::{Context as _, bail};
-use memtrace_common::{Target, WalkEnd};
+use memtrace_common::{Target, WalkEnd, WalkMethod};
 use rustc_hash::FxHashMap;
 
 use super::{
@@ -63,7 +63,24 @@ impl Session {
     /// # Errors
     /// Missing privileges, or a kernel that cannot do it: with advice.
     pub fn new(options: Options, progress: Progress) -> anyhow::Result<Self> {
-        let tracer = Tracer::load(&options.config).map_err(|error| {
+        let mut options = options;
+        let mut notes = Vec::new();
+        let mut tracer = Tracer::load(&options.config);
+        if let Err(error) = &tracer
+            && !error.is_permission()
+            && options.config.method == WalkMethod::Cfi
+        {
+            // Before 5.17 there is no `bpf_loop`.
+            tracing::debug!("walks by call frame information are not to be had: {error:#}");
+            options.config.method = WalkMethod::FramePointer;
+            tracer = Tracer::load(&options.config);
+            notes.push(
+                "this kernel cannot walk stacks by call frame information (it came with Linux 5.17): frame pointers are \
+                 followed instead"
+                    .to_owned(),
+            );
+        }
+        let tracer = tracer.map_err(|error| {
             let permission = error.is_permission();
             let error = anyhow::Error::new(error);
             if permission {
@@ -81,7 +98,7 @@ impl Session {
             symbolizer: Symbolizer::default(),
             unwinding: Unwinding::default(),
             progress,
-            notes: Vec::new(),
+            notes,
         })
     }
 
@@ -194,7 +211,7 @@ impl Session {
     /// stacks their outer frames, not the session.
     fn refresh(&mut self, index: u32, asked: bool) {
         let Some(target) = self.targets.iter_mut().find(|target| target.index == index) else { return };
-        if !self.options.config.cfi {
+        if self.options.config.method != WalkMethod::Cfi {
             target.refresh();
             return;
         }

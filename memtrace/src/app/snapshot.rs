@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use memtrace_common::WalkMethod;
 use rustc_hash::FxHashMap;
 
 use super::{resolve::Traced, session::Session};
@@ -56,7 +57,10 @@ impl Session {
     }
 
     fn method_of_stacks(&self) -> StackMethod {
-        if self.options.config.cfi { StackMethod::Cfi } else { StackMethod::FramePointer }
+        match self.options.config.method {
+            WalkMethod::Cfi => StackMethod::Cfi,
+            _ => StackMethod::FramePointer,
+        }
     }
 
     fn info(&self) -> TargetInfo {

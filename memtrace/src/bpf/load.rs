@@ -4,7 +4,7 @@ use aya::{
     Ebpf, EbpfLoader,
     programs::{Program, ProgramError, RawTracePoint},
 };
-use memtrace_common::{BLOCKS_PER_BUCKET, cache};
+use memtrace_common::{BLOCKS_PER_BUCKET, WalkMethod, cache};
 
 use super::{btf, error::Error, tracer::Config, unwind};
 
@@ -22,6 +22,9 @@ const LIFECYCLE: [(&str, &str); 3] = [
     ("process_exec", "sched_process_exec"),
     ("process_exit", "sched_process_exit"),
 ];
+
+/// Stacks kept by the kernel's own walk, for comparison.
+const KERNEL_STACKS: u32 = 1 << 14;
 
 /// Threads whose calls in flight can be kept.
 const THREADS: u32 = 1 << 14;
@@ -55,9 +58,13 @@ impl Sizes {
             buckets: buckets.max(64),
             overflow: (config.max_live / 8).max(64),
             stacks: config.max_stacks.max(64).next_power_of_two(),
-            rows: config.rows.max(1),
-            modules: if config.cfi { unwind::MODULES } else { 1 },
-            cached_targets: if config.cfi { config.targets.clamp(1, cache::TARGETS) } else { 1 },
+            rows: if config.method == WalkMethod::Cfi { config.rows.max(1) } else { 1 },
+            modules: if config.method == WalkMethod::Cfi { unwind::MODULES } else { 1 },
+            cached_targets: if config.method == WalkMethod::Cfi {
+                config.targets.clamp(1, cache::TARGETS)
+            } else {
+                1
+            },
         }
     }
 }
@@ -71,8 +78,10 @@ pub(super) fn load(config: &Config, sizes: Sizes, epoch: u64) -> Result<Ebpf, Er
         nix::sys::resource::RLIM_INFINITY,
     );
     let (bucket_mask, stack_mask, thread_mask) = (sizes.buckets - 1, sizes.stacks - 1, THREADS - 1);
-    let (cfi, trace) = (u32::from(config.cfi), u32::from(config.trace));
-    let [utask, instances, stack, address, next] = if config.cfi { return_instances() } else { [0; 5] };
+    let cfi = config.method == WalkMethod::Cfi;
+    let (method, trace) = (config.method as u32, u32::from(config.trace));
+    let [utask, instances, stack, address, next] = if cfi { return_instances() } else { [0; 5] };
+    let kernel_stacks = if config.method == WalkMethod::Kernel { KERNEL_STACKS } else { 1 };
     let log_level: u8 = if config.verbose { aya_log::Level::Debug as u8 } else { 0 };
     let mut loader = EbpfLoader::new();
     loader
@@ -82,7 +91,7 @@ pub(super) fn load(config: &Config, sizes: Sizes, epoch: u64) -> Result<Ebpf, Er
         .override_global("BUCKET_MASK", &bucket_mask, true)
         .override_global("STACK_MASK", &stack_mask, true)
         .override_global("THREAD_MASK", &thread_mask, true)
-        .override_global("CFI", &cfi, true)
+        .override_global("METHOD", &method, true)
         .override_global("TASK_UTASK", &utask, true)
         .override_global("UTASK_INSTANCES", &instances, true)
         .override_global("INSTANCE_STACK", &stack, true)
@@ -97,6 +106,7 @@ pub(super) fn load(config: &Config, sizes: Sizes, epoch: u64) -> Result<Ebpf, Er
         .map_max_entries("ROWS", sizes.rows)
         .map_max_entries("MODULES", sizes.modules)
         .map_max_entries("CACHE", sizes.cached_targets * cache::SIZE)
+        .map_max_entries("KERNEL_STACKS", kernel_stacks)
         .map_max_entries("EVENTS", if config.trace { TRACE_RING } else { RING });
     loader.load(OBJECT).map_err(Error::Load)
 }

@@ -12,7 +12,7 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf},
     programs::{Program, RawTracePoint, UProbe},
 };
-use memtrace_common::{Counter, MAX_TARGETS, Module, Row, StackSlot, TIME_SHIFT, Target};
+use memtrace_common::{Counter, MAX_TARGETS, Module, Row, StackSlot, TIME_SHIFT, Target, WalkMethod};
 
 use crate::model::{Amount, LoaderHook, Losses, ProbeSpec};
 
@@ -45,8 +45,8 @@ pub struct Config {
     pub trace: bool,
     /// Whether the programs log.
     pub verbose: bool,
-    /// Whether stacks are walked by call frame information; else by frame pointers.
-    pub cfi: bool,
+    /// How stacks are taken.
+    pub method: WalkMethod,
     /// Unwind rows there is room for, 8 bytes each.
     pub rows: u32,
     /// Processes that are going to be traced.
@@ -62,7 +62,7 @@ impl Default for Config {
             max_size: u64::MAX,
             trace: false,
             verbose: false,
-            cfi: true,
+            method: WalkMethod::Cfi,
             rows: 448 << 10,
             targets: 1,
         }
@@ -369,9 +369,11 @@ fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, Error> {
 /// The descriptor of a map of a kind that the object uses.
 fn map_fd(map: &Map) -> Option<BorrowedFd<'_>> {
     match map {
-        Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) | Map::RingBuf(data) => {
-            Some(data.fd().as_fd())
-        }
+        Map::Array(data)
+        | Map::HashMap(data)
+        | Map::PerCpuArray(data)
+        | Map::RingBuf(data)
+        | Map::StackTraceMap(data) => Some(data.fd().as_fd()),
         _ => None,
     }
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use clap::ValueEnum;
+use memtrace_common::WalkMethod;
 
 use crate::{
     analysis::SortBy,
@@ -66,6 +67,23 @@ pub(super) enum Stacks {
     Cfi,
     /// By frame pointers: short or wrong where code was built without them.
     Fp,
+    /// The caller alone, to measure what the rest costs.
+    #[value(hide = true)]
+    Caller,
+    /// By the kernel's `bpf_get_stackid`, to compare with; reported is the caller alone.
+    #[value(hide = true)]
+    Kernel,
+}
+
+impl From<Stacks> for WalkMethod {
+    fn from(stacks: Stacks) -> Self {
+        match stacks {
+            Stacks::Cfi => Self::Cfi,
+            Stacks::Fp => Self::FramePointer,
+            Stacks::Caller => Self::Caller,
+            Stacks::Kernel => Self::Kernel,
+        }
+    }
 }
 
 /// Options of a traced session.
@@ -147,7 +165,7 @@ impl TraceArgs {
                 max_size: self.max_size.unwrap_or(u64::MAX),
                 trace: self.trace,
                 verbose,
-                cfi: self.stacks == Stacks::Cfi,
+                method: self.stacks.into(),
                 targets,
                 ..Config::default()
             },

@@ -3,13 +3,16 @@
 use memtrace_common::Row;
 
 use super::calls::Code;
-use super::frames::{Cfi, Entry, Sections};
+use super::frames::{CLOCK_INTERVAL, Cfi, Entry, Sections};
 use super::rules::Rule;
 use super::{Error, Limits, Table};
 use crate::elf::Image;
 
-/// Rows of a file; a 200 MB compiler has 130,000.
-const MAX_ROWS: u64 = 4 << 20;
+/// Rows of a file; a 200 MB compiler has 110,000. 22 steps find one among so many.
+const MAX_ROWS: u64 = (4 << 20) - 1;
+
+/// Bytes: `call *disp32(base, index, scale)` with its prefix.
+const LONGEST_CALL: u64 = 8;
 
 pub(super) fn table(image: &Image, limits: Limits) -> Result<Table, Error> {
     let segments = segments(image);
@@ -23,12 +26,8 @@ pub(super) fn table(image: &Image, limits: Limits) -> Result<Table, Error> {
     let sections = Sections::read(image)?;
     let mut cfi = Cfi::new(&sections, image.machine(), limits);
     let entries = cfi.entries()?;
-    let mut builder = Builder {
-        code: Code::new(image, limits),
-        base: base,
-        rows: vec![Rule::NO_FDE.at(0)],
-        last: Rule::NO_FDE,
-    };
+    let (code, rows) = (Code::new(image, limits), vec![Rule::NO_FDE.at(0)]);
+    let mut builder = Builder { code, limits, base, rows, last: Rule::NO_FDE };
     let mut described = false;
     for (begin, end) in segments {
         let first = entries.partition_point(|entry| entry.begin < begin);
@@ -37,7 +36,7 @@ pub(super) fn table(image: &Image, limits: Limits) -> Result<Table, Error> {
         described |= !inside.is_empty();
         builder.segment(&mut cfi, begin, end, inside)?;
     }
-    if described { Ok(Table { base: base, rows: builder.rows }) } else { Err(Error::NoFrames) }
+    if described { Ok(Table { base, rows: builder.rows }) } else { Err(Error::NoFrames) }
 }
 
 /// Executable ranges by ascending address. Where they overlap, the first one counts.
@@ -58,6 +57,7 @@ fn segments(image: &Image) -> Vec<(u64, u64)> {
 
 struct Builder<'i> {
     code: Code<'i>,
+    limits: Limits,
     base: u64,
     rows: Vec<Row>,
     last: Rule,
@@ -68,6 +68,9 @@ impl Builder<'_> {
     fn segment(&mut self, cfi: &mut Cfi<'_>, begin: u64, end: u64, entries: &[Entry]) -> Result<(), Error> {
         let mut described = begin;
         for (index, entry) in entries.iter().enumerate() {
+            if index.is_multiple_of(CLOCK_INTERVAL) {
+                self.limits.check()?;
+            }
             // Entries that overlap: the nearest one counts, as in the search table that exceptions use.
             let next = entries.get(index + 1).map_or(end, |next| next.begin);
             let stop = entry.end.min(next);
@@ -91,12 +94,12 @@ impl Builder<'_> {
 
     /// Code that nothing describes, up to a function which begins with `rule`.
     fn gap(&mut self, begin: u64, end: u64, rule: Rule) -> Result<(), Error> {
-        if begin < end && rule.is_entered_by_return() {
-            let before = end.saturating_sub(1);
-            self.range(begin, before, Rule::NO_FDE)?;
-            return self.put(before, rule);
-        }
-        self.range(begin, end, Rule::NO_FDE)
+        let last = end.saturating_sub(LONGEST_CALL).max(begin);
+        // What follows a call that does not return has that call's return address.
+        let early = begin < end && rule.is_entered_by_return() && !self.code.has_call(last, end)?;
+        let before = if early { end.saturating_sub(1) } else { end };
+        self.range(begin, before, Rule::NO_FDE)?;
+        self.range(before, end, rule)
     }
 
     /// Code with one rule. It needs a row unless it already has that rule or cannot be asked for.
@@ -110,7 +113,7 @@ impl Builder<'_> {
 
     fn put(&mut self, address: u64, rule: Rule) -> Result<(), Error> {
         let span = address.saturating_sub(self.base);
-        let pc = u32::try_from(span).map_err(|_| Error::Span { span })?;
+        let pc = u32::try_from(span).map_err(|_wide| Error::Span { span })?;
         // Only the row that every table begins with can be at the same address.
         self.rows.pop_if(|row| row.pc == pc);
         if self.rows.len() as u64 >= MAX_ROWS {

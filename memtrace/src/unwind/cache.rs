@@ -5,11 +5,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
 use super::{Error, Limits, Table};
 use crate::elf::{FileId, Image};
+
+/// What a file may take of the time for all; a 200 MB compiler takes a tenth of a second.
+const FILE_TIME: Duration = Duration::from_secs(5);
 
 /// A file's table, or why it has none.
 pub type Built = Result<Arc<Table>, Arc<Error>>;
@@ -34,10 +38,18 @@ impl Key {
 
 /// The tables built so far, by build id; by file where there is none.
 ///
-/// That a file has no table is remembered too, unless only the time was short or reading failed.
-#[derive(Debug, Default)]
+/// That a file has no table is remembered too, unless reading failed or the time that was left for it was short. Not
+/// even a file made to be slow can take all the time, or take it twice: 5 s are the most for one.
+#[derive(Debug)]
 pub struct Cache {
     built: FxHashMap<Key, Built>,
+    pub(super) file_time: Duration,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self { built: FxHashMap::default(), file_time: FILE_TIME }
+    }
 }
 
 impl Cache {
@@ -68,7 +80,8 @@ impl Cache {
                 job.insert(*image);
             }
         }
-        let fresh: FxHashMap<&Key, Built> = run(&jobs.into_iter().collect::<Vec<_>>(), limits, &progress);
+        let jobs: Vec<_> = jobs.into_iter().collect();
+        let fresh = run(&jobs, |image| build(image, limits, self.file_time), &progress);
         let result = images
             .iter()
             .map(|(_, key)| {
@@ -94,14 +107,14 @@ fn is_lasting(built: &Built) -> bool {
 
 fn run<'k>(
     jobs: &[(&'k Key, &Image)],
-    limits: Limits,
+    build: impl Fn(&Image) -> Built + Sync,
     progress: &(impl Fn(usize, usize) + Sync),
 ) -> FxHashMap<&'k Key, Built> {
     let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let built = Mutex::new(FxHashMap::default());
     let work = || {
         while let Some((key, image)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let table = build(image, limits);
+            let table = build(image);
             built.lock().unwrap_or_else(PoisonError::into_inner).insert(*key, table);
             progress(done.fetch_add(1, Ordering::Relaxed) + 1, jobs.len());
         }
@@ -120,7 +133,13 @@ fn run<'k>(
 }
 
 /// The parser of a file of somebody else's must not take the session down, whatever it meets.
-fn build(image: &Image, limits: Limits) -> Built {
-    let table = catch_unwind(AssertUnwindSafe(|| Table::build(image, limits)));
-    table.unwrap_or(Err(Error::Panic)).map(Arc::new).map_err(Arc::new)
+fn build(image: &Image, limits: Limits, file_time: Duration) -> Built {
+    let own = Limits::within(file_time);
+    let deadline = own.deadline.min(limits.deadline);
+    let table = catch_unwind(AssertUnwindSafe(|| Table::build(image, Limits { deadline })));
+    let table = match table.unwrap_or(Err(Error::Panic)) {
+        Err(Error::TooSlow) if deadline < limits.deadline => Err(Error::Expensive { limit: file_time }),
+        table => table,
+    };
+    table.map(Arc::new).map_err(Arc::new)
 }

@@ -36,6 +36,12 @@ pub enum Error {
     /// The time was over before the table was complete.
     #[error("building the unwind table takes too long")]
     TooSlow,
+    /// The file alone took more time than any real program's, however much there was for all.
+    #[error("building the unwind table takes over {} s", limit.as_secs())]
+    Expensive {
+        /// The most a file may take.
+        limit: std::time::Duration,
+    },
     /// Building the table panicked: a defect of this program or of a library it uses.
     #[error("building the unwind table failed unexpectedly")]
     Panic,

@@ -37,14 +37,20 @@ const SHAPES: [Shape; 5] = [
 enum Variant {
     Untraced,
     Memtrace,
+    /// The caller alone: everything but the walk.
+    Caller,
+    /// The kernel's own walk at the same place, on top of that.
+    Kernel,
     FirstByte,
     Bpftrace,
 }
 
-const VARIANTS: [(Variant, &str); 4] = [
+const VARIANTS: [(Variant, &str); 6] = [
     (Variant::Untraced, "untraced"),
     (Variant::Memtrace, "`memtrace attach`"),
-    (Variant::FirstByte, "`memtrace attach --first-byte`"),
+    (Variant::Caller, "`--stacks caller`: no walk"),
+    (Variant::Kernel, "`--stacks kernel`: `bpf_get_stackid`"),
+    (Variant::FirstByte, "`--first-byte`: the naive places"),
     (Variant::Bpftrace, "bpftrace, `ustack`"),
 ];
 
@@ -98,6 +104,8 @@ fn measure(
         summaries.get(at).copied().flatten().map(|summary| summary.median)
     };
     let ours = median_of(Variant::Memtrace);
+    let floor = median_of(Variant::Caller);
+    let walk = |median: f64| floor.map(|floor| median - floor);
     let mut rows = Vec::new();
     for ((variant, name), summary) in variants.iter().zip(&summaries) {
         let summary = summary.context("no samples")?;
@@ -105,6 +113,15 @@ fn measure(
             (Variant::FirstByte | Variant::Bpftrace, Some(ours)) => {
                 format!("memtrace costs {} of it", figure(ours / summary.median))
             }
+            (Variant::Memtrace, _) => {
+                walk(summary.median).map(|ns| format!("the walk adds {ns:.0} ns")).unwrap_or_default()
+            }
+            (Variant::Kernel, Some(ours)) => match (walk(ours), walk(summary.median)) {
+                (Some(ours), Some(kernel)) if kernel > 0.0 => {
+                    format!("the walk costs {} of `bpf_get_stackid`'s {kernel:.0} ns", figure(ours / kernel))
+                }
+                _ => String::new(),
+            },
             _ => String::new(),
         };
         rows.push(Row { what: what.clone(), variant: (*name).to_owned(), summary, unit: "ns", note });
@@ -118,6 +135,12 @@ fn watch(agent: &Path, fixture: &mut Fixture, variant: Variant) -> Result<Watche
     Ok(match variant {
         Variant::Untraced => Watcher::None,
         Variant::Memtrace => Watcher::Agent { _agent: Agent::attach(agent, fixture.pid(), quiet)? },
+        Variant::Caller => Watcher::Agent {
+            _agent: Agent::attach(agent, fixture.pid(), ["-i", "1h", "--stacks", "caller"])?,
+        },
+        Variant::Kernel => Watcher::Agent {
+            _agent: Agent::attach(agent, fixture.pid(), ["-i", "1h", "--stacks", "kernel"])?,
+        },
         Variant::FirstByte => Watcher::Agent { _agent: Agent::attach(agent, fixture.pid(), naive)? },
         Variant::Bpftrace => Watcher::Bpftrace { _bpftrace: start_bpftrace(fixture)? },
     })
