@@ -7,7 +7,8 @@ pub const MAX_TARGETS: u32 = 256;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Target {
-    /// Its pid in the initial namespace.
+    /// Its pid in the initial namespace; 0 while that is unknown: an agent in a PID namespace of its own cannot tell, so
+    /// the first probe that fires does.
     pub tgid: u32,
     /// How often it called `execve` since tracing began.
     pub generation: u32,

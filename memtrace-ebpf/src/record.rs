@@ -22,7 +22,7 @@ use memtrace_common::{
 use crate::{
     arch::Registers,
     calls, config, live,
-    maps::{EVENTS, KERNEL_STACKS, TARGETS, count},
+    maps::{EVENTS, KERNEL_STACKS, TARGET_BY_TGID, TARGETS, count},
     miss, stacks, thread,
     walk::{self, Scratch},
 };
@@ -46,6 +46,17 @@ fn target(cookie: Cookie) -> Option<(&'static Target, u32)> {
     Some((target, Target::id(cookie.target(), target.generation)))
 }
 
+/// Makes the current process known as a target to the life-cycle tracepoints.
+#[inline(always)]
+fn learn_tgid(index: u32) {
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let _ = TARGET_BY_TGID.insert(tgid, index, 0);
+    if let Some(target) = TARGETS.get_ptr_mut(index) {
+        // SAFETY: `target` points to a value of TARGETS.
+        unsafe { (&raw mut (*target).tgid).write_volatile(tgid) };
+    }
+}
+
 #[inline(always)]
 fn argument(arguments: &[u64; 4], number: u64) -> u64 {
     match number {
@@ -66,6 +77,9 @@ fn is_tracked(size: u64) -> bool {
 pub(crate) fn enter(context: &ProbeContext) -> Option<()> {
     let cookie = cookie(context.as_ptr());
     let (target, id) = target(cookie)?;
+    if target.tgid == 0 {
+        learn_tgid(cookie.target());
+    }
     // SAFETY: `context` is the program's.
     let registers = unsafe { Registers::new(context.as_ptr()) };
     let arguments = registers.arguments();

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use memtrace_common::{EXACT, Target};
+use memtrace_common::{EXACT, Target, WalkMethod};
 use rustc_hash::FxHashSet;
 
 use crate::{
@@ -165,21 +165,34 @@ impl Traced {
         }
     }
 
-    /// Places of a stack's addresses, innermost first, as far as they are in known mappings; whether that is all of
-    /// them.
-    pub(super) fn locate(&mut self, pcs: &[u64]) -> (Vec<Location>, bool) {
-        let places = self.places(pcs);
-        if places.len() == pcs.len() {
-            return (places, true);
+    /// Places of a stack's addresses, innermost first, and whether the stack is all there as far as the agent can tell.
+    ///
+    /// A walk by call frame information is trusted: an address in no known mapping comes as what it is. Only past a
+    /// frame that a signal interrupted, whose rule may be another instruction's, a frame has to follow a call; as every
+    /// frame but the first has to that was found by frame pointers. The stack ends before one that does not.
+    pub(super) fn locate(&mut self, pcs: &[u64], method: WalkMethod) -> (Vec<Location>, bool) {
+        if pcs.iter().any(|&pc| self.place_of(pc).is_none()) {
+            // A library that was loaded since.
+            self.refresh();
         }
-        // A library that was loaded since.
-        self.refresh();
-        let places = self.places(pcs);
-        let whole = places.len() == pcs.len();
-        (places, whole)
+        let mut places = Vec::with_capacity(pcs.len());
+        let mut doubtful = false;
+        for &pc in pcs {
+            let place = match self.place_of(pc) {
+                Some(place) => place,
+                None if method == WalkMethod::Cfi => self.modules.unknown(pc & !EXACT, pc & EXACT == 0),
+                None => return (places, false),
+            };
+            if doubtful && !place.follows_call() {
+                return (places, false);
+            }
+            doubtful = method != WalkMethod::Cfi || pc & EXACT != 0;
+            places.push(place);
+        }
+        (places, true)
     }
 
-    fn places(&self, pcs: &[u64]) -> Vec<Location> {
-        pcs.iter().map_while(|&pc| self.modules.locate(pc & !EXACT, pc & EXACT == 0)).collect()
+    fn place_of(&self, pc: u64) -> Option<Location> {
+        self.modules.locate(pc & !EXACT, pc & EXACT == 0)
     }
 }

@@ -230,8 +230,13 @@ impl Session {
     fn take_stack(&mut self, slot: u32, hash: u64, target: u32, end: WalkEnd, pcs: &[u64]) {
         let index = Target::index(target);
         let Some(traced) = self.targets.iter_mut().find(|traced| traced.index == index) else { return };
-        let (places, whole) = traced.locate(pcs);
-        let incomplete = if whole { end.reason() } else { Some("no_module") };
+        let method = self.options.config.method;
+        let (places, whole) = traced.locate(pcs, method);
+        let incomplete = match (whole, method) {
+            (true, _) => end.reason(),
+            (false, WalkMethod::Cfi) => Some("interrupted_code"),
+            (false, _) => WalkEnd::NoFramePointer.reason(),
+        };
         self.stacks.insert(slot, Stack { places, incomplete, target, hash });
     }
 

@@ -188,9 +188,12 @@ impl Tracer {
         if index >= MAX_TARGETS {
             return Err(Error::TooManyTargets(MAX_TARGETS));
         }
-        let target = Target { tgid: pid.get(), ..Target::default() };
-        self.targets.set(index, target, 0).map_err(Error::map("TARGETS"))?;
-        self.target_by_tgid.insert(pid.get(), index, 0).map_err(Error::map("TARGET_BY_TGID"))?;
+        // Programs see pids of the initial namespace.
+        let tgid = if in_initial_pid_namespace() { pid.get() } else { 0 };
+        self.targets.set(index, Target { tgid, ..Target::default() }, 0).map_err(Error::map("TARGETS"))?;
+        if tgid != 0 {
+            self.target_by_tgid.insert(tgid, index, 0).map_err(Error::map("TARGET_BY_TGID"))?;
+        }
         self.target_count += 1;
         Ok(index)
     }
@@ -360,6 +363,14 @@ impl Drop for Tracer {
     fn drop(&mut self) {
         self.detach();
     }
+}
+
+/// `PROC_PID_INIT_INO` (include/linux/proc_ns.h): the inode of the initial PID namespace.
+const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
+
+fn in_initial_pid_namespace() -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata("/proc/self/ns/pid").is_ok_and(|namespace| namespace.ino() == INITIAL_PID_NAMESPACE)
 }
 
 fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, Error> {

@@ -62,7 +62,6 @@ pub(super) fn start(session: &mut Session, launch: &Launch) -> anyhow::Result<La
     }
     allocators += session.attach_new(pid)?;
     if allocators == 0 {
-        launched.kill();
         bail!(
             "{} has no allocator that memtrace knows: neither its libraries nor itself define malloc and free (is it \
              static and stripped?)",

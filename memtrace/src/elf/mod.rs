@@ -3,6 +3,7 @@
 //! Files belong to untrusted processes, so everything is read in bounded pieces (see `source`) and every
 //! number in them is checked before use.
 
+mod calls;
 mod debug;
 mod dynamic;
 mod error;

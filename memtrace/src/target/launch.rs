@@ -270,8 +270,10 @@ impl Launched {
 
 impl Drop for Launched {
     fn drop(&mut self) {
-        // Whatever path led here, no process stays stopped.
-        let _ = self.release();
+        // Held until now: whoever started it has given up, and it has not begun.
+        if self.traced {
+            self.kill();
+        }
     }
 }
 

@@ -74,6 +74,15 @@ pub struct Location {
     pub is_return: bool,
 }
 
+impl Location {
+    /// Whether a call stands before it; an interrupted instruction needs none, and where there is no file nobody can
+    /// tell.
+    #[must_use]
+    pub fn follows_call(&self) -> bool {
+        !self.is_return || self.module.image().is_none_or(|image| image.follows_call(self.address))
+    }
+}
+
 /// The executable mappings of a process.
 #[derive(Debug)]
 pub struct Modules {
@@ -81,6 +90,7 @@ pub struct Modules {
     mappings: Vec<(Mapping, Option<u64>, Arc<Module>)>,
     by_inode: FxHashMap<(u64, u64), Arc<Module>>,
     anonymous: Arc<Module>,
+    unknown: Arc<Module>,
 }
 
 impl Modules {
@@ -89,12 +99,14 @@ impl Modules {
     /// # Errors
     /// The process is gone, or /proc refuses.
     pub fn read(pid: u32) -> io::Result<Self> {
-        let anonymous = Module { name: "[anon]".to_owned(), file: None, debug: None, image: None };
+        let nameless =
+            |name: &str| Arc::new(Module { name: name.to_owned(), file: None, debug: None, image: None });
         let mut modules = Self {
             pid,
             mappings: Vec::new(),
             by_inode: FxHashMap::default(),
-            anonymous: Arc::new(anonymous),
+            anonymous: nameless("[anon]"),
+            unknown: nameless("[unknown]"),
         };
         modules.refresh()?;
         Ok(modules)
@@ -119,6 +131,12 @@ impl Modules {
             })
             .collect();
         Ok(())
+    }
+
+    /// An address of which nothing is known but itself.
+    #[must_use]
+    pub fn unknown(&self, address: u64, is_return: bool) -> Location {
+        Location { module: Arc::clone(&self.unknown), address, is_return }
     }
 
     /// Where `address` lies, of a return address the call before it; `None` if nothing executable is mapped there.
@@ -229,7 +247,10 @@ fn open_debug(pid: u32, name: &str, image: &Image) -> Option<File> {
     let root = PathBuf::from(format!("/proc/{pid}/root"));
     let own = Path::new("/").metadata().ok()?;
     let theirs = root.metadata().ok()?;
-    if (own.dev(), own.ino()) == (theirs.dev(), theirs.ino()) {
+    let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
+    if (own.dev(), own.ino()) == (theirs.dev(), theirs.ino())
+        && namespace("self") == namespace(&pid.to_string())
+    {
         return None;
     }
     let build_id = image.build_id().ok().flatten();
