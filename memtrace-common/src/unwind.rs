@@ -54,6 +54,8 @@ impl Row {
     /// CFA = SP + 8·`cfa`, and the return address is still in LR: true at a function's entry and for the frame that
     /// a signal interrupted, for no other. aarch64 only.
     pub const LEAF: u8 = 11;
+    /// CFA = SP + 8·(65,536 + `cfa`): frames of half a mebibyte and more.
+    pub const SP_FAR: u8 = 12;
 
     /// The caller's FP is FP.
     pub const SAME: u8 = 0;

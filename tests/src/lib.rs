@@ -1,1 +1,30 @@
-//! Harness.
+//! Harness for suites that trace real processes with the real agent.
+//!
+//! - `binaries`: where the agent and the fixture programs are.
+//! - `privileges`: whether this machine lets the agent trace; otherwise a test is skipped.
+//! - `running`: processes with time limits, their lines read as they come.
+//! - `agent`: the agent at work, from attaching to its last report.
+//! - `report`: its JSON.
+//! - `fixture`: the handshake between a fixture program and its test.
+//! - `compiler`, `elf`: programs that cargo cannot build: in C, or a few bytes of machine code.
+//! - `proc`: what /proc says of a process.
+//!
+//! A test fails by panicking, so the harness panics too: with what it waited for and what came instead.
+
+mod agent;
+mod binaries;
+mod compiler;
+mod elf;
+pub mod fixture;
+mod privileges;
+pub mod proc;
+mod report;
+mod running;
+
+pub use agent::{Agent, assert_refused, assert_usage, memtrace};
+pub use binaries::{agent_path, fixture_path};
+pub use compiler::{CSource, compile, run_tool, shared_directory};
+pub use elf::{spinning_elf32, spinning_elf64};
+pub use privileges::can_trace;
+pub use report::{Frame, Losses, Report, Stack, Totals, TraceLine};
+pub use running::{Finished, LIMIT, Running};

@@ -11,6 +11,9 @@ use super::{
     trampoline, window,
 };
 
+/// What [`Row::SP_FAR`] adds: 65,536 words.
+const FAR: u64 = 8 << 16;
+
 /// A step costs less than the call of a callback: two in each.
 const STEPS_PER_CALL: u32 = 2;
 
@@ -104,6 +107,7 @@ fn frame(scratch: *mut Scratch, rule: Rule, sp: u64) -> Result<(u64, u64), WalkE
     let cfa = match rule.kind() {
         Row::SP => sp + words,
         Row::FP => frame_pointer.wrapping_add(words),
+        Row::SP_FAR => sp + FAR + words,
         Row::SP_DEREF => window::read(scratch, sp + 8 * (rule.cfa() & 0xff))
             .ok_or(WalkEnd::Unreadable)?
             .wrapping_add(8 * (rule.cfa() >> 8)),

@@ -45,7 +45,9 @@ fn try_step(scratch: *mut Scratch) -> Result<(), WalkEnd> {
         }
         let frame = (*scratch).frame_pointer;
         if frame == 0 {
-            return Err(WalkEnd::Complete);
+            // A register that is no frame pointer may be 0 too; in a caller it says something.
+            let alone = (*scratch).event.frames <= 1;
+            return Err(if alone { WalkEnd::NoFramePointer } else { WalkEnd::Complete });
         }
         if !plausible(frame, (*scratch).sp) {
             return Err(WalkEnd::NoFramePointer);

@@ -80,6 +80,11 @@ pub async fn follow(
                 let done = schedule.count.is_some_and(|count| reports >= count);
                 let ended = exits.is_empty();
                 report(session, output, done || ended)?;
+                if schedule.outlive {
+                    // As bcc's memleak, which sleeps between two reports: what came after one is old enough for
+                    // the next.
+                    ticks.reset();
+                }
                 if done {
                     return Ok(Ending::Done);
                 }

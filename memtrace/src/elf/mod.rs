@@ -71,6 +71,7 @@ pub struct Image {
     source: Source,
     machine: Machine,
     fixed_address: bool,
+    entry: u64,
     names_section: u16,
     segments: Vec<Segment>,
     parts: Vec<Part>,
@@ -140,6 +141,7 @@ impl Image {
             sections: section_headers(&source, header)?,
             names_section: header.e_shstrndx.get(LE),
             fixed_address: kind == elf::ET_EXEC,
+            entry: header.e_entry.get(LE),
             source,
             machine,
             segments,
@@ -151,6 +153,12 @@ impl Image {
     #[must_use]
     pub fn machine(&self) -> Machine {
         self.machine
+    }
+
+    /// Where the kernel starts a program or loader, as an ELF virtual address; 0 for other files.
+    #[must_use]
+    pub fn entry(&self) -> u64 {
+        self.entry
     }
 
     /// The executable segments, in the file's order.

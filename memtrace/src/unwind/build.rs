@@ -11,6 +11,9 @@ use crate::elf::Image;
 /// Rows of a file; a 200 MB compiler has 110,000. 22 steps find one among so many.
 const MAX_ROWS: u64 = (4 << 20) - 1;
 
+/// Bytes of code at a file's entry point that count as its first frame, if nothing describes them.
+const ENTRY_CODE: u64 = 256;
+
 /// Bytes: `call *disp32(base, index, scale)` with its prefix.
 const LONGEST_CALL: u64 = 8;
 
@@ -27,7 +30,7 @@ pub(super) fn table(image: &Image, limits: Limits) -> Result<Table, Error> {
     let mut cfi = Cfi::new(&sections, image.machine(), limits);
     let entries = cfi.entries()?;
     let (code, rows) = (Code::new(image, limits), vec![Rule::NO_FDE.at(0)]);
-    let mut builder = Builder { code, limits, base, rows, last: Rule::NO_FDE };
+    let mut builder = Builder { code, limits, base, entry: image.entry(), rows, last: Rule::NO_FDE };
     let mut described = false;
     for (begin, end) in segments {
         let first = entries.partition_point(|entry| entry.begin < begin);
@@ -59,6 +62,7 @@ struct Builder<'i> {
     code: Code<'i>,
     limits: Limits,
     base: u64,
+    entry: u64,
     rows: Vec<Row>,
     last: Rule,
 }
@@ -77,7 +81,7 @@ impl Builder<'_> {
             self.entry(cfi, described, *entry, stop)?;
             described = stop;
         }
-        self.range(described, end, Rule::NO_FDE)
+        self.undescribed(described, end)
     }
 
     /// An entry's code up to `stop`, and what lies between the one before, which ends at `gap`, and it.
@@ -98,8 +102,18 @@ impl Builder<'_> {
         // What follows a call that does not return has that call's return address.
         let early = begin < end && rule.is_entered_by_return() && !self.code.has_call(last, end)?;
         let before = if early { end.saturating_sub(1) } else { end };
-        self.range(begin, before, Rule::NO_FDE)?;
+        self.undescribed(begin, before)?;
         self.range(before, end, rule)
+    }
+
+    /// Code that nothing describes. Where the kernel starts the file, there is nothing above it on the stack: the dynamic
+    /// loader runs constructors from such code.
+    fn undescribed(&mut self, begin: u64, end: u64) -> Result<(), Error> {
+        let entry = self.entry.clamp(begin, end);
+        let after = self.entry.saturating_add(ENTRY_CODE).clamp(entry, end);
+        self.range(begin, entry, Rule::NO_FDE)?;
+        self.range(entry, after, Rule::END)?;
+        self.range(after, end, Rule::NO_FDE)
     }
 
     /// Code with one rule. It needs a row unless it already has that rule or cannot be asked for.

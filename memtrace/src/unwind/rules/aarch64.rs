@@ -30,6 +30,7 @@ fn ordinary<'d, S: UnwindSection<Bytes<'d>>>(
     lr: Option<RegisterRule<usize>>,
 ) -> Option<Rule> {
     let (register, cfa) = frame.cfa_slots()?;
+    let cfa = u16::try_from(cfa).ok()?;
     let on_fp = match register {
         FP => true,
         AArch64::SP => false,

@@ -109,7 +109,7 @@ impl<'d, S: UnwindSection<Bytes<'d>>> Frame<'_, 'd, S> {
     }
 
     /// CFA = register + 8 · slots.
-    fn cfa_slots(&self) -> Option<(Register, u16)> {
+    fn cfa_slots(&self) -> Option<(Register, u32)> {
         let CfaRule::RegisterAndOffset { register, offset } = *self.row.cfa() else { return None };
         Some((register, slots(offset)?))
     }

@@ -7,6 +7,8 @@ use super::{Frame, Rule, slots, slots_below};
 use crate::unwind::frames::Bytes;
 
 const RETURN_ADDRESS: i64 = -8;
+/// What [`Row::SP_FAR`] adds, in slots.
+const FAR: u32 = 1 << 16;
 /// `ucontext.uc_mcontext.gregs`, from the trampoline's SP.
 const CONTEXT_RBP: i64 = 120;
 const CONTEXT_RSP: i64 = 160;
@@ -40,9 +42,10 @@ fn signal<'d, S: UnwindSection<Bytes<'d>>>(frame: &Frame<'_, 'd, S>) -> Rule {
 
 fn cfa<'d, S: UnwindSection<Bytes<'d>>>(frame: &Frame<'_, 'd, S>) -> Option<(u8, u16)> {
     if let Some((register, slots)) = frame.cfa_slots() {
-        return match register {
-            X86_64::RBP => Some((Row::FP, slots)),
-            X86_64::RSP => Some((Row::SP, slots)),
+        return match (register, u16::try_from(slots)) {
+            (X86_64::RBP, Ok(slots)) => Some((Row::FP, slots)),
+            (X86_64::RSP, Ok(slots)) => Some((Row::SP, slots)),
+            (X86_64::RSP, Err(_far)) => Some((Row::SP_FAR, u16::try_from(slots - FAR).ok()?)),
             _ => None,
         };
     }

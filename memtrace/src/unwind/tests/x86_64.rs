@@ -87,7 +87,10 @@ fn calls_are_found_where_the_code_is_read_in_pieces() {
 fn rules_for_the_cfa() {
     let sp = |offset: u16| Row { pc: 0, cfa: offset, kind: Row::SP, fp: 0 };
     assert_eq!(rule_of(&[cfa::DEF_CFA_OFFSET, 0xf8, 0xff, 0x1f]), sp(0xffff));
-    assert_eq!(rule_of(&[cfa::DEF_CFA_OFFSET, 0x80, 0x80, 0x20]).kind, Row::UNSUPPORTED);
+    let far = |offset: u16| Row { kind: Row::SP_FAR, ..sp(offset) };
+    assert_eq!(rule_of(&[cfa::DEF_CFA_OFFSET, 0x80, 0x80, 0x20]), far(0));
+    assert_eq!(rule_of(&[cfa::DEF_CFA_OFFSET, 0xf8, 0xff, 0x3f]), far(0xffff));
+    assert_eq!(rule_of(&[cfa::DEF_CFA_OFFSET, 0x80, 0x80, 0x40]).kind, Row::UNSUPPORTED);
     assert_eq!(rule_of(&[cfa::DEF_CFA_OFFSET, 12]).kind, Row::UNSUPPORTED);
     assert_eq!(rule_of(&[cfa::DEF_CFA_REGISTER, RBX]).kind, Row::UNSUPPORTED);
     assert_eq!(rule_of(&[cfa::DEF_CFA, RBP, 16]), row(0, Row::FP, 2, 0));

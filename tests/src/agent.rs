@@ -1,0 +1,138 @@
+//! The agent at work.
+
+use std::{ffi::OsStr, process::Command};
+
+use nix::sys::signal::Signal;
+
+use crate::{
+    binaries::agent_path,
+    report::{Report, TraceLine},
+    running::{Finished, Running, run},
+};
+
+/// An agent that reports in JSON.
+#[derive(Debug)]
+pub struct Agent {
+    running: Running,
+    trace: Vec<TraceLine>,
+}
+
+impl Agent {
+    /// Attaches to processes and waits for the first report: every probe is in place then. All stacks are shown.
+    ///
+    /// # Panics
+    /// If there is no report.
+    #[must_use]
+    pub fn attach(pids: &[u32], options: &[&str]) -> Self {
+        let mut command = Command::new(agent_path());
+        command.arg("attach").args(pids.iter().map(u32::to_string));
+        command.args(["--format", "json", "--top", "0", "--interval", "100ms"]).args(options);
+        let mut agent = Self { running: Running::spawn(&mut command), trace: Vec::new() };
+        let _: Report = agent.report();
+        agent
+    }
+
+    /// The next report.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn report(&mut self) -> Report {
+        loop {
+            let Some(line) = self.running.line() else { self.running.fail("ended without another report") };
+            if line.contains(r#""event":"#) {
+                self.trace.push(serde_json::from_str(&line).expect("a trace line"));
+            } else {
+                return Report::parse(&line);
+            }
+        }
+    }
+
+    /// Reads reports until one that `is_it`.
+    ///
+    /// # Panics
+    /// If none comes.
+    pub fn report_when(&mut self, is_it: impl Fn(&Report) -> bool) -> Report {
+        loop {
+            let report = self.report();
+            if is_it(&report) {
+                return report;
+            }
+            assert!(!report.last, "no such report; the last is {report:#?}");
+        }
+    }
+
+    /// Ends the session by SIGINT and returns the last report.
+    ///
+    /// # Panics
+    /// If there is none, or the agent fails.
+    #[must_use]
+    pub fn interrupt(self) -> Report {
+        self.running.signal(Signal::SIGINT);
+        self.last_report()
+    }
+
+    /// The report the agent ends with: its target has exited.
+    ///
+    /// # Panics
+    /// If there is none, or the agent fails.
+    #[must_use]
+    pub fn last_report(self) -> Report {
+        self.last_report_and_trace().0
+    }
+
+    /// The same with every trace line until then.
+    ///
+    /// # Panics
+    /// As [`Agent::last_report`].
+    #[must_use]
+    pub fn last_report_and_trace(mut self) -> (Report, Vec<TraceLine>) {
+        let report = self.report_when(|report| report.last);
+        let finished = self.running.finish();
+        assert_eq!(finished.status, 0, "{}", finished.stderr);
+        (report, self.trace)
+    }
+
+    /// Ends it by SIGKILL and waits until it is gone.
+    ///
+    /// # Panics
+    /// If it does not go.
+    pub fn kill(self) {
+        self.running.signal(Signal::SIGKILL);
+        let finished = self.running.finish();
+        assert_eq!(finished.status, 128 + 9, "{}", finished.stderr);
+    }
+}
+
+/// Runs the agent to its end, with nothing on its standard input.
+///
+/// # Panics
+/// If it does not end in time.
+#[must_use]
+pub fn memtrace(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Finished {
+    run(agent_path(), arguments)
+}
+
+/// Asserts that the agent refused as it should: by one line on standard error and by this exit status.
+///
+/// # Panics
+/// If it did not.
+pub fn assert_refused(finished: &Finished, status: i32, word: &str) {
+    let lines: Vec<&str> = finished.stderr.lines().collect();
+    assert!(!finished.stderr.contains("panicked"), "{}", finished.stderr);
+    assert_eq!(finished.status, status, "{}", finished.stderr);
+    assert!(
+        matches!(lines.as_slice(), [line] if line.starts_with("memtrace: ") && line.contains(word)),
+        "not one line of memtrace's with {word:?}:\n{}",
+        finished.stderr
+    );
+}
+
+/// Asserts that the agent refused its arguments, in as many lines as it takes to say how they are to be.
+///
+/// # Panics
+/// If it did not.
+pub fn assert_usage(finished: &Finished) {
+    assert!(!finished.stderr.contains("panicked"), "{}", finished.stderr);
+    assert_eq!((finished.status, finished.stdout.as_str()), (2, ""), "{}", finished.stderr);
+    assert!(!finished.stderr.is_empty() && !finished.stderr.contains('\u{1b}'), "{:?}", finished.stderr);
+}

@@ -1,0 +1,34 @@
+//! What /proc says of a process.
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::FileExt as _,
+};
+
+/// The state letter of a process, `Z` for a zombie; `None` when it is gone.
+#[must_use]
+pub fn state(pid: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+/// The machine code of a process's C library, as it is in its memory now.
+///
+/// # Panics
+/// If it cannot be read.
+#[must_use]
+pub fn libc_code(pid: u32) -> Vec<u8> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("the mappings of the target");
+    let line = maps
+        .lines()
+        .find(|line| line.contains(" r-xp ") && line.contains("/libc.so"))
+        .unwrap_or_else(|| panic!("no libc in\n{maps}"));
+    let range = line.split(' ').next().unwrap_or_default();
+    let (start, end) = range.split_once('-').expect("a range of addresses");
+    let address = |text| u64::from_str_radix(text, 16).expect("an address");
+    let (start, end) = (address(start), address(end));
+    let mut code = vec![0; (end - start) as usize];
+    let memory = File::open(format!("/proc/{pid}/mem")).expect("the memory of the target");
+    memory.read_exact_at(&mut code, start).expect("the code of the target");
+    code
+}

@@ -1,0 +1,226 @@
+//! The agent's JSON, as far as tests look at it.
+
+use std::{collections::BTreeMap, ops::AddAssign};
+
+use serde::Deserialize;
+
+/// One report.
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs, reason = "the names are those of the JSON, which the agent documents")]
+pub struct Report {
+    pub last: bool,
+    pub target: Target,
+    pub outstanding: Amount,
+    pub stacks_found: usize,
+    pub stacks: Vec<Stack>,
+    pub losses: Losses,
+    pub notes: Vec<String>,
+}
+
+/// What is traced.
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Target {
+    pub pids: Vec<u32>,
+    pub comm: String,
+    pub allocators: Vec<String>,
+}
+
+/// Bytes and blocks.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Amount {
+    pub bytes: u64,
+    pub blocks: u64,
+}
+
+/// One stack.
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Stack {
+    pub id: String,
+    pub bytes: u64,
+    pub blocks: u64,
+    pub allocated_bytes: u64,
+    pub allocated_blocks: u64,
+    pub freed_bytes: u64,
+    pub freed_blocks: u64,
+    pub oldest_s: Option<f64>,
+    pub frames: Vec<Frame>,
+    #[serde(default)]
+    pub allocs: Vec<Alloc>,
+}
+
+/// One frame.
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Frame {
+    pub function: Option<String>,
+    pub module: String,
+    pub offset: String,
+    pub file: Option<String>,
+    pub line: Option<u32>,
+    pub inlined: bool,
+}
+
+/// One block.
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Alloc {
+    pub addr: String,
+    pub size: u64,
+    pub age_s: f64,
+}
+
+/// What was lost.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Losses {
+    pub live_map_full: u64,
+    pub live_map_full_bytes: u64,
+    pub in_flight_lost: u64,
+    pub ring_full: u64,
+    pub no_walk_slot: u64,
+    pub no_thread_slot: u64,
+    pub stack_table_full: u64,
+    pub missed_frees: u64,
+    pub kernel_missed: u64,
+    pub children_not_traced: u64,
+    pub stacks_incomplete: BTreeMap<String, u64>,
+}
+
+/// One line of `--trace`.
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs, reason = "as above")]
+pub struct TraceLine {
+    pub event: String,
+    pub pid: u32,
+    pub addr: String,
+    pub size: u64,
+    pub stack: String,
+    #[serde(default)]
+    pub frames: Vec<Frame>,
+}
+
+/// What several stacks add up to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Outstanding bytes.
+    pub bytes: u64,
+    /// Outstanding blocks.
+    pub blocks: u64,
+    /// Allocated bytes.
+    pub allocated_bytes: u64,
+    /// Allocated blocks.
+    pub allocated_blocks: u64,
+    /// Freed bytes.
+    pub freed_bytes: u64,
+    /// Freed blocks.
+    pub freed_blocks: u64,
+}
+
+impl Totals {
+    /// The totals of blocks none of which was freed.
+    #[must_use]
+    pub const fn kept(bytes: u64, blocks: u64) -> Self {
+        Self {
+            bytes,
+            blocks,
+            allocated_bytes: bytes,
+            allocated_blocks: blocks,
+            freed_bytes: 0,
+            freed_blocks: 0,
+        }
+    }
+}
+
+impl AddAssign<&Stack> for Totals {
+    fn add_assign(&mut self, stack: &Stack) {
+        self.bytes += stack.bytes;
+        self.blocks += stack.blocks;
+        self.allocated_bytes += stack.allocated_bytes;
+        self.allocated_blocks += stack.allocated_blocks;
+        self.freed_bytes += stack.freed_bytes;
+        self.freed_blocks += stack.freed_blocks;
+    }
+}
+
+impl Stack {
+    /// The function that called the allocator, without its path; empty when it has no name.
+    #[must_use]
+    pub fn caller(&self) -> &str {
+        self.frames.first().map_or("", Frame::name)
+    }
+}
+
+impl Frame {
+    /// The function without its path and hash; empty when it has no name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        let name = self.function.as_deref().unwrap_or_default();
+        let is_hash = |part: &str| part.len() == 17 && part.starts_with('h');
+        name.rsplit("::").find(|part| !is_hash(part)).unwrap_or_default()
+    }
+}
+
+impl Report {
+    /// Reads a line of the agent's standard output.
+    ///
+    /// # Panics
+    /// If it is no report.
+    #[must_use]
+    pub fn parse(line: &str) -> Self {
+        serde_json::from_str(line).unwrap_or_else(|error| panic!("not a report ({error}): {line}"))
+    }
+
+    /// What all stacks add up to whose innermost function is `function`. There can be several: walks by frame
+    /// pointers wander where code has none.
+    #[must_use]
+    pub fn called_from(&self, function: &str) -> Totals {
+        let mut totals = Totals::default();
+        self.stacks.iter().filter(|stack| stack.caller() == function).for_each(|stack| totals += stack);
+        totals
+    }
+
+    /// The functions that called the allocator, for messages.
+    #[must_use]
+    pub fn callers(&self) -> Vec<String> {
+        self.stacks
+            .iter()
+            .map(|stack| format!("{} {} in {}", stack.caller(), stack.bytes, stack.blocks))
+            .collect()
+    }
+}
+
+impl Losses {
+    /// Whether nothing was lost that touches the figures.
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        let Self {
+            live_map_full,
+            live_map_full_bytes,
+            in_flight_lost,
+            ring_full,
+            no_walk_slot,
+            no_thread_slot,
+            stack_table_full,
+            missed_frees,
+            kernel_missed,
+            children_not_traced: _,
+            stacks_incomplete: _,
+        } = self;
+        [
+            live_map_full,
+            live_map_full_bytes,
+            in_flight_lost,
+            ring_full,
+            no_walk_slot,
+            no_thread_slot,
+            stack_table_full,
+            missed_frees,
+            kernel_missed,
+        ]
+        .iter()
+        .all(|&&lost| lost == 0)
+    }
+}

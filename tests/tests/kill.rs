@@ -1,0 +1,87 @@
+//! The agent leaves nothing behind in its target, however it ends.
+
+use std::{fs, time::Instant};
+
+use memtrace_tests::{Agent, LIMIT, Running, Totals, can_trace, fixture, proc};
+
+/// The breakpoint instruction, which is what a probe is.
+const INT3: u8 = 0xcc;
+
+/// Places at which the code differs, all of them breakpoints now.
+fn probes(before: &[u8], now: &[u8]) -> usize {
+    assert_eq!(before.len(), now.len());
+    let changed = before.iter().zip(now).filter(|(before, now)| before != now);
+    changed.inspect(|(_, now)| assert_eq!(**now, INT3)).count()
+}
+
+/// A target at work, and its C library's code before anybody traced it.
+fn start() -> (Running, Vec<u8>) {
+    let mut target = fixture::start("lifecycle", &["busy"]);
+    let code = proc::libc_code(target.pid());
+    target.write_line("go");
+    let _: String = target.line_with("working");
+    (target, code)
+}
+
+#[track_caller]
+fn assert_untouched(target: &mut Running, before: &[u8]) {
+    // Closing what a killed process had open can go on after its end.
+    let end = Instant::now() + LIMIT;
+    while probes(before, &proc::libc_code(target.pid())) != 0 {
+        assert!(Instant::now() < end, "probes are left behind");
+    }
+    // What was written before, and then three rounds that began after.
+    target.discard_lines();
+    for _ in 0..3 {
+        let _: String = target.line_with("working");
+    }
+    let status = fs::read_to_string(format!("/proc/{}/status", target.pid())).expect("its status");
+    assert!(status.contains("TracerPid:\t0\n"), "{status}");
+}
+
+#[test]
+fn killed_agent() {
+    if !can_trace() {
+        return;
+    }
+    let (mut target, before) = start();
+    let agent = Agent::attach(&[target.pid()], &[]);
+    assert!(probes(&before, &proc::libc_code(target.pid())) >= 8);
+    agent.kill();
+    assert_untouched(&mut target, &before);
+    // And another agent finds everything as it was.
+    let mut agent = Agent::attach(&[target.pid()], &[]);
+    agent.report_when(|report| report.called_from("keep_before").blocks > 0);
+    let report = agent.interrupt();
+    assert!(report.losses.is_exact(), "{:?}", report.losses);
+}
+
+#[test]
+fn agent_that_ends_by_itself() {
+    if !can_trace() {
+        return;
+    }
+    let (mut target, before) = start();
+    let agent = Agent::attach(&[target.pid()], &["-n", "2"]);
+    assert!(probes(&before, &proc::libc_code(target.pid())) >= 8);
+    let report = agent.last_report();
+    assert!(report.outstanding.blocks > 0);
+    assert_untouched(&mut target, &before);
+}
+
+/// Two agents at once see the same, and the end of one is not the other's.
+#[test]
+fn two_agents() {
+    if !can_trace() {
+        return;
+    }
+    let mut target = fixture::start("lifecycle", &["fork"]);
+    let before = proc::libc_code(target.pid());
+    let first = Agent::attach(&[target.pid()], &[]);
+    let second = Agent::attach(&[target.pid()], &[]);
+    second.kill();
+    fixture::work(&mut target);
+    let report = first.interrupt();
+    assert_eq!(report.called_from("keep_before"), Totals::kept(500 * 60, 500), "{:?}", report.callers());
+    assert_eq!(probes(&before, &proc::libc_code(target.pid())), 0);
+}
