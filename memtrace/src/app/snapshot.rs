@@ -145,6 +145,7 @@ impl Session {
         let slot = stack.totals.slot;
         StackRow {
             id: stack.totals.id,
+            pid: self.pid_of(stack),
             outstanding: stack.outstanding,
             allocated: stack.totals.allocated,
             freed: stack.totals.freed,
@@ -154,6 +155,11 @@ impl Session {
             frames: self.frames(slot),
             blocks: listed.remove(&slot).unwrap_or_default(),
         }
+    }
+
+    fn pid_of(&self, stack: &Growth) -> u32 {
+        let owner = self.targets.iter().find(|target| target.id() == stack.totals.target);
+        owner.filter(|_| stack.totals.id != 0).map_or(0, |target| target.pid().get())
     }
 
     /// A stack's frames, symbolized; empty when they have not arrived.

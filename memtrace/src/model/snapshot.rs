@@ -93,6 +93,8 @@ pub struct Frame {
 pub struct StackRow {
     /// The hash of the stack's frames: the same in every report of a session.
     pub id: u64,
+    /// The process; 0 for what found no place in the table of stacks.
+    pub pid: u32,
     /// Not freed.
     pub outstanding: Amount,
     /// Everything allocated here since the start.

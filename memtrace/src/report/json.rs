@@ -113,6 +113,8 @@ struct Stack<'a> {
     /// 16 hexadecimal digits, the same in every report of a session.
     #[serde(serialize_with = "id")]
     id: u64,
+    /// Whose it is; 0 for what found no place in the table of stacks.
+    pid: u32,
     /// Outstanding.
     bytes: u64,
     /// Outstanding.
@@ -270,6 +272,7 @@ impl<'a> From<&'a model::StackRow> for Stack<'a> {
     fn from(row: &'a model::StackRow) -> Self {
         Self {
             id: row.id,
+            pid: row.pid,
             bytes: row.outstanding.bytes,
             blocks: row.outstanding.blocks,
             allocated_bytes: row.allocated.bytes,

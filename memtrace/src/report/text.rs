@@ -47,7 +47,7 @@ impl Text {
         )?;
         for (index, row) in snapshot.stacks.iter().enumerate() {
             writeln!(out)?;
-            self.row(out, index + 1, row, snapshot.outstanding.bytes)?;
+            self.row(out, index + 1, row, snapshot)?;
         }
         self.remainder(out, snapshot)?;
         self.remarks(out, snapshot)?;
@@ -68,15 +68,18 @@ impl Text {
         )
     }
 
-    fn row(&self, out: &mut dyn Write, rank: usize, row: &StackRow, total: u64) -> io::Result<()> {
+    fn row(&self, out: &mut dyn Write, rank: usize, row: &StackRow, snapshot: &Snapshot) -> io::Result<()> {
         write!(
             out,
             "#{rank}  {} in {}",
             self.paint(BOLD, format_bytes(row.outstanding.bytes)),
             format_count(row.outstanding.blocks, "block"),
         )?;
-        if let Some(share) = share(row.outstanding.bytes, total) {
+        if let Some(share) = share(row.outstanding.bytes, snapshot.outstanding.bytes) {
             write!(out, ", {share} of the total")?;
+        }
+        if snapshot.target.pids.len() > 1 {
+            write!(out, ", process {}", row.pid)?;
         }
         write!(out, ", {}", format_rate(row.bytes_per_second))?;
         if let Some(oldest) = row.oldest {

@@ -32,7 +32,7 @@ fn keys(value: &Value, path: &str, found: &mut BTreeSet<String>) {
 
 #[test]
 fn ordinary() {
-    insta::assert_snapshot!(json(snapshot()), @r#"{"schema":1,"time":"2026-01-02T03:04:05Z","elapsed_s":5.004,"last":false,"target":{"kind":"process","pids":[4123],"comm":"api-server","allocators":["glibc"]},"mode":{"exact":true,"sample_bytes":null,"stacks":"fp"},"outstanding":{"bytes":1048576,"blocks":1024},"bytes_per_second":1572864.0,"stacks_found":5,"stacks":[{"id":"9f0c0000deadbeef","bytes":65536,"blocks":64,"allocated_bytes":70000,"allocated_blocks":67,"freed_bytes":4464,"freed_blocks":3,"bytes_per_second":13107.2,"oldest_s":4.2,"oldest_exact":true,"complete":true,"incomplete":null,"frames":[{"function":"handle<'_>","function_offset":"0x1e","module":"/srv/api-server","offset":"0x1167","file":"src/api.c","line":null,"inlined":true},{"function":"leak_small","function_offset":"0x1e","module":"/srv/api-server","offset":"0x1167","file":"src/api.c","line":42,"inlined":false},{"function":"main","function_offset":"0x6d","module":"/srv/api-server","offset":"0x13ad","file":"src/main.c","line":7,"inlined":false}]},{"id":"0000000000000017","bytes":640,"blocks":1,"allocated_bytes":640,"allocated_blocks":1,"freed_bytes":0,"freed_blocks":0,"bytes_per_second":-20480.0,"oldest_s":192.0,"oldest_exact":false,"complete":false,"incomplete":"no_frame_pointer","frames":[{"function":null,"function_offset":"0x0","module":"/usr/lib/libplugin.so","offset":"0x4f0","file":null,"line":null,"inlined":false}]}],"losses":{"live_map_full":0,"live_map_full_bytes":0,"in_flight_lost":0,"ring_full":0,"no_walk_slot":0,"no_thread_slot":0,"stack_table_full":0,"missed_frees":0,"kernel_missed":0,"children_not_traced":0,"stacks_incomplete":{}},"notes":[]}"#);
+    insta::assert_snapshot!(json(snapshot()), @r#"{"schema":1,"time":"2026-01-02T03:04:05Z","elapsed_s":5.004,"last":false,"target":{"kind":"process","pids":[4123],"comm":"api-server","allocators":["glibc"]},"mode":{"exact":true,"sample_bytes":null,"stacks":"fp"},"outstanding":{"bytes":1048576,"blocks":1024},"bytes_per_second":1572864.0,"stacks_found":5,"stacks":[{"id":"9f0c0000deadbeef","pid":4123,"bytes":65536,"blocks":64,"allocated_bytes":70000,"allocated_blocks":67,"freed_bytes":4464,"freed_blocks":3,"bytes_per_second":13107.2,"oldest_s":4.2,"oldest_exact":true,"complete":true,"incomplete":null,"frames":[{"function":"handle<'_>","function_offset":"0x1e","module":"/srv/api-server","offset":"0x1167","file":"src/api.c","line":null,"inlined":true},{"function":"leak_small","function_offset":"0x1e","module":"/srv/api-server","offset":"0x1167","file":"src/api.c","line":42,"inlined":false},{"function":"main","function_offset":"0x6d","module":"/srv/api-server","offset":"0x13ad","file":"src/main.c","line":7,"inlined":false}]},{"id":"0000000000000017","pid":4123,"bytes":640,"blocks":1,"allocated_bytes":640,"allocated_blocks":1,"freed_bytes":0,"freed_blocks":0,"bytes_per_second":-20480.0,"oldest_s":192.0,"oldest_exact":false,"complete":false,"incomplete":"no_frame_pointer","frames":[{"function":null,"function_offset":"0x0","module":"/usr/lib/libplugin.so","offset":"0x4f0","file":null,"line":null,"inlined":false}]}],"losses":{"live_map_full":0,"live_map_full_bytes":0,"in_flight_lost":0,"ring_full":0,"no_walk_slot":0,"no_thread_slot":0,"stack_table_full":0,"missed_frees":0,"kernel_missed":0,"children_not_traced":0,"stacks_incomplete":{}},"notes":[]}"#);
 }
 
 #[test]
@@ -128,7 +128,8 @@ fn everything_there_is() {
           "id": "9f0c0000deadbeef",
           "incomplete": null,
           "oldest_exact": true,
-          "oldest_s": 4.2
+          "oldest_s": 4.2,
+          "pid": 4123
         },
         {
           "allocated_blocks": 1,
@@ -160,7 +161,8 @@ fn everything_there_is() {
           "id": "0000000000000017",
           "incomplete": "no_frame_pointer",
           "oldest_exact": false,
-          "oldest_s": 192.0
+          "oldest_s": 192.0,
+          "pid": 4123
         }
       ],
       "stacks_found": 5,
@@ -187,7 +189,7 @@ fn names_are_never_changed() {
         target target.kind target.pids target.comm target.allocators
         mode mode.exact mode.sample_bytes mode.stacks
         outstanding outstanding.bytes outstanding.blocks
-        stacks stacks[].id stacks[].bytes stacks[].blocks stacks[].allocated_bytes stacks[].allocated_blocks
+        stacks stacks[].id stacks[].pid stacks[].bytes stacks[].blocks stacks[].allocated_bytes stacks[].allocated_blocks
         stacks[].freed_bytes stacks[].freed_blocks stacks[].bytes_per_second stacks[].oldest_s
         stacks[].oldest_exact stacks[].complete stacks[].incomplete
         stacks[].frames stacks[].frames[].function stacks[].frames[].function_offset stacks[].frames[].module

@@ -69,6 +69,7 @@ fn snapshot() -> Snapshot {
         stacks: vec![
             StackRow {
                 id: 0x9f0c_0000_dead_beef,
+                pid: 4123,
                 outstanding: amount(65_536, 64),
                 allocated: amount(70_000, 67),
                 freed: amount(4464, 3),
@@ -80,6 +81,7 @@ fn snapshot() -> Snapshot {
             },
             StackRow {
                 id: 0x17,
+                pid: 4123,
                 outstanding: amount(640, 1),
                 allocated: amount(640, 1),
                 freed: amount(0, 0),
