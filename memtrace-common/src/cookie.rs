@@ -3,6 +3,22 @@
 const NONE: u64 = 7;
 const MASK: u64 = 7;
 
+/// What a probed function does. In bits 12 to 15 of a cookie.
+#[repr(u64)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layer {
+    /// Hands out or takes back blocks.
+    Blocks = 0,
+    /// `mmap(_, length, …)`.
+    Map = 1,
+    /// `munmap(address, length)`.
+    Unmap = 2,
+    /// `mremap(address, length, new length, …)`.
+    Remap = 3,
+    /// `sbrk(increment)`.
+    Break = 4,
+}
+
 /// A probe's cookie: where the function keeps its arguments, and which target the probe belongs to.
 ///
 /// Three bits for each argument number (7: none), the target's index in bits 16 to 23. One program thus
@@ -23,6 +39,19 @@ impl Cookie {
         Self(
             field(Some(size)) | field(count) << 3 | field(old) << 6 | field(out) << 9 | (target as u64) << 16,
         )
+    }
+
+    /// The cookie of a function that maps memory. Its arguments are where its manual page says.
+    #[must_use]
+    pub const fn mapping(layer: Layer, target: u8) -> Self {
+        Self((layer as u64) << 12 | (target as u64) << 16)
+    }
+
+    /// What the function does: a [`Layer`]'s number.
+    #[inline(always)]
+    #[must_use]
+    pub const fn layer(self) -> u64 {
+        self.0 >> 12 & 15
     }
 
     /// The argument that holds the size.
@@ -68,7 +97,7 @@ impl Cookie {
 
 #[cfg(test)]
 mod tests {
-    use super::Cookie;
+    use super::{Cookie, Layer};
 
     #[test]
     fn every_field_comes_back() {
@@ -77,6 +106,9 @@ mod tests {
             (cookie.size(), cookie.count(), cookie.old(), cookie.out(), cookie.target()),
             (1, Some(2), Some(0), Some(5), 200)
         );
+        assert_eq!(cookie.layer(), Layer::Blocks as u64);
+        let cookie = Cookie::mapping(Layer::Break, 7);
+        assert_eq!((cookie.layer(), cookie.target()), (Layer::Break as u64, 7));
         let cookie = Cookie::new(0, None, None, None, 0);
         assert_eq!((cookie.count(), cookie.old(), cookie.out()), (None, None, None));
     }

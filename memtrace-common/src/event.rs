@@ -16,6 +16,8 @@ pub enum EventKind {
     Fork = 4,
     /// A [`MissEvent`].
     Miss = 5,
+    /// A [`MappingEvent`].
+    Mapping = 6,
 }
 
 /// Set in a frame's address where it is that of an instruction interrupted by a signal, not a return address.
@@ -81,6 +83,29 @@ pub struct TraceEvent {
     pub target: u32,
 }
 const _: () = assert!(size_of::<TraceEvent>() == 48);
+
+/// A target mapped or unmapped memory itself, not through its allocator.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct MappingEvent {
+    /// [`EventKind::Mapping`].
+    pub kind: u32,
+    /// Index and generation of the target.
+    pub target: u32,
+    /// First address of what is mapped now.
+    pub address: u64,
+    /// Its bytes; 0: nothing.
+    pub length: u64,
+    /// First address of what was given up.
+    pub old_address: u64,
+    /// Its bytes; 0: nothing.
+    pub old_length: u64,
+    /// Slot of the caller's stack.
+    pub slot: u32,
+    /// Time in block time.
+    pub time: u32,
+}
+const _: () = assert!(size_of::<MappingEvent>() == 48);
 
 /// A target called `execve`: its blocks are gone, counting starts anew.
 #[repr(C)]

@@ -14,9 +14,11 @@ mod target;
 mod thread;
 mod unwind;
 
-pub use cookie::Cookie;
+pub use cookie::{Cookie, Layer};
 pub use counter::Counter;
-pub use event::{EXACT, EventKind, ExecEvent, ForkEvent, MissEvent, Op, StackEvent, TraceEvent};
+pub use event::{
+    EXACT, EventKind, ExecEvent, ForkEvent, MappingEvent, MissEvent, Op, StackEvent, TraceEvent,
+};
 pub use live::{BLOCKS_PER_BUCKET, Block, Bucket, bucket_index, live_key};
 pub use module::{Module, ModuleList, cache};
 pub use stack::{

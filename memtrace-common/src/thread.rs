@@ -20,7 +20,8 @@ pub struct Call {
     pub caller: u64,
     /// `realloc`: the block given up. `posix_memalign`: where the result is stored.
     pub argument: u64,
-    /// Key of the block that a nested call recorded last, to be taken back when this call returns.
+    /// Key of the block that a nested call recorded last, to be taken back when this call returns. `munmap`, `mremap`:
+    /// the length given up.
     pub inner: u64,
     /// What `realloc`'s old block was; size and stack are 0 where it was unknown.
     pub old: Block,

@@ -136,6 +136,24 @@ pub(crate) extern "C" fn calls_free_left(address: u64, target: u64, sp: u64) -> 
     0
 }
 
+/// Whether a call with the given CFA is part of one in flight. Global function: verified once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn calls_is_nested(thread: *mut Thread, cfa: u64, target: u64) -> u64 {
+    if thread.is_null() {
+        return 0;
+    }
+    // SAFETY: not null, and the verifier knows its size; the index is masked.
+    unsafe {
+        let depth = (*thread).depth;
+        if depth == 0 {
+            return 0;
+        }
+        let top = &raw const (*thread).calls[(depth as usize - 1) & DEPTH_MASK];
+        u64::from((*top).cfa > cfa && u64::from((*top).target) == target && is_pending(&*top))
+    }
+}
+
 /// Puts a call in flight. Global function: verified once.
 #[unsafe(no_mangle)]
 #[inline(never)]

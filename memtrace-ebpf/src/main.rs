@@ -2,6 +2,7 @@
 //!
 //! - `probes/`: the programs, one topic a file; thin entry points.
 //! - `record`: what an entry, a return and a free do to the counts.
+//! - `mapping`: memory that a target maps itself.
 //! - `live`, `stacks`, `thread` and `calls`: the tables of blocks, of stacks, and of calls in flight.
 //! - `walk/`: stacks.
 //! - `miss`: asking the agent to look at a target's mappings again.
@@ -16,6 +17,7 @@ mod atomic;
 mod calls;
 mod config;
 mod live;
+mod mapping;
 mod maps;
 mod miss;
 mod probes;

@@ -21,7 +21,7 @@ use memtrace_common::{
 
 use crate::{
     arch::Registers,
-    calls, config, live,
+    calls, config, live, mapping,
     maps::{EVENTS, KERNEL_STACKS, TARGET_BY_TGID, TARGETS, count},
     miss, stacks, thread,
     walk::{self, Scratch},
@@ -72,20 +72,12 @@ fn is_tracked(size: u64) -> bool {
     size >= config::MIN_SIZE.load() && size <= config::MAX_SIZE.load()
 }
 
-/// An allocating function was entered.
+/// The bytes an allocating function is asked for; `None` when they are not tracked, or the call will fail.
 #[inline(always)]
-pub(crate) fn enter(context: &ProbeContext) -> Option<()> {
-    let cookie = cookie(context.as_ptr());
-    let (target, id) = target(cookie)?;
-    if target.tgid == 0 {
-        learn_tgid(cookie.target());
-    }
-    // SAFETY: `context` is the program's.
-    let registers = unsafe { Registers::new(context.as_ptr()) };
-    let arguments = registers.arguments();
-    let mut size = argument(&arguments, cookie.size());
+fn requested(cookie: Cookie, arguments: &[u64; 4]) -> Option<u64> {
+    let mut size = argument(arguments, cookie.size());
     if let Some(count) = cookie.count() {
-        let elements = argument(&arguments, count);
+        let elements = argument(arguments, count);
         // The function fails on overflow. (BPF has no 128-bit product, so divide back; `bounded` keeps LLVM from
         // making one of it.)
         let product = walk::bounded(size.wrapping_mul(elements));
@@ -97,10 +89,29 @@ pub(crate) fn enter(context: &ProbeContext) -> Option<()> {
     if cookie.old().is_none() && !is_tracked(size) {
         return None;
     }
+    Some(size)
+}
+
+/// An allocating function, or one that maps memory, was entered.
+#[inline(always)]
+pub(crate) fn enter(context: &ProbeContext) -> Option<()> {
+    let cookie = cookie(context.as_ptr());
+    let (target, id) = target(cookie)?;
+    if target.tgid == 0 {
+        learn_tgid(cookie.target());
+    }
+    // SAFETY: `context` is the program's.
+    let registers = unsafe { Registers::new(context.as_ptr()) };
+    let arguments = registers.arguments();
+    let is_mapping = mapping::is_mapping(cookie);
+    let size = if is_mapping { 0 } else { requested(cookie, &arguments)? };
     let thread = match thread::find() {
         Some(thread) => thread,
         None => claim(context)?,
     };
+    if is_mapping && calls::calls_is_nested(thread, registers.entry_cfa(), u64::from(id)) != 0 {
+        return None;
+    }
     let mut call = Call {
         cfa: registers.entry_cfa(),
         size,
@@ -122,7 +133,9 @@ pub(crate) fn enter(context: &ProbeContext) -> Option<()> {
         }
     }
     enter_stack(&registers, thread, &mut call, target);
-    if let Some(old) = cookie.old() {
+    if is_mapping {
+        mapping::enter(cookie, &arguments, &mut call);
+    } else if let Some(old) = cookie.old() {
         call.argument = argument(&arguments, old);
         // Taken now: once the allocator has freed it, another thread may be given its address before this call
         // returns.
@@ -175,7 +188,7 @@ fn enter_stack(registers: &Registers, thread: *mut Thread, call: &mut Call, targ
     }
 }
 
-/// An allocating function returned.
+/// An allocating function, or one that maps memory, returned.
 #[inline(always)]
 pub(crate) fn leave(context: *mut c_void) -> Option<()> {
     let cookie = cookie(context);
@@ -184,7 +197,11 @@ pub(crate) fn leave(context: *mut c_void) -> Option<()> {
     let registers = unsafe { Registers::new(context) };
     let thread = thread::find()?;
     let (call, outer) = calls::pop(thread, registers.return_cfa(), id)?;
-    settle(cookie, &call, registers.result(), outer);
+    if mapping::is_mapping(cookie) {
+        mapping::leave(cookie, &call, registers.result(), now());
+    } else {
+        settle(cookie, &call, registers.result(), outer);
+    }
     Some(())
 }
 

@@ -13,8 +13,27 @@ pub struct Report {
     pub outstanding: Amount,
     pub stacks_found: usize,
     pub stacks: Vec<Stack>,
+    pub mappings: Mappings,
     pub losses: Losses,
     pub notes: Vec<String>,
+}
+
+/// What the target mapped itself.
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Mappings {
+    pub bytes: u64,
+    pub ranges: u64,
+    pub stacks: Vec<MappingStack>,
+}
+
+/// One stack and what it mapped.
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs, reason = "as above")]
+pub struct MappingStack {
+    pub bytes: u64,
+    pub ranges: u64,
+    pub frames: Vec<Frame>,
 }
 
 /// What is traced.

@@ -1,6 +1,10 @@
 //! Domain: what is known of each stack, report after report. Pure: no I/O, no clock.
 
+mod ranges;
+
 use std::time::Duration;
+
+pub use ranges::{Mapped, Ranges};
 
 use rustc_hash::FxHashMap;
 
@@ -63,6 +67,11 @@ pub struct Aggregate {
 }
 
 impl Aggregate {
+    /// Tracing begins now: the first report's rates count from here.
+    pub fn begin(&mut self, now: Duration) {
+        self.previous_time = now;
+    }
+
     /// Turns the totals of now into growth since the last call. `survivors`, when given, replaces the
     /// outstanding amounts by those of blocks that passed a filter (`--older`), by slot.
     ///

@@ -5,7 +5,7 @@
 //! `getline` and the like, nor libstdc++'s `operator new`, which ends in `malloc`. `malloc_usable_size` and
 //! jemalloc's `xallocx` neither make nor free a block.
 
-use crate::model::{ArgLayout, Role};
+use crate::model::{ArgLayout, Mapping, Role};
 
 /// A function to probe where a file defines it.
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +90,19 @@ const CXX_DELETE: &[Function] = &[
     free("_ZdaPvSt11align_val_tRKSt9nothrow_t"),
 ];
 
+const fn map(symbol: &'static str, mapping: Mapping) -> Function {
+    Function { symbol, role: Role::Map(mapping) }
+}
+
+/// What a C library offers to map memory with.
+const MAPPING: &[Function] = &[
+    map("mmap", Mapping::Map),
+    map("mmap64", Mapping::Map),
+    map("munmap", Mapping::Unmap),
+    map("mremap", Mapping::Remap),
+    map("sbrk", Mapping::Break),
+];
+
 /// jemalloc's own interface.
 const JEMALLOC: &[Function] =
     &[allocate("mallocx", 0), reallocate("rallocx", 0, 1), free("dallocx"), free("sdallocx")];
@@ -106,7 +119,7 @@ pub const ALLOCATORS: &[Allocator] = &[
         marker: "tc_malloc",
         functions: &[C, CXX_NEW, CXX_DELETE_SIZED, CXX_DELETE],
     },
-    Allocator { name: "glibc", marker: "gnu_get_libc_version", functions: &[C] },
+    Allocator { name: "glibc", marker: "gnu_get_libc_version", functions: &[C, MAPPING] },
     // glibc defines this too, in the same file as the row above's.
-    Allocator { name: "musl", marker: "__libc_start_main", functions: &[C] },
+    Allocator { name: "musl", marker: "__libc_start_main", functions: &[C, MAPPING] },
 ];

@@ -56,6 +56,7 @@ pub async fn follow(
     schedule: Schedule,
     output: &mut Output,
 ) -> anyhow::Result<Ending> {
+    session.begin();
     let (events, log) = session.streams()?;
     let mut events = Watched::new(events)?;
     let mut log = log.map(Watched::new).transpose()?;
@@ -100,7 +101,10 @@ pub async fn follow(
             }
             result = events.readable() => {
                 result?;
-                take_burst(&mut events, session, output)?;
+                if !take_burst(&mut events, session, output)? {
+                    // More is waiting; clock and signals have their turn.
+                    tokio::task::yield_now().await;
+                }
             }
             result = readable(&mut log), if log.is_some() => {
                 result?;

@@ -11,7 +11,7 @@ use super::{
     unwinding::{Progress, Unwinding},
 };
 use crate::{
-    aggregate::Aggregate,
+    aggregate::{Aggregate, Ranges},
     analysis::SortBy,
     bpf::{Config, Events, KernelEvent, KernelLog, Tracer},
     model::{AllocationEvent, Event},
@@ -41,7 +41,9 @@ pub(super) struct Stack {
     pub(super) places: Vec<Location>,
     pub(super) incomplete: Option<&'static str>,
     target: u32,
-    hash: u64,
+    pub(super) hash: u64,
+    /// Whether `--trace` has shown its frames.
+    shown: bool,
 }
 
 /// Owns programs and links: dropping it leaves no probe behind.
@@ -51,9 +53,13 @@ pub struct Session {
     pub(super) targets: Vec<Traced>,
     pub(super) stacks: FxHashMap<u32, Stack>,
     pub(super) aggregate: Aggregate,
+    /// What each target mapped itself, by index.
+    pub(super) ranges: FxHashMap<u32, Ranges>,
     pub(super) symbolizer: Symbolizer,
     unwinding: Unwinding,
     progress: Progress,
+    /// When tracing began, on the kernel side's clock.
+    pub(super) started: Duration,
     pub(super) notes: Vec<String>,
 }
 
@@ -95,9 +101,11 @@ impl Session {
             targets: Vec::new(),
             stacks: FxHashMap::default(),
             aggregate: Aggregate::default(),
+            ranges: FxHashMap::default(),
             symbolizer: Symbolizer::default(),
             unwinding: Unwinding::default(),
             progress,
+            started: Duration::ZERO,
             notes,
         })
     }
@@ -108,6 +116,12 @@ impl Session {
     /// Taken before.
     pub fn streams(&mut self) -> anyhow::Result<(Events, Option<KernelLog>)> {
         Ok((self.tracer.take_events()?, self.tracer.take_log()))
+    }
+
+    /// Starts the clock of the reports: probes are in place, the target runs.
+    pub fn begin(&mut self) {
+        self.started = self.tracer.elapsed();
+        self.aggregate.begin(self.started);
     }
 
     /// Begins to trace a process.
@@ -179,10 +193,14 @@ impl Session {
                 None
             }
             KernelEvent::Trace { freed, time, pid, tid, address, size, slot, target } => {
-                let frames = if freed { Vec::new() } else { self.frames(slot) };
+                let first = self
+                    .stacks
+                    .get_mut(&slot)
+                    .is_some_and(|stack| !freed && !std::mem::replace(&mut stack.shown, true));
+                let frames = if first { self.frames(slot) } else { Vec::new() };
                 let stack = self.stacks.get(&slot).filter(|stack| stack.target == target);
                 Some(Event::Allocation(AllocationEvent {
-                    elapsed: self.tracer.since_start(time),
+                    elapsed: self.tracer.since_start(time).saturating_sub(self.started),
                     pid,
                     tid,
                     freed,
@@ -194,6 +212,10 @@ impl Session {
             }
             KernelEvent::Exec { target, generation } => {
                 self.take_exec(target, generation);
+                None
+            }
+            KernelEvent::Mapping { target, slot, mapped, unmapped, time } => {
+                self.take_mapping(target, slot, mapped, unmapped, time);
                 None
             }
             KernelEvent::Miss { target, loader } => {
@@ -227,6 +249,21 @@ impl Session {
         }
     }
 
+    fn take_mapping(
+        &mut self,
+        target: u32,
+        slot: u32,
+        mapped: (u64, u64),
+        unmapped: (u64, u64),
+        time: Duration,
+    ) {
+        if self.targets.iter().any(|traced| traced.id() == target) {
+            let ranges = self.ranges.entry(Target::index(target)).or_default();
+            ranges.unmap(unmapped.0, unmapped.1);
+            ranges.map(mapped.0, mapped.1, slot, time);
+        }
+    }
+
     fn take_stack(&mut self, slot: u32, hash: u64, target: u32, end: WalkEnd, pcs: &[u64]) {
         let index = Target::index(target);
         let Some(traced) = self.targets.iter_mut().find(|traced| traced.index == index) else { return };
@@ -237,17 +274,18 @@ impl Session {
             (false, WalkMethod::Cfi) => Some("interrupted_code"),
             (false, _) => WalkEnd::NoFramePointer.reason(),
         };
-        self.stacks.insert(slot, Stack { places, incomplete, target, hash });
+        self.stacks.insert(slot, Stack { places, incomplete, target, hash, shown: false });
     }
 
     fn take_exec(&mut self, index: u32, generation: u32) {
         let Some(target) = self.targets.iter_mut().find(|target| target.index == index) else { return };
         target.exec(generation);
+        self.ranges.remove(&index);
         self.refresh(index, false);
         let Some(target) = self.targets.iter_mut().find(|target| target.index == index) else { return };
         let attached = target.attach(&mut self.tracer);
         let (pid, comm) = (target.pid(), &target.process.comm);
-        let at = self.tracer.elapsed().as_secs_f64();
+        let at = self.tracer.elapsed().saturating_sub(self.started).as_secs_f64();
         let mut note =
             format!("process {pid} called exec after {at:.1} s and is {comm} now: its count began anew");
         if let Err(error) = attached {

@@ -8,10 +8,11 @@ use rustc_hash::FxHashMap;
 
 use super::{resolve::Traced, session::Session};
 use crate::{
-    aggregate::{Growth, Survivors, Totals},
+    aggregate::{Growth, Mapped, Survivors, Totals},
     analysis,
     model::{
-        Age, Amount, Frame, LiveBlock, Losses, Mode, Snapshot, StackMethod, StackRow, TargetInfo, TargetKind,
+        Age, Amount, Frame, LiveBlock, Losses, MappingRow, Mode, Snapshot, StackMethod, StackRow, TargetInfo,
+        TargetKind,
     },
     symbolize::Place,
 };
@@ -40,10 +41,11 @@ impl Session {
             stacks.truncate(self.options.top);
         }
         let mut listed = self.listed(&stacks, now)?;
+        let (mapped, mappings) = self.mappings(now);
         let rows = stacks.iter().map(|stack| self.row(stack, &mut listed)).collect();
         Ok(Snapshot {
             time: jiff::Timestamp::now(),
-            elapsed: now,
+            elapsed: now.saturating_sub(self.started),
             last,
             target: self.info(),
             mode: Mode { sample_bytes: None, stacks: self.method_of_stacks() },
@@ -51,6 +53,8 @@ impl Session {
             bytes_per_second,
             stacks_found,
             stacks: rows,
+            mapped,
+            mappings,
             losses,
             notes: self.notes.clone(),
         })
@@ -155,6 +159,35 @@ impl Session {
             frames: self.frames(slot),
             blocks: listed.remove(&slot).unwrap_or_default(),
         }
+    }
+
+    /// What the targets mapped themselves, and by which stacks.
+    fn mappings(&mut self, now: Duration) -> (Amount, Vec<MappingRow>) {
+        let mut stacks: Vec<(u32, u32, Mapped)> = self
+            .targets
+            .iter()
+            .filter_map(|target| Some((target.pid().get(), self.ranges.get(&target.index)?.by_stack())))
+            .flat_map(|(pid, stacks)| stacks.into_iter().map(move |(slot, mapped)| (pid, slot, mapped)))
+            .collect();
+        stacks.sort_by_key(|(_, slot, mapped)| (std::cmp::Reverse(mapped.amount.bytes), *slot));
+        let all = stacks.iter().fold(Amount::default(), |sum, (_, _, mapped)| Amount {
+            bytes: sum.bytes + mapped.amount.bytes,
+            blocks: sum.blocks + mapped.amount.blocks,
+        });
+        if self.options.top != 0 {
+            stacks.truncate(self.options.top);
+        }
+        let rows = stacks
+            .into_iter()
+            .map(|(pid, slot, mapped)| MappingRow {
+                id: self.stacks.get(&slot).map_or(0, |stack| stack.hash),
+                pid,
+                mapped: mapped.amount,
+                oldest: now.saturating_sub(mapped.since),
+                frames: self.frames(slot),
+            })
+            .collect();
+        (all, rows)
     }
 
     fn pid_of(&self, stack: &Growth) -> u32 {

@@ -14,9 +14,9 @@ use aya::{
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
     },
 };
-use memtrace_common::Cookie;
+use memtrace_common::{Cookie, Layer};
 
-use crate::model::{ArgLayout, LoaderHook, ProbeSpec, Role};
+use crate::model::{ArgLayout, LoaderHook, Mapping, ProbeSpec, Role};
 
 use super::{
     error::Error,
@@ -53,6 +53,15 @@ struct Group {
     cookies: Vec<u64>,
 }
 
+fn layer(mapping: Mapping) -> Layer {
+    match mapping {
+        Mapping::Map => Layer::Map,
+        Mapping::Unmap => Layer::Unmap,
+        Mapping::Remap => Layer::Remap,
+        Mapping::Break => Layer::Break,
+    }
+}
+
 /// Groups sites by program and file: frees first, then returns, entries last. So no allocation is counted
 /// whose free or return would be missed.
 fn groups(specs: &[ProbeSpec], target: u8) -> Vec<Group> {
@@ -60,10 +69,11 @@ fn groups(specs: &[ProbeSpec], target: u8) -> Vec<Group> {
     for spec in specs {
         let parts: &[(usize, &'static str, bool)] = match spec.role {
             Role::Free => &[(0, FREE_ENTER, false)],
-            Role::Allocate(_) => &[(1, ALLOC_LEAVE, true), (2, ALLOC_ENTER, false)],
+            Role::Allocate(_) | Role::Map(_) => &[(1, ALLOC_LEAVE, true), (2, ALLOC_ENTER, false)],
         };
         let cookie = match spec.role {
             Role::Free => Cookie::new(0, None, None, None, target),
+            Role::Map(mapping) => Cookie::mapping(layer(mapping), target),
             Role::Allocate(ArgLayout { size, count, old, out }) => Cookie::new(size, count, old, out, target),
         };
         for &(order, program, at_return) in parts {

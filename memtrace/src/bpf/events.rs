@@ -1,10 +1,14 @@
 //! What the programs send: new stacks, trace lines, forks and execs.
 
-use std::os::fd::{AsRawFd, RawFd};
+use std::{
+    os::fd::{AsRawFd, RawFd},
+    time::Duration,
+};
 
 use aya::maps::{MapData, RingBuf};
 use memtrace_common::{
-    EventKind, ExecEvent, ForkEvent, MAX_FRAMES, MissEvent, Op, StackEvent, Target, TraceEvent, WalkEnd,
+    EventKind, ExecEvent, ForkEvent, MAX_FRAMES, MappingEvent, MissEvent, Op, StackEvent, TIME_SHIFT, Target,
+    TraceEvent, WalkEnd,
 };
 
 /// One event from the kernel side.
@@ -53,6 +57,19 @@ pub enum KernelEvent {
     Fork {
         /// The target's index.
         target: u32,
+    },
+    /// A target mapped or unmapped memory itself.
+    Mapping {
+        /// Target and generation.
+        target: u32,
+        /// Slot of the caller's stack.
+        slot: u32,
+        /// What is mapped now: first address and bytes.
+        mapped: (u64, u64),
+        /// What was given up: first address and bytes.
+        unmapped: (u64, u64),
+        /// When, since the start of tracing.
+        time: Duration,
     },
     /// A target's mappings are to be read again.
     Miss {
@@ -119,6 +136,15 @@ fn decode(bytes: &[u8]) -> Option<KernelEvent> {
     } else if kind == EventKind::Fork as u32 {
         let event: ForkEvent = read(bytes)?;
         Some(KernelEvent::Fork { target: Target::index(event.target) })
+    } else if kind == EventKind::Mapping as u32 {
+        let event: MappingEvent = read(bytes)?;
+        Some(KernelEvent::Mapping {
+            target: event.target,
+            slot: event.slot,
+            mapped: (event.address, event.length),
+            unmapped: (event.old_address, event.old_length),
+            time: Duration::from_nanos(u64::from(event.time) << TIME_SHIFT),
+        })
     } else if kind == EventKind::Miss as u32 {
         let event: MissEvent = read(bytes)?;
         Some(KernelEvent::Miss { target: Target::index(event.target), loader: event.loader != 0 })

@@ -59,14 +59,14 @@ pub fn features() -> Vec<Feature> {
             available: method == Some(Method::Multi),
             required: false,
             detail: method.map_or_else(|| "not tried".to_owned(), |method| format!("{method} are used")),
-            advice: "nothing to do: perf uprobes are used, attaching and detaching take longer; from kernel 6.10",
+            advice: "perf uprobes are used instead: attaching and detaching take longer; they come with kernel 6.10",
         },
         Feature {
             name: "kernel BTF",
             available: Path::new("/sys/kernel/btf/vmlinux").exists(),
             required: false,
             detail: "/sys/kernel/btf/vmlinux".to_owned(),
-            advice: "nothing to do: process mode does not need it",
+            advice: "little is lost: a stack taken inside another traced call may end there (CONFIG_DEBUG_INFO_BTF brings it)",
         },
     ]
 }

@@ -15,7 +15,7 @@ use crate::{
 
 use super::{
     block_on,
-    options::{message, usage},
+    options::{message, parse_count, usage},
     run,
 };
 
@@ -74,7 +74,7 @@ pub(super) struct Args {
     /// Accepted; allocators are found by what the process maps
     #[arg(short = 'O', long, value_name = "OBJECT")]
     obj: Option<String>,
-    /// Per-cpu allocations of the kernel
+    /// Accepted; per-cpu allocations of the kernel are not traced yet
     #[arg(long)]
     percpu: bool,
     /// What to order stacks by
@@ -87,7 +87,7 @@ pub(super) struct Args {
     #[arg(default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=315_360_000))]
     interval: u64,
     /// Reports before the end
-    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(value_parser = parse_count)]
     count: Option<u64>,
 }
 

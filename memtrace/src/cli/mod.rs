@@ -136,12 +136,23 @@ fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Resul
 
 #[cfg(test)]
 mod tests {
-    use super::{Cli, called_memleak};
-    use clap::CommandFactory as _;
+    use super::{Cli, Command, called_memleak};
+    use clap::{CommandFactory as _, Parser as _};
 
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_of_run_end_where_the_command_begins() {
+        let parsed = |line: &str| {
+            let Command::Run(args) = Cli::try_parse_from(line.split(' ')).unwrap().command else { panic!() };
+            args.command.join(std::ffi::OsStr::new(" ")).into_string().unwrap()
+        };
+        assert_eq!(parsed("memtrace run -n1 -i 1s -- ls -n2"), "ls -n2");
+        assert_eq!(parsed("memtrace run -n 1 ls -l -n2 --top 3"), "ls -l -n2 --top 3");
+        assert!(Cli::try_parse_from(["memtrace", "run", "--no-such-option", "--", "ls"]).is_err());
     }
 
     #[test]

@@ -93,7 +93,7 @@ pub(super) struct TraceArgs {
     #[arg(short, long, value_name = "TIME", default_value = "5s", value_parser = parse_interval)]
     interval: Duration,
     /// Stop after this many reports
-    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(short = 'n', long, value_name = "N", value_parser = parse_count)]
     count: Option<u64>,
     /// Stop after this time, with a last report
     #[arg(short, long, value_name = "TIME", value_parser = parse_interval)]
@@ -137,6 +137,15 @@ pub(super) struct TraceArgs {
     /// Put probes at functions' first bytes, as other tools do: slow, to compare with
     #[arg(long, hide = true)]
     first_byte: bool,
+}
+
+/// A number of reports that is not zero.
+pub(super) fn parse_count(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".to_owned()),
+        Ok(count) => Ok(count),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// A time that is not zero.

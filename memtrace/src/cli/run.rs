@@ -6,6 +6,7 @@ use anyhow::bail;
 
 use crate::{
     app::{Ending, Output, Schedule, Session, follow},
+    report::escape,
     target::{Launch, Launched, Process, Progress, User},
 };
 
@@ -20,7 +21,7 @@ use super::{
 Examples:
   memtrace run -- ./my-program --its-args
   memtrace run -f json -- python3 script.py
-  sudo memtrace run -- make test            runs as you, not as root
+  sudo memtrace run -- ./server --port 80   runs as you, not as root
   sudo memtrace run --user www-data -- ./server
 
 The command's standard input and output are its own, and its exit status becomes memtrace's.")]
@@ -31,8 +32,8 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "USER")]
     user: Option<String>,
     /// The command and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
-    command: Vec<OsString>,
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    pub(super) command: Vec<OsString>,
 }
 
 pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
@@ -44,7 +45,8 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
     let launch = Launch { command: args.command.clone(), user };
     let mut session = Session::new(args.trace.options(verbose, 1), message)?;
     let launched = start(&mut session, &launch)?;
-    args.trace.announce(&format!("started {}", launched.id()));
+    let name = args.command.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    args.trace.announce(&format!("started {} (process {})", escape(&name), launched.id()));
     wait_out(&mut session, launched, args.trace.schedule(), args.trace.output(), true)
 }
 

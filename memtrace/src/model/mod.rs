@@ -4,8 +4,8 @@ mod probe;
 mod snapshot;
 pub mod units;
 
-pub use probe::{ArgLayout, LoaderHook, ProbeSpec, Role, Site};
+pub use probe::{ArgLayout, LoaderHook, Mapping, ProbeSpec, Role, Site};
 pub use snapshot::{
-    Age, AllocationEvent, Amount, Event, Frame, LiveBlock, Losses, Mode, Snapshot, StackMethod, StackRow,
-    TargetInfo, TargetKind,
+    Age, AllocationEvent, Amount, Event, Frame, LiveBlock, Losses, MappingRow, Mode, Snapshot, StackMethod,
+    StackRow, TargetInfo, TargetKind,
 };

@@ -9,6 +9,21 @@ pub enum Role {
     Allocate(ArgLayout),
     /// Takes back the block in its first argument; probed at entry only.
     Free,
+    /// Maps or unmaps memory; probed at entry and at return.
+    Map(Mapping),
+}
+
+/// A function that maps memory. Arguments and results are what its manual page says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mapping {
+    /// `mmap`.
+    Map,
+    /// `munmap`.
+    Unmap,
+    /// `mremap`.
+    Remap,
+    /// `sbrk`.
+    Break,
 }
 
 /// Where an allocating function keeps its arguments and its result.

@@ -114,6 +114,21 @@ pub struct StackRow {
     pub blocks: Vec<LiveBlock>,
 }
 
+/// One stack and the memory it mapped itself, which it still has.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MappingRow {
+    /// The hash of the stack's frames.
+    pub id: u64,
+    /// The process.
+    pub pid: u32,
+    /// Bytes of address space, and ranges they lie in.
+    pub mapped: Amount,
+    /// Age of the oldest range.
+    pub oldest: Duration,
+    /// Innermost first, beginning with the caller of `mmap`.
+    pub frames: Vec<Frame>,
+}
+
 /// What the figures do not include, and what may be wrong with them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Losses {
@@ -170,6 +185,11 @@ pub struct Snapshot {
     pub stacks_found: usize,
     /// The first of them in the order asked for.
     pub stacks: Vec<StackRow>,
+    /// Memory that the target mapped itself (`mmap`, `mremap`, `sbrk`), not through its allocator: bytes of address
+    /// space, and ranges. Not among the blocks.
+    pub mapped: Amount,
+    /// The stacks that mapped most of it, largest first; as many as stacks of blocks.
+    pub mappings: Vec<MappingRow>,
     /// What was lost.
     pub losses: Losses,
     /// Remarks for the reader: «the target exited», «it called exec», one sentence each.

@@ -60,7 +60,7 @@ pub(super) fn sentences(losses: &Losses) -> Vec<String> {
             "event",
             "did not fit into the ring buffer: trace lines are missing, and stacks may show up a report later",
         ),
-        (losses.children_not_traced, "fork", "of the target: child processes are not traced, nor in the figures"),
+        (losses.children_not_traced, "fork", "of the target went untraced: what child processes allocate is not in the figures"),
         (incomplete_stacks, "stack", incomplete.as_str()),
     ]
     .into_iter()

@@ -18,6 +18,9 @@ const PIDS_SHOWN: usize = 8;
 const BOLD: &str = "\x1b[1m";
 const DIM: &str = "\x1b[2m";
 
+/// Stacks of mappings that the text shows; JSON has as many as of blocks.
+const MAPPINGS_SHOWN: usize = 3;
+
 /// The text format.
 #[derive(Clone, Debug)]
 pub struct Text {
@@ -50,6 +53,7 @@ impl Text {
             self.row(out, index + 1, row, snapshot)?;
         }
         self.remainder(out, snapshot)?;
+        self.mappings(out, snapshot)?;
         self.remarks(out, snapshot)?;
         writeln!(out)
     }
@@ -141,10 +145,38 @@ impl Text {
         } else if !snapshot.stacks.is_empty() {
             Ok(())
         } else if snapshot.outstanding.blocks == 0 {
-            writeln!(out, "No allocation tracked since tracing began is outstanding.")
+            writeln!(
+                out,
+                "Nothing allocated since tracing began is outstanding. (What was allocated before is unknown.)"
+            )
         } else {
             writeln!(out, "No stack with outstanding allocations passes the filters.")
         }
+    }
+
+    /// Memory that the target mapped itself. Large areas that live as long as the process are usual: a few stacks will do.
+    fn mappings(&self, out: &mut dyn Write, snapshot: &Snapshot) -> io::Result<()> {
+        if snapshot.mapped.blocks == 0 {
+            return Ok(());
+        }
+        writeln!(
+            out,
+            "\nMapped by the program itself (mmap, not counted above): {} in {}",
+            self.paint(BOLD, format_bytes(snapshot.mapped.bytes)),
+            format_count(snapshot.mapped.blocks, "range"),
+        )?;
+        for row in snapshot.mappings.iter().take(MAPPINGS_SHOWN) {
+            writeln!(
+                out,
+                "  {} in {}, oldest {}  {}",
+                self.paint(BOLD, format_bytes(row.mapped.bytes)),
+                format_count(row.mapped.blocks, "range"),
+                format_age(row.oldest),
+                self.paint(DIM, format_args!("stack {:016x}", row.id))
+            )?;
+            self.frames(out, &row.frames)?;
+        }
+        Ok(())
     }
 
     fn remarks(&self, out: &mut dyn Write, snapshot: &Snapshot) -> io::Result<()> {

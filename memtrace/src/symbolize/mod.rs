@@ -3,6 +3,8 @@
 //! **Invariant**: the only user of blazesym. Files are named by paths under /proc/self/fd, so that they can be
 //! read whatever became of the process that mapped them.
 
+mod demangle;
+
 use std::path::{Path, PathBuf};
 
 use blazesym::symbolize::{
@@ -11,6 +13,7 @@ use blazesym::symbolize::{
 };
 use rustc_hash::FxHashMap;
 
+use self::demangle::demangle;
 use crate::model::Frame;
 
 /// Where debug files of the agent's own file system are: by build id below `.build-id`, and by debug link.
@@ -51,7 +54,7 @@ impl Default for Symbolizer {
             .enable_auto_reload(false)
             .enable_code_info(true)
             .enable_inlined_fns(true)
-            .enable_demangling(true)
+            .enable_demangling(false)
             .set_debug_dirs(Some(DEBUG_DIRECTORIES))
             .build();
         Self { blazesym, known: FxHashMap::default() }
@@ -97,7 +100,7 @@ fn bare(place: &Place<'_>) -> Frame {
 /// The frames of a symbol: blazesym lists inlined functions outermost first.
 fn named(place: &Place<'_>, symbol: &Sym<'_>) -> Vec<Frame> {
     let frame = |name: &str, code: Option<&CodeInfo<'_>>, inlined| Frame {
-        function: Some(name.to_owned()),
+        function: Some(demangle(name).into_owned()),
         function_offset: place.address.saturating_sub(symbol.addr),
         file: code.map(|code| code.to_path().to_string_lossy().into_owned()),
         line: code.and_then(|code| code.line),

@@ -47,7 +47,11 @@ pub enum Error {
         what: String,
     },
     /// /proc refused.
-    #[error("cannot read {} of process {pid}: memtrace needs root, or CAP_SYS_PTRACE", what)]
+    #[error("cannot read {what} of process {pid}: {}", if nix::unistd::geteuid().is_root() {
+        "root may not either, so a sandbox, a security module or another user namespace forbids it"
+    } else {
+        "memtrace needs root, or CAP_SYS_PTRACE"
+    })]
     Permission {
         /// The process.
         pid: u32,

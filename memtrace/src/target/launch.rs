@@ -151,15 +151,15 @@ impl Launched {
         let loader = self.loader()?;
         let known = self.mapped_files()?;
         for _ in 0..MAX_STEPS {
-            let instruction = match self.next_call() {
-                Ok(instruction) => instruction,
+            let (instruction, number) = match self.next_call() {
+                Ok(call) => call,
                 Err(Errno::ESRCH) => return Err(Error::Exited(self.child.id())),
                 Err(errno) => return Err(self.failed("follow", errno)),
             };
             if loader.is_none_or(|(start, end)| !(start..end).contains(&instruction)) {
                 return Ok(Progress::Ready);
             }
-            if self.mapped_files()? != known {
+            if number == libc::SYS_mmap as u64 && self.mapped_files()? != known {
                 return Ok(Progress::Mapped);
             }
         }
@@ -222,14 +222,14 @@ impl Launched {
         .map_err(|errno| self.failed("hold", errno))
     }
 
-    /// Runs to the next entry to or exit from a system call; where that was made from.
-    fn next_call(&self) -> Result<u64, Errno> {
+    /// Runs to the next entry to or exit from a system call: where that was made from, and which it is.
+    fn next_call(&self) -> Result<(u64, u64), Errno> {
         let mut deliver: Option<Signal> = None;
         loop {
             ptrace::syscall(self.pid, deliver.take())?;
             match waitpid(self.pid, Some(WaitPidFlag::__WALL))? {
                 WaitStatus::PtraceSyscall(_) => {
-                    return ptrace::getregs(self.pid).map(instruction_pointer);
+                    return ptrace::getregs(self.pid).map(system_call);
                 }
                 WaitStatus::Stopped(_, signal) => deliver = Some(signal),
                 WaitStatus::PtraceEvent(..) => {}
@@ -278,11 +278,11 @@ impl Drop for Launched {
 }
 
 #[cfg(target_arch = "x86_64")]
-fn instruction_pointer(registers: libc::user_regs_struct) -> u64 {
-    registers.rip
+fn system_call(registers: libc::user_regs_struct) -> (u64, u64) {
+    (registers.rip, registers.orig_rax)
 }
 
 #[cfg(target_arch = "aarch64")]
-fn instruction_pointer(registers: libc::user_regs_struct) -> u64 {
-    registers.pc
+fn system_call(registers: libc::user_regs_struct) -> (u64, u64) {
+    (registers.pc, registers.regs[8])
 }

@@ -41,7 +41,9 @@ pub(super) fn main(_: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
     let ended = trace(&mut session, leaker.id());
     leaker.kill();
     ended?;
-    message("both leaks are named above: `leak_session` and `leak_log_line`; `work` frees what it allocates");
+    message(
+        "found: `leak_session` (4 KiB a time) and `leak_log_line` (120 bytes), each the first frame of its stack above, with file and line; `work` frees what it allocates and is not listed",
+    );
     message(
         "next: memtrace attach $(pidof your-server)    or: memtrace run -- ./your-program    (memtrace --help)",
     );

@@ -100,6 +100,7 @@ fn registers_to_keep(role: Role) -> Vec<Register> {
     let argument = |number: u8| ARGUMENTS.get(usize::from(number)).copied();
     match role {
         Role::Free => vec![Register::RDI],
+        Role::Map(_) => vec![Register::RDI, Register::RSI, Register::RDX, Register::RSP],
         Role::Allocate(layout) => [Some(layout.size), layout.count, layout.old, layout.out]
             .into_iter()
             .flatten()

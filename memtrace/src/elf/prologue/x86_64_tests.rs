@@ -1,5 +1,5 @@
 use super::choose;
-use crate::model::{ArgLayout, Role, Site};
+use crate::model::{ArgLayout, Mapping, Role, Site};
 
 const MALLOC: Role = Role::Allocate(ArgLayout { size: 0, count: None, old: None, out: None });
 const CALLOC: Role = Role::Allocate(ArgLayout { size: 1, count: Some(0), old: None, out: None });
@@ -199,4 +199,12 @@ fn any_bytes_give_a_site_within_them() {
             assert!(site.delta == 0 || site.delta < code.len() as u64);
         }
     }
+}
+
+#[test]
+fn functions_that_map_memory_are_probed_before_they_move_the_stack() {
+    // glibc's mremap: sub rsp first, a jump far below.
+    site_is("48 83 ec 58 4c 89 44 24 40 31 c0 83 f9 07 77 02 31 c0 c3", Role::Map(Mapping::Remap), 0, false);
+    // glibc's mmap: tests an argument that is not needed.
+    site_is("41 f7 c1 ff 0f 00 00 75 02 31 c0 c3", Role::Map(Mapping::Map), 7, true);
 }

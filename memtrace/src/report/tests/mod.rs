@@ -12,8 +12,8 @@ use jiff::tz::TimeZone;
 use super::losses::sentences;
 use super::{Json, Memleak, MemleakOptions, Reporter, Text, escape};
 use crate::model::{
-    Age, AllocationEvent, Amount, Event, Frame, LiveBlock, Losses, Mode, Snapshot, StackMethod, StackRow,
-    TargetInfo, TargetKind,
+    Age, AllocationEvent, Amount, Event, Frame, LiveBlock, Losses, MappingRow, Mode, Snapshot, StackMethod,
+    StackRow, TargetInfo, TargetKind,
 };
 
 /// A function, a module and a file name that would clear the screen, retitle it, reorder and break lines.
@@ -92,6 +92,8 @@ fn snapshot() -> Snapshot {
                 blocks: Vec::new(),
             },
         ],
+        mapped: Amount::default(),
+        mappings: Vec::new(),
         losses: Losses::default(),
         notes: Vec::new(),
     }
@@ -103,6 +105,14 @@ fn with_blocks() -> Snapshot {
     let block = |address, size, seconds| LiveBlock { address, size, age: Duration::from_secs(seconds) };
     snapshot.stacks[0].blocks = vec![block(0x0094_8cd0, 1024, 4), block(0x0094_90f0, 48, 3)];
     snapshot.stacks[1].blocks = vec![block(0x7fff_0000_1000, 640, 192)];
+    snapshot.mapped = amount(2 << 20, 2);
+    snapshot.mappings = vec![MappingRow {
+        id: 0xabc,
+        pid: 4123,
+        mapped: snapshot.mapped,
+        oldest: Duration::from_secs(61),
+        frames: Vec::new(),
+    }];
     snapshot
 }
 

@@ -1,8 +1,11 @@
+use std::time::Duration;
+
 use jiff::tz::TimeZone;
 
 use super::{
     Event, Snapshot, assert_harmless, empty, hostile, losses, snapshot, trace, with_blocks, written,
 };
+use crate::model::{Frame, MappingRow};
 use crate::report::Text;
 
 fn text(snapshot: Snapshot) -> String {
@@ -34,7 +37,7 @@ fn everything_lost() {
     insta::assert_snapshot!(text(Snapshot { losses: losses(), notes, last: true, ..empty() }), @r#"
     [03:04:05] last report: api-server (pid 4123), traced for 5.0 s, allocator glibc; every allocation counted, stacks from frame pointers (callers may be missing where code was built without them)
     Outstanding: 0 B in 0 blocks, 0 B/s
-    No allocation tracked since tracing began is outstanding.
+    Nothing allocated since tracing began is outstanding. (What was allocated before is unknown.)
 
     Lost: 1,203 blocks (4.5 MiB) not tracked: the table of live blocks was full, so the totals are too low by that; raise --max-live.
     Lost: 5 allocations not tracked: the table of threads was full, so the totals are too low.
@@ -44,7 +47,7 @@ fn everything_lost() {
     Lost: 4 allocations without a stack: every walk slot of the CPU was in use, so the totals include this but name no code.
     Lost: 6 allocations without a stack: the table of stacks was full, so the totals and one row without frames hold all of this.
     Lost: 3 events did not fit into the ring buffer: trace lines are missing, and stacks may show up a report later.
-    Lost: 9 forks of the target: child processes are not traced, nor in the figures.
+    Lost: 9 forks of the target went untraced: what child processes allocate is not in the figures.
     Lost: 2,010 stacks incomplete (no frame pointer: 10, stack unreadable: 2,000): their outer callers are missing.
     Note: The target exited.
     "#);
@@ -75,6 +78,9 @@ fn blocks_are_listed() {
         addr = 0x7fff00001000  size = 640  age 3m12s
 
     … and 3 more stacks hold 959.4 KiB (--top 0 shows all)
+
+    Mapped by the program itself (mmap, not counted above): 2 MiB in 2 ranges
+      2 MiB in 2 ranges, oldest 1m01s  stack 0000000000000abc
     "#);
 }
 
@@ -103,7 +109,7 @@ fn several_targets_sampled() {
     insta::assert_snapshot!(text(snapshot), @r#"
     [03:04:05] api-server (pids 100, 101, 102, 103, 104, 105, 106, 107 and 4 more), traced for 5.0 s, allocators glibc, jemalloc; estimated from one sample per 512 KiB, stacks from frame pointers (callers may be missing where code was built without them)
     Outstanding: 0 B in 0 blocks, 0 B/s
-    No allocation tracked since tracing began is outstanding.
+    Nothing allocated since tracing began is outstanding. (What was allocated before is unknown.)
     "#);
 }
 
@@ -175,4 +181,32 @@ fn the_time_of_day_is_local() {
     let event = Event::Snapshot(Box::new(snapshot()));
     let zone = TimeZone::fixed(jiff::tz::offset(-5));
     assert!(written(Text::new(false, zone), &event).starts_with("[22:04:05] "));
+}
+
+#[test]
+fn mappings_stand_apart() {
+    let row = |id, bytes| MappingRow {
+        id,
+        pid: 4123,
+        mapped: super::amount(bytes, 2),
+        oldest: Duration::from_secs(61),
+        frames: vec![Frame {
+            function: Some("grab_arena".into()),
+            module: "/srv/api-server".into(),
+            module_offset: 0x11b1,
+            ..Frame::default()
+        }],
+    };
+    let mappings = (1..=4).map(|n| row(n, (5 - n) << 20)).collect();
+    let text = text(Snapshot { mapped: super::amount(10 << 20, 8), mappings, ..empty() });
+    let section = text.split_once("Mapped by").map(|(_, section)| section);
+    insta::assert_snapshot!(section.unwrap(), @r#"
+     the program itself (mmap, not counted above): 10 MiB in 8 ranges
+      4 MiB in 2 ranges, oldest 1m01s  stack 0000000000000001
+        grab_arena  (/srv/api-server+0x11b1)
+      3 MiB in 2 ranges, oldest 1m01s  stack 0000000000000002
+        grab_arena  (/srv/api-server+0x11b1)
+      2 MiB in 2 ranges, oldest 1m01s  stack 0000000000000003
+        grab_arena  (/srv/api-server+0x11b1)
+    "#);
 }

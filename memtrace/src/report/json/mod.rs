@@ -3,6 +3,8 @@
 //! The structs here are the schema's one home. Scripts rely on the names: add, never rename. Addresses and
 //! offsets are `"0x…"` strings, as JSON numbers lose digits above 2^53; times in seconds have three decimals.
 
+mod convert;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
@@ -13,7 +15,7 @@ use serde_json::ser::Formatter;
 
 use super::Reporter;
 use super::escape::is_hazardous;
-use crate::model::{self, Event, Mode, StackMethod, TargetInfo, TargetKind};
+use crate::model::Event;
 
 /// The version of the schema.
 const SCHEMA: u32 = 1;
@@ -72,9 +74,36 @@ struct Report<'a> {
     /// Number of stacks that match the filters; `stacks` may list fewer.
     stacks_found: usize,
     stacks: Vec<Stack<'a>>,
+    mappings: Mappings<'a>,
     losses: Losses<'a>,
     /// Remarks for the reader, a sentence each.
     notes: &'a [String],
+}
+
+/// Memory that the target mapped itself, apart from blocks.
+#[derive(Serialize)]
+struct Mappings<'a> {
+    /// Bytes of address space.
+    bytes: u64,
+    /// Ranges they lie in.
+    ranges: u64,
+    /// The stacks that mapped most.
+    stacks: Vec<MappingStack<'a>>,
+}
+
+/// One stack and what it mapped.
+#[derive(Serialize)]
+struct MappingStack<'a> {
+    /// 16 hexadecimal digits.
+    #[serde(serialize_with = "id")]
+    id: u64,
+    pid: u32,
+    bytes: u64,
+    ranges: u64,
+    /// Age of the oldest range.
+    #[serde(serialize_with = "seconds")]
+    oldest_s: Duration,
+    frames: Vec<Frame<'a>>,
 }
 
 /// What is traced.
@@ -96,7 +125,7 @@ struct ModeInfo {
     exact: bool,
     /// Bytes between two samples; null when exact.
     sample_bytes: Option<u64>,
-    /// How stacks are taken: `fp`, by frame pointers.
+    /// How stacks are taken: `cfi`, by call frame information; `fp`, by frame pointers.
     stacks: &'static str,
 }
 
@@ -152,9 +181,9 @@ struct Stack<'a> {
 struct Frame<'a> {
     /// Demangled; null where nothing names it.
     function: Option<&'a str>,
-    /// From the function's start to the return address.
-    #[serde(serialize_with = "hex")]
-    function_offset: u64,
+    /// From the function's start to the return address; null without a function.
+    #[serde(serialize_with = "optional_hex")]
+    function_offset: Option<u64>,
     /// Path of the file as the target sees it.
     module: &'a str,
     /// The call site as an ELF virtual address in the module.
@@ -230,120 +259,6 @@ struct TraceLine<'a> {
     frames: Vec<Frame<'a>>,
 }
 
-impl<'a> Report<'a> {
-    fn new(snapshot: &'a model::Snapshot) -> Self {
-        Self {
-            schema: SCHEMA,
-            time: snapshot.time,
-            elapsed_s: snapshot.elapsed,
-            last: snapshot.last,
-            target: Target::from(&snapshot.target),
-            mode: ModeInfo::from(&snapshot.mode),
-            outstanding: Amount { bytes: snapshot.outstanding.bytes, blocks: snapshot.outstanding.blocks },
-            bytes_per_second: snapshot.bytes_per_second,
-            stacks_found: snapshot.stacks_found,
-            stacks: snapshot.stacks.iter().map(Stack::from).collect(),
-            losses: Losses::from(&snapshot.losses),
-            notes: &snapshot.notes,
-        }
-    }
-}
-
-impl<'a> From<&'a TargetInfo> for Target<'a> {
-    fn from(target: &'a TargetInfo) -> Self {
-        let kind = match target.kind {
-            TargetKind::Process => "process",
-        };
-        Self { kind, pids: &target.pids, comm: &target.comm, allocators: &target.allocators }
-    }
-}
-
-impl From<&Mode> for ModeInfo {
-    fn from(mode: &Mode) -> Self {
-        let stacks = match mode.stacks {
-            StackMethod::Cfi => "cfi",
-            StackMethod::FramePointer => "fp",
-        };
-        Self { exact: mode.sample_bytes.is_none(), sample_bytes: mode.sample_bytes, stacks }
-    }
-}
-
-impl<'a> From<&'a model::StackRow> for Stack<'a> {
-    fn from(row: &'a model::StackRow) -> Self {
-        Self {
-            id: row.id,
-            pid: row.pid,
-            bytes: row.outstanding.bytes,
-            blocks: row.outstanding.blocks,
-            allocated_bytes: row.allocated.bytes,
-            allocated_blocks: row.allocated.blocks,
-            freed_bytes: row.freed.bytes,
-            freed_blocks: row.freed.blocks,
-            bytes_per_second: row.bytes_per_second,
-            oldest_s: row.oldest.map(|oldest| oldest.age),
-            oldest_exact: row.oldest.map(|oldest| oldest.exact),
-            complete: row.incomplete.is_none() && !row.frames.is_empty(),
-            incomplete: row.incomplete,
-            frames: row.frames.iter().map(Frame::from).collect(),
-            allocs: row.blocks.iter().map(Alloc::from).collect(),
-        }
-    }
-}
-
-impl<'a> From<&'a model::Frame> for Frame<'a> {
-    fn from(frame: &'a model::Frame) -> Self {
-        Self {
-            function: frame.function.as_deref(),
-            function_offset: frame.function_offset,
-            module: &frame.module,
-            offset: frame.module_offset,
-            file: frame.file.as_deref(),
-            line: frame.line,
-            inlined: frame.inlined,
-        }
-    }
-}
-
-impl From<&model::LiveBlock> for Alloc {
-    fn from(block: &model::LiveBlock) -> Self {
-        Self { addr: block.address, size: block.size, age_s: block.age }
-    }
-}
-
-impl<'a> From<&'a model::Losses> for Losses<'a> {
-    fn from(losses: &'a model::Losses) -> Self {
-        Self {
-            live_map_full: losses.live_map_full,
-            live_map_full_bytes: losses.live_map_full_bytes,
-            in_flight_lost: losses.in_flight_lost,
-            ring_full: losses.ring_full,
-            no_walk_slot: losses.no_walk_slot,
-            no_thread_slot: losses.no_thread_slot,
-            stack_table_full: losses.stack_table_full,
-            missed_frees: losses.missed_frees,
-            kernel_missed: losses.kernel_missed,
-            children_not_traced: losses.children_not_traced,
-            stacks_incomplete: losses.stacks_incomplete.iter().copied().collect(),
-        }
-    }
-}
-
-impl<'a> From<&'a model::AllocationEvent> for TraceLine<'a> {
-    fn from(event: &'a model::AllocationEvent) -> Self {
-        Self {
-            schema: SCHEMA,
-            event: if event.freed { "free" } else { "alloc" },
-            elapsed_s: event.elapsed,
-            pid: event.pid,
-            tid: event.tid,
-            addr: event.address,
-            size: event.size,
-            stack: event.stack,
-            frames: event.frames.iter().map(Frame::from).collect(),
-        }
-    }
-}
-
 fn rfc3339<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{time:.0}"))
 }
@@ -368,6 +283,13 @@ fn rate<S: Serializer>(rate: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     let rounded = (rate * 1e3).round() / 1e3;
     // `+ 0.0` turns -0.0 into 0.0.
     serializer.serialize_f64(if rounded.is_finite() { rounded + 0.0 } else { 0.0 })
+}
+
+fn optional_hex<S: Serializer>(value: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => hex(value, serializer),
+        None => serializer.serialize_none(),
+    }
 }
 
 fn hex<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,0 +1,79 @@
+//! Memory that a target maps itself. What its allocator maps for blocks is not counted twice: those calls are nested in
+//! an allocating function's.
+//!
+//! Mappings are split, joined and cut by later calls, which is the agent's arithmetic: it is sent each call that
+//! succeeded.
+
+use memtrace_common::{Call, Cookie, Counter, EventKind, Layer, MappingEvent};
+
+use aya_ebpf::helpers::generated::bpf_ringbuf_output;
+
+use crate::maps::{EVENTS, count};
+
+const MAP: u64 = Layer::Map as u64;
+const UNMAP: u64 = Layer::Unmap as u64;
+const REMAP: u64 = Layer::Remap as u64;
+const BREAK: u64 = Layer::Break as u64;
+
+/// What `mmap`, `mremap` and `sbrk` return when they fail, and `munmap` too as a number.
+const FAILED: u64 = u64::MAX;
+
+/// Whether a cookie is that of a function that maps memory.
+#[inline(always)]
+pub(crate) fn is_mapping(cookie: Cookie) -> bool {
+    cookie.layer() != Layer::Blocks as u64
+}
+
+/// Keeps the arguments for the return.
+#[inline(always)]
+pub(crate) fn enter(cookie: Cookie, arguments: &[u64; 4], call: &mut Call) {
+    match cookie.layer() {
+        MAP => call.size = arguments[1],
+        UNMAP => {
+            call.argument = arguments[0];
+            call.inner = arguments[1];
+        }
+        REMAP => {
+            call.argument = arguments[0];
+            call.inner = arguments[1];
+            call.size = arguments[2];
+        }
+        _ => call.size = arguments[0],
+    }
+}
+
+/// Tells the agent what a call did.
+#[inline(always)]
+pub(crate) fn leave(cookie: Cookie, call: &Call, result: u64, time: u32) {
+    if result == FAILED || (cookie.layer() == UNMAP && result as u32 != 0) {
+        return;
+    }
+    let mut event = MappingEvent {
+        kind: EventKind::Mapping as u32,
+        target: call.target,
+        address: result,
+        length: call.size,
+        old_address: call.argument,
+        old_length: if matches!(cookie.layer(), UNMAP | REMAP) { call.inner } else { 0 },
+        slot: call.stack,
+        time,
+    };
+    if cookie.layer() == BREAK && (call.size as i64) < 0 {
+        event.address = 0;
+        event.length = 0;
+        event.old_address = result.wrapping_add(call.size);
+        event.old_length = call.size.wrapping_neg();
+    }
+    // SAFETY: `event` is a local variable of the size given.
+    let taken = unsafe {
+        bpf_ringbuf_output(
+            (&raw const EVENTS).cast_mut().cast(),
+            (&raw const event).cast_mut().cast(),
+            size_of::<MappingEvent>() as u64,
+            0,
+        )
+    };
+    if taken != 0 {
+        count(Counter::RingFull, 1);
+    }
+}

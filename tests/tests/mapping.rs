@@ -1,0 +1,32 @@
+//! Memory that a program maps itself is counted apart from blocks, with what later calls cut out of it.
+
+use memtrace_tests::{Agent, CSource, can_trace, compile, fixture};
+
+const MAPPING: CSource<'_> = CSource { file: "mapping.c", options: &["-O1", "-g"] };
+const MB: u64 = 1 << 20;
+
+#[test]
+fn holes_growth_and_the_allocators_own_mappings() {
+    if !can_trace() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut target = fixture::start_path(compile(directory.path(), "mapping", MAPPING), &[]);
+    let agent = Agent::attach(&[target.pid()], &[]);
+    fixture::work(&mut target);
+    let report = agent.interrupt();
+    let of = |function: &str| {
+        let first = |name: &Option<String>| name.as_deref() == Some(function);
+        let stacks = report.mappings.stacks.iter();
+        stacks
+            .filter(|stack| stack.frames.first().is_some_and(|frame| first(&frame.function)))
+            .fold((0, 0), |(bytes, ranges), stack| (bytes + stack.bytes, ranges + stack.ranges))
+    };
+    assert_eq!(of("map_memory"), (8 * MB, 2), "{:#?}", report.mappings);
+    assert_eq!(of("remap_memory"), (3 * MB, 1), "{:#?}", report.mappings);
+    assert_eq!((report.mappings.bytes, report.mappings.ranges), (11 * MB, 3));
+    // The block of 4 MB is the allocator's, though it has a mapping of its own.
+    assert_eq!(report.outstanding.bytes, 4 * MB);
+    assert_eq!(report.losses.in_flight_lost, 0);
+    assert_eq!(target.finish().status, 0);
+}
