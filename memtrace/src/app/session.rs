@@ -220,6 +220,9 @@ impl Session {
             }
             KernelEvent::Miss { target, loader } => {
                 self.refresh(target, !loader);
+                if loader {
+                    self.attach_loaded(target);
+                }
                 None
             }
             KernelEvent::Fork { target } => {
@@ -246,6 +249,15 @@ impl Session {
                 }
             }
             Err(error) => tracing::warn!("stacks of process {} will be short: {error:#}", target.pid()),
+        }
+    }
+
+    /// Attaches to an allocator that came with a library just loaded.
+    fn attach_loaded(&mut self, index: u32) {
+        let Some(target) = self.targets.iter_mut().find(|target| target.index == index) else { return };
+        if let Err(error) = target.attach(&mut self.tracer) {
+            self.notes
+                .push(format!("an allocator that process {} loaded is not traced: {error:#}", target.pid()));
         }
     }
 

@@ -59,7 +59,11 @@ pub fn features() -> Vec<Feature> {
             available: method == Some(Method::Multi),
             required: false,
             detail: method.map_or_else(|| "not tried".to_owned(), |method| format!("{method} are used")),
-            advice: "perf uprobes are used instead: attaching and detaching take longer; they come with kernel 6.10",
+            advice: if method.is_none() {
+                ""
+            } else {
+                "perf uprobes are used instead: attaching and detaching take longer; they come with kernel 6.10"
+            },
         },
         Feature {
             name: "kernel BTF",

@@ -41,7 +41,7 @@ fn show(out: &mut String, feature: &Feature) -> std::fmt::Result {
         (false, false) => "no ",
     };
     writeln!(out, "  {mark}  {}: {}", feature.name, feature.detail)?;
-    if !feature.available {
+    if !feature.available && !feature.advice.is_empty() {
         writeln!(out, "       → {}", feature.advice)?;
     }
     Ok(())

@@ -107,9 +107,24 @@ fn called_memleak(arguments: &[OsString]) -> bool {
         .is_some_and(|name| std::path::Path::new(name).file_stem().is_some_and(|stem| stem == "memleak"))
 }
 
+/// An error and its causes, those left out that the one before has quoted.
+fn causes(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
 /// An error and its causes, without line breaks (a verifier's message has thousands).
 fn one_line(error: &anyhow::Error) -> String {
-    let text = format!("{error:#}");
+    let text = causes(error);
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let first = lines.next().unwrap_or_default().to_owned();
     if lines.next().is_some() { format!("{first} (-v shows more)") } else { first }

@@ -108,7 +108,19 @@ impl Text {
     }
 
     fn frames(&self, out: &mut dyn Write, frames: &[Frame]) -> io::Result<()> {
-        for frame in frames {
+        let mut rest = frames;
+        while let Some((frame, after)) = rest.split_first() {
+            let folded = rest.iter().take_while(|frame| is_rust_runtime(frame)).count();
+            if folded >= FOLDED {
+                writeln!(
+                    out,
+                    "    {}",
+                    self.paint(DIM, format_args!("… {folded} frames of Rust's runtime"))
+                )?;
+                rest = rest.get(folded..).unwrap_or_default();
+                continue;
+            }
+            rest = after;
             let place = format_args!("{}+{:#x}", Module(&frame.module), frame.module_offset);
             let Some(function) = &frame.function else {
                 writeln!(out, "    {place}")?;
@@ -274,11 +286,32 @@ fn method(mode: &Mode) -> String {
     format!("{count}, {stacks}")
 }
 
+/// Frames of Rust's runtime in a row that are shown as one line.
+const FOLDED: usize = 3;
+
+/// Whether a frame only starts a Rust program or thread, or catches its panics: a dozen of them stand between `main`
+/// and the program's own.
+fn is_rust_runtime(frame: &Frame) -> bool {
+    const PREFIXES: [&str; 9] = [
+        "std::rt::",
+        "std::sys::backtrace::__rust_begin_short_backtrace",
+        "std::sys::thread::",
+        "std::thread::",
+        "std::panic::",
+        "std::panicking::",
+        "<core::panic::unwind_safe::",
+        "core::ops::function::FnOnce::call_once",
+        "<&dyn core::ops::function::Fn",
+    ];
+    frame.function.as_ref().is_some_and(|name| PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
+}
+
 /// The part of `total` in whole percent: never 0 % of something, never 100 % of a part.
 pub(super) fn share(bytes: u64, total: u64) -> Option<String> {
-    let percent = u128::from(bytes).checked_mul(100)?.checked_div(u128::from(total))?;
+    let total = u128::from(total);
+    let percent = (u128::from(bytes).checked_mul(100)? + total / 2).checked_div(total)?;
     Some(match percent {
         0 if bytes > 0 => "under 1 %".to_owned(),
-        _ => format!("{} %", percent.min(100)),
+        _ => format!("{} %", percent.min(if u128::from(bytes) < total { 99 } else { 100 })),
     })
 }

@@ -210,3 +210,23 @@ fn mappings_stand_apart() {
         grab_arena  (/srv/api-server+0x11b1)
     "#);
 }
+
+#[test]
+fn rusts_runtime_is_one_line() {
+    let named =
+        |name: &str| Frame { function: Some(name.into()), module: "/srv/app".into(), ..Frame::default() };
+    let mut snapshot = snapshot();
+    snapshot.stacks.truncate(1);
+    snapshot.stacks[0].frames =
+        ["app::leak", "std::rt::lang_start", "std::panic::catch_unwind", "std::rt::a", "main"]
+            .map(named)
+            .to_vec();
+    let shown = text(snapshot.clone());
+    assert!(
+        shown.contains("app::leak") && shown.contains("… 3 frames of Rust's runtime\n    main"),
+        "{shown}"
+    );
+    snapshot.stacks[0].frames.remove(1);
+    let shown = text(snapshot);
+    assert!(!shown.contains("runtime") && shown.contains("std::rt::a"), "{shown}");
+}
