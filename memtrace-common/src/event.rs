@@ -16,6 +16,8 @@ pub enum EventKind {
     Fork = 4,
     /// A [`MissEvent`].
     Miss = 5,
+    /// An [`OracleEvent`].
+    Oracle = 64,
     /// A [`MappingEvent`].
     Mapping = 6,
 }
@@ -136,6 +138,43 @@ pub struct MissEvent {
     pub reserved: u32,
 }
 const _: () = assert!(size_of::<MissEvent>() == 16);
+
+/// A walk with the memory it was made in, for tests: another unwinder takes the same memory and must come to the same
+/// frames. Sent when `ORACLE` is set.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct OracleEvent {
+    /// [`EventKind::Oracle`].
+    pub kind: u32,
+    /// Index of the stack's slot.
+    pub slot: u32,
+    /// Number of frames.
+    pub frames: u32,
+    /// Why the walk ended: a [`crate::WalkEnd`].
+    pub end: u32,
+    /// Where the return address lay.
+    pub sp: u64,
+    /// The frame pointer.
+    pub fp: u64,
+    /// Address of the first byte of `stack`.
+    pub base: u64,
+    /// Bytes of `stack` that were read.
+    pub length: u64,
+    /// Return addresses, innermost first.
+    pub pcs: [u64; MAX_FRAMES],
+    /// Whole pages of the stack, from that of `sp` upwards.
+    pub stack: [u8; OracleEvent::STACK],
+}
+const _: () = assert!(size_of::<OracleEvent>() == 48 + 8 * MAX_FRAMES + OracleEvent::STACK);
+
+impl OracleEvent {
+    /// Room for the stack in bytes.
+    pub const STACK: usize = OracleEvent::PAGES * OracleEvent::PAGE;
+    /// The same in pages.
+    pub const PAGES: usize = 16;
+    /// Bytes of a page.
+    pub const PAGE: usize = 4096;
+}
 
 /// A target forked a process, which is not traced.
 #[repr(C)]

@@ -17,7 +17,7 @@ mod unwind;
 pub use cookie::{Cookie, Layer};
 pub use counter::Counter;
 pub use event::{
-    EXACT, EventKind, ExecEvent, ForkEvent, MappingEvent, MissEvent, Op, StackEvent, TraceEvent,
+    EXACT, EventKind, ExecEvent, ForkEvent, MappingEvent, MissEvent, Op, OracleEvent, StackEvent, TraceEvent,
 };
 pub use live::{BLOCKS_PER_BUCKET, Block, Bucket, bucket_index, live_key};
 pub use module::{Module, ModuleList, cache};

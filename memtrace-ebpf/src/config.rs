@@ -34,6 +34,8 @@ globals! {
     INSTANCE_RETURN: u32 = 0;
     /// Offset of `return_instance.next`.
     INSTANCE_NEXT: u32 = 0;
+    /// Whether each walk is sent with the memory it was made in, for tests.
+    ORACLE: u32 = 0;
     /// Whether each event is sent to the agent.
     TRACE: u32 = 0;
 }

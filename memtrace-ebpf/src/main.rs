@@ -20,6 +20,7 @@ mod live;
 mod mapping;
 mod maps;
 mod miss;
+mod oracle;
 mod probes;
 mod record;
 mod stacks;

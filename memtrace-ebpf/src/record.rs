@@ -23,7 +23,7 @@ use crate::{
     arch::Registers,
     calls, config, live, mapping,
     maps::{EVENTS, KERNEL_STACKS, TARGET_BY_TGID, TARGETS, count},
-    miss, stacks, thread,
+    miss, oracle, stacks, thread,
     walk::{self, Scratch},
 };
 
@@ -180,6 +180,9 @@ fn enter_stack(registers: &Registers, thread: *mut Thread, call: &mut Call, targ
         } else {
             walk::walk_finish(scratch);
             call.stack = stacks::intern(scratch);
+            if config::ORACLE.load() != 0 {
+                oracle::send(scratch, registers, call.stack);
+            }
             if (*scratch).event.end == WalkEnd::NoModule as u32 {
                 miss::report(Target::index(call.target));
             }

@@ -7,6 +7,7 @@ mod build_ebpf;
 mod lock;
 mod process;
 mod source_hash;
+mod stacks;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ struct Cli {
 enum Command {
     Bench(bench::Args),
     BuildEbpf(build_ebpf::Args),
+    Stacks(stacks::Args),
     Tidy(tidy::Args),
 }
 
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
     let outcome = workspace_root().and_then(|root| match cli.command {
         Command::Bench(args) => bench::run(&root, &args),
         Command::BuildEbpf(args) => build_ebpf::run(&root, &args),
+        Command::Stacks(args) => stacks::run(&root, &args),
         Command::Tidy(args) => tidy::run(&root, &args),
     });
     outcome.unwrap_or_else(|error| {

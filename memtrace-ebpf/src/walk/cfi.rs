@@ -76,7 +76,7 @@ fn try_step(scratch: *mut Scratch) -> Result<(), WalkEnd> {
     if rule.kind() == Row::SIGNAL {
         return signal(scratch, sp);
     }
-    let (cfa, saved_fp) = frame(scratch, rule, sp)?;
+    let (cfa, saved_fp) = frame(scratch, rule, sp, pc & EXACT != 0)?;
     if cfa <= sp && pc & EXACT == 0 {
         return Err(WalkEnd::BadFrame);
     }
@@ -100,7 +100,7 @@ fn try_step(scratch: *mut Scratch) -> Result<(), WalkEnd> {
 
 /// The canonical frame address that a rule gives, and where the caller's frame pointer is saved (0: it was not).
 #[inline(always)]
-fn frame(scratch: *mut Scratch, rule: Rule, sp: u64) -> Result<(u64, u64), WalkEnd> {
+fn frame(scratch: *mut Scratch, rule: Rule, sp: u64, interrupted: bool) -> Result<(u64, u64), WalkEnd> {
     // SAFETY: as above.
     let frame_pointer = unsafe { (*scratch).frame_pointer };
     let words = 8 * rule.cfa();
@@ -121,6 +121,8 @@ fn frame(scratch: *mut Scratch, rule: Rule, sp: u64) -> Result<(u64, u64), WalkE
             }
             return Ok((frame_pointer + 16, frame_pointer));
         }
+        // Code that was interrupted may have no row of its own, and then comes after that of the first frame.
+        Row::END if interrupted => return Err(WalkEnd::NoUnwindInfo),
         Row::END => return Err(WalkEnd::Complete),
         _ => return Err(WalkEnd::Unsupported),
     };

@@ -52,8 +52,12 @@ pub(super) fn begin(scratch: *mut Scratch, target: &Target, id: u32) {
         } else {
             0
         };
-        (*scratch).cache =
-            if index < cache::TARGETS { u64::from(index) * u64::from(cache::SIZE) } else { u64::MAX };
+        // Without modules there is no epoch either: what the cache holds may be of libraries that are gone.
+        (*scratch).cache = if index < cache::TARGETS && (*scratch).modules != 0 {
+            u64::from(index) * u64::from(cache::SIZE)
+        } else {
+            u64::MAX
+        };
     }
 }
 

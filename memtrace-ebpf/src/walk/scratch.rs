@@ -52,6 +52,16 @@ impl Scratch {
         None
     }
 
+    /// The walk's result.
+    ///
+    /// # Safety
+    /// `scratch` was claimed.
+    #[inline(always)]
+    pub(crate) unsafe fn event(scratch: *mut Self) -> *mut StackEvent {
+        // SAFETY: by the contract above.
+        unsafe { &raw mut (*scratch).event }
+    }
+
     /// The caller's return address, once [`super::from_entry`] has read it.
     ///
     /// # Safety

@@ -75,12 +75,13 @@ impl Aggregate {
     /// Turns the totals of now into growth since the last call. `survivors`, when given, replaces the
     /// outstanding amounts by those of blocks that passed a filter (`--older`), by slot.
     ///
-    /// Returns the stacks that hold something, and the growth of all together in bytes per second.
+    /// Returns the stacks that hold something, with `freed` the others too, and the growth of all together in bytes per second.
     pub fn advance(
         &mut self,
         now: Duration,
         stacks: impl IntoIterator<Item = Totals>,
         survivors: Option<&FxHashMap<u32, Survivors>>,
+        freed: bool,
     ) -> (Vec<Growth>, f64) {
         let seconds = now.saturating_sub(self.previous_time).as_secs_f64().max(1e-3);
         let rate = |now: u64, before: u64| (now as f64 - before as f64) / seconds;
@@ -94,7 +95,7 @@ impl Aggregate {
                 outstanding = survivor.amount;
                 totals.oldest = Age { age: survivor.oldest, exact: true };
             }
-            if outstanding.blocks == 0 {
+            if outstanding.blocks == 0 && !freed {
                 continue;
             }
             let before = self.previous.get(&totals.id).copied().unwrap_or(0);
@@ -133,10 +134,10 @@ mod tests {
     fn rates_are_since_the_previous_report() {
         let mut aggregate = Aggregate::default();
         let (first, all) =
-            aggregate.advance(Duration::from_secs(2), [totals(1, 10, 2), totals(2, 3, 3)], None);
+            aggregate.advance(Duration::from_secs(2), [totals(1, 10, 2), totals(2, 3, 3)], None, false);
         assert_eq!(first.len(), 1, "a stack that freed everything is not outstanding");
         assert_eq!((first[0].outstanding.bytes, first[0].bytes_per_second, all), (80, 40.0, 40.0));
-        let (second, all) = aggregate.advance(Duration::from_secs(4), [totals(1, 10, 6)], None);
+        let (second, all) = aggregate.advance(Duration::from_secs(4), [totals(1, 10, 6)], None, false);
         assert_eq!((second[0].bytes_per_second, all), (-20.0, -20.0));
     }
 
@@ -146,9 +147,20 @@ mod tests {
         let kept = Survivors { amount: Amount { bytes: 10, blocks: 1 }, oldest: Duration::from_secs(7) };
         survivors.insert(1, kept);
         let stacks = [totals(1, 10, 2), totals(2, 5, 0)];
-        let (grown, _) = Aggregate::default().advance(Duration::from_secs(1), stacks, Some(&survivors));
+        let (grown, _) =
+            Aggregate::default().advance(Duration::from_secs(1), stacks, Some(&survivors), false);
         assert_eq!(grown.len(), 1);
         assert_eq!(grown[0].outstanding, kept.amount);
         assert_eq!(grown[0].totals.oldest, Age { age: Duration::from_secs(7), exact: true });
+    }
+
+    #[test]
+    fn stacks_that_hold_nothing_are_left_out_unless_asked_for() {
+        let stacks = [totals(1, 10, 10), totals(2, 3, 2)];
+        let ids = |freed| {
+            let (grown, _) = Aggregate::default().advance(Duration::from_secs(1), stacks, None, freed);
+            grown.iter().map(|stack| stack.totals.id).collect::<Vec<_>>()
+        };
+        assert_eq!((ids(false), ids(true)), (vec![2], vec![1, 2]));
     }
 }

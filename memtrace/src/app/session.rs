@@ -32,6 +32,8 @@ pub struct Options {
     pub sort: SortBy,
     /// Whether to list the blocks of the stacks shown.
     pub show_allocs: bool,
+    /// Whether stacks that hold nothing any more are shown too.
+    pub freed: bool,
     /// Probes at functions' first bytes: slow, for comparison.
     pub first_byte: bool,
 }
@@ -225,6 +227,7 @@ impl Session {
                 }
                 None
             }
+            KernelEvent::Oracle { .. } => None,
             KernelEvent::Fork { target } => {
                 tracing::debug!("target {target} forked a process, which is not traced");
                 None

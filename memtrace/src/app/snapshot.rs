@@ -29,7 +29,8 @@ impl Session {
         let now = self.tracer.elapsed();
         let survivors = self.survivors(now)?;
         let totals = self.totals(now);
-        let (mut stacks, bytes_per_second) = self.aggregate.advance(now, totals, survivors.as_ref());
+        let (mut stacks, bytes_per_second) =
+            self.aggregate.advance(now, totals, survivors.as_ref(), self.options.freed);
         let outstanding = stacks.iter().fold(Amount::default(), |sum, stack| Amount {
             bytes: sum.bytes + stack.outstanding.bytes,
             blocks: sum.blocks + stack.outstanding.blocks,

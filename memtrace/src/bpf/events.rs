@@ -7,8 +7,8 @@ use std::{
 
 use aya::maps::{MapData, RingBuf};
 use memtrace_common::{
-    EventKind, ExecEvent, ForkEvent, MAX_FRAMES, MappingEvent, MissEvent, Op, StackEvent, TIME_SHIFT, Target,
-    TraceEvent, WalkEnd,
+    EventKind, ExecEvent, ForkEvent, MAX_FRAMES, MappingEvent, MissEvent, Op, OracleEvent, StackEvent,
+    TIME_SHIFT, Target, TraceEvent, WalkEnd,
 };
 
 /// One event from the kernel side.
@@ -26,6 +26,23 @@ pub enum KernelEvent {
         end: WalkEnd,
         /// Return addresses, innermost first.
         pcs: Vec<u64>,
+    },
+    /// A walk with the memory it was made in (tests).
+    Oracle {
+        /// The stack's slot.
+        slot: u32,
+        /// Why the walk ended.
+        end: WalkEnd,
+        /// Return addresses, innermost first.
+        pcs: Vec<u64>,
+        /// Where the return address lay.
+        sp: u64,
+        /// The frame pointer.
+        fp: u64,
+        /// Address of the first byte of `stack`.
+        base: u64,
+        /// The stack, from the page of `sp` upwards, as far as it was read.
+        stack: Vec<u8>,
     },
     /// One allocation or free (`--trace`).
     Trace {
@@ -118,6 +135,8 @@ fn decode(bytes: &[u8]) -> Option<KernelEvent> {
     let kind: u32 = read(bytes)?;
     if kind == EventKind::Stack as u32 {
         decode_stack(bytes)
+    } else if kind == EventKind::Oracle as u32 {
+        decode_oracle(bytes)
     } else if kind == EventKind::Trace as u32 {
         let event: TraceEvent = read(bytes)?;
         Some(KernelEvent::Trace {
@@ -161,6 +180,19 @@ fn decode_stack(bytes: &[u8]) -> Option<KernelEvent> {
     let pcs = bytes.get(StackEvent::HEADER..)?.chunks_exact(8).take(frames).filter_map(read).collect();
     let end = WalkEnd::ALL.get(end? as usize).copied().unwrap_or(WalkEnd::Unreadable);
     Some(KernelEvent::Stack { slot: slot?, hash, target: target?, end, pcs })
+}
+
+fn decode_oracle(bytes: &[u8]) -> Option<KernelEvent> {
+    let event: OracleEvent = read(bytes)?;
+    Some(KernelEvent::Oracle {
+        slot: event.slot,
+        end: WalkEnd::ALL.get(event.end as usize).copied().unwrap_or(WalkEnd::Unreadable),
+        pcs: event.pcs.iter().take(event.frames as usize).copied().collect(),
+        sp: event.sp,
+        fp: event.fp,
+        base: event.base,
+        stack: event.stack.iter().take(event.length as usize).copied().collect(),
+    })
 }
 
 #[cfg(test)]

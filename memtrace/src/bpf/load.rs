@@ -32,6 +32,8 @@ const THREADS: u32 = 1 << 14;
 /// Bytes of the ring buffer: a thousand of the deepest stacks at once, or 65,000 trace lines.
 const RING: u32 = 1 << 20;
 const TRACE_RING: u32 = 1 << 22;
+/// A thousand walks with their memory.
+const ORACLE_RING: u32 = 1 << 26;
 
 /// Table sizes that follow from the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +81,7 @@ pub(super) fn load(config: &Config, sizes: Sizes, epoch: u64) -> Result<Ebpf, Er
     );
     let (bucket_mask, stack_mask, thread_mask) = (sizes.buckets - 1, sizes.stacks - 1, THREADS - 1);
     let cfi = config.method == WalkMethod::Cfi;
-    let (method, trace) = (config.method as u32, u32::from(config.trace));
+    let (method, trace, oracle) = (config.method as u32, u32::from(config.trace), u32::from(config.oracle));
     let [utask, instances, stack, address, next] = if cfi { return_instances() } else { [0; 5] };
     let kernel_stacks = if config.method == WalkMethod::Kernel { KERNEL_STACKS } else { 1 };
     let log_level: u8 = if config.verbose { aya_log::Level::Debug as u8 } else { 0 };
@@ -98,6 +100,7 @@ pub(super) fn load(config: &Config, sizes: Sizes, epoch: u64) -> Result<Ebpf, Er
         .override_global("INSTANCE_RETURN", &address, true)
         .override_global("INSTANCE_NEXT", &next, true)
         .override_global("TRACE", &trace, true)
+        .override_global("ORACLE", &oracle, true)
         .override_global("AYA_LOG_LEVEL", &log_level, false)
         .map_max_entries("LIVE", sizes.buckets)
         .map_max_entries("OVERFLOW", sizes.overflow)
@@ -107,8 +110,16 @@ pub(super) fn load(config: &Config, sizes: Sizes, epoch: u64) -> Result<Ebpf, Er
         .map_max_entries("MODULES", sizes.modules)
         .map_max_entries("CACHE", sizes.cached_targets * cache::SIZE)
         .map_max_entries("KERNEL_STACKS", kernel_stacks)
-        .map_max_entries("EVENTS", if config.trace { TRACE_RING } else { RING });
+        .map_max_entries("EVENTS", ring(config));
     loader.load(OBJECT).map_err(Error::Load)
+}
+
+fn ring(config: &Config) -> u32 {
+    match (config.oracle, config.trace) {
+        (true, _) => ORACLE_RING,
+        (false, true) => TRACE_RING,
+        (false, false) => RING,
+    }
 }
 
 /// Offsets in the kernel's list of pending return probes; all 0 when one of them is unknown.

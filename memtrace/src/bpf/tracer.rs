@@ -43,6 +43,8 @@ pub struct Config {
     pub max_size: u64,
     /// Whether every event is streamed.
     pub trace: bool,
+    /// Whether each walk is streamed with the memory it was made in, for tests.
+    pub oracle: bool,
     /// Whether the programs log.
     pub verbose: bool,
     /// How stacks are taken.
@@ -61,6 +63,7 @@ impl Default for Config {
             min_size: 0,
             max_size: u64::MAX,
             trace: false,
+            oracle: false,
             verbose: false,
             method: WalkMethod::Cfi,
             rows: 448 << 10,

@@ -140,6 +140,7 @@ fn options(args: &Args, verbose: bool) -> Options {
             SortKey::Count => SortBy::Blocks,
         },
         show_allocs: args.show_allocs,
+        freed: false,
         first_byte: false,
     }
 }

@@ -134,6 +134,9 @@ pub(super) struct TraceArgs {
     /// How stacks are taken
     #[arg(long, value_enum, value_name = "HOW", default_value_t = Stacks::Cfi)]
     stacks: Stacks,
+    /// Show stacks that hold nothing any more too
+    #[arg(long, hide = true)]
+    freed: bool,
     /// Put probes at functions' first bytes, as other tools do: slow, to compare with
     #[arg(long, hide = true)]
     first_byte: bool,
@@ -182,6 +185,7 @@ impl TraceArgs {
             older: self.older,
             sort: self.sort.into(),
             show_allocs: self.show_allocs,
+            freed: self.freed,
             first_byte: self.first_byte,
         }
     }

@@ -14,6 +14,9 @@ const MAX_ROWS: u64 = (4 << 20) - 1;
 /// Bytes of code at a file's entry point that count as its first frame, if nothing describes them.
 const ENTRY_CODE: u64 = 256;
 
+/// Code without calls that is worth a row, in bytes.
+const LEAF: u64 = 64;
+
 /// Bytes: `call *disp32(base, index, scale)` with its prefix.
 const LONGEST_CALL: u64 = 8;
 
@@ -87,13 +90,26 @@ impl Builder<'_> {
     /// An entry's code up to `stop`, and what lies between the one before, which ends at `gap`, and it.
     fn entry(&mut self, cfi: &mut Cfi<'_>, gap: u64, entry: Entry, stop: u64) -> Result<(), Error> {
         let ends = self.code.switches_stack(entry.begin)?;
+        let mut rows = None;
+        let mut longest = (0u64, 0u64, Rule::NO_FDE);
         cfi.rules(entry, stop, &mut |begin, end, rule| {
             let rule = if ends { Rule::END } else { rule };
             if begin == entry.begin {
                 self.gap(gap, begin, rule)?;
+                rows = Some(self.rows.len());
+            }
+            if end.saturating_sub(begin) > longest.1.saturating_sub(longest.0) {
+                longest = (begin, end, rule);
             }
             self.range(begin, end, rule)
-        })
+        })?;
+        // A function that calls nothing is on a stack only where a signal interrupts it, most likely in its largest part.
+        let (begin, end, rule) = longest;
+        let leaf = rows == Some(self.rows.len()) && end.saturating_sub(begin) >= LEAF && rule != self.last;
+        if leaf && !self.code.has_call(entry.begin, stop)? {
+            self.put(begin, rule)?;
+        }
+        Ok(())
     }
 
     /// Code that nothing describes, up to a function which begins with `rule`.

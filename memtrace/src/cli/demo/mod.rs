@@ -30,6 +30,7 @@ pub(super) fn main(_: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
         older: None,
         sort: SortBy::Bytes,
         show_allocs: false,
+        freed: false,
         first_byte: false,
     };
     let mut session = Session::new(options, message)?;
