@@ -135,13 +135,15 @@ impl Session {
                     let age = now.saturating_sub(block.time);
                     if let Some(blocks) = listed.get_mut(&block.slot).filter(|_| age >= older) {
                         blocks.push(LiveBlock { address: block.address, size: block.size, age });
+                        if blocks.len() >= 2 * MAX_LISTED {
+                            oldest_first(blocks);
+                        }
                     }
                 })
                 .context("cannot read the table of live blocks")?;
         }
         for blocks in listed.values_mut() {
-            blocks.sort_by_key(|block| (std::cmp::Reverse(block.age), block.address));
-            blocks.truncate(MAX_LISTED);
+            oldest_first(blocks);
         }
         Ok(listed)
     }
@@ -224,4 +226,10 @@ impl Session {
         let ended = self.targets.iter().all(|target| target.process.has_exited());
         Losses { stacks_incomplete, ..self.tracer.losses(ended) }
     }
+}
+
+/// Sorts blocks by age and keeps the oldest that are listed.
+fn oldest_first(blocks: &mut Vec<LiveBlock>) {
+    blocks.sort_by_key(|block| (std::cmp::Reverse(block.age), block.address));
+    blocks.truncate(MAX_LISTED);
 }
