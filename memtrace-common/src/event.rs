@@ -41,8 +41,8 @@ pub struct StackEvent {
     pub frames: u32,
     /// Why the walk ended: a [`crate::WalkEnd`].
     pub end: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// [`crate::Target::unloaded`] at the walk: which libraries its addresses are of.
+    pub unloaded: u32,
     /// Return addresses, innermost first.
     pub pcs: [u64; MAX_FRAMES],
 }

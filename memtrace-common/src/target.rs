@@ -26,8 +26,12 @@ pub struct Target {
     pub unloaded_seen: u64,
     /// Whether libraries were loaded over unloaded ones since: what `modules` says may be wrong, and walks stop.
     pub stale: u64,
+    /// First address of memory where libraries come and go: an address there may mean other code later.
+    pub unstable_begin: u64,
+    /// The address after it.
+    pub unstable_end: u64,
 }
-const _: () = assert!(size_of::<Target>() == 64);
+const _: () = assert!(size_of::<Target>() == 80);
 
 impl Target {
     /// Index and generation in one word: index in the low 8 bits, generation above.

@@ -68,6 +68,11 @@ pub(crate) extern "C" fn walk_finish(scratch: *mut Scratch) -> u64 {
                 }
             }
         }
+        let unknown = (*scratch).event.end == WalkEnd::NoModule as u32;
+        if unknown || (*scratch).is_unstable != 0 {
+            // The same addresses are another stack once other libraries lie there.
+            (*scratch).event.hash = mix((*scratch).event.hash ^ u64::from((*scratch).event.unloaded));
+        }
         (*scratch).event.hash |= 1;
     }
     1
@@ -84,6 +89,9 @@ fn push(scratch: *mut Scratch, pc: u64) -> bool {
         }
         (*scratch).event.pcs[index as usize] = pc;
         (*scratch).event.frames = index as u32 + 1;
+        if pc.wrapping_sub((*scratch).unstable.0) < (*scratch).unstable.1 {
+            (*scratch).is_unstable = 1;
+        }
         let hash = mix((*scratch).event.hash ^ pc);
         (*scratch).event.hash = hash ^ hash >> 29;
     }

@@ -52,6 +52,11 @@ pub(super) fn begin(scratch: *mut Scratch, target: &Target, id: u32) {
         } else {
             0
         };
+        let begin = (&raw const target.unstable_begin).read_volatile();
+        let end = (&raw const target.unstable_end).read_volatile();
+        (*scratch).unstable = (begin, end.wrapping_sub(begin));
+        (*scratch).is_unstable = 0;
+        (*scratch).event.unloaded = (&raw const target.unloaded).read_volatile() as u32;
         // Without modules there is no epoch either: what the cache holds may be of libraries that are gone.
         (*scratch).cache = if index < cache::TARGETS && (*scratch).modules != 0 {
             u64::from(index) * u64::from(cache::SIZE)

@@ -20,6 +20,10 @@ pub(crate) struct Scratch {
     pub(super) frame_pointer: u64,
     /// The target's [`memtrace_common::ModuleList`].
     pub(super) modules: u64,
+    /// Where addresses may mean other code later, and how large that is.
+    pub(super) unstable: (u64, u64),
+    /// 1 when a frame lies there.
+    pub(super) is_unstable: u64,
     /// Index in `CACHE` where the target's part begins; `u64::MAX` if it has none.
     pub(super) cache: u64,
     /// Address of the first word in `window`.

@@ -38,6 +38,32 @@ impl Totals {
     }
 }
 
+/// Makes one of totals with the same slot.
+pub fn join(stacks: impl IntoIterator<Item = Totals>) -> Vec<Totals> {
+    let mut joined: Vec<Totals> = Vec::new();
+    let mut places: FxHashMap<u32, usize> = FxHashMap::default();
+    for stack in stacks {
+        let place = *places.entry(stack.slot).or_insert(joined.len());
+        match joined.get_mut(place) {
+            None => joined.push(stack),
+            Some(known) => {
+                let holds = |totals: &Totals| totals.outstanding().blocks > 0;
+                known.oldest = match (holds(known), holds(&stack)) {
+                    (true, true) => Age {
+                        age: known.oldest.age.max(stack.oldest.age),
+                        exact: known.oldest.exact && stack.oldest.exact,
+                    },
+                    (false, true) => stack.oldest,
+                    _ => known.oldest,
+                };
+                known.allocated = known.allocated.plus(stack.allocated);
+                known.freed = known.freed.plus(stack.freed);
+            }
+        }
+    }
+    joined
+}
+
 /// What the live blocks of a stack that pass a filter add up to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Survivors {
@@ -116,7 +142,7 @@ mod tests {
 
     use rustc_hash::FxHashMap;
 
-    use super::{Aggregate, Survivors, Totals};
+    use super::{Aggregate, Survivors, Totals, join};
     use crate::model::{Age, Amount};
 
     fn totals(id: u64, allocated: u64, freed: u64) -> Totals {
@@ -139,6 +165,27 @@ mod tests {
         assert_eq!((first[0].outstanding.bytes, first[0].bytes_per_second, all), (80, 40.0, 40.0));
         let (second, all) = aggregate.advance(Duration::from_secs(4), [totals(1, 10, 6)], None, false);
         assert_eq!((second[0].bytes_per_second, all), (-20.0, -20.0));
+    }
+
+    #[test]
+    fn totals_of_one_stack_are_joined() {
+        let aged = |totals: Totals, seconds, exact| Totals {
+            oldest: Age { age: Duration::from_secs(seconds), exact },
+            ..totals
+        };
+        let stacks = [
+            aged(totals(1, 10, 2), 5, true),
+            totals(2, 1, 0),
+            aged(totals(1, 4, 1), 9, true),
+            aged(totals(1, 6, 6), 99, false),
+        ];
+        let joined = join(stacks);
+        assert_eq!(joined.len(), 2);
+        assert_eq!(
+            (joined[0].outstanding().blocks, joined[0].allocated.blocks, joined[0].freed.bytes),
+            (11, 20, 90)
+        );
+        assert_eq!(joined[0].oldest, Age { age: Duration::from_secs(9), exact: true });
     }
 
     #[test]

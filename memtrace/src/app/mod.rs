@@ -5,6 +5,7 @@ mod pipeline;
 mod resolve;
 mod session;
 mod snapshot;
+mod stacks;
 mod unwinding;
 
 pub use output::{Closed, Output, write_whole};

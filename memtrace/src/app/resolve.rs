@@ -2,6 +2,7 @@
 
 use std::{
     num::NonZeroU32,
+    ops::Range,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -31,6 +32,8 @@ pub(super) struct Traced {
     modules: Modules,
     /// When the mappings were last read for nothing.
     unchanged: Option<Instant>,
+    /// Where libraries come and go.
+    unstable: Option<Range<u64>>,
     hooked: Option<PathBuf>,
     probed: FxHashSet<PathBuf>,
     first_byte: bool,
@@ -50,6 +53,7 @@ impl Traced {
             allocators: Vec::new(),
             modules,
             unchanged: None,
+            unstable: None,
             hooked: None,
             probed: FxHashSet::default(),
             first_byte,
@@ -114,8 +118,8 @@ impl Traced {
     }
 
     /// Reads the mappings again. A process that is gone leaves what was known.
-    pub(super) fn refresh(&mut self) {
-        if let Err(error) = self.modules.refresh() {
+    pub(super) fn refresh(&mut self, tracer: &Tracer) {
+        if let Err(error) = self.modules.refresh(tracer.unloaded(self.index)) {
             tracing::debug!("mappings of process {}: {error}", self.pid());
         }
     }
@@ -134,11 +138,23 @@ impl Traced {
         }
         let unloaded = tracer.unloaded(self.index);
         let before: Vec<_> = self.modules.mapped().map(|(range, _, _)| range).collect();
-        self.refresh();
+        self.refresh(tracer);
+        self.widen_unstable(tracer);
         let same = self.modules.mapped().map(|(range, _, _)| range).eq(before);
         self.unchanged = (asked && same).then(Instant::now);
         self.watch_loader(tracer);
         unwinding.update(tracer, self.index, &self.modules, unloaded, progress)
+    }
+
+    /// Tells the kernel side where libraries come and go, before it learns of the libraries.
+    fn widen_unstable(&mut self, tracer: &Tracer) {
+        let Some(seen) = self.modules.unstable() else { return };
+        let known = self.unstable.clone().unwrap_or(seen.clone());
+        let wider = known.start.min(seen.start)..known.end.max(seen.end);
+        if self.unstable.as_ref() != Some(&wider) {
+            tracer.set_unstable(self.index, &wider);
+            self.unstable = Some(wider);
+        }
     }
 
     /// Watches the dynamic loader, once for each program that the process runs.
@@ -154,12 +170,13 @@ impl Traced {
     }
 
     /// `execve`: another program, other mappings.
-    pub(super) fn exec(&mut self, generation: u32) {
+    pub(super) fn exec(&mut self, generation: u32, tracer: &Tracer) {
         self.generation = generation;
         self.allocators.clear();
         self.hooked = None;
         // The files of the new program are probed already where the old one had them mapped too.
-        self.refresh();
+        self.modules.begin_again(tracer.unloaded(self.index));
+        self.refresh(tracer);
         if let Ok(process) = Process::open(self.pid().get()) {
             self.process.comm = process.comm;
         }
@@ -170,15 +187,27 @@ impl Traced {
     /// A walk by call frame information is trusted: an address in no known mapping comes as what it is. Only past a
     /// frame that a signal interrupted, whose rule may be another instruction's, a frame has to follow a call; as every
     /// frame but the first has to that was found by frame pointers. The stack ends before one that does not.
-    pub(super) fn locate(&mut self, pcs: &[u64], method: WalkMethod) -> (Vec<Location>, bool) {
-        if pcs.iter().any(|&pc| self.place_of(pc).is_none()) {
+    /// `unloaded`: the count of unloadings at the walk, `unknown`: the kernel side knew no module of the last address.
+    /// Mappings that were first seen after more unloadings say nothing about these addresses; and what the kernel side
+    /// did not know is taken from mappings of just that time only.
+    pub(super) fn locate(
+        &mut self,
+        pcs: &[u64],
+        method: WalkMethod,
+        unloaded: u64,
+        unknown: bool,
+        tracer: &Tracer,
+    ) -> (Vec<Location>, bool) {
+        if self.modules.count() < unloaded || pcs.iter().any(|&pc| self.place_of(pc, unloaded).is_none()) {
             // A library that was loaded since.
-            self.refresh();
+            self.refresh(tracer);
         }
+        let timely = self.modules.count() == unloaded && tracer.unloaded(self.index) == unloaded;
         let mut places = Vec::with_capacity(pcs.len());
         let mut doubtful = false;
-        for &pc in pcs {
-            let place = match self.place_of(pc) {
+        for (index, &pc) in pcs.iter().enumerate() {
+            let trusted = timely || !unknown || index + 1 < pcs.len();
+            let place = match self.place_of(pc, unloaded).filter(|_| trusted) {
                 Some(place) => place,
                 None if method == WalkMethod::Cfi => self.modules.unknown(pc & !EXACT, pc & EXACT == 0),
                 None => return (places, false),
@@ -192,7 +221,7 @@ impl Traced {
         (places, true)
     }
 
-    fn place_of(&self, pc: u64) -> Option<Location> {
-        self.modules.locate(pc & !EXACT, pc & EXACT == 0)
+    fn place_of(&self, pc: u64, unloaded: u64) -> Option<Location> {
+        self.modules.locate(pc & !EXACT, pc & EXACT == 0, unloaded)
     }
 }

@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::{
     resolve::Traced,
+    stacks::{Stack, Stacks},
     unwinding::{Progress, Unwinding},
 };
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
     bpf::{Config, Events, KernelEvent, KernelLog, Tracer},
     model::{AllocationEvent, Event},
     symbolize::Symbolizer,
-    target::{Location, Process},
+    target::Process,
 };
 
 /// What to count and what to show.
@@ -38,14 +39,13 @@ pub struct Options {
     pub first_byte: bool,
 }
 
-/// A stack whose frames have arrived.
-pub(super) struct Stack {
-    pub(super) places: Vec<Location>,
-    pub(super) incomplete: Option<&'static str>,
-    target: u32,
-    pub(super) hash: u64,
-    /// Whether `--trace` has shown its frames.
-    shown: bool,
+/// Each file that a target maps is held open, and there may be thousands. The limit of a command started by `run` is
+/// not changed with it: see [`crate::target::Launch`].
+fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
 }
 
 /// Owns programs and links: dropping it leaves no probe behind.
@@ -53,7 +53,7 @@ pub struct Session {
     pub(super) tracer: Tracer,
     pub(super) options: Options,
     pub(super) targets: Vec<Traced>,
-    pub(super) stacks: FxHashMap<u32, Stack>,
+    pub(super) stacks: Stacks,
     pub(super) aggregate: Aggregate,
     /// What each target mapped itself, by index.
     pub(super) ranges: FxHashMap<u32, Ranges>,
@@ -71,6 +71,7 @@ impl Session {
     /// # Errors
     /// Missing privileges, or a kernel that cannot do it: with advice.
     pub fn new(options: Options, progress: Progress) -> anyhow::Result<Self> {
+        raise_file_limit();
         let mut options = options;
         let mut notes = Vec::new();
         let mut tracer = Tracer::load(&options.config);
@@ -101,7 +102,7 @@ impl Session {
             tracer,
             options,
             targets: Vec::new(),
-            stacks: FxHashMap::default(),
+            stacks: Stacks::default(),
             aggregate: Aggregate::default(),
             ranges: FxHashMap::default(),
             symbolizer: Symbolizer::default(),
@@ -190,17 +191,17 @@ impl Session {
     /// Takes an event in; returns what is to be reported at once (`--trace`).
     pub fn take(&mut self, event: KernelEvent) -> Option<Event> {
         match event {
-            KernelEvent::Stack { slot, hash, target, end, pcs } => {
-                self.take_stack(slot, hash, target, end, &pcs);
+            KernelEvent::Stack { slot, hash, target, end, unloaded, pcs } => {
+                self.take_stack(slot, hash, target, (end, unloaded), &pcs);
                 None
             }
             KernelEvent::Trace { freed, time, pid, tid, address, size, slot, target } => {
                 let first = self
                     .stacks
-                    .get_mut(&slot)
+                    .get_mut(slot)
                     .is_some_and(|stack| !freed && !std::mem::replace(&mut stack.shown, true));
                 let frames = if first { self.frames(slot) } else { Vec::new() };
-                let stack = self.stacks.get(&slot).filter(|stack| stack.target == target);
+                let stack = self.stacks.get(slot).filter(|stack| stack.target == target);
                 Some(Event::Allocation(AllocationEvent {
                     elapsed: self.tracer.since_start(time).saturating_sub(self.started),
                     pid,
@@ -240,7 +241,7 @@ impl Session {
     fn refresh(&mut self, index: u32, asked: bool) {
         let Some(target) = self.targets.iter_mut().find(|target| target.index == index) else { return };
         if self.options.config.method != WalkMethod::Cfi {
-            target.refresh();
+            target.refresh(&self.tracer);
             return;
         }
         match target.refresh_unwinding(&mut self.tracer, &mut self.unwinding, self.progress, asked) {
@@ -279,22 +280,29 @@ impl Session {
         }
     }
 
-    fn take_stack(&mut self, slot: u32, hash: u64, target: u32, end: WalkEnd, pcs: &[u64]) {
+    fn take_stack(
+        &mut self,
+        slot: u32,
+        hash: u64,
+        target: u32,
+        (end, unloaded): (WalkEnd, u64),
+        pcs: &[u64],
+    ) {
         let index = Target::index(target);
         let Some(traced) = self.targets.iter_mut().find(|traced| traced.index == index) else { return };
         let method = self.options.config.method;
-        let (places, whole) = traced.locate(pcs, method);
+        let (places, whole) = traced.locate(pcs, method, unloaded, end == WalkEnd::NoModule, &self.tracer);
         let incomplete = match (whole, method) {
             (true, _) => end.reason(),
             (false, WalkMethod::Cfi) => Some("interrupted_code"),
             (false, _) => WalkEnd::NoFramePointer.reason(),
         };
-        self.stacks.insert(slot, Stack { places, incomplete, target, hash, shown: false });
+        self.stacks.insert(slot, Stack { places, incomplete, target, hash, shown: false }, unloaded > 0);
     }
 
     fn take_exec(&mut self, index: u32, generation: u32) {
         let Some(target) = self.targets.iter_mut().find(|target| target.index == index) else { return };
-        target.exec(generation);
+        target.exec(generation, &self.tracer);
         self.ranges.remove(&index);
         self.refresh(index, false);
         let Some(target) = self.targets.iter_mut().find(|target| target.index == index) else { return };

@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::{resolve::Traced, session::Session};
 use crate::{
-    aggregate::{Growth, Mapped, Survivors, Totals},
+    aggregate::{self, Growth, Mapped, Survivors, Totals},
     analysis,
     model::{
         Age, Amount, Frame, LiveBlock, Losses, MappingRow, Mode, Snapshot, StackMethod, StackRow, TargetInfo,
@@ -31,10 +31,7 @@ impl Session {
         let totals = self.totals(now);
         let (mut stacks, bytes_per_second) =
             self.aggregate.advance(now, totals, survivors.as_ref(), self.options.freed);
-        let outstanding = stacks.iter().fold(Amount::default(), |sum, stack| Amount {
-            bytes: sum.bytes + stack.outstanding.bytes,
-            blocks: sum.blocks + stack.outstanding.blocks,
-        });
+        let outstanding = stacks.iter().fold(Amount::default(), |sum, stack| sum.plus(stack.outstanding));
         let losses = self.losses(&stacks);
         analysis::rank(&mut stacks, self.options.sort);
         let stacks_found = stacks.len();
@@ -84,18 +81,21 @@ impl Session {
     /// Totals of the stacks of every target's present program.
     fn totals(&self, now: Duration) -> Vec<Totals> {
         let current: Vec<u32> = self.targets.iter().map(Traced::id).collect();
-        self.tracer
-            .stacks()
-            .filter(|stack| stack.hash == 0 || current.contains(&stack.target))
-            .map(|stack| Totals {
-                slot: stack.slot,
-                id: stack.hash,
-                target: stack.target,
-                allocated: stack.allocated,
-                freed: stack.freed,
-                oldest: Age { age: now.saturating_sub(stack.since), exact: stack.since_exact },
-            })
-            .collect()
+        let stacks =
+            self.tracer.stacks().filter(|stack| stack.hash == 0 || current.contains(&stack.target)).map(
+                |stack| {
+                    let slot = self.stacks.reported_as(stack.slot);
+                    let id = if slot == stack.slot {
+                        stack.hash
+                    } else {
+                        self.stacks.get(slot).map_or(0, |first| first.hash)
+                    };
+                    let oldest = Age { age: now.saturating_sub(stack.since), exact: stack.since_exact };
+                    let (allocated, freed) = (stack.allocated, stack.freed);
+                    Totals { slot, id, target: stack.target, allocated, freed, oldest }
+                },
+            );
+        aggregate::join(stacks)
     }
 
     /// What is left of each stack's blocks after `--older`.
@@ -110,7 +110,7 @@ impl Session {
                 .for_each_live(target.id(), |block| {
                     let age = now.saturating_sub(block.time);
                     if age >= older {
-                        let stack = survivors.entry(block.slot).or_default();
+                        let stack = survivors.entry(self.stacks.reported_as(block.slot)).or_default();
                         stack.amount.bytes += block.size;
                         stack.amount.blocks += 1;
                         stack.oldest = stack.oldest.max(age);
@@ -133,7 +133,9 @@ impl Session {
             self.tracer
                 .for_each_live(target.id(), |block| {
                     let age = now.saturating_sub(block.time);
-                    if let Some(blocks) = listed.get_mut(&block.slot).filter(|_| age >= older) {
+                    if let Some(blocks) =
+                        listed.get_mut(&self.stacks.reported_as(block.slot)).filter(|_| age >= older)
+                    {
                         blocks.push(LiveBlock { address: block.address, size: block.size, age });
                         if blocks.len() >= 2 * MAX_LISTED {
                             oldest_first(blocks);
@@ -158,7 +160,7 @@ impl Session {
             freed: stack.totals.freed,
             bytes_per_second: stack.bytes_per_second,
             oldest: Some(stack.totals.oldest),
-            incomplete: self.stacks.get(&slot).and_then(|stack| stack.incomplete),
+            incomplete: self.stacks.get(slot).and_then(|stack| stack.incomplete),
             frames: self.frames(slot),
             blocks: listed.remove(&slot).unwrap_or_default(),
         }
@@ -173,17 +175,14 @@ impl Session {
             .flat_map(|(pid, stacks)| stacks.into_iter().map(move |(slot, mapped)| (pid, slot, mapped)))
             .collect();
         stacks.sort_by_key(|(_, slot, mapped)| (std::cmp::Reverse(mapped.amount.bytes), *slot));
-        let all = stacks.iter().fold(Amount::default(), |sum, (_, _, mapped)| Amount {
-            bytes: sum.bytes + mapped.amount.bytes,
-            blocks: sum.blocks + mapped.amount.blocks,
-        });
+        let all = stacks.iter().fold(Amount::default(), |sum, (_, _, mapped)| sum.plus(mapped.amount));
         if self.options.top != 0 {
             stacks.truncate(self.options.top);
         }
         let rows = stacks
             .into_iter()
             .map(|(pid, slot, mapped)| MappingRow {
-                id: self.stacks.get(&slot).map_or(0, |stack| stack.hash),
+                id: self.stacks.get(slot).map_or(0, |stack| stack.hash),
                 pid,
                 mapped: mapped.amount,
                 oldest: now.saturating_sub(mapped.since),
@@ -200,7 +199,7 @@ impl Session {
 
     /// A stack's frames, symbolized; empty when they have not arrived.
     pub(super) fn frames(&mut self, slot: u32) -> Vec<Frame> {
-        let Some(stack) = self.stacks.get(&slot) else { return Vec::new() };
+        let Some(stack) = self.stacks.get(slot) else { return Vec::new() };
         let mut frames = Vec::with_capacity(stack.places.len());
         for place in &stack.places {
             frames.extend(self.symbolizer.frames(&Place {
@@ -217,7 +216,7 @@ impl Session {
     fn losses(&self, stacks: &[Growth]) -> Losses {
         let mut reasons: FxHashMap<&'static str, u64> = FxHashMap::default();
         for stack in stacks {
-            if let Some(reason) = self.stacks.get(&stack.totals.slot).and_then(|stack| stack.incomplete) {
+            if let Some(reason) = self.stacks.get(stack.totals.slot).and_then(|stack| stack.incomplete) {
                 *reasons.entry(reason).or_default() += 1;
             }
         }

@@ -24,6 +24,8 @@ pub enum KernelEvent {
         target: u32,
         /// Why the walk ended.
         end: WalkEnd,
+        /// What [`super::Tracer::unloaded`] was at the walk.
+        unloaded: u64,
         /// Return addresses, innermost first.
         pcs: Vec<u64>,
     },
@@ -173,13 +175,14 @@ fn decode(bytes: &[u8]) -> Option<KernelEvent> {
 }
 
 fn decode_stack(bytes: &[u8]) -> Option<KernelEvent> {
-    // The head of a `StackEvent`: kind, slot, hash, target, frames, end.
-    let [slot, target, frames, end] = [4, 16, 20, 24].map(|at| bytes.get(at..).and_then(read::<u32>));
+    // The head of a `StackEvent`: kind, slot, hash, target, frames, end, unloaded.
+    let [slot, target, frames, end, unloaded] =
+        [4, 16, 20, 24, 28].map(|at| bytes.get(at..).and_then(read::<u32>));
     let hash = read(bytes.get(8..)?)?;
     let frames = (frames? as usize).min(MAX_FRAMES);
     let pcs = bytes.get(StackEvent::HEADER..)?.chunks_exact(8).take(frames).filter_map(read).collect();
     let end = WalkEnd::ALL.get(end? as usize).copied().unwrap_or(WalkEnd::Unreadable);
-    Some(KernelEvent::Stack { slot: slot?, hash, target: target?, end, pcs })
+    Some(KernelEvent::Stack { slot: slot?, hash, target: target?, end, unloaded: unloaded?.into(), pcs })
 }
 
 fn decode_oracle(bytes: &[u8]) -> Option<KernelEvent> {
@@ -222,6 +225,7 @@ mod tests {
             hash: 0xabcd,
             target: 3,
             end: WalkEnd::NoFramePointer,
+            unloaded: 0,
             pcs: vec![0x10, 0x20],
         };
         assert_eq!(decode(&stack(2, &[0x10, 0x20])), Some(expected));

@@ -222,6 +222,12 @@ impl Tracer {
         Ok(())
     }
 
+    /// Says where in a target libraries come and go: stacks with addresses there are told apart by what was unloaded
+    /// before. The range may only grow.
+    pub fn set_unstable(&self, target: u32, range: &std::ops::Range<u64>) {
+        self.unwind.set_unstable(target, range);
+    }
+
     /// A count that changes when a target unloads libraries, to be asked for before its mappings are read.
     #[must_use]
     pub fn unloaded(&self, target: u32) -> u64 {

@@ -78,6 +78,18 @@ impl UnwindTables {
         }
     }
 
+    /// Says where in a target libraries come and go.
+    pub(super) fn set_unstable(&self, target: u32, range: &Range<u64>) {
+        if let Some(entry) = self.target(target) {
+            // SAFETY: points to a mapped element; programs only read these words. A walk that sees one of them late takes
+            // too much for unstable: the range only grows.
+            unsafe {
+                (&raw mut (*entry).unstable_begin).write_volatile(range.start);
+                (&raw mut (*entry).unstable_end).write_volatile(range.end);
+            }
+        }
+    }
+
     /// A count that changes when a target unloads libraries.
     pub(super) fn unloaded(&self, target: u32) -> u64 {
         // SAFETY: points to a mapped element.

@@ -118,7 +118,7 @@ fn run_command(args: &Args, command: &str, verbose: bool) -> anyhow::Result<Exit
         usage("-c: the command is empty");
     }
     say(&format!("Executing '{command}' and tracing the resulting process."))?;
-    let launch = Launch { command: words.into_iter().map(Into::into).collect(), user: None };
+    let launch = Launch::new(words.into_iter().map(Into::into).collect(), None);
     let mut session = Session::new(options(args, verbose), message)?;
     let launched = run::start(&mut session, &launch)?;
     run::wait_out(&mut session, launched, schedule(args), output(args), false)

@@ -1,5 +1,4 @@
 //! Floor 5: arguments in, exit status out.
-#![expect(clippy::print_stderr, reason = "the edge is where messages to the user leave")]
 
 mod attach;
 mod check;
@@ -81,7 +80,7 @@ pub fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         tracing::debug!("{error:#}");
-        eprintln!("memtrace: {}", one_line(&error));
+        options::message(&one_line(&error));
         ExitCode::FAILURE
     })
 }
@@ -96,7 +95,7 @@ fn usage_error(error: &clap::Error) -> ExitCode {
     let what: Vec<&str> =
         text.lines().map_while(|line| Some(line.trim()).filter(|line| !line.is_empty())).collect();
     let what = what.join(" ");
-    eprintln!("memtrace: {} (see --help)", what.strip_prefix("error: ").unwrap_or(&what));
+    options::message(&format!("{} (see --help)", what.strip_prefix("error: ").unwrap_or(&what)));
     ExitCode::from(USAGE)
 }
 

@@ -42,11 +42,10 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
         Some(name) => Some(User::find(name)?),
         None => User::behind_sudo(),
     };
-    let launch = Launch { command: args.command.clone(), user };
+    let launch = Launch::new(args.command.clone(), user);
     let mut session = Session::new(args.trace.options(verbose, 1), message)?;
     let launched = start(&mut session, &launch)?;
-    let name = args.command.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    args.trace.announce(&format!("started {} (process {})", escape(&name), launched.id()));
+    args.trace.announce(&format!("started {} (process {})", escape(&launch.name()), launched.id()));
     wait_out(&mut session, launched, args.trace.schedule(), args.trace.output(), true)
 }
 
@@ -67,7 +66,7 @@ pub(super) fn start(session: &mut Session, launch: &Launch) -> anyhow::Result<La
         bail!(
             "{} has no allocator that memtrace knows: neither its libraries nor itself define malloc and free (is it \
              static and stripped?)",
-            launch.command.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+            launch.name()
         );
     }
     launched.release()?;

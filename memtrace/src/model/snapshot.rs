@@ -11,6 +11,17 @@ pub struct Amount {
     pub blocks: u64,
 }
 
+impl Amount {
+    /// The sum of two.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            bytes: self.bytes.saturating_add(other.bytes),
+            blocks: self.blocks.saturating_add(other.blocks),
+        }
+    }
+}
+
 /// What kind of thing is traced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TargetKind {

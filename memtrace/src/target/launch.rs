@@ -17,6 +17,7 @@ use nix::{
     errno::Errno,
     sys::{
         ptrace,
+        resource::{Resource, getrlimit, setrlimit},
         signal::Signal,
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
@@ -46,7 +47,14 @@ impl User {
     pub fn find(name: &str) -> Result<Self, Error> {
         let unknown = || Error::NoSuchUser(name.to_owned());
         let user = match name.parse::<u32>() {
-            Ok(uid) => PasswdUser::from_uid(Uid::from_raw(uid)),
+            // Containers run as users without an entry.
+            Ok(uid) => match PasswdUser::from_uid(Uid::from_raw(uid)) {
+                Ok(None) => {
+                    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(uid));
+                    return Ok(Self { uid, gid, groups: vec![gid], environment: Vec::new() });
+                }
+                known => known,
+            },
             Err(_not_a_number) => PasswdUser::from_name(name),
         };
         Self::of(&user.ok().flatten().ok_or_else(unknown)?).ok_or_else(unknown)
@@ -78,10 +86,10 @@ impl User {
 /// A command to start.
 #[derive(Clone, Debug)]
 pub struct Launch {
-    /// The program, looked up in PATH, and its arguments.
-    pub command: Vec<OsString>,
-    /// Who it runs as; `None`: as the agent.
-    pub user: Option<User>,
+    command: Vec<OsString>,
+    user: Option<User>,
+    /// Soft and hard limit of open files.
+    files: (u64, u64),
 }
 
 /// What the loader has just done.
@@ -102,6 +110,20 @@ pub struct Launched {
 }
 
 impl Launch {
+    /// `command`: the program, looked up in PATH, and its arguments. `user`: who it runs as, `None` for the agent's. The
+    /// limit of open files will be what it is now.
+    #[must_use]
+    pub fn new(command: Vec<OsString>, user: Option<User>) -> Self {
+        let files = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
+        Self { command, user, files }
+    }
+
+    /// The program's name, for messages.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.command.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
     /// Starts the command, stopped before its first instruction.
     ///
     /// # Errors
@@ -116,10 +138,11 @@ impl Launch {
                 command.env_remove(variable);
             }
         }
-        let user = self.user.clone();
+        let (user, files) = (self.user.clone(), self.files);
         // SAFETY: between fork and exec only system calls are made; what they need was computed before.
         unsafe {
             command.pre_exec(move || {
+                setrlimit(Resource::RLIMIT_NOFILE, files.0, files.1)?;
                 if let Some(user) = &user {
                     nix::unistd::setgroups(&user.groups)?;
                     nix::unistd::setresgid(user.gid, user.gid, user.gid)?;

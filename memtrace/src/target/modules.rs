@@ -83,11 +83,26 @@ impl Location {
     }
 }
 
+/// An executable mapping.
+#[derive(Debug)]
+struct Mapped {
+    mapping: Mapping,
+    bias: Option<u64>,
+    module: Arc<Module>,
+    /// The count of unloadings when it was first seen; it was in every list since.
+    since: u64,
+}
+
 /// The executable mappings of a process.
 #[derive(Debug)]
 pub struct Modules {
     pid: u32,
-    mappings: Vec<(Mapping, Option<u64>, Arc<Module>)>,
+    mappings: Vec<Mapped>,
+    /// The count of unloadings when they were read.
+    count: u64,
+    /// The count at which the program began: what was loaded before anything was unloaded stays where it is, or goes
+    /// for good.
+    first: u64,
     by_inode: FxHashMap<(u64, u64), Arc<Module>>,
     anonymous: Arc<Module>,
     unknown: Arc<Module>,
@@ -104,32 +119,41 @@ impl Modules {
         let mut modules = Self {
             pid,
             mappings: Vec::new(),
+            count: 0,
+            first: 0,
             by_inode: FxHashMap::default(),
             anonymous: nameless("[anon]"),
             unknown: nameless("[unknown]"),
         };
-        modules.refresh()?;
+        modules.refresh(0)?;
         Ok(modules)
     }
 
-    /// Reads the mappings again; files already open stay so.
+    /// Reads the mappings again, at a time when the count of unloadings was `count`; files already open stay so.
     ///
     /// # Errors
     /// The process is gone: what was known stays known.
-    pub fn refresh(&mut self) -> io::Result<()> {
+    pub fn refresh(&mut self, count: u64) -> io::Result<()> {
         let mappings = maps::executable(self.pid)?;
         if mappings.is_empty() {
             // An exiting process has no mappings any more.
             return Err(io::ErrorKind::NotFound.into());
+        }
+        let mut known: FxHashMap<(u64, u64, (u64, u64)), u64> = FxHashMap::default();
+        for Mapped { mapping, since, .. } in &self.mappings {
+            known.insert((mapping.start, mapping.offset, mapping.inode), *since);
         }
         self.mappings = mappings
             .into_iter()
             .map(|mapping| {
                 let module = self.module(&mapping);
                 let bias = module.image().and_then(|image| image.mapping_bias(mapping.start, mapping.offset));
-                (mapping, bias, module)
+                let since =
+                    known.get(&(mapping.start, mapping.offset, mapping.inode)).copied().unwrap_or(count);
+                Mapped { mapping, bias, module, since }
             })
             .collect();
+        self.count = count;
         Ok(())
     }
 
@@ -139,13 +163,35 @@ impl Modules {
         Location { module: Arc::clone(&self.unknown), address, is_return }
     }
 
-    /// Where `address` lies, of a return address the call before it; `None` if nothing executable is mapped there.
+    /// The count of unloadings when the mappings were read.
     #[must_use]
-    pub fn locate(&self, address: u64, is_return: bool) -> Option<Location> {
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Another program runs in the process: what it has mapped is its own from here on.
+    pub fn begin_again(&mut self, count: u64) {
+        self.mappings.clear();
+        self.first = count;
+    }
+
+    /// Addresses of files that were loaded after others had been unloaded.
+    #[must_use]
+    pub fn unstable(&self) -> Option<std::ops::Range<u64>> {
+        let late = |mapped: &&Mapped| mapped.since > self.first && mapped.mapping.inode.1 != 0;
+        let mut late = self.mappings.iter().filter(late).map(|mapped| &mapped.mapping);
+        let first = late.next()?;
+        Some(first.start..late.last().map_or(first.end, |last| last.end))
+    }
+
+    /// Where `address` lies, of a return address the call before it, at a time when the count of unloadings was `count`;
+    /// `None` if nothing executable is mapped there, or was not known to be then.
+    #[must_use]
+    pub fn locate(&self, address: u64, is_return: bool, count: u64) -> Option<Location> {
         let inside = address.checked_sub(u64::from(is_return))?;
-        let index = self.mappings.partition_point(|(mapping, _, _)| mapping.end <= inside);
-        let (mapping, bias, module) = self.mappings.get(index)?;
-        if inside < mapping.start {
+        let index = self.mappings.partition_point(|mapped| mapped.mapping.end <= inside);
+        let Mapped { mapping, bias, module, since } = self.mappings.get(index)?;
+        if inside < mapping.start || *since > count {
             return None;
         }
         let address = match bias {
@@ -161,7 +207,7 @@ impl Modules {
         let mut seen = rustc_hash::FxHashSet::default();
         self.mappings
             .iter()
-            .map(|(_, _, module)| module)
+            .map(|mapped| &mapped.module)
             .filter(move |module| seen.insert(Arc::as_ptr(module)))
     }
 
@@ -169,7 +215,7 @@ impl Modules {
     /// that do not export it.
     #[must_use]
     pub fn loader_hook(&self) -> Option<LoaderHook> {
-        self.mappings.iter().find_map(|(_, bias, module)| {
+        self.mappings.iter().find_map(|Mapped { bias, module, .. }| {
             let file_name = module.name.rsplit('/').next().unwrap_or_default();
             if !file_name.starts_with("ld-")
                 && !file_name.starts_with("ld.so")
@@ -189,7 +235,9 @@ impl Modules {
     /// Executable mappings in order of address: range, bias (ELF virtual address to address; `None` without a
     /// usable file), module.
     pub fn mapped(&self) -> impl Iterator<Item = (std::ops::Range<u64>, Option<u64>, &Arc<Module>)> {
-        self.mappings.iter().map(|(mapping, bias, module)| (mapping.start..mapping.end, *bias, module))
+        self.mappings
+            .iter()
+            .map(|mapped| (mapped.mapping.start..mapped.mapping.end, mapped.bias, &mapped.module))
     }
 
     fn module(&mut self, mapping: &Mapping) -> Arc<Module> {
