@@ -51,7 +51,7 @@ fn rerun_if_changed(root: &Path) {
 
 /// The committed object of an architecture, when it is of these sources.
 fn check(root: &Path, arch: &str) -> Result<PathBuf, String> {
-    const REMEDY: &str = "run `cargo xtask build-ebpf`";
+    const REMEDY: &str = "run `cargo xtask build-ebpf --all`";
     let directory = root.join(source_hash::PREBUILT);
     let object = directory.join(source_hash::object_name(arch));
     let lock = directory.join(source_hash::lock_name(arch));
@@ -60,7 +60,7 @@ fn check(root: &Path, arch: &str) -> Result<PathBuf, String> {
     let text = fs::read_to_string(&lock).map_err(|error| unreadable(&lock, error))?;
     let locked = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
     let sources =
-        source_hash::sources(root).map_err(|error| format!("sources of the eBPF object: {error}"))?;
+        source_hash::sources(root, arch).map_err(|error| format!("sources of the eBPF object: {error}"))?;
     if locked("sources ") != Some(sources.as_str()) {
         return Err(format!("{} is stale: {REMEDY}", object.display()));
     }

@@ -58,27 +58,36 @@ impl ModuleList {
     }
 }
 
-/// An entry of the rule cache. The key is a 47-bit address times an odd constant modulo 2^47, a bijection: index
-/// (13 bits, into the target's part of the cache) and tag (34 bits) together say exactly which address. Above
-/// the 28 bits of the rule stand two of the epoch, so that what is put in late by a program that still saw the old
-/// modules is not taken for true.
+/// An entry of the rule cache. The key is an address times an odd constant modulo 2^47 (2^48 on aarch64), a bijection:
+/// index (13 bits, 14 on aarch64; into the target's part of the cache) and tag (34 bits) together say exactly which
+/// address. Above the 28 bits of the rule stand two of the epoch, so that what is put in late by a program that still saw
+/// the old modules is not taken for true.
 pub mod cache {
     use crate::stack::mix;
 
     /// Entries per target.
-    pub const SIZE: u32 = 1 << 13;
+    pub const SIZE: u32 = 1 << (ADDRESS_BITS - TAG_BITS);
     /// Targets that have a part of the cache; others do without.
     pub const TARGETS: u32 = 16;
-    const ADDRESS: u64 = (1 << 47) - 1;
-    const TAG: u64 = (1 << 34) - 1;
+    /// Bits of a user address: the agent knows the machine by its own target, the kernel side is told by a `cfg`.
+    const ADDRESS_BITS: u32 =
+        if cfg!(any(target_arch = "aarch64", bpf_target_arch = "aarch64")) { 48 } else { 47 };
+    const TAG_BITS: u32 = 34;
+    const TAG: u64 = (1 << TAG_BITS) - 1;
     const RULE: u64 = (1 << 28) - 1;
 
     /// Index in the target's part, and the entry's upper 36 bits in place.
     #[inline(always)]
     #[must_use]
     pub const fn key(address: u64, epoch: u64) -> (u32, u64) {
-        let hash = mix(address & ADDRESS) & ADDRESS;
-        ((hash >> 34) as u32, (hash & TAG) << 30 | (epoch & 3) << 28)
+        key_of::<ADDRESS_BITS>(address, epoch)
+    }
+
+    #[inline(always)]
+    pub(super) const fn key_of<const BITS: u32>(address: u64, epoch: u64) -> (u32, u64) {
+        let mask = (1 << BITS) - 1;
+        let hash = mix(address & mask) & mask;
+        ((hash >> TAG_BITS) as u32, (hash & TAG) << 30 | (epoch & 3) << 28)
     }
 
     /// The rule in an entry, if it is the one of `key`.
@@ -109,5 +118,14 @@ mod tests {
         assert_eq!(cache::rule(key | 0xabc_def0, key), Some(0xabc_def0));
         let (_, later) = cache::key(0x7f12_3456_789a, 2);
         assert_eq!(cache::rule(key | 5, later), None);
+    }
+
+    #[test]
+    fn the_upper_bit_of_an_address_counts_where_addresses_have_48() {
+        for address in (0..1 << 18).map(|n| 0x7f00_0000_0000 + n * 3) {
+            let (low, high) = (cache::key_of::<48>(address, 0), cache::key_of::<48>(address | 1 << 47, 0));
+            assert_ne!(low, high);
+            assert!(low.0 < 1 << 14 && high.0 < 1 << 14);
+        }
     }
 }

@@ -54,7 +54,7 @@ impl Row {
     /// CFA = SP + 8·`cfa`, and the return address is still in LR: true at a function's entry and for the frame that
     /// a signal interrupted, for no other. aarch64 only.
     pub const LEAF: u8 = 11;
-    /// CFA = SP + 8·(65,536 + `cfa`): frames of half a mebibyte and more.
+    /// CFA = SP + 8·(65,536 + `cfa`): frames of half a mebibyte and more. x86_64 only.
     pub const SP_FAR: u8 = 12;
 
     /// The caller's FP is FP.

@@ -2,9 +2,9 @@
 //!
 //! A call is kept with its canonical frame address (CFA), and the return that arrives with that address is its
 //! return. So nesting, `longjmp` and exceptions are told apart:
-//! - an entry below a call in flight may be nested in it: if that call's return address still is the return probe's.
-//!   It is counted, and taken back when the outer call returns. If the outer one was left by `longjmp` even so, it
-//!   never does, and the count stands;
+//! - an entry below a call in flight may be nested in it: if that call's return address still is the return probe's,
+//!   or cannot be found (aarch64: a function saves it where it likes). It is counted, and taken back when the outer
+//!   call returns. If the outer one was left by `longjmp` even so, it never does, and the count stands;
 //! - an entry at or above a call in flight shows that the call was left: it is dropped and counted as lost.
 //!   (At the same address it can also be a tail call, see `is_tail_call`.)
 
@@ -12,7 +12,7 @@ use memtrace_common::{Block, CALLS_PER_THREAD, Call, Counter, STACK_TABLE_FULL, 
 
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 
-use crate::{live, maps::count, stacks, thread};
+use crate::{arch, live, maps::count, stacks, thread};
 
 const DEPTH_MASK: usize = CALLS_PER_THREAD - 1;
 const PAGE: u64 = 4096;
@@ -77,13 +77,14 @@ fn is_tail_call(top: &Call, call: &Call) -> bool {
     call.caller & (PAGE - 1) == 0 && call.caller != top.caller
 }
 
-/// Whether the return address of a call in flight is the trampoline's still. Memory below the stack pointer after a
-/// `longjmp` keeps it until something else is called deep enough.
+/// Whether the return address of a call in flight is the trampoline's still, or not known. Memory below the stack
+/// pointer after a `longjmp` keeps it until something else is called deep enough.
 #[inline(always)]
 fn is_pending(call: &Call) -> bool {
+    let Some(slot) = arch::return_slot(call.cfa) else { return true };
     let mut address = 0u64;
     // SAFETY: reads into a local variable.
-    let failed = unsafe { bpf_probe_read_user((&raw mut address).cast(), 8, (call.cfa - 8) as *const _) };
+    let failed = unsafe { bpf_probe_read_user((&raw mut address).cast(), 8, slot as *const _) };
     failed == 0 && address & (PAGE - 1) == 0
 }
 
@@ -108,12 +109,12 @@ pub(crate) fn restore(call: &Call) {
     }
 }
 
-/// The block that a `realloc` of this thread has in hand, if that call was left and the block is now freed: `sp` is the
-/// stack pointer at the free. (A free inside a `realloc` that is still running is part of it.) Global function: verified
-/// once, and called only for what is not in the table of live blocks.
+/// The block that a `realloc` of this thread has in hand, if that call was left and the block is now freed: `cfa` is the
+/// free's. (A free inside a `realloc` that is still running is part of it.) Global function: verified once, and called
+/// only for what is not in the table of live blocks.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn calls_free_left(address: u64, target: u64, sp: u64) -> u64 {
+pub(crate) extern "C" fn calls_free_left(address: u64, target: u64, cfa: u64) -> u64 {
     let Some(thread) = thread::find() else { return 0 };
     // SAFETY: `thread` points to a value of THREADS and is this thread's; indices are masked.
     unsafe {
@@ -125,7 +126,7 @@ pub(crate) extern "C" fn calls_free_left(address: u64, target: u64, sp: u64) -> 
             if (*call).argument != address || u64::from((*call).target) != target || !holds_old(&*call) {
                 continue;
             }
-            if sp < (*call).cfa && is_pending(&*call) {
+            if cfa <= (*call).cfa && is_pending(&*call) {
                 return 0;
             }
             stacks::subtract((*call).old);

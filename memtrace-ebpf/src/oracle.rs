@@ -27,9 +27,9 @@ pub(crate) unsafe fn send(scratch: *mut Scratch, registers: &Registers, slot: u3
         (*event).slot = slot;
         (*event).frames = (*walked).frames;
         (*event).end = (*walked).end;
-        (*event).sp = registers.return_slot();
+        (*event).sp = registers.sp();
         (*event).fp = registers.frame_pointer();
-        (*event).base = registers.return_slot() & !(OracleEvent::PAGE as u64 - 1);
+        (*event).base = registers.sp() & !(OracleEvent::PAGE as u64 - 1);
         (*event).length = 0;
         bpf_probe_read_kernel(
             (&raw mut (*event).pcs).cast(),

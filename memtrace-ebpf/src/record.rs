@@ -171,7 +171,7 @@ fn enter_stack(registers: &Registers, thread: *mut Thread, call: &mut Call, targ
         calls::drop_left(thread, call);
         return;
     };
-    walk::from_entry(scratch, registers.return_slot(), registers.frame_pointer(), target, call.target);
+    walk::from_entry(scratch, registers, target, call.target);
     // SAFETY: `scratch` was claimed.
     unsafe {
         call.caller = Scratch::caller(scratch);
@@ -274,7 +274,7 @@ pub(crate) fn free(context: *mut c_void) -> Option<()> {
             trace(Op::Free, address, block, id);
         }
         None => {
-            calls::calls_free_left(address, u64::from(id), registers.return_slot());
+            calls::calls_free_left(address, u64::from(id), registers.entry_cfa());
         }
     }
     Some(())

@@ -11,17 +11,16 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::lock::Toolchain;
 use crate::process;
 
-/// Architecture of the traced machine: the object reads its registers.
-pub(crate) const ARCH: &str = "x86_64";
 /// What the object is compiled for.
 pub(crate) const TARGET: &str = "bpfel-unknown-none";
 
-const RUSTC: &str = "/usr/bin/rustc";
+/// Debian's compiler.
+pub(crate) const RUSTC: &str = "/usr/bin/rustc";
 const PACKAGES: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
 const APT_INSTALL: [&str; 3] = ["install", "-y", "--no-install-recommends"];
 const LINKER_VERSION: &str = "0.13.0";
 
-/// Debian's compiler.
+/// What is known of [`RUSTC`].
 pub(crate) struct Rustc {
     release: String,
     commit: String,

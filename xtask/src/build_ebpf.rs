@@ -1,4 +1,4 @@
-//! `cargo xtask build-ebpf`: builds the eBPF object, or checks that the committed one can be reproduced.
+//! `cargo xtask build-ebpf`: builds the eBPF objects, or checks that the committed ones can be reproduced.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,23 +6,31 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::bpf_tools::{ARCH, Linker, Rustc, TARGET};
+use crate::bpf_tools::{Linker, Rustc, TARGET};
 use crate::lock::{Lock, Verdict};
 use crate::{process, source_hash};
 
 /// Nothing is wrong with the sources, but the committed object cannot be checked with the installed programs.
 const EXIT_OTHER_TOOLCHAIN: u8 = 3;
+/// What the agent runs on, as rustc calls it. No object is like another: each reads its machine's registers.
+const ARCHITECTURES: [&str; 2] = ["x86_64", "aarch64"];
 const PACKAGE: &str = "memtrace-ebpf";
 /// The crates whose unstable features Debian's stable compiler is to accept.
 const UNSTABLE_CRATES: &str = "aya_ebpf,memtrace_ebpf";
 
 /// Build the eBPF object that the agent carries
 ///
-/// Writes memtrace-ebpf/prebuilt/: the object and a lock that says what it was made from.
+/// Writes memtrace-ebpf/prebuilt/: the object and a lock that says what it was made from, for each architecture.
 #[derive(clap::Args)]
 #[command(after_help = "Exit codes of --check: 0 reproduced; 1 not reproduced, or stale; \
                         3 not reproduced, and built by other programs than the lock names")]
 pub(crate) struct Args {
+    /// Architecture of the machines to trace
+    #[arg(long, value_parser = ARCHITECTURES, default_value = std::env::consts::ARCH)]
+    arch: String,
+    /// Build for every architecture
+    #[arg(long, conflicts_with = "arch")]
+    all: bool,
     /// Build from clean elsewhere and compare with the committed object
     #[arg(long)]
     check: bool,
@@ -31,42 +39,71 @@ pub(crate) struct Args {
     install: bool,
 }
 
-/// The committed files.
+impl Args {
+    fn architectures(&self) -> Vec<&str> {
+        if self.all { ARCHITECTURES.to_vec() } else { vec![&self.arch] }
+    }
+}
+
+/// The committed files of an architecture.
 struct Prebuilt {
     object: PathBuf,
     lock: PathBuf,
 }
 
 impl Prebuilt {
-    fn of(root: &Path) -> Self {
+    fn of(root: &Path, arch: &str) -> Self {
         let directory = root.join(source_hash::PREBUILT);
         Self {
-            object: directory.join(source_hash::object_name(ARCH)),
-            lock: directory.join(source_hash::lock_name(ARCH)),
+            object: directory.join(source_hash::object_name(arch)),
+            lock: directory.join(source_hash::lock_name(arch)),
         }
     }
 }
 
 pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
-    let committed = Prebuilt::of(root);
-    let target = root.join("target");
-    if !args.check {
-        let (object, lock) = build(root, &target.join("bpf"), args.install)?;
-        write(&committed, &object, &lock)?;
-        return Ok(ExitCode::SUCCESS);
+    if args.check {
+        return check(root, args);
     }
-    let expected = read_committed(&committed, &source_hash::sources(root)?)?;
-    let directory = target.join("bpf-check");
+    for arch in args.architectures() {
+        let (object, lock) = build(root, arch, &root.join("target/bpf"), args.install)?;
+        write(&Prebuilt::of(root, arch), &object, &lock)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Every object is looked at before the verdict: that of the worst.
+fn check(root: &Path, args: &Args) -> Result<ExitCode> {
+    let mut committed = Vec::new();
+    for arch in args.architectures() {
+        let lock = read_committed(&Prebuilt::of(root, arch), &source_hash::sources(root, arch)?)?;
+        committed.push((arch, lock));
+    }
+    let directory = root.join("target/bpf-check");
     if directory.exists() {
         fs::remove_dir_all(&directory).with_context(|| directory.display().to_string())?;
     }
-    let (object, lock) = build(root, &directory, args.install)?;
-    Ok(report(&expected, &lock, &object))
+    let mut verdicts = Vec::new();
+    for (arch, expected) in committed {
+        let (object, built) = build(root, arch, &directory, args.install)?;
+        verdicts.push(report(&expected, &built, &object));
+    }
+    Ok(exit_code(&verdicts))
+}
+
+fn exit_code(verdicts: &[Verdict]) -> ExitCode {
+    if verdicts.contains(&Verdict::Differs) {
+        ExitCode::FAILURE
+    } else if verdicts.contains(&Verdict::OtherToolchain) {
+        ExitCode::from(EXIT_OTHER_TOOLCHAIN)
+    } else {
+        ExitCode::SUCCESS
+    }
 }
 
 /// The committed lock, when it is of these sources and of the object beside it.
 fn read_committed(committed: &Prebuilt, sources: &str) -> Result<Lock> {
-    const REMEDY: &str = "run `cargo xtask build-ebpf`";
+    const REMEDY: &str = "run `cargo xtask build-ebpf --all`";
     let text = fs::read_to_string(&committed.lock)
         .with_context(|| format!("{}: {REMEDY}", committed.lock.display()))?;
     let lock = Lock::parse(&text).with_context(|| format!("{}: {REMEDY}", committed.lock.display()))?;
@@ -81,24 +118,18 @@ fn read_committed(committed: &Prebuilt, sources: &str) -> Result<Lock> {
     Ok(lock)
 }
 
-fn report(expected: &Lock, built: &Lock, object: &Path) -> ExitCode {
+fn report(expected: &Lock, built: &Lock, object: &Path) -> Verdict {
     let both = || format!("--- committed\n{}--- built\n{}", expected.render(), built.render());
-    let code = match expected.judge(built) {
-        Verdict::Reproduced => {
-            println!("reproduced: {}", built.object);
-            ExitCode::SUCCESS
-        }
-        Verdict::Differs => {
-            println!("not reproduced, by the same programs:\n{}", both());
-            ExitCode::FAILURE
-        }
+    let verdict = expected.judge(built);
+    match verdict {
+        Verdict::Reproduced => println!("reproduced: {}", built.object),
+        Verdict::Differs => println!("not reproduced, by the same programs:\n{}", both()),
         Verdict::OtherToolchain => {
             println!("not reproduced, and the installed programs are not those of the lock:\n{}", both());
-            ExitCode::from(EXIT_OTHER_TOOLCHAIN)
         }
-    };
+    }
     println!("object: {}", object.display());
-    code
+    verdict
 }
 
 /// The lock goes last: an interrupted run leaves a pair that the build refuses.
@@ -114,21 +145,21 @@ fn write(committed: &Prebuilt, object: &Path, lock: &Lock) -> Result<()> {
 }
 
 /// Builds below `directory`; returns the object's path and what it was made from.
-fn build(root: &Path, directory: &Path, install: bool) -> Result<(PathBuf, Lock)> {
+fn build(root: &Path, arch: &str, directory: &Path, install: bool) -> Result<(PathBuf, Lock)> {
     // Before the compiler reads them: a file saved meanwhile must make the object stale.
-    let sources = source_hash::sources(root)?;
+    let sources = source_hash::sources(root, arch)?;
     let rustc = Rustc::find(install)?;
     let linker = Linker::find(&root.join("target"), &rustc)?;
-    let unstripped = compile(root, directory, &rustc, &linker)?;
-    let object = directory.join(source_hash::object_name(ARCH));
+    let unstripped = compile(root, arch, directory, &rustc, &linker)?;
+    let object = directory.join(source_hash::object_name(arch));
     linker.strip(&unstripped, &object)?;
     let bytes = fs::read(&object).with_context(|| object.display().to_string())?;
     let lock = Lock { sources, object: source_hash::sha256(&bytes), toolchain: linker.toolchain(&rustc) };
     Ok((object, lock))
 }
 
-fn compile(root: &Path, directory: &Path, rustc: &Rustc, linker: &Linker) -> Result<PathBuf> {
-    let mut flags: Vec<String> = source_hash::RUSTFLAGS.map(str::to_owned).into();
+fn compile(root: &Path, arch: &str, directory: &Path, rustc: &Rustc, linker: &Linker) -> Result<PathBuf> {
+    let mut flags = source_hash::rustflags(arch).to_vec();
     flags.push(format!("-Clinker={}", utf8(&linker.path())?));
     // The object holds file names: they must not depend on where the checkout and cargo's cache are.
     flags.push(format!("--remap-path-prefix={}=/memtrace", utf8(root)?));
@@ -184,10 +215,10 @@ mod tests {
     #[test]
     fn a_committed_object_is_trusted_only_with_its_sources_and_lock() {
         let directory = tempfile::tempdir().unwrap();
-        let committed = Prebuilt::of(directory.path());
+        let committed = Prebuilt::of(directory.path(), "x86_64");
         let error = |sources| format!("{:#}", read_committed(&committed, sources).unwrap_err());
         assert!(
-            error("aa").contains("memtrace.x86_64.lock: run `cargo xtask build-ebpf`"),
+            error("aa").contains("memtrace.x86_64.lock: run `cargo xtask build-ebpf --all`"),
             "{}",
             error("aa")
         );
@@ -200,5 +231,13 @@ mod tests {
 
         fs::write(&committed.object, "changed").unwrap();
         assert!(error("aa").contains("not the object its lock names"), "{}", error("aa"));
+    }
+    #[test]
+    fn the_worst_verdict_is_that_of_all() {
+        let code = |verdicts: &[Verdict]| format!("{:?}", exit_code(verdicts));
+        let (good, bad, other) = (Verdict::Reproduced, Verdict::Differs, Verdict::OtherToolchain);
+        assert_eq!(code(&[good, other]), format!("{:?}", ExitCode::from(EXIT_OTHER_TOOLCHAIN)));
+        assert_eq!(code(&[other, bad, good]), format!("{:?}", ExitCode::FAILURE));
+        assert_eq!(code(&[good, good]), format!("{:?}", ExitCode::SUCCESS));
     }
 }

@@ -29,7 +29,7 @@ pub(crate) struct Toolchain {
 }
 
 /// How a rebuilt object relates to the committed one.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// The same bytes.
     Reproduced,

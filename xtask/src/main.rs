@@ -4,6 +4,7 @@
 mod bench;
 mod bpf_tools;
 mod build_ebpf;
+mod check_aarch64;
 mod lock;
 mod process;
 mod source_hash;
@@ -27,6 +28,7 @@ struct Cli {
 enum Command {
     Bench(bench::Args),
     BuildEbpf(build_ebpf::Args),
+    CheckAarch64(check_aarch64::Args),
     Stacks(stacks::Args),
     Tidy(tidy::Args),
 }
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
     let outcome = workspace_root().and_then(|root| match cli.command {
         Command::Bench(args) => bench::run(&root, &args),
         Command::BuildEbpf(args) => build_ebpf::run(&root, &args),
+        Command::CheckAarch64(args) => check_aarch64::run(&root, &args),
         Command::Stacks(args) => stacks::run(&root, &args),
         Command::Tidy(args) => tidy::run(&root, &args),
     });

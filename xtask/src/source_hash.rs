@@ -17,9 +17,11 @@ pub(crate) const CRATES: [&str; 2] = [EBPF, "memtrace-common"];
 /// Where the object and its lock are, below the workspace root.
 pub(crate) const PREBUILT: &str = "memtrace-ebpf/prebuilt";
 
-/// Flags for rustc besides paths.
-pub(crate) const RUSTFLAGS: [&str; 4] =
-    ["-Cdebuginfo=2", "-Ctarget-cpu=v3", "-Clink-arg=--btf", "--cfg=bpf_target_arch=\"x86_64\""];
+/// Flags for rustc besides paths. The object reads the registers of an architecture, as rustc calls it.
+pub(crate) fn rustflags(arch: &str) -> [String; 4] {
+    let arch = format!("--cfg=bpf_target_arch=\"{arch}\"");
+    ["-Cdebuginfo=2".into(), "-Ctarget-cpu=v3".into(), "-Clink-arg=--btf".into(), arch]
+}
 
 /// File name of the object for an architecture as rustc calls it.
 pub(crate) fn object_name(arch: &str) -> String {
@@ -36,12 +38,12 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-/// Hash of everything the object is made from.
+/// Hash of everything an architecture's object is made from.
 ///
 /// # Errors
 /// A file cannot be read or is not UTF-8; Cargo.lock does not know the eBPF crate.
-pub(crate) fn sources(root: &Path) -> Result<String> {
-    let mut pieces = vec![("flags".to_owned(), RUSTFLAGS.join("\n"))];
+pub(crate) fn sources(root: &Path, arch: &str) -> Result<String> {
+    let mut pieces = vec![("flags".to_owned(), rustflags(arch).join("\n"))];
     let lock = read(&root.join("Cargo.lock"))?;
     let packages = Packages::parse(&lock);
     let mut optional = BTreeMap::new();

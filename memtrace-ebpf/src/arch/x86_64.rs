@@ -3,6 +3,16 @@
 use core::ffi::c_void;
 
 use aya_ebpf::bindings::pt_regs;
+use memtrace_common::{Row, WalkEnd};
+
+use super::{Frame, SignalFrame};
+use crate::walk::Rule;
+
+/// `uc_mcontext.gregs` of the `ucontext_t` that is a signal's frame (arch/x86/include/uapi/asm/sigcontext.h).
+pub(crate) const SIGNAL: SignalFrame = SignalFrame { frame_pointer: 120, sp: 160, pc: 168, link: None };
+
+/// What [`Row::SP_FAR`] adds: 65,536 words.
+const FAR: u64 = 8 << 16;
 
 /// The registers a probe sees.
 pub(crate) struct Registers(*const pt_regs);
@@ -38,22 +48,82 @@ impl Registers {
         unsafe { (*self.0).rbp }
     }
 
-    /// Where the return address lies, before the function has moved the stack pointer.
+    /// The return address at entry, which `call` has pushed: `read` gives a word of the stack. 0 if it cannot be read.
     #[inline(always)]
-    pub(crate) fn return_slot(&self) -> u64 {
+    pub(crate) fn return_address(&self, read: impl FnOnce(u64) -> Option<u64>) -> u64 {
+        read(self.sp()).unwrap_or(0)
+    }
+
+    /// The canonical frame address at entry.
+    #[inline(always)]
+    pub(crate) fn entry_cfa(&self) -> u64 {
+        self.sp() + 8
+    }
+
+    /// The canonical frame address after the return: `ret` has popped the return address.
+    #[inline(always)]
+    pub(crate) fn return_cfa(&self) -> u64 {
+        self.sp()
+    }
+
+    /// The stack pointer.
+    #[inline(always)]
+    pub(crate) fn sp(&self) -> u64 {
         // SAFETY: as above.
         unsafe { (*self.0).rsp }
     }
+}
 
-    /// The canonical frame address at entry: `call` has pushed 8 bytes.
-    #[inline(always)]
-    pub(crate) fn entry_cfa(&self) -> u64 {
-        self.return_slot() + 8
-    }
+/// The address in what was read as a return address.
+#[inline(always)]
+pub(crate) const fn code_address(word: u64) -> u64 {
+    word
+}
 
-    /// The canonical frame address after the return: `ret` has popped them.
-    #[inline(always)]
-    pub(crate) fn return_cfa(&self) -> u64 {
-        self.return_slot()
-    }
+/// The stack pointer at a function's entry, by its canonical frame address.
+#[inline(always)]
+pub(crate) const fn entry_sp(cfa: u64) -> u64 {
+    cfa.wrapping_sub(8)
+}
+
+/// Where a function keeps its return address, by its canonical frame address.
+#[inline(always)]
+pub(crate) const fn return_slot(cfa: u64) -> Option<u64> {
+    Some(cfa.wrapping_sub(8))
+}
+
+/// The frame that a rule gives; `read` gives a word of the stack.
+#[inline(always)]
+pub(crate) fn frame(
+    rule: Rule,
+    sp: u64,
+    frame_pointer: u64,
+    read: impl Fn(u64) -> Option<u64>,
+) -> Result<Frame, WalkEnd> {
+    let words = 8 * rule.cfa();
+    let cfa = match rule.kind() {
+        Row::SP => sp + words,
+        Row::FP => frame_pointer.wrapping_add(words),
+        Row::SP_FAR => sp + FAR + words,
+        Row::SP_DEREF => {
+            read(sp + 8 * (rule.cfa() & 0xff)).ok_or(WalkEnd::Unreadable)?.wrapping_add(8 * (rule.cfa() >> 8))
+        }
+        Row::FP_DEREF => {
+            let offset = i64::from(rule.cfa() as u16 as i16);
+            read(frame_pointer.wrapping_add_signed(offset)).ok_or(WalkEnd::Unreadable)?
+        }
+        _ => return Err(WalkEnd::Unsupported),
+    };
+    let frame_pointer = match rule.fp() {
+        same if same == u64::from(Row::SAME) => 0,
+        fp if fp == u64::from(Row::AT_FP) => frame_pointer,
+        words => cfa.wrapping_sub(8 * words),
+    };
+    Ok(Frame { cfa, return_address: cfa.wrapping_sub(8), frame_pointer })
+}
+
+/// The frame of code that is only known to keep a frame pointer: `push %rbp` makes its top.
+#[inline(always)]
+pub(crate) fn frame_by_frame_pointer(frame_pointer: u64) -> Frame {
+    Frame { cfa: frame_pointer + 16, return_address: frame_pointer + 8, frame_pointer }
 }

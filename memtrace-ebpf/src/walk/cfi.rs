@@ -10,18 +10,10 @@ use super::{
     rules::{self, Rule},
     trampoline, window,
 };
-
-/// What [`Row::SP_FAR`] adds: 65,536 words.
-const FAR: u64 = 8 << 16;
+use crate::arch::{self, Frame, SIGNAL};
 
 /// A step costs less than the call of a callback: two in each.
 const STEPS_PER_CALL: u32 = 2;
-
-/// Where a signal handler's return code finds the interrupted registers: it runs with the stack pointer at a
-/// `ucontext_t`, whose `uc_mcontext.gregs` hold them (arch/x86/include/uapi/asm/sigcontext.h).
-const SIGNAL_FP: u64 = 120;
-const SIGNAL_SP: u64 = 160;
-const SIGNAL_PC: u64 = 168;
 
 /// Takes frames until the first one of the thread, or until something is in the way.
 #[inline(always)]
@@ -69,77 +61,87 @@ fn try_step(scratch: *mut Scratch) -> Result<(), WalkEnd> {
         return Err(WalkEnd::TooDeep);
     }
     // A return address may be that of the next function: the call is one byte before.
-    let rule = rules::rule(scratch, if pc & EXACT != 0 { pc & !EXACT } else { pc - 1 });
+    let address = if pc & EXACT != 0 { pc & !EXACT } else { pc - 1 };
+    let rule = rules::rule(scratch, address);
     if rule.is_none() {
         return Err(WalkEnd::NoModule);
     }
     if rule.kind() == Row::SIGNAL {
         return signal(scratch, sp);
     }
-    let (cfa, saved_fp) = frame(scratch, rule, sp, pc & EXACT != 0)?;
-    if cfa <= sp && pc & EXACT == 0 {
+    if rule.kind() == Row::LEAF && SIGNAL.link.is_some() {
+        return leaf(scratch, rule, sp);
+    }
+    let frame = frame(scratch, rule, sp, pc & EXACT != 0)?;
+    if frame.cfa <= sp && pc & EXACT == 0 {
         return Err(WalkEnd::BadFrame);
     }
-    let slot = cfa - 8;
-    if saved_fp != 0 {
-        let value = window::read(scratch, saved_fp).ok_or(WalkEnd::Unreadable)?;
+    if frame.frame_pointer != 0 {
+        let value = window::read(scratch, frame.frame_pointer).ok_or(WalkEnd::Unreadable)?;
         // SAFETY: as above.
         unsafe { (*scratch).frame_pointer = value };
     }
-    let next = window::read(scratch, slot).ok_or(WalkEnd::Unreadable)?;
-    if next == 0 {
+    let found = window::read(scratch, frame.return_address).ok_or(WalkEnd::Unreadable)?;
+    return_to(scratch, arch::code_address(found), frame.cfa)
+}
+
+/// Makes the caller's frame the next, by the return address and the canonical frame address.
+#[inline(always)]
+fn return_to(scratch: *mut Scratch, found: u64, cfa: u64) -> Result<(), WalkEnd> {
+    if found == 0 {
         return Err(WalkEnd::NoReturnAddress);
     }
     // SAFETY: as above.
     unsafe {
-        (*scratch).pc = trampoline::resolve(slot, next);
+        (*scratch).pc = trampoline::resolve(arch::entry_sp(cfa), found);
         (*scratch).sp = cfa;
     }
     Ok(())
 }
 
-/// The canonical frame address that a rule gives, and where the caller's frame pointer is saved (0: it was not).
+/// The frame that a rule gives.
 #[inline(always)]
-fn frame(scratch: *mut Scratch, rule: Rule, sp: u64, interrupted: bool) -> Result<(u64, u64), WalkEnd> {
+fn frame(scratch: *mut Scratch, rule: Rule, sp: u64, interrupted: bool) -> Result<Frame, WalkEnd> {
     // SAFETY: as above.
     let frame_pointer = unsafe { (*scratch).frame_pointer };
-    let words = 8 * rule.cfa();
-    let cfa = match rule.kind() {
-        Row::SP => sp + words,
-        Row::FP => frame_pointer.wrapping_add(words),
-        Row::SP_FAR => sp + FAR + words,
-        Row::SP_DEREF => window::read(scratch, sp + 8 * (rule.cfa() & 0xff))
-            .ok_or(WalkEnd::Unreadable)?
-            .wrapping_add(8 * (rule.cfa() >> 8)),
-        Row::FP_DEREF => {
-            let offset = i64::from(rule.cfa() as u16 as i16);
-            window::read(scratch, frame_pointer.wrapping_add_signed(offset)).ok_or(WalkEnd::Unreadable)?
-        }
-        Row::NO_FDE => {
-            if !fp::plausible(frame_pointer, sp) {
-                return Err(WalkEnd::NoUnwindInfo);
-            }
-            return Ok((frame_pointer + 16, frame_pointer));
-        }
+    // Last, what is rare.
+    match arch::frame(rule, sp, frame_pointer, |address| window::read(scratch, address)) {
+        Err(WalkEnd::Unsupported) => {}
+        known => return known,
+    }
+    match rule.kind() {
+        Row::NO_FDE if fp::plausible(frame_pointer, sp) => Ok(arch::frame_by_frame_pointer(frame_pointer)),
+        Row::NO_FDE => Err(WalkEnd::NoUnwindInfo),
         // Code that was interrupted may have no row of its own, and then comes after that of the first frame.
-        Row::END if interrupted => return Err(WalkEnd::NoUnwindInfo),
-        Row::END => return Err(WalkEnd::Complete),
-        _ => return Err(WalkEnd::Unsupported),
-    };
-    let saved = match rule.fp() {
-        same if same == u64::from(Row::SAME) => 0,
-        fp if fp == u64::from(Row::AT_FP) => frame_pointer,
-        words => cfa.wrapping_sub(8 * words),
-    };
-    Ok((cfa, saved))
+        Row::END if interrupted => Err(WalkEnd::NoUnwindInfo),
+        Row::END => Err(WalkEnd::Complete),
+        _ => Err(WalkEnd::Unsupported),
+    }
+}
+
+/// A frame that was interrupted with its return address still in the link register. A frame that has made a call does
+/// not have it there any more.
+#[inline(always)]
+fn leaf(scratch: *mut Scratch, rule: Rule, sp: u64) -> Result<(), WalkEnd> {
+    // SAFETY: as above.
+    let (pc, link) = unsafe { ((*scratch).pc, (*scratch).link) };
+    if pc & EXACT == 0 {
+        return Err(WalkEnd::Unsupported);
+    }
+    return_to(scratch, arch::code_address(link), sp + 8 * rule.cfa())
 }
 
 /// The frame that a signal interrupted. It may run on another stack.
 #[inline(always)]
-fn signal(scratch: *mut Scratch, context: u64) -> Result<(), WalkEnd> {
-    let frame_pointer = window::read(scratch, context + SIGNAL_FP).ok_or(WalkEnd::Unreadable)?;
-    let sp = window::read(scratch, context + SIGNAL_SP).ok_or(WalkEnd::Unreadable)?;
-    let pc = window::read(scratch, context + SIGNAL_PC).ok_or(WalkEnd::Unreadable)?;
+fn signal(scratch: *mut Scratch, at: u64) -> Result<(), WalkEnd> {
+    let frame_pointer = window::read(scratch, at + SIGNAL.frame_pointer).ok_or(WalkEnd::Unreadable)?;
+    if let Some(link) = SIGNAL.link {
+        let link = window::read(scratch, at + link).ok_or(WalkEnd::Unreadable)?;
+        // SAFETY: as above.
+        unsafe { (*scratch).link = link };
+    }
+    let sp = window::read(scratch, at + SIGNAL.sp).ok_or(WalkEnd::Unreadable)?;
+    let pc = window::read(scratch, at + SIGNAL.pc).ok_or(WalkEnd::Unreadable)?;
     if pc == 0 {
         return Err(WalkEnd::NoReturnAddress);
     }

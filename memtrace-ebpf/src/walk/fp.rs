@@ -4,6 +4,7 @@
 use memtrace_common::{MAX_FRAMES, WalkEnd};
 
 use super::{Scratch, push, window};
+use crate::arch;
 
 /// A frame is at most this far above the previous one, in bytes.
 const MAX_STEP: u64 = 1 << 20;
@@ -53,7 +54,7 @@ fn try_step(scratch: *mut Scratch) -> Result<(), WalkEnd> {
             return Err(WalkEnd::NoFramePointer);
         }
         let next = window::read(scratch, frame).ok_or(WalkEnd::Unreadable)?;
-        let pc = window::read(scratch, frame + 8).ok_or(WalkEnd::Unreadable)?;
+        let pc = arch::code_address(window::read(scratch, frame + 8).ok_or(WalkEnd::Unreadable)?);
         if pc == 0 {
             return Err(WalkEnd::Complete);
         }

@@ -12,38 +12,34 @@ mod scratch;
 mod trampoline;
 mod window;
 
+pub(crate) use rules::Rule;
 pub(crate) use scratch::Scratch;
 
 use memtrace_common::{MAX_FRAMES, Target, WalkEnd, WalkMethod, mix, stack_seed};
 
-use crate::config;
+use crate::{
+    arch::{self, Registers},
+    config,
+};
 
 const CFI: u32 = WalkMethod::Cfi as u32;
 const FRAME_POINTER: u32 = WalkMethod::FramePointer as u32;
 
-/// The walk that starts at a function's entry. The first frame is exact: the return address lies where the
-/// stack pointer points. How to go on from there is the method's business.
-///
-/// `return_slot`: address of the return address; `frame_pointer`: the caller's.
+/// The walk that starts at a function's entry. The first frame is exact: where the return address is then, is fixed.
+/// How to go on from there is the method's business.
 #[inline(always)]
-pub(crate) fn from_entry(
-    scratch: *mut Scratch,
-    return_slot: u64,
-    frame_pointer: u64,
-    target: &Target,
-    id: u32,
-) {
+pub(crate) fn from_entry(scratch: *mut Scratch, registers: &Registers, target: &Target, id: u32) {
     // SAFETY: `scratch` points to a claimed value of SCRATCHES.
     unsafe {
         (*scratch).event.target = id;
         (*scratch).event.frames = 0;
         (*scratch).event.end = WalkEnd::TooDeep as u32;
         (*scratch).event.hash = stack_seed(id);
-        (*scratch).sp = return_slot + 8;
-        (*scratch).frame_pointer = frame_pointer;
+        (*scratch).sp = registers.entry_cfa();
+        (*scratch).frame_pointer = registers.frame_pointer();
         rules::begin(scratch, target, id);
         window::clear(scratch);
-        (*scratch).pc = window::read(scratch, return_slot).unwrap_or(0);
+        (*scratch).pc = registers.return_address(|address| window::read(scratch, address));
     }
 }
 
@@ -59,7 +55,7 @@ pub(crate) extern "C" fn walk_finish(scratch: *mut Scratch) -> u64 {
         if (*scratch).pc == 0 {
             (*scratch).event.end = WalkEnd::Unreadable as u32;
         } else {
-            (*scratch).pc = trampoline::resolve((*scratch).sp - 8, (*scratch).pc);
+            (*scratch).pc = trampoline::resolve(arch::entry_sp((*scratch).sp), (*scratch).pc);
             match config::METHOD.load() {
                 CFI => cfi::walk(scratch),
                 FRAME_POINTER => fp::walk(scratch),

@@ -15,7 +15,7 @@ pub(super) const NO_MODULE: u64 = 0;
 
 /// What a rule says, as kept in the cache: a row without its address.
 #[derive(Clone, Copy)]
-pub(super) struct Rule(u64);
+pub(crate) struct Rule(u64);
 
 impl Rule {
     #[inline(always)]
@@ -23,18 +23,21 @@ impl Rule {
         self.0 == NO_MODULE
     }
 
+    /// [`Row::kind`].
     #[inline(always)]
-    pub(super) fn kind(self) -> u8 {
+    pub(crate) fn kind(self) -> u8 {
         (self.0 & 15) as u8
     }
 
+    /// [`Row::fp`].
     #[inline(always)]
-    pub(super) fn fp(self) -> u64 {
+    pub(crate) fn fp(self) -> u64 {
         self.0 >> 4 & 0xff
     }
 
+    /// [`Row::cfa`].
     #[inline(always)]
-    pub(super) fn cfa(self) -> u64 {
+    pub(crate) fn cfa(self) -> u64 {
         self.0 >> 12 & 0xffff
     }
 }

@@ -14,6 +14,8 @@ pub(crate) struct Scratch {
     busy: u64,
     /// Address of the frame to take next: a return address, or with `EXACT` an instruction's.
     pub(super) pc: u64,
+    /// What the link register held when a signal interrupted that frame, on architectures that have one.
+    pub(super) link: u64,
     /// The stack pointer in that frame: no frame above it lies lower.
     pub(super) sp: u64,
     /// The frame pointer in that frame.

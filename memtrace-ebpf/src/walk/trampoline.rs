@@ -1,7 +1,8 @@
 //! Return addresses that a return probe has replaced.
 //!
-//! The kernel puts the address of a trampoline, the first byte of a page, in the place of the return address and keeps
-//! the original in a list of the task. Offsets in its structures come from the running kernel's BTF.
+//! At a function's entry the kernel puts the address of a trampoline, the first byte of a page, in the place of the return
+//! address and keeps the original in a list of the task, with the stack pointer of that moment. Offsets in its structures
+//! come from the running kernel's BTF.
 
 use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_probe_read_kernel};
 
@@ -11,13 +12,14 @@ const PAGE: u64 = 4096;
 /// Pending return probes looked at; the kernel allows 64.
 const DEPTH: u32 = 64;
 
-/// The return address at stack address `slot`, where `found` is what stands there.
+/// The return address of the function that was entered with the stack pointer at `sp`, where `found` is what it was left
+/// with.
 #[inline(always)]
-pub(super) fn resolve(slot: u64, found: u64) -> u64 {
+pub(super) fn resolve(sp: u64, found: u64) -> u64 {
     if found & (PAGE - 1) != 0 || TASK_UTASK.load() == 0 {
         return found;
     }
-    match original(slot, found) {
+    match original(sp, found) {
         0 => found,
         address => address,
     }
@@ -27,7 +29,7 @@ pub(super) fn resolve(slot: u64, found: u64) -> u64 {
 /// function: verified once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn original(slot: u64, trampoline: u64) -> u64 {
+extern "C" fn original(sp: u64, trampoline: u64) -> u64 {
     // SAFETY: a helper without arguments.
     let task = unsafe { bpf_get_current_task() };
     let utask = kernel_word(task + u64::from(TASK_UTASK.load()));
@@ -36,7 +38,7 @@ extern "C" fn original(slot: u64, trampoline: u64) -> u64 {
         if instance == 0 {
             return 0;
         }
-        if kernel_word(instance + u64::from(INSTANCE_STACK.load())) == slot {
+        if kernel_word(instance + u64::from(INSTANCE_STACK.load())) == sp {
             let address = kernel_word(instance + u64::from(INSTANCE_RETURN.load()));
             // Of a chain of tail calls the outermost has the address itself.
             if address != trampoline {

@@ -106,7 +106,7 @@ impl Tree {
     }
 
     fn hash(&self) -> String {
-        sources(self.0.path()).unwrap()
+        sources(self.0.path(), "x86_64").unwrap()
     }
 
     /// The hash with one replacement made in a file of the fresh tree.
@@ -145,6 +145,7 @@ fn every_input_of_the_object_changes_the_hash() {
     let tree = Tree::new();
     tree.write("memtrace-ebpf/src/probes/malloc.rs", "");
     assert_ne!(hash, tree.hash(), "a new file");
+    assert_ne!(hash, sources(Tree::new().0.path(), "aarch64").unwrap(), "another architecture");
 }
 
 #[test]
@@ -182,9 +183,12 @@ fn the_closure_follows_versions_and_leaves_optional_dependencies_out() {
 fn unreadable_input_is_an_error_that_names_it() {
     let tree = Tree::new();
     tree.write("Cargo.lock", "version = 4\n");
-    assert_eq!(sources(tree.0.path()).unwrap_err().to_string(), "Cargo.lock has no package memtrace-ebpf");
+    assert_eq!(
+        sources(tree.0.path(), "x86_64").unwrap_err().to_string(),
+        "Cargo.lock has no package memtrace-ebpf"
+    );
     fs::remove_dir_all(tree.0.path().join("memtrace-common")).unwrap();
-    assert!(sources(tree.0.path()).unwrap_err().to_string().contains("memtrace-common/Cargo.toml"));
+    assert!(sources(tree.0.path(), "x86_64").unwrap_err().to_string().contains("memtrace-common/Cargo.toml"));
 }
 
 #[test]
