@@ -94,7 +94,7 @@ fn fs_gone(pid: u32) -> bool {
 
 fn start(session: &mut Session, reference: &mut Reference, words: &[String]) -> anyhow::Result<NonZeroU32> {
     let command = words.iter().map(Into::into).collect();
-    let mut launched = Launch { command, user: None }.start()?;
+    let mut launched = Launch::new(command, None).start()?;
     let pid = launched.pid().context("the command has no process id")?;
     session.add(Process::open(pid.get())?)?;
     loop {

@@ -62,12 +62,12 @@ pub enum Error {
 
 /// Finds the allocator in a file and the cheapest probe site in each of its functions.
 ///
-/// `path` goes into the specs and messages as it is. A library that wraps another's allocator is not told
+/// `path` goes into the specs and messages as it is, `name` is what the target calls the file. A library that wraps another's allocator is not told
 /// from one that is an allocator.
 ///
 /// # Errors
 /// The file has no allocator, is glibc's loader, or is damaged.
-pub fn find(image: &Image, path: &Path) -> Result<Found, Error> {
+pub fn find(image: &Image, path: &Path, name: &str) -> Result<Found, Error> {
     let elf_error = |source| Error::Elf { file: path.to_owned(), source };
     let soname = image.soname().map_err(elf_error)?;
     // Before glibc 2.32 the loader exports malloc and free; they serve only until libc's are there.
@@ -93,7 +93,7 @@ pub fn find(image: &Image, path: &Path) -> Result<Found, Error> {
         let linked_statically = image.interpreter().map_err(elf_error)?.is_none();
         name_in_program(known, linked_statically)
     } else {
-        name_of_library(known, soname.as_deref(), path)
+        name_of_library(known, soname.as_deref(), Path::new(name))
     };
     Ok(Found { name, specs, notes })
 }

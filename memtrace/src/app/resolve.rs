@@ -1,13 +1,14 @@
 //! One traced process: from addresses in it to places in files.
 
 use std::{
+    io,
     num::NonZeroU32,
     ops::Range,
     path::PathBuf,
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use memtrace_common::{EXACT, Target, WalkMethod};
 use rustc_hash::FxHashSet;
 
@@ -44,8 +45,10 @@ impl Traced {
     /// comparison.
     pub(super) fn new(process: Process, index: u32, first_byte: bool) -> anyhow::Result<Self> {
         let pid = process.pid;
-        let modules =
-            Modules::read(pid.get()).with_context(|| format!("cannot read the mappings of process {pid}"))?;
+        let modules = Modules::read(pid.get()).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => anyhow!("process {pid} exited while memtrace was attaching to it"),
+            _ => anyhow::Error::new(error).context(format!("cannot read the mappings of process {pid}")),
+        })?;
         Ok(Self {
             process,
             index,
@@ -78,7 +81,7 @@ impl Traced {
             if !self.probed.insert(path.clone()) {
                 continue;
             }
-            let allocator = match allocators::find(image, &path) {
+            let allocator = match allocators::find(image, &path, &module.name) {
                 Ok(allocator) => allocator,
                 Err(error @ allocators::Error::Elf { .. }) => {
                     tracing::warn!("{} was not searched for an allocator: {error}", module.name);
@@ -98,7 +101,9 @@ impl Traced {
             for note in &allocator.notes {
                 tracing::debug!("{}: {note}", module.name);
             }
-            tracer.attach(self.index, self.pid(), &specs)?;
+            tracer
+                .attach(self.index, self.pid(), &specs)
+                .with_context(|| format!("cannot probe {}", module.name))?;
             self.allocators.push(allocator.name);
             found += 1;
         }

@@ -300,8 +300,24 @@ impl Session {
         self.stacks.insert(slot, Stack { places, incomplete, target, hash, shown: false }, unloaded > 0);
     }
 
+    /// Takes note of `execve`s whose events were lost.
+    pub(super) fn catch_up(&mut self) {
+        let late: Vec<_> = self
+            .targets
+            .iter()
+            .map(|target| (target.index, self.tracer.generation(target.index), target.generation))
+            .filter(|(_, now, known)| now > known)
+            .collect();
+        for (index, generation, _) in late {
+            self.take_exec(index, generation);
+        }
+    }
+
     fn take_exec(&mut self, index: u32, generation: u32) {
         let Some(target) = self.targets.iter_mut().find(|target| target.index == index) else { return };
+        if generation <= target.generation {
+            return;
+        }
         target.exec(generation, &self.tracer);
         self.ranges.remove(&index);
         self.refresh(index, false);
@@ -309,11 +325,14 @@ impl Session {
         let attached = target.attach(&mut self.tracer);
         let (pid, comm) = (target.pid(), &target.process.comm);
         let at = self.tracer.elapsed().saturating_sub(self.started).as_secs_f64();
-        let mut note =
-            format!("process {pid} called exec after {at:.1} s and is {comm} now: its count began anew");
+        let begins = format!("process {pid} called exec");
+        let times =
+            if generation > 1 { format!(" {generation} times, the last time") } else { String::new() };
+        let mut note = format!("{begins}{times} after {at:.1} s and is {comm} now: its count began anew");
         if let Err(error) = attached {
             note.push_str(&format!("; attaching to its allocator failed: {error:#}"));
         }
+        self.notes.retain(|note| !note.starts_with(&begins));
         self.notes.push(note);
     }
 

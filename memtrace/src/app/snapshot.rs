@@ -26,6 +26,7 @@ impl Session {
     /// # Errors
     /// The table of live blocks cannot be read (`--older`, `--show-allocs`).
     pub fn snapshot(&mut self, last: bool) -> anyhow::Result<Snapshot> {
+        self.catch_up();
         let now = self.tracer.elapsed();
         let survivors = self.survivors(now)?;
         let totals = self.totals(now);
@@ -206,6 +207,7 @@ impl Session {
                 module: &place.module.name,
                 file: place.module.path(),
                 debug: place.module.debug_path(),
+                foreign: place.module.is_foreign(),
                 address: place.address,
                 is_return: place.is_return,
             }));

@@ -145,11 +145,6 @@ pub(super) fn attach_lifecycle(ebpf: &mut Ebpf) -> Result<(), Error> {
     Ok(())
 }
 
-/// The BTF id the kernel gave the object, known once a program is loaded.
-pub(super) fn btf_id(ebpf: &mut Ebpf) -> Option<u32> {
-    program::<RawTracePoint>(ebpf, LIFECYCLE[0].0).ok()?.info().ok()?.btf_id()
-}
-
 /// A program of the object by its name.
 pub(super) fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, Error>
 where

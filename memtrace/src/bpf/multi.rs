@@ -47,24 +47,19 @@ pub(super) struct MultiLoader {
 }
 
 impl MultiLoader {
-    /// Parses `object`; `map` gives the descriptor of each map that aya made, `btf_id` is the BTF that aya
-    /// loaded for it.
+    /// Parses `object`; `map` gives the descriptor of each map that aya made.
     ///
     /// # Errors
     /// The object cannot be relocated.
-    pub(super) fn new(
-        object: &[u8],
-        btf_id: u32,
-        map: impl Fn(&str) -> Option<RawFd>,
-    ) -> Result<Self, Error> {
+    pub(super) fn new(object: &[u8], map: impl Fn(&str) -> Option<RawFd>) -> Result<Self, Error> {
         fn refused(error: impl std::fmt::Display) -> Error {
             Error::Object(error.to_string())
         }
         let mut object = Object::parse(object).map_err(refused)?;
         let features = aya::features();
-        if let Some(btf) = features.btf() {
-            object.fixup_and_sanitize_btf(btf).map_err(refused)?;
-        }
+        let btf = features.btf().ok_or_else(|| refused("the kernel takes no BTF"))?;
+        object.fixup_and_sanitize_btf(btf).map_err(refused)?;
+        let btf = object.btf.as_ref().ok_or_else(|| refused("it has no BTF"))?.to_bytes();
         let sections: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
         let maps = object.maps.clone();
         object
@@ -75,7 +70,7 @@ impl MultiLoader {
             .map_err(refused)?;
         object.relocate_calls(&sections).map_err(refused)?;
         object.sanitize_functions(features);
-        let btf = syscall::btf_by_id(btf_id).map_err(Error::io("opening the object's BTF"))?;
+        let btf = syscall::load_btf(&btf).map_err(Error::io("loading the object's BTF"))?;
         Ok(Self { object, btf })
     }
 

@@ -37,15 +37,18 @@ pub(super) unsafe fn owned(result: i64) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(result as i32) }
 }
 
-/// Opens loaded BTF by its id.
+/// Loads BTF.
 ///
 /// # Errors
-/// No such id, or no privilege.
-pub(super) fn btf_by_id(id: u32) -> io::Result<OwnedFd> {
+/// What the kernel answers.
+pub(super) fn load_btf(btf: &[u8]) -> io::Result<OwnedFd> {
     let mut attr = attributes();
-    attr.__bindgen_anon_6.__bindgen_anon_1.btf_id = id;
-    // SAFETY: the command reads no pointers.
-    unsafe { bpf(bpf_cmd::BPF_BTF_GET_FD_BY_ID, &mut attr).map(|fd| owned(fd)) }
+    // SAFETY: every field of the union is plain data, and this is the one the command reads.
+    let load = unsafe { &mut attr.__bindgen_anon_7 };
+    load.btf = btf.as_ptr() as u64;
+    load.btf_size = btf.len() as u32;
+    // SAFETY: `btf` is valid for its length.
+    unsafe { bpf(bpf_cmd::BPF_BTF_LOAD, &mut attr).map(|fd| owned(fd)) }
 }
 
 /// What the kernel knows of a loaded program.

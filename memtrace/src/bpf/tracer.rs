@@ -117,14 +117,9 @@ impl Tracer {
         let epoch = monotonic_ns();
         let mut ebpf = load::load(config, sizes, epoch)?;
         load::attach_lifecycle(&mut ebpf)?;
-        let loader = match load::btf_id(&mut ebpf) {
-            Some(btf) if features::multi_respects_pid() => {
-                MultiLoader::new(OBJECT, btf, |name| map_fd(ebpf.map(name)?).map(|fd| fd.as_raw_fd()))
-                    .inspect_err(|error| tracing::debug!("{error}"))
-                    .ok()
-            }
-            _ => None,
-        };
+        let loader = features::multi_respects_pid()
+            .then(|| MultiLoader::new(OBJECT, |name| map_fd(ebpf.map(name)?).map(|fd| fd.as_raw_fd())))
+            .and_then(|loader| loader.inspect_err(|error| tracing::debug!("{error}")).ok());
         let programs = Programs::load(&mut ebpf, loader)?;
         let duplicate = |name: &'static str| -> Result<OwnedFd, Error> {
             let fd = ebpf.map(name).and_then(map_fd).ok_or(Error::Missing(name))?;

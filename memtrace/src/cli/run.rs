@@ -3,6 +3,7 @@
 use std::{ffi::OsString, process::ExitCode};
 
 use anyhow::bail;
+use nix::sys::signal::{SigHandler, Signal};
 
 use crate::{
     app::{Ending, Output, Schedule, Session, follow},
@@ -91,6 +92,11 @@ pub(super) fn wait_out(
     }
     if !wait {
         return Ok(ExitCode::SUCCESS);
+    }
+    // From here on a signal ends memtrace at once.
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        // SAFETY: the default action, no handler.
+        let _ = unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) };
     }
     if !matches!(ending, Ok(Ending::Exited)) && launched.exit_status().is_none() {
         message(&format!("tracing has ended, waiting for the command (process {})", launched.id()));

@@ -53,7 +53,7 @@ pub(super) fn sentences(losses: &Losses) -> Vec<String> {
         (
             losses.stack_table_full,
             "allocation",
-            "without a stack: the table of stacks was full, so the totals and one row without frames hold all of this",
+            "without a stack: the table of stacks was full around them, so the totals and one row without frames hold all of this; raise --max-stacks",
         ),
         (
             losses.ring_full,

@@ -4,6 +4,7 @@
 //! read whatever became of the process that mapped them.
 
 mod demangle;
+mod files;
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +14,7 @@ use blazesym::symbolize::{
 };
 use rustc_hash::FxHashMap;
 
-use self::demangle::demangle;
+use self::{demangle::demangle, files::Files};
 use crate::model::Frame;
 
 /// Where debug files of the agent's own file system are: by build id below `.build-id`, and by debug link.
@@ -28,6 +29,8 @@ pub struct Place<'a> {
     pub file: Option<PathBuf>,
     /// A path to open its separate debug file at, if one is known.
     pub debug: Option<PathBuf>,
+    /// Whether the file is of another mount namespace than the agent's.
+    pub foreign: bool,
     /// The frame's address, as an ELF virtual address: a return address, or an interrupted instruction's.
     pub address: u64,
     /// Whether it is a return address. Then the place is that of the call, one byte before: what follows may belong to
@@ -45,6 +48,7 @@ impl Place<'_> {
 /// Names frames. Remembers what it has looked up.
 pub struct Symbolizer {
     blazesym: Blazesym,
+    files: Files,
     known: FxHashMap<(Option<PathBuf>, u64), Vec<Frame>>,
 }
 
@@ -57,7 +61,7 @@ impl Default for Symbolizer {
             .enable_demangling(false)
             .set_debug_dirs(Some(DEBUG_DIRECTORIES))
             .build();
-        Self { blazesym, known: FxHashMap::default() }
+        Self { blazesym, files: Files::default(), known: FxHashMap::default() }
     }
 }
 
@@ -74,7 +78,10 @@ impl Symbolizer {
             .debug
             .iter()
             .chain([&file])
-            .find_map(|path| self.lookup(path, place.call()))
+            .find_map(|path| {
+                let path = self.files.mappable(path, place.foreign)?;
+                self.lookup(&path, place.call())
+            })
             .map_or_else(|| vec![bare(place)], |symbol| named(place, &symbol));
         self.known.insert(key, frames.clone());
         frames

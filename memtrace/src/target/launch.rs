@@ -138,7 +138,7 @@ impl Launch {
                 command.env_remove(variable);
             }
         }
-        let (user, files) = (self.user.clone(), self.files);
+        let (user, files, agent) = (self.user.clone(), self.files, nix::unistd::getpid());
         // SAFETY: between fork and exec only system calls are made; what they need was computed before.
         unsafe {
             command.pre_exec(move || {
@@ -148,7 +148,12 @@ impl Launch {
                     nix::unistd::setresgid(user.gid, user.gid, user.gid)?;
                     nix::unistd::setresuid(user.uid, user.uid, user.uid)?;
                 }
-                ptrace::traceme().map_err(io::Error::from)
+                ptrace::traceme()?;
+                // Had the agent died before that, nobody would ever let this process go on.
+                if nix::unistd::getppid() != agent {
+                    return Err(io::ErrorKind::Interrupted.into());
+                }
+                Ok(())
             });
         }
         let child = command.spawn().map_err(|source| Error::Spawn { command: program.into(), source })?;

@@ -37,6 +37,7 @@ pub struct Module {
     file: Option<File>,
     debug: Option<File>,
     image: Option<Image>,
+    foreign: bool,
 }
 
 impl Module {
@@ -50,6 +51,12 @@ impl Module {
     #[must_use]
     pub fn debug_path(&self) -> Option<PathBuf> {
         self.debug.as_ref().map(own_path)
+    }
+
+    /// Whether the file is of another mount namespace than the agent's.
+    #[must_use]
+    pub fn is_foreign(&self) -> bool {
+        self.foreign
     }
 
     /// The file as ELF; `None` where it is none that we read.
@@ -97,6 +104,8 @@ struct Mapped {
 #[derive(Debug)]
 pub struct Modules {
     pid: u32,
+    /// Whether the process has a mount namespace of its own.
+    foreign: bool,
     mappings: Vec<Mapped>,
     /// The count of unloadings when they were read.
     count: u64,
@@ -114,10 +123,14 @@ impl Modules {
     /// # Errors
     /// The process is gone, or /proc refuses.
     pub fn read(pid: u32) -> io::Result<Self> {
-        let nameless =
-            |name: &str| Arc::new(Module { name: name.to_owned(), file: None, debug: None, image: None });
+        let nameless = |name: &str| {
+            Arc::new(Module { name: name.to_owned(), file: None, debug: None, image: None, foreign: false })
+        };
+        let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
+        let foreign = namespace("self") != namespace(&pid.to_string());
         let mut modules = Self {
             pid,
+            foreign,
             mappings: Vec::new(),
             count: 0,
             first: 0,
@@ -181,7 +194,7 @@ impl Modules {
         let late = |mapped: &&Mapped| mapped.since > self.first && mapped.mapping.inode.1 != 0;
         let mut late = self.mappings.iter().filter(late).map(|mapped| &mapped.mapping);
         let first = late.next()?;
-        Some(first.start..late.last().map_or(first.end, |last| last.end))
+        Some(first.start..late.next_back().map_or(first.end, |last| last.end))
     }
 
     /// Where `address` lies, of a return address the call before it, at a time when the count of unloadings was `count`;
@@ -245,7 +258,13 @@ impl Modules {
             if mapping.name.is_empty() {
                 return Arc::clone(&self.anonymous);
             }
-            return Arc::new(Module { name: mapping.name.clone(), file: None, debug: None, image: None });
+            return Arc::new(Module {
+                name: mapping.name.clone(),
+                file: None,
+                debug: None,
+                image: None,
+                foreign: false,
+            });
         }
         if let Some(known) = self.by_inode.get(&mapping.inode) {
             return Arc::clone(known);
@@ -265,7 +284,7 @@ impl Modules {
             Image::from_file(file).inspect_err(|error| tracing::debug!("{name}: {error}")).ok()
         });
         let debug = image.as_ref().and_then(|image| open_debug(self.pid, &name, image));
-        Module { name, file, debug, image }
+        Module { name, file, debug, image, foreign: self.foreign }
     }
 }
 
@@ -289,18 +308,9 @@ fn open_regular(path: &Path) -> Option<File> {
     file.metadata().ok()?.is_file().then_some(file)
 }
 
-/// Finds a separate debug file in the file system of the target, when that is not the agent's own (which the
-/// symbolizer searches by itself).
+/// Finds a separate debug file in the file system of the target.
 fn open_debug(pid: u32, name: &str, image: &Image) -> Option<File> {
     let root = PathBuf::from(format!("/proc/{pid}/root"));
-    let own = Path::new("/").metadata().ok()?;
-    let theirs = root.metadata().ok()?;
-    let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
-    if (own.dev(), own.ino()) == (theirs.dev(), theirs.ino())
-        && namespace("self") == namespace(&pid.to_string())
-    {
-        return None;
-    }
     let build_id = image.build_id().ok().flatten();
     let link = image.debuglink().ok().flatten();
     let directory = Path::new(name).parent()?;

@@ -20,9 +20,8 @@ use reference::{Reference, Start};
 /// The fixture's blocks have this size and their case's number more; nothing else there is as large.
 const SIZE: u64 = 1 << 20;
 const CASES: u64 = 17;
-/// Which allocation comes from a frame that framehop does not get over, and how many frames it finds: one that is aligned
-/// by force, one of 700 KiB.
-const UNKNOWN: [(u64, usize); 2] = [(3, 3), (16, 2)];
+/// Stacks that framehop leaves early: that with a frame of 700 KiB.
+const UNKNOWN: usize = 1;
 
 /// Of one allocation: both stacks, innermost first.
 #[derive(Default)]
@@ -156,28 +155,29 @@ fn walks_are_what_the_program_says_at_another_optimization() {
 fn walks_are_what_another_unwinder_finds_in_the_same_memory() {
     let program = compile("stacks-reference", &["-O2", "-fomit-frame-pointer"]);
     let mut reference = Reference::default();
-    let mut compared = 0;
+    let (mut compared, mut shorter) = (0, 0);
     let mut wrong = Vec::new();
     trace(&program, Config { oracle: true, ..Config::default() }, |session, pid, event| {
         if let KernelEvent::Oracle { end, pcs, sp, fp, base, stack, .. } = &event {
             let exact: Vec<u64> = pcs.iter().map(|pc| pc & !EXACT).collect();
             reference.learn(pid, &exact);
             compared += 1;
-            // It does not know signal frames either.
-            let signal = pcs.iter().position(|pc| pc & EXACT != 0);
             let found = reference.walk(&Start { sp: *sp, fp: *fp, base: *base, stack, pcs });
-            let known =
-                UNKNOWN.iter().find(|(number, _)| *number == compared).map(|(_, frames)| *frames).or(signal);
-            let same = match known {
-                Some(known) => found.pcs.get(..known) == pcs.get(..known),
-                None => found.pcs == *pcs,
+            // It does not know signal frames either: what it finds past one is not looked at.
+            let signal = pcs.iter().position(|pc| pc & EXACT != 0);
+            let same = match signal {
+                Some(signal) => found.pcs.get(..signal) == pcs.get(..signal),
+                None => pcs.starts_with(&found.pcs),
             };
-            if !same {
+            shorter += usize::from(same && signal.is_none() && found.pcs.len() < pcs.len());
+            if !same || *end != WalkEnd::Complete {
                 wrong.push(format!("{end:?} {pcs:x?}\n{:x?} {:?}", found.pcs, found.error));
             }
         }
         session.take(event);
     });
-    assert_eq!(compared, CASES);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // Besides the cases, what the program maps itself: stacks of threads.
+    assert!(compared >= CASES, "{compared} walks");
+    assert_eq!(shorter, UNKNOWN);
 }
