@@ -19,7 +19,7 @@ pub use counter::Counter;
 pub use event::{
     EXACT, EventKind, ExecEvent, ForkEvent, MappingEvent, MissEvent, Op, OracleEvent, StackEvent, TraceEvent,
 };
-pub use live::{BLOCKS_PER_BUCKET, Block, Bucket, bucket_index, live_key};
+pub use live::{BLOCKS_PER_BUCKET, Block, Bucket, bucket_index, live_address, live_key};
 pub use module::{Module, ModuleList, cache};
 pub use stack::{
     MAX_FRAMES, STACK_PROBES, STACK_TABLE_FULL, StackSlot, WalkEnd, WalkMethod, mix, stack_seed,

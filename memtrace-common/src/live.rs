@@ -46,6 +46,13 @@ pub const fn live_key(address: u64, target: u32) -> u64 {
     (address & 0xffff_ffff_fffe) | (target as u64 & 0xff) << 48 | (target as u64 >> 8 & 0xff) << 56
 }
 
+/// The address in a key.
+#[inline(always)]
+#[must_use]
+pub const fn live_address(key: u64) -> u64 {
+    key & 0xffff_ffff_ffff
+}
+
 /// The bucket of a key. Neighbouring blocks stay close (the allocator reuses what is near), and the mixed
 /// upper bits spread arenas over the table: a weaker hash sent 20 % of blocks to the overflow map.
 #[inline(always)]

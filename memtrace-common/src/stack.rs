@@ -1,7 +1,7 @@
 //! Stacks: found by the hash of their frames, counted in a slot each.
 
 /// Frames a walk takes at most.
-pub const MAX_FRAMES: usize = 127;
+pub const MAX_FRAMES: usize = 511;
 
 /// Slots tried for a hash before the table counts as full.
 pub const STACK_PROBES: u32 = 16;
@@ -35,8 +35,8 @@ pub struct StackSlot {
     pub target: u32,
     /// Whether the frames were handed to the agent.
     pub sent: u32,
-    /// Blocks not tracked because the table of live blocks was full.
-    pub untracked: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 const _: () = assert!(size_of::<StackSlot>() == 64);
 

@@ -16,7 +16,7 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use memtrace_common::{
     Block, Call, Cookie, Counter, EventKind, Op, STACK_TABLE_FULL, TIME_SHIFT, Target, Thread, TraceEvent,
-    WalkEnd, WalkMethod, live_key,
+    WalkEnd, WalkMethod, live_address, live_key,
 };
 
 use crate::{
@@ -215,7 +215,7 @@ fn settle(cookie: Cookie, call: &Call, result: u64, outer: *mut Call) {
         && let Some(block) = live::take(call.inner)
     {
         stacks::undo(block);
-        trace(Op::Free, call.inner, block, call.target);
+        trace(Op::Free, live_address(call.inner), block, call.target);
     }
     let mut address = result;
     if cookie.out().is_some() {

@@ -123,9 +123,4 @@ pub(crate) fn undo(block: Block) {
 pub(crate) fn untracked(block: Block) {
     count(Counter::LiveMapFull, 1);
     count(Counter::LiveMapFullBytes, block.size);
-    if let Some(place) = slot(block.stack) {
-        // SAFETY: as in `add`; the half-word shares its 8 bytes with `sent`, which is 1 by now or will be
-        // set again, so the addition carries nothing over.
-        unsafe { (*place).untracked = (*place).untracked.saturating_add(1) };
-    }
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use memtrace_common::{BLOCKS_PER_BUCKET, Block, Bucket, TIME_SHIFT, live_key};
+use memtrace_common::{BLOCKS_PER_BUCKET, Block, Bucket, TIME_SHIFT, live_address, live_key};
 
 use super::{mapped::Mapped, syscall};
 
@@ -29,7 +29,7 @@ pub struct Live {
 impl Live {
     fn new(key: u64, block: Block) -> Self {
         Self {
-            address: key & 0xffff_ffff_ffff,
+            address: live_address(key),
             size: block.size,
             slot: block.stack,
             time: Duration::from_nanos(u64::from(block.time) << TIME_SHIFT),

@@ -40,6 +40,8 @@ pub(super) fn executable(pid: u32) -> io::Result<Vec<Mapping>> {
         }
         mappings.extend(parse(&line));
     }
+    // The file is read in pieces, and ends early when the process exits meanwhile. Then this link is gone too.
+    std::fs::read_link(format!("/proc/{pid}/exe"))?;
     Ok(mappings)
 }
 

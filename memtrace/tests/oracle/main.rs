@@ -138,21 +138,27 @@ fn agrees_with_backtrace(name: &str, flags: &[&str]) {
 }
 
 #[test]
-#[ignore = "needs root, eBPF and a C++ compiler"]
 fn walks_are_what_the_program_says_without_frame_pointers() {
+    if !memtrace_tests::can_trace() {
+        return;
+    }
     agrees_with_backtrace("stacks-omit", &["-O2", "-fomit-frame-pointer"]);
 }
 
 #[test]
-#[ignore = "needs root, eBPF and a C++ compiler"]
 fn walks_are_what_the_program_says_at_another_optimization() {
+    if !memtrace_tests::can_trace() {
+        return;
+    }
     agrees_with_backtrace("stacks-O3", &["-O3", "-fomit-frame-pointer", "-static-pie"]);
     agrees_with_backtrace("stacks-O0", &["-O0"]);
 }
 
 #[test]
-#[ignore = "needs root, eBPF and a C++ compiler"]
 fn walks_are_what_another_unwinder_finds_in_the_same_memory() {
+    if !memtrace_tests::can_trace() {
+        return;
+    }
     let program = compile("stacks-reference", &["-O2", "-fomit-frame-pointer"]);
     let mut reference = Reference::default();
     let (mut compared, mut shorter) = (0, 0);
