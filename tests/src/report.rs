@@ -65,6 +65,7 @@ pub struct Stack {
     pub freed_bytes: u64,
     pub freed_blocks: u64,
     pub oldest_s: Option<f64>,
+    pub complete: bool,
     pub frames: Vec<Frame>,
     #[serde(default)]
     pub allocs: Vec<Alloc>,

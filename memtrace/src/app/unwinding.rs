@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use memtrace_common::Module as CodeRange;
+use memtrace_common::{Module as CodeRange, Row};
 use rustc_hash::FxHashMap;
 
 use crate::{
@@ -56,6 +56,7 @@ impl Unwinding {
                 progress(&format!("reading unwind information: {done} of {all} files"));
             }
         });
+        tracing::debug!("unwind tables of {} files in {} ms", files.len(), start.elapsed().as_millis());
         let mut remarks = Vec::new();
         let mut tables = FxHashMap::default();
         for (module, built) in files.iter().zip(built) {
@@ -82,6 +83,8 @@ impl Unwinding {
                 CodeRange { begin: range.start, end: range.end, bias, first, rows }
             })
             .collect();
+        let rows: usize = tables.values().map(|(table, _)| table.rows().len()).sum();
+        tracing::debug!("{rows} unwind rows, {} KiB in the kernel", rows * size_of::<Row>() / 1024);
         let left_out = tracer.set_modules(target, &ranges, unloaded).context("cannot write unwind tables")?;
         if left_out != 0 {
             remarks

@@ -12,7 +12,7 @@ use rustc_hash::FxHashMap;
 use super::mapped::{self, Mapped};
 
 /// Modules that all targets' lists can have together.
-pub(super) const MODULES: u32 = 1 << 15;
+pub(super) const MODULES: u32 = 1 << 13;
 
 /// Writes what walks read. A list of modules is written beside the one in use and then becomes it by one word.
 pub(super) struct UnwindTables {

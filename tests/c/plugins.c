@@ -1,0 +1,32 @@
+/* plugins FIRST SECOND ROUNDS MICROSECONDS: loads and unloads two libraries in turn, which the loader puts at the same
+ * place, and lets each keep five blocks; the time passes between each two steps. */
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static int round_of(const char *library, int pause)
+{
+    void *handle = dlopen(library, RTLD_NOW);
+    void (*plug_in)(void) = handle ? (void (*)(void))dlsym(handle, "plug_in") : NULL;
+    if (!plug_in)
+        return 1;
+    usleep(pause);
+    for (int i = 0; i < 5; i++)
+        plug_in();
+    usleep(pause);
+    dlclose(handle);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    char byte = 0;
+    if (argc != 5 || write(1, "ready\n", 6) < 0 || read(0, &byte, 1) < 0)
+        return 1;
+    for (int i = 0; i < atoi(argv[3]); i++)
+        if (round_of(argv[1 + i % 2], atoi(argv[4])))
+            return 2;
+    if (write(1, "done\n", 5) < 0 || read(0, &byte, 1) < 0)
+        return 1;
+    return 0;
+}

@@ -1,0 +1,61 @@
+//! Libraries that come and go: no stack is named after a library that was not there, and one through a library loaded
+//! after attaching is complete within a second.
+
+use std::path::PathBuf;
+
+use memtrace_tests::{Agent, CSource, Report, can_trace, compile, fixture};
+
+const SMALL: CSource<'_> =
+    CSource { file: "plugin.c", options: &["-O2", "-shared", "-fPIC", "-DSIZE=104", "-DKEEP=keep_small"] };
+const LARGE: CSource<'_> =
+    CSource { file: "plugin.c", options: &["-O2", "-shared", "-fPIC", "-DSIZE=4008", "-DKEEP=keep_large"] };
+const PLUGINS: CSource<'_> = CSource { file: "plugins.c", options: &["-O2"] };
+
+/// What is reported after two libraries were loaded and unloaded in turn.
+fn after(rounds: u32, pause: u32) -> Report {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let build = |name: &str, source| -> String {
+        let path: PathBuf = compile(directory.path(), name, source);
+        path.to_str().expect("a path in UTF-8").to_owned()
+    };
+    let (small, large) = (build("small.so", SMALL), build("large.so", LARGE));
+    let program = build("plugins", PLUGINS);
+    let arguments = [&small, &large, &rounds.to_string(), &pause.to_string()];
+    let mut target = fixture::start_path(program, &arguments.map(String::as_str));
+    let agent = Agent::attach(&[target.pid()], &[]);
+    fixture::work(&mut target);
+    let report = agent.interrupt();
+    assert_eq!(target.finish().status, 0);
+    report
+}
+
+/// Blocks of a size, and how many of them are in complete stacks that begin in a function.
+fn kept(report: &Report, size: u64, function: &str) -> (u64, u64) {
+    let stacks = report.stacks.iter().filter(|stack| stack.bytes == size * stack.blocks);
+    stacks.fold((0, 0), |(all, named), stack| {
+        let first = stack.frames.first().and_then(|frame| frame.function.as_deref());
+        assert!(first.is_none_or(|name| name == function), "{size} bytes kept by {first:?}");
+        let complete = stack.complete && first.is_some();
+        (all + stack.blocks, named + if complete { stack.blocks } else { 0 })
+    })
+}
+
+#[test]
+fn quick_changes_name_nobody_else() {
+    if !can_trace() {
+        return;
+    }
+    let report = after(200, 0);
+    assert_eq!(kept(&report, 104, "keep_small").0, 500);
+    assert_eq!(kept(&report, 4008, "keep_large").0, 500);
+}
+
+#[test]
+fn stacks_are_complete_a_second_after_loading() {
+    if !can_trace() {
+        return;
+    }
+    let report = after(4, 1_000_000);
+    assert_eq!(kept(&report, 104, "keep_small"), (10, 10), "{:#?}", report.stacks);
+    assert_eq!(kept(&report, 4008, "keep_large"), (10, 10), "{:#?}", report.stacks);
+}
