@@ -32,20 +32,37 @@ fn two_million_allocations_of_four_threads_ten_times() {
     }
 }
 
-fn family() -> Report {
+fn family(options: &[&str]) -> Report {
     let mut target = fixture::start("family", &[]);
-    let agent = Agent::attach(&[target.pid()], &[]);
+    let agent = Agent::attach(&[target.pid()], options);
     fixture::work(&mut target);
     agent.interrupt()
 }
 
-/// Each function of the family, succeeding and failing.
 #[test]
 fn every_function_counts_what_it_returns() {
-    if !can_trace() {
-        return;
+    if can_trace() {
+        check_family(&family(&[]));
     }
-    let report = family();
+}
+
+/// As kernels before 6.10 attach.
+#[test]
+fn the_same_by_perf_uprobes() {
+    if can_trace() {
+        check_family(&family(&["--perf-uprobes"]));
+    }
+}
+
+#[test]
+fn the_same_with_frame_pointers() {
+    if can_trace() {
+        check_family(&family(&["--stacks", "fp"]));
+    }
+}
+
+/// Each function of the family, succeeding and failing.
+fn check_family(report: &Report) {
     let kept = |function: &str, bytes: u64, blocks: u64| {
         let found = report.called_from(function);
         assert_eq!(found, Totals::kept(bytes, blocks), "{function}; all: {:?}", report.callers());

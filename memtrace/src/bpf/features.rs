@@ -36,6 +36,15 @@ pub(super) fn multi_respects_pid() -> bool {
     kernel_version().is_some_and(|version| version >= (6, 10))
 }
 
+/// `PROC_PID_INIT_INO` (include/linux/proc_ns.h): the inode of the initial PID namespace.
+const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
+
+/// Whether pids here are those that the kernel side sees.
+pub(super) fn in_initial_pid_namespace() -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata("/proc/self/ns/pid").is_ok_and(|namespace| namespace.ino() == INITIAL_PID_NAMESPACE)
+}
+
 /// Tries what tracing needs, with small tables.
 #[must_use]
 pub fn features() -> Vec<Feature> {

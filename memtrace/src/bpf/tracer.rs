@@ -53,6 +53,8 @@ pub struct Config {
     pub rows: u32,
     /// Processes that are going to be traced.
     pub targets: u32,
+    /// Whether to attach by perf uprobes even where multi-uprobes are to be had, as on older kernels.
+    pub perf: bool,
 }
 
 impl Default for Config {
@@ -68,6 +70,7 @@ impl Default for Config {
             method: WalkMethod::Cfi,
             rows: 448 << 10,
             targets: 1,
+            perf: false,
         }
     }
 }
@@ -117,7 +120,7 @@ impl Tracer {
         let epoch = monotonic_ns();
         let mut ebpf = load::load(config, sizes, epoch)?;
         load::attach_lifecycle(&mut ebpf)?;
-        let loader = features::multi_respects_pid()
+        let loader = (features::multi_respects_pid() && !config.perf)
             .then(|| MultiLoader::new(OBJECT, |name| map_fd(ebpf.map(name)?).map(|fd| fd.as_raw_fd())))
             .and_then(|loader| loader.inspect_err(|error| tracing::debug!("{error}")).ok());
         let programs = Programs::load(&mut ebpf, loader)?;
@@ -187,7 +190,7 @@ impl Tracer {
             return Err(Error::TooManyTargets(MAX_TARGETS));
         }
         // Programs see pids of the initial namespace.
-        let tgid = if in_initial_pid_namespace() { pid.get() } else { 0 };
+        let tgid = if features::in_initial_pid_namespace() { pid.get() } else { 0 };
         self.targets.set(index, Target { tgid, ..Target::default() }, 0).map_err(Error::map("TARGETS"))?;
         if tgid != 0 {
             self.target_by_tgid.insert(tgid, index, 0).map_err(Error::map("TARGET_BY_TGID"))?;
@@ -367,14 +370,6 @@ impl Drop for Tracer {
     fn drop(&mut self) {
         self.detach();
     }
-}
-
-/// `PROC_PID_INIT_INO` (include/linux/proc_ns.h): the inode of the initial PID namespace.
-const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
-
-fn in_initial_pid_namespace() -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    std::fs::metadata("/proc/self/ns/pid").is_ok_and(|namespace| namespace.ino() == INITIAL_PID_NAMESPACE)
 }
 
 fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, Error> {

@@ -137,6 +137,9 @@ pub(super) struct TraceArgs {
     /// Show stacks that hold nothing any more too
     #[arg(long, hide = true)]
     freed: bool,
+    /// Attach as on kernels without multi-uprobes, to test
+    #[arg(long, hide = true)]
+    perf_uprobes: bool,
     /// Put probes at functions' first bytes, as other tools do: slow, to compare with
     #[arg(long, hide = true)]
     first_byte: bool,
@@ -179,6 +182,7 @@ impl TraceArgs {
                 verbose,
                 method: self.stacks.into(),
                 targets,
+                perf: self.perf_uprobes,
                 ..Config::default()
             },
             top: self.top,
