@@ -16,6 +16,7 @@ mod arch;
 mod atomic;
 mod calls;
 mod config;
+mod events;
 mod live;
 mod mapping;
 mod maps;

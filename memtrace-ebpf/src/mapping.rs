@@ -4,11 +4,9 @@
 //! Mappings are split, joined and cut by later calls, which is the agent's arithmetic: it is sent each call that
 //! succeeded.
 
-use memtrace_common::{Call, Cookie, Counter, EventKind, Layer, MappingEvent};
+use memtrace_common::{Call, Cookie, EventKind, Layer, MappingEvent};
 
-use aya_ebpf::helpers::generated::bpf_ringbuf_output;
-
-use crate::maps::{EVENTS, count};
+use crate::events;
 
 const MAP: u64 = Layer::Map as u64;
 const UNMAP: u64 = Layer::Unmap as u64;
@@ -64,16 +62,5 @@ pub(crate) fn leave(cookie: Cookie, call: &Call, result: u64, time: u32) {
         event.old_address = result.wrapping_add(call.size);
         event.old_length = call.size.wrapping_neg();
     }
-    // SAFETY: `event` is a local variable of the size given.
-    let taken = unsafe {
-        bpf_ringbuf_output(
-            (&raw const EVENTS).cast_mut().cast(),
-            (&raw const event).cast_mut().cast(),
-            size_of::<MappingEvent>() as u64,
-            0,
-        )
-    };
-    if taken != 0 {
-        count(Counter::RingFull, 1);
-    }
+    events::send(&event);
 }

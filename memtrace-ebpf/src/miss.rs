@@ -1,9 +1,9 @@
 //! Asking the agent to read a target's mappings again.
 
-use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_ringbuf_output};
-use memtrace_common::{Counter, EventKind, MissEvent};
+use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
+use memtrace_common::{EventKind, MissEvent};
 
-use crate::maps::{EVENTS, TARGETS, count};
+use crate::{events, maps::TARGETS};
 
 /// Least time between two requests for a target, in ns: reading the mappings of a large process takes the agent
 /// some milliseconds.
@@ -28,16 +28,5 @@ pub(crate) fn report(target: u32) {
 #[inline(always)]
 pub(crate) fn request(target: u32, loader: bool) {
     let event = MissEvent { kind: EventKind::Miss as u32, target, loader: u32::from(loader), reserved: 0 };
-    // SAFETY: `event` is a local variable of the size given.
-    let taken = unsafe {
-        bpf_ringbuf_output(
-            (&raw const EVENTS).cast_mut().cast(),
-            (&raw const event).cast_mut().cast(),
-            size_of::<MissEvent>() as u64,
-            0,
-        )
-    };
-    if taken != 0 {
-        count(Counter::RingFull, 1);
-    }
+    events::send(&event);
 }

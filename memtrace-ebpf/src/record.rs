@@ -7,9 +7,7 @@ use aya_ebpf::{
     bindings::BPF_F_USER_STACK,
     helpers::{
         bpf_get_current_pid_tgid,
-        generated::{
-            bpf_get_attach_cookie, bpf_get_stackid, bpf_ktime_get_ns, bpf_probe_read_user, bpf_ringbuf_output,
-        },
+        generated::{bpf_get_attach_cookie, bpf_get_stackid, bpf_ktime_get_ns, bpf_probe_read_user},
     },
     programs::ProbeContext,
 };
@@ -21,8 +19,8 @@ use memtrace_common::{
 
 use crate::{
     arch::Registers,
-    calls, config, live, mapping,
-    maps::{EVENTS, KERNEL_STACKS, TARGET_BY_TGID, TARGETS, count},
+    calls, config, events, live, mapping,
+    maps::{KERNEL_STACKS, TARGET_BY_TGID, TARGETS, count},
     miss, oracle, stacks, thread,
     walk::{self, Scratch},
 };
@@ -297,16 +295,5 @@ fn trace(op: Op, address: u64, block: Block, target: u32) {
         slot: block.stack,
         target,
     };
-    // SAFETY: `event` is a local variable of the size given.
-    let taken = unsafe {
-        bpf_ringbuf_output(
-            (&raw const EVENTS).cast_mut().cast(),
-            (&raw const event).cast_mut().cast(),
-            size_of::<TraceEvent>() as u64,
-            0,
-        )
-    };
-    if taken != 0 {
-        count(Counter::RingFull, 1);
-    }
+    events::send(&event);
 }

@@ -2,17 +2,13 @@
 //!
 //! Raw tracepoints: they need neither BTF nor field offsets for the little that is read here.
 
-use aya_ebpf::{
-    helpers::{bpf_get_current_pid_tgid, generated::bpf_ringbuf_output},
-    macros::raw_tracepoint,
-    programs::RawTracePointContext,
-};
+use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext};
 use aya_log_ebpf::debug;
 use memtrace_common::{Counter, EventKind, ExecEvent, ForkEvent};
 
 use crate::{
-    calls,
-    maps::{EVENTS, TARGET_BY_TGID, TARGETS, count},
+    calls, events,
+    maps::{TARGET_BY_TGID, TARGETS, count},
 };
 
 /// `clone` flag: the new task is a thread (include/uapi/linux/sched.h).
@@ -24,23 +20,6 @@ fn current() -> Option<u32> {
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     // SAFETY: entries are only changed by the agent, and not while a program reads them.
     unsafe { TARGET_BY_TGID.get(tgid) }.copied()
-}
-
-/// Sends an event; a lost one is counted.
-#[inline(always)]
-fn send<T>(event: &T) {
-    // SAFETY: `event` is valid for its size.
-    let taken = unsafe {
-        bpf_ringbuf_output(
-            (&raw const EVENTS).cast_mut().cast(),
-            core::ptr::from_ref(event).cast_mut().cast(),
-            size_of::<T>() as u64,
-            0,
-        )
-    };
-    if taken != 0 {
-        count(Counter::RingFull, 1);
-    }
 }
 
 /// `task_newtask(struct task_struct *task, unsigned long clone_flags)`, in the parent's context.
@@ -55,7 +34,7 @@ fn try_newtask(context: &RawTracePointContext) -> Option<()> {
     let target = current()?;
     if context.arg::<u64>(1) & CLONE_THREAD == 0 {
         count(Counter::Forks, 1);
-        send(&ForkEvent { kind: EventKind::Fork as u32, target });
+        events::send(&ForkEvent { kind: EventKind::Fork as u32, target });
     }
     Some(())
 }
@@ -78,7 +57,7 @@ fn try_exec(context: &RawTracePointContext) -> Option<()> {
         (*target).loader_state = 0;
         (*target).generation
     };
-    send(&ExecEvent { kind: EventKind::Exec as u32, target: index, generation, reserved: 0 });
+    events::send(&ExecEvent { kind: EventKind::Exec as u32, target: index, generation, reserved: 0 });
     debug!(context, "target {} called exec: generation {}", index, generation);
     Some(())
 }

@@ -6,7 +6,7 @@ use aya_ebpf::helpers::generated::bpf_loop;
 use memtrace_common::{EXACT, MAX_FRAMES, Row, WalkEnd};
 
 use super::{
-    Scratch, fp, push,
+    Scratch, fp, note_end, push,
     rules::{self, Rule},
     trampoline, window,
 };
@@ -43,14 +43,7 @@ extern "C" fn cfi_step(scratch: *mut Scratch) -> u64 {
     if scratch.is_null() {
         return 1;
     }
-    match try_step(scratch) {
-        Ok(()) => 0,
-        Err(end) => {
-            // SAFETY: not null, and the verifier knows its size.
-            unsafe { (*scratch).event.end = end as u32 };
-            1
-        }
-    }
+    note_end(scratch, try_step(scratch))
 }
 
 #[inline(always)]

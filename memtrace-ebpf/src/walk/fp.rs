@@ -3,7 +3,7 @@
 
 use memtrace_common::{MAX_FRAMES, WalkEnd};
 
-use super::{Scratch, push, window};
+use super::{Scratch, note_end, push, window};
 use crate::arch;
 
 /// A frame is at most this far above the previous one, in bytes.
@@ -27,14 +27,7 @@ extern "C" fn fp_step(scratch: *mut Scratch) -> u64 {
     if scratch.is_null() {
         return 1;
     }
-    match try_step(scratch) {
-        Ok(()) => 0,
-        Err(end) => {
-            // SAFETY: not null, and the verifier knows its size.
-            unsafe { (*scratch).event.end = end as u32 };
-            1
-        }
-    }
+    note_end(scratch, try_step(scratch))
 }
 
 #[inline(always)]

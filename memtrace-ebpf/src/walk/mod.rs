@@ -74,6 +74,19 @@ pub(crate) extern "C" fn walk_finish(scratch: *mut Scratch) -> u64 {
     1
 }
 
+/// What a step returns to its loop: 0 to go on. Why a walk ended is kept.
+#[inline(always)]
+fn note_end(scratch: *mut Scratch, step: Result<(), WalkEnd>) -> u64 {
+    match step {
+        Ok(()) => 0,
+        Err(end) => {
+            // SAFETY: as above.
+            unsafe { (*scratch).event.end = end as u32 };
+            1
+        }
+    }
+}
+
 /// Appends the frame at `pc`; `false` when the stack is full.
 #[inline(always)]
 fn push(scratch: *mut Scratch, pc: u64) -> bool {
