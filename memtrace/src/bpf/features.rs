@@ -1,6 +1,10 @@
 //! What this kernel and these privileges allow, found out by trying.
 
-use std::path::Path;
+use std::{num::NonZeroU32, path::Path};
+
+use memtrace_common::WalkMethod;
+
+use crate::model::{ProbeSpec, Role, Site};
 
 use super::{
     attach::Method,
@@ -52,7 +56,14 @@ pub fn features() -> Vec<Feature> {
     let release = nix::sys::utsname::uname()
         .map(|name| name.release().to_string_lossy().into_owned())
         .unwrap_or_default();
-    let attempt = Tracer::load(&Config { max_live: 1, max_stacks: 1, ..Config::default() });
+    let small = Config { max_live: 1, max_stacks: 1, ..Config::default() };
+    let mut attempt = Tracer::load(&small);
+    // Walks by call frame information are what a kernel before 5.17 refuses.
+    let cfi = attempt.is_ok();
+    if !cfi {
+        attempt = Tracer::load(&Config { method: WalkMethod::FramePointer, ..small });
+    }
+    let attached = attempt.as_mut().ok().map(attach_to_self);
     let method = attempt.as_ref().ok().map(Tracer::method);
     vec![
         Feature {
@@ -63,11 +74,19 @@ pub fn features() -> Vec<Feature> {
             advice: "boot a newer kernel: probes carry cookies, which came with 5.15",
         },
         programs(&attempt),
+        probes(attached),
+        Feature {
+            name: "complete stacks",
+            available: cfi,
+            required: false,
+            detail: if cfi { "by call frame information" } else { "by frame pointers only" }.to_owned(),
+            advice: "stacks are short where code was built without frame pointers; from kernel 5.17 they are complete",
+        },
         Feature {
             name: "multi-uprobes",
             available: method == Some(Method::Multi),
             required: false,
-            detail: method.map_or_else(|| "not tried".to_owned(), |method| format!("{method} are used")),
+            detail: method.map_or_else(|| "not tried".to_owned(), |_| "attach and detach at once".to_owned()),
             advice: if method.is_none() {
                 ""
             } else {
@@ -95,6 +114,43 @@ fn programs(attempt: &Result<Tracer, Error>) -> Feature {
         Err(error) => (chain(error), "this kernel lacks a piece of eBPF: boot a newer one"),
     };
     Feature { name: "eBPF programs and maps", available: attempt.is_ok(), required: true, detail, advice }
+}
+
+/// Whether a probe can be attached.
+fn probes(attached: Option<Result<(), Error>>) -> Feature {
+    let (available, detail) = match &attached {
+        None => (false, "not tried".to_owned()),
+        Some(Ok(())) => (true, "attached to this process, and detached".to_owned()),
+        Some(Err(error)) => (false, chain(error)),
+    };
+    let advice =
+        if attached.is_none() { "" } else { "uprobes need CAP_PERFMON, and a kernel with CONFIG_UPROBES" };
+    Feature { name: "probes in processes", available, required: true, detail, advice }
+}
+
+/// Attaches to a function of this program, which nobody calls meanwhile.
+fn attach_to_self(tracer: &mut Tracer) -> Result<(), Error> {
+    let function = attach_to_self as *const () as u64;
+    let maps = std::fs::read_to_string("/proc/self/maps").map_err(Error::io("reading /proc/self/maps"))?;
+    let offset = maps.lines().find_map(|line| {
+        let mut fields = line.split_ascii_whitespace();
+        let (start, end) = fields.next()?.split_once('-')?;
+        let number = |hex| u64::from_str_radix(hex, 16).ok();
+        let (start, end, offset) = (number(start)?, number(end)?, number(fields.nth(1)?)?);
+        (start..end).contains(&function).then(|| function - start + offset)
+    });
+    let probe = ProbeSpec {
+        function: "check".to_owned(),
+        file: "/proc/self/exe".into(),
+        offset: offset.unwrap_or(0),
+        site: Site { delta: 0, emulated: false },
+        role: Role::Free,
+    };
+    let Some(pid) = NonZeroU32::new(std::process::id()) else { return Ok(()) };
+    let target = tracer.add_target(pid)?;
+    tracer.attach(target, pid, &[probe])?;
+    tracer.detach();
+    Ok(())
 }
 
 /// An error and its causes in one line.
