@@ -84,6 +84,9 @@ pub struct Growth {
     pub bytes_per_second: f64,
 }
 
+/// What a program does in less time says nothing about a second of it: rates count at least this long.
+const SHORTEST: Duration = Duration::from_millis(100);
+
 /// Remembers the previous report, for rates.
 #[derive(Clone, Debug, Default)]
 pub struct Aggregate {
@@ -109,7 +112,7 @@ impl Aggregate {
         survivors: Option<&FxHashMap<u32, Survivors>>,
         freed: bool,
     ) -> (Vec<Growth>, f64) {
-        let seconds = now.saturating_sub(self.previous_time).as_secs_f64().max(1e-3);
+        let seconds = now.saturating_sub(self.previous_time).max(SHORTEST).as_secs_f64();
         let rate = |now: u64, before: u64| (now as f64 - before as f64) / seconds;
         let mut current = FxHashMap::default();
         let mut total = 0;
