@@ -70,7 +70,7 @@ fn is_tracked(size: u64) -> bool {
     size >= config::MIN_SIZE.load() && size <= config::MAX_SIZE.load()
 }
 
-/// The bytes an allocating function is asked for; `None` when they are not tracked, or the call will fail.
+/// The bytes an allocating function is asked for; `None` when the call will fail.
 #[inline(always)]
 fn requested(cookie: Cookie, arguments: &[u64; 4]) -> Option<u64> {
     let mut size = argument(arguments, cookie.size());
@@ -83,9 +83,6 @@ fn requested(cookie: Cookie, arguments: &[u64; 4]) -> Option<u64> {
             return None;
         }
         size = product;
-    }
-    if cookie.old().is_none() && !is_tracked(size) {
-        return None;
     }
     Some(size)
 }
@@ -120,6 +117,12 @@ pub(crate) fn enter(context: &ProbeContext) -> Option<()> {
         stack: STACK_TABLE_FULL,
         target: id,
     };
+    if !is_mapping && cookie.old().is_none() && !is_tracked(size) {
+        // In flight even so: what it maps is the allocator's.
+        calls::drop_left(thread, &call);
+        calls::calls_push(thread, &call);
+        return None;
+    }
     if config::METHOD.load() == WalkMethod::Kernel as u32 {
         // SAFETY: the map is a stack map, the context the program's.
         unsafe {

@@ -11,8 +11,8 @@ use crate::{
     aggregate::{self, Growth, Mapped, Survivors, Totals},
     analysis,
     model::{
-        Age, Amount, Frame, LiveBlock, Losses, MappingRow, Mode, Snapshot, StackMethod, StackRow, TargetInfo,
-        TargetKind,
+        Age, Amount, Filter, Frame, LiveBlock, Losses, MappingRow, Mode, Snapshot, StackMethod, StackRow,
+        TargetInfo, TargetKind,
     },
     symbolize::Place,
 };
@@ -47,7 +47,7 @@ impl Session {
             elapsed: now.saturating_sub(self.started),
             last,
             target: self.info(),
-            mode: Mode { sample_bytes: None, stacks: self.method_of_stacks() },
+            mode: Mode { sample_bytes: None, stacks: self.method_of_stacks(), filter: self.filter() },
             outstanding,
             bytes_per_second,
             stacks_found,
@@ -57,6 +57,15 @@ impl Session {
             losses,
             notes: self.notes.clone(),
         })
+    }
+
+    fn filter(&self) -> Filter {
+        let config = &self.options.config;
+        Filter {
+            min_size: Some(config.min_size).filter(|&size| size > 0),
+            max_size: Some(config.max_size).filter(|&size| size < u64::MAX),
+            older: self.options.older,
+        }
     }
 
     fn method_of_stacks(&self) -> StackMethod {

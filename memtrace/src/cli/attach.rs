@@ -19,7 +19,7 @@ use super::{
 Examples:
   memtrace attach $(pidof my-server)
   memtrace attach 4123 4124 -i 10s          two processes together
-  memtrace attach 4123 --older 1m --top 3   what is older than a minute, three stacks
+  memtrace attach 4123 --older 1m -i 3m     every 3 minutes what is older than one
   memtrace attach 4123 -z 1MiB -a           blocks of a megabyte and more, listed
   memtrace attach 4123 -n 1 -f json         one report after 5 s, for a script
 

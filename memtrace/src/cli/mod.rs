@@ -29,7 +29,7 @@ const EXAMPLES: &str = "\
 Examples:
   memtrace demo                             see it find a leak
   memtrace attach $(pidof my-server)        report every 5 s what is not freed
-  memtrace attach 4123 --older 60s -n 3     three reports of blocks older than a minute
+  memtrace attach 4123 --older 60s -i 3m    every 3 min the blocks older than a minute
   memtrace attach 4123 -d 10m -f json       ten minutes, one JSON object a report
   memtrace run -- ./my-program --its-args   from the first allocation on
   memtrace check --pid 4123                 what this machine and that process allow";

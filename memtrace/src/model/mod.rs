@@ -6,6 +6,6 @@ pub mod units;
 
 pub use probe::{ArgLayout, LoaderHook, Mapping, ProbeSpec, Role, Site};
 pub use snapshot::{
-    Age, AllocationEvent, Amount, Event, Frame, LiveBlock, Losses, MappingRow, Mode, Snapshot, StackMethod,
-    StackRow, TargetInfo, TargetKind,
+    Age, AllocationEvent, Amount, Event, Filter, Frame, LiveBlock, Losses, MappingRow, Mode, Snapshot,
+    StackMethod, StackRow, TargetInfo, TargetKind,
 };

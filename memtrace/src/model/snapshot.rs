@@ -51,6 +51,17 @@ pub enum StackMethod {
     FramePointer,
 }
 
+/// Which blocks are in the figures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Allocations of at least so many bytes are tracked.
+    pub min_size: Option<u64>,
+    /// Allocations of at most so many bytes are tracked.
+    pub max_size: Option<u64>,
+    /// Blocks of at least this age are shown.
+    pub older: Option<Duration>,
+}
+
 /// How the figures came about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mode {
@@ -58,6 +69,8 @@ pub struct Mode {
     pub sample_bytes: Option<u64>,
     /// How stacks are taken.
     pub stacks: StackMethod,
+    /// Which blocks are in the figures.
+    pub filter: Filter,
 }
 
 /// How old the oldest block of a stack is.

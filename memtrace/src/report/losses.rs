@@ -58,7 +58,7 @@ pub(super) fn sentences(losses: &Losses) -> Vec<String> {
         (
             losses.ring_full,
             "event",
-            "did not fit into the ring buffer: trace lines are missing, and stacks may show up a report later",
+            "did not fit into the ring buffer: trace lines are missing, mappings may be wrong, and stacks may show up a report later",
         ),
         (losses.children_not_traced, "fork", "of the target went untraced: what child processes allocate is not in the figures"),
         (incomplete_stacks, "stack", incomplete.as_str()),

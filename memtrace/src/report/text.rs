@@ -9,7 +9,7 @@ use super::losses::{reason_words, sentences};
 use super::{Reporter, escape};
 use crate::model::units::{format_age, format_bytes, format_count, format_number, format_rate};
 use crate::model::{
-    AllocationEvent, Event, Frame, LiveBlock, Mode, Snapshot, StackMethod, StackRow, TargetInfo,
+    AllocationEvent, Event, Filter, Frame, LiveBlock, Mode, Snapshot, StackMethod, StackRow, TargetInfo,
 };
 
 /// Process ids named in the header; of more, only their number is given.
@@ -90,12 +90,15 @@ impl Text {
             let words = if oldest.exact { "oldest" } else { "none older than" };
             write!(out, ", {words} {}", format_age(oldest.age))?;
         }
-        write!(
-            out,
-            ", freed {} of {}",
-            format_number(row.freed.blocks),
-            format_count(row.allocated.blocks, "block")
-        )?;
+        // Of how many old blocks some were freed nobody knows.
+        if snapshot.mode.filter.older.is_none() {
+            write!(
+                out,
+                ", freed {} of {}",
+                format_number(row.freed.blocks),
+                format_count(row.allocated.blocks, "block")
+            )?;
+        }
         writeln!(out, "  {}", self.paint(DIM, format_args!("stack {:016x}", row.id)))?;
         self.frames(out, &row.frames)?;
         match (row.incomplete.map(reason_words), row.frames.is_empty()) {
@@ -156,6 +159,8 @@ impl Text {
             )
         } else if !snapshot.stacks.is_empty() {
             Ok(())
+        } else if snapshot.mode.filter != Filter::default() {
+            writeln!(out, "No outstanding block passes the filter; without it there may be some.")
         } else if snapshot.outstanding.blocks == 0 {
             writeln!(
                 out,
@@ -274,7 +279,10 @@ fn allocators(target: &TargetInfo) -> String {
 
 fn method(mode: &Mode) -> String {
     let count = match mode.sample_bytes {
-        None => "every allocation counted".to_owned(),
+        None => match sizes(&mode.filter) {
+            Some(sizes) => format!("every allocation {sizes} counted"),
+            None => "every allocation counted".to_owned(),
+        },
         Some(bytes) => format!("estimated from one sample per {}", format_bytes(bytes)),
     };
     let stacks = match mode.stacks {
@@ -283,7 +291,20 @@ fn method(mode: &Mode) -> String {
             "stacks from frame pointers (callers may be missing where code was built without them)"
         }
     };
-    format!("{count}, {stacks}")
+    let older = mode.filter.older.filter(|age| !age.is_zero());
+    let older =
+        older.map(|age| format!(", shown are blocks older than {}", format_age(age))).unwrap_or_default();
+    format!("{count}{older}, {stacks}")
+}
+
+/// A size filter in words.
+fn sizes(filter: &Filter) -> Option<String> {
+    match (filter.min_size.map(format_bytes), filter.max_size.map(format_bytes)) {
+        (None, None) => None,
+        (Some(min), None) => Some(format!("of {min} and more")),
+        (None, Some(max)) => Some(format!("of up to {max}")),
+        (Some(min), Some(max)) => Some(format!("of {min} to {max}")),
+    }
 }
 
 /// Frames of Rust's runtime in a row that are shown as one line.

@@ -3,7 +3,7 @@
 use super::{
     Alloc, Amount, Frame, Losses, MappingStack, Mappings, ModeInfo, Report, SCHEMA, Stack, Target, TraceLine,
 };
-use crate::model::{self, Mode, StackMethod, TargetInfo, TargetKind};
+use crate::model::{self, Filter, Mode, StackMethod, TargetInfo, TargetKind};
 
 impl<'a> Report<'a> {
     pub(super) fn new(snapshot: &'a model::Snapshot) -> Self {
@@ -44,7 +44,9 @@ impl From<&Mode> for ModeInfo {
             StackMethod::Cfi => "cfi",
             StackMethod::FramePointer => "fp",
         };
-        Self { exact: mode.sample_bytes.is_none(), sample_bytes: mode.sample_bytes, stacks }
+        let Filter { min_size, max_size, older } = mode.filter;
+        let sample_bytes = mode.sample_bytes;
+        Self { exact: sample_bytes.is_none(), sample_bytes, stacks, min_size, max_size, older_s: older }
     }
 }
 

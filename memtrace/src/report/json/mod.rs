@@ -127,6 +127,13 @@ struct ModeInfo {
     sample_bytes: Option<u64>,
     /// How stacks are taken: `cfi`, by call frame information; `fp`, by frame pointers.
     stacks: &'static str,
+    /// Only allocations of at least so many bytes are tracked; null: all.
+    min_size: Option<u64>,
+    /// Only allocations of at most so many bytes are tracked; null: all.
+    max_size: Option<u64>,
+    /// Outstanding bytes and blocks are those of at least this age; null: all.
+    #[serde(serialize_with = "optional_seconds")]
+    older_s: Option<Duration>,
 }
 
 /// Bytes as requested by the program, and blocks.

@@ -12,8 +12,8 @@ use jiff::tz::TimeZone;
 use super::losses::sentences;
 use super::{Json, Memleak, MemleakOptions, Reporter, Text, escape};
 use crate::model::{
-    Age, AllocationEvent, Amount, Event, Frame, LiveBlock, Losses, MappingRow, Mode, Snapshot, StackMethod,
-    StackRow, TargetInfo, TargetKind,
+    Age, AllocationEvent, Amount, Event, Filter, Frame, LiveBlock, Losses, MappingRow, Mode, Snapshot,
+    StackMethod, StackRow, TargetInfo, TargetKind,
 };
 
 /// A function, a module and a file name that would clear the screen, retitle it, reorder and break lines.
@@ -62,7 +62,7 @@ fn snapshot() -> Snapshot {
             comm: "api-server".into(),
             allocators: vec!["glibc".into()],
         },
-        mode: Mode { sample_bytes: None, stacks: StackMethod::FramePointer },
+        mode: Mode { sample_bytes: None, stacks: StackMethod::FramePointer, filter: Filter::default() },
         outstanding: amount(1_048_576, 1024),
         bytes_per_second: 1_572_864.0,
         stacks_found: 5,

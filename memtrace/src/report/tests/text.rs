@@ -5,7 +5,7 @@ use jiff::tz::TimeZone;
 use super::{
     Event, Snapshot, assert_harmless, empty, hostile, losses, snapshot, trace, with_blocks, written,
 };
-use crate::model::{Frame, MappingRow};
+use crate::model::{Filter, Frame, MappingRow};
 use crate::report::Text;
 
 fn text(snapshot: Snapshot) -> String {
@@ -46,7 +46,7 @@ fn everything_lost() {
     Lost: 7 blocks handed out again while still live here: a free was not seen, and the old block no longer counts.
     Lost: 4 allocations without a stack: every walk slot of the CPU was in use, so the totals include this but name no code.
     Lost: 6 allocations without a stack: the table of stacks was full around them, so the totals and one row without frames hold all of this; raise --max-stacks.
-    Lost: 3 events did not fit into the ring buffer: trace lines are missing, and stacks may show up a report later.
+    Lost: 3 events did not fit into the ring buffer: trace lines are missing, mappings may be wrong, and stacks may show up a report later.
     Lost: 9 forks of the target went untraced: what child processes allocate is not in the figures.
     Lost: 2,010 stacks incomplete (no frame pointer: 10, stack unreadable: 2,000): their outer callers are missing.
     Note: The target exited.
@@ -229,4 +229,21 @@ fn rusts_runtime_is_one_line() {
     snapshot.stacks[0].frames.remove(1);
     let shown = text(snapshot);
     assert!(!shown.contains("runtime") && shown.contains("std::rt::a"), "{shown}");
+}
+
+#[test]
+fn a_filter_is_said_and_nothing_is_claimed_beyond_it() {
+    let filter = |min_size, max_size, older| {
+        let mut empty = empty();
+        empty.mode.filter = Filter { min_size, max_size, older };
+        text(empty)
+    };
+    let sizes = filter(Some(1 << 20), None, None);
+    assert!(sizes.contains("every allocation of 1 MiB and more counted"), "{sizes}");
+    assert!(sizes.contains("passes the filter") && !sizes.contains("Nothing allocated"), "{sizes}");
+    let older = filter(None, Some(100), Some(Duration::from_secs(60)));
+    assert!(older.contains("of up to 100 B counted, shown are blocks older than 1m00s"), "{older}");
+    let mut aged = snapshot();
+    aged.mode.filter.older = Some(Duration::from_secs(1));
+    assert!(!text(aged).contains("freed"));
 }
