@@ -86,7 +86,12 @@ pub fn features() -> Vec<Feature> {
             name: "multi-uprobes",
             available: method == Some(Method::Multi),
             required: false,
-            detail: method.map_or_else(|| "not tried".to_owned(), |_| "attach and detach at once".to_owned()),
+            detail: match method {
+                None => "not tried",
+                Some(Method::Multi) => "many probes attach and detach at once",
+                Some(Method::Perf) => "not on this kernel",
+            }
+            .to_owned(),
             advice: if method.is_none() {
                 ""
             } else {
