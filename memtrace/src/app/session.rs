@@ -177,11 +177,6 @@ impl Session {
         self.targets.iter().map(|target| &target.process)
     }
 
-    /// Says in every report from now on.
-    pub fn note(&mut self, note: String) {
-        self.notes.push(note);
-    }
-
     /// How probes are attached, for messages.
     #[must_use]
     pub fn method(&self) -> String {
