@@ -1,5 +1,5 @@
-//! Finds the prebuilt eBPF object, and refuses one that its sources no longer describe. The object needs another
-//! compiler than the agent, so it is committed: see `cargo xtask build-ebpf --help`.
+//! Finds the prebuilt eBPF objects, and refuses one that its sources no longer describe. They need another
+//! compiler than the agent, so they are committed: see `cargo xtask build-ebpf --help`.
 
 use std::env;
 use std::fs;
@@ -8,24 +8,40 @@ use std::path::{Path, PathBuf};
 #[path = "../xtask/src/source_hash.rs"]
 mod source_hash;
 
-/// Names another object than the committed one, absolute or relative to the workspace; nothing is checked then.
+/// Names another object than the committed one, absolute or relative to the workspace; kernel mode's is taken from the
+/// same directory. Nothing is checked then.
 const OVERRIDE: &str = "MEMTRACE_BPF_OBJECT";
+
+/// What the agent's source calls the paths of the objects.
+const VARIABLES: [&str; 2] = ["MEMTRACE_BPF_OBJECT_PATH", "MEMTRACE_KERNEL_BPF_OBJECT_PATH"];
 
 fn main() {
     println!("cargo::rerun-if-env-changed={OVERRIDE}");
-    match find_object() {
-        Ok(path) => println!("cargo::rustc-env=MEMTRACE_BPF_OBJECT_PATH={}", path.display()),
+    match find_objects() {
+        Ok(paths) => {
+            for (variable, path) in VARIABLES.iter().zip(paths) {
+                println!("cargo::rustc-env={variable}={}", path.display());
+            }
+        }
         Err(message) => println!("cargo::error={message}"),
     }
 }
 
-fn find_object() -> Result<PathBuf, String> {
+fn find_objects() -> Result<Vec<PathBuf>, String> {
     let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").ok_or("CARGO_MANIFEST_DIR is not set")?);
     let root = package.parent().ok_or("the package has no parent directory")?;
+    let arch =
+        env::var("CARGO_CFG_TARGET_ARCH").map_err(|error| format!("CARGO_CFG_TARGET_ARCH: {error}"))?;
     if let Some(path) = env::var_os(OVERRIDE).filter(|path| !path.is_empty()) {
-        let path = root.join(path);
-        println!("cargo::rerun-if-changed={}", path.display());
-        return path.canonicalize().map_err(|error| format!("{OVERRIDE}: {}: {error}", path.display()));
+        let first = root.join(path);
+        let [_, kernel] = source_hash::OBJECTS;
+        return [first.clone(), first.with_file_name(kernel.name(&arch))]
+            .into_iter()
+            .map(|path| {
+                println!("cargo::rerun-if-changed={}", path.display());
+                path.canonicalize().map_err(|error| format!("{OVERRIDE}: {}: {error}", path.display()))
+            })
+            .collect();
     }
     rerun_if_changed(root);
     for name in source_hash::CRATES {
@@ -36,9 +52,7 @@ fn find_object() -> Result<PathBuf, String> {
             ));
         }
     }
-    let arch =
-        env::var("CARGO_CFG_TARGET_ARCH").map_err(|error| format!("CARGO_CFG_TARGET_ARCH: {error}"))?;
-    check(root, &arch)
+    source_hash::OBJECTS.into_iter().map(|object| check(root, object, &arch)).collect()
 }
 
 /// A crate's directory stands for all below it, files that are yet to come among them.
@@ -49,12 +63,11 @@ fn rerun_if_changed(root: &Path) {
     }
 }
 
-/// The committed object of an architecture, when it is of these sources.
-fn check(root: &Path, arch: &str) -> Result<PathBuf, String> {
+/// A committed object, when it is of these sources.
+fn check(root: &Path, object: source_hash::Object, arch: &str) -> Result<PathBuf, String> {
     const REMEDY: &str = "run `cargo xtask build-ebpf --all`";
     let directory = root.join(source_hash::PREBUILT);
-    let object = directory.join(source_hash::object_name(arch));
-    let lock = directory.join(source_hash::lock_name(arch));
+    let (object, lock) = (directory.join(object.name(arch)), directory.join(object.lock_name(arch)));
     let unreadable = |path: &Path, error| format!("{}: {error}: {REMEDY}", path.display());
     let bytes = fs::read(&object).map_err(|error| unreadable(&object, error))?;
     let text = fs::read_to_string(&lock).map_err(|error| unreadable(&lock, error))?;

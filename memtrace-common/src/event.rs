@@ -20,6 +20,8 @@ pub enum EventKind {
     Oracle = 64,
     /// A [`MappingEvent`].
     Mapping = 6,
+    /// A [`crate::KernelStackEvent`].
+    KernelStack = 7,
 }
 
 /// Set in a frame's address where it is that of an instruction interrupted by a signal, not a return address.

@@ -7,6 +7,7 @@
 mod cookie;
 mod counter;
 mod event;
+mod kernel;
 mod live;
 mod module;
 mod stack;
@@ -18,6 +19,11 @@ pub use cookie::{Cookie, Layer};
 pub use counter::Counter;
 pub use event::{
     EXACT, EventKind, ExecEvent, ForkEvent, MappingEvent, MissEvent, Op, OracleEvent, StackEvent, TraceEvent,
+};
+pub use kernel::{
+    CACHE_NAME, Calibration, KERNEL_FRAMES, KernelCache, KernelCounter, KernelKind, KernelSlot,
+    KernelStackEvent, MAX_CACHES, NO_CACHE, OBJECTS_PER_BUCKET, ObjectBucket, object_bucket, object_key,
+    object_value,
 };
 pub use live::{BLOCKS_PER_BUCKET, Block, Bucket, bucket_index, live_address, live_key};
 pub use module::{Module, ModuleList, cache};

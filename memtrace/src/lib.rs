@@ -9,7 +9,7 @@
 //! | 4 app | [`app`] | a session: programs, targets, the loop from events to reports |
 //! | 3 output | [`report`] | a file per format |
 //! | 2 domain | [`analysis`], [`aggregate`] | pure: no I/O, no clock, no aya |
-//! | 2 adapters | [`bpf`], [`target`], [`allocators`], [`elf`], [`symbolize`], [`unwind`] | the kernel, processes, files |
+//! | 2 adapters | [`bpf`], [`target`], [`allocators`], [`elf`], [`kernel`], [`symbolize`], [`unwind`] | the kernel, processes, files |
 //! | 1 model | [`model`] | the words they share |
 //! | 0 ABI | `memtrace-common` | what they share with the eBPF programs |
 
@@ -20,6 +20,7 @@ pub mod app;
 pub mod bpf;
 pub mod cli;
 pub mod elf;
+pub mod kernel;
 pub mod model;
 pub mod report;
 pub mod symbolize;

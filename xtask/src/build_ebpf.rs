@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::bpf_tools::{Linker, Rustc, TARGET};
 use crate::lock::{Lock, Verdict};
+use crate::source_hash::{OBJECTS, Object};
 use crate::{process, source_hash};
 
 /// Nothing is wrong with the sources, but the committed object cannot be checked with the installed programs.
@@ -16,11 +17,12 @@ const EXIT_OTHER_TOOLCHAIN: u8 = 3;
 const ARCHITECTURES: [&str; 2] = ["x86_64", "aarch64"];
 const PACKAGE: &str = "memtrace-ebpf";
 /// The crates whose unstable features Debian's stable compiler is to accept.
-const UNSTABLE_CRATES: &str = "aya_ebpf,memtrace_ebpf";
+const UNSTABLE_CRATES: &str = "aya_ebpf,memtrace_ebpf,memtrace_kernel_ebpf";
 
-/// Build the eBPF object that the agent carries
+/// Build the eBPF objects that the agent carries
 ///
-/// Writes memtrace-ebpf/prebuilt/: the object and a lock that says what it was made from, for each architecture.
+/// Writes memtrace-ebpf/prebuilt/: the objects, and for each a lock that says what it was made from, for each
+/// architecture.
 #[derive(clap::Args)]
 #[command(after_help = "Exit codes of --check: 0 reproduced; 1 not reproduced, or stale; \
                         3 not reproduced, and built by other programs than the lock names")]
@@ -45,19 +47,16 @@ impl Args {
     }
 }
 
-/// The committed files of an architecture.
+/// The committed files of an object.
 struct Prebuilt {
     object: PathBuf,
     lock: PathBuf,
 }
 
 impl Prebuilt {
-    fn of(root: &Path, arch: &str) -> Self {
+    fn of(root: &Path, object: Object, arch: &str) -> Self {
         let directory = root.join(source_hash::PREBUILT);
-        Self {
-            object: directory.join(source_hash::object_name(arch)),
-            lock: directory.join(source_hash::lock_name(arch)),
-        }
+        Self { object: directory.join(object.name(arch)), lock: directory.join(object.lock_name(arch)) }
     }
 }
 
@@ -66,8 +65,9 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
         return check(root, args);
     }
     for arch in args.architectures() {
-        let (object, lock) = build(root, arch, &root.join("target/bpf"), args.install)?;
-        write(&Prebuilt::of(root, arch), &object, &lock)?;
+        for Built { object, path, lock } in build(root, arch, &root.join("target/bpf"), args.install)? {
+            write(&Prebuilt::of(root, object, arch), &path, &lock)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -76,8 +76,9 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
 fn check(root: &Path, args: &Args) -> Result<ExitCode> {
     let mut committed = Vec::new();
     for arch in args.architectures() {
-        let lock = read_committed(&Prebuilt::of(root, arch), &source_hash::sources(root, arch)?)?;
-        committed.push((arch, lock));
+        let sources = source_hash::sources(root, arch)?;
+        let locks = OBJECTS.map(|object| read_committed(&Prebuilt::of(root, object, arch), &sources));
+        committed.push((arch, locks.into_iter().collect::<Result<Vec<_>>>()?));
     }
     let directory = root.join("target/bpf-check");
     if directory.exists() {
@@ -85,8 +86,10 @@ fn check(root: &Path, args: &Args) -> Result<ExitCode> {
     }
     let mut verdicts = Vec::new();
     for (arch, expected) in committed {
-        let (object, built) = build(root, arch, &directory, args.install)?;
-        verdicts.push(report(&expected, &built, &object));
+        let built = build(root, arch, &directory, args.install)?;
+        verdicts.extend(
+            expected.iter().zip(&built).map(|(expected, built)| report(expected, &built.lock, &built.path)),
+        );
     }
     Ok(exit_code(&verdicts))
 }
@@ -144,20 +147,31 @@ fn write(committed: &Prebuilt, object: &Path, lock: &Lock) -> Result<()> {
     Ok(())
 }
 
-/// Builds below `directory`; returns the object's path and what it was made from.
-fn build(root: &Path, arch: &str, directory: &Path, install: bool) -> Result<(PathBuf, Lock)> {
+/// An object that was built.
+struct Built {
+    object: Object,
+    path: PathBuf,
+    lock: Lock,
+}
+
+/// Builds every object below `directory`, in the order of `OBJECTS`.
+fn build(root: &Path, arch: &str, directory: &Path, install: bool) -> Result<Vec<Built>> {
     // Before the compiler reads them: a file saved meanwhile must make the object stale.
     let sources = source_hash::sources(root, arch)?;
     let rustc = Rustc::find(install)?;
     let linker = Linker::find(&root.join("target"), &rustc)?;
-    let unstripped = compile(root, arch, directory, &rustc, &linker)?;
-    let object = directory.join(source_hash::object_name(arch));
-    linker.strip(&unstripped, &object)?;
-    let bytes = fs::read(&object).with_context(|| object.display().to_string())?;
-    let lock = Lock { sources, object: source_hash::sha256(&bytes), toolchain: linker.toolchain(&rustc) };
-    Ok((object, lock))
+    let programs = compile(root, arch, directory, &rustc, &linker)?;
+    let strip = |object: Object| {
+        let path = directory.join(object.name(arch));
+        linker.strip(&programs.join(object.program), &path)?;
+        let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
+        let (sources, toolchain) = (sources.clone(), linker.toolchain(&rustc));
+        Ok(Built { object, path, lock: Lock { sources, object: source_hash::sha256(&bytes), toolchain } })
+    };
+    OBJECTS.into_iter().map(strip).collect()
 }
 
+/// Returns the directory of the compiled programs.
 fn compile(root: &Path, arch: &str, directory: &Path, rustc: &Rustc, linker: &Linker) -> Result<PathBuf> {
     let mut flags = source_hash::rustflags(arch).to_vec();
     flags.push(format!("-Clinker={}", utf8(&linker.path())?));
@@ -177,8 +191,8 @@ fn compile(root: &Path, arch: &str, directory: &Path, rustc: &Rustc, linker: &Li
             .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
             .env("LD_LIBRARY_PATH", linker.library_path()),
     )
-    .with_context(|| format!("{PACKAGE} does not build; the committed object was left as it is"))?;
-    Ok(directory.join(TARGET).join("bpf").join(PACKAGE))
+    .with_context(|| format!("{PACKAGE} does not build; the committed objects were left as they are"))?;
+    Ok(directory.join(TARGET).join("bpf"))
 }
 
 fn cargo_home() -> Result<PathBuf> {
@@ -215,7 +229,7 @@ mod tests {
     #[test]
     fn a_committed_object_is_trusted_only_with_its_sources_and_lock() {
         let directory = tempfile::tempdir().unwrap();
-        let committed = Prebuilt::of(directory.path(), "x86_64");
+        let committed = Prebuilt::of(directory.path(), OBJECTS[0], "x86_64");
         let error = |sources| format!("{:#}", read_committed(&committed, sources).unwrap_err());
         assert!(
             error("aa").contains("memtrace.x86_64.lock: run `cargo xtask build-ebpf --all`"),

@@ -23,14 +23,32 @@ pub(crate) fn rustflags(arch: &str) -> [String; 4] {
     ["-Cdebuginfo=2".into(), "-Ctarget-cpu=v3".into(), "-Clink-arg=--btf".into(), arch]
 }
 
-/// File name of the object for an architecture as rustc calls it.
-pub(crate) fn object_name(arch: &str) -> String {
-    format!("memtrace.{arch}.bpf.o")
+/// The objects, made from the same sources: processes' and kernel mode's.
+pub(crate) const OBJECTS: [Object; 2] = [
+    Object { program: "memtrace-ebpf", stem: "memtrace" },
+    Object { program: "memtrace-kernel-ebpf", stem: "memtrace-kernel" },
+];
+
+/// One eBPF object.
+#[derive(Clone, Copy)]
+pub(crate) struct Object {
+    /// The binary target of `memtrace-ebpf` that it is made from.
+    #[allow(dead_code, reason = "the build script's copy of this module does not build objects")]
+    pub(crate) program: &'static str,
+    /// What its file names begin with.
+    pub(crate) stem: &'static str,
 }
 
-/// File name of the lock beside the object.
-pub(crate) fn lock_name(arch: &str) -> String {
-    format!("memtrace.{arch}.lock")
+impl Object {
+    /// File name of the object for an architecture as rustc calls it.
+    pub(crate) fn name(self, arch: &str) -> String {
+        format!("{}.{arch}.bpf.o", self.stem)
+    }
+
+    /// File name of the lock beside the object.
+    pub(crate) fn lock_name(self, arch: &str) -> String {
+        format!("{}.{arch}.lock", self.stem)
+    }
 }
 
 /// SHA-256 in lower-case hex.

@@ -1,6 +1,10 @@
 //! Domain: which stacks matter, in which order. Pure: no I/O, no clock.
 
+mod phantoms;
+
 use std::cmp::Reverse;
+
+pub use phantoms::{CacheEvidence, StackEvidence, share_out};
 
 use crate::aggregate::Growth;
 

@@ -1,5 +1,7 @@
 //! Floor 4: joins domain and adapters to what a command does.
 
+mod followed;
+mod kernel;
 mod output;
 mod pipeline;
 mod resolve;
@@ -8,6 +10,8 @@ mod snapshot;
 mod stacks;
 mod unwinding;
 
+pub use followed::Followed;
+pub use kernel::{By, KernelOptions, KernelSession};
 pub use output::{Closed, Output, write_whole};
 pub use pipeline::{Ending, Schedule, follow};
 pub use session::{Options, Session};

@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
-use super::{output::Output, session::Session};
+use super::{followed::Followed, output::Output};
 use crate::{
     bpf::{Events, KernelLog},
     model::Event,
@@ -52,7 +52,7 @@ pub enum Ending {
 /// The output cannot be written ([`super::Closed`] when its reader has gone), or the table of blocks cannot
 /// be read.
 pub async fn follow(
-    session: &mut Session,
+    session: &mut impl Followed,
     schedule: Schedule,
     output: &mut Output,
 ) -> anyhow::Result<Ending> {
@@ -60,10 +60,8 @@ pub async fn follow(
     let (events, log) = session.streams()?;
     let mut events = Watched::new(events)?;
     let mut log = log.map(Watched::new).transpose()?;
-    let mut exits = Vec::new();
-    for process in session.processes() {
-        exits.push(Watched::new(process.exit().context("cannot watch the target")?)?);
-    }
+    let mut exits = session.exits()?.into_iter().map(Watched::new).collect::<anyhow::Result<Vec<_>>>()?;
+    let endless = exits.is_empty();
     let mut signals = Signals::new()?;
     let mut ticks = tokio::time::interval_at(Instant::now() + schedule.interval, schedule.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -79,7 +77,7 @@ pub async fn follow(
                 drain(&mut events, session, output)?;
                 reports += 1;
                 let done = schedule.count.is_some_and(|count| reports >= count);
-                let ended = exits.is_empty();
+                let ended = exits.is_empty() && !endless;
                 report(session, output, done || ended)?;
                 if schedule.outlive {
                     // As bcc's memleak, which sleeps between two reports: what came after one is old enough for
@@ -120,7 +118,7 @@ pub async fn follow(
     Ok(ending)
 }
 
-fn report(session: &mut Session, output: &mut Output, last: bool) -> anyhow::Result<()> {
+fn report(session: &mut impl Followed, output: &mut Output, last: bool) -> anyhow::Result<()> {
     let snapshot = session.snapshot(last)?;
     output.write(&Event::Snapshot(Box::new(snapshot)))?;
     output.flush()
@@ -129,7 +127,7 @@ fn report(session: &mut Session, output: &mut Output, last: bool) -> anyhow::Res
 /// Takes what is in the ring buffer now. More may arrive while it does: bounded.
 fn take_burst(
     events: &mut Watched<Events>,
-    session: &mut Session,
+    session: &mut impl Followed,
     output: &mut Output,
 ) -> anyhow::Result<bool> {
     for _ in 0..BURST {
@@ -146,7 +144,11 @@ fn take_burst(
 }
 
 /// Takes everything that was in the ring buffer when it was called, and at most as much again.
-fn drain(events: &mut Watched<Events>, session: &mut Session, output: &mut Output) -> anyhow::Result<()> {
+fn drain(
+    events: &mut Watched<Events>,
+    session: &mut impl Followed,
+    output: &mut Output,
+) -> anyhow::Result<()> {
     for _ in 0..32 {
         if take_burst(events, session, output)? {
             break;

@@ -223,7 +223,7 @@ impl Session {
                 }
                 None
             }
-            KernelEvent::Oracle { .. } => None,
+            KernelEvent::Oracle { .. } | KernelEvent::KernelStack { .. } => None,
             KernelEvent::Fork { target } => {
                 tracing::debug!("target {target} forked a process, which is not traced");
                 None

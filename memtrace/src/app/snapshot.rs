@@ -54,6 +54,7 @@ impl Session {
             stacks: rows,
             mapped,
             mappings,
+            kernel: None,
             losses,
             notes: self.notes.clone(),
         })
@@ -173,6 +174,7 @@ impl Session {
             incomplete: self.stacks.get(slot).and_then(|stack| stack.incomplete),
             frames: self.frames(slot),
             blocks: listed.remove(&slot).unwrap_or_default(),
+            kernel: None,
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::fs;
 
-const MAGIC: u16 = 0xeb9f;
+pub(super) const MAGIC: u16 = 0xeb9f;
 const KIND_STRUCT: u32 = 4;
 const MEMBER: usize = 12;
 
@@ -19,7 +19,7 @@ pub(super) fn member_offsets<const N: usize>(wanted: [Member; N]) -> [Option<u32
     scan(&btf, wanted).unwrap_or([None; N])
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().map(|word| u32::from_ne_bytes(*word))
 }
 
@@ -58,7 +58,7 @@ fn scan<const N: usize>(btf: &[u8], wanted: [Member; N]) -> Option<[Option<u32>;
 }
 
 /// Bytes that follow a type's three words.
-fn trailing(kind: u32, count: usize) -> Option<usize> {
+pub(super) fn trailing(kind: u32, count: usize) -> Option<usize> {
     Some(match kind {
         2 | 7..=12 | 16 | 18 => 0,
         1 | 14 | 17 => 4,

@@ -52,6 +52,12 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The kernel does not describe its types.
+    #[error(
+        "this kernel has no BTF (/sys/kernel/btf/vmlinux): kernel mode reads from it where a tracepoint's arguments are; \
+         boot one with CONFIG_DEBUG_INFO_BTF"
+    )]
+    NoBtf,
     /// More targets than one session can hold.
     #[error("at most {0} processes can be traced at once")]
     TooManyTargets(u32),

@@ -7,8 +7,8 @@ use std::{
 
 use aya::maps::{MapData, RingBuf};
 use memtrace_common::{
-    EventKind, ExecEvent, ForkEvent, MAX_FRAMES, MappingEvent, MissEvent, Op, OracleEvent, StackEvent,
-    TIME_SHIFT, Target, TraceEvent, WalkEnd,
+    EventKind, ExecEvent, ForkEvent, KERNEL_FRAMES, KernelStackEvent, MAX_FRAMES, MappingEvent, MissEvent,
+    Op, OracleEvent, StackEvent, TIME_SHIFT, Target, TraceEvent, WalkEnd,
 };
 
 /// One event from the kernel side.
@@ -26,6 +26,15 @@ pub enum KernelEvent {
         end: WalkEnd,
         /// What [`super::Tracer::unloaded`] was at the walk.
         unloaded: u64,
+        /// Return addresses, innermost first.
+        pcs: Vec<u64>,
+    },
+    /// A stack of the kernel was seen for the first time.
+    KernelStack {
+        /// Its slot.
+        slot: u32,
+        /// How many of the frames, innermost, are the tracing's and the allocator's own.
+        own: u32,
         /// Return addresses, innermost first.
         pcs: Vec<u64>,
     },
@@ -137,6 +146,8 @@ fn decode(bytes: &[u8]) -> Option<KernelEvent> {
     let kind: u32 = read(bytes)?;
     if kind == EventKind::Stack as u32 {
         decode_stack(bytes)
+    } else if kind == EventKind::KernelStack as u32 {
+        decode_kernel_stack(bytes)
     } else if kind == EventKind::Oracle as u32 {
         decode_oracle(bytes)
     } else if kind == EventKind::Trace as u32 {
@@ -183,6 +194,14 @@ fn decode_stack(bytes: &[u8]) -> Option<KernelEvent> {
     let pcs = bytes.get(StackEvent::HEADER..)?.chunks_exact(8).take(frames).filter_map(read).collect();
     let end = WalkEnd::ALL.get(end? as usize).copied().unwrap_or(WalkEnd::Unreadable);
     Some(KernelEvent::Stack { slot: slot?, hash, target: target?, end, unloaded: unloaded?.into(), pcs })
+}
+
+fn decode_kernel_stack(bytes: &[u8]) -> Option<KernelEvent> {
+    // The head of a `KernelStackEvent`: kind, slot, hash, frames, own.
+    let [slot, frames, own] = [4, 16, 20].map(|at| bytes.get(at..).and_then(read::<u32>));
+    let frames = (frames? as usize).min(KERNEL_FRAMES);
+    let pcs = bytes.get(KernelStackEvent::HEADER..)?.chunks_exact(8).take(frames).filter_map(read).collect();
+    Some(KernelEvent::KernelStack { slot: slot?, own: own?, pcs })
 }
 
 fn decode_oracle(bytes: &[u8]) -> Option<KernelEvent> {

@@ -372,12 +372,12 @@ impl Drop for Tracer {
     }
 }
 
-fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, Error> {
+pub(super) fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, Error> {
     ebpf.take_map(name).ok_or(Error::Missing(name))
 }
 
 /// The descriptor of a map of a kind that the object uses.
-fn map_fd(map: &Map) -> Option<BorrowedFd<'_>> {
+pub(super) fn map_fd(map: &Map) -> Option<BorrowedFd<'_>> {
     match map {
         Map::Array(data)
         | Map::HashMap(data)
@@ -389,7 +389,7 @@ fn map_fd(map: &Map) -> Option<BorrowedFd<'_>> {
 }
 
 /// `CLOCK_MONOTONIC`, the clock of `bpf_ktime_get_ns`.
-fn monotonic_ns() -> u64 {
+pub(super) fn monotonic_ns() -> u64 {
     nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
         .map_or(0, |time| Duration::from(time).as_nanos() as u64)
 }

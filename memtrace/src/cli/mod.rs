@@ -3,6 +3,7 @@
 mod attach;
 mod check;
 mod demo;
+mod kernel;
 mod memleak;
 mod options;
 mod run;
@@ -32,6 +33,7 @@ Examples:
   memtrace attach 4123 --older 60s -i 3m    every 3 min the blocks older than a minute
   memtrace attach 4123 -d 10m -f json       ten minutes, one JSON object a report
   memtrace run -- ./my-program --its-args   from the first allocation on
+  memtrace kernel --by cache                which of the kernel's slab caches grow
   memtrace check --pid 4123                 what this machine and that process allow";
 
 #[derive(Debug, Subcommand)]
@@ -40,6 +42,8 @@ enum Command {
     Attach(attach::Args),
     /// Start a command, traced from its first allocation
     Run(run::Args),
+    /// Trace kernel allocations
+    Kernel(kernel::Args),
     /// Start a small program that leaks, and find the leak
     Demo(demo::Args),
     /// Say what this kernel, these privileges and a process allow
@@ -70,6 +74,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Attach(args) => attach::main(&args, verbose),
         Command::Run(args) => run::main(&args, verbose),
+        Command::Kernel(args) => kernel::main(&args),
         Command::Demo(args) => demo::main(&args, verbose),
         Command::Check(args) => check::main(&args),
         Command::Memleak(args) => memleak::main(&args, verbose),

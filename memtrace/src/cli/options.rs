@@ -155,7 +155,7 @@ pub(super) fn parse_count(text: &str) -> Result<u64, String> {
 }
 
 /// A time that is not zero.
-fn parse_interval(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_interval(text: &str) -> Result<Duration, String> {
     let time = parse_duration(text)?;
     if time.is_zero() { Err("must be more than zero".to_owned()) } else { Ok(time) }
 }
@@ -205,16 +205,7 @@ impl TraceArgs {
     }
 
     pub(super) fn output(&self) -> Output {
-        let colour = match self.colour {
-            Colour::Always => true,
-            Colour::Never => false,
-            Colour::Auto => io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
-        };
-        let reporter: Box<dyn Reporter> = match self.format {
-            Format::Text => Box::new(Text::new(colour, jiff::tz::TimeZone::system())),
-            Format::Json => Box::new(Json),
-        };
-        Output::new(reporter, Box::new(io::stdout()))
+        output(self.format, self.colour)
     }
 
     /// Says on standard error that tracing has begun, unless that is not for people.
@@ -224,6 +215,20 @@ impl TraceArgs {
             message(&format!("{what}; a report every {interval}, Ctrl-C for the last one"));
         }
     }
+}
+
+/// Reports to standard output.
+pub(super) fn output(format: Format, colour: Colour) -> Output {
+    let colour = match colour {
+        Colour::Always => true,
+        Colour::Never => false,
+        Colour::Auto => io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+    };
+    let reporter: Box<dyn Reporter> = match format {
+        Format::Text => Box::new(Text::new(colour, jiff::tz::TimeZone::system())),
+        Format::Json => Box::new(Json),
+    };
+    Output::new(reporter, Box::new(io::stdout()))
 }
 
 /// Writes a line to standard error. That it cannot be read is no reason to stop.

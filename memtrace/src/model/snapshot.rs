@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::kernel::{KernelReport, KernelRow};
+
 /// Bytes and blocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Amount {
@@ -27,6 +29,8 @@ impl Amount {
 pub enum TargetKind {
     /// One or more user processes.
     Process,
+    /// The kernel.
+    Kernel,
 }
 
 /// What is traced.
@@ -49,6 +53,8 @@ pub enum StackMethod {
     Cfi,
     /// By following frame pointers.
     FramePointer,
+    /// By the kernel's own unwinder.
+    Kernel,
 }
 
 /// Which blocks are in the figures.
@@ -136,6 +142,8 @@ pub struct StackRow {
     pub frames: Vec<Frame>,
     /// The blocks themselves, oldest first; only with `--show-allocs`.
     pub blocks: Vec<LiveBlock>,
+    /// In kernel mode: what kind of memory.
+    pub kernel: Option<KernelRow>,
 }
 
 /// One stack and the memory it mapped itself, which it still has.
@@ -214,6 +222,8 @@ pub struct Snapshot {
     pub mapped: Amount,
     /// The stacks that mapped most of it, largest first; as many as stacks of blocks.
     pub mappings: Vec<MappingRow>,
+    /// In kernel mode: what there is besides stacks.
+    pub kernel: Option<KernelReport>,
     /// What was lost.
     pub losses: Losses,
     /// Remarks for the reader: «the target exited», «it called exec», one sentence each.

@@ -6,6 +6,7 @@
 
 mod escape;
 mod json;
+mod kernel;
 mod losses;
 mod memleak;
 mod text;

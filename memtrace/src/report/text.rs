@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use jiff::tz::TimeZone;
 
 use super::losses::{reason_words, sentences};
-use super::{Reporter, escape};
+use super::{Reporter, escape, kernel};
 use crate::model::units::{format_age, format_bytes, format_count, format_number, format_rate};
 use crate::model::{
     AllocationEvent, Event, Filter, Frame, LiveBlock, Mode, Snapshot, StackMethod, StackRow, TargetInfo,
@@ -45,15 +45,21 @@ impl Text {
             out,
             "Outstanding: {} in {}, {}",
             self.paint(BOLD, format_bytes(snapshot.outstanding.bytes)),
-            format_count(snapshot.outstanding.blocks, "block"),
+            format_count(snapshot.outstanding.blocks, noun(snapshot)),
             format_rate(snapshot.bytes_per_second)
         )?;
-        for (index, row) in snapshot.stacks.iter().enumerate() {
-            writeln!(out)?;
-            self.row(out, index + 1, row, snapshot)?;
+        if !snapshot.kernel.as_ref().is_some_and(|kernel| kernel.by_cache) {
+            for (index, row) in snapshot.stacks.iter().enumerate() {
+                writeln!(out)?;
+                self.row(out, index + 1, row, snapshot)?;
+            }
+            self.remainder(out, snapshot)?;
         }
-        self.remainder(out, snapshot)?;
         self.mappings(out, snapshot)?;
+        if let Some(report) = &snapshot.kernel {
+            kernel::caches(out, report)?;
+            kernel::left_out(out, report)?;
+        }
         self.remarks(out, snapshot)?;
         writeln!(out)
     }
@@ -62,12 +68,18 @@ impl Text {
         let time = snapshot.time.to_zoned(self.zone.clone());
         writeln!(
             out,
-            "[{}] {}{}, traced for {}, {}; {}",
+            "[{}] {}{}, traced for {}{}; {}",
             time.strftime("%H:%M:%S"),
             if snapshot.last { "last report: " } else { "" },
-            processes(&snapshot.target),
+            match &snapshot.kernel {
+                Some(report) => kernel::target(&snapshot.target, report),
+                None => processes(&snapshot.target),
+            },
             format_age(snapshot.elapsed),
-            allocators(&snapshot.target),
+            match snapshot.kernel {
+                Some(_) => String::new(),
+                None => format!(", {}", allocators(&snapshot.target)),
+            },
             method(&snapshot.mode)
         )
     }
@@ -77,8 +89,11 @@ impl Text {
             out,
             "#{rank}  {} in {}",
             self.paint(BOLD, format_bytes(row.outstanding.bytes)),
-            format_count(row.outstanding.blocks, "block"),
+            format_count(row.outstanding.blocks, noun(snapshot)),
         )?;
+        if let Some(kernel) = &row.kernel {
+            write!(out, "{}", kernel::of(kernel))?;
+        }
         if let Some(share) = share(row.outstanding.bytes, snapshot.outstanding.bytes) {
             write!(out, ", {share} of the total")?;
         }
@@ -86,6 +101,9 @@ impl Text {
             write!(out, ", process {}", row.pid)?;
         }
         write!(out, ", {}", format_rate(row.bytes_per_second))?;
+        if let Some(kernel) = &row.kernel {
+            write!(out, "{}", kernel::more(row, kernel, snapshot))?;
+        }
         if let Some(oldest) = row.oldest {
             let words = if oldest.exact { "oldest" } else { "none older than" };
             write!(out, ", {words} {}", format_age(oldest.age))?;
@@ -96,7 +114,7 @@ impl Text {
                 out,
                 ", freed {} of {}",
                 format_number(row.freed.blocks),
-                format_count(row.allocated.blocks, "block")
+                format_count(row.allocated.blocks, noun(snapshot))
             )?;
         }
         writeln!(out, "  {}", self.paint(DIM, format_args!("stack {:016x}", row.id)))?;
@@ -259,6 +277,11 @@ fn live_block(out: &mut dyn Write, block: &LiveBlock) -> io::Result<()> {
     writeln!(out, "    addr = {:#x}  size = {}  age {}", block.address, block.size, format_age(block.age))
 }
 
+/// What blocks are called.
+fn noun(snapshot: &Snapshot) -> &'static str {
+    if snapshot.kernel.is_some() { "object" } else { "block" }
+}
+
 fn processes(target: &TargetInfo) -> String {
     let shown = target.pids.iter().take(PIDS_SHOWN).map(u32::to_string).collect::<Vec<_>>().join(", ");
     let noun = if target.pids.len() == 1 { "pid" } else { "pids" };
@@ -290,6 +313,7 @@ fn method(mode: &Mode) -> String {
         StackMethod::FramePointer => {
             "stacks from frame pointers (callers may be missing where code was built without them)"
         }
+        StackMethod::Kernel => "stacks from the kernel's unwinder",
     };
     let older = mode.filter.older.filter(|age| !age.is_zero());
     let older =

@@ -5,6 +5,7 @@
 
 mod demangle;
 mod files;
+mod kernel;
 
 use std::path::{Path, PathBuf};
 
@@ -16,6 +17,8 @@ use rustc_hash::FxHashMap;
 
 use self::{demangle::demangle, files::Files};
 use crate::model::Frame;
+
+pub use kernel::KernelSymbolizer;
 
 /// Where debug files of the agent's own file system are: by build id below `.build-id`, and by debug link.
 const DEBUG_DIRECTORIES: [&str; 2] = ["/usr/lib/debug", "/lib/debug"];

@@ -7,7 +7,7 @@ use super::lexer::{Kind, Token, reads};
 const AGENT: &str = "memtrace/src/";
 
 /// Top-level modules of the agent. Those of one floor do not know each other.
-const FLOORS: [(&str, u8); 13] = [
+const FLOORS: [(&str, u8); 14] = [
     ("cli", 5),
     ("tui", 5),
     ("app", 4),
@@ -18,6 +18,7 @@ const FLOORS: [(&str, u8); 13] = [
     ("target", 2),
     ("allocators", 2),
     ("elf", 2),
+    ("kernel", 2),
     ("symbolize", 2),
     ("unwind", 2),
     ("model", 1),

@@ -23,6 +23,7 @@ impl<'a> Report<'a> {
                 ranges: snapshot.mapped.blocks,
                 stacks: snapshot.mappings.iter().map(MappingStack::from).collect(),
             },
+            kernel: snapshot.kernel.as_ref().map(super::kernel::Kernel::from),
             losses: Losses::from(&snapshot.losses),
             notes: &snapshot.notes,
         }
@@ -33,6 +34,7 @@ impl<'a> From<&'a TargetInfo> for Target<'a> {
     fn from(target: &'a TargetInfo) -> Self {
         let kind = match target.kind {
             TargetKind::Process => "process",
+            TargetKind::Kernel => "kernel",
         };
         Self { kind, pids: &target.pids, comm: &target.comm, allocators: &target.allocators }
     }
@@ -43,6 +45,7 @@ impl From<&Mode> for ModeInfo {
         let stacks = match mode.stacks {
             StackMethod::Cfi => "cfi",
             StackMethod::FramePointer => "fp",
+            StackMethod::Kernel => "kernel",
         };
         let Filter { min_size, max_size, older } = mode.filter;
         let sample_bytes = mode.sample_bytes;
@@ -81,6 +84,7 @@ impl<'a> From<&'a model::StackRow> for Stack<'a> {
             incomplete: row.incomplete,
             frames: row.frames.iter().map(Frame::from).collect(),
             allocs: row.blocks.iter().map(Alloc::from).collect(),
+            kernel: row.kernel.as_ref().map(super::kernel::KernelStack::from),
         }
     }
 }

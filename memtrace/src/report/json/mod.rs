@@ -4,6 +4,7 @@
 //! offsets are `"0x…"` strings, as JSON numbers lose digits above 2^53; times in seconds have three decimals.
 
 mod convert;
+mod kernel;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -75,6 +76,9 @@ struct Report<'a> {
     stacks_found: usize,
     stacks: Vec<Stack<'a>>,
     mappings: Mappings<'a>,
+    /// Kernel mode only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kernel: Option<kernel::Kernel<'a>>,
     losses: Losses<'a>,
     /// Remarks for the reader, a sentence each.
     notes: &'a [String],
@@ -109,7 +113,7 @@ struct MappingStack<'a> {
 /// What is traced.
 #[derive(Serialize)]
 struct Target<'a> {
-    /// `process`.
+    /// `process` or `kernel`.
     kind: &'static str,
     pids: &'a [u32],
     /// Command name of the first process, at most 15 bytes.
@@ -181,6 +185,9 @@ struct Stack<'a> {
     /// The blocks, oldest first; only when they were asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     allocs: Vec<Alloc>,
+    /// Kernel mode only.
+    #[serde(flatten)]
+    kernel: Option<kernel::KernelStack<'a>>,
 }
 
 /// One frame.

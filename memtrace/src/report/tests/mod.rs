@@ -78,6 +78,7 @@ fn snapshot() -> Snapshot {
                 incomplete: None,
                 frames: vec![inlined, leak, main],
                 blocks: Vec::new(),
+                kernel: None,
             },
             StackRow {
                 id: 0x17,
@@ -90,10 +91,12 @@ fn snapshot() -> Snapshot {
                 incomplete: Some("no_frame_pointer"),
                 frames: vec![unknown],
                 blocks: Vec::new(),
+                kernel: None,
             },
         ],
         mapped: Amount::default(),
         mappings: Vec::new(),
+        kernel: None,
         losses: Losses::default(),
         notes: Vec::new(),
     }

@@ -1,0 +1,136 @@
+//! Slab caches: which one an object lies in, and what is counted of it.
+
+use aya_ebpf::{
+    bindings::BPF_NOEXIST,
+    helpers::{
+        bpf_probe_read_kernel,
+        generated::{bpf_probe_read_kernel as read_bytes, bpf_probe_read_kernel_str},
+    },
+};
+use memtrace_common::{CACHE_NAME, KernelCache, MAX_CACHES, NO_CACHE};
+
+use crate::{
+    atomic, config,
+    maps::{CACHE_BY_POINTER, CACHE_NAMES, CACHES},
+};
+
+const PAGE_SHIFT: u32 = 12;
+
+/// Reads a word of the kernel's memory; 0 when that is not possible.
+#[inline(always)]
+pub(crate) fn word(address: u64) -> u64 {
+    // SAFETY: a helper that checks the address.
+    unsafe { bpf_probe_read_kernel(address as *const u64) }.unwrap_or(0)
+}
+
+/// The `struct kmem_cache` that the object at `address` lies in; 0 when that is not known. What lies in no cache gives
+/// nonsense.
+#[inline(always)]
+pub(crate) fn of(address: u64) -> u64 {
+    let base = config::PAGE_BASE.load();
+    if base == 0 {
+        return 0;
+    }
+    let (head_offset, cache_offset) = (config::COMPOUND_HEAD.load(), config::SLAB_CACHE.load());
+    let mut page = base.wrapping_add((address >> PAGE_SHIFT).wrapping_mul(config::PAGE_STRUCT.load()));
+    let head = word(page.wrapping_add(head_offset));
+    if head & 1 != 0 {
+        page = head - 1;
+    } else if head_offset == cache_offset {
+        return head;
+    }
+    word(page.wrapping_add(cache_offset))
+}
+
+/// The index of a cache, if it has one.
+#[inline(always)]
+pub(crate) fn known(cache: u64) -> u32 {
+    // SAFETY: entries are added, never changed.
+    unsafe { CACHE_BY_POINTER.get(cache) }.copied().unwrap_or(NO_CACHE)
+}
+
+/// The index of a cache, which gets one if it has none.
+#[inline(always)]
+pub(crate) fn index(cache: u64) -> u32 {
+    match known(cache) {
+        NO_CACHE => cache_add(cache),
+        index => index,
+    }
+}
+
+#[inline(always)]
+fn place(index: u32) -> Option<*mut KernelCache> {
+    if index == NO_CACHE { None } else { CACHES.get_ptr_mut(index) }
+}
+
+/// Whether a filter by name leaves a cache out.
+#[inline(always)]
+pub(crate) fn is_excluded(index: u32) -> bool {
+    // SAFETY: points to a value of CACHES.
+    place(index).is_some_and(|cache| unsafe { (&raw const (*cache).excluded).read_volatile() } != 0)
+}
+
+/// Gives a cache an index and reads its name. Global function: verified once. When two CPUs do so at once, one index is
+/// wasted.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn cache_add(cache: u64) -> u32 {
+    if cache == 0 {
+        return NO_CACHE;
+    }
+    let Some(first) = CACHES.get_ptr_mut(NO_CACHE) else { return NO_CACHE };
+    // SAFETY: `first` and `place` point to values of CACHES.
+    unsafe {
+        if (&raw const (*first).pointer).read_volatile() >= u64::from(MAX_CACHES) - 1 {
+            return NO_CACHE;
+        }
+        let index = atomic::add(&raw mut (*first).pointer, 1) as u32 + 1;
+        let Some(place) = place(index) else { return NO_CACHE };
+        let name = word(cache.wrapping_add(config::CACHE_NAME_OFFSET.load()));
+        bpf_probe_read_kernel_str((&raw mut (*place).name).cast(), CACHE_NAME as u32, name as *const _);
+        if config::CACHE_FILTER.load() != 0
+            && CACHE_NAMES.get((*place).name).is_some_and(|tracked| *tracked == 0)
+        {
+            (*place).excluded = 1;
+        }
+        (&raw mut (*place).pointer).write_volatile(cache);
+        if CACHE_BY_POINTER.insert(cache, index, u64::from(BPF_NOEXIST)).is_err() {
+            (&raw mut (*place).pointer).write_volatile(0);
+            return known(cache);
+        }
+        index
+    }
+}
+
+/// Bytes of a cache's objects.
+#[inline(always)]
+pub(crate) fn object_size(cache: u64) -> u64 {
+    let mut size = 0u32;
+    // SAFETY: a helper that checks the address, into a local variable.
+    let read = unsafe {
+        read_bytes(
+            (&raw mut size).cast(),
+            4,
+            cache.wrapping_add(config::CACHE_OBJECT_SIZE.load()) as *const _,
+        )
+    };
+    if read == 0 { u64::from(size) } else { 0 }
+}
+
+/// Counts the free of an object that was not tracked.
+#[inline(always)]
+pub(crate) fn count_free(index: u32) {
+    if let Some(cache) = place(index) {
+        // SAFETY: points to a value of CACHES.
+        unsafe { atomic::add(&raw mut (*cache).untracked_freed, 1) };
+    }
+}
+
+/// Counts an object that a filter by task left out.
+#[inline(always)]
+pub(crate) fn count_allocation(index: u32) {
+    if let Some(cache) = place(index) {
+        // SAFETY: points to a value of CACHES.
+        unsafe { atomic::add(&raw mut (*cache).untracked_allocated, 1) };
+    }
+}

@@ -1,0 +1,62 @@
+//! Load-time constants. The agent sets them before loading; the map is then frozen, the verifier knows the
+//! values and removes what they switch off.
+
+use aya_ebpf::Global;
+
+macro_rules! globals {
+    ($($(#[$doc:meta])* $name:ident: $type:ty = $default:expr;)*) => {
+        $($(#[$doc])* #[unsafe(no_mangle)] pub(crate) static $name: Global<$type> = Global::new($default);)*
+    };
+}
+
+globals! {
+    /// Smallest object in bytes that is tracked.
+    MIN_SIZE: u64 = 0;
+    /// Largest object in bytes that is tracked.
+    MAX_SIZE: u64 = u64::MAX;
+    /// ktime in ns from which object times count.
+    EPOCH: u64 = 0;
+    /// Number of buckets of `LIVE`, a power of two, minus 1.
+    BUCKET_MASK: u32 = 0;
+    /// Number of slots of `STACKS`, a power of two, minus 1.
+    STACK_MASK: u32 = 0;
+    /// The agent's pid: what it causes the kernel to allocate is not tracked.
+    AGENT: u32 = 0;
+    /// Whether some caches are filtered out by name.
+    CACHE_FILTER: u32 = 0;
+    /// Whether only the processes in `TASKS` are tracked.
+    TASK_FILTER: u32 = 0;
+    /// The cgroup to which tracking is limited; 0: none.
+    CGROUP: u64 = 0;
+    /// Its depth in the hierarchy.
+    CGROUP_LEVEL: u32 = 0;
+    /// Whether stacks are recognised without walking them.
+    WITH_MEMO: u32 = 1;
+    /// Number of CPUs, for per-CPU allocations whose tracepoint gives the bytes of one.
+    CPUS: u64 = 1;
+    /// `___GFP_MOVABLE`: set for user memory and page cache.
+    GFP_MOVABLE: u32 = 0x08;
+
+    /// Place of `bytes_alloc` among `kmalloc`'s arguments: 3, or 4 where a cache goes before.
+    KMALLOC_BYTES: u32 = 3;
+    /// Place of the cache among `kmem_cache_alloc`'s arguments: 2, or 0 when it is not among them.
+    CACHE_ALLOC_CACHE: u32 = 2;
+    /// The same for `kmem_cache_free`.
+    CACHE_FREE_CACHE: u32 = 2;
+    /// Place of `ptr` among `percpu_alloc_percpu`'s arguments: 7, or 6 where no call site goes before.
+    PERCPU_POINTER: u32 = 7;
+
+    /// `struct page` of address 0, were it memory; 0 when that is not known. Then what lies in which cache is not known
+    /// where the tracepoint does not tell.
+    PAGE_BASE: u64 = 0;
+    /// Bytes of a `struct page`.
+    PAGE_STRUCT: u64 = 64;
+    /// Offset of `page.compound_head`.
+    COMPOUND_HEAD: u64 = 8;
+    /// Offset of `slab.slab_cache`.
+    SLAB_CACHE: u64 = 8;
+    /// Offset of `kmem_cache.name`.
+    CACHE_NAME_OFFSET: u64 = 0;
+    /// Offset of `kmem_cache.object_size`.
+    CACHE_OBJECT_SIZE: u64 = 0;
+}

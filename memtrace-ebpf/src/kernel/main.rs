@@ -1,0 +1,78 @@
+//! memtrace's kernel mode: counts what the kernel allocates for itself.
+//!
+//! An object of its own, so that tracing a process neither loads these programs nor pays for these maps.
+//!
+//! - `probes`: the programs; thin entry points.
+//! - `record`: what an allocation and a free do to the counts.
+//! - `live`, `stacks`, `caches`: the tables of live objects, of stacks, and of slab caches.
+//! - `walk`: stacks. `memo`: recognising one without walking it.
+//! - `calibrate`: what the agent has to learn about this kernel first.
+//! - `maps`, `config`: every map, every load-time constant.
+//!
+//! These programs run inside the allocator: nothing here allocates, every map is there before the first event.
+#![feature(core_intrinsics, asm_experimental_arch)]
+#![allow(internal_features, reason = "BPF has no compare-and-swap in core::sync::atomic, only as intrinsics")]
+#![no_std]
+#![no_main]
+
+use aya_ebpf::{EbpfContext, programs::RawTracePointContext};
+
+#[path = "../atomic.rs"]
+mod atomic;
+mod caches;
+mod calibrate;
+mod config;
+mod live;
+mod maps;
+mod memo;
+mod probes;
+mod record;
+mod stacks;
+mod walk;
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+/// The kernel offers the helpers used here to GPL-compatible programs only.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+/// Argument `N` of a raw tracepoint. An instruction of its own: LLVM would make one access with a computed offset of two
+/// on different paths, and the verifier allows constant ones only.
+#[inline(always)]
+fn argument<const N: usize>(context: &RawTracePointContext) -> u64 {
+    let value: u64;
+    // SAFETY: the verifier checks the offset against what the program type has, the kernel at attaching against what the
+    // tracepoint has.
+    #[cfg(target_arch = "bpf")]
+    unsafe {
+        core::arch::asm!(
+            "{value} = *(u64 *)({arguments} + {offset})",
+            value = out(reg) value,
+            arguments = in(reg) context.as_ptr(),
+            offset = const N * 8,
+            options(readonly, nostack, preserves_flags),
+        );
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        value = context.arg(N);
+    }
+    value
+}
+
+/// Keeps LLVM from reasoning about a value, so that a bound is tested where the verifier sees it.
+#[inline(always)]
+fn bounded(mut value: u64) -> u64 {
+    // SAFETY: an instruction that moves a register onto itself. (An empty template breaks line info.)
+    #[cfg(target_arch = "bpf")]
+    unsafe {
+        core::arch::asm!("{0} = {0}", inout(reg) value, options(pure, nomem, preserves_flags));
+    }
+    value = value.wrapping_add(0);
+    value
+}

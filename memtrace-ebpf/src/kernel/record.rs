@@ -1,0 +1,139 @@
+//! What an allocation and a free do to the counts.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::{
+    bpf_get_current_pid_tgid,
+    generated::{bpf_get_current_ancestor_cgroup_id, bpf_ktime_get_ns},
+};
+use memtrace_common::{
+    KernelCounter, KernelKind, NO_CACHE, STACK_TABLE_FULL, TIME_SHIFT, object_key, object_value,
+};
+
+use crate::{
+    caches, config,
+    live::{self, Inserted},
+    maps::{TASKS, count},
+    memo,
+    stacks::{self, Origin},
+    walk::{self, Scratch},
+};
+
+/// Time of now, in object time.
+#[inline(always)]
+fn now() -> u32 {
+    // SAFETY: a helper without arguments.
+    (unsafe { bpf_ktime_get_ns() }.wrapping_sub(config::EPOCH.load()) >> TIME_SHIFT) as u32
+}
+
+/// The current process.
+#[inline(always)]
+fn tgid() -> u32 {
+    (bpf_get_current_pid_tgid() >> 32) as u32
+}
+
+/// Whether the current task is one of those that tracking is limited to.
+#[inline(always)]
+fn is_wanted_task(tgid: u32) -> bool {
+    // SAFETY: entries do not change while programs run; a helper that takes an integer.
+    unsafe {
+        (config::TASK_FILTER.load() == 0 || TASKS.get(tgid).is_some())
+            && (config::CGROUP.load() == 0
+                || bpf_get_current_ancestor_cgroup_id(config::CGROUP_LEVEL.load() as i32)
+                    == config::CGROUP.load())
+    }
+}
+
+/// The index of the cache that an event is about, found out only when a filter asks for it.
+#[inline(always)]
+fn cache_index(origin: &Origin) -> u32 {
+    if origin.kind != KernelKind::Slab as u32 {
+        return NO_CACHE;
+    }
+    let cache = if origin.cache != 0 {
+        origin.cache
+    } else if origin.size <= 8192 {
+        caches::of(origin.address)
+    } else {
+        0
+    };
+    if cache == 0 { NO_CACHE } else { caches::index(cache) }
+}
+
+/// An object was handed out.
+#[inline(always)]
+pub(crate) fn allocated(context: *mut c_void, origin: &Origin) {
+    let tgid = tgid();
+    if tgid == config::AGENT.load() {
+        count(KernelCounter::Own, 1);
+        return;
+    }
+    let size = origin.size;
+    if size != 0 && !is_tracked(size) {
+        return;
+    }
+    let filtered = config::TASK_FILTER.load() != 0 || config::CGROUP.load() != 0;
+    if config::CACHE_FILTER.load() != 0 {
+        let index = cache_index(origin);
+        // What lies in no cache matches no name.
+        if index == NO_CACHE || caches::is_excluded(index) {
+            return;
+        }
+    }
+    if filtered && !is_wanted_task(tgid) {
+        caches::count_allocation(cache_index(origin));
+        return;
+    }
+    let slot = stack(context, origin);
+    let key = object_key(origin.address, origin.kind == KernelKind::Percpu as u32);
+    match live::insert(key, object_value(slot, now())) {
+        Inserted::New => stacks::add(slot),
+        Inserted::Instead(missed) => {
+            stacks::miss(missed as u32);
+            stacks::add(slot);
+        }
+        Inserted::Full => stacks::untracked(slot),
+    }
+}
+
+#[inline(always)]
+fn is_tracked(size: u64) -> bool {
+    size >= config::MIN_SIZE.load() && size <= config::MAX_SIZE.load()
+}
+
+/// The slot of the current stack.
+#[inline(always)]
+fn stack(context: *mut c_void, origin: &Origin) -> u32 {
+    let Some(scratch) = Scratch::claim() else { return STACK_TABLE_FULL };
+    // SAFETY: `scratch` was claimed, and is not used after its release.
+    unsafe {
+        (*scratch).origin = *origin;
+        let mut slot = memo::find(context, scratch);
+        if slot == STACK_TABLE_FULL {
+            walk::walk(context, scratch);
+            slot = stacks::intern(scratch);
+            memo::learn(context, scratch, slot);
+        }
+        Scratch::release(scratch);
+        slot
+    }
+}
+
+/// An object was given back. `cache`: its `struct kmem_cache`, where the tracepoint tells.
+#[inline(always)]
+pub(crate) fn freed(address: u64, kind: KernelKind, cache: u64) {
+    if address == 0 {
+        return;
+    }
+    let value = live::take(object_key(address, kind as u32 == KernelKind::Percpu as u32));
+    if value != 0 {
+        stacks::subtract(value as u32);
+        return;
+    }
+    if kind as u32 != KernelKind::Slab as u32 || tgid() == config::AGENT.load() {
+        return;
+    }
+    // What `kfree` is given may lie in no cache: then what is found is no cache that is known.
+    let index = if cache != 0 { caches::index(cache) } else { caches::known(caches::of(address)) };
+    caches::count_free(index);
+}

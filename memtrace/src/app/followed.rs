@@ -1,0 +1,59 @@
+//! What the loop of a session asks of it.
+
+use anyhow::Context as _;
+
+use super::session::Session;
+use crate::{
+    bpf::{Events, KernelEvent, KernelLog},
+    model::{Event, Snapshot},
+    target::Exit,
+};
+
+/// What can be followed: a session of processes, or of the kernel.
+pub trait Followed {
+    /// Starts the clock of the reports: everything is in place.
+    fn begin(&mut self);
+
+    /// The streams of events and of kernel messages. To be taken once.
+    ///
+    /// # Errors
+    /// Taken before.
+    fn streams(&mut self) -> anyhow::Result<(Events, Option<KernelLog>)>;
+
+    /// What ends the session with the last of them; none if it does not end by itself.
+    ///
+    /// # Errors
+    /// A process cannot be watched.
+    fn exits(&self) -> anyhow::Result<Vec<Exit>>;
+
+    /// Takes an event in; returns what is to be reported at once (`--trace`).
+    fn take(&mut self, event: KernelEvent) -> Option<Event>;
+
+    /// Everything one report shows.
+    ///
+    /// # Errors
+    /// The table of live blocks cannot be read.
+    fn snapshot(&mut self, last: bool) -> anyhow::Result<Snapshot>;
+}
+
+impl Followed for Session {
+    fn begin(&mut self) {
+        Session::begin(self);
+    }
+
+    fn streams(&mut self) -> anyhow::Result<(Events, Option<KernelLog>)> {
+        Session::streams(self)
+    }
+
+    fn exits(&self) -> anyhow::Result<Vec<Exit>> {
+        self.processes().map(|process| process.exit().context("cannot watch the target")).collect()
+    }
+
+    fn take(&mut self, event: KernelEvent) -> Option<Event> {
+        Session::take(self, event)
+    }
+
+    fn snapshot(&mut self, last: bool) -> anyhow::Result<Snapshot> {
+        Session::snapshot(self, last)
+    }
+}

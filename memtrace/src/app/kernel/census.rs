@@ -1,0 +1,217 @@
+//! What is outstanding, stack by stack and cache by cache, without phantoms.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rustc_hash::{FxHashMap, FxHasher};
+
+use super::KernelSession;
+use crate::{
+    aggregate::{Survivors, Totals},
+    analysis::{CacheEvidence, StackEvidence, share_out},
+    bpf::{CacheCounts, KernelStack},
+    kernel,
+    model::{Age, Amount},
+};
+
+/// A cache, or a kind of memory without one.
+pub(super) struct Cache {
+    pub(super) kind: &'static str,
+    pub(super) name: Option<String>,
+    pub(super) evidence: CacheEvidence,
+    /// Bytes of an object.
+    pub(super) size: u64,
+    /// Whether the kernel counts its objects too.
+    pub(super) is_counted: bool,
+}
+
+/// A stack's rows in the kernel side's table, taken together, and what they hold.
+pub(super) struct Stack {
+    pub(super) totals: Totals,
+    /// Place of its cache in the census.
+    pub(super) cache: usize,
+    /// What is tracked.
+    pub(super) tracked: Amount,
+    /// What of it is shown: old enough, no phantom.
+    pub(super) outstanding: Survivors,
+}
+
+/// Everything, at one moment.
+pub(super) struct Census {
+    pub(super) caches: Vec<Cache>,
+    pub(super) stacks: Vec<Stack>,
+    pub(super) counted_elsewhere: Amount,
+}
+
+/// Live objects of a slot.
+#[derive(Clone, Copy, Default)]
+struct Living {
+    all: u64,
+    old: u64,
+    oldest: Duration,
+}
+
+impl KernelSession {
+    /// Counts.
+    pub(super) fn census(&mut self, now: Duration) -> anyhow::Result<Census> {
+        // First, so that what comes meanwhile looks like growth, not like phantoms.
+        let living = self.living(now)?;
+        let slabs = kernel::slabs().unwrap_or_default();
+        let counts = self.tracer.caches();
+        let mut caches: Vec<Cache> = Vec::new();
+        let mut place_of: FxHashMap<(&'static str, u32), usize> = FxHashMap::default();
+        let mut parts: Vec<(KernelStack, usize)> = Vec::new();
+        let mut counted_elsewhere = Amount::default();
+        let slots: Vec<KernelStack> = self.tracer.stacks().collect();
+        for slot in slots {
+            let kind = slot.kind.map_or("unknown", |kind| kind.name());
+            let counted = counts.iter().find(|one| one.index == slot.cache);
+            if !self.is_shown(counted.map(|one| one.name.as_str())) {
+                continue;
+            }
+            if kind == "page" && self.frames.is_elsewhere(slot.slot) {
+                let blocks = living.get(&slot.slot).map_or(0, |living| living.all);
+                counted_elsewhere =
+                    counted_elsewhere.plus(Amount { bytes: blocks.saturating_mul(slot.size), blocks });
+                continue;
+            }
+            let place = *place_of.entry((kind, slot.cache)).or_insert_with(|| {
+                caches.push(self.cache(kind, counted, &slabs));
+                caches.len() - 1
+            });
+            let evidence = &mut caches[place].evidence;
+            evidence.tracked += living.get(&slot.slot).map_or(0, |living| living.all);
+            evidence.freed += slot.freed;
+            evidence.missed += slot.missed;
+            parts.push((slot, place));
+        }
+        let stacks = self.stacks(now, &caches, &parts, &living);
+        Ok(Census { caches, stacks, counted_elsewhere })
+    }
+
+    /// The live objects of each slot.
+    fn living(&self, now: Duration) -> anyhow::Result<FxHashMap<u32, Living>> {
+        let older = self.options.older.unwrap_or_default();
+        let mut living: FxHashMap<u32, Living> = FxHashMap::default();
+        self.tracer
+            .for_each_live(|_, slot, time| {
+                let age = now.saturating_sub(time);
+                let living = living.entry(slot).or_default();
+                living.all += 1;
+                living.old += u64::from(age >= older);
+                living.oldest = living.oldest.max(age);
+            })
+            .context("cannot read the table of live objects")?;
+        Ok(living)
+    }
+
+    fn cache(&self, kind: &'static str, counted: Option<&CacheCounts>, slabs: &kernel::Slabs) -> Cache {
+        let name = counted.map(|one| one.name.clone());
+        let slab = name.as_ref().and_then(|name| Some((name, *slabs.get(name)?)));
+        let evidence = match (counted, &slab) {
+            (Some(counted), Some((name, slab))) => CacheEvidence {
+                untracked_freed: counted.untracked_freed,
+                untracked_allocated: counted.untracked_allocated,
+                before: self.before.slabs.get(*name).map_or(0, |before| before.active),
+                now: slab.active,
+                slack: kernel::slack(name, *slab),
+                ..CacheEvidence::default()
+            },
+            _ => CacheEvidence::default(),
+        };
+        let (size, is_counted) = (slab.as_ref().map_or(0, |(_, slab)| slab.size), slab.is_some());
+        Cache { kind, name, evidence, size, is_counted }
+    }
+
+    /// Shares each cache's phantoms out among its slots, and joins the slots of one stack.
+    fn stacks(
+        &self,
+        now: Duration,
+        caches: &[Cache],
+        parts: &[(KernelStack, usize)],
+        living: &FxHashMap<u32, Living>,
+    ) -> Vec<Stack> {
+        let mut stacks: Vec<Stack> = Vec::new();
+        let mut places: FxHashMap<u64, usize> = FxHashMap::default();
+        for (place, cache) in caches.iter().enumerate() {
+            let slots: Vec<(&KernelStack, Living)> = parts
+                .iter()
+                .filter(|(_, of)| *of == place)
+                .map(|(slot, _)| (slot, living.get(&slot.slot).copied().unwrap_or_default()))
+                .collect();
+            let evidence: Vec<StackEvidence> = slots
+                .iter()
+                .map(|(slot, living)| StackEvidence {
+                    tracked: living.all,
+                    freed: slot.freed,
+                    missed: slot.missed,
+                })
+                .collect();
+            let phantoms = if cache.is_counted { cache.evidence.phantoms() } else { 0 };
+            for ((slot, living), phantoms) in slots.into_iter().zip(share_out(phantoms, &evidence)) {
+                let stack = self.stack(now, slot, place, living, phantoms);
+                match places.get(&stack.totals.id).and_then(|place| stacks.get_mut(*place)) {
+                    Some(known) => known.join(&stack),
+                    None => {
+                        places.insert(stack.totals.id, stacks.len());
+                        stacks.push(stack);
+                    }
+                }
+            }
+        }
+        stacks
+    }
+
+    fn stack(&self, now: Duration, slot: &KernelStack, cache: usize, living: Living, phantoms: u64) -> Stack {
+        let amount = |blocks: u64| Amount { bytes: blocks.saturating_mul(slot.size), blocks };
+        let real = living.all.saturating_sub(phantoms);
+        // Which of a stack's objects are phantoms is not known: the same part of the old ones as of all.
+        let old = match living.all {
+            0 => 0,
+            all => (u128::from(living.old) * u128::from(real)).div_ceil(u128::from(all)) as u64,
+        };
+        let oldest = Age { age: living.oldest.min(now), exact: phantoms == 0 };
+        Stack {
+            totals: Totals {
+                slot: slot.slot,
+                id: self.identity(slot),
+                target: 0,
+                allocated: amount(slot.allocated),
+                freed: amount(slot.freed.saturating_add(slot.missed)),
+                oldest,
+            },
+            cache,
+            tracked: amount(living.all),
+            outstanding: Survivors { amount: amount(old), oldest: oldest.age },
+        }
+    }
+
+    /// The same in every report: of the frames and the cache, not of the size. 0 for what found no slot of its own.
+    fn identity(&self, slot: &KernelStack) -> u64 {
+        use std::hash::{Hash as _, Hasher as _};
+        if slot.kind.is_none() {
+            return 0;
+        }
+        let mut hasher = FxHasher::default();
+        (slot.kind, slot.cache).hash(&mut hasher);
+        match self.frames.addresses(slot.slot) {
+            // Not arrived yet: nothing to join by.
+            [] => slot.slot.hash(&mut hasher),
+            [frames @ .., _] => frames.hash(&mut hasher),
+        }
+        hasher.finish().max(1)
+    }
+}
+
+impl Stack {
+    /// Takes another slot of the same stack in.
+    fn join(&mut self, other: &Self) {
+        self.totals.allocated = self.totals.allocated.plus(other.totals.allocated);
+        self.totals.freed = self.totals.freed.plus(other.totals.freed);
+        self.tracked = self.tracked.plus(other.tracked);
+        self.outstanding.amount = self.outstanding.amount.plus(other.outstanding.amount);
+        self.outstanding.oldest = self.outstanding.oldest.max(other.outstanding.oldest);
+        self.totals.oldest.age = self.totals.oldest.age.max(other.totals.oldest.age);
+        self.totals.oldest.exact &= other.totals.oldest.exact;
+    }
+}

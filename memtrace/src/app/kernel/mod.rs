@@ -1,0 +1,171 @@
+//! A session of kernel mode.
+
+mod census;
+mod frames;
+mod remarks;
+mod snapshot;
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rustc_hash::FxHashMap;
+
+use self::frames::Frames;
+use super::followed::Followed;
+use crate::{
+    aggregate::Aggregate,
+    analysis::SortBy,
+    bpf::{Events, KernelConfig, KernelEvent, KernelLog, KernelTracer},
+    kernel::{self, Slabs},
+    model::{Amount, Event, Snapshot, glob},
+    target::Exit,
+};
+
+/// What rows of the report are about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum By {
+    /// Stacks.
+    #[default]
+    Stack,
+    /// Slab caches and other kinds of memory.
+    Cache,
+}
+
+/// What to count and what to show.
+#[derive(Clone, Debug)]
+pub struct KernelOptions {
+    /// What the kernel side counts. Its list of caches is filled in from `caches`.
+    pub config: KernelConfig,
+    /// Patterns for the names of caches; empty for all.
+    pub caches: Vec<String>,
+    /// Rows shown; 0 for all.
+    pub top: usize,
+    /// Only objects at least this old.
+    pub older: Option<Duration>,
+    /// Order of the rows.
+    pub sort: SortBy,
+    /// Whether to list the objects of the stacks shown.
+    pub show_allocs: bool,
+    /// What rows are about.
+    pub by: By,
+}
+
+/// Counters of the kernel when tracing began.
+struct Before {
+    slabs: Slabs,
+    percpu: Option<u64>,
+    vmalloc: Option<u64>,
+}
+
+impl Before {
+    fn read() -> Self {
+        let slabs = kernel::slabs().unwrap_or_else(|error| {
+            tracing::debug!("/proc/slabinfo: {error}");
+            Slabs::default()
+        });
+        Self { slabs, percpu: kernel::meminfo("Percpu"), vmalloc: kernel::meminfo("VmallocUsed") }
+    }
+}
+
+/// Owns programs and links: dropping it leaves no program attached.
+pub struct KernelSession {
+    tracer: KernelTracer,
+    options: KernelOptions,
+    before: Before,
+    frames: Frames,
+    aggregate: Aggregate,
+    /// What each cache held at the previous report, for its rate.
+    previous: FxHashMap<(&'static str, Option<String>), Amount>,
+    previous_time: Duration,
+    started: Duration,
+    notes: Vec<String>,
+}
+
+impl KernelSession {
+    /// Loads the kernel side and begins to trace.
+    ///
+    /// # Errors
+    /// Missing privileges, or a kernel that cannot do it: with advice. No cache fits the patterns.
+    pub fn new(options: KernelOptions) -> anyhow::Result<Self> {
+        let mut options = options;
+        options.config.caches = wanted_caches(&options.caches)?;
+        let mut tracer = KernelTracer::load(&options.config).map_err(|error| {
+            let permission = error.is_permission();
+            let error = anyhow::Error::new(error);
+            if permission {
+                error.context("memtrace needs root (or CAP_BPF and CAP_PERFMON): try `sudo memtrace …`; `memtrace check` tells more")
+            } else {
+                error.context("this kernel does not take memtrace's eBPF programs for kernel mode")
+            }
+        })?;
+        let notes = remarks::of_start(&tracer, &options.config);
+        let before = Before::read();
+        tracer.attach(&options.config).context("cannot attach to the kernel's tracepoints")?;
+        let started = tracer.elapsed();
+        Ok(Self {
+            tracer,
+            options,
+            before,
+            frames: Frames::default(),
+            aggregate: Aggregate::default(),
+            previous: FxHashMap::default(),
+            previous_time: started,
+            started,
+            notes,
+        })
+    }
+
+    /// Whether rows of a cache are shown. The kernel side leaves most others out; a cache that is younger than the
+    /// session it does not know.
+    fn is_shown(&self, cache: Option<&str>) -> bool {
+        let patterns = &self.options.caches;
+        patterns.is_empty()
+            || cache.is_some_and(|name| patterns.iter().any(|pattern| glob::matches(pattern, name)))
+    }
+}
+
+/// Every cache there is, and whether a pattern fits it; `None` without patterns.
+fn wanted_caches(patterns: &[String]) -> anyhow::Result<Option<Vec<(String, bool)>>> {
+    if patterns.is_empty() {
+        return Ok(None);
+    }
+    let slabs = kernel::slabs().context("cannot read /proc/slabinfo, which --cache takes the names from")?;
+    let caches: Vec<(String, bool)> = slabs
+        .into_keys()
+        .map(|name| {
+            let wanted = patterns.iter().any(|pattern| glob::matches(pattern, &name));
+            (name, wanted)
+        })
+        .collect();
+    anyhow::ensure!(
+        caches.iter().any(|(_, wanted)| *wanted),
+        "no slab cache is called {}: /proc/slabinfo lists those there are (caches of equal objects share one name)",
+        patterns.join(" or ")
+    );
+    Ok(Some(caches))
+}
+
+impl Followed for KernelSession {
+    fn begin(&mut self) {
+        self.aggregate.begin(self.started);
+    }
+
+    fn streams(&mut self) -> anyhow::Result<(Events, Option<KernelLog>)> {
+        Ok((self.tracer.take_events()?, None))
+    }
+
+    fn exits(&self) -> anyhow::Result<Vec<Exit>> {
+        Ok(Vec::new())
+    }
+
+    fn take(&mut self, event: KernelEvent) -> Option<Event> {
+        if let KernelEvent::KernelStack { slot, own, pcs } = event {
+            self.frames.insert(slot, own as usize, &pcs);
+        }
+        None
+    }
+
+    fn snapshot(&mut self, last: bool) -> anyhow::Result<Snapshot> {
+        self.report(last)
+    }
+}

@@ -1,0 +1,240 @@
+//! From the counts of a session of kernel mode to one report.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rustc_hash::FxHashMap;
+
+use super::{
+    By, KernelSession,
+    census::{Cache, Census, Stack},
+    remarks,
+};
+use crate::{
+    aggregate::{Growth, Survivors},
+    analysis,
+    bpf::KernelLosses,
+    kernel,
+    model::{
+        Age, Amount, CacheRow, Filter, KernelReport, KernelRow, LiveBlock, Losses, Mode, Snapshot,
+        StackMethod, StackRow, TargetInfo, TargetKind,
+    },
+};
+
+/// Objects listed per stack with `--show-allocs`.
+const MAX_LISTED: usize = 1000;
+/// Rates count at least this long.
+const SHORTEST: Duration = Duration::from_millis(100);
+
+impl KernelSession {
+    /// Everything one report shows.
+    pub(super) fn report(&mut self, last: bool) -> anyhow::Result<Snapshot> {
+        let now = self.tracer.elapsed();
+        let census = self.census(now)?;
+        let survivors: FxHashMap<u32, Survivors> =
+            census.stacks.iter().map(|stack| (stack.totals.slot, stack.outstanding)).collect();
+        let totals = census.stacks.iter().map(|stack| stack.totals);
+        let (mut stacks, bytes_per_second) = self.aggregate.advance(now, totals, Some(&survivors), false);
+        let outstanding = stacks.iter().fold(Amount::default(), |sum, stack| sum.plus(stack.outstanding));
+        analysis::rank(&mut stacks, self.options.sort);
+        let stacks_found = stacks.len();
+        if self.options.top != 0 {
+            stacks.truncate(self.options.top);
+        }
+        let report = self.kernel_report(now, &census);
+        let mut notes = self.notes.clone();
+        notes.extend(remarks::of_phantoms(&report.caches));
+        let report = self.shortened(report);
+        let mut listed = self.listed(&stacks, now)?;
+        let by_slot: FxHashMap<u32, &Stack> =
+            census.stacks.iter().map(|stack| (stack.totals.slot, stack)).collect();
+        let rows = stacks
+            .iter()
+            .filter_map(|stack| {
+                let counted = by_slot.get(&stack.totals.slot)?;
+                Some(self.row(stack, counted, census.caches.get(counted.cache)?, &mut listed))
+            })
+            .collect();
+        let config = &self.options.config;
+        let filter = Filter {
+            min_size: Some(config.min_size).filter(|&size| size > 0),
+            max_size: Some(config.max_size).filter(|&size| size < u64::MAX),
+            older: self.options.older,
+        };
+        Ok(Snapshot {
+            time: jiff::Timestamp::now(),
+            elapsed: now.saturating_sub(self.started),
+            last,
+            target: TargetInfo {
+                kind: TargetKind::Kernel,
+                pids: config.tasks.clone(),
+                comm: "kernel".to_owned(),
+                allocators: Vec::new(),
+            },
+            mode: Mode { sample_bytes: None, stacks: StackMethod::Kernel, filter },
+            outstanding,
+            bytes_per_second,
+            stacks_found,
+            stacks: rows,
+            mapped: Amount::default(),
+            mappings: Vec::new(),
+            kernel: Some(report),
+            losses: losses(&self.tracer.losses()),
+            notes,
+        })
+    }
+
+    fn row(
+        &mut self,
+        stack: &Growth,
+        counted: &Stack,
+        cache: &Cache,
+        listed: &mut FxHashMap<u32, Vec<LiveBlock>>,
+    ) -> StackRow {
+        let slot = stack.totals.slot;
+        StackRow {
+            id: stack.totals.id,
+            pid: 0,
+            outstanding: stack.outstanding,
+            allocated: stack.totals.allocated,
+            freed: stack.totals.freed,
+            bytes_per_second: stack.bytes_per_second,
+            oldest: Some(Age { exact: counted.totals.oldest.exact, ..stack.totals.oldest }),
+            incomplete: None,
+            frames: self.frames.of(slot),
+            blocks: listed.remove(&slot).unwrap_or_default(),
+            kernel: Some(KernelRow { kind: cache.kind, cache: cache.name.clone(), tracked: counted.tracked }),
+        }
+    }
+
+    /// What there is besides stacks, with every cache.
+    fn kernel_report(&mut self, now: Duration, census: &Census) -> KernelReport {
+        let mut rows: Vec<CacheRow> = census.caches.iter().map(|cache| self.cache_row(cache)).collect();
+        for stack in &census.stacks {
+            if let Some(row) = rows.get_mut(stack.cache) {
+                row.outstanding = row.outstanding.plus(stack.outstanding.amount);
+                row.tracked = row.tracked.plus(stack.tracked);
+            }
+        }
+        self.rates(now, &mut rows);
+        let tracked = rows.iter().fold(Amount::default(), |sum, row| sum.plus(row.tracked));
+        let outstanding = rows.iter().fold(Amount::default(), |sum, row| sum.plus(row.outstanding));
+        rows.retain(|row| row.tracked.blocks > 0);
+        let losses = self.tracer.losses();
+        let kinds = &self.options.config.kinds;
+        let pages = kinds.contains(&memtrace_common::KernelKind::Page);
+        KernelReport {
+            kinds: kinds.iter().map(|kind| kind.name()).collect(),
+            by_cache: self.options.by == By::Cache,
+            caches_found: rows.len(),
+            caches: rows,
+            phantoms: Amount {
+                bytes: tracked.bytes.saturating_sub(outstanding.bytes),
+                blocks: tracked.blocks.saturating_sub(outstanding.blocks),
+            },
+            user_page_bytes: pages.then_some(losses.user_pages.saturating_mul(4096)),
+            counted_elsewhere: census.counted_elsewhere,
+            own_allocations: losses.own,
+        }
+    }
+
+    fn cache_row(&self, cache: &Cache) -> CacheRow {
+        let since = |name: &str, before: Option<u64>| {
+            let (now, before) = (kernel::meminfo(name)?, before?);
+            Some(i64::try_from(now).ok()?.saturating_sub_unsigned(before))
+        };
+        let grown_blocks = cache.is_counted.then(|| cache.evidence.grown());
+        let grown_bytes = match cache.kind {
+            "percpu" => since("Percpu", self.before.percpu),
+            "vmalloc" => since("VmallocUsed", self.before.vmalloc),
+            _ => grown_blocks.map(|blocks| blocks.saturating_mul(cache.size.try_into().unwrap_or(i64::MAX))),
+        };
+        CacheRow {
+            kind: cache.kind,
+            cache: cache.name.clone(),
+            outstanding: Amount::default(),
+            tracked: Amount::default(),
+            grown_blocks,
+            grown_bytes,
+            bytes_per_second: 0.0,
+            blocks_per_second: 0.0,
+        }
+    }
+
+    /// Growth of each cache since the previous report.
+    fn rates(&mut self, now: Duration, rows: &mut [CacheRow]) {
+        let seconds = now.saturating_sub(self.previous_time).max(SHORTEST).as_secs_f64();
+        self.previous_time = now;
+        let mut current = FxHashMap::default();
+        for row in rows {
+            let key = (row.kind, row.cache.clone());
+            let before = self.previous.get(&key).copied().unwrap_or_default();
+            row.bytes_per_second = (row.outstanding.bytes as f64 - before.bytes as f64) / seconds;
+            row.blocks_per_second = (row.outstanding.blocks as f64 - before.blocks as f64) / seconds;
+            current.insert(key, row.outstanding);
+        }
+        self.previous = current;
+    }
+
+    /// Caches in the order asked for, as many as are shown.
+    fn shortened(&self, mut report: KernelReport) -> KernelReport {
+        use std::cmp::Reverse;
+        report.caches.sort_by_key(|row| {
+            (Reverse(row.outstanding.bytes), Reverse(row.tracked.bytes), row.cache.clone())
+        });
+        if self.options.sort == analysis::SortBy::Blocks {
+            report.caches.sort_by_key(|row| Reverse(row.outstanding.blocks));
+        }
+        if self.options.sort == analysis::SortBy::Rate {
+            report.caches.sort_by(|a, b| b.bytes_per_second.total_cmp(&a.bytes_per_second));
+        }
+        if self.options.top != 0 {
+            report.caches.truncate(self.options.top);
+        }
+        report
+    }
+
+    /// The objects of the stacks shown, oldest first (`--show-allocs`).
+    fn listed(&self, stacks: &[Growth], now: Duration) -> anyhow::Result<FxHashMap<u32, Vec<LiveBlock>>> {
+        let mut listed: FxHashMap<u32, Vec<LiveBlock>> = FxHashMap::default();
+        if !self.options.show_allocs {
+            return Ok(listed);
+        }
+        listed.extend(stacks.iter().map(|stack| (stack.totals.slot, Vec::new())));
+        let sizes: FxHashMap<u32, u64> = self.tracer.stacks().map(|slot| (slot.slot, slot.size)).collect();
+        let older = self.options.older.unwrap_or_default();
+        self.tracer
+            .for_each_live(|address, slot, time| {
+                let age = now.saturating_sub(time);
+                if let Some(blocks) = listed.get_mut(&slot).filter(|_| age >= older) {
+                    blocks.push(LiveBlock { address, size: sizes.get(&slot).copied().unwrap_or(0), age });
+                    if blocks.len() >= 2 * MAX_LISTED {
+                        oldest_first(blocks);
+                    }
+                }
+            })
+            .context("cannot read the table of live objects")?;
+        listed.values_mut().for_each(oldest_first);
+        Ok(listed)
+    }
+}
+
+/// Sorts objects by age and keeps the oldest that are listed.
+fn oldest_first(blocks: &mut Vec<LiveBlock>) {
+    blocks.sort_by_key(|block| (std::cmp::Reverse(block.age), block.address));
+    blocks.truncate(MAX_LISTED);
+}
+
+fn losses(losses: &KernelLosses) -> Losses {
+    tracing::debug!("{} walks of stacks were needed", losses.walks);
+    Losses {
+        live_map_full: losses.live_map_full,
+        live_map_full_bytes: losses.live_map_full_bytes,
+        ring_full: losses.ring_full,
+        no_walk_slot: losses.no_walk_slot,
+        stack_table_full: losses.stack_table_full,
+        missed_frees: losses.missed_frees,
+        kernel_missed: losses.kernel_missed,
+        ..Losses::default()
+    }
+}

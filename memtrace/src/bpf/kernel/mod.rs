@@ -1,0 +1,10 @@
+//! Kernel mode: an object of its own, with its own maps.
+
+mod calibrate;
+mod layout;
+mod live;
+mod load;
+mod tracer;
+mod types;
+
+pub use tracer::{CacheCounts, KernelConfig, KernelLosses, KernelStack, KernelTracer};

@@ -1,0 +1,354 @@
+//! The kernel side of a session of kernel mode: maps, programs, links.
+
+use std::{
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    time::Duration,
+};
+
+use aya::{
+    Ebpf,
+    maps::{HashMap, MapData, PerCpuArray, RingBuf},
+    programs::{Program, RawTracePoint, raw_trace_point::RawTracePointLinkId},
+};
+use memtrace_common::{
+    CACHE_NAME, KernelCache, KernelCounter, KernelKind, KernelSlot, MAX_CACHES, STACK_TABLE_FULL,
+};
+
+use super::super::{
+    error::Error,
+    events::Events,
+    load::program,
+    mapped::Mapped,
+    syscall,
+    tracer::{map_fd, monotonic_ns, take},
+};
+use super::{
+    calibrate::{self, Learnt},
+    layout::Layout,
+    live::ObjectTable,
+    load::{self, PROBES, Probe, Sizes},
+};
+
+/// What to count, and how much room to give it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelConfig {
+    /// Kinds of memory.
+    pub kinds: Vec<KernelKind>,
+    /// Live objects that can be tracked.
+    pub max_live: u32,
+    /// Stacks that can be told apart.
+    pub max_stacks: u32,
+    /// Smallest object in bytes that is tracked.
+    pub min_size: u64,
+    /// Largest object in bytes that is tracked.
+    pub max_size: u64,
+    /// Caches there are, and whether each is wanted; `None` for all.
+    pub caches: Option<Vec<(String, bool)>>,
+    /// Processes that tracking is limited to; empty for all.
+    pub tasks: Vec<u32>,
+    /// The cgroup that tracking is limited to: its id and its depth.
+    pub cgroup: Option<(u64, u32)>,
+    /// Whether stacks are recognised without walking them.
+    pub memo: bool,
+}
+
+impl Default for KernelConfig {
+    fn default() -> Self {
+        Self {
+            kinds: vec![KernelKind::Slab, KernelKind::Percpu],
+            max_live: 1_000_000,
+            max_stacks: 1 << 16,
+            min_size: 0,
+            max_size: u64::MAX,
+            caches: None,
+            tasks: Vec::new(),
+            cgroup: None,
+            memo: true,
+        }
+    }
+}
+
+/// A slot of the table of stacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KernelStack {
+    /// Its index.
+    pub slot: u32,
+    /// Kind of memory; `None` for what found no slot of its own.
+    pub kind: Option<KernelKind>,
+    /// Index of the cache, see [`KernelTracer::caches`].
+    pub cache: u32,
+    /// Bytes of each object.
+    pub size: u64,
+    /// Objects allocated.
+    pub allocated: u64,
+    /// Objects seen to be freed.
+    pub freed: u64,
+    /// Objects whose free was not seen.
+    pub missed: u64,
+}
+
+/// What was counted of a cache besides tracked objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheCounts {
+    /// Its index.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Objects freed that were not tracked.
+    pub untracked_freed: u64,
+    /// Objects allocated that a filter by task left out.
+    pub untracked_allocated: u64,
+}
+
+/// What was lost, and what was left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KernelLosses {
+    /// Objects not tracked: the table of live objects was full.
+    pub live_map_full: u64,
+    /// Their bytes.
+    pub live_map_full_bytes: u64,
+    /// Stacks the ring had no room for.
+    pub ring_full: u64,
+    /// Allocations without a stack: every walk slot of the CPU was in use.
+    pub no_walk_slot: u64,
+    /// Allocations whose stack found no slot.
+    pub stack_table_full: u64,
+    /// Objects handed out at an address that was still live.
+    pub missed_frees: u64,
+    /// Runs of programs that the kernel left out.
+    pub kernel_missed: u64,
+    /// Pages of user memory and page cache, not tracked.
+    pub user_pages: u64,
+    /// The agent's own allocations, not tracked.
+    pub own: u64,
+    /// Walks of a stack that were needed.
+    pub walks: u64,
+}
+
+/// Programs, maps and links. Dropping it detaches every program.
+pub struct KernelTracer {
+    stacks: Mapped<KernelSlot>,
+    caches: Mapped<KernelCache>,
+    live: ObjectTable,
+    counters: PerCpuArray<MapData, u64>,
+    links: Vec<(&'static str, RawTracePointLinkId)>,
+    layout: Layout,
+    learnt: Learnt,
+    epoch: u64,
+    ebpf: Ebpf,
+}
+
+impl KernelTracer {
+    /// Loads everything; nothing is traced yet.
+    ///
+    /// # Errors
+    /// Missing privileges ([`Error::is_permission`]), or a kernel that refuses a map or a program.
+    pub fn load(config: &KernelConfig) -> Result<Self, Error> {
+        let layout = Layout::of_this_kernel().ok_or(Error::NoBtf)?;
+        tracing::debug!("{layout:?}");
+        let learnt = {
+            let nothing = Learnt { tgid: 0, page_base: 0 };
+            let mut ebpf = load::load(config, &layout, nothing, Sizes::new(1, 1), 0)?;
+            calibrate::calibrate(&mut ebpf, &layout)?
+        };
+        let sizes = Sizes::new(config.max_live, config.max_stacks);
+        let epoch = monotonic_ns();
+        let mut ebpf = load::load(config, &layout, learnt, sizes, epoch)?;
+        fill_filters(&mut ebpf, config)?;
+        for probe in PROBES.iter().filter(|probe| is_wanted(probe, config, &layout)) {
+            let refused = |source| Error::Program { program: probe.program, source };
+            let program: &mut RawTracePoint = program(&mut ebpf, probe.program)?;
+            program.load().map_err(refused)?;
+        }
+        let duplicate = |name: &'static str| -> Result<OwnedFd, Error> {
+            let fd = ebpf.map(name).and_then(map_fd).ok_or(Error::Missing(name))?;
+            fd.try_clone_to_owned().map_err(Error::io("duplicating a map's descriptor"))
+        };
+        let mapping = Error::io("mapping a table of kernel mode");
+        let stacks = Mapped::new(duplicate("STACKS")?.as_fd(), 0, sizes.stacks as usize).map_err(mapping)?;
+        let mapping = Error::io("mapping a table of kernel mode");
+        let caches = Mapped::new(duplicate("CACHES")?.as_fd(), 0, MAX_CACHES as usize).map_err(mapping)?;
+        let live = ObjectTable {
+            buckets: duplicate("LIVE")?,
+            overflow: duplicate("OVERFLOW")?,
+            length: sizes.buckets as usize,
+        };
+        let counters = take(&mut ebpf, "COUNTERS")?.try_into().map_err(Error::map("COUNTERS"))?;
+        Ok(Self { stacks, caches, live, counters, links: Vec::new(), layout, learnt, epoch, ebpf })
+    }
+
+    /// Begins to trace: frees first.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn attach(&mut self, config: &KernelConfig) -> Result<(), Error> {
+        for probe in PROBES.iter().filter(|probe| is_wanted(probe, config, &self.layout)) {
+            let refused = |source| Error::Program { program: probe.program, source };
+            let program: &mut RawTracePoint = program(&mut self.ebpf, probe.program)?;
+            for tracepoint in probe.tracepoints.iter().filter(|name| self.layout.has(name)) {
+                let link = program.attach(tracepoint).map_err(refused)?;
+                self.links.push((probe.program, link));
+            }
+        }
+        Ok(())
+    }
+
+    /// Kinds that were asked for, but that this kernel has no tracepoints for.
+    #[must_use]
+    pub fn unseen_kinds(&self, config: &KernelConfig) -> Vec<KernelKind> {
+        let seen = |kind| {
+            PROBES
+                .iter()
+                .filter(|probe| probe.kind == kind)
+                .all(|probe| probe.tracepoints.iter().any(|name| self.layout.has(name)))
+        };
+        config.kinds.iter().copied().filter(|kind| !seen(*kind)).collect()
+    }
+
+    /// Whether it can be told which cache an address lies in.
+    #[must_use]
+    pub fn knows_caches(&self) -> bool {
+        self.learnt.page_base != 0 && self.layout.slab_cache.is_some() && self.layout.cache.is_some()
+    }
+
+    /// The stream of events. To be taken once.
+    ///
+    /// # Errors
+    /// Taken before, or the ring buffer cannot be mapped.
+    pub fn take_events(&mut self) -> Result<Events, Error> {
+        let ring = RingBuf::try_from(take(&mut self.ebpf, "EVENTS")?).map_err(Error::map("EVENTS"))?;
+        Ok(Events::new(ring))
+    }
+
+    /// Every slot in use.
+    pub fn stacks(&self) -> impl Iterator<Item = KernelStack> {
+        (0..self.stacks.len()).filter_map(|index| {
+            // Freed and missed are read before allocated: the difference is never negative.
+            let pointer = self.stacks.pointer(index)?;
+            // SAFETY: points to a mapped slot.
+            let (freed, missed) = unsafe {
+                (
+                    (&raw const (*pointer).freed).read_volatile(),
+                    (&raw const (*pointer).missed).read_volatile(),
+                )
+            };
+            let slot = self.stacks.get(index)?;
+            (slot.allocated != 0).then(|| KernelStack {
+                slot: index as u32,
+                kind: KernelKind::ALL
+                    .get(slot.kind as usize)
+                    .copied()
+                    .filter(|_| index as u32 != STACK_TABLE_FULL),
+                cache: slot.cache,
+                size: slot.size,
+                allocated: slot.allocated,
+                freed,
+                missed,
+            })
+        })
+    }
+
+    /// Every cache that was met.
+    #[must_use]
+    pub fn caches(&self) -> Vec<CacheCounts> {
+        let used = self.caches.get(0).map_or(0, |first| first.pointer as usize);
+        (1..=used)
+            .filter_map(|index| Some((index as u32, self.caches.get(index)?)))
+            .filter(|(_, cache)| cache.pointer != 0)
+            .map(|(index, cache)| CacheCounts {
+                index,
+                name: name(&cache.name),
+                untracked_freed: cache.untracked_freed,
+                untracked_allocated: cache.untracked_allocated,
+            })
+            .collect()
+    }
+
+    /// Calls `each` with address, slot and time of every live object: a pass over the whole table.
+    ///
+    /// # Errors
+    /// The table cannot be read.
+    pub fn for_each_live(&self, each: impl FnMut(u64, u32, Duration)) -> io::Result<()> {
+        self.live.for_each(each)
+    }
+
+    /// What was lost so far.
+    #[must_use]
+    pub fn losses(&self) -> KernelLosses {
+        let sum = |counter: KernelCounter| {
+            self.counters.get(&(counter as u32), 0).map_or(0, |values| values.iter().sum::<u64>())
+        };
+        let programs = self.ebpf.programs().filter_map(|(_, program)| match program {
+            Program::RawTracePoint(point) => RawTracePoint::fd(point).ok(),
+            _ => None,
+        });
+        KernelLosses {
+            live_map_full: sum(KernelCounter::LiveMapFull),
+            live_map_full_bytes: sum(KernelCounter::LiveMapFullBytes),
+            ring_full: sum(KernelCounter::RingFull),
+            no_walk_slot: sum(KernelCounter::NoWalkSlot),
+            stack_table_full: sum(KernelCounter::StackTableFull),
+            missed_frees: sum(KernelCounter::MissedFrees),
+            kernel_missed: programs
+                .map(|fd| syscall::program_info(fd.as_fd()).map_or(0, |info| info.recursion_misses))
+                .sum(),
+            user_pages: sum(KernelCounter::UserPages),
+            own: sum(KernelCounter::Own),
+            walks: sum(KernelCounter::Walks),
+        }
+    }
+
+    /// Time since the programs were loaded, on the clock of objects' times.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        Duration::from_nanos(monotonic_ns().saturating_sub(self.epoch))
+    }
+
+    /// Detaches every program, allocations first; the counts stay readable.
+    pub fn detach(&mut self) {
+        for (name, link) in self.links.drain(..).rev() {
+            if let Ok(program) = program::<RawTracePoint>(&mut self.ebpf, name) {
+                let _ = program.detach(link);
+            }
+        }
+    }
+}
+
+impl Drop for KernelTracer {
+    fn drop(&mut self) {
+        self.detach();
+    }
+}
+
+fn is_wanted(probe: &Probe, config: &KernelConfig, layout: &Layout) -> bool {
+    config.kinds.contains(&probe.kind) && probe.tracepoints.iter().any(|name| layout.has(name))
+}
+
+/// Writes the filters by name and by process.
+fn fill_filters(ebpf: &mut Ebpf, config: &KernelConfig) -> Result<(), Error> {
+    if let Some(caches) = &config.caches {
+        let map = ebpf.map_mut("CACHE_NAMES").ok_or(Error::Missing("CACHE_NAMES"))?;
+        let mut map: HashMap<&mut MapData, [u8; CACHE_NAME], u32> =
+            map.try_into().map_err(Error::map("CACHE_NAMES"))?;
+        for (name, wanted) in caches.iter().take(MAX_CACHES as usize) {
+            let mut key = [0; CACHE_NAME];
+            // The kernel side cuts names likewise, and leaves a zero byte at the end.
+            key.iter_mut().zip(name.bytes().take(CACHE_NAME - 1)).for_each(|(place, byte)| *place = byte);
+            map.insert(key, u32::from(*wanted), 0).map_err(Error::map("CACHE_NAMES"))?;
+        }
+    }
+    if !config.tasks.is_empty() {
+        let map = ebpf.map_mut("TASKS").ok_or(Error::Missing("TASKS"))?;
+        let mut map: HashMap<&mut MapData, u32, u32> = map.try_into().map_err(Error::map("TASKS"))?;
+        for task in &config.tasks {
+            map.insert(task, 1, 0).map_err(Error::map("TASKS"))?;
+        }
+    }
+    Ok(())
+}
+
+fn name(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned()
+}

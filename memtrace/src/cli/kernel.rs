@@ -1,0 +1,184 @@
+//! `memtrace kernel`.
+
+use std::{path::PathBuf, process::ExitCode, time::Duration, time::Instant};
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+use memtrace_common::KernelKind;
+
+use crate::{
+    app::{self, KernelOptions, KernelSession, Output, Schedule, follow},
+    bpf::KernelConfig,
+    kernel::cgroup_id,
+    model::units::{parse_duration, parse_size},
+};
+
+use super::{
+    block_on,
+    options::{Colour, Format, Sort, message, output, parse_count, parse_interval, usage},
+};
+
+/// What rows are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum By {
+    /// Stacks.
+    Stack,
+    /// Slab caches.
+    Cache,
+}
+
+/// Options of `memtrace kernel`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  memtrace kernel                            slab and per-CPU memory, a report every 5 s
+  memtrace kernel --by cache -i 1m           which caches grow
+  memtrace kernel --cache 'dentry,kmalloc-*' only these caches
+  memtrace kernel --pages --vmalloc          only pages and vmalloc areas, without user memory
+  memtrace kernel --pid 4123 --older 1m      what the kernel allocated while a process ran
+
+What was allocated before is unknown. Frees that this kernel announces nowhere are told by /proc/slabinfo: a row shows
+what is tracked, what the cache has grown by in fact, and counts only that.")]
+#[expect(clippy::struct_excessive_bools, reason = "switches of a command line")]
+pub(super) struct Args {
+    /// Trace slab memory: kmalloc and caches (traced if no kind is given)
+    #[arg(long)]
+    slab: bool,
+    /// Trace pages, without user memory and page cache
+    #[arg(long)]
+    pages: bool,
+    /// Trace per-CPU memory (traced if no kind is given)
+    #[arg(long)]
+    percpu: bool,
+    /// Trace areas of virtually contiguous memory (kernel 6.3)
+    #[arg(long)]
+    vmalloc: bool,
+    /// Only slab caches of these names; * and ? are wildcards
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    cache: Vec<String>,
+    /// Only what is allocated while these processes run (interrupts included)
+    #[arg(short, long, value_name = "PID", value_delimiter = ',')]
+    pid: Vec<u32>,
+    /// Only what is allocated while processes of this cgroup run: a directory of the cgroup 2 file system
+    #[arg(long, value_name = "PATH")]
+    cgroup: Option<PathBuf>,
+    /// Show stacks or caches
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = By::Stack)]
+    by: By,
+    /// Time between two reports (500ms, 5s, 1m; a bare number is seconds)
+    #[arg(short, long, value_name = "TIME", default_value = "5s", value_parser = parse_interval)]
+    interval: Duration,
+    /// Stop after this many reports
+    #[arg(short = 'n', long, value_name = "N", value_parser = parse_count)]
+    count: Option<u64>,
+    /// Stop after this time, with a last report
+    #[arg(short, long, value_name = "TIME", value_parser = parse_interval)]
+    duration: Option<Duration>,
+    /// How reports look
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// Show this many rows; 0 shows all
+    #[arg(short = 'T', long, value_name = "N", default_value_t = 10)]
+    top: usize,
+    /// Count only objects at least this old
+    #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
+    older: Option<Duration>,
+    /// Track only objects of at least this size, as the allocator gives them out (100, 4KiB)
+    #[arg(short = 'z', long, value_name = "SIZE", value_parser = parse_size)]
+    min_size: Option<u64>,
+    /// Track only objects of at most this size
+    #[arg(short = 'Z', long, value_name = "SIZE", value_parser = parse_size)]
+    max_size: Option<u64>,
+    /// What to order rows by, largest first
+    #[arg(long, value_enum, default_value_t = Sort::Bytes)]
+    sort: Sort,
+    /// List the objects of each stack shown: address, size, age
+    #[arg(short = 'a', long)]
+    show_allocs: bool,
+    /// Live objects that can be tracked: about 30 bytes of kernel memory each
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=200_000_000))]
+    max_live: u32,
+    /// Stacks that can be told apart: 64 bytes of kernel memory each
+    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=4_194_304))]
+    max_stacks: u32,
+    /// When to use colour
+    #[arg(long = "color", alias = "colour", value_enum, value_name = "WHEN", default_value_t = Colour::Auto)]
+    colour: Colour,
+    /// Walk every stack instead of recognising known ones, to compare with
+    #[arg(long, hide = true)]
+    walk_all: bool,
+}
+
+pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
+    if args.min_size.unwrap_or(0) > args.max_size.unwrap_or(u64::MAX) {
+        usage("--min-size is larger than --max-size: no allocation could match");
+    }
+    let schedule = Schedule {
+        interval: args.interval,
+        count: args.count,
+        duration: args.duration,
+        outlive: false,
+        last_report: true,
+    };
+    let start = Instant::now();
+    let mut session = KernelSession::new(options(args)?)?;
+    tracing::debug!("attached in {} ms", start.elapsed().as_millis());
+    if args.format == Format::Text {
+        let interval = humantime::format_duration(args.interval);
+        message(&format!("tracing the kernel; a report every {interval}, Ctrl-C for the last one"));
+    }
+    run(&mut session, schedule, output(args.format, args.colour))
+}
+
+/// Follows a session of kernel mode to its end.
+pub(super) fn run(
+    session: &mut KernelSession,
+    schedule: Schedule,
+    mut output: Output,
+) -> anyhow::Result<ExitCode> {
+    block_on(follow(session, schedule, &mut output))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn options(args: &Args) -> anyhow::Result<KernelOptions> {
+    let asked = [
+        (args.slab, KernelKind::Slab),
+        (args.pages, KernelKind::Page),
+        (args.percpu, KernelKind::Percpu),
+        (args.vmalloc, KernelKind::Vmalloc),
+    ];
+    let mut kinds: Vec<KernelKind> =
+        asked.into_iter().filter(|(asked, _)| *asked).map(|(_, kind)| kind).collect();
+    if kinds.is_empty() {
+        kinds = if args.cache.is_empty() { KernelConfig::default().kinds } else { vec![KernelKind::Slab] };
+    }
+    if !args.cache.is_empty() && kinds != [KernelKind::Slab] {
+        usage("--cache is for slab memory: other kinds have no caches");
+    }
+    let cgroup = match &args.cgroup {
+        None => None,
+        Some(path) => Some(cgroup_id(path).with_context(|| format!("--cgroup {}", path.display()))?),
+    };
+    Ok(KernelOptions {
+        config: KernelConfig {
+            kinds,
+            max_live: args.max_live,
+            max_stacks: args.max_stacks,
+            min_size: args.min_size.unwrap_or(0),
+            max_size: args.max_size.unwrap_or(u64::MAX),
+            caches: None,
+            tasks: args.pid.clone(),
+            cgroup,
+            memo: !args.walk_all,
+        },
+        caches: args.cache.clone(),
+        top: args.top,
+        older: args.older,
+        sort: args.sort.into(),
+        show_allocs: args.show_allocs,
+        by: match args.by {
+            By::Stack => app::By::Stack,
+            By::Cache => app::By::Cache,
+        },
+    })
+}

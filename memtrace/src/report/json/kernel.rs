@@ -1,0 +1,112 @@
+//! Kernel mode's part of the schema.
+
+use serde::Serialize;
+
+use super::{Amount, rate};
+use crate::model;
+
+/// Kernel mode's part of a stack.
+#[derive(Serialize)]
+pub(super) struct KernelStack<'a> {
+    /// `slab`, `page`, `percpu` or `vmalloc`; `unknown` for what found no place in the table of stacks.
+    kind: &'static str,
+    /// The slab cache; null for other kinds, and where it cannot be told.
+    cache: Option<&'a str>,
+    /// Tracked: `bytes`, and what was freed where no tracepoint is.
+    tracked_bytes: u64,
+    /// Tracked.
+    tracked_blocks: u64,
+}
+
+/// Kernel mode's part of a report.
+#[derive(Serialize)]
+pub(super) struct Kernel<'a> {
+    /// Kinds of memory that are traced.
+    kinds: &'a [&'static str],
+    /// Caches with something tracked, in order of what is outstanding.
+    caches: Vec<Cache<'a>>,
+    /// How many there are; `caches` may list fewer.
+    caches_found: usize,
+    /// What is tracked and not outstanding, over all caches.
+    phantoms: Amount,
+    /// Bytes of pages for user memory and page cache since tracing began, not tracked; null when pages are not traced.
+    user_page_bytes: Option<u64>,
+    /// Pages that hold slabs, per-CPU and vmalloc memory: not counted as pages too.
+    counted_elsewhere: Amount,
+    /// memtrace's own allocations, not tracked.
+    own_allocations: u64,
+}
+
+/// One cache.
+#[derive(Serialize)]
+struct Cache<'a> {
+    /// As in a stack.
+    kind: &'static str,
+    /// As in a stack.
+    cache: Option<&'a str>,
+    /// Outstanding: tracked without phantoms.
+    bytes: u64,
+    /// Outstanding.
+    blocks: u64,
+    /// Tracked.
+    tracked_bytes: u64,
+    /// Tracked.
+    tracked_blocks: u64,
+    /// Growth in fact since tracing began, as the kernel counts (/proc/slabinfo, /proc/meminfo); null where it does not.
+    grown_bytes: Option<i64>,
+    /// The same in objects.
+    grown_blocks: Option<i64>,
+    /// Part of `tracked_blocks` that was freed where no tracepoint is.
+    #[serde(serialize_with = "rate")]
+    phantom_share: f64,
+    /// Growth of `bytes` since the previous report.
+    #[serde(serialize_with = "rate")]
+    bytes_per_second: f64,
+    /// Growth of `blocks` since the previous report.
+    #[serde(serialize_with = "rate")]
+    blocks_per_second: f64,
+}
+
+impl<'a> From<&'a model::KernelRow> for KernelStack<'a> {
+    fn from(row: &'a model::KernelRow) -> Self {
+        Self {
+            kind: row.kind,
+            cache: row.cache.as_deref(),
+            tracked_bytes: row.tracked.bytes,
+            tracked_blocks: row.tracked.blocks,
+        }
+    }
+}
+
+impl<'a> From<&'a model::KernelReport> for Kernel<'a> {
+    fn from(report: &'a model::KernelReport) -> Self {
+        let amount = |amount: model::Amount| Amount { bytes: amount.bytes, blocks: amount.blocks };
+        Self {
+            kinds: &report.kinds,
+            caches: report.caches.iter().map(Cache::from).collect(),
+            caches_found: report.caches_found,
+            phantoms: amount(report.phantoms),
+            user_page_bytes: report.user_page_bytes,
+            counted_elsewhere: amount(report.counted_elsewhere),
+            own_allocations: report.own_allocations,
+        }
+    }
+}
+
+impl<'a> From<&'a model::CacheRow> for Cache<'a> {
+    fn from(row: &'a model::CacheRow) -> Self {
+        Self {
+            kind: row.kind,
+            cache: row.cache.as_deref(),
+            bytes: row.outstanding.bytes,
+            blocks: row.outstanding.blocks,
+            tracked_bytes: row.tracked.bytes,
+            tracked_blocks: row.tracked.blocks,
+            grown_bytes: row.grown_bytes,
+            grown_blocks: row.grown_blocks,
+            phantom_share: row.phantom_share(),
+            bytes_per_second: row.bytes_per_second,
+            blocks_per_second: row.blocks_per_second,
+        }
+    }
+}
