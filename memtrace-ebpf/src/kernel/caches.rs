@@ -108,11 +108,7 @@ pub(crate) fn object_size(cache: u64) -> u64 {
     let mut size = 0u32;
     // SAFETY: a helper that checks the address, into a local variable.
     let read = unsafe {
-        read_bytes(
-            (&raw mut size).cast(),
-            4,
-            cache.wrapping_add(config::CACHE_OBJECT_SIZE.load()) as *const _,
-        )
+        read_bytes((&raw mut size).cast(), 4, cache.wrapping_add(config::CACHE_SIZE.load()) as *const _)
     };
     if read == 0 { u64::from(size) } else { 0 }
 }

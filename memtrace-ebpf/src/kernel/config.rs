@@ -57,6 +57,6 @@ globals! {
     SLAB_CACHE: u64 = 8;
     /// Offset of `kmem_cache.name`.
     CACHE_NAME_OFFSET: u64 = 0;
-    /// Offset of `kmem_cache.object_size`.
-    CACHE_OBJECT_SIZE: u64 = 0;
+    /// Offset of `kmem_cache.size`.
+    CACHE_SIZE: u64 = 0;
 }

@@ -1,12 +1,13 @@
 //! Recognising a stack without walking it.
 //!
 //! A walk by the kernel's unwinder costs more than everything else together. The same code path leaves its return
-//! addresses at the same distances from where the program's arguments lie on the stack, so those distances are
-//! remembered: the stack is read in one piece, and what lies at the distances is hashed as a walk would hash it. Where
-//! the hash is that of the stack they were learnt from, it is that stack.
+//! addresses at the same distances from where the program's arguments lie on the stack. So after a walk the stack is
+//! read to its end, and every place that holds one of the walk's return addresses is remembered. Where all of these
+//! places hold the same again, after the same call, it is the same stack: the unwinder finds each frame's place from the
+//! previous one's, and the right place is among those that were compared.
 //!
-//! Distances are learnt only where there is one way to find the walk's return addresses, in their order, in that piece
-//! of stack. Were there two, one would be of old values that nobody has overwritten yet.
+//! The other places hold old values that nobody has overwritten. Where one of them differs, the stack is walked again; of
+//! a stack that is met so again only those places are kept that held its addresses each time, and the right ones did.
 
 use core::ffi::c_void;
 
@@ -20,24 +21,36 @@ use crate::{
     walk::{Scratch, step},
 };
 
-/// Frames that a remembered stack has at most.
-const FRAMES: usize = 40;
+/// Stacks begin at multiples of so many bytes. Where they are larger, some are not recognised.
+const STACK: u64 = 16 << 10;
 
-/// A remembered stack. When it is read and written at once (an interrupt came between), its hash does not fit what is
+/// Places that are compared at most.
+const PLACES: usize = 64;
+
+/// Frames of a remembered stack at most.
+const FRAMES: u64 = 40;
+
+/// A remembered stack. When it is read while it is written (an interrupt came between), what it says does not fit what is
 /// found.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Entry {
-    /// Of what was allocated where.
+    /// Of what was allocated by which call.
     key: u64,
-    /// The stack's hash.
+    /// Hash of what the places hold.
+    check: u64,
+    /// Hash of the stack, as its slot has it.
     hash: u64,
-    /// Its slot.
+    /// The slot.
     slot: u32,
-    /// Number of frames.
-    frames: u32,
-    /// Where their return addresses lie, in words from the arguments.
-    places: [u16; FRAMES],
+    /// Number of places.
+    length: u16,
+    /// Words up to the last of them.
+    reach: u16,
+    /// Where they are, in words from the arguments.
+    places: Places,
+    /// Which of the stack's frames each holds.
+    holds: Holds,
 }
 
 /// Stacks of the same keys.
@@ -47,13 +60,21 @@ pub(crate) struct Set {
     reach: u64,
     /// The entry that is replaced next.
     next: u64,
+    /// Walks of stacks that were not to be found here.
+    misses: u64,
+    /// How often stacks were remembered since one was recognised.
+    efforts: u64,
     entries: [Entry; Set::WAYS],
 }
 
 impl Set {
-    /// How many sets there are: 100 KiB per CPU.
+    /// How many sets there are: 240 KiB per CPU.
     pub(crate) const COUNT: u32 = 256;
     const WAYS: usize = 4;
+    /// So often every walk is learnt from.
+    const EFFORTS: u64 = 32;
+    /// Then ever fewer, at least one in 64.
+    const RAREST: u64 = 6;
 }
 
 #[inline(always)]
@@ -91,12 +112,15 @@ pub(crate) fn find(context: *mut c_void, scratch: *mut Scratch) -> u32 {
         }
         let key = key(scratch);
         let Some(set) = set(key) else { return STACK_TABLE_FULL };
-        if !read(context, scratch, (*set).reach) {
+        if !read(context, scratch, (*set).reach.min(words_above(context, scratch))) {
             return STACK_TABLE_FULL;
         }
         for way in 0..Set::WAYS {
             let entry = &raw mut (*set).entries[way];
             if (*entry).key == key && memo_is(scratch, entry) != 0 {
+                if (*set).efforts != 0 {
+                    (*set).efforts = 0;
+                }
                 return (*entry).slot;
             }
         }
@@ -111,39 +135,76 @@ extern "C" fn memo_is(scratch: *mut Scratch, entry: *mut Entry) -> u64 {
     if scratch.is_null() || entry.is_null() {
         return 0;
     }
-    // SAFETY: not null, and the verifier knows their sizes; indices are bounded right before their use.
+    // SAFETY: not null, and the verifier knows their sizes.
     unsafe {
-        let frames = u64::from((*entry).frames);
-        let words = (*scratch).length;
-        let mut hash = (*scratch).origin.seed;
-        for index in 0..FRAMES {
-            if index as u64 >= frames {
+        let length = u64::from((*entry).length);
+        let mut check = (*scratch).origin.seed;
+        for index in 0..PLACES {
+            if index as u64 >= length {
                 break;
             }
-            let place = bounded(u64::from((*entry).places[index]));
-            if place >= words || place >= Scratch::WINDOW_WORDS as u64 {
-                return 0;
+            let place = u64::from((*entry).places[index]);
+            match word(scratch, place) {
+                Some(word) => check = step(check, word),
+                None => return 0,
             }
-            hash = step(hash, (*scratch).window[place as usize]);
         }
-        u64::from(frames != 0 && hash == (*entry).hash && stacks::is((*entry).slot, hash))
+        u64::from(length != 0 && check == (*entry).check && stacks::is((*entry).slot, (*entry).hash))
     }
 }
 
-/// Remembers the stack that was walked just now, if it can be recognised for certain.
+/// A word of the window.
+///
+/// # Safety
+/// `scratch` was claimed.
+#[inline(always)]
+unsafe fn word(scratch: *mut Scratch, place: u64) -> Option<u64> {
+    let place = bounded(place);
+    // SAFETY: by the contract above; the index is bounded.
+    unsafe {
+        (place < (*scratch).length && place < Scratch::WINDOW_WORDS as u64)
+            .then(|| (*scratch).window[place as usize])
+    }
+}
+
+/// Words of the stack from the arguments to its end.
+#[inline(always)]
+fn words_above(context: *mut c_void, scratch: *mut Scratch) -> u64 {
+    // SAFETY: `scratch` was claimed. Through memory, since the verifier allows no arithmetic with the pointer itself.
+    let address = unsafe {
+        let base = &raw mut (*scratch).base;
+        base.write_volatile(context as u64);
+        base.read_volatile()
+    };
+    (STACK - (address & (STACK - 1))) / 8
+}
+
+/// Remembers the stack that was walked just now.
 #[inline(always)]
 pub(crate) fn learn(context: *mut c_void, scratch: *mut Scratch, slot: u32) {
-    // SAFETY: `scratch` was claimed.
+    // SAFETY: `scratch` was claimed; `set` points to a value of MEMO.
     unsafe {
         if config::WITH_MEMO.load() == 0 || (*scratch).origin.call_site == 0 || slot == STACK_TABLE_FULL {
             return;
         }
+        let Some(set) = set(key(scratch)) else { return };
+        (*set).misses += 1;
+        let rarely = (*set).efforts.saturating_sub(Set::EFFORTS).min(Set::RAREST);
+        if (*set).misses & ((1 << rarely) - 1) != 0 {
+            return;
+        }
+        (*set).efforts += 1;
+        // Read to the end of the stack, or not at all: what lies further out is compared nowhere.
+        if read(context, scratch, words_above(context, scratch)) {
+            memo_learn(scratch, slot);
+        }
     }
-    // Stacks are of two pages or more, and there may be less than the window above: as much as there is.
-    if !read(context, scratch, 512) && !read(context, scratch, 256) && !read(context, scratch, 128) {
-        return;
-    }
-    memo_learn(scratch, slot);
+}
+
+/// The bit for an address in a set of addresses that answers «no» for certain, or «maybe».
+#[inline(always)]
+fn bit(pc: u64) -> u64 {
+    1 << (mix(pc) >> 58)
 }
 
 /// Global function: verified once.
@@ -153,111 +214,187 @@ extern "C" fn memo_learn(scratch: *mut Scratch, slot: u32) -> u64 {
     if scratch.is_null() {
         return 0;
     }
-    // SAFETY: not null, and the verifier knows its size; `set` points to a value of MEMO.
+    // SAFETY: not null, and the verifier knows its size; indices are bounded right before their use.
     unsafe {
-        let (own, frames) = (u64::from((*scratch).event.own), u64::from((*scratch).event.frames));
-        // Without the outermost.
-        let wanted = frames.wrapping_sub(own).wrapping_sub(1);
-        if wanted == 0 || wanted > FRAMES as u64 {
+        // The arguments name the first frame; the outermost is not part of a stack's identity.
+        let first = u64::from((*scratch).event.own) + 1;
+        let end = u64::from((*scratch).event.frames).wrapping_sub(1);
+        if first > end || end - first > FRAMES {
             return 0;
         }
+        let mut maybe = 0;
+        for index in 0..FRAMES {
+            let place = bounded(first + index);
+            if place >= end || place >= (*scratch).event.pcs.len() as u64 {
+                break;
+            }
+            maybe |= bit((*scratch).event.pcs[place as usize]);
+        }
+        (*scratch).maybe = maybe;
+        (*scratch).next = first;
         (*scratch).found = 0;
-        for word in 0..Scratch::WINDOW_WORDS {
-            memo_forward(scratch, word as u64, own, wanted);
+        for place in 0..Scratch::WINDOW_WORDS {
+            memo_look(scratch, place as u64);
         }
-        if (*scratch).found != wanted {
+        // Every frame lies in the window, in order: none is on another stack.
+        if (&raw const (*scratch).next).read_volatile() != end {
             return 0;
         }
-        for word in 0..Scratch::WINDOW_WORDS {
-            memo_backward(scratch, (Scratch::WINDOW_WORDS - 1 - word) as u64, own);
-        }
-        // Backwards, each was found where it had been found forwards, and all were.
-        if (*scratch).found != 0 {
-            return 0;
-        }
-        store(scratch, slot, wanted as u32);
+        memo_store(scratch, slot)
     }
-    0
 }
 
-/// Takes a word if it is the next frame's. Global function: verified once, not for each word.
+/// Takes a place if it holds a return address of the stack. Global function: verified once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn memo_forward(scratch: *mut Scratch, word: u64, own: u64, wanted: u64) -> u64 {
-    if scratch.is_null() || word >= Scratch::WINDOW_WORDS as u64 {
+extern "C" fn memo_look(scratch: *mut Scratch, place: u64) -> u64 {
+    if scratch.is_null() {
         return 0;
     }
     // SAFETY: not null, and the verifier knows its size; indices are bounded right before their use.
     unsafe {
-        let found = bounded((*scratch).found);
-        if found >= wanted || found >= FRAMES as u64 || word >= (*scratch).length {
+        let Some(word) = word(scratch, place) else { return 0 };
+        if (*scratch).maybe & bit(word) == 0 {
             return 0;
         }
-        let frame = bounded(own + found);
-        if frame < (*scratch).event.pcs.len() as u64
-            && (*scratch).window[word as usize] == (*scratch).event.pcs[frame as usize]
-        {
-            (*scratch).places[found as usize] = word as u16;
-            (*scratch).found = found + 1;
+        let (first, end) =
+            (u64::from((*scratch).event.own) + 1, u64::from((*scratch).event.frames).wrapping_sub(1));
+        for index in 0..FRAMES {
+            let frame = bounded(first + index);
+            if frame >= end || frame >= (*scratch).event.pcs.len() as u64 {
+                break;
+            }
+            if (*scratch).event.pcs[frame as usize] == word {
+                take(scratch, place, frame);
+                if frame == (*scratch).next {
+                    (*scratch).next = frame + 1;
+                    break;
+                }
+            }
         }
     }
     0
 }
 
-/// Frames left to find when one lies at two places: more than there can be, so none is looked for any more.
-const AMBIGUOUS: u64 = 1 << 32;
-
-/// The same from the other end; gives up at a frame that lies at two places.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn memo_backward(scratch: *mut Scratch, word: u64, own: u64) -> u64 {
-    if scratch.is_null() || word >= Scratch::WINDOW_WORDS as u64 {
-        return 0;
-    }
-    // SAFETY: as above.
-    unsafe {
-        let left = (*scratch).found;
-        if left == 0 || word >= (*scratch).length {
-            return 0;
-        }
-        let found = bounded(left - 1);
-        let frame = bounded(own + found);
-        if found < FRAMES as u64
-            && frame < (*scratch).event.pcs.len() as u64
-            && (*scratch).window[word as usize] == (*scratch).event.pcs[frame as usize]
-        {
-            let same = u64::from((*scratch).places[found as usize]) == word;
-            (*scratch).found = if same { found } else { AMBIGUOUS };
-        }
-    }
-    0
-}
-
-/// Writes an entry in place of the oldest of its set.
+/// Takes a place into the list; more than it has room for are only counted.
 ///
 /// # Safety
 /// `scratch` was claimed.
 #[inline(always)]
-unsafe fn store(scratch: *mut Scratch, slot: u32, frames: u32) {
-    // SAFETY: by the contract above; `set` points to a value of MEMO, indices are bounded.
+unsafe fn take(scratch: *mut Scratch, place: u64, frame: u64) {
+    // SAFETY: by the contract above; the index is bounded.
     unsafe {
-        let key = key(scratch);
-        let Some(set) = set(key) else { return };
-        let way = (*set).next & (Set::WAYS as u64 - 1);
-        (*set).next = way + 1;
-        let entry = &raw mut (*set).entries[bounded(way) as usize & (Set::WAYS - 1)];
-        (*entry).key = 0;
-        (*entry).places.copy_from_slice(&(&(*scratch).places)[..FRAMES]);
-        (*entry).hash = (*scratch).event.hash;
-        (*entry).slot = slot;
-        (*entry).frames = frames;
-        let last = bounded(u64::from(frames) - 1);
-        if last < FRAMES as u64 {
-            let reach = u64::from((*scratch).places[last as usize]) + 1;
-            if reach > (*set).reach {
-                (*set).reach = reach;
-            }
+        let found = bounded((*scratch).found);
+        if found < PLACES as u64 {
+            (*scratch).places[found as usize] = place as u16;
+            (*scratch).holds[found as usize] = frame as u8;
         }
-        (*entry).key = key;
+        (*scratch).found = found + 1;
     }
 }
+
+/// Writes the stack's entry: the one it has, or the oldest of the set. Global function: verified once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn memo_store(scratch: *mut Scratch, slot: u32) -> u64 {
+    if scratch.is_null() {
+        return 0;
+    }
+    // SAFETY: not null, and the verifier knows its size; `set` points to a value of MEMO, indices are bounded.
+    unsafe {
+        let key = key(scratch);
+        let Some(set) = set(key) else { return 0 };
+        let mut way = u64::MAX;
+        for index in 0..Set::WAYS {
+            let entry = &raw mut (*set).entries[index];
+            if (*entry).key == key && (*entry).hash == (*scratch).event.hash && (*entry).length != 0 {
+                way = index as u64;
+                (*scratch).found = 0;
+                for place in 0..PLACES {
+                    memo_keep(scratch, entry, place as u64);
+                }
+                break;
+            }
+        }
+        if way == u64::MAX {
+            way = (*set).next;
+            (*set).next = way + 1;
+        }
+        let found = (&raw const (*scratch).found).read_volatile();
+        // More than can be compared: it is not to be recognised.
+        if found > PLACES as u64 {
+            return 0;
+        }
+        (*scratch).last = 0;
+        (*scratch).check = (*scratch).origin.seed;
+        for index in 0..PLACES {
+            memo_check(scratch, index as u64);
+        }
+        let entry = &raw mut (*set).entries[bounded(way) as usize & (Set::WAYS - 1)];
+        (*entry).key = 0;
+        (*entry).places = (*scratch).places;
+        (*entry).holds = (*scratch).holds;
+        (*entry).check = (&raw const (*scratch).check).read_volatile();
+        (*entry).hash = (*scratch).event.hash;
+        (*entry).slot = slot;
+        (*entry).length = found as u16;
+        (*entry).reach = (&raw const (*scratch).last).read_volatile() as u16 + 1;
+        (*entry).key = key;
+        let mut reach = 0;
+        for index in 0..Set::WAYS {
+            reach = reach.max((*set).entries[index].reach);
+        }
+        (*set).reach = u64::from(reach);
+    }
+    1
+}
+
+/// Takes one of an entry's places if it holds the same frame's address again. Global function: verified once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn memo_keep(scratch: *mut Scratch, entry: *mut Entry, index: u64) -> u64 {
+    if scratch.is_null() || entry.is_null() || index >= PLACES as u64 {
+        return 0;
+    }
+    // SAFETY: not null, and the verifier knows their sizes; indices are bounded right before their use.
+    unsafe {
+        if index >= u64::from((*entry).length) {
+            return 0;
+        }
+        let (place, frame) =
+            (u64::from((*entry).places[index as usize]), u64::from((*entry).holds[index as usize]));
+        let at = bounded(frame);
+        if at < (*scratch).event.pcs.len() as u64
+            && word(scratch, place) == Some((*scratch).event.pcs[at as usize])
+        {
+            take(scratch, place, frame);
+        }
+    }
+    0
+}
+
+/// Takes what a place in the list holds into the hash. Global function: verified once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn memo_check(scratch: *mut Scratch, index: u64) -> u64 {
+    if scratch.is_null() || index >= PLACES as u64 {
+        return 0;
+    }
+    // SAFETY: not null, and the verifier knows its size; indices are bounded right before their use.
+    unsafe {
+        if index < (*scratch).found {
+            let place = u64::from((*scratch).places[index as usize]);
+            if let Some(word) = word(scratch, place) {
+                (*scratch).check = step((*scratch).check, word);
+                (*scratch).last = (*scratch).last.max(place);
+            }
+        }
+    }
+    0
+}
+
+/// Places, in order.
+pub(crate) type Places = [u16; PLACES];
+
+/// Numbers of frames.
+pub(crate) type Holds = [u8; PLACES];

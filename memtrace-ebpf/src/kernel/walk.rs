@@ -8,6 +8,7 @@ use memtrace_common::{KERNEL_FRAMES, KernelCounter, KernelStackEvent, mix};
 use crate::{
     atomic, bounded,
     maps::{SCRATCHES, count},
+    memo::{Holds, Places},
     stacks::Origin,
 };
 
@@ -23,16 +24,26 @@ pub(crate) struct Scratch {
     pub(crate) base: u64,
     /// Bytes in `window`.
     pub(crate) length: u64,
-    /// Number of frames of interest that were found in the window so far.
+    /// The frame that is looked for in the window next.
+    pub(crate) next: u64,
+    /// Places in the window that hold a frame's return address, so far.
     pub(crate) found: u64,
+    /// The last of them.
+    pub(crate) last: u64,
+    /// Hash of what they hold.
+    pub(crate) check: u64,
+    /// Addresses that may be a frame's.
+    pub(crate) maybe: u64,
     /// What is being allocated.
     pub(crate) origin: Origin,
     /// Frames, as the agent will get them.
     pub(crate) event: KernelStackEvent,
     /// Stack memory.
     pub(crate) window: [u64; Scratch::WINDOW_WORDS],
-    /// Where frames lie in the window, in words.
-    pub(crate) places: [u16; KERNEL_FRAMES + 1],
+    /// Where they are, in words.
+    pub(crate) places: Places,
+    /// Which frame each holds.
+    pub(crate) holds: Holds,
 }
 
 impl Scratch {

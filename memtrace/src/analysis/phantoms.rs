@@ -44,21 +44,27 @@ impl CacheEvidence {
 
     /// How many of the tracked objects are phantoms.
     ///
-    /// By events the cache has grown by what is tracked and what a filter left out, less what was freed of older
-    /// objects. Where it has in fact grown by less, the difference is frees that nobody announced. A difference within
-    /// the slack says something only where frees are known to go unseen.
+    /// By events the cache has grown by what is tracked, less what was freed of older objects. Where it has in fact grown by
+    /// less, the difference is frees that nobody announced. A difference within the slack says something only where frees
+    /// are known to go unseen.
+    ///
+    /// With a filter by task, others' objects are part of the growth, and what they freed unseen is part of the difference:
+    /// there must be a difference both with them and without.
     #[must_use]
     pub fn phantoms(&self) -> u64 {
-        // More of them than there were objects before tracing: most are of objects whose allocation was not announced.
-        let older = self.untracked_freed.min(self.before);
-        let by_events = i128::from(self.tracked) + i128::from(self.untracked_allocated) - i128::from(older);
-        let excess = by_events - i128::from(self.grown());
+        let excess = |left_out: u64| {
+            // More frees of other objects than there can have been such objects: the rest are of objects whose allocation
+            // was not announced.
+            let others_freed = self.untracked_freed.min(self.before.saturating_add(left_out));
+            i128::from(self.tracked) + i128::from(left_out)
+                - i128::from(others_freed)
+                - i128::from(self.grown())
+        };
+        let excess = excess(0).min(excess(self.untracked_allocated));
         if excess <= 0 || (!self.is_blind() && excess <= i128::from(self.slack)) {
             return 0;
         }
-        let all = i128::from(self.tracked) + i128::from(self.untracked_allocated);
-        let share = (excess * i128::from(self.tracked)).checked_div(all).unwrap_or(0);
-        u64::try_from(share).unwrap_or(u64::MAX).min(self.tracked)
+        u64::try_from(excess).unwrap_or(u64::MAX).min(self.tracked)
     }
 }
 
@@ -170,12 +176,20 @@ mod tests {
     }
 
     #[test]
-    fn others_phantoms_are_shared() {
-        let filtered =
-            CacheEvidence { tracked: 100, untracked_allocated: 900, missed: 10, ..CacheEvidence::default() };
-        assert_eq!(filtered.phantoms(), 100);
-        let half = CacheEvidence { now: 500, ..filtered };
-        assert_eq!(half.phantoms(), 50);
+    fn what_others_free_unseen_is_not_held_against_those_traced() {
+        let filtered = CacheEvidence {
+            tracked: 5_000,
+            untracked_allocated: 70_000,
+            before: 500,
+            now: 6_000,
+            slack: 300,
+            ..CacheEvidence::default()
+        };
+        assert_eq!(filtered.phantoms(), 0, "the cache has grown by more than what is tracked");
+        let others_grew_less = CacheEvidence { now: 700, ..filtered };
+        assert_eq!(others_grew_less.phantoms(), 4_800);
+        let others_freed = CacheEvidence { untracked_freed: 70_000, before: 9_000, now: 14_000, ..filtered };
+        assert_eq!(others_freed.phantoms(), 0);
     }
 
     #[test]

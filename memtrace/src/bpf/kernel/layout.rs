@@ -40,7 +40,7 @@ pub(super) struct Layout {
     pub(super) page: Option<(u32, u32)>,
     /// Offset of `slab.slab_cache` (`page.slab_cache` before 5.17).
     pub(super) slab_cache: Option<u32>,
-    /// Offsets of `kmem_cache.name` and `.object_size`.
+    /// Offsets of `kmem_cache.name` and `.size`.
     pub(super) cache: Option<(u32, u32)>,
 }
 
@@ -73,7 +73,7 @@ impl Layout {
             percpu_pointer: if percpu.first().is_some_and(|one| one == "bool") { 6 } else { 7 },
             page: types.size("page").zip(types.offset("page", "compound_head")),
             slab_cache: types.offset("slab", "slab_cache").or_else(|| types.offset("page", "slab_cache")),
-            cache: types.offset("kmem_cache", "name").zip(types.offset("kmem_cache", "object_size")),
+            cache: types.offset("kmem_cache", "name").zip(types.offset("kmem_cache", "size")),
         }
     }
 

@@ -108,7 +108,7 @@ pub(super) fn load(
         .override_global("COMPOUND_HEAD", &compound_head, true)
         .override_global("SLAB_CACHE", &slab_cache, true)
         .override_global("CACHE_NAME_OFFSET", &name, true)
-        .override_global("CACHE_OBJECT_SIZE", &object_size, true)
+        .override_global("CACHE_SIZE", &object_size, true)
         .map_max_entries("LIVE", sizes.buckets)
         .map_max_entries("OVERFLOW", sizes.overflow)
         .map_max_entries("STACKS", sizes.stacks);
