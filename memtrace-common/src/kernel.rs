@@ -119,6 +119,13 @@ pub const fn object_key(address: u64, percpu: bool) -> u64 {
     (if percpu { address ^ PERCPU_MARK } else { address }) & !1
 }
 
+/// The address in a key.
+#[inline(always)]
+#[must_use]
+pub const fn object_address(key: u64, percpu: bool) -> u64 {
+    if percpu { key ^ PERCPU_MARK } else { key }
+}
+
 /// Stack's slot and time of allocation (as in [`crate::TIME_SHIFT`]) in one word, which cannot tear.
 #[inline(always)]
 #[must_use]
@@ -203,7 +210,7 @@ impl KernelCounter {
 
 #[cfg(test)]
 mod tests {
-    use super::{object_bucket, object_key};
+    use super::{object_address, object_bucket, object_key};
 
     #[test]
     fn small_objects_in_a_row_fill_buckets_evenly() {
@@ -224,5 +231,6 @@ mod tests {
         let pointer = 0x607f_c0c0_1234;
         assert_ne!(object_key(pointer, true), object_key(pointer, false));
         assert_eq!(object_key(pointer, true) & 1, 0);
+        assert_eq!(object_address(object_key(pointer, true), true), pointer);
     }
 }

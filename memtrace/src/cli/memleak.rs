@@ -2,19 +2,20 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::ValueEnum;
+use memtrace_common::KernelKind;
 
 use crate::{
     analysis::SortBy,
-    app::{Options, Output, Schedule, Session, follow, write_whole},
-    bpf::Config,
+    app::{By, KernelOptions, KernelSession, Options, Output, Schedule, Session, follow, write_whole},
+    bpf::{Config, KernelConfig},
     report::{Memleak, MemleakOptions},
     target::{Launch, Process},
 };
 
 use super::{
-    block_on,
+    block_on, kernel,
     options::{message, parse_count, usage},
     run,
 };
@@ -35,10 +36,12 @@ Examples:
   memtrace memleak -p $(pidof allocs)       summary of outstanding allocations every 5 seconds
   memtrace memleak -p $(pidof allocs) -t    every allocation and free
   memtrace memleak -ap $(pidof allocs) 10   with addresses and sizes, every 10 seconds
-  memtrace memleak -c './allocs arg' 1 3    run a command, three reports")]
+  memtrace memleak -c './allocs arg' 1 3    run a command, three reports
+  memtrace memleak                          the kernel's slab and page allocations
+  memtrace memleak --percpu                 the kernel's per-CPU allocations")]
 #[expect(clippy::struct_excessive_bools, reason = "bcc's switches")]
 pub(super) struct Args {
-    /// The process to trace
+    /// The process to trace; without it and without -c the kernel is traced
     #[arg(short, long, value_name = "PID", conflicts_with = "command")]
     pid: Option<u32>,
     /// Print each allocation and free
@@ -56,7 +59,7 @@ pub(super) struct Args {
     /// Show totals only
     #[arg(long)]
     combined_only: bool,
-    /// Accepted; memtrace needs no workaround
+    /// Accepted: in the kernel, an address that is handed out again was freed before, always
     #[arg(long)]
     wa_missing_free: bool,
     /// Accepted; memtrace counts every allocation
@@ -74,7 +77,7 @@ pub(super) struct Args {
     /// Accepted; allocators are found by what the process maps
     #[arg(short = 'O', long, value_name = "OBJECT")]
     obj: Option<String>,
-    /// Accepted; per-cpu allocations of the kernel are not traced yet
+    /// Trace the kernel's per-CPU allocations instead of slab and pages
     #[arg(long)]
     percpu: bool,
     /// What to order stacks by
@@ -101,9 +104,7 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
     if let Some(command) = &args.command {
         return run_command(args, command, verbose);
     }
-    let Some(pid) = args.pid else {
-        bail!("tracing the kernel is not supported yet: give a process with -p, or a command with -c");
-    };
+    let Some(pid) = args.pid else { return trace_kernel(args) };
     let process = Process::open(pid)?;
     let mut session = Session::new(options(args, verbose), message)?;
     session.attach(process)?;
@@ -124,6 +125,37 @@ fn run_command(args: &Args, command: &str, verbose: bool) -> anyhow::Result<Exit
     run::wait_out(&mut session, launched, schedule(args), output(args), false)
 }
 
+/// bcc's kernel mode: slab and pages together, or per-CPU memory.
+fn trace_kernel(args: &Args) -> anyhow::Result<ExitCode> {
+    if args.trace {
+        message("-t prints each event of a process; the kernel's are too many, reports follow");
+    }
+    let kinds = if args.percpu { vec![KernelKind::Percpu] } else { vec![KernelKind::Slab, KernelKind::Page] };
+    let mut session = KernelSession::new(KernelOptions {
+        config: KernelConfig {
+            kinds,
+            min_size: args.min_size.unwrap_or(0),
+            max_size: args.max_size.unwrap_or(u64::MAX),
+            ..KernelConfig::default()
+        },
+        caches: Vec::new(),
+        top: args.top,
+        older: Some(Duration::from_millis(args.older)),
+        sort: sort(args),
+        show_allocs: args.show_allocs,
+        by: By::Stack,
+    })?;
+    say("Attaching to kernel allocators, Ctrl+C to quit.")?;
+    kernel::run(&mut session, schedule(args), output(args))
+}
+
+fn sort(args: &Args) -> SortBy {
+    match args.sort {
+        SortKey::Size => SortBy::Bytes,
+        SortKey::Count => SortBy::Blocks,
+    }
+}
+
 fn options(args: &Args, verbose: bool) -> Options {
     Options {
         config: Config {
@@ -135,10 +167,7 @@ fn options(args: &Args, verbose: bool) -> Options {
         },
         top: args.top,
         older: Some(Duration::from_millis(args.older)),
-        sort: match args.sort {
-            SortKey::Size => SortBy::Bytes,
-            SortKey::Count => SortBy::Blocks,
-        },
+        sort: sort(args),
         show_allocs: args.show_allocs,
         freed: false,
         first_byte: false,

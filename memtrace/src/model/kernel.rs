@@ -12,6 +12,8 @@ pub struct KernelRow {
     pub cache: Option<String>,
     /// What is tracked: outstanding, and what was freed unseen.
     pub tracked: Amount,
+    /// Tracked objects that were freed unseen.
+    pub phantoms: u64,
 }
 
 /// One cache, or one kind of memory that has none.
@@ -21,10 +23,12 @@ pub struct CacheRow {
     pub kind: &'static str,
     /// As in [`KernelRow`].
     pub cache: Option<String>,
-    /// Outstanding: what is tracked without phantoms.
+    /// Outstanding: what is tracked without phantoms, and old enough.
     pub outstanding: Amount,
     /// What is tracked.
     pub tracked: Amount,
+    /// Tracked objects that were freed unseen.
+    pub phantoms: u64,
     /// Objects by which the cache has grown since tracing began, as the kernel counts them; `None` where it does not.
     pub grown_blocks: Option<i64>,
     /// The same in bytes.
@@ -39,8 +43,7 @@ impl CacheRow {
     /// Which part of what is tracked was freed unseen.
     #[must_use]
     pub fn phantom_share(&self) -> f64 {
-        let phantoms = self.tracked.blocks.saturating_sub(self.outstanding.blocks);
-        if phantoms == 0 { 0.0 } else { phantoms as f64 / self.tracked.blocks as f64 }
+        if self.phantoms == 0 { 0.0 } else { self.phantoms as f64 / self.tracked.blocks as f64 }
     }
 }
 
@@ -55,7 +58,7 @@ pub struct KernelReport {
     pub caches: Vec<CacheRow>,
     /// How many of them there are, listed or not.
     pub caches_found: usize,
-    /// Everything that is tracked and not outstanding.
+    /// Everything that is tracked and was freed unseen.
     pub phantoms: Amount,
     /// Bytes of pages handed out for user memory and page cache since tracing began, which are not tracked.
     pub user_page_bytes: Option<u64>,

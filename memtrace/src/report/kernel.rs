@@ -35,11 +35,9 @@ pub(super) fn of(row: &KernelRow) -> String {
 pub(super) fn more(row: &StackRow, kernel: &KernelRow, snapshot: &Snapshot) -> String {
     let seconds = snapshot.elapsed.as_secs_f64().max(0.1);
     let per_second = row.outstanding.blocks as f64 / seconds;
-    let unseen = kernel.tracked.blocks.saturating_sub(row.outstanding.blocks);
-    let unseen = if unseen == 0 || snapshot.mode.filter.older.is_some() {
-        String::new()
-    } else {
-        format!(", {} more tracked but freed unseen", format_number(unseen))
+    let unseen = match kernel.phantoms {
+        0 => String::new(),
+        phantoms => format!(", {} more tracked but freed unseen", format_number(phantoms)),
     };
     format!(", {per_second:+.1} objects/s since the start{unseen}")
 }
@@ -66,13 +64,10 @@ pub(super) fn caches(out: &mut dyn Write, report: &KernelReport) -> io::Result<(
             (None, Some(bytes)) => signed(bytes, format_bytes),
             (None, None) => "?".to_owned(),
         };
-        let phantom =
-            match (row.grown_blocks, row.tracked.blocks - row.outstanding.blocks.min(row.tracked.blocks)) {
-                (None, _) => "?".to_owned(),
-                (Some(_), phantoms) => {
-                    share(phantoms, row.tracked.blocks).unwrap_or_else(|| "0 %".to_owned())
-                }
-            };
+        let phantom = match row.grown_blocks {
+            None => "?".to_owned(),
+            Some(_) => share(row.phantoms, row.tracked.blocks).unwrap_or_else(|| "0 %".to_owned()),
+        };
         writeln!(
             out,
             "{:width$}  {:>10} {:>10} {:>10} {grown:>10} {phantom:>8}  {}, {:+.1} objects/s",
@@ -96,8 +91,7 @@ pub(super) fn left_out(out: &mut dyn Write, report: &KernelReport) -> io::Result
     if let Some(bytes) = report.user_page_bytes {
         writeln!(
             out,
-            "\nNot counted: {} of pages handed out for user memory and page cache; {} of pages that hold slabs, per-CPU and \
-             vmalloc memory.",
+            "\nNot counted: {} of pages handed out for user memory and page cache; {} of pages that other rows are made of.",
             format_bytes(bytes),
             format_bytes(report.counted_elsewhere.bytes)
         )?;

@@ -32,6 +32,8 @@ pub(super) struct Stack {
     pub(super) cache: usize,
     /// What is tracked.
     pub(super) tracked: Amount,
+    /// What of it was freed unseen.
+    pub(super) phantoms: Amount,
     /// What of it is shown: old enough, no phantom.
     pub(super) outstanding: Survivors,
 }
@@ -69,7 +71,7 @@ impl KernelSession {
             if !self.is_shown(counted.map(|one| one.name.as_str())) {
                 continue;
             }
-            if kind == "page" && self.frames.is_elsewhere(slot.slot) {
+            if kind == "page" && self.frames.is_elsewhere(slot.slot, &self.options.config.kinds) {
                 let blocks = living.get(&slot.slot).map_or(0, |living| living.all);
                 counted_elsewhere =
                     counted_elsewhere.plus(Amount { bytes: blocks.saturating_mul(slot.size), blocks });
@@ -182,6 +184,7 @@ impl KernelSession {
             },
             cache,
             tracked: amount(living.all),
+            phantoms: amount(phantoms),
             outstanding: Survivors { amount: amount(old), oldest: oldest.age },
         }
     }
@@ -209,6 +212,7 @@ impl Stack {
         self.totals.allocated = self.totals.allocated.plus(other.totals.allocated);
         self.totals.freed = self.totals.freed.plus(other.totals.freed);
         self.tracked = self.tracked.plus(other.tracked);
+        self.phantoms = self.phantoms.plus(other.phantoms);
         self.outstanding.amount = self.outstanding.amount.plus(other.outstanding.amount);
         self.outstanding.oldest = self.outstanding.oldest.max(other.outstanding.oldest);
         self.totals.oldest.age = self.totals.oldest.age.max(other.totals.oldest.age);

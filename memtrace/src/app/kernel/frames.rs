@@ -1,5 +1,6 @@
 //! Stacks whose frames have arrived, and their names.
 
+use memtrace_common::KernelKind;
 use rustc_hash::FxHashMap;
 
 use crate::{kernel::Modules, model::Frame, symbolize::KernelSymbolizer};
@@ -30,22 +31,30 @@ const INNER: [&str; 22] = [
     "vmap",
 ];
 
-/// Functions that take pages for what other rows count.
-const ELSEWHERE: [&str; 8] = [
-    "allocate_slab",
-    "new_slab",
-    "___slab_alloc",
-    "kmalloc_large",
-    "vmalloc_area_node",
-    "vm_area_alloc_pages",
-    "pcpu_populate",
-    "pcpu_alloc_pages",
+/// Parts of the names of functions that take pages for what is counted as memory of another kind.
+const ELSEWHERE: [(KernelKind, &str); 9] = [
+    (KernelKind::Slab, "allocate_slab"),
+    (KernelKind::Slab, "new_slab"),
+    (KernelKind::Slab, "___slab_alloc"),
+    (KernelKind::Slab, "kmalloc_large"),
+    (KernelKind::Vmalloc, "vmalloc_area_node"),
+    (KernelKind::Vmalloc, "vmalloc_node_range"),
+    (KernelKind::Vmalloc, "vm_area_alloc_pages"),
+    (KernelKind::Percpu, "pcpu_populate"),
+    (KernelKind::Percpu, "pcpu_alloc_pages"),
 ];
+
+/// A stack's return addresses, innermost first.
+struct Stack {
+    addresses: Vec<u64>,
+    /// Whether the first is the allocating function's caller for certain: the tracepoint has said so.
+    is_exact: bool,
+}
 
 /// Every stack, by its slot in the kernel side's table.
 #[derive(Default)]
 pub(super) struct Frames {
-    by_slot: FxHashMap<u32, Vec<u64>>,
+    by_slot: FxHashMap<u32, Stack>,
     symbolizer: Option<KernelSymbolizer>,
     modules: Modules,
 }
@@ -53,29 +62,34 @@ pub(super) struct Frames {
 impl Frames {
     /// Takes a stack in, without its first `own` frames.
     pub(super) fn insert(&mut self, slot: u32, own: usize, pcs: &[u64]) {
-        self.by_slot.insert(slot, pcs.get(own..).unwrap_or_default().to_vec());
+        let addresses = pcs.get(own..).unwrap_or_default().to_vec();
+        self.by_slot.insert(slot, Stack { addresses, is_exact: own > 0 });
     }
 
     /// The return addresses of a stack; none when they have not arrived.
     pub(super) fn addresses(&self, slot: u32) -> &[u64] {
-        self.by_slot.get(&slot).map_or(&[], Vec::as_slice)
+        self.by_slot.get(&slot).map_or(&[], |stack| stack.addresses.as_slice())
     }
 
     /// The frames of a stack, beginning with the caller of the allocating function.
     pub(super) fn of(&mut self, slot: u32) -> Vec<Frame> {
-        let addresses = self.by_slot.get(&slot).cloned().unwrap_or_default();
+        let addresses = self.addresses(slot).to_vec();
         let frames: Vec<Frame> = addresses.into_iter().map(|address| self.frame(address)).collect();
+        if self.by_slot.get(&slot).is_some_and(|stack| stack.is_exact) {
+            return frames;
+        }
         let inner = frames.iter().take_while(|frame| is_inner(frame)).count();
         // A stack of nothing else is shown as it is.
         if inner == frames.len() { frames } else { frames.into_iter().skip(inner).collect() }
     }
 
-    /// Whether the pages that this stack takes are counted as something else.
-    pub(super) fn is_elsewhere(&mut self, slot: u32) -> bool {
-        let addresses = self.by_slot.get(&slot).cloned().unwrap_or_default();
-        addresses.into_iter().any(|address| {
+    /// Whether the pages that this stack takes are counted as one of these other kinds.
+    pub(super) fn is_elsewhere(&mut self, slot: u32, kinds: &[KernelKind]) -> bool {
+        self.addresses(slot).to_vec().into_iter().any(|address| {
             let frame = self.frame(address);
-            frame.function.is_some_and(|name| ELSEWHERE.iter().any(|part| name.contains(part)))
+            frame.function.is_some_and(|name| {
+                ELSEWHERE.iter().any(|(kind, part)| kinds.contains(kind) && name.contains(part))
+            })
         })
     }
 

@@ -39,16 +39,15 @@ pub(super) fn of_start(tracer: &KernelTracer, config: &KernelConfig) -> Vec<Stri
 
 /// The line about frees that nobody announced.
 pub(super) fn of_phantoms(caches: &[CacheRow]) -> Option<String> {
-    let mut blind: Vec<&CacheRow> =
-        caches.iter().filter(|cache| cache.tracked.blocks > cache.outstanding.blocks).collect();
-    blind.sort_by_key(|cache| std::cmp::Reverse(cache.tracked.blocks - cache.outstanding.blocks));
+    let mut blind: Vec<&CacheRow> = caches.iter().filter(|cache| cache.phantoms > 0).collect();
+    blind.sort_by_key(|cache| std::cmp::Reverse(cache.phantoms));
     let named: Vec<String> = blind
         .iter()
         .take(NAMED)
         .map(|cache| {
             format!(
                 "{} of {} in {}",
-                format_number(cache.tracked.blocks - cache.outstanding.blocks),
+                format_number(cache.phantoms),
                 format_number(cache.tracked.blocks),
                 cache.cache.as_deref().unwrap_or(cache.kind)
             )

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use memtrace_common::{KernelKind, object_address};
 use rustc_hash::FxHashMap;
 
 use super::{
@@ -103,7 +104,12 @@ impl KernelSession {
             incomplete: None,
             frames: self.frames.of(slot),
             blocks: listed.remove(&slot).unwrap_or_default(),
-            kernel: Some(KernelRow { kind: cache.kind, cache: cache.name.clone(), tracked: counted.tracked }),
+            kernel: Some(KernelRow {
+                kind: cache.kind,
+                cache: cache.name.clone(),
+                tracked: counted.tracked,
+                phantoms: counted.phantoms.blocks,
+            }),
         }
     }
 
@@ -114,24 +120,21 @@ impl KernelSession {
             if let Some(row) = rows.get_mut(stack.cache) {
                 row.outstanding = row.outstanding.plus(stack.outstanding.amount);
                 row.tracked = row.tracked.plus(stack.tracked);
+                row.phantoms += stack.phantoms.blocks;
             }
         }
         self.rates(now, &mut rows);
-        let tracked = rows.iter().fold(Amount::default(), |sum, row| sum.plus(row.tracked));
-        let outstanding = rows.iter().fold(Amount::default(), |sum, row| sum.plus(row.outstanding));
+        let phantoms = census.stacks.iter().fold(Amount::default(), |sum, stack| sum.plus(stack.phantoms));
         rows.retain(|row| row.tracked.blocks > 0);
         let losses = self.tracer.losses();
         let kinds = &self.options.config.kinds;
-        let pages = kinds.contains(&memtrace_common::KernelKind::Page);
+        let pages = kinds.contains(&KernelKind::Page);
         KernelReport {
             kinds: kinds.iter().map(|kind| kind.name()).collect(),
             by_cache: self.options.by == By::Cache,
             caches_found: rows.len(),
             caches: rows,
-            phantoms: Amount {
-                bytes: tracked.bytes.saturating_sub(outstanding.bytes),
-                blocks: tracked.blocks.saturating_sub(outstanding.blocks),
-            },
+            phantoms,
             user_page_bytes: pages.then_some(losses.user_pages.saturating_mul(4096)),
             counted_elsewhere: census.counted_elsewhere,
             own_allocations: losses.own,
@@ -154,6 +157,7 @@ impl KernelSession {
             cache: cache.name.clone(),
             outstanding: Amount::default(),
             tracked: Amount::default(),
+            phantoms: 0,
             grown_blocks,
             grown_bytes,
             bytes_per_second: 0.0,
@@ -201,13 +205,18 @@ impl KernelSession {
             return Ok(listed);
         }
         listed.extend(stacks.iter().map(|stack| (stack.totals.slot, Vec::new())));
-        let sizes: FxHashMap<u32, u64> = self.tracer.stacks().map(|slot| (slot.slot, slot.size)).collect();
+        let known: FxHashMap<u32, (u64, bool)> = self
+            .tracer
+            .stacks()
+            .map(|slot| (slot.slot, (slot.size, slot.kind == Some(KernelKind::Percpu))))
+            .collect();
         let older = self.options.older.unwrap_or_default();
         self.tracer
-            .for_each_live(|address, slot, time| {
+            .for_each_live(|key, slot, time| {
                 let age = now.saturating_sub(time);
                 if let Some(blocks) = listed.get_mut(&slot).filter(|_| age >= older) {
-                    blocks.push(LiveBlock { address, size: sizes.get(&slot).copied().unwrap_or(0), age });
+                    let (size, percpu) = known.get(&slot).copied().unwrap_or_default();
+                    blocks.push(LiveBlock { address: object_address(key, percpu), size, age });
                     if blocks.len() >= 2 * MAX_LISTED {
                         oldest_first(blocks);
                     }
