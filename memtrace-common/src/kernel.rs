@@ -82,7 +82,7 @@ pub struct KernelCache {
     pub untracked_freed: u64,
     /// Objects allocated that a filter by task left out.
     pub untracked_allocated: u64,
-    /// Whether a filter by name leaves it out.
+    /// Whether a filter by name or size leaves it out.
     pub excluded: u64,
     /// Its name, ended by a zero byte.
     pub name: [u8; CACHE_NAME],

@@ -32,6 +32,19 @@ impl Agent {
         agent
     }
 
+    /// Traces the kernel and waits for the first report: every program is in place then. All rows are shown.
+    ///
+    /// # Panics
+    /// If there is no report.
+    #[must_use]
+    pub fn kernel(options: &[&str]) -> Self {
+        let mut command = Command::new(agent_path());
+        command.args(["kernel", "--format", "json", "--top", "0", "--interval", "100ms"]).args(options);
+        let mut agent = Self { running: Running::spawn(&mut command), trace: Vec::new() };
+        let _: Report = agent.report();
+        agent
+    }
+
     /// The next report.
     ///
     /// # Panics

@@ -14,6 +14,7 @@ pub struct Report {
     pub stacks_found: usize,
     pub stacks: Vec<Stack>,
     pub mappings: Mappings,
+    pub kernel: Option<Kernel>,
     pub losses: Losses,
     pub notes: Vec<String>,
 }
@@ -36,10 +37,34 @@ pub struct MappingStack {
     pub frames: Vec<Frame>,
 }
 
+/// What kernel mode adds.
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Kernel {
+    pub kinds: Vec<String>,
+    pub caches: Vec<Cache>,
+    pub phantoms: Amount,
+    pub own_allocations: u64,
+}
+
+/// One slab cache.
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Cache {
+    pub kind: String,
+    pub cache: Option<String>,
+    pub bytes: u64,
+    pub blocks: u64,
+    pub tracked_blocks: u64,
+    pub grown_blocks: Option<i64>,
+    pub phantom_share: f64,
+}
+
 /// What is traced.
 #[derive(Clone, Debug, Deserialize)]
 #[allow(missing_docs, reason = "as above")]
 pub struct Target {
+    pub kind: String,
     pub pids: Vec<u32>,
     pub comm: String,
     pub allocators: Vec<String>,
@@ -64,11 +89,16 @@ pub struct Stack {
     pub allocated_blocks: u64,
     pub freed_bytes: u64,
     pub freed_blocks: u64,
+    pub bytes_per_second: f64,
     pub oldest_s: Option<f64>,
     pub complete: bool,
     pub frames: Vec<Frame>,
     #[serde(default)]
     pub allocs: Vec<Alloc>,
+    /// Kernel mode only, as what follows.
+    pub kind: Option<String>,
+    pub cache: Option<String>,
+    pub tracked_blocks: Option<u64>,
 }
 
 /// One frame.

@@ -63,7 +63,7 @@ fn place(index: u32) -> Option<*mut KernelCache> {
     if index == NO_CACHE { None } else { CACHES.get_ptr_mut(index) }
 }
 
-/// Whether a filter by name leaves a cache out.
+/// Whether a filter by name or size leaves a cache out.
 #[inline(always)]
 pub(crate) fn is_excluded(index: u32) -> bool {
     // SAFETY: points to a value of CACHES.
@@ -88,11 +88,9 @@ extern "C" fn cache_add(cache: u64) -> u32 {
         let Some(place) = place(index) else { return NO_CACHE };
         let name = word(cache.wrapping_add(config::CACHE_NAME_OFFSET.load()));
         bpf_probe_read_kernel_str((&raw mut (*place).name).cast(), CACHE_NAME as u32, name as *const _);
-        if config::CACHE_FILTER.load() != 0
-            && CACHE_NAMES.get((*place).name).is_some_and(|tracked| *tracked == 0)
-        {
-            (*place).excluded = 1;
-        }
+        let named = config::CACHE_FILTER.load() == 0
+            || CACHE_NAMES.get((*place).name).is_none_or(|tracked| *tracked != 0);
+        (*place).excluded = u64::from(!named || !config::is_tracked(object_size(cache)));
         (&raw mut (*place).pointer).write_volatile(cache);
         if CACHE_BY_POINTER.insert(cache, index, u64::from(BPF_NOEXIST)).is_err() {
             (&raw mut (*place).pointer).write_volatile(0);

@@ -60,3 +60,9 @@ globals! {
     /// Offset of `kmem_cache.size`.
     CACHE_SIZE: u64 = 0;
 }
+
+/// Whether objects of a size are tracked.
+#[inline(always)]
+pub(crate) fn is_tracked(size: u64) -> bool {
+    size >= MIN_SIZE.load() && size <= MAX_SIZE.load()
+}

@@ -69,11 +69,13 @@ pub(crate) fn allocated(context: *mut c_void, origin: &Origin) {
         return;
     }
     let size = origin.size;
-    if size != 0 && !is_tracked(size) {
+    if size != 0 && !config::is_tracked(size) {
         return;
     }
     let filtered = config::TASK_FILTER.load() != 0 || config::CGROUP.load() != 0;
-    if config::CACHE_FILTER.load() != 0 {
+    // Where the tracepoint does not tell the size, the cache does.
+    let by_size = size == 0 && (config::MIN_SIZE.load() != 0 || config::MAX_SIZE.load() != u64::MAX);
+    if config::CACHE_FILTER.load() != 0 || by_size {
         let index = cache_index(origin);
         // What lies in no cache matches no name.
         if index == NO_CACHE || caches::is_excluded(index) {
@@ -94,11 +96,6 @@ pub(crate) fn allocated(context: *mut c_void, origin: &Origin) {
         }
         Inserted::Full => stacks::untracked(slot),
     }
-}
-
-#[inline(always)]
-fn is_tracked(size: u64) -> bool {
-    size >= config::MIN_SIZE.load() && size <= config::MAX_SIZE.load()
 }
 
 /// The slot of the current stack.

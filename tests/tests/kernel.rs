@@ -1,0 +1,298 @@
+//! Kernel mode: leaks by ordinary system calls are named by function, cache and number.
+
+use memtrace_tests::{Agent, Report, Stack, assert_refused, can_trace, fixture, memtrace};
+
+/// Objects each leak makes.
+const COUNT: u64 = 4_000;
+
+/// A leak: the fixture's word for it, a function that is on the stack of its largest part, and that part's objects for each that
+/// was asked for.
+struct Leak {
+    kind: &'static str,
+    function: &'static str,
+    /// The name of the cache, where no kernel merges it with another of the same size.
+    cache: Option<&'static str>,
+    each: u64,
+}
+
+const fn leak(kind: &'static str, function: &'static str, cache: Option<&'static str>, each: u64) -> Leak {
+    Leak { kind, function, cache, each }
+}
+
+fn names(stack: &Stack) -> Vec<&str> {
+    stack.frames.iter().filter_map(|frame| frame.function.as_deref()).collect()
+}
+
+fn is_from(stack: &Stack, function: &str) -> bool {
+    // Compilers add `.isra.0` and the like.
+    names(stack).iter().any(|name| name.split('.').next() == Some(function))
+}
+
+/// Asserts that a number is within 2 % of another.
+fn assert_close(found: u64, wanted: u64, what: &str) {
+    assert!(found.abs_diff(wanted) * 50 <= wanted, "{what}: {found}, not {wanted}");
+}
+
+fn check(leak: &Leak) {
+    if !can_trace() {
+        return;
+    }
+    let mut target = fixture::start("kernel_leaks", &[leak.kind, &COUNT.to_string()]);
+    let mut agent = Agent::kernel(&["--pid", &target.pid().to_string()]);
+    let _: String = fixture::work(&mut target);
+    let wanted = COUNT * leak.each;
+    let report = agent.report_when(|report| {
+        report
+            .stacks
+            .first()
+            .is_some_and(|first| is_from(first, leak.function) && first.blocks >= wanted * 98 / 100)
+    });
+    let first = &report.stacks[0];
+    assert_close(first.blocks, wanted, leak.kind);
+    assert_eq!(first.kind.as_deref(), Some("slab"), "{first:?}");
+    assert!(first.cache.is_some(), "{first:?}");
+    if let Some(cache) = leak.cache {
+        assert_eq!(first.cache.as_deref(), Some(cache), "{:?}", names(first));
+    }
+    assert!(first.bytes_per_second > 0.0, "it has grown since the previous report: {first:?}");
+    assert!(first.oldest_s.is_some_and(|age| age > 0.0), "{first:?}");
+    let last = agent.interrupt();
+    assert_close(last.stacks[0].blocks, wanted, leak.kind);
+    assert_eq!(last.target.kind, "kernel");
+}
+
+#[test]
+fn unread_datagrams_with_descriptors() {
+    check(&leak("datagrams", "unix_dgram_sendmsg", None, 1));
+}
+
+#[test]
+fn items_of_epoll() {
+    check(&leak("epoll", "__x64_sys_epoll_ctl", Some("eventpoll_epi"), 1));
+}
+
+#[test]
+fn watches_of_inotify() {
+    check(&leak("inotify", "__x64_sys_inotify_add_watch", None, 1));
+}
+
+#[test]
+fn pipes() {
+    check(&leak("pipes", "alloc_pipe_info", None, 1));
+}
+
+#[test]
+fn posix_timers() {
+    check(&leak("timers", "__x64_sys_timer_create", None, 1));
+}
+
+#[test]
+fn keys() {
+    check(&leak("keys", "key_alloc", None, 1));
+}
+
+#[test]
+fn inodes_of_tmpfs() {
+    check(&leak("inodes", "shmem_alloc_inode", Some("shmem_inode_cache"), 1));
+}
+
+#[test]
+fn sockets() {
+    check(&leak("sockets", "sk_prot_alloc", Some("TCP"), 1));
+}
+
+/// The row of a cache, if it is there.
+fn cache<'a>(report: &'a Report, name: &str) -> Option<&'a memtrace_tests::Cache> {
+    report.kernel.as_ref()?.caches.iter().find(|row| row.cache.as_deref() == Some(name))
+}
+
+/// Objects in use of every cache.
+fn slabinfo() -> Vec<(String, i64)> {
+    let text = std::fs::read_to_string("/proc/slabinfo").expect("/proc/slabinfo");
+    let lines = text.lines().skip(2).map(str::split_ascii_whitespace);
+    lines.filter_map(|mut fields| Some((fields.next()?.to_owned(), fields.next()?.parse().ok()?))).collect()
+}
+
+/// Lets a fixture do something that leaves nothing behind; what is ranked of the caches it used must be there by
+/// /proc/slabinfo.
+fn leaves_no_phantoms(kind: &str, count: u64, caches: &str) {
+    if !can_trace() {
+        return;
+    }
+    let mut target = fixture::start("kernel_leaks", &[kind, &count.to_string()]);
+    let agent = Agent::kernel(&["--cache", caches]);
+    let before = slabinfo();
+    let _: String = fixture::work(&mut target);
+    let report = agent.interrupt();
+    let after = slabinfo();
+    let active = |slabs: &[(String, i64)], name: &str| {
+        slabs.iter().filter(|(slab, _)| slab == name).map(|(_, active)| active).sum::<i64>()
+    };
+    let (mut ranked, mut phantoms) = (0, 0);
+    for row in report.kernel.iter().flat_map(|kernel| &kernel.caches) {
+        let name = row.cache.as_deref().unwrap_or_default();
+        let grown = active(&after, name) - active(&before, name);
+        // What CPUs keep at hand counts as in use, before and after.
+        let there = grown.max(0) as u64 + 600;
+        ranked += row.blocks;
+        phantoms += row.blocks.saturating_sub(there);
+        assert!(row.tracked_blocks >= row.blocks && row.phantom_share <= 1.0, "{row:?}");
+    }
+    assert!(phantoms * 20 <= ranked.max(1), "{phantoms} of {ranked} are not there: {report:#?}");
+}
+
+#[test]
+fn items_that_epoll_gave_up_are_no_leak() {
+    leaves_no_phantoms("epoll-churn", 20_000, "eventpoll_epi");
+}
+
+#[test]
+fn files_that_were_removed_are_no_leak() {
+    leaves_no_phantoms("file-churn", 20_000, "dentry,filp,*inode*,kmalloc-*");
+}
+
+#[test]
+fn connections_that_were_closed_are_no_leak() {
+    leaves_no_phantoms("tcp-storm", 1_000, "TCP,sock_inode_cache,skbuff*,dentry,filp,request_sock*,tw_sock*");
+}
+
+#[test]
+fn frees_that_nobody_announces_are_said() {
+    if !can_trace() {
+        return;
+    }
+    let mut target = fixture::start("kernel_leaks", &["epoll-churn", "20000"]);
+    let agent = Agent::kernel(&["--cache", "eventpoll_epi"]);
+    let _: String = fixture::work(&mut target);
+    let report = agent.interrupt();
+    let row = cache(&report, "eventpoll_epi").expect("something was tracked");
+    if row.tracked_blocks > 5_000 {
+        assert!(row.phantom_share > 0.5, "{row:?}");
+        assert!(report.notes.iter().any(|note| note.contains("eventpoll_epi")), "{:?}", report.notes);
+    }
+}
+
+#[test]
+fn stacks_recognised_are_those_walked() {
+    if !can_trace() {
+        return;
+    }
+    let mut counts = Vec::new();
+    for option in [&[][..], &["--walk-all"][..]] {
+        let mut target = fixture::start("kernel_leaks", &["sockets", "1000"]);
+        let pid = target.pid().to_string();
+        let agent =
+            Agent::kernel(&[option, &["--pid", &pid, "--cache", "TCP,filp,sock_inode_cache"]].concat());
+        let _: String = fixture::work(&mut target);
+        let report = agent.interrupt();
+        let mut stacks: Vec<(Vec<String>, u64)> = report
+            .stacks
+            .iter()
+            .map(|stack| (names(stack).into_iter().map(str::to_owned).collect(), stack.blocks))
+            .filter(|(_, blocks)| *blocks == 1_000)
+            .collect();
+        stacks.sort();
+        counts.push(stacks);
+    }
+    assert_eq!(counts[0].len(), 3, "{counts:?}");
+    assert_eq!(counts[0], counts[1]);
+}
+
+#[test]
+fn a_full_table_is_counted_and_said() {
+    if !can_trace() {
+        return;
+    }
+    let mut target = fixture::start("kernel_leaks", &["sockets", "4000"]);
+    let agent = Agent::kernel(&["--pid", &target.pid().to_string(), "--max-live", "1000"]);
+    let _: String = fixture::work(&mut target);
+    let report = agent.interrupt();
+    assert!(report.losses.live_map_full > 0 && report.losses.live_map_full_bytes > 0, "{:?}", report.losses);
+}
+
+#[test]
+fn killed_under_load_it_leaves_nothing() {
+    if !can_trace() {
+        return;
+    }
+    let mut target = fixture::start("kernel_leaks", &["epoll-churn", "300000"]);
+    let agent = Agent::kernel(&[]);
+    target.write_line("go");
+    agent.kill();
+    let _: String = target.line_with("done");
+    // And the next one works.
+    let report = Agent::kernel(&[]).interrupt();
+    assert_eq!(report.target.kind, "kernel");
+}
+
+#[test]
+fn filters_by_size_and_age() {
+    if !can_trace() {
+        return;
+    }
+    let mut target = fixture::start("kernel_leaks", &["sockets", "500"]);
+    let pid = target.pid().to_string();
+    let large = Agent::kernel(&["--pid", &pid, "--min-size", "1500", "--max-size", "4096"]);
+    let old = Agent::kernel(&["--pid", &pid, "--older", "1h"]);
+    let _: String = fixture::work(&mut target);
+    let report = large.interrupt();
+    assert!(report.stacks.iter().any(|stack| stack.cache.as_deref() == Some("TCP")), "{report:#?}");
+    assert!(
+        report.stacks.iter().all(|stack| (1_500..=4_096).contains(&(stack.bytes / stack.blocks))),
+        "{report:#?}"
+    );
+    assert_eq!(old.interrupt().outstanding.blocks, 0);
+}
+
+#[test]
+fn per_cpu_pages_and_vmalloc_memory() {
+    if !can_trace() {
+        return;
+    }
+    let kinds = ["--slab", "--pages", "--percpu", "--vmalloc"];
+    let agent = Agent::kernel(&kinds);
+    // A session of its own has maps of each kind.
+    let other = Agent::kernel(&["--max-live", "100000"]);
+    let mut agent = agent;
+    let report = agent.report_when(|report| {
+        ["page", "percpu"].iter().all(|kind| {
+            report.stacks.iter().any(|stack| stack.kind.as_deref() == Some(kind) && stack.blocks > 0)
+        })
+    });
+    drop(other);
+    let kernel = report.kernel.expect("kernel mode's part");
+    assert_eq!(kernel.kinds, ["slab", "page", "percpu", "vmalloc"]);
+    assert!(kernel.own_allocations > 0);
+}
+
+#[test]
+fn bad_input_is_refused() {
+    if !can_trace() {
+        return;
+    }
+    assert_refused(&memtrace(["kernel", "--cache", "no_such_cache"]), 1, "no_such_cache");
+    assert_refused(&memtrace(["kernel", "--cgroup", "/proc"]), 1, "cgroup");
+    assert_refused(&memtrace(["kernel", "--pages", "--cache", "dentry"]), 2, "--cache");
+    assert_refused(&memtrace(["kernel", "-z", "2", "-Z", "1"]), 2, "--min-size");
+}
+
+#[test]
+fn memleaks_own_text() {
+    if !can_trace() {
+        return;
+    }
+    let finished = memtrace(["memleak", "--wa-missing-free", "-o", "0", "-T", "3", "1", "1"]);
+    assert_eq!(finished.status, 0, "{}", finished.stderr);
+    assert!(
+        finished.stdout.starts_with("Attaching to kernel allocators, Ctrl+C to quit.\n"),
+        "{}",
+        finished.stdout
+    );
+    assert!(
+        finished.stdout.contains("] Top 3 stacks with outstanding allocations:\n"),
+        "{}",
+        finished.stdout
+    );
+    let percpu = memtrace(["memleak", "--percpu", "1", "1"]);
+    assert_eq!(percpu.status, 0, "{}", percpu.stderr);
+}
