@@ -55,6 +55,7 @@ mod tests {
                 oldest: Age { age: Duration::from_secs(age), exact: true },
             },
             outstanding: amount,
+            uncertainty: None,
             bytes_per_second: rate,
         }
     }

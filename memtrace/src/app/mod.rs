@@ -1,6 +1,8 @@
 //! Floor 4: joins domain and adapters to what a command does.
 
+mod control;
 mod output;
+mod passage;
 mod pipeline;
 mod resolve;
 mod session;
@@ -8,6 +10,7 @@ mod snapshot;
 mod stacks;
 mod unwinding;
 
+pub use control::Counting;
 pub use output::{Closed, Output, write_whole};
 pub use pipeline::{Ending, Schedule, follow};
 pub use session::{Options, Session};

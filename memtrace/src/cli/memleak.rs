@@ -7,7 +7,7 @@ use clap::ValueEnum;
 
 use crate::{
     analysis::SortBy,
-    app::{Options, Output, Schedule, Session, follow, write_whole},
+    app::{Counting, Options, Output, Schedule, Session, follow, write_whole},
     bpf::Config,
     report::{Memleak, MemleakOptions},
     target::{Launch, Process},
@@ -141,6 +141,7 @@ fn options(args: &Args, verbose: bool) -> Options {
         },
         show_allocs: args.show_allocs,
         freed: false,
+        counting: Counting::EXACT,
         first_byte: false,
     }
 }
