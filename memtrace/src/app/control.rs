@@ -375,11 +375,18 @@ fn ways(mode: Mode) -> String {
 /// What tracing will cost, before it begins.
 fn plan(budget: &Budget) -> String {
     let calls = format_number(budget.calls_per_second().round() as u64);
-    let calls = format!("{calls} calls in a second of CPU time");
+    let calls = format!("{calls} calls a second");
     let limit = format_percent(budget.limit());
     let exact = format_percent(budget.share_exact());
     match budget.mode() {
-        Mode::Steady(EXACT) => format!("{calls}: counting every allocation takes about {exact} of it"),
+        Mode::Steady(EXACT) if budget.calls_per_second() == 0.0 => {
+            format!(
+                "no calls yet: every allocation is counted, as long as that takes at most {limit} of the CPU time"
+            )
+        }
+        Mode::Steady(EXACT) => {
+            format!("{calls}: counting every allocation takes about {exact} of the CPU time")
+        }
         mode @ Mode::Steady(_) => {
             format!(
                 "{calls}: counting every allocation would take {exact} of it, {limit} are allowed; so {}",
@@ -387,7 +394,7 @@ fn plan(budget: &Budget) -> String {
             )
         }
         mode @ Mode::Windows(_) => format!(
-            "{calls}: probes that stay would take {} of it at least, {limit} are allowed; so {}",
+            "{calls}: probes that stay would take {} of the CPU time, {limit} are allowed; so {}",
             format_percent(budget.share_cheapest()),
             ways(mode)
         ),
