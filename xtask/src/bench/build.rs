@@ -18,11 +18,15 @@ pub(super) struct Built {
     pub(super) pair_omit: PathBuf,
     pub(super) idle: PathBuf,
     pub(super) live: PathBuf,
+    /// None without a C++ compiler.
+    pub(super) objects: Option<PathBuf>,
+    /// A script, as it lies in the checkout.
+    pub(super) json: PathBuf,
     pub(super) libraries: Vec<PathBuf>,
 }
 
 impl Built {
-    /// Builds the agent for release, and the fixtures with `cc`.
+    /// Builds the agent for release, and the fixtures with `cc` and `c++`.
     pub(super) fn new(root: &Path) -> Result<Self> {
         let target = root.join(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()));
         process::run(
@@ -40,12 +44,20 @@ impl Built {
             anyhow::Ok(program)
         };
         let with_frame_pointers = |source, name| compile("cc", source, name, "-fno-omit-frame-pointer");
+        let objects = if is_installed("c++") {
+            Some(compile("c++", "objects.cpp", "objects", "-fno-omit-frame-pointer")?)
+        } else {
+            eprintln!("c++ is not installed: the C++ program is left out");
+            None
+        };
         Ok(Self {
             agent: target.join("release/memtrace"),
             pair: with_frame_pointers("pair.c", "pair")?,
             pair_omit: compile("cc", "pair.c", "pair-omit", "-fomit-frame-pointer")?,
             idle: with_frame_pointers("idle.c", "idle")?,
             live: with_frame_pointers("live.c", "live")?,
+            objects,
+            json: fixtures.join("json_load.py"),
             libraries: libraries(&directory)?,
         })
     }

@@ -14,6 +14,8 @@ mod memory;
 mod outside;
 mod pair;
 mod parts;
+mod programs;
+mod redis;
 mod report;
 mod stats;
 mod variants;
@@ -36,6 +38,8 @@ enum Topic {
     Pair,
     /// Ns per pair with parts of the kernel side switched off, one at a time
     Parts,
+    /// A C++ program, python3, redis-server: exact, sampled, with the default budget, by other tools
+    Programs,
     /// CPU time of a report, and memory, with up to 10,000,000 live blocks
     Memory,
     /// Time from starting memtrace to having every probe in place
@@ -77,9 +81,10 @@ type Measure = fn(&build::Built, Options) -> Result<Vec<Row>>;
 
 pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
     let built = build::Built::new(root)?;
-    let topics: [(Topic, Measure); 4] = [
+    let topics: [(Topic, Measure); 5] = [
         (Topic::Pair, pair::run),
         (Topic::Parts, parts::run),
+        (Topic::Programs, programs::run),
         (Topic::Memory, memory::run),
         (Topic::Attach, attach::run),
     ];
