@@ -18,6 +18,7 @@ pub(super) struct Built {
     pub(super) pair_omit: PathBuf,
     pub(super) idle: PathBuf,
     pub(super) live: PathBuf,
+    pub(super) busy: PathBuf,
     /// None without a C++ compiler.
     pub(super) objects: Option<PathBuf>,
     /// A script, as it lies in the checkout.
@@ -56,6 +57,7 @@ impl Built {
             pair_omit: compile("cc", "pair.c", "pair-omit", "-fomit-frame-pointer")?,
             idle: with_frame_pointers("idle.c", "idle")?,
             live: with_frame_pointers("live.c", "live")?,
+            busy: with_frame_pointers("busy.c", "busy")?,
             objects,
             json: fixtures.join("json_load.py"),
             libraries: libraries(&directory)?,

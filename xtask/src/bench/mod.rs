@@ -6,6 +6,7 @@
 
 mod agent;
 mod attach;
+mod budget;
 mod build;
 mod child;
 mod compare;
@@ -40,6 +41,8 @@ enum Topic {
     Parts,
     /// A C++ program, python3, redis-server: exact, sampled, with the default budget, by other tools
     Programs,
+    /// Throughput lost by a program that allocates 3 million times a second, beside its budget
+    Budget,
     /// CPU time of a report, and memory, with up to 10,000,000 live blocks
     Memory,
     /// Time from starting memtrace to having every probe in place
@@ -81,10 +84,11 @@ type Measure = fn(&build::Built, Options) -> Result<Vec<Row>>;
 
 pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
     let built = build::Built::new(root)?;
-    let topics: [(Topic, Measure); 5] = [
+    let topics: [(Topic, Measure); 6] = [
         (Topic::Pair, pair::run),
         (Topic::Parts, parts::run),
         (Topic::Programs, programs::run),
+        (Topic::Budget, budget::run),
         (Topic::Memory, memory::run),
         (Topic::Attach, attach::run),
     ];
