@@ -11,7 +11,7 @@ use super::child::Fixture;
 use super::load::{Load, mean_over};
 use super::outside::{Bpftrace, Wrapper};
 use super::stats::Summary;
-use super::variants::{Variant, available};
+use super::variants::Variant;
 
 /// A window for an agent with a budget: it may attach for a part of the time only.
 const LONG_WINDOW: Duration = Duration::from_secs(4);
@@ -41,7 +41,7 @@ pub(super) type Start<'a> = &'a dyn Fn(Option<Wrapper>) -> Result<Box<dyn Load>>
 
 /// Every variant in turn on one process, as many times as there are runs.
 pub(super) fn compare(start: Start<'_>, plan: Plan<'_>) -> Result<Vec<Outcome>> {
-    let variants = available(plan.variants);
+    let variants = plan.variants;
     let mut load = start(None)?;
     // The first window warms the program up.
     mean_over(load.as_mut(), plan.window)?;

@@ -9,7 +9,7 @@ use super::build::Built;
 use super::compare::{Outcome, Plan, Start, compare, fixture, median};
 use super::outside::Wrapper;
 use super::stats::{Summary, figure};
-use super::variants::Variant;
+use super::variants::{Variant, available};
 use super::{Options, Row};
 
 /// Length of a measured window, and how many of them each variant has in a run.
@@ -53,8 +53,9 @@ const VARIANTS: [Variant; 11] = [
 pub(super) fn run(built: &Built, options: Options) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     let mut short = None;
+    let variants = available(&VARIANTS);
     for shape in SHAPES {
-        let outcomes = shape.measure(built, &VARIANTS, options)?;
+        let outcomes = shape.measure(built, &variants, options)?;
         let of_one_thread = short.as_deref().filter(|_| shape.threads > 1);
         let note = |outcome: &Outcome| note(outcome, &outcomes, of_one_thread);
         rows.extend(outcomes.iter().map(|outcome| shape.row("pair", outcome, note(outcome))));
