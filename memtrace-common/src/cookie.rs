@@ -21,7 +21,7 @@ pub enum Layer {
 
 /// A probe's cookie: where the function keeps its arguments, and which target the probe belongs to.
 ///
-/// Three bits for each argument number (7: none), the target's index in bits 16 to 23. One program thus
+/// Three bits for each argument number (7: none), the target's index in bits 16 to 23, two marks above. One program thus
 /// serves every allocating function, and the program needs no map look-up to know whose call it sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cookie(pub u64);
@@ -45,6 +45,32 @@ impl Cookie {
     #[must_use]
     pub const fn mapping(layer: Layer, target: u8) -> Self {
         Self((layer as u64) << 12 | (target as u64) << 16)
+    }
+
+    /// Marks a site whose instruction the kernel single-steps: a trap more.
+    #[must_use]
+    pub const fn stepped(self, stepped: bool) -> Self {
+        Self(self.0 | (stepped as u64) << 24)
+    }
+
+    /// 1 at a site that is single-stepped.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_stepped(self) -> u64 {
+        self.0 >> 24 & 1
+    }
+
+    /// Marks a `realloc` that hands a null pointer's request on to `malloc`, which is probed as well.
+    #[must_use]
+    pub const fn delegating(self, delegating: bool) -> Self {
+        Self(self.0 | (delegating as u64) << 25)
+    }
+
+    /// Whether it is marked so.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_delegating(self) -> bool {
+        self.0 >> 25 & 1 != 0
     }
 
     /// What the function does: a [`Layer`]'s number.
@@ -109,7 +135,10 @@ mod tests {
         assert_eq!(cookie.layer(), Layer::Blocks as u64);
         let cookie = Cookie::mapping(Layer::Break, 7);
         assert_eq!((cookie.layer(), cookie.target()), (Layer::Break as u64, 7));
+        let cookie = Cookie::new(0, None, None, None, 255).stepped(true).delegating(true);
+        assert_eq!((cookie.is_stepped(), cookie.is_delegating(), cookie.target()), (1, true, 255));
         let cookie = Cookie::new(0, None, None, None, 0);
+        assert!(!cookie.is_delegating() && cookie.is_stepped() == 0);
         assert_eq!((cookie.count(), cookie.old(), cookie.out()), (None, None, None));
     }
 }

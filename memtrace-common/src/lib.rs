@@ -10,10 +10,12 @@ mod event;
 mod kernel;
 mod live;
 mod module;
+pub mod sampling;
 mod stack;
 mod target;
 mod thread;
 mod unwind;
+mod work;
 
 pub use cookie::{Cookie, Layer};
 pub use counter::Counter;
@@ -27,12 +29,14 @@ pub use kernel::{
 };
 pub use live::{BLOCKS_PER_BUCKET, Block, Bucket, bucket_index, live_address, live_key};
 pub use module::{Module, ModuleList, cache};
+pub use sampling::{BLOCK_UNIT, Sample, Shift};
 pub use stack::{
     MAX_FRAMES, STACK_PROBES, STACK_TABLE_FULL, StackSlot, WalkEnd, WalkMethod, mix, stack_seed,
 };
 pub use target::{MAX_TARGETS, Target};
 pub use thread::{CALLS_PER_THREAD, Call, THREAD_PROBES, Thread, thread_index};
 pub use unwind::Row;
+pub use work::{Part, Work};
 
 /// Live blocks carry their time of allocation as `(ktime - EPOCH) >> TIME_SHIFT`: units of 4.19 ms, which
 /// lets 32 bits last for 208 days of tracing.
@@ -52,6 +56,7 @@ mod pod {
         crate::Row,
         crate::StackSlot,
         crate::Target,
-        crate::Thread
+        crate::Thread,
+        crate::Work
     );
 }

@@ -3,7 +3,7 @@
 //! A block is found by its key in one cache line, without a helper call; the agent maps the array and reads
 //! blocks without a system call each.
 
-use crate::stack::mix;
+use crate::{sampling::Sample, stack::mix};
 
 /// Blocks a bucket holds before the next one goes to the overflow map.
 pub const BLOCKS_PER_BUCKET: usize = 7;
@@ -12,8 +12,8 @@ pub const BLOCKS_PER_BUCKET: usize = 7;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Block {
-    /// Size in bytes, as requested.
-    pub size: u64,
+    /// Size in bytes, as requested, and how it came to be counted.
+    pub sample: Sample,
     /// Index of the allocating stack's slot.
     pub stack: u32,
     /// When it was allocated, in units of `1 << TIME_SHIFT` ns since `EPOCH`.

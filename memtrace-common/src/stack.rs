@@ -18,13 +18,13 @@ pub const STACK_TABLE_FULL: u32 = 0;
 pub struct StackSlot {
     /// Hash of target, generation and frames; 0 when the slot is free.
     pub hash: u64,
-    /// Bytes allocated.
+    /// Bytes allocated: what each block counted stands for ([`crate::Sample::bytes`]).
     pub allocated_bytes: u64,
-    /// Blocks allocated.
+    /// Blocks allocated, in units of 1 / [`crate::BLOCK_UNIT`] ([`crate::Sample::blocks`]).
     pub allocated_blocks: u64,
-    /// Bytes freed again.
+    /// Bytes freed again of those.
     pub freed_bytes: u64,
-    /// Blocks freed again.
+    /// Blocks freed again of those, in the same units.
     pub freed_blocks: u64,
     /// `freed_blocks` when the stack last held nothing: equal to it as long as nothing was freed since, and
     /// then the oldest block is as old as `since` says.

@@ -30,8 +30,12 @@ pub struct Target {
     pub unstable_begin: u64,
     /// The address after it.
     pub unstable_end: u64,
+    /// Which allocations are counted: a [`crate::Shift`].
+    pub sampling: u32,
+    /// How often probes were attached to it: what was in flight when they were detached is not known to be so any more.
+    pub window: u32,
 }
-const _: () = assert!(size_of::<Target>() == 80);
+const _: () = assert!(size_of::<Target>() == 88);
 
 impl Target {
     /// Index and generation in one word: index in the low 8 bits, generation above.

@@ -1,6 +1,6 @@
 //! Calls in flight: entered, not yet returned, kept in a slot per thread.
 
-use crate::{live::Block, stack::mix};
+use crate::{live::Block, sampling::Sample, stack::mix};
 
 /// Nested calls kept per thread. Allocators nest two deep (`realloc` → `malloc`), interposed ones three.
 pub const CALLS_PER_THREAD: usize = 4;
@@ -14,8 +14,8 @@ pub const THREAD_PROBES: u32 = 8;
 pub struct Call {
     /// Canonical frame address: the value of the stack pointer once the call has returned. 0: no call.
     pub cfa: u64,
-    /// Bytes asked for.
-    pub size: u64,
+    /// Bytes asked for, and whether the block is recorded. `mmap` and its like: the length.
+    pub sample: Sample,
     /// Return address: where the call was made from.
     pub caller: u64,
     /// `realloc`: the block given up. `posix_memalign`: where the result is stored.
@@ -39,7 +39,9 @@ pub struct Thread {
     /// tgid and tid of the thread that has claimed the slot; 0 when it is free.
     pub owner: u64,
     /// Number of calls.
-    pub depth: u64,
+    pub depth: u32,
+    /// [`crate::Target::window`] when they were entered: calls of another one are not known to be in flight still.
+    pub window: u32,
     /// The calls.
     pub calls: [Call; CALLS_PER_THREAD],
     /// Fills the slot to whole cache lines.

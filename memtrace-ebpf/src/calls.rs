@@ -8,7 +8,9 @@
 //! - an entry at or above a call in flight shows that the call was left: it is dropped and counted as lost.
 //!   (At the same address it can also be a tail call, see `is_tail_call`.)
 
-use memtrace_common::{Block, CALLS_PER_THREAD, Call, Counter, STACK_TABLE_FULL, Thread, live_key};
+use memtrace_common::{
+    Block, CALLS_PER_THREAD, Call, Counter, STACK_TABLE_FULL, Sample, Thread, live_key, sampling::EXACT,
+};
 
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 
@@ -18,7 +20,39 @@ const DEPTH_MASK: usize = CALLS_PER_THREAD - 1;
 const PAGE: u64 = 4096;
 
 /// A call about to be entered: nothing of it is known yet.
-pub(crate) const NONE: Block = Block { size: 0, stack: STACK_TABLE_FULL, time: 0 };
+pub(crate) const NONE: Block = Block { sample: Sample(0), stack: STACK_TABLE_FULL, time: 0 };
+
+/// Forgets what was in flight when the target's probes were detached: whether it still is, nobody saw. Blocks that a
+/// `realloc` had in hand are not known any more. Global function: verified once, and called once a thread and attachment.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn calls_forget(thread: *mut Thread, window: u32) -> u64 {
+    if thread.is_null() {
+        return 0;
+    }
+    // SAFETY: not null, and the verifier knows its size; indices are masked.
+    unsafe {
+        for index in 0..CALLS_PER_THREAD {
+            if index as u32 >= (*thread).depth {
+                break;
+            }
+            let call = &raw const (*thread).calls[index & DEPTH_MASK];
+            if holds_old(&*call) {
+                stacks::subtract((*call).old);
+            }
+        }
+        (*thread).depth = 0;
+        (*thread).window = window;
+    }
+    1
+}
+
+/// What is taken for the call that returns, where calls in flight are left out.
+#[inline(always)]
+pub(crate) fn unknown(cfa: u64, target: u32) -> Call {
+    let sample = Sample::new(1, EXACT);
+    Call { cfa, sample, caller: 0, argument: 0, inner: 0, old: NONE, stack: STACK_TABLE_FULL, target }
+}
 
 /// Drops calls in flight that the new one shows were left. For a tail call, returns the stack of the call it
 /// replaces: its own return address is hidden behind the trampoline.
@@ -98,7 +132,7 @@ fn lost(call: &Call) {
 /// Whether `realloc`'s old block was known.
 #[inline(always)]
 pub(crate) fn holds_old(call: &Call) -> bool {
-    call.old.stack != STACK_TABLE_FULL || call.old.size != 0
+    call.old.stack != STACK_TABLE_FULL || call.old.sample.0 != 0
 }
 
 /// Puts `realloc`'s old block back.
@@ -119,7 +153,7 @@ pub(crate) extern "C" fn calls_free_left(address: u64, target: u64, cfa: u64) ->
     // SAFETY: `thread` points to a value of THREADS and is this thread's; indices are masked.
     unsafe {
         for index in 0..CALLS_PER_THREAD {
-            if index as u64 >= (*thread).depth {
+            if index as u32 >= (*thread).depth {
                 break;
             }
             let call = &raw mut (*thread).calls[index & DEPTH_MASK];
@@ -174,7 +208,7 @@ pub(crate) extern "C" fn calls_push(thread: *mut Thread, call: *const Call) -> u
             depth = CALLS_PER_THREAD - 1;
         }
         (*thread).calls[depth & DEPTH_MASK] = *call;
-        (*thread).depth = depth as u64 + 1;
+        (*thread).depth = depth as u32 + 1;
     }
     1
 }
@@ -193,7 +227,7 @@ pub(crate) fn pop(thread: *mut Thread, cfa: u64, id: u32) -> Option<(Call, *mut 
             if (*top).cfa > cfa && (*top).target == id {
                 return None;
             }
-            (*thread).depth = depth as u64 - 1;
+            (*thread).depth = depth as u32 - 1;
             if (*top).cfa == cfa && (*top).target == id {
                 let outer = if depth >= 2 {
                     &raw mut (*thread).calls[(depth - 2) & DEPTH_MASK]
@@ -223,7 +257,7 @@ pub(crate) fn thread_exit() {
             }
             count(Counter::InFlightAtExit, 1);
             restore(&(*thread).calls[(depth - 1) & DEPTH_MASK]);
-            (*thread).depth = depth as u64 - 1;
+            (*thread).depth = depth as u32 - 1;
         }
         thread::release(thread);
     }

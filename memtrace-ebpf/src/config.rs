@@ -2,6 +2,7 @@
 //! values and removes what they switch off.
 
 use aya_ebpf::Global;
+use memtrace_common::Part;
 
 macro_rules! globals {
     ($($(#[$doc:meta])* $name:ident: $type:ty = $default:expr;)*) => {
@@ -38,4 +39,23 @@ globals! {
     ORACLE: u32 = 0;
     /// Whether each event is sent to the agent.
     TRACE: u32 = 0;
+    /// What is left out, to measure what it costs: the constants below.
+    WITHOUT: u32 = 0;
+}
+
+/// Everything: a program does nothing.
+pub(crate) const EVERYTHING: u32 = Part::Everything as u32;
+/// Counting and timing of the programs' own runs.
+pub(crate) const COUNT: u32 = Part::Count as u32;
+/// Calls in flight.
+pub(crate) const CALLS: u32 = Part::Calls as u32;
+/// The table of live blocks.
+pub(crate) const LIVE: u32 = Part::Live as u32;
+/// Totals of stacks.
+pub(crate) const TOTALS: u32 = Part::Totals as u32;
+
+/// Whether a part is left out.
+#[inline(always)]
+pub(crate) fn without(part: u32) -> bool {
+    WITHOUT.load() & part != 0
 }

@@ -4,7 +4,7 @@
 //! make that harmless too. Claims of free places do race, between blocks of one bucket.
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use memtrace_common::{BLOCKS_PER_BUCKET, Block, Bucket, Counter, bucket_index};
+use memtrace_common::{BLOCKS_PER_BUCKET, Block, Bucket, Counter, STACK_TABLE_FULL, Sample, bucket_index};
 
 use crate::{
     atomic, config,
@@ -21,14 +21,20 @@ fn bucket(key: u64) -> Option<*mut Bucket> {
 /// is taken off its stack and replaced.
 #[inline(always)]
 pub(crate) fn insert(key: u64, block: Block) -> bool {
-    live_insert(key, block.size, u64::from(block.stack) | u64::from(block.time) << 32) != 0
+    if config::without(config::LIVE) {
+        return true;
+    }
+    live_insert(key, block.sample.0, u64::from(block.stack) | u64::from(block.time) << 32) != 0
 }
 
 /// Global function: verified once. `rest`: stack in the lower, time in the upper half.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn live_insert(key: u64, size: u64, rest: u64) -> u64 {
-    u64::from(try_insert(key, Block { size, stack: rest as u32, time: (rest >> 32) as u32 }))
+extern "C" fn live_insert(key: u64, sample: u64, rest: u64) -> u64 {
+    u64::from(try_insert(
+        key,
+        Block { sample: Sample(sample), stack: rest as u32, time: (rest >> 32) as u32 },
+    ))
 }
 
 #[inline(always)]
@@ -78,7 +84,10 @@ fn replaced(missed: Block) {
 /// Removes a block and says what it was. Its record is read before the key is given up.
 #[inline(always)]
 pub(crate) fn take(key: u64) -> Option<Block> {
-    let mut block = Block { size: 0, stack: 0, time: 0 };
+    if config::without(config::LIVE) {
+        return Some(Block { sample: Sample(0), stack: STACK_TABLE_FULL, time: 0 });
+    }
+    let mut block = Block { sample: Sample(0), stack: 0, time: 0 };
     if live_take(key, &raw mut block) == 0 { None } else { Some(block) }
 }
 

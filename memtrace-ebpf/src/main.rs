@@ -5,6 +5,7 @@
 //! - `mapping`: memory that a target maps itself.
 //! - `live`, `stacks`, `thread` and `calls`: the tables of blocks, of stacks, and of calls in flight.
 //! - `walk/`: stacks.
+//! - `sampling`, `work`: which allocations are counted, and what counting them costs.
 //! - `miss`: asking the agent to look at a target's mappings again.
 //! - `maps`, `config`: every map, every load-time constant.
 #![feature(core_intrinsics, asm_experimental_arch)]
@@ -24,9 +25,11 @@ mod miss;
 mod oracle;
 mod probes;
 mod record;
+mod sampling;
 mod stacks;
 mod thread;
 mod walk;
+mod work;
 
 #[cfg(target_arch = "bpf")]
 #[panic_handler]

@@ -26,7 +26,7 @@ pub(crate) fn is_mapping(cookie: Cookie) -> bool {
 #[inline(always)]
 pub(crate) fn enter(cookie: Cookie, arguments: &[u64; 4], call: &mut Call) {
     match cookie.layer() {
-        MAP => call.size = arguments[1],
+        MAP => call.sample.0 = arguments[1],
         UNMAP => {
             call.argument = arguments[0];
             call.inner = arguments[1];
@@ -34,15 +34,16 @@ pub(crate) fn enter(cookie: Cookie, arguments: &[u64; 4], call: &mut Call) {
         REMAP => {
             call.argument = arguments[0];
             call.inner = arguments[1];
-            call.size = arguments[2];
+            call.sample.0 = arguments[2];
         }
-        _ => call.size = arguments[0],
+        _ => call.sample.0 = arguments[0],
     }
 }
 
 /// Tells the agent what a call did.
 #[inline(always)]
 pub(crate) fn leave(cookie: Cookie, call: &Call, result: u64, time: u32) {
+    let length = call.sample.0;
     if result == FAILED || (cookie.layer() == UNMAP && result as u32 != 0) {
         return;
     }
@@ -50,17 +51,17 @@ pub(crate) fn leave(cookie: Cookie, call: &Call, result: u64, time: u32) {
         kind: EventKind::Mapping as u32,
         target: call.target,
         address: result,
-        length: call.size,
+        length,
         old_address: call.argument,
         old_length: if matches!(cookie.layer(), UNMAP | REMAP) { call.inner } else { 0 },
         slot: call.stack,
         time,
     };
-    if cookie.layer() == BREAK && (call.size as i64) < 0 {
+    if cookie.layer() == BREAK && (length as i64) < 0 {
         event.address = 0;
         event.length = 0;
-        event.old_address = result.wrapping_add(call.size);
-        event.old_length = call.size.wrapping_neg();
+        event.old_address = result.wrapping_add(length);
+        event.old_length = length.wrapping_neg();
     }
     events::send(&event);
 }

@@ -6,7 +6,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use memtrace_common::{
-    Block, Bucket, Counter, MAX_TARGETS, Module, Row, StackEvent, StackSlot, Target, Thread,
+    Block, Bucket, Counter, MAX_TARGETS, Module, Row, StackEvent, StackSlot, Target, Thread, Work,
 };
 
 use crate::walk::Scratch;
@@ -53,6 +53,10 @@ pub(crate) static TARGET_BY_TGID: HashMap<u32, u32, { MAX_TARGETS as usize }> = 
 /// What was lost, by [`Counter`].
 #[btf_map]
 pub(crate) static COUNTERS: PerCpuArray<u64, { Counter::COUNT as usize }> = PerCpuArray::new();
+
+/// What the programs themselves did, on each CPU.
+#[btf_map]
+pub(crate) static WORK: PerCpuArray<Work, 1> = PerCpuArray::new();
 
 /// Room for walks. A program can be preempted by another thread's on its CPU: hence several.
 #[btf_map]

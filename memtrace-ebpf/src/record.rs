@@ -13,16 +13,18 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use memtrace_common::{
-    Block, Call, Cookie, Counter, EventKind, Op, STACK_TABLE_FULL, TIME_SHIFT, Target, Thread, TraceEvent,
-    WalkEnd, WalkMethod, live_address, live_key,
+    Block, Call, Cookie, Counter, EventKind, Op, STACK_TABLE_FULL, Sample, Shift, TIME_SHIFT, Target, Thread,
+    TraceEvent, WalkEnd, WalkMethod, live_address, live_key,
+    sampling::{EXACT, NOTHING},
 };
 
 use crate::{
     arch::Registers,
     calls, config, events, live, mapping,
     maps::{KERNEL_STACKS, TARGET_BY_TGID, TARGETS, count},
-    miss, oracle, stacks, thread,
+    miss, oracle, sampling, stacks, thread,
     walk::{self, Scratch},
+    work::Run,
 };
 
 /// Time of now, in ns of ktime and in block time.
@@ -32,8 +34,9 @@ fn now() -> u32 {
     (unsafe { bpf_ktime_get_ns() }.wrapping_sub(config::EPOCH.load()) >> TIME_SHIFT) as u32
 }
 
+/// The cookie of the probe that runs.
 #[inline(always)]
-fn cookie(context: *mut c_void) -> Cookie {
+pub(crate) fn cookie(context: *mut c_void) -> Cookie {
     // SAFETY: `context` is the program's.
     Cookie(unsafe { bpf_get_attach_cookie(context) })
 }
@@ -87,11 +90,15 @@ fn requested(cookie: Cookie, arguments: &[u64; 4]) -> Option<u64> {
     Some(size)
 }
 
-/// An allocating function, or one that maps memory, was entered.
+/// An allocating function, or one that maps memory, was entered. `None`: its return is of no interest. `skips`: then it
+/// will not be seen either.
 #[inline(always)]
-pub(crate) fn enter(context: &ProbeContext) -> Option<()> {
-    let cookie = cookie(context.as_ptr());
+pub(crate) fn enter(context: &ProbeContext, cookie: Cookie, skips: bool) -> Option<()> {
     let (target, id) = target(cookie)?;
+    let sampling = Shift::from(target.sampling);
+    if sampling == NOTHING {
+        return None;
+    }
     if target.tgid == 0 {
         learn_tgid(cookie.target());
     }
@@ -100,63 +107,82 @@ pub(crate) fn enter(context: &ProbeContext) -> Option<()> {
     let arguments = registers.arguments();
     let is_mapping = mapping::is_mapping(cookie);
     let size = if is_mapping { 0 } else { requested(cookie, &arguments)? };
+    let old = cookie.old().map_or(0, |old| argument(&arguments, old));
+    if sampling != EXACT && cookie.is_delegating() && old == 0 {
+        // Else the request would be drawn twice.
+        return None;
+    }
+    let mut sample = Sample::new(size, sampling);
+    if !is_mapping && !(is_tracked(size) && sampling::draw(sample)) {
+        if skips && old == 0 {
+            return None;
+        }
+        sample = Sample::new(size, NOTHING);
+    }
     let thread = match thread::find() {
         Some(thread) => thread,
-        None => claim(context)?,
+        None => claim(context, target.window)?,
     };
+    // SAFETY: points to a value of THREADS.
+    if unsafe { (*thread).window } != target.window {
+        calls::calls_forget(thread, target.window);
+    }
     if is_mapping && calls::calls_is_nested(thread, registers.entry_cfa(), u64::from(id)) != 0 {
         return None;
     }
     let mut call = Call {
         cfa: registers.entry_cfa(),
-        size,
+        sample,
         caller: 0,
-        argument: 0,
+        argument: old,
         inner: 0,
         old: calls::NONE,
         stack: STACK_TABLE_FULL,
         target: id,
     };
-    if !is_mapping && cookie.old().is_none() && !is_tracked(size) {
-        // In flight even so: what it maps is the allocator's.
-        calls::drop_left(thread, &call);
-        calls::calls_push(thread, &call);
-        return None;
-    }
-    if config::METHOD.load() == WalkMethod::Kernel as u32 {
-        // SAFETY: the map is a stack map, the context the program's.
-        unsafe {
-            bpf_get_stackid(
-                context.as_ptr(),
-                (&raw const KERNEL_STACKS).cast_mut().cast(),
-                u64::from(BPF_F_USER_STACK),
-            );
+    let recorded = sample.shift() != NOTHING;
+    if recorded {
+        if config::METHOD.load() == WalkMethod::Kernel as u32 {
+            // SAFETY: the map is a stack map, the context the program's.
+            unsafe {
+                bpf_get_stackid(
+                    context.as_ptr(),
+                    (&raw const KERNEL_STACKS).cast_mut().cast(),
+                    u64::from(BPF_F_USER_STACK),
+                );
+            }
         }
+        enter_stack(&registers, thread, &mut call, target);
     }
-    enter_stack(&registers, thread, &mut call, target);
     if is_mapping {
         mapping::enter(cookie, &arguments, &mut call);
-    } else if let Some(old) = cookie.old() {
-        call.argument = argument(&arguments, old);
+    } else if old != 0 {
         // Taken now: once the allocator has freed it, another thread may be given its address before this call
         // returns.
-        if call.argument != 0
-            && let Some(block) = live::take(live_key(call.argument, id))
-        {
+        if let Some(block) = live::take(live_key(old, id)) {
             call.old = block;
         }
     } else if let Some(out) = cookie.out() {
         call.argument = argument(&arguments, out);
     }
-    calls::calls_push(thread, &call);
+    if !recorded {
+        if skips && !calls::holds_old(&call) {
+            return None;
+        }
+        // In flight even so: what it maps is the allocator's.
+        calls::drop_left(thread, &call);
+    }
+    if !config::without(config::CALLS) {
+        calls::calls_push(thread, &call);
+    }
     Some(())
 }
 
 /// A slot for a thread that has none yet.
 #[inline(always)]
-fn claim(context: &ProbeContext) -> Option<*mut Thread> {
+fn claim(context: &ProbeContext, window: u32) -> Option<*mut Thread> {
     debug!(context, "first allocation of thread {}", bpf_get_current_pid_tgid() as u32);
-    match thread::claim() {
+    match thread::claim(window) {
         Some(thread) => Some(thread),
         None => {
             count(Counter::NoThreadSlot, 1);
@@ -194,13 +220,16 @@ fn enter_stack(registers: &Registers, thread: *mut Thread, call: &mut Call, targ
 
 /// An allocating function, or one that maps memory, returned.
 #[inline(always)]
-pub(crate) fn leave(context: *mut c_void) -> Option<()> {
-    let cookie = cookie(context);
+pub(crate) fn leave(context: *mut c_void, cookie: Cookie) -> Option<()> {
     let (_, id) = target(cookie)?;
     // SAFETY: `context` is the program's.
     let registers = unsafe { Registers::new(context) };
     let thread = thread::find()?;
-    let (call, outer) = calls::pop(thread, registers.return_cfa(), id)?;
+    let (call, outer) = if config::without(config::CALLS) {
+        (calls::unknown(registers.return_cfa(), id), core::ptr::null_mut())
+    } else {
+        calls::pop(thread, registers.return_cfa(), id)?
+    };
     if mapping::is_mapping(cookie) {
         mapping::leave(cookie, &call, registers.result(), now());
     } else {
@@ -232,7 +261,7 @@ fn settle(cookie: Cookie, call: &Call, result: u64, outer: *mut Call) {
         }
     }
     if cookie.old().is_some() && call.argument != 0 {
-        if address == 0 && call.size != 0 {
+        if address == 0 && call.sample.size() != 0 {
             calls::restore(call);
             return;
         }
@@ -242,11 +271,11 @@ fn settle(cookie: Cookie, call: &Call, result: u64, outer: *mut Call) {
             trace(Op::Free, call.argument, call.old, call.target);
         }
     }
-    if address == 0 || !is_tracked(call.size) {
+    if address == 0 || call.sample.shift() == NOTHING {
         return;
     }
     let key = live_key(address, call.target);
-    let block = Block { size: call.size, stack: call.stack, time: now() };
+    let block = Block { sample: call.sample, stack: call.stack, time: now() };
     if live::insert(key, block) {
         stacks::add(block);
         if !outer.is_null() {
@@ -261,8 +290,8 @@ fn settle(cookie: Cookie, call: &Call, result: u64, outer: *mut Call) {
 
 /// A block is about to be freed.
 #[inline(always)]
-pub(crate) fn free(context: *mut c_void) -> Option<()> {
-    let (_, id) = target(cookie(context))?;
+pub(crate) fn free(context: *mut c_void, cookie: Cookie, run: &Run) -> Option<()> {
+    let (target, id) = target(cookie)?;
     // SAFETY: `context` is the program's.
     let registers = unsafe { Registers::new(context) };
     let address = registers.arguments()[0];
@@ -275,7 +304,11 @@ pub(crate) fn free(context: *mut c_void) -> Option<()> {
             trace(Op::Free, address, block, id);
         }
         None => {
-            calls::calls_free_left(address, u64::from(id), registers.entry_cfa());
+            run.unknown_free();
+            // Of blocks that are sampled this is not worth its price on every free.
+            if Shift::from(target.sampling) == EXACT {
+                calls::calls_free_left(address, u64::from(id), registers.entry_cfa());
+            }
         }
     }
     Some(())
@@ -294,7 +327,7 @@ fn trace(op: Op, address: u64, block: Block, target: u32) {
         time: unsafe { bpf_ktime_get_ns() },
         pid_tgid: bpf_get_current_pid_tgid(),
         address,
-        size: block.size,
+        size: block.sample.size(),
         slot: block.stack,
         target,
     };

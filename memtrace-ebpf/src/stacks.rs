@@ -83,11 +83,14 @@ extern "C" fn send(scratch: *mut Scratch, slot: u32) -> u64 {
 /// Counts a block in.
 #[inline(always)]
 pub(crate) fn add(block: Block) {
+    if config::without(config::TOTALS) {
+        return;
+    }
     let Some(place) = slot(block.stack) else { return };
     // SAFETY: `place` points to a value of STACKS.
     unsafe {
-        let blocks = atomic::add(&raw mut (*place).allocated_blocks, 1);
-        atomic::add(&raw mut (*place).allocated_bytes, block.size);
+        let blocks = atomic::add(&raw mut (*place).allocated_blocks, block.sample.blocks());
+        atomic::add(&raw mut (*place).allocated_bytes, block.sample.bytes());
         let freed = (&raw const (*place).freed_blocks).read_volatile();
         if blocks == freed {
             (&raw mut (*place).since).write_volatile(block.time);
@@ -99,11 +102,14 @@ pub(crate) fn add(block: Block) {
 /// Counts a block out: it was freed.
 #[inline(always)]
 pub(crate) fn subtract(block: Block) {
+    if config::without(config::TOTALS) {
+        return;
+    }
     let Some(place) = slot(block.stack) else { return };
     // SAFETY: as in `add`.
     unsafe {
-        atomic::add(&raw mut (*place).freed_bytes, block.size);
-        atomic::add(&raw mut (*place).freed_blocks, 1);
+        atomic::add(&raw mut (*place).freed_bytes, block.sample.bytes());
+        atomic::add(&raw mut (*place).freed_blocks, block.sample.blocks());
     }
 }
 
@@ -113,8 +119,8 @@ pub(crate) fn undo(block: Block) {
     let Some(place) = slot(block.stack) else { return };
     // SAFETY: as in `add`.
     unsafe {
-        atomic::add(&raw mut (*place).allocated_bytes, block.size.wrapping_neg());
-        atomic::add(&raw mut (*place).allocated_blocks, u64::MAX);
+        atomic::add(&raw mut (*place).allocated_bytes, block.sample.bytes().wrapping_neg());
+        atomic::add(&raw mut (*place).allocated_blocks, block.sample.blocks().wrapping_neg());
     }
 }
 
@@ -122,5 +128,5 @@ pub(crate) fn undo(block: Block) {
 #[inline(always)]
 pub(crate) fn untracked(block: Block) {
     count(Counter::LiveMapFull, 1);
-    count(Counter::LiveMapFullBytes, block.size);
+    count(Counter::LiveMapFullBytes, block.sample.bytes());
 }

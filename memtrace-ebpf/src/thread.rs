@@ -26,14 +26,17 @@ pub(crate) fn find() -> Option<*mut Thread> {
 
 /// Claims a slot for the current thread, which has none; `None` when the table is full around it.
 #[inline(always)]
-pub(crate) fn claim() -> Option<*mut Thread> {
+pub(crate) fn claim(window: u32) -> Option<*mut Thread> {
     let id = bpf_get_current_pid_tgid();
     for probe in 0..THREAD_PROBES {
         let thread = slot(id, probe)?;
         // SAFETY: `thread` points to a value of THREADS.
         if unsafe { atomic::compare_exchange(&raw mut (*thread).owner, 0, id) }.is_ok() {
             // SAFETY: as above; it is this thread's now.
-            unsafe { (*thread).depth = 0 };
+            unsafe {
+                (*thread).depth = 0;
+                (*thread).window = window;
+            }
             return Some(thread);
         }
     }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use memtrace::analysis::SortBy;
-use memtrace::app::{Options, Session};
+use memtrace::app::{Counting, Options, Session};
 use memtrace::bpf::{Config, KernelEvent};
 use memtrace::target::{Launch, Process, Progress};
 use memtrace_common::{EXACT, WalkEnd};
@@ -48,6 +48,7 @@ fn main() -> anyhow::Result<()> {
         sort: SortBy::Bytes,
         show_allocs: false,
         freed: false,
+        counting: Counting::EXACT,
         first_byte: false,
     };
     let mut session = Session::new(options, |_| {})?;

@@ -8,7 +8,7 @@
 //! | 5 edge | [`cli`] | arguments, exit status |
 //! | 4 app | [`app`] | a session: programs, targets, the loop from events to reports |
 //! | 3 output | [`report`] | a file per format |
-//! | 2 domain | [`analysis`], [`aggregate`] | pure: no I/O, no clock, no aya |
+//! | 2 domain | [`analysis`], [`aggregate`], [`budget`] | pure: no I/O, no clock, no aya |
 //! | 2 adapters | [`bpf`], [`target`], [`allocators`], [`elf`], [`kernel`], [`symbolize`], [`unwind`] | the kernel, processes, files |
 //! | 1 model | [`model`] | the words they share |
 //! | 0 ABI | `memtrace-common` | what they share with the eBPF programs |
@@ -18,6 +18,7 @@ pub mod allocators;
 pub mod analysis;
 pub mod app;
 pub mod bpf;
+pub mod budget;
 pub mod cli;
 pub mod elf;
 pub mod kernel;

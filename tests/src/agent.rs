@@ -18,12 +18,22 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Attaches to processes and waits for the first report: every probe is in place then. All stacks are shown.
+    /// Attaches to processes, whatever it costs, and waits for the first report: every probe is in place then. All stacks
+    /// are shown.
     ///
     /// # Panics
     /// If there is no report.
     #[must_use]
     pub fn attach(pids: &[u32], options: &[&str]) -> Self {
+        Self::attach_with(pids, &[&["--max-overhead", "off"], options].concat())
+    }
+
+    /// The same with nothing said of what it may cost.
+    ///
+    /// # Panics
+    /// If there is no report.
+    #[must_use]
+    pub fn attach_with(pids: &[u32], options: &[&str]) -> Self {
         let mut command = Command::new(agent_path());
         command.arg("attach").args(pids.iter().map(u32::to_string));
         command.args(["--format", "json", "--top", "0", "--interval", "100ms"]).args(options);

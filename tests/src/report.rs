@@ -10,13 +10,45 @@ use serde::Deserialize;
 pub struct Report {
     pub last: bool,
     pub target: Target,
+    pub mode: Mode,
     pub outstanding: Amount,
+    pub uncertainty: Option<Uncertainty>,
+    pub unknown_frees: u64,
+    pub overhead: Option<Overhead>,
     pub stacks_found: usize,
     pub stacks: Vec<Stack>,
     pub mappings: Mappings,
     pub kernel: Option<Kernel>,
     pub losses: Losses,
     pub notes: Vec<String>,
+}
+
+/// How the figures came about.
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Mode {
+    pub exact: bool,
+    pub sample_bytes: Option<u64>,
+    pub attached_share: f64,
+    pub gaps: u64,
+}
+
+/// How far off an estimate may be.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Uncertainty {
+    pub bytes: u64,
+    pub blocks: u64,
+    pub samples: u64,
+}
+
+/// What tracing cost.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Overhead {
+    pub share: f64,
+    pub limit: Option<f64>,
+    pub calls: u64,
 }
 
 /// What the target mapped itself.

@@ -23,13 +23,18 @@ fn start() -> (Running, Vec<u8>) {
     (target, code)
 }
 
+/// Closing what a killed process had open can go on after its end.
 #[track_caller]
-fn assert_untouched(target: &mut Running, before: &[u8]) {
-    // Closing what a killed process had open can go on after its end.
+fn assert_no_probes(target: &Running, before: &[u8]) {
     let end = Instant::now() + LIMIT;
     while probes(before, &proc::libc_code(target.pid())) != 0 {
         assert!(Instant::now() < end, "probes are left behind");
     }
+}
+
+#[track_caller]
+fn assert_untouched(target: &mut Running, before: &[u8]) {
+    assert_no_probes(target, before);
     // What was written before, and then three rounds that began after.
     target.discard_lines();
     for _ in 0..3 {
@@ -83,5 +88,21 @@ fn two_agents() {
     fixture::work(&mut target);
     let report = first.interrupt();
     assert_eq!(report.called_from("keep_before"), Totals::kept(500 * 60, 500), "{:?}", report.callers());
-    assert_eq!(probes(&before, &proc::libc_code(target.pid())), 0);
+    assert_no_probes(&target, &before);
+}
+
+/// On a budget too, in whatever part of a window that was.
+#[test]
+fn killed_between_and_in_windows() {
+    if !can_trace() {
+        return;
+    }
+    let target = fixture::start("hot", &[]);
+    let before = proc::libc_code(target.pid());
+    for gaps in 1..4 {
+        let mut agent = Agent::attach_with(&[target.pid()], &["--max-overhead", "20%"]);
+        agent.report_when(|report| report.mode.gaps >= gaps);
+        agent.kill();
+        assert_no_probes(&target, &before);
+    }
 }

@@ -66,6 +66,13 @@ impl Registers {
         self.sp()
     }
 
+    /// The instruction pointer.
+    #[inline(always)]
+    pub(crate) fn ip(&self) -> u64 {
+        // SAFETY: as above.
+        unsafe { (*self.0).rip }
+    }
+
     /// The stack pointer.
     #[inline(always)]
     pub(crate) fn sp(&self) -> u64 {

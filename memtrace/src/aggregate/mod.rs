@@ -1,14 +1,16 @@
 //! Domain: what is known of each stack, report after report. Pure: no I/O, no clock.
 
+mod estimate;
 mod ranges;
 
 use std::time::Duration;
 
+pub use estimate::Estimate;
 pub use ranges::{Mapped, Ranges};
 
 use rustc_hash::FxHashMap;
 
-use crate::model::{Age, Amount};
+use crate::model::{Age, Amount, Uncertainty};
 
 /// A stack's totals at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,10 +67,10 @@ pub fn join(stacks: impl IntoIterator<Item = Totals>) -> Vec<Totals> {
 }
 
 /// What the live blocks of a stack that pass a filter add up to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Survivors {
     /// Their bytes and number.
-    pub amount: Amount,
+    pub estimate: Estimate,
     /// Age of the oldest.
     pub oldest: Duration,
 }
@@ -80,6 +82,8 @@ pub struct Growth {
     pub totals: Totals,
     /// Outstanding, after filters.
     pub outstanding: Amount,
+    /// How far off that may be, where blocks were looked at.
+    pub uncertainty: Option<Uncertainty>,
     /// Growth of the outstanding bytes, per second.
     pub bytes_per_second: f64,
 }
@@ -119,9 +123,11 @@ impl Aggregate {
         let mut grown = Vec::new();
         for mut totals in stacks {
             let mut outstanding = totals.outstanding();
+            let mut uncertainty = None;
             if let Some(survivors) = survivors {
                 let survivor = survivors.get(&totals.slot).copied().unwrap_or_default();
-                outstanding = survivor.amount;
+                outstanding = survivor.estimate.amount();
+                uncertainty = Some(survivor.estimate.uncertainty());
                 totals.oldest = Age { age: survivor.oldest, exact: true };
             }
             if outstanding.blocks == 0 && !freed {
@@ -131,7 +137,7 @@ impl Aggregate {
             current.insert(totals.id, outstanding.bytes);
             total += outstanding.bytes;
             let bytes_per_second = rate(outstanding.bytes, before);
-            grown.push(Growth { totals, outstanding, bytes_per_second });
+            grown.push(Growth { totals, outstanding, uncertainty, bytes_per_second });
         }
         let all = rate(total, self.previous_total);
         *self = Self { previous: current, previous_total: total, previous_time: now };
@@ -143,9 +149,10 @@ impl Aggregate {
 mod tests {
     use std::time::Duration;
 
+    use memtrace_common::Sample;
     use rustc_hash::FxHashMap;
 
-    use super::{Aggregate, Survivors, Totals, join};
+    use super::{Aggregate, Estimate, Survivors, Totals, join};
     use crate::model::{Age, Amount};
 
     fn totals(id: u64, allocated: u64, freed: u64) -> Totals {
@@ -194,13 +201,14 @@ mod tests {
     #[test]
     fn a_filter_replaces_what_is_outstanding() {
         let mut survivors = FxHashMap::default();
-        let kept = Survivors { amount: Amount { bytes: 10, blocks: 1 }, oldest: Duration::from_secs(7) };
-        survivors.insert(1, kept);
+        let mut estimate = Estimate::default();
+        estimate.add(Sample::new(10, 0));
+        survivors.insert(1, Survivors { estimate, oldest: Duration::from_secs(7) });
         let stacks = [totals(1, 10, 2), totals(2, 5, 0)];
         let (grown, _) =
             Aggregate::default().advance(Duration::from_secs(1), stacks, Some(&survivors), false);
         assert_eq!(grown.len(), 1);
-        assert_eq!(grown[0].outstanding, kept.amount);
+        assert_eq!(grown[0].outstanding, Amount { bytes: 10, blocks: 1 });
         assert_eq!(grown[0].totals.oldest, Age { age: Duration::from_secs(7), exact: true });
     }
 

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use crate::elf::prologue::{self, MAX_FUNCTION};
 use crate::elf::{self, Image, Symbol, SymbolKind};
-use crate::model::{ProbeSpec, Role};
+use crate::model::{FunctionCode, ProbeSpec, Role};
 
-pub use table::{ALLOCATORS, Allocator, C, Function};
+pub use table::{ALLOCATORS, Allocator, C, C_REALLOC, Function};
 
 /// Enough for one instruction, where the function's length is not known.
 const ONE_INSTRUCTION: u64 = 16;
@@ -24,6 +24,10 @@ pub struct Found {
     pub name: String,
     /// One probe for each address, in the table's order.
     pub specs: Vec<ProbeSpec>,
+    /// Where the functions probed lie, those that map memory left out.
+    pub code: Vec<FunctionCode>,
+    /// Whether the file is nothing but an allocator, so that all it maps is for blocks.
+    pub is_allocator_alone: bool,
     /// What is not probed and why, one clause each: «malloc is an indirect function (IFUNC)».
     pub notes: Vec<String>,
 }
@@ -76,26 +80,28 @@ pub fn find(image: &Image, path: &Path, name: &str) -> Result<Found, Error> {
     }
     let symbols = image.symbols(&wanted_names()).map_err(elf_error)?;
     let known = ALLOCATORS.iter().find(|row| symbols.iter().any(|symbol| symbol.name == row.marker));
-    let functions = known.map_or(&[C] as &[_], |row| row.functions);
-    let mut specs = Specs { image, path, specs: Vec::new(), notes: Vec::new() };
+    let functions = known.map_or(&[C, C_REALLOC] as &[_], |row| row.functions);
+    let mut specs = Specs { image, path, specs: Vec::new(), code: Vec::new(), notes: Vec::new() };
     for function in functions.iter().copied().flatten() {
         for symbol in symbols.iter().filter(|symbol| symbol.name == function.symbol) {
             specs.add(symbol, function.role).map_err(elf_error)?;
         }
     }
-    let Specs { specs, notes, .. } = specs;
+    let Specs { specs, code, notes, .. } = specs;
     let freeing = specs.iter().filter(|spec| spec.role == Role::Free).count();
     let allocating = specs.len().saturating_sub(freeing);
     if allocating == 0 || freeing == 0 {
         return Err(Error::NoAllocator { file: path.to_owned(), allocating, freeing, notes });
     }
-    let name = if image.is_executable().map_err(elf_error)? {
+    let is_executable = image.is_executable().map_err(elf_error)?;
+    let is_allocator_alone = !is_executable && known.is_some_and(|row| row.is_alone);
+    let name = if is_executable {
         let linked_statically = image.interpreter().map_err(elf_error)?.is_none();
         name_in_program(known, linked_statically)
     } else {
         name_of_library(known, soname.as_deref(), Path::new(name))
     };
-    Ok(Found { name, specs, notes })
+    Ok(Found { name, specs, code, is_allocator_alone, notes })
 }
 
 /// Every symbol of the table, once.
@@ -140,6 +146,7 @@ struct Specs<'a> {
     image: &'a Image,
     path: &'a Path,
     specs: Vec<ProbeSpec>,
+    code: Vec<FunctionCode>,
     notes: Vec<String>,
 }
 
@@ -166,6 +173,15 @@ impl Specs<'_> {
         }
         let len = if symbol.size == 0 { ONE_INSTRUCTION } else { symbol.size.min(MAX_FUNCTION) };
         let code = self.image.code(symbol.address, len)?;
+        let allocates = match role {
+            Role::Map(_) => None,
+            Role::Free => Some(false),
+            Role::Allocate(layout) => Some(!layout.delegates),
+        };
+        if let Some(allocates) = allocates {
+            let range = symbol.address..symbol.address.saturating_add(symbol.size);
+            self.code.push(FunctionCode { range, allocates });
+        }
         let site = prologue::choose(self.image.machine(), &code, symbol.size, role);
         self.specs.push(ProbeSpec {
             function: name.to_owned(),

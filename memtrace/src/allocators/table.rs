@@ -23,33 +23,49 @@ pub struct Allocator {
     pub name: &'static str,
     /// A function that only this allocator's files define, or only those not matched by a row above.
     pub marker: &'static str,
+    /// Whether a library of it holds nothing else.
+    pub is_alone: bool,
     /// Its functions, in groups.
     pub functions: &'static [&'static [Function]],
 }
 
 const fn allocate(symbol: &'static str, size: u8) -> Function {
-    Function { symbol, role: Role::Allocate(ArgLayout { size, count: None, old: None, out: None }) }
+    Function {
+        symbol,
+        role: Role::Allocate(ArgLayout { size, count: None, old: None, out: None, delegates: false }),
+    }
 }
 
 const fn reallocate(symbol: &'static str, old: u8, size: u8) -> Function {
-    Function { symbol, role: Role::Allocate(ArgLayout { size, count: None, old: Some(old), out: None }) }
+    Function {
+        symbol,
+        role: Role::Allocate(ArgLayout { size, count: None, old: Some(old), out: None, delegates: false }),
+    }
 }
 
 const fn free(symbol: &'static str) -> Function {
     Function { symbol, role: Role::Free }
 }
 
-/// What C, POSIX and tradition name. Their arguments are the same whoever defines them.
+const REALLOC: ArgLayout = ArgLayout { size: 1, count: None, old: Some(0), out: None, delegates: false };
+
+/// C's `realloc`.
+pub const C_REALLOC: &[Function] = &[Function { symbol: "realloc", role: Role::Allocate(REALLOC) }];
+
+/// Without a block, glibc's and musl's is a call of `malloc`, or a jump there.
+const LIBC_REALLOC: &[Function] =
+    &[Function { symbol: "realloc", role: Role::Allocate(ArgLayout { delegates: true, ..REALLOC }) }];
+
+/// What else C, POSIX and tradition name. Their arguments are the same whoever defines them.
 pub const C: &[Function] = &[
     allocate("malloc", 0),
     Function {
         symbol: "calloc",
-        role: Role::Allocate(ArgLayout { size: 1, count: Some(0), old: None, out: None }),
+        role: Role::Allocate(ArgLayout { size: 1, count: Some(0), old: None, out: None, delegates: false }),
     },
-    reallocate("realloc", 0, 1),
     Function {
         symbol: "posix_memalign",
-        role: Role::Allocate(ArgLayout { size: 2, count: None, old: None, out: Some(0) }),
+        role: Role::Allocate(ArgLayout { size: 2, count: None, old: None, out: Some(0), delegates: false }),
     },
     allocate("aligned_alloc", 1),
     allocate("memalign", 1),
@@ -108,18 +124,34 @@ const JEMALLOC: &[Function] =
     &[allocate("mallocx", 0), reallocate("rallocx", 0, 1), free("dallocx"), free("sdallocx")];
 
 /// The allocators known by name. The first row whose marker a file defines is the file's; a file without any
-/// marker is searched for [`C`] alone.
+/// marker is searched for [`C`] and [`C_REALLOC`] alone.
 pub const ALLOCATORS: &[Allocator] = &[
     // Its `operator new` has malloc's fast path inlined. Of its deletes only the sized ones do their own
     // work: the plain ones are a jump to `free`, the sized aligned ones one to `sdallocx`.
-    Allocator { name: "jemalloc", marker: "mallctl", functions: &[C, CXX_NEW, CXX_DELETE_SIZED, JEMALLOC] },
+    Allocator {
+        name: "jemalloc",
+        marker: "mallctl",
+        is_alone: true,
+        functions: &[C, C_REALLOC, CXX_NEW, CXX_DELETE_SIZED, JEMALLOC],
+    },
     // gperftools. Its operators have the fast paths inlined, new and delete alike.
     Allocator {
         name: "tcmalloc",
         marker: "tc_malloc",
-        functions: &[C, CXX_NEW, CXX_DELETE_SIZED, CXX_DELETE],
+        is_alone: true,
+        functions: &[C, C_REALLOC, CXX_NEW, CXX_DELETE_SIZED, CXX_DELETE],
     },
-    Allocator { name: "glibc", marker: "gnu_get_libc_version", functions: &[C, MAPPING] },
+    Allocator {
+        name: "glibc",
+        marker: "gnu_get_libc_version",
+        is_alone: false,
+        functions: &[C, LIBC_REALLOC, MAPPING],
+    },
     // glibc defines this too, in the same file as the row above's.
-    Allocator { name: "musl", marker: "__libc_start_main", functions: &[C, MAPPING] },
+    Allocator {
+        name: "musl",
+        marker: "__libc_start_main",
+        is_alone: false,
+        functions: &[C, LIBC_REALLOC, MAPPING],
+    },
 ];

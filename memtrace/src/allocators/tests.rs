@@ -55,7 +55,7 @@ fn each_address_is_probed_once_at_its_site() {
     );
     assert_eq!(found.notes, [""; 0]);
     assert!(found.specs.iter().all(|spec| spec.file == Path::new(PATH)));
-    let layout = ArgLayout { size: 1, count: None, old: None, out: None };
+    let layout = ArgLayout { size: 1, count: None, old: None, out: None, delegates: false };
     assert_eq!(found.specs[1].role, Role::Allocate(layout));
 }
 
@@ -143,9 +143,9 @@ fn what_cannot_be_probed_is_noted() {
         found.notes,
         [
             "calloc is an indirect function (IFUNC)",
-            "realloc is in no executable segment",
             "free is the same code as valloc and counted as that",
             "cfree is the same code as valloc and counted as that",
+            "realloc is in no executable segment",
         ]
     );
 }

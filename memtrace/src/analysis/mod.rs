@@ -59,6 +59,7 @@ mod tests {
                 oldest: Age { age: Duration::from_secs(age), exact: true },
             },
             outstanding: amount,
+            uncertainty: None,
             bytes_per_second: rate,
         }
     }

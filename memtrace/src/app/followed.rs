@@ -1,8 +1,10 @@
 //! What the loop of a session asks of it.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 
-use super::session::Session;
+use super::{control::Next, session::Session};
 use crate::{
     bpf::{Events, KernelEvent, KernelLog},
     model::{Event, Snapshot},
@@ -12,7 +14,20 @@ use crate::{
 /// What can be followed: a session of processes, or of the kernel.
 pub trait Followed {
     /// Starts the clock of the reports: everything is in place.
-    fn begin(&mut self);
+    ///
+    /// # Errors
+    /// The kernel side cannot be read.
+    fn begin(&mut self) -> anyhow::Result<()>;
+
+    /// Whether there is a budget that asks for looks between reports.
+    fn is_controlled(&self) -> bool {
+        false
+    }
+
+    /// Looks at what tracing costs, and does what the budget says.
+    fn control(&mut self) -> Next {
+        Next::Look(Duration::MAX)
+    }
 
     /// The streams of events and of kernel messages. To be taken once.
     ///
@@ -37,8 +52,16 @@ pub trait Followed {
 }
 
 impl Followed for Session {
-    fn begin(&mut self) {
-        Session::begin(self);
+    fn begin(&mut self) -> anyhow::Result<()> {
+        Session::begin(self)
+    }
+
+    fn is_controlled(&self) -> bool {
+        Session::is_controlled(self)
+    }
+
+    fn control(&mut self) -> Next {
+        Session::control(self)
     }
 
     fn streams(&mut self) -> anyhow::Result<(Events, Option<KernelLog>)> {

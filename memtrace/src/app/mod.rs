@@ -1,8 +1,10 @@
 //! Floor 4: joins domain and adapters to what a command does.
 
+mod control;
 mod followed;
 mod kernel;
 mod output;
+mod passage;
 mod pipeline;
 mod resolve;
 mod session;
@@ -10,6 +12,7 @@ mod snapshot;
 mod stacks;
 mod unwinding;
 
+pub use control::{Counting, Next};
 pub use followed::Followed;
 pub use kernel::{By, KernelOptions, KernelSession};
 pub use output::{Closed, Output, write_whole};

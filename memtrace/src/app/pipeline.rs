@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
-use super::{followed::Followed, output::Output};
+use super::{control::Next, followed::Followed, output::Output};
 use crate::{
     bpf::{Events, KernelLog},
     model::Event,
@@ -44,6 +44,8 @@ pub enum Ending {
     Exited,
     /// By a signal.
     Interrupted,
+    /// Tracing cost more than its budget allows, whatever was done about it.
+    TooDear,
 }
 
 /// Follows a session to its end and writes its reports.
@@ -56,7 +58,7 @@ pub async fn follow(
     schedule: Schedule,
     output: &mut Output,
 ) -> anyhow::Result<Ending> {
-    session.begin();
+    session.begin()?;
     let (events, log) = session.streams()?;
     let mut events = Watched::new(events)?;
     let mut log = log.map(Watched::new).transpose()?;
@@ -67,6 +69,8 @@ pub async fn follow(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let deadline = tokio::time::sleep(schedule.duration.unwrap_or(Duration::from_secs(u32::MAX.into())));
     tokio::pin!(deadline);
+    let look = tokio::time::sleep(Duration::ZERO);
+    tokio::pin!(look);
     let mut reports = 0;
     let ending = loop {
         tokio::select! {
@@ -92,6 +96,16 @@ pub async fn follow(
                 }
             }
             () = &mut deadline => break Ending::Done,
+            () = &mut look, if session.is_controlled() => {
+                match session.control() {
+                    Next::Look(time) => look.as_mut().reset(Instant::now() + time),
+                    Next::Report => {
+                        drain(&mut events, session, output)?;
+                        report(session, output, false)?;
+                    }
+                    Next::End => break Ending::TooDear,
+                }
+            }
             () = any_exit(&mut exits), if !exits.is_empty() => {
                 if exits.is_empty() && !schedule.outlive {
                     break Ending::Exited;

@@ -15,11 +15,14 @@ use rustc_hash::FxHashSet;
 use crate::{
     allocators,
     bpf::Tracer,
-    model::{ProbeSpec, Site},
+    model::{ProbeSpec, Role, Site},
     target::{Location, Modules, Process},
 };
 
-use super::unwinding::{Progress, Unwinding};
+use super::{
+    passage::{AllocatorCode, Passage},
+    unwinding::{Progress, Unwinding},
+};
 
 /// Code in a place that no mapping explains makes programs ask again and again: looked at this often.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -37,6 +40,12 @@ pub(super) struct Traced {
     unstable: Option<Range<u64>>,
     hooked: Option<PathBuf>,
     probed: FxHashSet<PathBuf>,
+    /// What is probed, to attach to again.
+    specs: Vec<ProbeSpec>,
+    /// Where the functions of allocators lie.
+    code: AllocatorCode,
+    /// CPU time when tracing began, and when it was last asked for.
+    cpu: (Duration, Duration),
     first_byte: bool,
 }
 
@@ -45,6 +54,7 @@ impl Traced {
     /// comparison.
     pub(super) fn new(process: Process, index: u32, first_byte: bool) -> anyhow::Result<Self> {
         let pid = process.pid;
+        let cpu = process.cpu_time().unwrap_or_default();
         let modules = Modules::read(pid.get()).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => anyhow!("process {pid} exited while memtrace was attaching to it"),
             _ => anyhow::Error::new(error).context(format!("cannot read the mappings of process {pid}")),
@@ -59,6 +69,9 @@ impl Traced {
             unstable: None,
             hooked: None,
             probed: FxHashSet::default(),
+            specs: Vec::new(),
+            code: AllocatorCode::default(),
+            cpu: (cpu, cpu),
             first_byte,
         })
     }
@@ -104,10 +117,35 @@ impl Traced {
             tracer
                 .attach(self.index, self.pid(), &specs)
                 .with_context(|| format!("cannot probe {}", module.name))?;
+            self.code.add(&module, allocator.code, allocator.is_allocator_alone);
+            self.specs.extend(specs);
             self.allocators.push(allocator.name);
             found += 1;
         }
         Ok(found)
+    }
+
+    /// CPU time that it has used since tracing began. Of a process that is gone: up to when it was last asked for.
+    pub(super) fn cpu_time(&mut self) -> Duration {
+        if let Some(now) = self.process.cpu_time() {
+            self.cpu.1 = now;
+        }
+        self.cpu.1.saturating_sub(self.cpu.0)
+    }
+
+    /// Attaches again to the functions that allocate and free, after a pause.
+    pub(super) fn attach_again(&self, tracer: &mut Tracer) -> anyhow::Result<()> {
+        tracer.begin_window(self.index);
+        let blocks = |spec: &&ProbeSpec| !matches!(spec.role, Role::Map(_));
+        let specs: Vec<ProbeSpec> = self.specs.iter().filter(blocks).cloned().collect();
+        tracer
+            .attach(self.index, self.pid(), &specs)
+            .with_context(|| format!("cannot attach to process {} again", self.pid()))
+    }
+
+    /// What a stack goes through.
+    pub(super) fn passage(&self, places: &[Location]) -> Passage {
+        self.code.passage(places)
     }
 
     /// Moves probes to the functions' first bytes, where that was asked for.

@@ -7,6 +7,7 @@ use memtrace_common::{Target, WalkEnd, WalkMethod};
 use rustc_hash::FxHashMap;
 
 use super::{
+    control::{Control, Counting},
     resolve::Traced,
     stacks::{Stack, Stacks},
     unwinding::{Progress, Unwinding},
@@ -35,6 +36,8 @@ pub struct Options {
     pub show_allocs: bool,
     /// Whether stacks that hold nothing any more are shown too.
     pub freed: bool,
+    /// Which allocations are counted, and what that may cost.
+    pub counting: Counting,
     /// Probes at functions' first bytes: slow, for comparison.
     pub first_byte: bool,
 }
@@ -58,6 +61,7 @@ pub struct Session {
     /// What each target mapped itself, by index.
     pub(super) ranges: FxHashMap<u32, Ranges>,
     pub(super) symbolizer: Symbolizer,
+    pub(super) control: Control,
     unwinding: Unwinding,
     progress: Progress,
     /// When tracing began, on the kernel side's clock.
@@ -73,6 +77,8 @@ impl Session {
     pub fn new(options: Options, progress: Progress) -> anyhow::Result<Self> {
         raise_file_limit();
         let mut options = options;
+        options.config.sampling = options.counting.first();
+        options.config.skips = options.counting.skips();
         let mut notes = Vec::new();
         let mut tracer = Tracer::load(&options.config);
         if let Err(error) = &tracer
@@ -100,6 +106,7 @@ impl Session {
         })?;
         Ok(Self {
             tracer,
+            control: Control::new(options.counting),
             options,
             targets: Vec::new(),
             stacks: Stacks::default(),
@@ -122,9 +129,14 @@ impl Session {
     }
 
     /// Starts the clock of the reports: probes are in place, the target runs.
-    pub fn begin(&mut self) {
+    ///
+    /// # Errors
+    /// With a budget: the kernel refused a probe on memtrace itself.
+    pub fn begin(&mut self) -> anyhow::Result<()> {
         self.started = self.tracer.elapsed();
         self.aggregate.begin(self.started);
+        self.control.begin(self.started);
+        self.calibrate()
     }
 
     /// Begins to trace a process.
@@ -258,6 +270,14 @@ impl Session {
             self.notes
                 .push(format!("an allocator that process {} loaded is not traced: {error:#}", target.pid()));
         }
+        self.stay_detached();
+    }
+
+    /// Takes back what was attached while nothing is to be.
+    fn stay_detached(&mut self) {
+        if self.control.is_detached() {
+            self.tracer.pause(true);
+        }
     }
 
     fn take_mapping(
@@ -268,7 +288,10 @@ impl Session {
         unmapped: (u64, u64),
         time: Duration,
     ) {
-        if self.targets.iter().any(|traced| traced.id() == target) {
+        // Of a call that was left out nobody knew that this is part of it.
+        let of_allocator =
+            self.control.skips() && self.stacks.get(slot).is_some_and(|stack| stack.passage.allocator);
+        if !of_allocator && self.targets.iter().any(|traced| traced.id() == target) {
             let ranges = self.ranges.entry(Target::index(target)).or_default();
             ranges.unmap(unmapped.0, unmapped.1);
             ranges.map(mapped.0, mapped.1, slot, time);
@@ -292,7 +315,12 @@ impl Session {
             (false, WalkMethod::Cfi) => Some("interrupted_code"),
             (false, _) => WalkEnd::NoFramePointer.reason(),
         };
-        self.stacks.insert(slot, Stack { places, incomplete, target, hash, shown: false }, unloaded > 0);
+        let passage = traced.passage(&places);
+        self.stacks.insert(
+            slot,
+            Stack { places, incomplete, target, hash, passage, shown: false },
+            unloaded > 0,
+        );
     }
 
     /// Takes note of `execve`s whose events were lost.
@@ -329,6 +357,7 @@ impl Session {
         }
         self.notes.retain(|note| !note.starts_with(&begins));
         self.notes.push(note);
+        self.stay_detached();
     }
 
     /// Detaches every probe; the counts stay readable.

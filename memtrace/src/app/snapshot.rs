@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::{resolve::Traced, session::Session};
 use crate::{
-    aggregate::{self, Growth, Mapped, Survivors, Totals},
+    aggregate::{self, Estimate, Growth, Mapped, Survivors, Totals},
     analysis,
     model::{
         Age, Amount, Filter, Frame, LiveBlock, Losses, MappingRow, Mode, Snapshot, StackMethod, StackRow,
@@ -34,6 +34,12 @@ impl Session {
             self.aggregate.advance(now, totals, survivors.as_ref(), self.options.freed);
         let outstanding = stacks.iter().fold(Amount::default(), |sum, stack| sum.plus(stack.outstanding));
         let losses = self.losses(&stacks);
+        let uncertainty = survivors.as_ref().filter(|_| self.control.sampled()).map(|survivors| {
+            let mut all = Estimate::default();
+            survivors.values().for_each(|survivors| all.plus(&survivors.estimate));
+            all.uncertainty()
+        });
+        let overhead = self.overhead();
         analysis::rank(&mut stacks, self.options.sort);
         let stacks_found = stacks.len();
         if self.options.top != 0 {
@@ -47,17 +53,31 @@ impl Session {
             elapsed: now.saturating_sub(self.started),
             last,
             target: self.info(),
-            mode: Mode { sample_bytes: None, stacks: self.method_of_stacks(), filter: self.filter() },
+            mode: self.mode(now),
             outstanding,
+            uncertainty,
             bytes_per_second,
+            unknown_frees: self.tracer.work().unknown_frees,
+            overhead,
             stacks_found,
             stacks: rows,
             mapped,
             mappings,
             kernel: None,
             losses,
-            notes: self.notes.clone(),
+            notes: self.notes.iter().chain(&self.control.remark).cloned().collect(),
         })
+    }
+
+    fn mode(&self, now: Duration) -> Mode {
+        let attached = self.control.attachment(self.started, now);
+        Mode {
+            sample_bytes: self.control.sample_bytes(),
+            exact: !self.control.sampled() && attached.gaps == 0,
+            attached,
+            stacks: self.method_of_stacks(),
+            filter: self.filter(),
+        }
     }
 
     fn filter(&self) -> Filter {
@@ -92,26 +112,33 @@ impl Session {
     /// Totals of the stacks of every target's present program.
     fn totals(&self, now: Duration) -> Vec<Totals> {
         let current: Vec<u32> = self.targets.iter().map(Traced::id).collect();
-        let stacks =
-            self.tracer.stacks().filter(|stack| stack.hash == 0 || current.contains(&stack.target)).map(
-                |stack| {
-                    let slot = self.stacks.reported_as(stack.slot);
-                    let id = if slot == stack.slot {
-                        stack.hash
-                    } else {
-                        self.stacks.get(slot).map_or(0, |first| first.hash)
-                    };
-                    let oldest = Age { age: now.saturating_sub(stack.since), exact: stack.since_exact };
-                    let (allocated, freed) = (stack.allocated, stack.freed);
-                    Totals { slot, id, target: stack.target, allocated, freed, oldest }
-                },
-            );
+        let stacks = self
+            .tracer
+            .stacks()
+            .filter(|stack| stack.hash == 0 || current.contains(&stack.target))
+            .filter(|stack| !self.is_nested(stack.slot))
+            .map(|stack| {
+                let slot = self.stacks.reported_as(stack.slot);
+                let id = if slot == stack.slot {
+                    stack.hash
+                } else {
+                    self.stacks.get(slot).map_or(0, |first| first.hash)
+                };
+                let oldest = Age { age: now.saturating_sub(stack.since), exact: stack.since_exact };
+                let (allocated, freed) = (stack.allocated, stack.freed);
+                Totals { slot, id, target: stack.target, allocated, freed, oldest }
+            });
         aggregate::join(stacks)
     }
 
-    /// What is left of each stack's blocks after `--older`.
+    /// Whether a stack's blocks are parts of others, which were drawn for themselves.
+    fn is_nested(&self, slot: u32) -> bool {
+        self.control.skips() && self.stacks.get(slot).is_some_and(|stack| stack.passage.nested)
+    }
+
+    /// What is left of each stack's blocks after `--older`; where they were sampled, with what they stand for.
     fn survivors(&self, now: Duration) -> anyhow::Result<Option<FxHashMap<u32, Survivors>>> {
-        if self.options.older.is_none() && !self.options.show_allocs {
+        if self.options.older.is_none() && !self.options.show_allocs && !self.control.sampled() {
             return Ok(None);
         }
         let older = self.options.older.unwrap_or_default();
@@ -120,10 +147,9 @@ impl Session {
             self.tracer
                 .for_each_live(target.id(), |block| {
                     let age = now.saturating_sub(block.time);
-                    if age >= older {
+                    if age >= older && !self.is_nested(block.slot) {
                         let stack = survivors.entry(self.stacks.reported_as(block.slot)).or_default();
-                        stack.amount.bytes += block.size;
-                        stack.amount.blocks += 1;
+                        stack.estimate.add(block.sample);
                         stack.oldest = stack.oldest.max(age);
                     }
                 })
@@ -147,7 +173,8 @@ impl Session {
                     if let Some(blocks) =
                         listed.get_mut(&self.stacks.reported_as(block.slot)).filter(|_| age >= older)
                     {
-                        blocks.push(LiveBlock { address: block.address, size: block.size, age });
+                        let size = block.sample.size();
+                        blocks.push(LiveBlock { address: block.address, size, age });
                         if blocks.len() >= 2 * MAX_LISTED {
                             oldest_first(blocks);
                         }
@@ -167,6 +194,7 @@ impl Session {
             id: stack.totals.id,
             pid: self.pid_of(stack),
             outstanding: stack.outstanding,
+            uncertainty: stack.uncertainty.filter(|_| self.control.sampled()),
             allocated: stack.totals.allocated,
             freed: stack.totals.freed,
             bytes_per_second: stack.bytes_per_second,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use super::passage::Passage;
 use crate::target::Location;
 
 /// A stack whose frames have arrived.
@@ -15,6 +16,8 @@ pub(super) struct Stack {
     pub(super) incomplete: Option<&'static str>,
     pub(super) target: u32,
     pub(super) hash: u64,
+    /// Which functions of allocators it goes through.
+    pub(super) passage: Passage,
     /// Whether `--trace` has shown its frames.
     pub(super) shown: bool,
 }

@@ -1,9 +1,9 @@
-//! Attaching programs to allocator functions, by multi-uprobes where the kernel has them.
+//! Attaching programs to functions, by multi-uprobes where the kernel has them.
 
 use std::{
     collections::BTreeMap,
     num::NonZeroU32,
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
 
@@ -20,33 +20,33 @@ use crate::model::{ArgLayout, LoaderHook, Mapping, ProbeSpec, Role};
 
 use super::{
     error::Error,
-    load::{ALLOC_ENTER, ALLOC_LEAVE, FREE_ENTER, LIBRARIES_CHANGED, program},
-    multi::{self, MultiLoader, Sites},
+    load::program,
+    multi::{self, Sites},
+    programs::{Method, Name, Programs},
 };
 
-/// How probes are attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
-    /// One link for many sites (kernel 6.6; used from 6.10 on).
-    Multi,
-    /// A perf event a site.
-    Perf,
-}
-
-impl std::fmt::Display for Method {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Multi => "multi-uprobes",
-            Self::Perf => "perf uprobes",
-        })
-    }
+/// What a link's probes are for, in the order of attaching: frees first, then returns, entries last. So no allocation is
+/// counted whose free or return would be missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    /// The dynamic loader.
+    Loader,
+    /// Frees.
+    Frees,
+    /// Returns of functions that map memory.
+    MappingReturns,
+    /// Their entries, and with sessions their returns.
+    Mappings,
+    /// Returns of functions that allocate.
+    Returns,
+    /// Their entries, and with sessions their returns.
+    Entries,
 }
 
 /// A program's probes in one file.
 struct Group {
-    stage: usize,
-    program: &'static str,
-    at_return: bool,
+    stage: Stage,
+    program: Name,
     file: PathBuf,
     function: String,
     offsets: Vec<u64>,
@@ -62,83 +62,49 @@ fn layer(mapping: Mapping) -> Layer {
     }
 }
 
-/// Groups sites by program and file: frees first, then returns, entries last. So no allocation is counted
-/// whose free or return would be missed.
-fn groups(specs: &[ProbeSpec], target: u8) -> Vec<Group> {
-    let mut groups: BTreeMap<(usize, &Path), Group> = BTreeMap::new();
+fn cookie(spec: &ProbeSpec, target: u8) -> Cookie {
+    let cookie = match spec.role {
+        Role::Free => Cookie::new(0, None, None, None, target),
+        Role::Map(mapping) => Cookie::mapping(layer(mapping), target),
+        Role::Allocate(ArgLayout { size, count, old, out, delegates }) => {
+            Cookie::new(size, count, old, out, target).delegating(delegates)
+        }
+    };
+    cookie.stepped(!spec.site.emulated)
+}
+
+/// Groups sites by stage and file, in the order of attaching.
+fn groups(specs: &[ProbeSpec], target: u8, method: Method) -> Vec<Group> {
+    let mut groups: BTreeMap<(Stage, &Path), Group> = BTreeMap::new();
     for spec in specs {
-        let parts: &[(usize, &'static str, bool)] = match spec.role {
-            Role::Free => &[(0, FREE_ENTER, false)],
-            Role::Allocate(_) | Role::Map(_) => &[(1, ALLOC_LEAVE, true), (2, ALLOC_ENTER, false)],
+        let (returns, entries) = match spec.role {
+            Role::Map(_) => (Stage::MappingReturns, Stage::Mappings),
+            Role::Allocate(_) | Role::Free => (Stage::Returns, Stage::Entries),
         };
-        let cookie = match spec.role {
-            Role::Free => Cookie::new(0, None, None, None, target),
-            Role::Map(mapping) => Cookie::mapping(layer(mapping), target),
-            Role::Allocate(ArgLayout { size, count, old, out }) => Cookie::new(size, count, old, out, target),
+        let parts: &[(Stage, Name)] = match (spec.role, method) {
+            (Role::Free, _) => &[(Stage::Frees, Name::FreeEnter)],
+            (_, Method::Session) => &[(entries, Name::AllocSession)],
+            _ => &[(returns, Name::AllocLeave), (entries, Name::AllocEnter)],
         };
-        for &(order, program, at_return) in parts {
-            let group = groups.entry((order, &spec.file)).or_insert_with(|| Group {
-                stage: order,
+        for &(stage, program) in parts {
+            let group = groups.entry((stage, &spec.file)).or_insert_with(|| Group {
+                stage,
                 program,
-                at_return,
                 file: spec.file.clone(),
                 function: spec.function.clone(),
                 offsets: Vec::new(),
                 cookies: Vec::new(),
             });
             group.offsets.push(spec.offset);
-            group.cookies.push(cookie.0);
+            group.cookies.push(cookie(spec, target).0);
         }
     }
     groups.into_values().collect()
 }
 
-/// The three programs on allocator functions, loaded one way or the other.
-pub(super) enum Programs {
-    Multi { alloc_enter: OwnedFd, alloc_leave: OwnedFd, free_enter: OwnedFd, libraries_changed: OwnedFd },
-    Perf,
-}
-
-impl Programs {
-    /// Loads them as multi-uprobes where that works.
-    pub(super) fn load(ebpf: &mut Ebpf, loader: Option<MultiLoader>) -> Result<Self, Error> {
-        if let Some(loader) = loader {
-            let load = |name| loader.load(name);
-            let all = || -> std::io::Result<Self> {
-                Ok(Self::Multi {
-                    alloc_enter: load(ALLOC_ENTER)?,
-                    alloc_leave: load(ALLOC_LEAVE)?,
-                    free_enter: load(FREE_ENTER)?,
-                    libraries_changed: load(LIBRARIES_CHANGED)?,
-                })
-            };
-            match all() {
-                Ok(programs) => return Ok(programs),
-                Err(error) => {
-                    tracing::debug!("multi-uprobes are not to be had ({error}): perf uprobes instead");
-                }
-            }
-        }
-        for name in [FREE_ENTER, ALLOC_LEAVE, ALLOC_ENTER, LIBRARIES_CHANGED] {
-            program::<UProbe>(ebpf, name)?
-                .load()
-                .map_err(|source| Error::Program { program: name, source })?;
-        }
-        Ok(Self::Perf)
-    }
-
-    /// The way they were loaded.
-    pub(super) fn method(&self) -> Method {
-        match self {
-            Self::Multi { .. } => Method::Multi,
-            Self::Perf => Method::Perf,
-        }
-    }
-}
-
 /// What keeps probes attached; dropping it detaches them.
 pub(super) struct Link {
-    stage: usize,
+    pub(super) stage: Stage,
     _held: Held,
 }
 
@@ -148,11 +114,39 @@ enum Held {
     Perf(#[expect(dead_code, reason = "dropping it detaches")] UProbeLink),
 }
 
-impl Link {
-    /// When it was attached: frees 0, returns 1, entries 2. Detach in the opposite order.
-    pub(super) fn stage(&self) -> usize {
-        self.stage
+/// Attaches a program to some sites.
+fn place(ebpf: &mut Ebpf, programs: &Programs, group: &Group, pid: NonZeroU32) -> Result<Vec<Link>, Error> {
+    let refused = |source: Box<dyn std::error::Error + Send + Sync>| Error::Attach {
+        function: group.function.clone(),
+        file: group.file.clone(),
+        source,
+    };
+    let link = |held| Link { stage: group.stage, _held: held };
+    if let Some(loaded) = programs.get(group.program) {
+        let sites = Sites {
+            file: &group.file,
+            offsets: &group.offsets,
+            cookies: &group.cookies,
+            pid: pid.get(),
+            at_return: group.program.at_return(),
+        };
+        let fd = multi::attach(loaded, &sites).map_err(|error| refused(error.into()))?;
+        return Ok(vec![link(Held::Multi(fd))]);
     }
+    let program = program::<UProbe>(ebpf, group.program.symbol())?;
+    let mut links = Vec::new();
+    for (&offset, &cookie) in group.offsets.iter().zip(&group.cookies) {
+        let point = UProbeAttachPoint {
+            location: UProbeAttachLocation::AbsoluteOffset(offset),
+            cookie: Some(cookie),
+        };
+        let attached = program
+            .attach(point, &group.file, UProbeScope::OneProcess(pid))
+            .and_then(|id| program.take_link(id))
+            .map_err(|error| refused(error.into()))?;
+        links.push(link(Held::Perf(attached)));
+    }
+    Ok(links)
 }
 
 /// Attaches the programs to the sites of one process.
@@ -164,44 +158,8 @@ pub(super) fn attach(
     target: u8,
 ) -> Result<Vec<Link>, Error> {
     let mut links = Vec::new();
-    for group in groups(specs, target) {
-        let refused = |source: Box<dyn std::error::Error + Send + Sync>| Error::Attach {
-            function: group.function.clone(),
-            file: group.file.clone(),
-            source,
-        };
-        match programs {
-            Programs::Multi { alloc_enter, alloc_leave, free_enter, .. } => {
-                let program = match group.program {
-                    ALLOC_ENTER => alloc_enter,
-                    ALLOC_LEAVE => alloc_leave,
-                    _ => free_enter,
-                };
-                let sites = Sites {
-                    file: &group.file,
-                    offsets: &group.offsets,
-                    cookies: &group.cookies,
-                    pid: pid.get(),
-                    at_return: group.at_return,
-                };
-                let link = multi::attach(program.as_fd(), &sites).map_err(|error| refused(error.into()))?;
-                links.push(Link { stage: group.stage, _held: Held::Multi(link) });
-            }
-            Programs::Perf => {
-                let program = program::<UProbe>(ebpf, group.program)?;
-                for (&offset, &cookie) in group.offsets.iter().zip(&group.cookies) {
-                    let point = UProbeAttachPoint {
-                        location: UProbeAttachLocation::AbsoluteOffset(offset),
-                        cookie: Some(cookie),
-                    };
-                    let link = program
-                        .attach(point, &group.file, UProbeScope::OneProcess(pid))
-                        .and_then(|id| program.take_link(id))
-                        .map_err(|error| refused(error.into()))?;
-                    links.push(Link { stage: group.stage, _held: Held::Perf(link) });
-                }
-            }
-        }
+    for group in groups(specs, target, programs.method()) {
+        links.extend(place(ebpf, programs, &group, pid)?);
     }
     Ok(links)
 }
@@ -213,38 +171,48 @@ pub(super) fn attach_loader(
     hook: &LoaderHook,
     pid: NonZeroU32,
     target: u8,
-) -> Result<Link, Error> {
-    let refused = |source: Box<dyn std::error::Error + Send + Sync>| Error::Attach {
-        function: "the dynamic loader".to_owned(),
+) -> Result<Vec<Link>, Error> {
+    let group = Group {
+        stage: Stage::Loader,
+        program: Name::LibrariesChanged,
         file: hook.file.clone(),
-        source,
+        function: "the dynamic loader".to_owned(),
+        offsets: vec![hook.offset],
+        cookies: vec![Cookie::new(0, None, None, None, target).0],
     };
-    let cookie = Cookie::new(0, None, None, None, target).0;
-    match programs {
-        Programs::Multi { libraries_changed, .. } => {
-            let sites = Sites {
-                file: &hook.file,
-                offsets: &[hook.offset],
-                cookies: &[cookie],
-                pid: pid.get(),
-                at_return: false,
-            };
-            multi::attach(libraries_changed.as_fd(), &sites)
-                .map(|fd| Link { stage: 0, _held: Held::Multi(fd) })
-                .map_err(|error| refused(error.into()))
-        }
-        Programs::Perf => {
-            let program = program::<UProbe>(ebpf, LIBRARIES_CHANGED)?;
-            let point = UProbeAttachPoint {
-                location: UProbeAttachLocation::AbsoluteOffset(hook.offset),
-                cookie: Some(cookie),
-            };
-            program
-                .attach(point, &hook.file, UProbeScope::OneProcess(pid))
-                .and_then(|id| program.take_link(id))
-                .map(|link| Link { stage: 0, _held: Held::Perf(link) })
-                .map_err(|error| refused(error.into()))
-        }
+    place(ebpf, programs, &group, pid)
+}
+
+/// Attaches a program that does nothing to this process.
+pub(super) fn attach_nothing(
+    ebpf: &mut Ebpf,
+    programs: &Programs,
+    program: Name,
+    offset: u64,
+) -> Result<Vec<Link>, Error> {
+    let group = Group {
+        stage: Stage::Entries,
+        program,
+        file: "/proc/self/exe".into(),
+        function: "a function of memtrace itself".to_owned(),
+        offsets: vec![offset],
+        cookies: vec![0],
+    };
+    place(ebpf, programs, &group, NonZeroU32::new(std::process::id()).unwrap_or(NonZeroU32::MIN))
+}
+
+/// Detaches in the opposite order of attaching.
+pub(super) fn detach(mut links: Vec<Link>) {
+    links.sort_by_key(|link| link.stage);
+    // Closing a link waits for the kernel some 50 ms: those of one stage are closed together.
+    while let Some(stage) = links.last().map(|link| link.stage) {
+        let first = links.partition_point(|link| link.stage < stage);
+        std::thread::scope(|scope| {
+            for link in links.drain(first..) {
+                // Where no thread can be had, the closure is dropped, and the link with it.
+                let _ = std::thread::Builder::new().spawn_scoped(scope, || drop(link));
+            }
+        });
     }
 }
 
@@ -252,8 +220,8 @@ pub(super) fn attach_loader(
 mod tests {
     use std::path::PathBuf;
 
-    use super::groups;
-    use crate::model::{ArgLayout, ProbeSpec, Role, Site};
+    use super::{Method, Name, Stage, groups};
+    use crate::model::{ArgLayout, Mapping, ProbeSpec, Role, Site};
 
     fn spec(function: &str, offset: u64, role: Role) -> ProbeSpec {
         ProbeSpec {
@@ -265,21 +233,43 @@ mod tests {
         }
     }
 
-    #[test]
-    fn frees_are_attached_first_and_entries_last() {
-        let specs = [
+    fn specs() -> [ProbeSpec; 4] {
+        [
             spec("malloc", 1, Role::Allocate(ArgLayout::default())),
             spec("free", 2, Role::Free),
             spec("memalign", 3, Role::Allocate(ArgLayout { size: 1, ..ArgLayout::default() })),
-        ];
-        let groups: Vec<_> =
-            groups(&specs, 0).into_iter().map(|g| (g.program, g.at_return, g.offsets)).collect();
+            spec("mmap", 4, Role::Map(Mapping::Map)),
+        ]
+    }
+
+    #[test]
+    fn frees_are_attached_first_and_entries_last() {
+        let found: Vec<_> = groups(&specs(), 0, Method::Multi)
+            .into_iter()
+            .map(|g| (g.stage, g.program, g.program.at_return(), g.offsets))
+            .collect();
         assert_eq!(
-            groups,
+            found,
             [
-                ("free_enter", false, vec![2]),
-                ("alloc_leave", true, vec![1, 3]),
-                ("alloc_enter", false, vec![1, 3]),
+                (Stage::Frees, Name::FreeEnter, false, vec![2]),
+                (Stage::MappingReturns, Name::AllocLeave, true, vec![4]),
+                (Stage::Mappings, Name::AllocEnter, false, vec![4]),
+                (Stage::Returns, Name::AllocLeave, true, vec![1, 3]),
+                (Stage::Entries, Name::AllocEnter, false, vec![1, 3]),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_session_is_entry_and_return_in_one() {
+        let found: Vec<_> =
+            groups(&specs(), 0, Method::Session).into_iter().map(|g| (g.stage, g.program)).collect();
+        assert_eq!(
+            found,
+            [
+                (Stage::Frees, Name::FreeEnter),
+                (Stage::Mappings, Name::AllocSession),
+                (Stage::Entries, Name::AllocSession),
             ]
         );
     }

@@ -6,11 +6,7 @@ use memtrace_common::WalkMethod;
 
 use crate::model::{ProbeSpec, Role, Site};
 
-use super::{
-    attach::Method,
-    error::Error,
-    tracer::{Config, Tracer},
-};
+use super::{calibrate::file_offset, config::Config, error::Error, programs::Method, tracer::Tracer};
 
 /// One thing that tracing needs or profits from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +52,7 @@ pub fn features() -> Vec<Feature> {
     let release = nix::sys::utsname::uname()
         .map(|name| name.release().to_string_lossy().into_owned())
         .unwrap_or_default();
-    let small = Config { max_live: 1, max_stacks: 1, ..Config::default() };
+    let small = Config { max_live: 1, max_stacks: 1, skips: true, ..Config::default() };
     let mut attempt = Tracer::load(&small);
     // Walks by call frame information are what a kernel before 5.17 refuses.
     let cfi = attempt.is_ok();
@@ -84,11 +80,11 @@ pub fn features() -> Vec<Feature> {
         },
         Feature {
             name: "multi-uprobes",
-            available: method == Some(Method::Multi),
+            available: matches!(method, Some(Method::Multi | Method::Session)),
             required: false,
             detail: match method {
                 None => "not tried",
-                Some(Method::Multi) => "many probes attach and detach at once",
+                Some(Method::Multi | Method::Session) => "many probes attach and detach at once",
                 Some(Method::Perf) => "not on this kernel",
             }
             .to_owned(),
@@ -96,6 +92,22 @@ pub fn features() -> Vec<Feature> {
                 ""
             } else {
                 "perf uprobes are used instead: attaching and detaching take longer; they come with kernel 6.10"
+            },
+        },
+        Feature {
+            name: "uprobe sessions",
+            available: method == Some(Method::Session),
+            required: false,
+            detail: match method {
+                None => "not tried",
+                Some(Method::Session) => "calls that are not sampled cost one trap less",
+                Some(_) => "not on this kernel",
+            }
+            .to_owned(),
+            advice: if method.is_none() {
+                ""
+            } else {
+                "sampling saves less without; they come with kernel 6.13"
             },
         },
         Feature {
@@ -136,18 +148,10 @@ fn probes(attached: Option<Result<(), Error>>) -> Feature {
 /// Attaches to a function of this program, which nobody calls meanwhile.
 fn attach_to_self(tracer: &mut Tracer) -> Result<(), Error> {
     let function = attach_to_self as *const () as u64;
-    let maps = std::fs::read_to_string("/proc/self/maps").map_err(Error::io("reading /proc/self/maps"))?;
-    let offset = maps.lines().find_map(|line| {
-        let mut fields = line.split_ascii_whitespace();
-        let (start, end) = fields.next()?.split_once('-')?;
-        let number = |hex| u64::from_str_radix(hex, 16).ok();
-        let (start, end, offset) = (number(start)?, number(end)?, number(fields.nth(1)?)?);
-        (start..end).contains(&function).then(|| function - start + offset)
-    });
     let probe = ProbeSpec {
         function: "check".to_owned(),
         file: "/proc/self/exe".into(),
-        offset: offset.unwrap_or(0),
+        offset: file_offset(function)?,
         site: Site { delta: 0, emulated: false },
         role: Role::Free,
     };

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use memtrace_common::{BLOCKS_PER_BUCKET, Block, Bucket, TIME_SHIFT, live_address, live_key};
+use memtrace_common::{BLOCKS_PER_BUCKET, Block, Bucket, Sample, TIME_SHIFT, live_address, live_key};
 
 use super::{mapped::Mapped, syscall};
 
@@ -18,8 +18,8 @@ const WINDOW: usize = 1 << 14;
 pub struct Live {
     /// Its address.
     pub address: u64,
-    /// Its size in bytes.
-    pub size: u64,
+    /// Its size in bytes, and what it stands for.
+    pub sample: Sample,
     /// Slot of the allocating stack.
     pub slot: u32,
     /// When it was allocated, since the start of tracing, to about 4 ms.
@@ -30,7 +30,7 @@ impl Live {
     fn new(key: u64, block: Block) -> Self {
         Self {
             address: live_address(key),
-            size: block.size,
+            sample: block.sample,
             slot: block.stack,
             time: Duration::from_nanos(u64::from(block.time) << TIME_SHIFT),
         }

@@ -6,15 +6,10 @@ use aya::{
 };
 use memtrace_common::{BLOCKS_PER_BUCKET, WalkMethod, cache};
 
-use super::{btf, error::Error, tracer::Config, unwind};
+use super::{btf, config::Config, error::Error, unwind};
 
 /// The eBPF object, as committed and checked by the build script.
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("MEMTRACE_BPF_OBJECT_PATH"));
-
-pub(super) const ALLOC_ENTER: &str = "alloc_enter";
-pub(super) const ALLOC_LEAVE: &str = "alloc_leave";
-pub(super) const FREE_ENTER: &str = "free_enter";
-pub(super) const LIBRARIES_CHANGED: &str = "libraries_changed";
 
 /// Life-cycle programs and their tracepoints.
 const LIFECYCLE: [(&str, &str); 3] = [
@@ -101,6 +96,7 @@ pub(super) fn load(config: &Config, sizes: Sizes, epoch: u64) -> Result<Ebpf, Er
         .override_global("INSTANCE_NEXT", &next, true)
         .override_global("TRACE", &trace, true)
         .override_global("ORACLE", &oracle, true)
+        .override_global("WITHOUT", &config.without, true)
         .override_global("AYA_LOG_LEVEL", &log_level, false)
         .map_max_entries("LIVE", sizes.buckets)
         .map_max_entries("OVERFLOW", sizes.overflow)

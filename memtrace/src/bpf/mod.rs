@@ -4,6 +4,8 @@
 
 mod attach;
 mod btf;
+mod calibrate;
+mod config;
 mod error;
 mod events;
 mod features;
@@ -13,15 +15,19 @@ mod load;
 mod log;
 mod mapped;
 mod multi;
+mod programs;
 mod syscall;
+mod totals;
 mod tracer;
 mod unwind;
 
-pub use attach::Method;
+pub use config::Config;
 pub use error::Error;
 pub use events::{Events, KernelEvent};
 pub use features::{Feature, features};
 pub use kernel::{CacheCounts, KernelConfig, KernelLosses, KernelStack, KernelTracer};
 pub use live::Live;
 pub use log::KernelLog;
-pub use tracer::{Config, StackTotals, Tracer};
+pub use programs::Method;
+pub use totals::StackTotals;
+pub use tracer::Tracer;

@@ -7,7 +7,7 @@ use std::{
     ffi::CString,
     io, mem,
     os::{
-        fd::{AsRawFd as _, BorrowedFd, OwnedFd, RawFd},
+        fd::{AsRawFd as _, OwnedFd, RawFd},
         unix::ffi::OsStrExt as _,
     },
     path::Path,
@@ -22,6 +22,33 @@ use super::{error::Error, syscall};
 
 /// `BPF_F_UPROBE_MULTI_RETURN`: the link's probes fire at return.
 const RETURN: u32 = 1;
+
+/// `BPF_TRACE_UPROBE_SESSION` (include/uapi/linux/bpf.h, 6.13).
+const UPROBE_SESSION: u32 = 57;
+
+/// How a program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// At entries, or at returns.
+    Multi,
+    /// At both: what it answers at the entry decides whether the return is probed (kernel 6.13).
+    Session,
+}
+
+impl Kind {
+    fn attach_type(self) -> u32 {
+        match self {
+            Self::Multi => bpf_attach_type::BPF_TRACE_UPROBE_MULTI as u32,
+            Self::Session => UPROBE_SESSION,
+        }
+    }
+}
+
+/// A program that the kernel has taken.
+pub(super) struct Loaded {
+    pub(super) fd: OwnedFd,
+    kind: Kind,
+}
 
 /// `BPF_LOG_STATS`: what the verification of a program took.
 const LOG_STATISTICS: u32 = 4;
@@ -74,11 +101,12 @@ impl MultiLoader {
         Ok(Self { object, btf })
     }
 
-    /// Loads a program as a multi-uprobe.
+    /// Loads a program.
     ///
     /// # Errors
-    /// `InvalidInput` for an unknown program; else what the kernel answers: `EINVAL` before 6.6.
-    pub(super) fn load(&self, name: &str) -> io::Result<OwnedFd> {
+    /// `InvalidInput` for an unknown program; else what the kernel answers: `EINVAL` before 6.6, for a session before
+    /// 6.13.
+    pub(super) fn load(&self, name: &str, kind: Kind) -> io::Result<Loaded> {
         let program = self.object.programs.get(name).ok_or(io::ErrorKind::InvalidInput)?;
         let function: &Function =
             self.object.functions.get(&program.function_key()).ok_or(io::ErrorKind::InvalidInput)?;
@@ -92,7 +120,7 @@ impl MultiLoader {
             *to = from as libc::c_char;
         }
         load.prog_type = bpf_prog_type::BPF_PROG_TYPE_KPROBE as u32;
-        load.expected_attach_type = bpf_attach_type::BPF_TRACE_UPROBE_MULTI as u32;
+        load.expected_attach_type = kind.attach_type();
         load.insns = function.instructions.as_ptr() as u64;
         load.insn_cnt = function.instructions.len() as u32;
         load.license = program.license.as_ptr() as u64;
@@ -112,7 +140,7 @@ impl MultiLoader {
             "{name}: {}",
             String::from_utf8_lossy(log.split(|byte| *byte == 0).next().unwrap_or_default())
         );
-        loaded
+        loaded.map(|fd| Loaded { fd, kind })
     }
 }
 
@@ -120,11 +148,11 @@ impl MultiLoader {
 ///
 /// # Errors
 /// What the kernel answers.
-pub(super) fn attach(program: BorrowedFd<'_>, sites: &Sites<'_>) -> io::Result<OwnedFd> {
+pub(super) fn attach(program: &Loaded, sites: &Sites<'_>) -> io::Result<OwnedFd> {
     let path = CString::new(sites.file.as_os_str().as_bytes())?;
     let mut attr: bpf_attr = syscall::attributes();
-    attr.link_create.attach_type = bpf_attach_type::BPF_TRACE_UPROBE_MULTI as u32;
-    attr.link_create.__bindgen_anon_1.prog_fd = program.as_raw_fd() as u32;
+    attr.link_create.attach_type = program.kind.attach_type();
+    attr.link_create.__bindgen_anon_1.prog_fd = program.fd.as_raw_fd() as u32;
     // SAFETY: as in `load`.
     let multi = unsafe { &mut attr.link_create.__bindgen_anon_3.uprobe_multi };
     multi.path = path.as_ptr() as u64;

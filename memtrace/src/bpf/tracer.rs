@@ -12,12 +12,14 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf},
     programs::{Program, RawTracePoint, UProbe},
 };
-use memtrace_common::{Counter, MAX_TARGETS, Module, Row, StackSlot, TIME_SHIFT, Target, WalkMethod};
+use memtrace_common::{Counter, MAX_TARGETS, Module, Row, Shift, StackSlot, Target, Work};
 
-use crate::model::{Amount, LoaderHook, Losses, ProbeSpec};
+use crate::model::{LoaderHook, Losses, ProbeSpec};
 
 use super::{
-    attach::{self, Link, Method, Programs},
+    attach::{self, Link, Stage},
+    calibrate::detach_later,
+    config::Config,
     error::Error,
     events::Events,
     features,
@@ -26,86 +28,25 @@ use super::{
     log::KernelLog,
     mapped::Mapped,
     multi::MultiLoader,
+    programs::{Method, Programs},
     syscall,
+    totals::{self, StackTotals},
     unwind::UnwindTables,
 };
-
-/// What to count, and how much room to give it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// Live blocks that can be tracked.
-    pub max_live: u32,
-    /// Stacks that can be told apart.
-    pub max_stacks: u32,
-    /// Smallest size in bytes that is tracked.
-    pub min_size: u64,
-    /// Largest size in bytes that is tracked.
-    pub max_size: u64,
-    /// Whether every event is streamed.
-    pub trace: bool,
-    /// Whether each walk is streamed with the memory it was made in, for tests.
-    pub oracle: bool,
-    /// Whether the programs log.
-    pub verbose: bool,
-    /// How stacks are taken.
-    pub method: WalkMethod,
-    /// Unwind rows there is room for, 8 bytes each.
-    pub rows: u32,
-    /// Processes that are going to be traced.
-    pub targets: u32,
-    /// Whether to attach by perf uprobes even where multi-uprobes are to be had, as on older kernels.
-    pub perf: bool,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            max_live: 1_000_000,
-            max_stacks: 1 << 16,
-            min_size: 0,
-            max_size: u64::MAX,
-            trace: false,
-            oracle: false,
-            verbose: false,
-            method: WalkMethod::Cfi,
-            rows: 448 << 10,
-            targets: 1,
-            perf: false,
-        }
-    }
-}
-
-/// A stack's totals.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StackTotals {
-    /// Its slot.
-    pub slot: u32,
-    /// Its identity; 0 for what found no slot of its own.
-    pub hash: u64,
-    /// Target and generation, see [`Target::id`].
-    pub target: u32,
-    /// Allocated since the start.
-    pub allocated: Amount,
-    /// Freed of that.
-    pub freed: Amount,
-    /// When the stack last held nothing, since the start of tracing: no live block is older.
-    pub since: Duration,
-    /// Whether nothing was freed since then, so that the oldest block is exactly that old.
-    pub since_exact: bool,
-}
 
 /// Programs, maps and links. Dropping it detaches every probe.
 pub struct Tracer {
     links: Vec<Link>,
-    loader_links: Vec<Link>,
     programs: Programs,
     stacks: Mapped<StackSlot>,
     live: LiveTable,
     counters: PerCpuArray<MapData, u64>,
+    work: PerCpuArray<MapData, Work>,
     unwind: UnwindTables,
     targets: Array<MapData, Target>,
     target_by_tgid: HashMap<MapData, u32, u32>,
     target_count: u32,
+    sampling: Shift,
     epoch: u64,
     ebpf: Ebpf,
 }
@@ -123,7 +64,7 @@ impl Tracer {
         let loader = (features::multi_respects_pid() && !config.perf)
             .then(|| MultiLoader::new(OBJECT, |name| map_fd(ebpf.map(name)?).map(|fd| fd.as_raw_fd())))
             .and_then(|loader| loader.inspect_err(|error| tracing::debug!("{error}")).ok());
-        let programs = Programs::load(&mut ebpf, loader)?;
+        let programs = Programs::load(&mut ebpf, loader, config.skips)?;
         let duplicate = |name: &'static str| -> Result<OwnedFd, Error> {
             let fd = ebpf.map(name).and_then(map_fd).ok_or(Error::Missing(name))?;
             fd.try_clone_to_owned().map_err(Error::io("duplicating a map's descriptor"))
@@ -144,17 +85,18 @@ impl Tracer {
         );
         Ok(Self {
             links: Vec::new(),
-            loader_links: Vec::new(),
             programs,
             stacks,
             live,
             unwind,
+            work: take(&mut ebpf, "WORK")?.try_into().map_err(Error::map("WORK"))?,
             counters: take(&mut ebpf, "COUNTERS")?.try_into().map_err(Error::map("COUNTERS"))?,
             targets: take(&mut ebpf, "TARGETS")?.try_into().map_err(Error::map("TARGETS"))?,
             target_by_tgid: take(&mut ebpf, "TARGET_BY_TGID")?
                 .try_into()
                 .map_err(Error::map("TARGET_BY_TGID"))?,
             target_count: 0,
+            sampling: config.sampling,
             epoch,
             ebpf,
         })
@@ -191,7 +133,8 @@ impl Tracer {
         }
         // Programs see pids of the initial namespace.
         let tgid = if features::in_initial_pid_namespace() { pid.get() } else { 0 };
-        self.targets.set(index, Target { tgid, ..Target::default() }, 0).map_err(Error::map("TARGETS"))?;
+        let target = Target { tgid, sampling: self.sampling as u32, ..Target::default() };
+        self.targets.set(index, target, 0).map_err(Error::map("TARGETS"))?;
         if tgid != 0 {
             self.target_by_tgid.insert(tgid, index, 0).map_err(Error::map("TARGET_BY_TGID"))?;
         }
@@ -215,8 +158,8 @@ impl Tracer {
     /// The kernel refused; changes are then seen when code in an unknown place is met.
     pub fn watch_loader(&mut self, target: u32, pid: NonZeroU32, hook: &LoaderHook) -> Result<(), Error> {
         self.unwind.set_loader_state(target, hook.state);
-        let link = attach::attach_loader(&mut self.ebpf, &self.programs, hook, pid, target as u8)?;
-        self.loader_links.push(link);
+        let links = attach::attach_loader(&mut self.ebpf, &self.programs, hook, pid, target as u8)?;
+        self.links.extend(links);
         Ok(())
     }
 
@@ -234,18 +177,48 @@ impl Tracer {
 
     /// Detaches every probe, entries first. The counts stay readable.
     pub fn detach(&mut self) {
-        self.links.sort_by_key(Link::stage);
-        // Closing a link waits for the kernel some 50 ms: those of one stage are closed together.
-        let mut links: Vec<Link> = self.links.drain(..).chain(self.loader_links.drain(..)).collect();
-        while let Some(stage) = links.last().map(Link::stage) {
-            let first = links.partition_point(|link| link.stage() < stage);
-            std::thread::scope(|scope| {
-                for link in links.drain(first..) {
-                    // Where no thread can be had, the closure is dropped, and the link with it.
-                    let _ = std::thread::Builder::new().spawn_scoped(scope, || drop(link));
-                }
-            });
+        attach::detach(self.links.drain(..).collect());
+    }
+
+    /// Detaches the probes on functions that allocate, of every target; with `frees`, those on functions that free too.
+    /// Does not wait until the kernel is done with it.
+    pub fn pause(&mut self, frees: bool) {
+        let ends = |stage| match stage {
+            Stage::Frees => frees,
+            Stage::Returns | Stage::Entries => true,
+            Stage::Loader | Stage::Mappings | Stage::MappingReturns => false,
+        };
+        detach_later(self.links.extract_if(.., |link| ends(link.stage)).collect());
+    }
+
+    /// Says which allocations of every target are counted from now on.
+    pub fn set_sampling(&mut self, sampling: Shift) {
+        self.sampling = sampling;
+        for target in 0..self.target_count {
+            self.unwind.set_sampling(target, sampling as u32);
         }
+    }
+
+    /// Begins a new window of a target: what was in flight when its probes were detached is forgotten.
+    pub fn begin_window(&mut self, target: u32) {
+        self.unwind.begin_window(target);
+    }
+
+    /// What the programs did so far, on all CPUs.
+    #[must_use]
+    pub fn work(&self) -> Work {
+        let mut sum = Work::default();
+        if let Ok(values) = self.work.get(&0, 0) {
+            for work in values.iter() {
+                sum.add(work);
+            }
+        }
+        sum
+    }
+
+    /// What attaching needs.
+    pub(super) fn parts(&mut self) -> (&mut Ebpf, &Programs) {
+        (&mut self.ebpf, &self.programs)
     }
 
     /// The current generation of a target: how often it called `execve`.
@@ -273,27 +246,7 @@ impl Tracer {
 
     /// Every stack's totals. Costs a pass over the table of stacks, no system call.
     pub fn stacks(&self) -> impl Iterator<Item = StackTotals> {
-        (0..self.stacks.len()).filter_map(|index| {
-            // Freed is read before allocated: the difference is never negative.
-            let pointer = self.stacks.pointer(index)?;
-            // SAFETY: points to a mapped slot.
-            let freed = unsafe {
-                Amount {
-                    blocks: (&raw const (*pointer).freed_blocks).read_volatile(),
-                    bytes: (&raw const (*pointer).freed_bytes).read_volatile(),
-                }
-            };
-            let slot = self.stacks.get(index)?;
-            (slot.allocated_blocks != 0).then(|| StackTotals {
-                slot: index as u32,
-                hash: slot.hash,
-                target: slot.target,
-                allocated: Amount { bytes: slot.allocated_bytes, blocks: slot.allocated_blocks },
-                freed,
-                since: Duration::from_nanos(u64::from(slot.since) << TIME_SHIFT),
-                since_exact: slot.since_freed == freed.blocks,
-            })
-        })
+        totals::read(&self.stacks)
     }
 
     /// Calls `each` for every live block of a target's generation. Costs a pass over the table of blocks:
@@ -343,15 +296,7 @@ impl Tracer {
 
     fn recursion_misses(&self) -> u64 {
         let missed = |fd: BorrowedFd<'_>| syscall::program_info(fd).map_or(0, |info| info.recursion_misses);
-        let probes = match &self.programs {
-            Programs::Multi { alloc_enter, alloc_leave, free_enter, libraries_changed } => {
-                [alloc_enter, alloc_leave, free_enter, libraries_changed]
-                    .map(|program| missed(program.as_fd()))
-                    .iter()
-                    .sum()
-            }
-            Programs::Perf => 0,
-        };
+        let probes: u64 = self.programs.loaded().map(|program| missed(program.fd.as_fd())).sum();
         let loaded: u64 = self
             .ebpf
             .programs()

@@ -90,6 +90,25 @@ impl UnwindTables {
         }
     }
 
+    /// Says which allocations of a target are counted.
+    pub(super) fn set_sampling(&self, target: u32, sampling: u32) {
+        if let Some(entry) = self.target(target) {
+            // SAFETY: points to a mapped element; programs only read this word.
+            unsafe { (&raw mut (*entry).sampling).write_volatile(sampling) };
+        }
+    }
+
+    /// Counts a window of a target.
+    pub(super) fn begin_window(&self, target: u32) {
+        if let Some(entry) = self.target(target) {
+            // SAFETY: as above.
+            unsafe {
+                let window = (&raw const (*entry).window).read_volatile();
+                (&raw mut (*entry).window).write_volatile(window.wrapping_add(1));
+            }
+        }
+    }
+
     /// A count that changes when a target unloads libraries.
     pub(super) fn unloaded(&self, target: u32) -> u64 {
         // SAFETY: points to a mapped element.

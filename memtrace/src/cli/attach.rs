@@ -10,6 +10,7 @@ use crate::{
 
 use super::{
     block_on,
+    cost::DEFAULT_LIMIT,
     options::{TraceArgs, message},
 };
 
@@ -36,14 +37,19 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
     args.trace.check()?;
     let start = Instant::now();
     let processes = args.pids.iter().map(|&pid| Process::open(pid)).collect::<Result<Vec<_>, _>>()?;
-    let mut session = Session::new(args.trace.options(verbose, processes.len()), message)?;
+    let mut session =
+        Session::new(args.trace.options(verbose, processes.len(), Some(DEFAULT_LIMIT)), message)?;
     for process in processes {
         session.attach(process)?;
     }
+    let plan = session.choose()?;
     tracing::debug!("attached by {} in {} ms", session.method(), start.elapsed().as_millis());
     let names: Vec<String> =
         session.processes().map(|process| format!("{} ({})", process.pid, escape(&process.comm))).collect();
     args.trace.announce(&format!("attached to {}", names.join(", ")));
+    if let Some(plan) = plan {
+        args.trace.remark(&plan);
+    }
     block_on(async {
         let mut output = args.trace.output();
         let ending = follow(&mut session, args.trace.schedule(), &mut output).await?;

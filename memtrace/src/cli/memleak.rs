@@ -8,7 +8,9 @@ use memtrace_common::KernelKind;
 
 use crate::{
     analysis::SortBy,
-    app::{By, KernelOptions, KernelSession, Options, Output, Schedule, Session, follow, write_whole},
+    app::{
+        By, Counting, KernelOptions, KernelSession, Options, Output, Schedule, Session, follow, write_whole,
+    },
     bpf::{Config, KernelConfig},
     report::{Memleak, MemleakOptions},
     target::{Launch, Process},
@@ -170,6 +172,7 @@ fn options(args: &Args, verbose: bool) -> Options {
         sort: sort(args),
         show_allocs: args.show_allocs,
         freed: false,
+        counting: Counting::EXACT,
         first_byte: false,
     }
 }

@@ -2,6 +2,7 @@
 
 mod attach;
 mod check;
+mod cost;
 mod demo;
 mod kernel;
 mod memleak;

@@ -16,6 +16,8 @@ use crate::{
     report::{Json, Reporter, Text},
 };
 
+use super::cost::CostArgs;
+
 /// How reports look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
@@ -128,6 +130,8 @@ pub(super) struct TraceArgs {
     /// Stacks that can be told apart: 64 bytes of kernel memory each
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=4_194_304))]
     max_stacks: u32,
+    #[command(flatten)]
+    cost: CostArgs,
     /// When to use colour
     #[arg(long = "color", alias = "colour", value_enum, value_name = "WHEN", default_value_t = Colour::Auto)]
     colour: Colour,
@@ -169,8 +173,9 @@ impl TraceArgs {
         Ok(())
     }
 
-    /// Options of a session that traces `targets` processes.
-    pub(super) fn options(&self, verbose: bool, targets: usize) -> Options {
+    /// Options of a session that traces `targets` processes, and takes `limit` of their CPU time at most unless told
+    /// otherwise.
+    pub(super) fn options(&self, verbose: bool, targets: usize, limit: Option<f64>) -> Options {
         let targets = u32::try_from(targets).unwrap_or(u32::MAX);
         Options {
             config: Config {
@@ -183,6 +188,7 @@ impl TraceArgs {
                 method: self.stacks.into(),
                 targets,
                 perf: self.perf_uprobes,
+                without: self.cost.without(),
                 ..Config::default()
             },
             top: self.top,
@@ -190,6 +196,8 @@ impl TraceArgs {
             sort: self.sort.into(),
             show_allocs: self.show_allocs,
             freed: self.freed,
+            // Who asks for every event is to have every event.
+            counting: self.cost.counting(limit.filter(|_| !self.trace)),
             first_byte: self.first_byte,
         }
     }
@@ -208,12 +216,17 @@ impl TraceArgs {
         output(self.format, self.colour)
     }
 
+    /// Says something on standard error, unless that is not for people.
+    pub(super) fn remark(&self, what: &str) {
+        if self.format == Format::Text && !self.trace {
+            message(what);
+        }
+    }
+
     /// Says on standard error that tracing has begun, unless that is not for people.
     pub(super) fn announce(&self, what: &str) {
-        if self.format == Format::Text && !self.trace {
-            let interval = humantime::format_duration(self.interval);
-            message(&format!("{what}; a report every {interval}, Ctrl-C for the last one"));
-        }
+        let interval = humantime::format_duration(self.interval);
+        self.remark(&format!("{what}; a report every {interval}, Ctrl-C for the last one"));
     }
 }
 

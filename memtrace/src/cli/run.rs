@@ -44,7 +44,7 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
         None => User::behind_sudo(),
     };
     let launch = Launch::new(args.command.clone(), user);
-    let mut session = Session::new(args.trace.options(verbose, 1), message)?;
+    let mut session = Session::new(args.trace.options(verbose, 1, None), message)?;
     let launched = start(&mut session, &launch)?;
     args.trace.announce(&format!("started {} (process {})", escape(&launch.name()), launched.id()));
     wait_out(&mut session, launched, args.trace.schedule(), args.trace.output(), true)

@@ -1,14 +1,16 @@
 //! Floor 1: the words of the domain. Plain data, no I/O, no clock, no aya.
 
+mod cost;
 pub mod glob;
 mod kernel;
 mod probe;
 mod snapshot;
 pub mod units;
 
+pub use cost::{Overhead, Prices};
 pub use kernel::{CacheRow, KernelReport, KernelRow};
-pub use probe::{ArgLayout, LoaderHook, Mapping, ProbeSpec, Role, Site};
+pub use probe::{ArgLayout, FunctionCode, LoaderHook, Mapping, ProbeSpec, Role, Site};
 pub use snapshot::{
-    Age, AllocationEvent, Amount, Event, Filter, Frame, LiveBlock, Losses, MappingRow, Mode, Snapshot,
-    StackMethod, StackRow, TargetInfo, TargetKind,
+    Age, AllocationEvent, Amount, Attachment, Event, Filter, Frame, LiveBlock, Losses, MappingRow, Mode,
+    Snapshot, StackMethod, StackRow, TargetInfo, TargetKind, Uncertainty,
 };

@@ -40,6 +40,18 @@ pub struct ArgLayout {
     /// The argument that points to where the new block's address is stored, as in `posix_memalign`;
     /// the function then returns 0 on success. `None`: the address is the return value.
     pub out: Option<u8>,
+    /// Whether, given no block, it is a call of `malloc`, which is probed too: `realloc` of some libraries.
+    pub delegates: bool,
+}
+
+/// Where in its file the code of a probed function lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FunctionCode {
+    /// ELF virtual addresses.
+    pub range: std::ops::Range<u64>,
+    /// Whether a block that is allocated inside it is one that it returns itself, and is drawn for. Not so in `free`, and
+    /// where [`ArgLayout::delegates`].
+    pub allocates: bool,
 }
 
 /// Where in a function a probe sits, for `--verbose`.

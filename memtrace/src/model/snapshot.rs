@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::kernel::{KernelReport, KernelRow};
+use super::{
+    Overhead,
+    kernel::{KernelReport, KernelRow},
+};
 
 /// Bytes and blocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,11 +71,35 @@ pub struct Filter {
     pub older: Option<Duration>,
 }
 
+/// How far an estimate may be off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Uncertainty {
+    /// Half the width of the interval that holds the true bytes with a probability of 95 %.
+    pub bytes: u64,
+    /// The same of blocks.
+    pub blocks: u64,
+    /// Blocks that the estimate rests on.
+    pub samples: u64,
+}
+
+/// When probes were in place.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Attachment {
+    /// The part of the time since tracing began in which allocations were seen, 0 to 1.
+    pub share: f64,
+    /// How often they ceased to be.
+    pub gaps: u64,
+}
+
 /// How the figures came about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mode {
-    /// Bytes between two samples; `None` when every allocation is counted.
+    /// Mean number of bytes between two samples; `None` when every allocation is counted.
     pub sample_bytes: Option<u64>,
+    /// Whether every allocation that was seen since tracing began was counted.
+    pub exact: bool,
+    /// When allocations were seen.
+    pub attached: Attachment,
     /// How stacks are taken.
     pub stacks: StackMethod,
     /// Which blocks are in the figures.
@@ -127,6 +154,8 @@ pub struct StackRow {
     pub pid: u32,
     /// Not freed.
     pub outstanding: Amount,
+    /// How far off that may be; `None` where every allocation is counted.
+    pub uncertainty: Option<Uncertainty>,
     /// Everything allocated here since the start.
     pub allocated: Amount,
     /// Everything of that freed again.
@@ -211,8 +240,14 @@ pub struct Snapshot {
     pub mode: Mode,
     /// Everything outstanding that passes the filters, over all stacks (those not shown too).
     pub outstanding: Amount,
+    /// How far off that may be; `None` where every allocation is counted.
+    pub uncertainty: Option<Uncertainty>,
     /// Growth of the outstanding bytes since the previous report, in bytes per second.
     pub bytes_per_second: f64,
+    /// Frees of blocks that are not known: allocated before tracing began, not sampled, or while no probe was in place.
+    pub unknown_frees: u64,
+    /// What tracing has cost; `None` where that is not known yet.
+    pub overhead: Option<Overhead>,
     /// Number of stacks with outstanding blocks that match the filters.
     pub stacks_found: usize,
     /// The first of them in the order asked for.

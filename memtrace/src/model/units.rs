@@ -32,6 +32,32 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     Ok(size.as_u64())
 }
 
+/// Reads a share of a whole, as a number or in percent: `5%`, `5 %` and `0.05` are the same. Returns 0 to 1, not 0.
+///
+/// # Errors
+/// One sentence for the user when `text` is no such share.
+pub fn parse_share(text: &str) -> Result<f64, String> {
+    let trimmed = text.trim();
+    let share = match trimmed.strip_suffix('%') {
+        Some(number) => number.trim_end().parse::<f64>().ok().map(|percent| percent / 100.0),
+        None => trimmed.parse::<f64>().ok(),
+    };
+    share.filter(|share| *share > 0.0 && *share <= 1.0).ok_or_else(|| {
+        format!("{text:?} is not a share: write a percentage of at most 100, such as 5% or 0.5%")
+    })
+}
+
+/// A share of a whole, 0 to 1, in percent: `3.1 %`, `42 %`; `under 0.1 %` for little.
+pub fn format_percent(share: f64) -> String {
+    let percent = share * 100.0;
+    match percent {
+        _ if percent <= 0.0 => "0 %".to_owned(),
+        _ if percent < 0.05 => "under 0.1 %".to_owned(),
+        _ if percent < 9.95 => format!("{} %", format!("{percent:.1}").trim_end_matches(".0")),
+        _ => format!("{percent:.0} %"),
+    }
+}
+
 /// Reads a duration: `500ms`, `5s`, `1m30s`; a bare number, `5` or `0.5`, is in seconds. Zero is accepted.
 ///
 /// # Errors

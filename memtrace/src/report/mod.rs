@@ -5,6 +5,7 @@
 //! escapes), so a hostile symbol or path cannot steer the reader's terminal.
 
 mod escape;
+mod estimates;
 mod json;
 mod kernel;
 mod losses;

@@ -6,10 +6,11 @@ use std::io::{self, Write};
 use jiff::tz::TimeZone;
 
 use super::losses::{reason_words, sentences};
-use super::{Reporter, escape, kernel};
+use super::{Reporter, escape, estimates, kernel};
 use crate::model::units::{format_age, format_bytes, format_count, format_number, format_rate};
 use crate::model::{
     AllocationEvent, Event, Filter, Frame, LiveBlock, Mode, Snapshot, StackMethod, StackRow, TargetInfo,
+    Uncertainty,
 };
 
 /// Process ids named in the header; of more, only their number is given.
@@ -41,13 +42,17 @@ impl Text {
 
     fn snapshot(&self, out: &mut dyn Write, snapshot: &Snapshot) -> io::Result<()> {
         self.header(out, snapshot)?;
+        let (bytes, blocks) = estimates::amounts(snapshot.outstanding, snapshot.uncertainty, noun(snapshot));
+        let samples = snapshot.uncertainty.map(samples).unwrap_or_default();
         writeln!(
             out,
-            "Outstanding: {} in {}, {}",
-            self.paint(BOLD, format_bytes(snapshot.outstanding.bytes)),
-            format_count(snapshot.outstanding.blocks, noun(snapshot)),
+            "Outstanding: {} in {blocks}, {}{samples}",
+            self.paint(BOLD, bytes),
             format_rate(snapshot.bytes_per_second)
         )?;
+        if let Some(overhead) = &snapshot.overhead {
+            writeln!(out, "{}", estimates::cost(overhead))?;
+        }
         if !snapshot.kernel.as_ref().is_some_and(|kernel| kernel.by_cache) {
             for (index, row) in snapshot.stacks.iter().enumerate() {
                 writeln!(out)?;
@@ -85,11 +90,12 @@ impl Text {
     }
 
     fn row(&self, out: &mut dyn Write, rank: usize, row: &StackRow, snapshot: &Snapshot) -> io::Result<()> {
+        let (bytes, blocks) = estimates::amounts(row.outstanding, row.uncertainty, noun(snapshot));
         write!(
             out,
-            "#{rank}  {} in {}",
-            self.paint(BOLD, format_bytes(row.outstanding.bytes)),
-            format_count(row.outstanding.blocks, noun(snapshot)),
+            "#{rank}  {} in {blocks}{}",
+            self.paint(BOLD, bytes),
+            row.uncertainty.map(samples).unwrap_or_default()
         )?;
         if let Some(kernel) = &row.kernel {
             write!(out, "{}", kernel::of(kernel))?;
@@ -216,13 +222,14 @@ impl Text {
 
     fn remarks(&self, out: &mut dyn Write, snapshot: &Snapshot) -> io::Result<()> {
         let losses = sentences(&snapshot.losses);
-        if !losses.is_empty() || !snapshot.notes.is_empty() {
+        let gaps = estimates::gaps(snapshot);
+        if !losses.is_empty() || !snapshot.notes.is_empty() || gaps.is_some() {
             writeln!(out)?;
         }
         for sentence in losses {
             writeln!(out, "{} {sentence}", self.paint(BOLD, "Lost:"))?;
         }
-        snapshot.notes.iter().try_for_each(|note| writeln!(out, "Note: {}", escape(note)))
+        gaps.iter().chain(&snapshot.notes).try_for_each(|note| writeln!(out, "Note: {}", escape(note)))
     }
 
     fn allocation(&self, out: &mut dyn Write, event: &AllocationEvent) -> io::Result<()> {
@@ -301,13 +308,7 @@ fn allocators(target: &TargetInfo) -> String {
 }
 
 fn method(mode: &Mode) -> String {
-    let count = match mode.sample_bytes {
-        None => match sizes(&mode.filter) {
-            Some(sizes) => format!("every allocation {sizes} counted"),
-            None => "every allocation counted".to_owned(),
-        },
-        Some(bytes) => format!("estimated from one sample per {}", format_bytes(bytes)),
-    };
+    let count = estimates::counted(mode, sizes(&mode.filter));
     let stacks = match mode.stacks {
         StackMethod::Cfi => "stacks from call frame information",
         StackMethod::FramePointer => {
@@ -319,6 +320,11 @@ fn method(mode: &Mode) -> String {
     let older =
         older.map(|age| format!(", shown are blocks older than {}", format_age(age))).unwrap_or_default();
     format!("{count}{older}, {stacks}")
+}
+
+/// What an estimate rests on.
+fn samples(doubt: Uncertainty) -> String {
+    format!(", from {}", format_count(doubt.samples, "sample"))
 }
 
 /// A size filter in words.

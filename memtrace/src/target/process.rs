@@ -4,6 +4,7 @@ use std::{
     fs, io,
     num::NonZeroU32,
     os::fd::{AsRawFd, FromRawFd as _, OwnedFd, RawFd},
+    time::Duration,
 };
 
 use procfs::process::{Process as ProcProcess, Stat};
@@ -63,6 +64,14 @@ impl Process {
     /// Out of file descriptors.
     pub fn exit(&self) -> io::Result<Exit> {
         self.exit.0.try_clone().map(Exit)
+    }
+
+    /// CPU time that it has used, all its threads together; `None` when it is gone.
+    #[must_use]
+    pub fn cpu_time(&self) -> Option<Duration> {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.pid.get()).ok()?);
+        let clock = nix::time::clock_getcpuclockid(pid).ok()?;
+        nix::time::clock_gettime(clock).ok().map(Duration::from)
     }
 
     /// Whether it has exited.

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use memtrace::analysis::SortBy;
-use memtrace::app::{Options, Session};
+use memtrace::app::{Counting, Options, Session};
 use memtrace::bpf::{Config, Events, KernelEvent};
 use memtrace::target::Process;
 use memtrace_common::{EXACT, WalkEnd};
@@ -49,6 +49,7 @@ fn session(child: &Child, config: Config) -> (Session, Events) {
             sort: SortBy::Bytes,
             show_allocs: false,
             freed: false,
+            counting: Counting::EXACT,
             first_byte: false,
         },
         |_| {},

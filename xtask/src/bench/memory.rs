@@ -1,28 +1,48 @@
-//! What the agent and its kernel maps take, with many live blocks.
+//! What reports cost, and what the agent and its kernel maps take, by the number of live blocks.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use nix::time::{clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
 
+use super::agent::{Agent, Limit};
+use super::build::Built;
+use super::child::Fixture;
 use super::stats::Summary;
-use super::target::{Agent, Fixture, Programs};
 use super::{Options, Row};
 
-const BLOCKS: u64 = 1_000_000;
-/// Different stacks they come from.
-const STACKS: u32 = 100;
-/// Reports before memory is looked at.
-const REPORTS: usize = 3;
+/// Different stacks that the blocks come from.
+const STACKS: &str = "10000";
+/// Reports that are measured in a run, behind one that is not.
+const REPORTS: usize = 4;
+/// Time between two reports. It begins with what a report may take until the agent is idle again, and holds a
+/// window in which the agent must be idle.
+const INTERVAL: &str = "1s";
+const WRITTEN: Duration = Duration::from_millis(300);
+const IDLE: Duration = Duration::from_millis(500);
+/// A case with more blocks is measured once: filling it takes most of a minute.
+const MANY: u64 = 5_000_000;
 
-/// What a report has to read: totals alone, or every live block.
-const CASES: [(&str, &[&str]); 3] = [
-    ("`attach -i 500ms`", &["-i", "500ms"]),
-    ("`attach -i 500ms --older 1ms`", &["-i", "500ms", "--older", "1ms"]),
-    ("`attach -i 500ms --show-allocs`", &["-i", "500ms", "--show-allocs"]),
+struct Case {
+    blocks: u64,
+    name: &'static str,
+    options: &'static [&'static str],
+}
+
+const CASES: [Case; 5] = [
+    Case { blocks: 10_000, name: "10,000", options: &[] },
+    Case { blocks: 1_000_000, name: "1,000,000", options: &[] },
+    Case { blocks: 1_000_000, name: "1,000,000", options: &["--older", "1ms"] },
+    Case { blocks: 1_000_000, name: "1,000,000", options: &["--show-allocs"] },
+    Case { blocks: 10_000_000, name: "10,000,000", options: &["--max-live", "10000000"] },
 ];
 
-/// KiB each.
+/// KiB, and ms of CPU time.
 #[derive(Default)]
 struct Samples {
     resident: Vec<f64>,
@@ -30,49 +50,74 @@ struct Samples {
     kernel: Vec<f64>,
     /// Anonymous, file and shared pages of the last run.
     parts: [f64; 3],
+    /// Of a report.
+    report: Vec<f64>,
+    /// What the last one said.
+    said: String,
+    /// Of a second without one.
+    idle: Vec<f64>,
 }
 
-pub(super) fn run(programs: &Programs, options: Options) -> Result<Vec<Row>> {
-    let mut samples: [Samples; 3] = Default::default();
-    for _ in 0..options.runs {
-        for ((_, arguments), samples) in CASES.iter().zip(&mut samples) {
-            measure(programs, arguments, samples)?;
+pub(super) fn run(built: &Built, options: Options) -> Result<Vec<Row>> {
+    let mut samples: [Samples; 5] = Default::default();
+    for run in 0..options.runs {
+        for (case, samples) in CASES.iter().zip(&mut samples) {
+            if run == 0 || case.blocks < MANY {
+                measure(built, case, samples).with_context(|| format!("{} live blocks", case.name))?;
+            }
         }
     }
     let mut rows = Vec::new();
-    for ((name, _), samples) in CASES.iter().zip(&samples) {
-        rows.extend(samples.rows(name)?);
+    for (case, samples) in CASES.iter().zip(&samples) {
+        rows.extend(samples.rows(case)?);
     }
     Ok(rows)
 }
 
 impl Samples {
-    fn rows(&self, variant: &str) -> Result<[Row; 3]> {
-        let row = |what: &str, samples: &[f64], note: String| {
-            let mebibytes: Vec<f64> = samples.iter().map(|kib| kib / 1024.0).collect();
+    fn rows(&self, case: &Case) -> Result<Vec<Row>> {
+        let row = |what: &str, samples: &[f64], unit, note: String| {
+            let words: Vec<&str> = ["attach"].iter().chain(case.options).copied().collect();
             anyhow::Ok(Row {
-                what: format!("memory: {what}, 1,000,000 live blocks"),
-                variant: variant.to_owned(),
-                summary: Summary::of(&mebibytes).context("no samples")?,
-                unit: "MiB",
+                what: format!("memory: {what}, {} live blocks", case.name),
+                variant: format!("`{}`", words.join(" ")),
+                summary: Summary::of(samples).context("no samples")?,
+                unit,
                 note,
             })
         };
+        let mebibytes = |samples: &[f64]| samples.iter().map(|kib| kib / 1024.0).collect::<Vec<_>>();
         let [anonymous, file, shared] = self.parts.map(|kib| kib / 1024.0);
         let parts = format!("anonymous {anonymous:.1}, file {file:.1}, shared {shared:.1}");
-        Ok([
-            row("agent, resident", &self.resident, parts)?,
-            row("agent, resident at most", &self.peak, String::new())?,
-            row("kernel maps", &self.kernel, String::new())?,
+        Ok(vec![
+            row("agent's CPU per report", &self.report, "ms", self.said.clone())?,
+            row("agent's CPU per idle second", &self.idle, "ms", String::new())?,
+            row("agent, resident", &mebibytes(&self.resident), "MiB", parts)?,
+            row("agent, resident at most", &mebibytes(&self.peak), "MiB", String::new())?,
+            row("kernel maps", &mebibytes(&self.kernel), "MiB", String::new())?,
         ])
     }
 }
 
-fn measure(programs: &Programs, arguments: &[&str], samples: &mut Samples) -> Result<()> {
-    let mut target = Fixture::start(&programs.live, [STACKS.to_string()])?;
-    let mut agent = Agent::attach(&programs.agent, target.pid(), arguments)?;
-    target.ask(BLOCKS)?;
-    agent.await_reports(REPORTS)?;
+fn measure(built: &Built, case: &Case, samples: &mut Samples) -> Result<()> {
+    let mut target = Fixture::start(Command::new(&built.live).arg(STACKS))?;
+    let options: Vec<&str> = ["-i", INTERVAL].iter().chain(case.options).copied().collect();
+    let mut agent = Agent::attach(&built.agent, target.pid(), Limit::Off, &options)?;
+    target.ask(case.blocks)?;
+    // The first has stacks to learn.
+    agent.await_report()?;
+    thread::sleep(WRITTEN);
+    let mut settled = cpu_time(agent.pid())?;
+    for _ in 0..REPORTS {
+        thread::sleep(IDLE);
+        let before = cpu_time(agent.pid())?;
+        samples.said = agent.await_report()?;
+        thread::sleep(WRITTEN);
+        let after = cpu_time(agent.pid())?;
+        samples.idle.push(milliseconds(before.saturating_sub(settled)) / IDLE.as_secs_f64());
+        samples.report.push(milliseconds(after.saturating_sub(before)));
+        settled = after;
+    }
     let path = format!("/proc/{}/status", agent.pid());
     let status = fs::read_to_string(&path).context(path)?;
     let kib = |name: &str| field(&status, name).with_context(|| format!("{name} in the agent's status"));
@@ -81,6 +126,16 @@ fn measure(programs: &Programs, arguments: &[&str], samples: &mut Samples) -> Re
     samples.parts = [kib("RssAnon")?, kib("RssFile")?, kib("RssShmem")?];
     samples.kernel.push(kernel_maps(agent.pid())? / 1024.0);
     Ok(())
+}
+
+/// Of all threads of a process, those that have ended too. `/proc/PID/stat` counts in 10 ms.
+fn cpu_time(pid: u32) -> Result<Duration> {
+    let clock = clock_getcpuclockid(Pid::from_raw(pid.try_into()?)).context("a process's clock")?;
+    Ok(clock_gettime(clock).context("a process's CPU time")?.into())
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }
 
 /// Bytes of a process's eBPF maps, each counted once however many descriptors it has.
@@ -106,7 +161,7 @@ fn field(text: &str, name: &str) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::field;
+    use super::*;
 
     #[test]
     fn fields_are_found_by_their_whole_name() {
@@ -116,5 +171,14 @@ mod tests {
         assert_eq!(field(status, "Rss"), None);
         assert_eq!(field("map_type:\t2\nmap_id:\t17\nmemlock:\t4096\n", "memlock"), Some(4096.0));
         assert_eq!(field("memlock:\tmany\n", "memlock"), None);
+    }
+
+    #[test]
+    fn cpu_time_is_spent_by_working_alone() {
+        let before = cpu_time(std::process::id()).unwrap();
+        let work = (0..20_000_000_u64).fold(0, |sum: u64, x| std::hint::black_box(sum ^ x));
+        std::hint::black_box(work);
+        assert!(cpu_time(std::process::id()).unwrap() > before);
+        assert!(cpu_time(u32::MAX).is_err());
     }
 }

@@ -4,11 +4,22 @@
 //! and each is told by its median and the range that half of its samples lie in. Nothing here fails because
 //! something was slow.
 
+mod agent;
 mod attach;
+mod budget;
+mod build;
+mod child;
+mod compare;
+mod load;
 mod memory;
+mod outside;
 mod pair;
+mod parts;
+mod programs;
+mod redis;
+mod report;
 mod stats;
-mod target;
+mod variants;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -24,16 +35,22 @@ const SAVED: &str = "BENCHMARKS.md";
 /// What to measure.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Topic {
-    /// Ns per malloc/free pair: untraced, traced, with probes at first bytes, by bpftrace
+    /// Ns per malloc/free pair: untraced, exact, sampled, empty probes, by other tools
     Pair,
+    /// Ns per pair with parts of the kernel side switched off, one at a time
+    Parts,
+    /// A C++ program, python3, redis-server: exact, sampled, with the default budget, by other tools
+    Programs,
+    /// Throughput lost by a program that allocates 3 million times a second, beside its budget
+    Budget,
+    /// CPU time of a report, and memory, with up to 10,000,000 live blocks
+    Memory,
     /// Time from starting memtrace to having every probe in place
     Attach,
-    /// Memory of the agent and of its kernel maps with 1,000,000 live blocks
-    Memory,
     All,
 }
 
-/// Measure what tracing costs (as root, with a C compiler; bpftrace is compared with if installed)
+/// Measure what tracing costs (as root, with a C compiler; other tools and programs are used if installed)
 ///
 /// Builds the agent for release and prints one Markdown table.
 #[derive(clap::Args)]
@@ -63,16 +80,22 @@ struct Row {
     note: String,
 }
 
-type Measure = fn(&target::Programs, Options) -> Result<Vec<Row>>;
+type Measure = fn(&build::Built, Options) -> Result<Vec<Row>>;
 
 pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
-    let programs = target::Programs::build(root)?;
-    let topics: [(Topic, Measure); 3] =
-        [(Topic::Pair, pair::run), (Topic::Attach, attach::run), (Topic::Memory, memory::run)];
+    let built = build::Built::new(root)?;
+    let topics: [(Topic, Measure); 6] = [
+        (Topic::Pair, pair::run),
+        (Topic::Parts, parts::run),
+        (Topic::Programs, programs::run),
+        (Topic::Budget, budget::run),
+        (Topic::Memory, memory::run),
+        (Topic::Attach, attach::run),
+    ];
     let mut rows = Vec::new();
     for (topic, measure) in topics {
         if args.topic == topic || args.topic == Topic::All {
-            rows.extend(measure(&programs, Options { runs: args.runs })?);
+            rows.extend(measure(&built, Options { runs: args.runs })?);
         }
     }
     let table = table(&rows);

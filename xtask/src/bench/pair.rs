@@ -1,179 +1,162 @@
 //! What a malloc/free pair costs, by who is watching.
 
-use std::path::Path;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 
+use super::build::Built;
+use super::compare::{Outcome, Plan, Start, compare, fixture, median};
+use super::outside::Wrapper;
 use super::stats::{Summary, figure};
-use super::target::{Agent, Bpftrace, Fixture, Programs};
+use super::variants::{Variant, available};
 use super::{Options, Row};
 
-/// Length of a measured batch.
-const BATCH: Duration = Duration::from_millis(60);
-/// Batches of each variant in a run.
-const BATCHES: usize = 4;
-/// How long bpftrace may take to place its probes.
-const BPFTRACE_READY: Duration = Duration::from_secs(20);
+/// Length of a measured window, and how many of them each variant has in a run.
+const WINDOW: Duration = Duration::from_millis(60);
+const WINDOWS: u32 = 4;
 
 /// Program, frames, threads.
 #[derive(Clone, Copy)]
-struct Shape {
+pub(super) struct Shape {
     frame_pointers: bool,
     frames: u32,
     threads: u32,
 }
 
+/// The shortest stack that there is.
+pub(super) const SHORT: Shape = Shape { frame_pointers: true, frames: 4, threads: 1 };
+
+/// The two-threaded one comes last: it is compared with the first.
 const SHAPES: [Shape; 5] = [
-    Shape { frame_pointers: true, frames: 4, threads: 1 },
+    SHORT,
     Shape { frame_pointers: true, frames: 22, threads: 1 },
     Shape { frame_pointers: false, frames: 4, threads: 1 },
     Shape { frame_pointers: false, frames: 22, threads: 1 },
     Shape { frame_pointers: true, frames: 4, threads: 2 },
 ];
 
-#[derive(Clone, Copy, PartialEq)]
-enum Variant {
-    Untraced,
-    Memtrace,
-    /// The caller alone: everything but the walk.
-    Caller,
-    /// The kernel's own walk at the same place, on top of that.
-    Kernel,
-    FirstByte,
-    Bpftrace,
-}
-
-const VARIANTS: [(Variant, &str); 6] = [
-    (Variant::Untraced, "untraced"),
-    (Variant::Memtrace, "`memtrace attach`"),
-    (Variant::Caller, "`--stacks caller`: no walk"),
-    (Variant::Kernel, "`--stacks kernel`: `bpf_get_stackid`"),
-    (Variant::FirstByte, "`--first-byte`: the naive places"),
-    (Variant::Bpftrace, "bpftrace, `ustack`"),
+const VARIANTS: [Variant; 11] = [
+    Variant::Untraced,
+    Variant::Exact,
+    Variant::Empty3,
+    Variant::Sampled,
+    Variant::Empty2,
+    Variant::Caller,
+    Variant::Kernel,
+    Variant::FirstByte,
+    Variant::Bpftrace,
+    Variant::Under(Wrapper::Heaptrack),
+    Variant::Under(Wrapper::Valgrind),
 ];
 
-/// What watches a process meanwhile.
-enum Watcher {
-    None,
-    Agent { _agent: Agent },
-    Bpftrace { _bpftrace: Bpftrace },
-}
-
-pub(super) fn run(programs: &Programs, options: Options) -> Result<Vec<Row>> {
+pub(super) fn run(built: &Built, options: Options) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    let bpftrace = Bpftrace::is_there();
-    if !bpftrace {
-        eprintln!("bpftrace is not installed: left out");
-    }
-    let variants: Vec<_> =
-        VARIANTS.into_iter().filter(|(variant, _)| bpftrace || *variant != Variant::Bpftrace).collect();
+    let mut short = None;
+    let variants = available(&VARIANTS);
     for shape in SHAPES {
-        rows.extend(measure(programs, shape, &variants, options.runs)?);
+        let outcomes = shape.measure(built, &variants, options)?;
+        let of_one_thread = short.as_deref().filter(|_| shape.threads > 1);
+        let note = |outcome: &Outcome| note(outcome, &outcomes, of_one_thread);
+        rows.extend(outcomes.iter().map(|outcome| shape.row("pair", outcome, note(outcome))));
+        short.get_or_insert(outcomes);
     }
     Ok(rows)
 }
 
-/// Every variant in turn on one process, as many times as there are runs.
-fn measure(
-    programs: &Programs,
-    shape: Shape,
-    variants: &[(Variant, &'static str)],
-    runs: u32,
-) -> Result<Vec<Row>> {
-    let program = if shape.frame_pointers { &programs.pair } else { &programs.pair_omit };
-    let mut fixture = Fixture::start(program, [shape.frames.to_string(), shape.threads.to_string()])?;
-    let mut samples = vec![Vec::new(); variants.len()];
-    for _ in 0..runs {
-        for ((variant, _), samples) in variants.iter().zip(&mut samples) {
-            let _watcher = watch(&programs.agent, &mut fixture, *variant)?;
-            samples.extend(batches(&mut fixture)?);
-        }
-    }
-    let what = format!(
-        "pair: {} frames {} frame pointers, {} thread{}",
-        shape.frames,
-        if shape.frame_pointers { "with" } else { "without" },
-        shape.threads,
-        if shape.threads == 1 { "" } else { "s" }
-    );
-    let summaries: Vec<Option<Summary>> = samples.iter().map(|samples| Summary::of(samples)).collect();
-    let median_of = |wanted: Variant| {
-        let at = variants.iter().position(|(variant, _)| *variant == wanted)?;
-        summaries.get(at).copied().flatten().map(|summary| summary.median)
-    };
-    let ours = median_of(Variant::Memtrace);
-    let floor = median_of(Variant::Caller);
-    let walk = |median: f64| floor.map(|floor| median - floor);
-    let mut rows = Vec::new();
-    for ((variant, name), summary) in variants.iter().zip(&summaries) {
-        let summary = summary.context("no samples")?;
-        let note = match (variant, ours) {
-            (Variant::FirstByte | Variant::Bpftrace, Some(ours)) => {
-                format!("memtrace costs {} of it", figure(ours / summary.median))
-            }
-            (Variant::Memtrace, _) => {
-                walk(summary.median).map(|ns| format!("the walk adds {ns:.0} ns")).unwrap_or_default()
-            }
-            (Variant::Kernel, Some(ours)) => match (walk(ours), walk(summary.median)) {
-                (Some(ours), Some(kernel)) if kernel > 0.0 => {
-                    format!("the walk costs {} of `bpf_get_stackid`'s {kernel:.0} ns", figure(ours / kernel))
-                }
-                _ => String::new(),
-            },
-            _ => String::new(),
+impl Shape {
+    pub(super) fn measure(
+        self,
+        built: &Built,
+        variants: &[Variant],
+        options: Options,
+    ) -> Result<Vec<Outcome>> {
+        let program = if self.frame_pointers { &built.pair } else { &built.pair_omit };
+        let start: Start<'_> = &|wrapper| {
+            let mut command = Command::new(program);
+            command.args([self.frames.to_string(), self.threads.to_string()]);
+            fixture(&mut command, wrapper)
         };
-        rows.push(Row { what: what.clone(), variant: (*name).to_owned(), summary, unit: "ns", note });
+        let plan =
+            Plan { agent: &built.agent, variants, runs: options.runs, windows: WINDOWS, window: WINDOW };
+        compare(start, plan)
     }
-    Ok(rows)
-}
 
-fn watch(agent: &Path, fixture: &mut Fixture, variant: Variant) -> Result<Watcher> {
-    let quiet = ["-i", "1h"];
-    let naive = ["-i", "1h", "--first-byte"];
-    Ok(match variant {
-        Variant::Untraced => Watcher::None,
-        Variant::Memtrace => Watcher::Agent { _agent: Agent::attach(agent, fixture.pid(), quiet)? },
-        Variant::Caller => Watcher::Agent {
-            _agent: Agent::attach(agent, fixture.pid(), ["-i", "1h", "--stacks", "caller"])?,
-        },
-        Variant::Kernel => Watcher::Agent {
-            _agent: Agent::attach(agent, fixture.pid(), ["-i", "1h", "--stacks", "kernel"])?,
-        },
-        Variant::FirstByte => Watcher::Agent { _agent: Agent::attach(agent, fixture.pid(), naive)? },
-        Variant::Bpftrace => Watcher::Bpftrace { _bpftrace: start_bpftrace(fixture)? },
-    })
-}
-
-/// Started and, by what a pair costs, in place.
-fn start_bpftrace(fixture: &mut Fixture) -> Result<Bpftrace> {
-    let untraced = pairs(fixture, 1000)?;
-    let mut bpftrace = Bpftrace::start(fixture.pid())?;
-    let deadline = Instant::now() + BPFTRACE_READY;
-    while pairs(fixture, 1000)? < 20.0 * untraced {
-        if let Some(complaint) = bpftrace.complaint() {
-            bail!("bpftrace: {complaint}");
-        }
-        if Instant::now() > deadline {
-            bail!("bpftrace placed no probe in {} s", BPFTRACE_READY.as_secs());
-        }
-        sleep(Duration::from_millis(20));
+    pub(super) fn row(self, topic: &str, outcome: &Outcome, note: String) -> Row {
+        let what = format!(
+            "{topic}: {} frames {} frame pointers, {} thread{}",
+            self.frames,
+            if self.frame_pointers { "with" } else { "without" },
+            self.threads,
+            if self.threads == 1 { "" } else { "s" }
+        );
+        Row { what, variant: outcome.variant.name(), summary: outcome.cost, unit: "ns", note }
     }
-    // The first of its probes slows a pair down; the others take a moment more.
-    sleep(Duration::from_millis(700));
-    Ok(bpftrace)
 }
 
-fn batches(fixture: &mut Fixture) -> Result<Vec<f64>> {
-    // Warms up, and tells how many pairs make a batch.
-    let expected = pairs(fixture, 2000)?;
-    let count = (BATCH.as_nanos() as f64 / expected.max(1.0)).clamp(2_000.0, 10_000_000.0) as u64;
-    (0..BATCHES).map(|_| pairs(fixture, count)).collect()
+/// What an outcome has to be compared with.
+fn note(outcome: &Outcome, all: &[Outcome], of_one_thread: Option<&[Outcome]>) -> String {
+    let of = |variant| median(all, variant);
+    let Summary { median: cost, .. } = outcome.cost;
+    let ratio = |other: Variant| Some(figure(cost / of(other)?));
+    let walk = |cost: f64| Some(cost - of(Variant::Caller)?);
+    let remarks = match outcome.variant {
+        Variant::Untraced | Variant::Empty3 | Variant::Empty2 | Variant::Caller => vec![],
+        Variant::Exact => vec![
+            ratio(Variant::Empty3).map(|ratio| format!("{ratio} of three empty probes")),
+            walk(cost).map(|ns| format!("the walk adds {ns:.0} ns")),
+            of_one_thread.and_then(|one| second_thread(all, one)),
+        ],
+        Variant::Sampled => {
+            vec![ratio(Variant::Empty2).map(|ratio| format!("{ratio} of two empty probes"))]
+        }
+        Variant::Kernel => vec![of(Variant::Exact).and_then(walk).zip(walk(cost)).map(|(ours, kernel)| {
+            format!("the walk costs {} of `bpf_get_stackid`'s {kernel:.0} ns", figure(ours / kernel))
+        })],
+        _ => vec![of(Variant::Exact).map(|exact| format!("exact costs {} of it", figure(exact / cost)))],
+    };
+    remarks.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
-/// Ns per pair.
-fn pairs(fixture: &mut Fixture, count: u64) -> Result<f64> {
-    let answer = fixture.ask(count)?;
-    answer.parse().with_context(|| format!("the pair loop answered {answer:?}"))
+/// How much dearer a second thread makes a pair, beside what it does to empty probes.
+fn second_thread(two: &[Outcome], one: &[Outcome]) -> Option<String> {
+    let slowdown = |variant| Some(median(two, variant)? / median(one, variant)?);
+    let (exact, empty) = (slowdown(Variant::Exact)?, slowdown(Variant::Empty3)?);
+    Some(format!(
+        "{} of the cost on one thread, empty probes {}, so {} times their slowdown",
+        figure(exact),
+        figure(empty),
+        figure(exact / empty)
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(variant: Variant, cost: f64) -> Outcome {
+        Outcome { variant, cost: Summary { median: cost, low: cost, high: cost }, mode: None }
+    }
+
+    #[test]
+    fn costs_are_told_as_ratios_to_their_floor() {
+        let one = [(Variant::Exact, 1200.0), (Variant::Empty3, 1000.0)].map(|(v, cost)| outcome(v, cost));
+        let two = [
+            (Variant::Exact, 1320.0),
+            (Variant::Empty3, 1050.0),
+            (Variant::Caller, 1200.0),
+            (Variant::Kernel, 1680.0),
+            (Variant::Bpftrace, 13200.0),
+        ]
+        .map(|(variant, cost)| outcome(variant, cost));
+        let [exact, _, _, kernel, bpftrace] = &two;
+        assert_eq!(
+            note(exact, &two, Some(&one)),
+            "1.26 of three empty probes; the walk adds 120 ns; \
+             1.10 of the cost on one thread, empty probes 1.05, so 1.05 times their slowdown"
+        );
+        assert_eq!(note(kernel, &two, None), "the walk costs 0.25 of `bpf_get_stackid`'s 480 ns");
+        assert_eq!(note(bpftrace, &two, None), "exact costs 0.10 of it");
+        assert_eq!(note(&one[0], &one, None), "1.20 of three empty probes");
+    }
 }

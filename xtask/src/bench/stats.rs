@@ -53,6 +53,22 @@ pub(super) fn figure(value: f64) -> String {
     grouped
 }
 
+/// A share between 0 and 1 as `3.1 %`.
+pub(super) fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    let rounded = if percent.abs() < 10.0 { format!("{percent:.1}") } else { format!("{percent:.0}") };
+    format!("{} %", rounded.trim_end_matches(".0"))
+}
+
+/// A number of bytes in the largest unit that leaves it whole.
+pub(super) fn bytes(bytes: u64) -> String {
+    match bytes.trailing_zeros() {
+        20.. if bytes > 0 => format!("{} MiB", bytes >> 20),
+        10.. if bytes > 0 => format!("{} KiB", bytes >> 10),
+        _ => format!("{bytes} bytes"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,5 +85,14 @@ mod tests {
     fn figures_are_short_and_grouped() {
         let figures = [0.0, 6.237, 12.34, 99.96, 653.2, 1622.4, 1_234_567.0, -1234.0].map(figure);
         assert_eq!(figures, ["0.00", "6.24", "12.3", "100.0", "653", "1,622", "1,234,567", "-1,234"]);
+    }
+
+    #[test]
+    fn shares_and_sizes_are_told_in_few_digits() {
+        assert_eq!(
+            [0.031, 0.25, 1.0, 0.0, 0.0004, -0.02].map(percent),
+            ["3.1 %", "25 %", "100 %", "0 %", "0 %", "-2 %"]
+        );
+        assert_eq!([0, 100, 524_288, 3 << 20].map(bytes), ["0 bytes", "100 bytes", "512 KiB", "3 MiB"]);
     }
 }

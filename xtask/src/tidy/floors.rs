@@ -7,13 +7,14 @@ use super::lexer::{Kind, Token, reads};
 const AGENT: &str = "memtrace/src/";
 
 /// Top-level modules of the agent. Those of one floor do not know each other.
-const FLOORS: [(&str, u8); 14] = [
+const FLOORS: [(&str, u8); 15] = [
     ("cli", 5),
     ("tui", 5),
     ("app", 4),
     ("report", 3),
     ("analysis", 2),
     ("aggregate", 2),
+    ("budget", 2),
     ("bpf", 2),
     ("target", 2),
     ("allocators", 2),

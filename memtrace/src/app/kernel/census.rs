@@ -7,7 +7,7 @@ use rustc_hash::{FxHashMap, FxHasher};
 
 use super::KernelSession;
 use crate::{
-    aggregate::{Survivors, Totals},
+    aggregate::Totals,
     analysis::{CacheEvidence, StackEvidence, share_out},
     bpf::{CacheCounts, KernelStack},
     kernel,
@@ -35,7 +35,7 @@ pub(super) struct Stack {
     /// What of it was freed unseen.
     pub(super) phantoms: Amount,
     /// What of it is shown: old enough, no phantom.
-    pub(super) outstanding: Survivors,
+    pub(super) outstanding: Amount,
 }
 
 /// Everything, at one moment.
@@ -185,7 +185,7 @@ impl KernelSession {
             cache,
             tracked: amount(living.all),
             phantoms: amount(phantoms),
-            outstanding: Survivors { amount: amount(old), oldest: oldest.age },
+            outstanding: amount(old),
         }
     }
 
@@ -207,14 +207,23 @@ impl KernelSession {
 }
 
 impl Stack {
+    /// Totals that come to what is shown.
+    pub(super) fn shown(&self) -> Totals {
+        let Totals { allocated, .. } = self.totals;
+        let freed = Amount {
+            bytes: allocated.bytes.saturating_sub(self.outstanding.bytes),
+            blocks: allocated.blocks.saturating_sub(self.outstanding.blocks),
+        };
+        Totals { freed, ..self.totals }
+    }
+
     /// Takes another slot of the same stack in.
     fn join(&mut self, other: &Self) {
         self.totals.allocated = self.totals.allocated.plus(other.totals.allocated);
         self.totals.freed = self.totals.freed.plus(other.totals.freed);
         self.tracked = self.tracked.plus(other.tracked);
         self.phantoms = self.phantoms.plus(other.phantoms);
-        self.outstanding.amount = self.outstanding.amount.plus(other.outstanding.amount);
-        self.outstanding.oldest = self.outstanding.oldest.max(other.outstanding.oldest);
+        self.outstanding = self.outstanding.plus(other.outstanding);
         self.totals.oldest.age = self.totals.oldest.age.max(other.totals.oldest.age);
         self.totals.oldest.exact &= other.totals.oldest.exact;
     }

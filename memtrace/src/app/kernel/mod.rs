@@ -146,8 +146,9 @@ fn wanted_caches(patterns: &[String]) -> anyhow::Result<Option<Vec<(String, bool
 }
 
 impl Followed for KernelSession {
-    fn begin(&mut self) {
+    fn begin(&mut self) -> anyhow::Result<()> {
         self.aggregate.begin(self.started);
+        Ok(())
     }
 
     fn streams(&mut self) -> anyhow::Result<(Events, Option<KernelLog>)> {

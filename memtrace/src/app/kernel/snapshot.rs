@@ -12,12 +12,12 @@ use super::{
     remarks,
 };
 use crate::{
-    aggregate::{Growth, Survivors},
+    aggregate::Growth,
     analysis,
     bpf::KernelLosses,
     kernel,
     model::{
-        Age, Amount, CacheRow, Filter, KernelReport, KernelRow, LiveBlock, Losses, Mode, Snapshot,
+        Amount, Attachment, CacheRow, Filter, KernelReport, KernelRow, LiveBlock, Losses, Mode, Snapshot,
         StackMethod, StackRow, TargetInfo, TargetKind,
     },
 };
@@ -32,10 +32,8 @@ impl KernelSession {
     pub(super) fn report(&mut self, last: bool) -> anyhow::Result<Snapshot> {
         let now = self.tracer.elapsed();
         let census = self.census(now)?;
-        let survivors: FxHashMap<u32, Survivors> =
-            census.stacks.iter().map(|stack| (stack.totals.slot, stack.outstanding)).collect();
-        let totals = census.stacks.iter().map(|stack| stack.totals);
-        let (mut stacks, bytes_per_second) = self.aggregate.advance(now, totals, Some(&survivors), false);
+        let shown = census.stacks.iter().map(Stack::shown);
+        let (mut stacks, bytes_per_second) = self.aggregate.advance(now, shown, None, false);
         let outstanding = stacks.iter().fold(Amount::default(), |sum, stack| sum.plus(stack.outstanding));
         analysis::rank(&mut stacks, self.options.sort);
         let stacks_found = stacks.len();
@@ -72,9 +70,18 @@ impl KernelSession {
                 comm: "kernel".to_owned(),
                 allocators: Vec::new(),
             },
-            mode: Mode { sample_bytes: None, stacks: StackMethod::Kernel, filter },
+            mode: Mode {
+                sample_bytes: None,
+                exact: true,
+                attached: Attachment { share: 1.0, gaps: 0 },
+                stacks: StackMethod::Kernel,
+                filter,
+            },
             outstanding,
+            uncertainty: None,
             bytes_per_second,
+            unknown_frees: self.tracer.caches().iter().map(|cache| cache.untracked_freed).sum(),
+            overhead: None,
             stacks_found,
             stacks: rows,
             mapped: Amount::default(),
@@ -97,10 +104,11 @@ impl KernelSession {
             id: stack.totals.id,
             pid: 0,
             outstanding: stack.outstanding,
-            allocated: stack.totals.allocated,
-            freed: stack.totals.freed,
+            uncertainty: None,
+            allocated: counted.totals.allocated,
+            freed: counted.totals.freed,
             bytes_per_second: stack.bytes_per_second,
-            oldest: Some(Age { exact: counted.totals.oldest.exact, ..stack.totals.oldest }),
+            oldest: Some(stack.totals.oldest),
             incomplete: None,
             frames: self.frames.of(slot),
             blocks: listed.remove(&slot).unwrap_or_default(),
@@ -118,7 +126,7 @@ impl KernelSession {
         let mut rows: Vec<CacheRow> = census.caches.iter().map(|cache| self.cache_row(cache)).collect();
         for stack in &census.stacks {
             if let Some(row) = rows.get_mut(stack.cache) {
-                row.outstanding = row.outstanding.plus(stack.outstanding.amount);
+                row.outstanding = row.outstanding.plus(stack.outstanding);
                 row.tracked = row.tracked.plus(stack.tracked);
                 row.phantoms += stack.phantoms.blocks;
             }

@@ -6,7 +6,7 @@ use std::{process::ExitCode, time::Duration};
 
 use crate::{
     analysis::SortBy,
-    app::{Options, Output, Schedule, Session, follow},
+    app::{Counting, Options, Output, Schedule, Session, follow},
     bpf::Config,
     report::Text,
     target::{Launch, Process, User},
@@ -31,6 +31,7 @@ pub(super) fn main(_: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
         sort: SortBy::Bytes,
         show_allocs: false,
         freed: false,
+        counting: Counting::EXACT,
         first_byte: false,
     };
     let mut session = Session::new(options, message)?;

@@ -1,11 +1,16 @@
 use super::choose;
 use crate::model::{ArgLayout, Mapping, Role, Site};
 
-const MALLOC: Role = Role::Allocate(ArgLayout { size: 0, count: None, old: None, out: None });
-const CALLOC: Role = Role::Allocate(ArgLayout { size: 1, count: Some(0), old: None, out: None });
-const REALLOC: Role = Role::Allocate(ArgLayout { size: 1, count: None, old: Some(0), out: None });
-const POSIX_MEMALIGN: Role = Role::Allocate(ArgLayout { size: 2, count: None, old: None, out: Some(0) });
-const MEMALIGN: Role = Role::Allocate(ArgLayout { size: 1, count: None, old: None, out: None });
+const MALLOC: Role =
+    Role::Allocate(ArgLayout { size: 0, count: None, old: None, out: None, delegates: false });
+const CALLOC: Role =
+    Role::Allocate(ArgLayout { size: 1, count: Some(0), old: None, out: None, delegates: false });
+const REALLOC: Role =
+    Role::Allocate(ArgLayout { size: 1, count: None, old: Some(0), out: None, delegates: false });
+const POSIX_MEMALIGN: Role =
+    Role::Allocate(ArgLayout { size: 2, count: None, old: None, out: Some(0), delegates: false });
+const MEMALIGN: Role =
+    Role::Allocate(ArgLayout { size: 1, count: None, old: None, out: None, delegates: false });
 
 fn bytes(hex: &str) -> Vec<u8> {
     hex.split_ascii_whitespace().map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect()

@@ -1,7 +1,8 @@
 //! From the model to the schema.
 
 use super::{
-    Alloc, Amount, Frame, Losses, MappingStack, Mappings, ModeInfo, Report, SCHEMA, Stack, Target, TraceLine,
+    Alloc, Amount, Frame, Losses, MappingStack, Mappings, ModeInfo, Overhead, Report, SCHEMA, Stack, Target,
+    TraceLine, Uncertainty,
 };
 use crate::model::{self, Filter, Mode, StackMethod, TargetInfo, TargetKind};
 
@@ -15,7 +16,10 @@ impl<'a> Report<'a> {
             target: Target::from(&snapshot.target),
             mode: ModeInfo::from(&snapshot.mode),
             outstanding: Amount { bytes: snapshot.outstanding.bytes, blocks: snapshot.outstanding.blocks },
+            uncertainty: snapshot.uncertainty.map(Uncertainty::from),
             bytes_per_second: snapshot.bytes_per_second,
+            unknown_frees: snapshot.unknown_frees,
+            overhead: snapshot.overhead.as_ref().map(Overhead::from),
             stacks_found: snapshot.stacks_found,
             stacks: snapshot.stacks.iter().map(Stack::from).collect(),
             mappings: Mappings {
@@ -48,8 +52,34 @@ impl From<&Mode> for ModeInfo {
             StackMethod::Kernel => "kernel",
         };
         let Filter { min_size, max_size, older } = mode.filter;
-        let sample_bytes = mode.sample_bytes;
-        Self { exact: sample_bytes.is_none(), sample_bytes, stacks, min_size, max_size, older_s: older }
+        Self {
+            exact: mode.exact,
+            sample_bytes: mode.sample_bytes,
+            attached_share: mode.attached.share,
+            gaps: mode.attached.gaps,
+            stacks,
+            min_size,
+            max_size,
+            older_s: older,
+        }
+    }
+}
+
+impl From<model::Uncertainty> for Uncertainty {
+    fn from(doubt: model::Uncertainty) -> Self {
+        Self { bytes: doubt.bytes, blocks: doubt.blocks, samples: doubt.samples }
+    }
+}
+
+impl From<&model::Overhead> for Overhead {
+    fn from(overhead: &model::Overhead) -> Self {
+        Self {
+            share: overhead.share(),
+            limit: overhead.limit,
+            spent_s: overhead.spent,
+            cpu_s: overhead.cpu,
+            calls: overhead.calls,
+        }
     }
 }
 
@@ -73,6 +103,7 @@ impl<'a> From<&'a model::StackRow> for Stack<'a> {
             pid: row.pid,
             bytes: row.outstanding.bytes,
             blocks: row.outstanding.blocks,
+            uncertainty: row.uncertainty.map(Uncertainty::from),
             allocated_bytes: row.allocated.bytes,
             allocated_blocks: row.allocated.blocks,
             freed_bytes: row.freed.bytes,

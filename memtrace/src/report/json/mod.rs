@@ -69,9 +69,15 @@ struct Report<'a> {
     mode: ModeInfo,
     /// Everything outstanding, over all stacks, those not listed too.
     outstanding: Amount,
+    /// How far off that may be; null when exact.
+    uncertainty: Option<Uncertainty>,
     /// Growth of the outstanding bytes since the previous report.
     #[serde(serialize_with = "rate")]
     bytes_per_second: f64,
+    /// Frees of blocks that are not known: allocated before, not sampled, or in a gap.
+    unknown_frees: u64,
+    /// Null where it could not be measured.
+    overhead: Option<Overhead>,
     /// Number of stacks that match the filters; `stacks` may list fewer.
     stacks_found: usize,
     stacks: Vec<Stack<'a>>,
@@ -125,10 +131,15 @@ struct Target<'a> {
 /// How the figures came about.
 #[derive(Serialize)]
 struct ModeInfo {
-    /// Whether every allocation is counted.
+    /// Whether every allocation since tracing began was counted.
     exact: bool,
-    /// Bytes between two samples; null when exact.
+    /// Mean bytes between two samples; null when every allocation seen is counted.
     sample_bytes: Option<u64>,
+    /// The part of the time in which allocations were seen, 0 to 1.
+    #[serde(serialize_with = "share")]
+    attached_share: f64,
+    /// How often they ceased to be.
+    gaps: u64,
     /// How stacks are taken: `cfi`, by call frame information; `fp`, by frame pointers.
     stacks: &'static str,
     /// Only allocations of at least so many bytes are tracked; null: all.
@@ -147,6 +158,33 @@ struct Amount {
     blocks: u64,
 }
 
+/// The true value lies within so much of the estimate with a probability of 95 %.
+#[derive(Serialize)]
+struct Uncertainty {
+    bytes: u64,
+    blocks: u64,
+    /// Blocks that the estimate rests on.
+    samples: u64,
+}
+
+/// What tracing cost since it began.
+#[derive(Serialize)]
+struct Overhead {
+    /// Of the targets' CPU time, 0 to 1.
+    #[serde(serialize_with = "share")]
+    share: f64,
+    /// The share that is allowed; null: any.
+    limit: Option<f64>,
+    /// CPU time that tracing took.
+    #[serde(serialize_with = "seconds")]
+    spent_s: Duration,
+    /// CPU time of the targets, that included.
+    #[serde(serialize_with = "seconds")]
+    cpu_s: Duration,
+    /// Calls seen.
+    calls: u64,
+}
+
 /// One stack and what its allocations hold.
 #[derive(Serialize)]
 struct Stack<'a> {
@@ -159,6 +197,8 @@ struct Stack<'a> {
     bytes: u64,
     /// Outstanding.
     blocks: u64,
+    /// How far off these may be; null when exact.
+    uncertainty: Option<Uncertainty>,
     /// Since tracing began.
     allocated_bytes: u64,
     /// Since tracing began.
@@ -290,6 +330,10 @@ fn optional_seconds<S: Serializer>(duration: &Option<Duration>, serializer: S) -
         Some(duration) => seconds(duration, serializer),
         None => serializer.serialize_none(),
     }
+}
+
+fn share<S: Serializer>(share: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((share * 1e5).round() / 1e5)
 }
 
 /// Always a number: JSON has none for what is not finite.

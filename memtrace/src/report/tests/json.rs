@@ -3,7 +3,8 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::{
-    Event, HOSTILE, Snapshot, assert_harmless, empty, hostile, losses, snapshot, trace, with_blocks, written,
+    Event, HOSTILE, Snapshot, assert_harmless, empty, hostile, losses, sampled, snapshot, trace, with_blocks,
+    written,
 };
 use crate::report::Json;
 
@@ -32,7 +33,9 @@ fn keys(value: &Value, path: &str, found: &mut BTreeSet<String>) {
 
 #[test]
 fn ordinary() {
-    insta::assert_snapshot!(json(snapshot()), @r#"{"schema":1,"time":"2026-01-02T03:04:05Z","elapsed_s":5.004,"last":false,"target":{"kind":"process","pids":[4123],"comm":"api-server","allocators":["glibc"]},"mode":{"exact":true,"sample_bytes":null,"stacks":"fp","min_size":null,"max_size":null,"older_s":null},"outstanding":{"bytes":1048576,"blocks":1024},"bytes_per_second":1572864.0,"stacks_found":5,"stacks":[{"id":"9f0c0000deadbeef","pid":4123,"bytes":65536,"blocks":64,"allocated_bytes":70000,"allocated_blocks":67,"freed_bytes":4464,"freed_blocks":3,"bytes_per_second":13107.2,"oldest_s":4.2,"oldest_exact":true,"complete":true,"incomplete":null,"frames":[{"function":"handle<'_>","function_offset":"0x1e","module":"/srv/api-server","offset":"0x1167","file":"src/api.c","line":null,"inlined":true},{"function":"leak_small","function_offset":"0x1e","module":"/srv/api-server","offset":"0x1167","file":"src/api.c","line":42,"inlined":false},{"function":"main","function_offset":"0x6d","module":"/srv/api-server","offset":"0x13ad","file":"src/main.c","line":7,"inlined":false}]},{"id":"0000000000000017","pid":4123,"bytes":640,"blocks":1,"allocated_bytes":640,"allocated_blocks":1,"freed_bytes":0,"freed_blocks":0,"bytes_per_second":-20480.0,"oldest_s":192.0,"oldest_exact":false,"complete":false,"incomplete":"no_frame_pointer","frames":[{"function":null,"function_offset":null,"module":"/usr/lib/libplugin.so","offset":"0x4f0","file":null,"line":null,"inlined":false}]}],"mappings":{"bytes":0,"ranges":0,"stacks":[]},"losses":{"live_map_full":0,"live_map_full_bytes":0,"in_flight_lost":0,"ring_full":0,"no_walk_slot":0,"no_thread_slot":0,"stack_table_full":0,"missed_frees":0,"kernel_missed":0,"children_not_traced":0,"stacks_incomplete":{}},"notes":[]}"#);
+    insta::assert_snapshot!(json(snapshot()), @r#"
+    {"schema":1,"time":"2026-01-02T03:04:05Z","elapsed_s":5.004,"last":false,"target":{"kind":"process","pids":[4123],"comm":"api-server","allocators":["glibc"]},"mode":{"exact":true,"sample_bytes":null,"attached_share":1.0,"gaps":0,"stacks":"fp","min_size":null,"max_size":null,"older_s":null},"outstanding":{"bytes":1048576,"blocks":1024},"uncertainty":null,"bytes_per_second":1572864.0,"unknown_frees":12,"overhead":null,"stacks_found":5,"stacks":[{"id":"9f0c0000deadbeef","pid":4123,"bytes":65536,"blocks":64,"uncertainty":null,"allocated_bytes":70000,"allocated_blocks":67,"freed_bytes":4464,"freed_blocks":3,"bytes_per_second":13107.2,"oldest_s":4.2,"oldest_exact":true,"complete":true,"incomplete":null,"frames":[{"function":"handle<'_>","function_offset":"0x1e","module":"/srv/api-server","offset":"0x1167","file":"src/api.c","line":null,"inlined":true},{"function":"leak_small","function_offset":"0x1e","module":"/srv/api-server","offset":"0x1167","file":"src/api.c","line":42,"inlined":false},{"function":"main","function_offset":"0x6d","module":"/srv/api-server","offset":"0x13ad","file":"src/main.c","line":7,"inlined":false}]},{"id":"0000000000000017","pid":4123,"bytes":640,"blocks":1,"uncertainty":null,"allocated_bytes":640,"allocated_blocks":1,"freed_bytes":0,"freed_blocks":0,"bytes_per_second":-20480.0,"oldest_s":192.0,"oldest_exact":false,"complete":false,"incomplete":"no_frame_pointer","frames":[{"function":null,"function_offset":null,"module":"/usr/lib/libplugin.so","offset":"0x4f0","file":null,"line":null,"inlined":false}]}],"mappings":{"bytes":0,"ranges":0,"stacks":[]},"losses":{"live_map_full":0,"live_map_full_bytes":0,"in_flight_lost":0,"ring_full":0,"no_walk_slot":0,"no_thread_slot":0,"stack_table_full":0,"missed_frees":0,"kernel_missed":0,"children_not_traced":0,"stacks_incomplete":{}},"notes":[]}
+    "#);
 }
 
 #[test]
@@ -76,7 +79,9 @@ fn everything_there_is() {
         ]
       },
       "mode": {
+        "attached_share": 1.0,
         "exact": true,
+        "gaps": 0,
         "max_size": null,
         "min_size": null,
         "older_s": null,
@@ -90,6 +95,7 @@ fn everything_there_is() {
         "blocks": 1024,
         "bytes": 1048576
       },
+      "overhead": null,
       "schema": 1,
       "stacks": [
         {
@@ -146,7 +152,8 @@ fn everything_there_is() {
           "incomplete": null,
           "oldest_exact": true,
           "oldest_s": 4.2,
-          "pid": 4123
+          "pid": 4123,
+          "uncertainty": null
         },
         {
           "allocated_blocks": 1,
@@ -179,7 +186,8 @@ fn everything_there_is() {
           "incomplete": "no_frame_pointer",
           "oldest_exact": false,
           "oldest_s": 192.0,
-          "pid": 4123
+          "pid": 4123,
+          "uncertainty": null
         }
       ],
       "stacks_found": 5,
@@ -193,7 +201,9 @@ fn everything_there_is() {
           4123
         ]
       },
-      "time": "2026-01-02T03:04:05Z"
+      "time": "2026-01-02T03:04:05Z",
+      "uncertainty": null,
+      "unknown_frees": 12
     }
     "#);
 }
@@ -204,6 +214,10 @@ fn names_are_never_changed() {
     let promised = "
         schema time elapsed_s last bytes_per_second stacks_found notes
         target target.kind target.pids target.comm target.allocators
+        uncertainty uncertainty.bytes uncertainty.blocks uncertainty.samples unknown_frees
+        overhead overhead.share overhead.limit overhead.spent_s overhead.cpu_s overhead.calls
+        mode.attached_share mode.gaps
+        stacks[].uncertainty stacks[].uncertainty.bytes stacks[].uncertainty.blocks stacks[].uncertainty.samples
         mode mode.exact mode.sample_bytes mode.stacks mode.min_size mode.max_size mode.older_s
         outstanding outstanding.bytes outstanding.blocks
         stacks stacks[].id stacks[].pid stacks[].bytes stacks[].blocks stacks[].allocated_bytes stacks[].allocated_blocks
@@ -222,6 +236,7 @@ fn names_are_never_changed() {
     ";
     let mut found = BTreeSet::new();
     keys(&parsed(&json(Snapshot { losses: losses(), ..with_blocks() })), "", &mut found);
+    keys(&parsed(&json(sampled())), "", &mut found);
     assert_eq!(found, promised.split_whitespace().map(str::to_owned).collect());
 }
 
@@ -255,14 +270,19 @@ fn a_stack_without_frames_is_not_complete() {
 
 #[test]
 fn a_sampled_report_says_so() {
-    let mut snapshot = empty();
-    snapshot.mode.sample_bytes = Some(524_288);
+    let mut snapshot = sampled();
     snapshot.mode.filter.older = Some(std::time::Duration::from_secs(60));
-    let mode = &parsed(&json(snapshot))["mode"];
+    let report = parsed(&json(snapshot));
     let expected = serde_json::json!({
-        "exact": false, "sample_bytes": 524_288, "stacks": "fp", "min_size": null, "max_size": null, "older_s": 60.0
+        "exact": false, "sample_bytes": 524_288, "stacks": "fp", "min_size": null, "max_size": null, "older_s": 60.0,
+        "attached_share": 0.02099, "gaps": 12
     });
-    assert_eq!(*mode, expected);
+    assert_eq!(report["mode"], expected);
+    assert_eq!(report["uncertainty"], serde_json::json!({"bytes": 104_858, "blocks": 512, "samples": 31}));
+    assert_eq!(
+        report["overhead"],
+        serde_json::json!({"share": 0.0312, "limit": 0.05, "spent_s": 0.156, "cpu_s": 5.0, "calls": 123_456})
+    );
 }
 
 /// Hostile text arrives unchanged, and on a terminal it is harmless on the way.

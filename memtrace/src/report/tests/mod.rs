@@ -12,8 +12,8 @@ use jiff::tz::TimeZone;
 use super::losses::sentences;
 use super::{Json, Memleak, MemleakOptions, Reporter, Text, escape};
 use crate::model::{
-    Age, AllocationEvent, Amount, Event, Filter, Frame, LiveBlock, Losses, MappingRow, Mode, Snapshot,
-    StackMethod, StackRow, TargetInfo, TargetKind,
+    Age, AllocationEvent, Amount, Attachment, Event, Filter, Frame, LiveBlock, Losses, MappingRow, Mode,
+    Overhead, Snapshot, StackMethod, StackRow, TargetInfo, TargetKind, Uncertainty,
 };
 
 /// A function, a module and a file name that would clear the screen, retitle it, reorder and break lines.
@@ -62,8 +62,17 @@ fn snapshot() -> Snapshot {
             comm: "api-server".into(),
             allocators: vec!["glibc".into()],
         },
-        mode: Mode { sample_bytes: None, stacks: StackMethod::FramePointer, filter: Filter::default() },
+        mode: Mode {
+            sample_bytes: None,
+            exact: true,
+            attached: Attachment { share: 1.0, gaps: 0 },
+            stacks: StackMethod::FramePointer,
+            filter: Filter::default(),
+        },
         outstanding: amount(1_048_576, 1024),
+        uncertainty: None,
+        unknown_frees: 12,
+        overhead: None,
         bytes_per_second: 1_572_864.0,
         stacks_found: 5,
         stacks: vec![
@@ -71,6 +80,7 @@ fn snapshot() -> Snapshot {
                 id: 0x9f0c_0000_dead_beef,
                 pid: 4123,
                 outstanding: amount(65_536, 64),
+                uncertainty: None,
                 allocated: amount(70_000, 67),
                 freed: amount(4464, 3),
                 bytes_per_second: 13_107.2,
@@ -84,6 +94,7 @@ fn snapshot() -> Snapshot {
                 id: 0x17,
                 pid: 4123,
                 outstanding: amount(640, 1),
+                uncertainty: None,
                 allocated: amount(640, 1),
                 freed: amount(0, 0),
                 bytes_per_second: -20_480.0,
@@ -117,6 +128,24 @@ fn with_blocks() -> Snapshot {
         frames: Vec::new(),
     }];
     snapshot
+}
+
+/// The ordinary report, had it been sampled, and in windows.
+fn sampled() -> Snapshot {
+    let mut sampled = snapshot();
+    sampled.mode.sample_bytes = Some(524_288);
+    sampled.mode.exact = false;
+    sampled.mode.attached = Attachment { share: 0.020_987, gaps: 12 };
+    sampled.uncertainty = Some(Uncertainty { bytes: 104_858, blocks: 512, samples: 31 });
+    sampled.stacks[0].uncertainty = Some(Uncertainty { bytes: 65_000, blocks: 12, samples: 3 });
+    sampled.stacks[1].uncertainty = Some(Uncertainty { bytes: 0, blocks: 0, samples: 1 });
+    sampled.overhead = Some(Overhead {
+        spent: Duration::from_millis(156),
+        cpu: Duration::from_secs(5),
+        calls: 123_456,
+        limit: Some(0.05),
+    });
+    sampled
 }
 
 /// Nothing outstanding, nothing found.

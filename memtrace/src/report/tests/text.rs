@@ -3,7 +3,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use super::{
-    Event, Snapshot, assert_harmless, empty, hostile, losses, snapshot, trace, with_blocks, written,
+    Event, Snapshot, assert_harmless, empty, hostile, losses, sampled, snapshot, trace, with_blocks, written,
 };
 use crate::model::{Filter, Frame, MappingRow};
 use crate::report::Text;
@@ -102,14 +102,26 @@ fn hostile_names() {
 
 #[test]
 fn several_targets_sampled() {
-    let mut snapshot = empty();
+    let mut snapshot = sampled();
     snapshot.target.pids = (100..112).collect();
     snapshot.target.allocators = vec!["glibc".into(), "jemalloc".into()];
-    snapshot.mode.sample_bytes = Some(512 << 10);
     insta::assert_snapshot!(text(snapshot), @r#"
-    [03:04:05] api-server (pids 100, 101, 102, 103, 104, 105, 106, 107 and 4 more), traced for 5.0 s, allocators glibc, jemalloc; estimated from one sample per 512 KiB, stacks from frame pointers (callers may be missing where code was built without them)
-    Outstanding: 0 B in 0 blocks, 0 B/s
-    Nothing allocated since tracing began is outstanding. (What was allocated before is unknown.)
+    [03:04:05] api-server (pids 100, 101, 102, 103, 104, 105, 106, 107 and 4 more), traced for 5.0 s, allocators glibc, jemalloc; estimated from one sample per 512 KiB of allocations while probes were in place: 2.1 % of the time, with 12 gaps, stacks from frame pointers (callers may be missing where code was built without them)
+    Outstanding: about 1 MiB ± 10 % in 1,024 blocks ± 50 %, +1.5 MiB/s, from 31 samples
+    Tracing took 3.1 % of the CPU time, 5 % allowed: 123,456 calls seen
+
+    #1  about 64 KiB ± 99 % in 64 blocks ± 19 %, from 3 samples, 6 % of the total, process 4123, +12.8 KiB/s, oldest 4.2 s, freed 3 of 67 blocks  stack 9f0c0000deadbeef
+        handle<'_> [inlined]  src/api.c  (/srv/api-server+0x1167)
+        leak_small  src/api.c:42  (/srv/api-server+0x1167)
+        main  src/main.c:7  (/srv/api-server+0x13ad)
+
+    #2  about 640 B in 1 block, from 1 sample, under 1 % of the total, process 4123, -20 KiB/s, none older than 3m12s, freed 0 of 1 block  stack 0000000000000017
+        /usr/lib/libplugin.so+0x4f0
+        (outer callers are missing: no frame pointer)
+
+    … and 3 more stacks hold 959.4 KiB (--top 0 shows all)
+
+    Note: what was allocated in a gap is unknown and not counted, nor are its frees; of the blocks counted some may have been freed in one
     "#);
 }
 

@@ -1,0 +1,126 @@
+//! What a probe costs on this machine: measured on functions of this process.
+
+use std::{arch::naked_asm, time::Duration};
+
+use nix::time::{ClockId, clock_gettime};
+
+use crate::model::Prices;
+
+use super::{
+    attach::{self, Link},
+    error::Error,
+    programs::{Method, Name},
+    tracer::Tracer,
+};
+
+/// Calls in a batch, and batches: the median batch counts.
+const CALLS: u32 = 200;
+const BATCHES: usize = 9;
+
+/// Functions that begin with an instruction that the kernel emulates, or with one that it single-steps. Their lengths
+/// differ, so that no two become one.
+macro_rules! functions {
+    ($($name:ident: $($instruction:literal)+;)*) => {$(
+        #[unsafe(naked)]
+        extern "C" fn $name() {
+            naked_asm!($($instruction),+)
+        }
+    )*};
+}
+
+#[cfg(target_arch = "x86_64")]
+functions! {
+    freeing: "push rbp" "pop rbp" "ret";
+    calling: "push rbp" "nop" "pop rbp" "ret";
+    left_out: "push rbp" "nop" "nop" "pop rbp" "ret";
+    stepped: "test rdi, rdi" "ret";
+}
+
+#[cfg(target_arch = "aarch64")]
+functions! {
+    freeing: "nop" "ret";
+    calling: "nop" "nop" "ret";
+    left_out: "nop" "nop" "nop" "ret";
+    stepped: "add x0, x0, #0" "ret";
+}
+
+impl Tracer {
+    /// Measures what probes cost here. Takes some 20 ms, and leaves detaching to a thread.
+    ///
+    /// # Errors
+    /// The kernel refused a probe.
+    pub fn calibrate(&mut self) -> Result<Prices, Error> {
+        let session = self.method() == Method::Session;
+        let mut links = Vec::new();
+        let mut price = |function: extern "C" fn(), programs: &[Name]| -> Result<f64, Error> {
+            let bare = time(function);
+            for &program in programs {
+                links.extend(self.attach_nothing(function, program)?);
+            }
+            Ok((time(function) - bare).max(1.0))
+        };
+        let free = price(freeing, &[Name::NothingEnter])?;
+        let (call, left_out) = if session {
+            (price(calling, &[Name::NothingSession])?, price(left_out, &[Name::NothingSkip])?)
+        } else {
+            let call = price(calling, &[Name::NothingLeave, Name::NothingEnter])?;
+            (call, call)
+        };
+        let stepping = (price(stepped, &[Name::NothingEnter])? - free).max(0.0);
+        detach_later(links);
+        tracing::debug!(
+            "probes cost {free:.0} ns on a free, {call:.0} ns on an allocation, {left_out:.0} ns on one that is left \
+             out, {stepping:.0} ns more where the instruction is single-stepped"
+        );
+        Ok(Prices { free, call, left_out, stepping })
+    }
+
+    fn attach_nothing(&mut self, function: extern "C" fn(), program: Name) -> Result<Vec<Link>, Error> {
+        let offset = file_offset(function as *const () as u64)?;
+        let (ebpf, programs) = self.parts();
+        attach::attach_nothing(ebpf, programs, program, offset)
+    }
+}
+
+/// Detaches without waiting for the kernel, which takes its time.
+pub(super) fn detach_later(links: Vec<Link>) {
+    // Where no thread can be had, the closure is dropped, and the links with it.
+    let _ = std::thread::Builder::new().spawn(move || attach::detach(links));
+}
+
+/// Where in this program's file an address of its code lies.
+///
+/// # Errors
+/// `/proc` cannot be read.
+pub(super) fn file_offset(address: u64) -> Result<u64, Error> {
+    let maps = std::fs::read_to_string("/proc/self/maps").map_err(Error::io("reading /proc/self/maps"))?;
+    let offset = maps.lines().find_map(|line| {
+        let mut fields = line.split_ascii_whitespace();
+        let (start, end) = fields.next()?.split_once('-')?;
+        let number = |hex| u64::from_str_radix(hex, 16).ok();
+        let (start, end, offset) = (number(start)?, number(end)?, number(fields.nth(1)?)?);
+        (start..end).contains(&address).then(|| address - start + offset)
+    });
+    Ok(offset.unwrap_or(0))
+}
+
+/// CPU time of a call in ns, with some code after it as a target has it: a trap leaves caches and predictors cold.
+fn time(function: extern "C" fn()) -> f64 {
+    let mut batches = [0.0; BATCHES];
+    for batch in &mut batches {
+        let begin = thread_time();
+        for _ in 0..CALLS {
+            std::hint::black_box(function)();
+            for size in [24, 300, 48, 1000] {
+                drop(std::hint::black_box(Vec::<u8>::with_capacity(std::hint::black_box(size))));
+            }
+        }
+        *batch = (thread_time() - begin).as_nanos() as f64 / f64::from(CALLS);
+    }
+    batches.sort_by(f64::total_cmp);
+    batches[BATCHES / 2]
+}
+
+fn thread_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}

@@ -1,0 +1,57 @@
+//! Reading the table of stacks.
+
+use std::time::Duration;
+
+use memtrace_common::{BLOCK_UNIT, StackSlot, TIME_SHIFT};
+
+use super::mapped::Mapped;
+use crate::model::Amount;
+
+/// A stack's totals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StackTotals {
+    /// Its slot.
+    pub slot: u32,
+    /// Its identity; 0 for what found no slot of its own.
+    pub hash: u64,
+    /// Target and generation, see [`Target::id`].
+    pub target: u32,
+    /// Allocated since the start.
+    pub allocated: Amount,
+    /// Freed of that.
+    pub freed: Amount,
+    /// When the stack last held nothing, since the start of tracing: no live block is older.
+    pub since: Duration,
+    /// Whether nothing was freed since then, so that the oldest block is exactly that old.
+    pub since_exact: bool,
+}
+
+/// Every stack that anything was allocated at.
+pub(super) fn read(stacks: &Mapped<StackSlot>) -> impl Iterator<Item = StackTotals> {
+    (0..stacks.len()).filter_map(|index| {
+        // Freed is read before allocated: the difference is never negative.
+        let pointer = stacks.pointer(index)?;
+        // SAFETY: points to a mapped slot.
+        let (freed_blocks, freed_bytes) = unsafe {
+            (
+                (&raw const (*pointer).freed_blocks).read_volatile(),
+                (&raw const (*pointer).freed_bytes).read_volatile(),
+            )
+        };
+        let slot = stacks.get(index)?;
+        (slot.allocated_blocks != 0).then(|| StackTotals {
+            slot: index as u32,
+            hash: slot.hash,
+            target: slot.target,
+            allocated: amount(slot.allocated_bytes, slot.allocated_blocks),
+            freed: amount(freed_bytes, freed_blocks),
+            since: Duration::from_nanos(u64::from(slot.since) << TIME_SHIFT),
+            since_exact: slot.since_freed == freed_blocks,
+        })
+    })
+}
+
+/// Blocks that were sampled stand for fractions too.
+fn amount(bytes: u64, units: u64) -> Amount {
+    Amount { bytes, blocks: (units + BLOCK_UNIT / 2) / BLOCK_UNIT }
+}

@@ -1,0 +1,358 @@
+//! Domain: keeping what tracing costs inside a budget. Pure: no I/O, no clock.
+//!
+//! The cost is that of the traps, by the price each was found to have on this machine, and the time measured inside the
+//! programs. It is held against the targets' CPU time on an account: CPU time pays in, at the rate of the limit; tracing
+//! draws on it. In debt, tracing steps down: from counting every allocation to sampling, and from there to windows, in
+//! which probes are in place for some milliseconds only, and which are paid for in advance.
+
+mod account;
+mod rates;
+
+#[cfg(test)]
+mod tests;
+
+use std::{collections::VecDeque, time::Duration};
+
+use memtrace_common::{
+    Shift, Work,
+    sampling::{EXACT, MAX_SHIFT},
+};
+
+use account::Account;
+use rates::{Inside, Rates};
+
+use crate::model::Prices;
+
+/// What `--sample auto` begins with: one sample per 512 KiB.
+pub const AUTO_SHIFT: Shift = 19;
+
+/// The least that sampling goes down to: 4 KiB.
+const MIN_SHIFT: Shift = 12;
+/// Samples a second that give a fair picture and cost next to nothing.
+const SAMPLES_PER_SECOND: f64 = 1000.0;
+
+/// How much of the past tells what is going on now.
+const RECENT: Duration = Duration::from_secs(1);
+/// The part of it that must have passed before tracing is cut off.
+const LEAST: Duration = Duration::from_millis(350);
+/// How many times the limit is too much by far.
+const HARD: f64 = 2.0;
+/// Debt at which tracing steps down, in CPU time of the target.
+const DEBT: Duration = Duration::from_millis(500);
+/// How long things must have been calm before tracing does more again.
+const CALM: Duration = Duration::from_secs(10);
+/// Time between two windows, about, and bounds of their length.
+const CYCLE: Duration = Duration::from_secs(3);
+const SHORTEST: Duration = Duration::from_millis(60);
+const LONGEST: Duration = Duration::from_millis(300);
+/// The part of a window in which allocations are counted; in the rest only frees are, so that what lived for a moment
+/// only is not taken for what stays.
+const COUNTING: f64 = 1.0 / 3.0;
+/// A budget that pays for a window more seldom than this is too small.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How allocations are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// By probes that stay: every allocation, or a sample.
+    Steady(Shift),
+    /// In windows.
+    Windows(Shift),
+}
+
+impl Mode {
+    /// Which allocations are counted.
+    #[must_use]
+    pub fn shift(self) -> Shift {
+        match self {
+            Self::Steady(shift) | Self::Windows(shift) => shift,
+        }
+    }
+}
+
+/// What is left to the budget to choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// Whether to sample, and how.
+    Auto,
+    /// Only whether to do it in windows.
+    Fixed(Shift),
+}
+
+/// What was used up to a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// Since tracing began.
+    pub at: Duration,
+    /// CPU time of the targets.
+    pub cpu: Duration,
+    /// What the programs did.
+    pub work: Work,
+}
+
+/// What the budget says to a reading.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Verdict {
+    /// Go on.
+    Keep,
+    /// Go on in another way.
+    Switch(Mode),
+    /// Detach at once: tracing took this share of the CPU time.
+    Cut(f64, Mode),
+}
+
+/// Whether a window is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// It can be paid.
+    Now(Window),
+    /// Not yet.
+    Later,
+    /// Not in any time worth waiting for.
+    Never,
+}
+
+/// One window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// How long allocations and frees are counted.
+    pub count: Duration,
+    /// How long frees are counted after that.
+    pub watch: Duration,
+}
+
+/// CPU time that tracing took for all that the programs did.
+#[must_use]
+pub fn spent(work: &Work, prices: &Prices) -> Duration {
+    Duration::from_nanos(account::cost(work, prices) as u64)
+}
+
+/// A budget and what has become of it.
+#[derive(Clone, Debug)]
+pub struct Budget {
+    limit: f64,
+    prices: Prices,
+    choice: Choice,
+    mode: Mode,
+    account: Account,
+    inside: Inside,
+    /// What the calls cost when probes were last in place.
+    rates: Rates,
+    /// The last readings, oldest first.
+    recent: VecDeque<Reading>,
+    calm_since: Duration,
+}
+
+impl Budget {
+    /// A budget of `limit` (0 to 1) of the targets' CPU time.
+    #[must_use]
+    pub fn new(limit: f64, prices: Prices, choice: Choice, now: Reading) -> Self {
+        let shift = match choice {
+            Choice::Auto => EXACT,
+            Choice::Fixed(shift) => shift,
+        };
+        Self {
+            limit,
+            prices,
+            choice,
+            mode: Mode::Steady(shift),
+            account: Account::new(limit),
+            inside: Inside::new(prices),
+            rates: Rates::default(),
+            recent: VecDeque::from([now]),
+            calm_since: now.at,
+        }
+    }
+
+    /// The limit.
+    #[must_use]
+    pub fn limit(&self) -> f64 {
+        self.limit
+    }
+
+    /// How allocations are counted.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Chooses how to begin, after calls were counted for a moment without anything else being done about them.
+    pub fn begin(&mut self, now: Reading) -> Mode {
+        if let Some(before) = self.recent.back() {
+            self.rates = Rates::between(before, &now, &self.prices);
+        }
+        self.book(now);
+        self.mode = self.best(1.0);
+        self.mode
+    }
+
+    /// Calls in a second of the targets' own CPU time.
+    #[must_use]
+    pub fn calls_per_second(&self) -> f64 {
+        self.rates.calls_per_second()
+    }
+
+    /// What it would cost to count every allocation, as a share of the CPU time.
+    #[must_use]
+    pub fn share_exact(&self) -> f64 {
+        self.share(EXACT)
+    }
+
+    /// The same of the cheapest way with probes that stay.
+    #[must_use]
+    pub fn share_cheapest(&self) -> f64 {
+        match self.choice {
+            Choice::Auto => self.share(EXACT).min(self.share(AUTO_SHIFT)),
+            Choice::Fixed(shift) => self.share(shift),
+        }
+    }
+
+    /// Looks at what was used while probes are in place.
+    pub fn observe(&mut self, now: Reading) -> Verdict {
+        self.book(now);
+        let Some(before) = self.recent.front().copied() else { return Verdict::Keep };
+        let share = self.account.share(&before, &now, &self.prices);
+        self.inside.learn(self.mode.shift(), &before.work, &now.work);
+        self.rates = Rates::between(&before, &now, &self.prices);
+        let span = now.at.saturating_sub(before.at);
+        if self.account.balance() < 0.0 && share > HARD * self.limit && span >= LEAST {
+            self.enter(Mode::Windows(self.window_shift()), now);
+            return Verdict::Cut(share, self.mode);
+        }
+        if self.account.is_in_debt(DEBT) && share > self.limit {
+            let best = self.best(1.0);
+            // What it is doing costs too much, whatever was expected of it.
+            let next = if best == self.mode { Mode::Windows(self.window_shift()) } else { best };
+            self.enter(next, now);
+            return Verdict::Switch(next);
+        }
+        self.ease(now, share)
+    }
+
+    /// Whether tracing can do more again, or draw more samples, or fewer.
+    fn ease(&mut self, now: Reading, share: f64) -> Verdict {
+        let Mode::Steady(shift) = self.mode else { return Verdict::Keep };
+        if self.choice != Choice::Auto || shift == EXACT {
+            return Verdict::Keep;
+        }
+        if share > self.limit / 2.0 || self.share(EXACT) > self.limit / 2.0 {
+            self.calm_since = now.at;
+        }
+        if now.at.saturating_sub(self.calm_since) >= CALM {
+            self.enter(Mode::Steady(EXACT), now);
+            return Verdict::Switch(self.mode);
+        }
+        match self.tuned(shift, now) {
+            same if same == shift => Verdict::Keep,
+            other => {
+                self.enter(Mode::Steady(other), now);
+                Verdict::Switch(self.mode)
+            }
+        }
+    }
+
+    /// The shift that gives about as many samples a second as are useful; only where it is off by far.
+    fn tuned(&self, shift: Shift, now: Reading) -> Shift {
+        let Some(before) = self.recent.front() else { return shift };
+        let seconds = now.at.saturating_sub(before.at).as_secs_f64();
+        let returns = now.work.returns().saturating_sub(before.work.returns());
+        let entries = now.work.entries.iter().sum::<u64>().saturating_sub(before.work.entries.iter().sum());
+        // Without sessions every call returns through a probe, and samples cannot be told.
+        if seconds < RECENT.as_secs_f64() / 2.0 || returns * 2 > entries {
+            return shift;
+        }
+        let off = (returns as f64 / seconds / SAMPLES_PER_SECOND).max(1e-3).log2();
+        if off.abs() < 2.0 {
+            shift
+        } else {
+            (shift as f64 + off).round().clamp(MIN_SHIFT as f64, MAX_SHIFT as f64) as Shift
+        }
+    }
+
+    /// Whether a window can be opened now, and how long it is. Until then, time pays in.
+    pub fn window(&mut self, now: Reading) -> Due {
+        self.book(now);
+        let length = self.window_length();
+        let price = self.window_price(length);
+        if self.account.can_pay(price) {
+            Due::Now(Window { count: length.mul_f64(COUNTING), watch: length.mul_f64(1.0 - COUNTING) })
+        } else if self.account.time_to_earn(price, self.cpu_rate()) > PATIENCE {
+            Due::Never
+        } else {
+            Due::Later
+        }
+    }
+
+    /// A window has ended; it began at `begin`.
+    pub fn window_ended(&mut self, begin: Reading, now: Reading) -> Verdict {
+        self.book(now);
+        self.inside.learn(self.mode.shift(), &begin.work, &now.work);
+        self.rates = Rates::between(&begin, &now, &self.prices);
+        let best = self.best(2.0);
+        if best != self.mode && matches!(best, Mode::Steady(_)) {
+            if now.at.saturating_sub(self.calm_since) >= CALM {
+                self.enter(best, now);
+                return Verdict::Switch(best);
+            }
+        } else {
+            self.calm_since = now.at;
+        }
+        Verdict::Keep
+    }
+
+    fn window_length(&self) -> Duration {
+        let duty = self.limit / self.share(self.mode.shift()).max(self.limit);
+        CYCLE.mul_f64(duty).clamp(SHORTEST, LONGEST)
+    }
+
+    /// CPU time in ns that a window will cost.
+    fn window_price(&self, length: Duration) -> f64 {
+        self.share(self.mode.shift()) * self.cpu_rate() * length.as_nanos() as f64
+    }
+
+    /// Processors that the targets keep busy.
+    fn cpu_rate(&self) -> f64 {
+        let (Some(first), Some(last)) = (self.recent.front(), self.recent.back()) else { return 1.0 };
+        let span = last.at.saturating_sub(first.at).as_secs_f64();
+        if span < 0.05 { 1.0 } else { last.cpu.saturating_sub(first.cpu).as_secs_f64() / span }
+    }
+
+    fn share(&self, shift: Shift) -> f64 {
+        self.rates.share(shift, &self.inside, &self.prices)
+    }
+
+    /// The mode that counts most and stays inside the limit, with room for `margin` times its cost.
+    fn best(&self, margin: f64) -> Mode {
+        let candidates: &[Shift] = match self.choice {
+            Choice::Auto => &[EXACT, AUTO_SHIFT],
+            Choice::Fixed(ref shift) => std::slice::from_ref(shift),
+        };
+        let fits = |shift: &&Shift| self.share(**shift) * margin <= self.limit;
+        candidates.iter().find(fits).map_or(Mode::Windows(self.window_shift()), |&shift| Mode::Steady(shift))
+    }
+
+    /// In windows a call that is looked at costs little more than one that is not: all are.
+    fn window_shift(&self) -> Shift {
+        match self.choice {
+            Choice::Auto => EXACT,
+            Choice::Fixed(shift) => shift,
+        }
+    }
+
+    fn enter(&mut self, mode: Mode, now: Reading) {
+        self.mode = mode;
+        self.calm_since = now.at;
+        self.recent.clear();
+        self.recent.push_back(now);
+    }
+
+    fn book(&mut self, now: Reading) {
+        if let Some(last) = self.recent.back() {
+            self.account.book(last, &now, &self.prices);
+        }
+        self.recent.push_back(now);
+        while self.recent.get(1).is_some_and(|second| now.at.saturating_sub(second.at) >= RECENT) {
+            self.recent.pop_front();
+        }
+    }
+}

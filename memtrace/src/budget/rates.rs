@@ -1,0 +1,86 @@
+//! What the targets' calls cost in each mode, from how many there are.
+
+use memtrace_common::{
+    Shift, Work,
+    sampling::{EXACT, NOTHING},
+};
+
+use super::{
+    Reading,
+    account::{cost, counted, difference},
+};
+use crate::model::Prices;
+
+/// Time inside the programs is taken for this part of what a probe on a free costs, before it was measured: where calls are counted, and where
+/// they are left out.
+const COUNTED: f64 = 0.5;
+const LEFT_OUT: f64 = 0.1;
+/// Calls that make a measurement.
+const ENOUGH: u64 = 2000;
+
+/// Time inside the programs per call in ns.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Inside {
+    counted: f64,
+    left_out: f64,
+}
+
+impl Inside {
+    pub(super) fn new(prices: Prices) -> Self {
+        Self { counted: COUNTED * prices.free, left_out: LEFT_OUT * prices.free }
+    }
+
+    /// Takes note of what was measured.
+    pub(super) fn learn(&mut self, shift: Shift, before: &Work, now: &Work) {
+        let work = difference(before, now);
+        if work.calls() < ENOUGH {
+            return;
+        }
+        let measured = work.nanoseconds as f64 / work.calls() as f64;
+        match shift {
+            EXACT => self.counted = measured,
+            NOTHING => {}
+            _ => self.left_out = measured,
+        }
+    }
+}
+
+/// Calls per ns of the targets' own CPU time, which is what they would use untraced.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Rates {
+    entries: [f64; 2],
+    frees: [f64; 2],
+    /// The targets' CPU time as a part of what counts as used.
+    busy: f64,
+}
+
+impl Rates {
+    /// The rates between two readings.
+    pub(super) fn between(before: &Reading, now: &Reading, prices: &Prices) -> Self {
+        let work = difference(&before.work, &now.work);
+        let cpu = now.cpu.saturating_sub(before.cpu).as_nanos() as f64;
+        // What was measured may be more than there was, by little: then little remains.
+        let own = (cpu - cost(&work, prices)).max(cpu / 20.0).max(1.0);
+        Self {
+            entries: work.entries.map(|count| count as f64 / own),
+            frees: work.frees.map(|count| count as f64 / own),
+            busy: cpu / counted(before, now).max(1.0),
+        }
+    }
+
+    /// Calls in a second of the targets' own CPU time.
+    pub(super) fn calls_per_second(&self) -> f64 {
+        (self.entries.iter().sum::<f64>() + self.frees.iter().sum::<f64>()) * 1e9
+    }
+
+    /// The share of the CPU time that tracing takes while probes are in place.
+    pub(super) fn share(&self, shift: Shift, inside: &Inside, prices: &Prices) -> f64 {
+        let entries = self.entries[0] + self.entries[1];
+        let frees = self.frees[0] + self.frees[1];
+        let (call, inside) =
+            if shift == EXACT { (prices.call, inside.counted) } else { (prices.left_out, inside.left_out) };
+        let stepping = (self.entries[1] + self.frees[1]) * prices.stepping;
+        let cost = entries * call + frees * prices.free + stepping + (entries + frees) * inside;
+        cost / (1.0 + cost) * self.busy
+    }
+}

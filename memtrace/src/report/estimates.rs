@@ -1,0 +1,62 @@
+//! Estimates, their errors, and what tracing cost, in words.
+
+use crate::model::units::{format_bytes, format_count, format_number, format_percent};
+use crate::model::{Amount, Mode, Overhead, Snapshot, Uncertainty};
+
+/// An amount, where it is an estimate with how far off it may be: `about 1.5 MiB ± 14 %`, `390 blocks`.
+pub(super) fn amounts(amount: Amount, doubt: Option<Uncertainty>, noun: &str) -> (String, String) {
+    let (bytes, blocks) = (format_bytes(amount.bytes), format_count(amount.blocks, noun));
+    match doubt {
+        None => (bytes, blocks),
+        Some(doubt) => (
+            format!("about {bytes}{}", error(doubt.bytes, amount.bytes)),
+            format!("{blocks}{}", error(doubt.blocks, amount.blocks)),
+        ),
+    }
+}
+
+/// ` ± 14 %`; nothing for what is certain.
+fn error(half_width: u64, value: u64) -> String {
+    match (half_width as f64 / value as f64 * 100.0).round() {
+        _ if half_width == 0 || value == 0 => String::new(),
+        percent if percent < 1.0 => " ± under 1 %".to_owned(),
+        percent => format!(" ± {percent} %"),
+    }
+}
+
+/// How allocations were counted.
+pub(super) fn counted(mode: &Mode, sizes: Option<String>) -> String {
+    let which = sizes.map(|sizes| format!(" {sizes}")).unwrap_or_default();
+    let how = match mode.sample_bytes {
+        None if mode.exact || mode.attached.gaps > 0 => format!("every allocation{which} counted"),
+        None => format!("every allocation{which} counted now, before a sample was"),
+        Some(bytes) => format!("estimated from one sample per {} of allocations{which}", format_bytes(bytes)),
+    };
+    if mode.attached.gaps == 0 {
+        return how;
+    }
+    format!(
+        "{how} while probes were in place: {} of the time, with {}",
+        format_percent(mode.attached.share),
+        format_count(mode.attached.gaps, "gap")
+    )
+}
+
+/// What tracing cost, as a line.
+pub(super) fn cost(overhead: &Overhead) -> String {
+    let limit =
+        overhead.limit.map(|limit| format!(", {} allowed", format_percent(limit))).unwrap_or_default();
+    format!(
+        "Tracing took {} of the CPU time{limit}: {} calls seen",
+        format_percent(overhead.share()),
+        format_number(overhead.calls)
+    )
+}
+
+/// What gaps mean for the figures.
+pub(super) fn gaps(snapshot: &Snapshot) -> Option<String> {
+    (snapshot.mode.attached.gaps > 0).then(|| {
+        "what was allocated in a gap is unknown and not counted, nor are its frees; of the blocks counted some may have been freed in one"
+            .to_owned()
+    })
+}

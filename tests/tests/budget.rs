@@ -1,0 +1,74 @@
+//! Tracing stays within its budget by doing less, and says so. That it does is shown by `cargo xtask bench budget`: no test
+//! asserts on time.
+
+use memtrace_tests::{Agent, can_trace, fixture, memtrace};
+
+/// A program that does nothing but allocate is traced in windows; its leak is found, and what came and went is not
+/// taken for one.
+#[test]
+fn a_leak_is_found_in_windows() {
+    if !can_trace() {
+        return;
+    }
+    let target = fixture::start("hot", &[]);
+    let mut agent = Agent::attach_with(&[target.pid()], &["--max-overhead", "10%"]);
+    let report =
+        agent.report_when(|report| report.mode.gaps >= 3 && report.called_from("keep_one").blocks > 0);
+    let first = report.stacks.first().expect("a stack");
+    assert_eq!(first.caller(), "keep_one", "{:?}", report.callers());
+    // At most one block is alive at a time.
+    let churned = report.called_from("churn");
+    assert!(churned.blocks <= 1 + report.mode.gaps, "{churned:?}");
+    assert!(!report.mode.exact && report.mode.attached_share < 1.0, "{:?}", report.mode);
+    let overhead = report.overhead.expect("it was measured");
+    assert_eq!(overhead.limit, Some(0.1));
+    assert!(overhead.share > 0.0 && overhead.calls > 0, "{overhead:?}");
+    let _ = agent.interrupt();
+}
+
+/// With room for everything, everything is counted: by sessions, where every return is wanted.
+#[test]
+fn a_calm_program_is_counted_exactly() {
+    if !can_trace() {
+        return;
+    }
+    let mut target = fixture::start("family", &[]);
+    let agent = Agent::attach_with(&[target.pid()], &[]);
+    fixture::work(&mut target);
+    let report = agent.interrupt();
+    assert!(report.mode.exact && report.mode.gaps == 0, "{:?} {:?}", report.mode, report.notes);
+    let found = report.called_from("realloc_growing");
+    assert_eq!((found.bytes, found.blocks), (700_000, 7), "all: {:?}", report.callers());
+    assert!(report.losses.is_exact(), "{:?}", report.losses);
+    assert_eq!(report.overhead.expect("it was measured").limit, Some(0.1));
+}
+
+#[test]
+fn a_budget_that_pays_for_nothing_is_said_to() {
+    if !can_trace() {
+        return;
+    }
+    let target = fixture::start("hot", &[]);
+    let finished = memtrace(["attach", &target.pid().to_string(), "--max-overhead", "0.001%", "-d", "1m"]);
+    assert_eq!(finished.status, 0, "{}", finished.stderr);
+    assert!(
+        finished.stdout.contains("last report") && finished.stdout.contains("raise --max-overhead"),
+        "{finished:?}"
+    );
+}
+
+/// Without a budget what tracing costs is told even so.
+#[test]
+fn the_cost_is_told_without_a_budget() {
+    if !can_trace() {
+        return;
+    }
+    let target = fixture::start("hot", &[]);
+    let mut agent = Agent::attach(&[target.pid()], &[]);
+    let report = agent.report_when(|report| report.overhead.is_some_and(|overhead| overhead.calls > 1000));
+    let overhead = report.overhead.expect("it was measured");
+    assert_eq!(overhead.limit, None);
+    assert!(overhead.share > 0.0 && overhead.share <= 1.0, "{overhead:?}");
+    assert!(report.mode.exact);
+    let _ = agent.interrupt();
+}
