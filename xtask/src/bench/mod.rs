@@ -10,6 +10,7 @@ mod budget;
 mod build;
 mod child;
 mod compare;
+mod kernel;
 mod load;
 mod memory;
 mod outside;
@@ -47,6 +48,8 @@ enum Topic {
     Memory,
     /// Time from starting memtrace to having every probe in place
     Attach,
+    /// What kernel mode adds to epoll ADD and DEL, to create and unlink; by bpftrace
+    Kernel,
     All,
 }
 
@@ -84,13 +87,14 @@ type Measure = fn(&build::Built, Options) -> Result<Vec<Row>>;
 
 pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
     let built = build::Built::new(root)?;
-    let topics: [(Topic, Measure); 6] = [
+    let topics: [(Topic, Measure); 7] = [
         (Topic::Pair, pair::run),
         (Topic::Parts, parts::run),
         (Topic::Programs, programs::run),
         (Topic::Budget, budget::run),
         (Topic::Memory, memory::run),
         (Topic::Attach, attach::run),
+        (Topic::Kernel, kernel::run),
     ];
     let mut rows = Vec::new();
     for (topic, measure) in topics {
