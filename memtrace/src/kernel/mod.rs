@@ -8,7 +8,7 @@ use std::{fs, io};
 
 pub use cgroup::cgroup_id;
 pub use modules::{Module, Modules};
-pub use slabinfo::{Slab, Slabs, read as slabs, slack};
+pub use slabinfo::{Slab, Slabs, aliases, read as slabs, slack};
 
 /// Bytes that a line of /proc/meminfo gives; `None` where it is missing.
 #[must_use]

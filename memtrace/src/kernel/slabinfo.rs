@@ -43,6 +43,23 @@ fn parse(text: &str) -> Slabs {
     slabs
 }
 
+/// Other names of caches: caches of equal objects are one, which /proc/slabinfo lists by one of their names.
+///
+/// Returns pairs of a name and the one in `slabs`.
+#[must_use]
+pub fn aliases(slabs: &Slabs) -> Vec<(String, String)> {
+    const DIRECTORY: &str = "/sys/kernel/slab";
+    let target = |name: &str| fs::read_link(Path::new(DIRECTORY).join(name)).ok();
+    let listed: FxHashMap<_, &String> = slabs.keys().filter_map(|name| Some((target(name)?, name))).collect();
+    let Ok(entries) = fs::read_dir(DIRECTORY) else { return Vec::new() };
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| !slabs.contains_key(name))
+        .filter_map(|name| Some((listed.get(&target(&name)?)?.to_string(), name)))
+        .map(|(listed, name)| (name, listed))
+        .collect()
+}
+
 /// How many objects /proc/slabinfo can be off by: those in slabs that CPUs keep at hand count as in use, whether they are
 /// or not.
 #[must_use]

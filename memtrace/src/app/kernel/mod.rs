@@ -119,8 +119,11 @@ impl KernelSession {
     /// session it does not know.
     fn is_shown(&self, cache: Option<&str>) -> bool {
         let patterns = &self.options.caches;
-        patterns.is_empty()
-            || cache.is_some_and(|name| patterns.iter().any(|pattern| glob::matches(pattern, name)))
+        let Some(wanted) = &self.options.config.caches else { return true };
+        cache.is_some_and(|name| match wanted.iter().find(|(known, _)| known == name) {
+            Some((_, wanted)) => *wanted,
+            None => fits(patterns, name),
+        })
     }
 }
 
@@ -130,19 +133,26 @@ fn wanted_caches(patterns: &[String]) -> anyhow::Result<Option<Vec<(String, bool
         return Ok(None);
     }
     let slabs = kernel::slabs().context("cannot read /proc/slabinfo, which --cache takes the names from")?;
+    let aliases = kernel::aliases(&slabs);
     let caches: Vec<(String, bool)> = slabs
         .into_keys()
         .map(|name| {
-            let wanted = patterns.iter().any(|pattern| glob::matches(pattern, &name));
+            let by_alias = aliases.iter().any(|(alias, of)| *of == name && fits(patterns, alias));
+            let wanted = by_alias || fits(patterns, &name);
             (name, wanted)
         })
         .collect();
     anyhow::ensure!(
         caches.iter().any(|(_, wanted)| *wanted),
-        "no slab cache is called {}: /proc/slabinfo lists those there are (caches of equal objects share one name)",
+        "no slab cache is called {}: /proc/slabinfo lists those there are (caches of equal objects are one)",
         patterns.join(" or ")
     );
     Ok(Some(caches))
+}
+
+/// Whether a name fits one of the patterns.
+fn fits(patterns: &[String], name: &str) -> bool {
+    patterns.iter().any(|pattern| glob::matches(pattern, name))
 }
 
 impl Followed for KernelSession {
