@@ -10,6 +10,7 @@ mod process;
 mod source_hash;
 mod stacks;
 mod tidy;
+mod vm;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -31,6 +32,7 @@ enum Command {
     CheckAarch64(check_aarch64::Args),
     Stacks(stacks::Args),
     Tidy(tidy::Args),
+    Vm(vm::Args),
 }
 
 fn main() -> ExitCode {
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Command::CheckAarch64(args) => check_aarch64::run(&root, &args),
         Command::Stacks(args) => stacks::run(&root, &args),
         Command::Tidy(args) => tidy::run(&root, &args),
+        Command::Vm(args) => vm::run(&root, &args),
     });
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

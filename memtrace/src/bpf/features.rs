@@ -6,7 +6,7 @@ use memtrace_common::WalkMethod;
 
 use crate::model::{ProbeSpec, Role, Site};
 
-use super::{calibrate::file_offset, config::Config, error::Error, programs::Method, tracer::Tracer};
+use super::{calibrate::file_offset, config::Config, error::Error, kernel, programs::Method, tracer::Tracer};
 
 /// One thing that tracing needs or profits from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,6 +117,7 @@ pub fn features() -> Vec<Feature> {
             detail: "/sys/kernel/btf/vmlinux".to_owned(),
             advice: "little is lost: a stack taken inside another traced call may end there (CONFIG_DEBUG_INFO_BTF brings it)",
         },
+        kernel::feature(),
     ]
 }
 

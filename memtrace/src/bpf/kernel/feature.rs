@@ -1,0 +1,17 @@
+//! Whether kernel mode works here, found out by trying.
+
+use super::super::{error::Error, features::Feature};
+use super::tracer::{KernelConfig, KernelTracer};
+
+/// Loads kernel mode's programs with small tables, and lets them go again.
+pub(in super::super) fn feature() -> Feature {
+    let config = KernelConfig { max_live: 1, max_stacks: 1, ..KernelConfig::default() };
+    let attempt = KernelTracer::load(&config);
+    let (detail, advice) = match &attempt {
+        Ok(tracer) if tracer.knows_caches() => ("by tracepoints, every cache known".to_owned(), ""),
+        Ok(_) => ("by tracepoints, without the caches of kmalloc".to_owned(), ""),
+        Err(Error::NoBtf) => ("not without BTF".to_owned(), "boot a kernel with CONFIG_DEBUG_INFO_BTF"),
+        Err(error) => (error.to_string(), "`memtrace -v kernel` tells more"),
+    };
+    Feature { name: "kernel mode", available: attempt.is_ok(), required: false, detail, advice }
+}
