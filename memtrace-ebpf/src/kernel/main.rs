@@ -2,7 +2,7 @@
 //!
 //! An object of its own, so that tracing a process neither loads these programs nor pays for these maps.
 //!
-//! - `probes`: the programs; thin entry points.
+//! - `probes`: the programs; thin entry points. `bulk`: one that not every kernel takes.
 //! - `record`: what an allocation and a free do to the counts.
 //! - `live`, `stacks`, `caches`: the tables of live objects, of stacks, and of slab caches.
 //! - `walk`: stacks. `memo`: recognising one without walking it.
@@ -19,6 +19,7 @@ use aya_ebpf::{EbpfContext, programs::RawTracePointContext};
 
 #[path = "../atomic.rs"]
 mod atomic;
+mod bulk;
 mod caches;
 mod calibrate;
 mod config;

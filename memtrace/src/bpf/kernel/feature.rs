@@ -8,8 +8,11 @@ pub(in super::super) fn feature() -> Feature {
     let config = KernelConfig { max_live: 1, max_stacks: 1, ..KernelConfig::default() };
     let attempt = KernelTracer::load(&config);
     let (detail, advice) = match &attempt {
-        Ok(tracer) if tracer.knows_caches() => ("by tracepoints, every cache known".to_owned(), ""),
-        Ok(_) => ("by tracepoints, without the caches of kmalloc".to_owned(), ""),
+        Ok(tracer) => {
+            let caches = if tracer.knows_caches() { "every cache known" } else { "kmalloc's caches unknown" };
+            let bulk = if tracer.sees_bulk() { "seen" } else { "by /proc/slabinfo only" };
+            (format!("by tracepoints, {caches}, frees in bulk {bulk}"), "")
+        }
         Err(Error::NoBtf) => ("not without BTF".to_owned(), "boot a kernel with CONFIG_DEBUG_INFO_BTF"),
         Err(error) => (error.to_string(), "`memtrace -v kernel` tells more"),
     };

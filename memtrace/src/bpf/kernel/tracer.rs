@@ -7,9 +7,9 @@ use std::{
 };
 
 use aya::{
-    Ebpf,
+    Btf, Ebpf,
     maps::{HashMap, MapData, PerCpuArray, RingBuf},
-    programs::{Program, RawTracePoint, raw_trace_point::RawTracePointLinkId},
+    programs::{FEntry, Program, RawTracePoint, raw_trace_point::RawTracePointLinkId},
 };
 use memtrace_common::{
     CACHE_NAME, KernelCache, KernelCounter, KernelKind, KernelSlot, MAX_CACHES, STACK_TABLE_FULL,
@@ -126,6 +126,9 @@ pub struct KernelLosses {
     pub walks: u64,
 }
 
+/// The program at the entry of `kmem_cache_free_bulk`.
+const FREE_BULK: &str = "free_bulk";
+
 /// Programs, maps and links. Dropping it detaches every program.
 pub struct KernelTracer {
     stacks: Mapped<KernelSlot>,
@@ -135,6 +138,7 @@ pub struct KernelTracer {
     links: Vec<(&'static str, RawTracePointLinkId)>,
     layout: Layout,
     learnt: Learnt,
+    sees_bulk: bool,
     epoch: u64,
     ebpf: Ebpf,
 }
@@ -161,6 +165,10 @@ impl KernelTracer {
             let program: &mut RawTracePoint = program(&mut ebpf, probe.program)?;
             program.load().map_err(refused)?;
         }
+        let sees_bulk = config.kinds.contains(&KernelKind::Slab)
+            && load_bulk(&mut ebpf)
+                .inspect_err(|error| tracing::debug!("frees in bulk are not seen: {error}"))
+                .is_ok();
         let duplicate = |name: &'static str| -> Result<OwnedFd, Error> {
             let fd = ebpf.map(name).and_then(map_fd).ok_or(Error::Missing(name))?;
             fd.try_clone_to_owned().map_err(Error::io("duplicating a map's descriptor"))
@@ -175,7 +183,7 @@ impl KernelTracer {
             length: sizes.buckets as usize,
         };
         let counters = take(&mut ebpf, "COUNTERS")?.try_into().map_err(Error::map("COUNTERS"))?;
-        Ok(Self { stacks, caches, live, counters, links: Vec::new(), layout, learnt, epoch, ebpf })
+        Ok(Self { stacks, caches, live, counters, links: Vec::new(), layout, learnt, sees_bulk, epoch, ebpf })
     }
 
     /// Begins to trace: frees first.
@@ -183,6 +191,11 @@ impl KernelTracer {
     /// # Errors
     /// The kernel refuses.
     pub fn attach(&mut self, config: &KernelConfig) -> Result<(), Error> {
+        if self.sees_bulk {
+            let refused = |source| Error::Program { program: FREE_BULK, source };
+            let program: &mut FEntry = program(&mut self.ebpf, FREE_BULK)?;
+            program.attach().map_err(refused)?;
+        }
         for probe in PROBES.iter().filter(|probe| is_wanted(probe, config, &self.layout)) {
             let refused = |source| Error::Program { program: probe.program, source };
             let program: &mut RawTracePoint = program(&mut self.ebpf, probe.program)?;
@@ -204,6 +217,12 @@ impl KernelTracer {
                 .all(|probe| probe.tracepoints.iter().any(|name| self.layout.has(name)))
         };
         config.kinds.iter().copied().filter(|kind| !seen(*kind)).collect()
+    }
+
+    /// Whether frees in bulk are seen.
+    #[must_use]
+    pub fn sees_bulk(&self) -> bool {
+        self.sees_bulk
     }
 
     /// Whether it can be told which cache an address lies in.
@@ -281,6 +300,7 @@ impl KernelTracer {
         };
         let programs = self.ebpf.programs().filter_map(|(_, program)| match program {
             Program::RawTracePoint(point) => RawTracePoint::fd(point).ok(),
+            Program::FEntry(entry) => FEntry::fd(entry).ok(),
             _ => None,
         });
         KernelLosses {
@@ -319,6 +339,14 @@ impl Drop for KernelTracer {
     fn drop(&mut self) {
         self.detach();
     }
+}
+
+/// Loads the program for frees in bulk. Not every kernel takes one of its kind.
+fn load_bulk(ebpf: &mut Ebpf) -> Result<(), Error> {
+    let refused = |source| Error::Program { program: FREE_BULK, source };
+    let btf = Btf::from_sys_fs().map_err(|error| refused(error.into()))?;
+    let program: &mut FEntry = program(ebpf, FREE_BULK)?;
+    program.load("kmem_cache_free_bulk", &btf).map_err(refused)
 }
 
 fn is_wanted(probe: &Probe, config: &KernelConfig, layout: &Layout) -> bool {
