@@ -32,7 +32,7 @@ pub(super) fn difference(before: &Work, now: &Work) -> Work {
         unknown_frees: minus(now.unknown_frees, before.unknown_frees),
         nanoseconds: minus(now.nanoseconds, before.nanoseconds),
         runs: minus(now.runs, before.runs),
-        next: 0,
+        ..Work::default()
     }
 }
 
