@@ -13,8 +13,8 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use memtrace_common::{
-    Block, Call, Cookie, Counter, EventKind, Op, Sample, Shift, Target, Thread,
-    TraceEvent, WalkEnd, WalkMethod, live_address, live_key,
+    Block, Call, Cookie, Counter, EventKind, Op, Sample, Shift, Target, Thread, TraceEvent, WalkEnd,
+    WalkMethod, live_address, live_key,
     sampling::{EXACT, NOTHING},
 };
 

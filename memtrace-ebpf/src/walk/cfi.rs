@@ -6,7 +6,7 @@ use aya_ebpf::helpers::generated::bpf_loop;
 use memtrace_common::{EXACT, MAX_FRAMES, Row, WalkEnd};
 
 use super::{
-    Scratch, fp, note_end, push,
+    Scratch, bounded, fp, note_end, push,
     rules::{self, Rule},
     trampoline, window,
 };
@@ -33,8 +33,8 @@ pub(super) fn walk(scratch: *mut Scratch) {
 }
 
 extern "C" fn steps(_: u32, context: *mut c_void) -> i64 {
-    // SAFETY: what `walk` passed.
-    cfi_steps(unsafe { *context.cast::<*mut Scratch>() }) as i64
+    // SAFETY: what `walk` passed. That the result is 0 or 1 LLVM knows, but the verifier wants to see it.
+    i64::from(bounded(cfi_steps(unsafe { *context.cast::<*mut Scratch>() })) != 0)
 }
 
 /// Takes the frame at `pc` and finds the next one, some times; not 0 at the end. Global function: verified once.

@@ -19,6 +19,8 @@ use crate::{
 /// How long calls are counted before it is said what tracing will cost, and how many are enough to stop earlier.
 const MEASURE: Duration = Duration::from_millis(60);
 const MEASURE_CALLS: u64 = 20_000;
+/// Where there is hardly anything to count, this is enough: what comes later is seen then.
+const MEASURE_LEAST: Duration = Duration::from_millis(15);
 const MEASURE_STEP: Duration = Duration::from_millis(5);
 /// Time between two looks at what is used.
 const PERIOD: Duration = Duration::from_millis(200);
@@ -201,6 +203,9 @@ impl Session {
         while begin.elapsed() < MEASURE && now.work.calls() - first.work.calls() < MEASURE_CALLS {
             std::thread::sleep(MEASURE_STEP);
             now = self.reading();
+            if begin.elapsed() >= MEASURE_LEAST && budget.is_ample(now) {
+                break;
+            }
         }
         let mode = budget.begin(now);
         let words = plan(&budget);

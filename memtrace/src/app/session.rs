@@ -90,8 +90,8 @@ impl Session {
             options.config.method = WalkMethod::FramePointer;
             tracer = Tracer::load(&options.config);
             notes.push(
-                "this kernel cannot walk stacks by call frame information (it came with Linux 5.17): frame pointers are \
-                 followed instead"
+                "this kernel did not take the programs that walk stacks by call frame information (they need Linux \
+                 5.17): frame pointers are followed instead"
                     .to_owned(),
             );
         }

@@ -31,6 +31,8 @@ const MIN_SHIFT: Shift = 12;
 /// Samples a second that give a fair picture and cost next to nothing.
 const SAMPLES_PER_SECOND: f64 = 1000.0;
 
+/// How many times too large a budget is that leaves no doubt.
+const AMPLE: f64 = 4.0;
 /// How much of the past tells what is going on now.
 const RECENT: Duration = Duration::from_secs(1);
 /// The part of it that must have passed before tracing is cut off.
@@ -44,7 +46,7 @@ const CALM: Duration = Duration::from_secs(10);
 /// Time between two windows, about, and bounds of their length.
 const CYCLE: Duration = Duration::from_secs(3);
 const SHORTEST: Duration = Duration::from_millis(60);
-const LONGEST: Duration = Duration::from_millis(300);
+const LONGEST: Duration = Duration::from_millis(150);
 /// The part of a window in which allocations are counted; in the rest only frees are, so that what lived for a moment
 /// only is not taken for what stays.
 const COUNTING: f64 = 1.0 / 3.0;
@@ -174,6 +176,15 @@ impl Budget {
     #[must_use]
     pub fn mode(&self) -> Mode {
         self.mode
+    }
+
+    /// Whether what was counted since the budget was made leaves no doubt that every allocation can be counted.
+    #[must_use]
+    pub fn is_ample(&self, now: Reading) -> bool {
+        self.recent.back().is_some_and(|before| {
+            let rates = Rates::between(before, &now, &self.prices);
+            rates.share(self.window_shift(), &self.inside, &self.prices) < self.limit / AMPLE
+        })
     }
 
     /// Chooses how to begin, after calls were counted for a moment without anything else being done about them.
