@@ -1,6 +1,7 @@
 //! Floor 4: joins domain and adapters to what a command does.
 
 mod control;
+mod counting;
 mod output;
 mod passage;
 mod pipeline;
@@ -10,7 +11,7 @@ mod snapshot;
 mod stacks;
 mod unwinding;
 
-pub use control::Counting;
+pub use counting::Counting;
 pub use output::{Closed, Output, write_whole};
 pub use pipeline::{Ending, Schedule, follow};
 pub use session::{Options, Session};

@@ -58,7 +58,7 @@ pub async fn follow(
     schedule: Schedule,
     output: &mut Output,
 ) -> anyhow::Result<Ending> {
-    session.begin()?;
+    session.begin();
     let (events, log) = session.streams()?;
     let mut events = Watched::new(events)?;
     let mut log = log.map(Watched::new).transpose()?;

@@ -7,7 +7,7 @@ use memtrace_common::{Target, WalkEnd, WalkMethod};
 use rustc_hash::FxHashMap;
 
 use super::{
-    control::{Control, Counting},
+    counting::{Control, Counting},
     resolve::Traced,
     stacks::{Stack, Stacks},
     unwinding::{Progress, Unwinding},
@@ -129,14 +129,11 @@ impl Session {
     }
 
     /// Starts the clock of the reports: probes are in place, the target runs.
-    ///
-    /// # Errors
-    /// With a budget: the kernel refused a probe on memtrace itself.
-    pub fn begin(&mut self) -> anyhow::Result<()> {
+    pub fn begin(&mut self) {
         self.started = self.tracer.elapsed();
         self.aggregate.begin(self.started);
         self.control.begin(self.started);
-        self.calibrate()
+        self.begin_control();
     }
 
     /// Begins to trace a process.

@@ -35,8 +35,8 @@ const SAMPLES_PER_SECOND: f64 = 1000.0;
 const AMPLE: f64 = 4.0;
 /// How much of the past tells what is going on now.
 const RECENT: Duration = Duration::from_secs(1);
-/// The part of it that must have passed before tracing is cut off.
-const LEAST: Duration = Duration::from_millis(350);
+/// The part of it that must have passed before tracing can be cut off.
+const LEAST: Duration = Duration::from_millis(150);
 /// How many times the limit is too much by far.
 const HARD: f64 = 2.0;
 /// Debt at which tracing steps down, in CPU time of the target.
@@ -225,17 +225,17 @@ impl Budget {
         let share = self.account.share(&before, &now, &self.prices);
         self.inside.learn(self.mode.shift(), &before.work, &now.work);
         self.rates = Rates::between(&before, &now, &self.prices);
-        let span = now.at.saturating_sub(before.at);
-        if self.account.balance() < 0.0 && share > HARD * self.limit && span >= LEAST {
-            self.enter(Mode::Windows(self.window_shift()), now);
-            return Verdict::Cut(share, self.mode);
-        }
-        if self.account.is_in_debt(DEBT) && share > self.limit {
+        let far = share > HARD * self.limit && now.at.saturating_sub(before.at) >= LEAST;
+        let beyond = self.account.balance() < 0.0 && share > self.limit;
+        if beyond && (far || self.account.is_in_debt(DEBT)) {
             let best = self.best(1.0);
             // What it is doing costs too much, whatever was expected of it.
             let next = if best == self.mode { Mode::Windows(self.window_shift()) } else { best };
             self.enter(next, now);
-            return Verdict::Switch(next);
+            return match next {
+                Mode::Windows(_) if far => Verdict::Cut(share, next),
+                _ => Verdict::Switch(next),
+            };
         }
         self.ease(now, share)
     }
