@@ -110,13 +110,15 @@ impl Session {
 
     /// What tracing has cost since it began.
     pub(super) fn overhead(&mut self) -> Option<Overhead> {
-        let Reading { cpu, work, .. } = self.reading();
-        let prices = self.control.prices?;
+        let Reading { at, cpu, work } = self.reading();
+        let limit = self.control.counting.limit;
         Some(Overhead {
-            spent: budget::spent(&work, &prices),
+            spent: budget::spent(&work, &self.control.prices?),
             cpu,
+            elapsed: at.saturating_sub(self.started),
             calls: work.calls(),
-            limit: self.control.counting.limit,
+            limit,
+            least: limit.map(|limit| limit * budget::LEAST_BUSY),
         })
     }
 
@@ -267,28 +269,36 @@ fn ways(mode: Mode) -> String {
 /// What tracing will cost, before it begins.
 fn plan(budget: &Budget) -> String {
     let calls = format_number(budget.calls_per_second().round() as u64);
-    let calls = format!("{calls} calls a second");
-    let limit = format_percent(budget.limit());
-    let exact = format_percent(budget.share_exact());
+    let of = |share: f64| {
+        if budget.is_quiet() {
+            format!("{} of a processor", format_percent(share * budget::LEAST_BUSY))
+        } else {
+            format!("{} of the CPU time", format_percent(share))
+        }
+    };
+    let (limit, exact, cheapest) =
+        (of(budget.limit()), of(budget.share_exact()), of(budget.share_cheapest()));
     match budget.mode() {
         Mode::Steady(EXACT) if budget.calls_per_second() == 0.0 => {
+            let limit = format_percent(budget.limit());
             format!(
                 "no calls yet: every allocation is counted, as long as that takes at most {limit} of the CPU time"
             )
         }
         Mode::Steady(EXACT) => {
-            format!("{calls}: counting every allocation takes about {exact} of the CPU time")
+            format!("{calls} calls a second: counting every allocation takes about {exact}")
         }
         mode @ Mode::Steady(_) => {
             format!(
-                "{calls}: counting every allocation would take {exact} of it, {limit} are allowed; so {}",
+                "{calls} calls a second: counting every allocation would take {exact}, allowed: {limit}; so {}",
                 ways(mode)
             )
         }
-        mode @ Mode::Windows(_) => format!(
-            "{calls}: probes that stay would take {} of the CPU time, {limit} are allowed; so {}",
-            format_percent(budget.share_cheapest()),
-            ways(mode)
-        ),
+        mode @ Mode::Windows(_) => {
+            format!(
+                "{calls} calls a second: probes that stay would take {cheapest}, allowed: {limit}; so {}",
+                ways(mode)
+            )
+        }
     }
 }

@@ -26,6 +26,10 @@ use crate::model::Prices;
 /// What `--sample auto` begins with: one sample per 512 KiB.
 pub const AUTO_SHIFT: Shift = 19;
 
+/// A target that hardly runs is not stepped down for it: at least this part of a processor counts as used. So with a limit
+/// of 10 % one hundredth of a processor may be spent on any target.
+pub const LEAST_BUSY: f64 = 0.1;
+
 /// The least that sampling goes down to: 4 KiB.
 const MIN_SHIFT: Shift = 12;
 /// Samples a second that give a fair picture and cost next to nothing.
@@ -43,10 +47,13 @@ const HARD: f64 = 2.0;
 const DEBT: Duration = Duration::from_millis(500);
 /// How long things must have been calm before tracing does more again.
 const CALM: Duration = Duration::from_secs(10);
-/// Time between two windows, about, and bounds of their length.
+/// Time from one window to the next, about, and the least length of one.
 const CYCLE: Duration = Duration::from_secs(3);
 const SHORTEST: Duration = Duration::from_millis(60);
+/// The greatest length of one in which so much of the CPU time goes into tracing that the target slows down to a half and
+/// less: what waits for it is to wait no longer.
 const LONGEST: Duration = Duration::from_millis(150);
+const SLOW: f64 = 0.5;
 /// The part of a window in which allocations are counted; in the rest only frees are, so that what lived for a moment
 /// only is not taken for what stays.
 const COUNTING: f64 = 1.0 / 3.0;
@@ -197,10 +204,16 @@ impl Budget {
         self.mode
     }
 
-    /// Calls in a second of the targets' own CPU time.
+    /// Calls in a second, as there would be without tracing.
     #[must_use]
     pub fn calls_per_second(&self) -> f64 {
         self.rates.calls_per_second()
+    }
+
+    /// Whether the targets use so little CPU time that shares are of a tenth of a processor instead.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.rates.is_quiet()
     }
 
     /// What it would cost to count every allocation, as a share of the CPU time.
@@ -312,8 +325,9 @@ impl Budget {
     }
 
     fn window_length(&self) -> Duration {
-        let duty = self.limit / self.share(self.mode.shift()).max(self.limit);
-        CYCLE.mul_f64(duty).clamp(SHORTEST, LONGEST)
+        let share = self.share(self.mode.shift());
+        let length = CYCLE.mul_f64(self.limit / share.max(self.limit)).max(SHORTEST);
+        if share > SLOW { length.min(LONGEST) } else { length }
     }
 
     /// CPU time in ns that a window will cost.
