@@ -175,25 +175,23 @@ impl Session {
 
     fn obey(&mut self, verdict: Verdict) -> Next {
         let at = self.tracer.elapsed().saturating_sub(self.started).as_secs_f64();
-        let limit = self.control.counting.limit.map(format_percent).unwrap_or_default();
+        let Some(budget) = &self.control.budget else { return self.soon() };
+        let limit = part(budget, budget.limit());
         match verdict {
             Verdict::Keep => self.soon(),
             Verdict::Switch(mode) => {
                 let tuned = matches!(mode, Mode::Steady(shift) if is_sampling(shift) && is_sampling(self.control.shift));
                 self.enter(mode);
                 if !tuned {
-                    self.remark(format!(
-                        "since {at:.1} s {}, to stay within {limit} of the CPU time",
-                        ways(mode)
-                    ));
+                    self.remark(format!("since {at:.1} s {}, to stay within {limit}", ways(mode)));
                 }
                 self.soon()
             }
             Verdict::Cut(share, mode) => {
+                let took = part(budget, share);
                 self.enter(mode);
                 self.remark(format!(
-                    "tracing took {} of the CPU time, far more than the {limit} allowed: detached at {at:.1} s; from then on {}",
-                    format_percent(share),
+                    "tracing took {took}, far more than is allowed ({limit}): detached at {at:.1} s; from then on {}",
                     ways(mode)
                 ));
                 Next::Report
@@ -263,6 +261,15 @@ fn ways(mode: Mode) -> String {
     match mode {
         Mode::Steady(_) => counted,
         Mode::Windows(_) => format!("{counted} in short windows only"),
+    }
+}
+
+/// A share of what counts as the targets' CPU time, in words.
+fn part(budget: &Budget, share: f64) -> String {
+    if budget.is_quiet() {
+        format!("{} of a processor", format_percent(share * budget::LEAST_BUSY))
+    } else {
+        format!("{} of the CPU time", format_percent(share))
     }
 }
 

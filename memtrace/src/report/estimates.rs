@@ -1,6 +1,6 @@
 //! Estimates, their errors, and what tracing cost, in words.
 
-use crate::model::units::{format_bytes, format_count, format_percent};
+use crate::model::units::{format_bytes, format_count, format_percent, format_rate};
 use crate::model::{Amount, Mode, Overhead, Snapshot, Uncertainty};
 
 /// An amount, where it is an estimate with how far off it may be: `about 1.5 MiB ± 14 %`, `390 blocks`.
@@ -22,6 +22,12 @@ fn error(half_width: u64, value: u64) -> String {
         percent if percent < 1.0 => " ± under 1 %".to_owned(),
         percent => format!(" ± {percent} %"),
     }
+}
+
+/// Growth; with gaps it is only what was seen of it.
+pub(super) fn rate(bytes_per_second: f64, mode: &Mode) -> String {
+    let seen = if mode.attached.gaps > 0 { " seen" } else { "" };
+    format!("{}{seen}", format_rate(bytes_per_second))
 }
 
 /// How allocations were counted.
