@@ -1,6 +1,6 @@
 //! What tracing itself does: the basis of its cost.
 
-/// Runs of the programs on one CPU. A cache line of the map `WORK`.
+/// Runs of the programs on one CPU: the value of the map `WORK`.
 ///
 /// Counters are added to without a lock: a program that another one preempts between load and store may lose the other's
 /// count, which is rare and cannot be told from noise in a cost.
@@ -19,8 +19,12 @@ pub struct Work {
     pub runs: u64,
     /// The run that will be timed next.
     pub next: u64,
+    /// The tick (`jiffies`) at which the clock was last read.
+    pub tick: u64,
+    /// What it said, in block time.
+    pub time: u64,
 }
-const _: () = assert!(size_of::<Work>() == 64);
+const _: () = assert!(size_of::<Work>() == 80);
 
 impl Work {
     /// Distances between timed runs are drawn from 1 to this, so that they do not fall in step with a program's loop.

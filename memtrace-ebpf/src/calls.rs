@@ -8,6 +8,8 @@
 //! - an entry at or above a call in flight shows that the call was left: it is dropped and counted as lost.
 //!   (At the same address it can also be a tail call, see `is_tail_call`.)
 
+use core::mem::MaybeUninit;
+
 use memtrace_common::{
     Block, CALLS_PER_THREAD, Call, Counter, STACK_TABLE_FULL, Sample, Thread, live_key, sampling::EXACT,
 };
@@ -47,17 +49,41 @@ pub(crate) extern "C" fn calls_forget(thread: *mut Thread, window: u32) -> u64 {
     1
 }
 
+/// A call that is entered.
+#[inline(always)]
+pub(crate) fn new(cfa: u64, sample: Sample, argument: u64, target: u32) -> Call {
+    let mut call = MaybeUninit::<Call>::uninit();
+    let place = call.as_mut_ptr();
+    // SAFETY: every field is written. Volatile, or LLVM calls a function to clear them.
+    unsafe {
+        (&raw mut (*place).cfa).write(cfa);
+        (&raw mut (*place).sample).write(sample);
+        (&raw mut (*place).caller).write_volatile(0);
+        (&raw mut (*place).argument).write(argument);
+        (&raw mut (*place).inner).write_volatile(0);
+        (&raw mut (*place).old.sample.0).write_volatile(0);
+        (&raw mut (*place).old.stack).write_volatile(STACK_TABLE_FULL);
+        (&raw mut (*place).old.time).write_volatile(0);
+        (&raw mut (*place).stack).write_volatile(STACK_TABLE_FULL);
+        (&raw mut (*place).target).write(target);
+        call.assume_init()
+    }
+}
+
 /// What is taken for the call that returns, where calls in flight are left out.
 #[inline(always)]
 pub(crate) fn unknown(cfa: u64, target: u32) -> Call {
-    let sample = Sample::new(1, EXACT);
-    Call { cfa, sample, caller: 0, argument: 0, inner: 0, old: NONE, stack: STACK_TABLE_FULL, target }
+    new(cfa, Sample::new(1, EXACT), 0, target)
 }
 
 /// Drops calls in flight that the new one shows were left. For a tail call, returns the stack of the call it
 /// replaces: its own return address is hidden behind the trampoline.
 #[inline(always)]
 pub(crate) fn drop_left(thread: *mut Thread, call: &Call) -> Option<u32> {
+    // SAFETY: `thread` points to a value of THREADS and is this thread's.
+    if unsafe { (*thread).depth } == 0 {
+        return None;
+    }
     match calls_drop_left(thread, call) {
         0 => None,
         stack => Some((stack - 1) as u32),
@@ -189,10 +215,10 @@ pub(crate) extern "C" fn calls_is_nested(thread: *mut Thread, cfa: u64, target: 
     }
 }
 
-/// Puts a call in flight. Global function: verified once.
+/// The same where others are. Global function: verified once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn calls_push(thread: *mut Thread, call: *const Call) -> u64 {
+extern "C" fn calls_push(thread: *mut Thread, call: *const Call) -> u64 {
     if thread.is_null() || call.is_null() {
         return 0;
     }
@@ -207,10 +233,38 @@ pub(crate) extern "C" fn calls_push(thread: *mut Thread, call: *const Call) -> u
             }
             depth = CALLS_PER_THREAD - 1;
         }
-        (*thread).calls[depth & DEPTH_MASK] = *call;
+        store(&raw mut (*thread).calls[depth & DEPTH_MASK], call);
         (*thread).depth = depth as u32 + 1;
     }
     1
+}
+
+/// Copies a call by words: LLVM would make it a loop over bytes.
+///
+/// # Safety
+/// Both are valid.
+#[inline(always)]
+unsafe fn store(place: *mut Call, call: *const Call) {
+    // SAFETY: by the contract above; a call is nine words.
+    unsafe {
+        for word in 0..size_of::<Call>() / 8 {
+            place.cast::<u64>().add(word).write_volatile(call.cast::<u64>().add(word).read_volatile());
+        }
+    }
+}
+
+/// Puts a call in flight.
+#[inline(always)]
+pub(crate) fn push(thread: *mut Thread, call: &Call) {
+    // SAFETY: `thread` points to a value of THREADS and is this thread's.
+    unsafe {
+        if (*thread).depth == 0 {
+            store(&raw mut (*thread).calls[0], call);
+            (*thread).depth = 1;
+            return;
+        }
+    }
+    calls_push(thread, call);
 }
 
 /// The call that returns to `cfa`, and the one around it. Calls below it were left.

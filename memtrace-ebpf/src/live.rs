@@ -18,13 +18,16 @@ fn bucket(key: u64) -> Option<*mut Bucket> {
 }
 
 /// Stores a block; `false` when there is no room. A block already there is one whose free was not seen: it
-/// is taken off its stack and replaced.
+/// is taken off its stack and replaced. By a call, for places that are rare.
 #[inline(always)]
 pub(crate) fn insert(key: u64, block: Block) -> bool {
-    if config::without(config::LIVE) {
-        return true;
-    }
     live_insert(key, block.sample.0, u64::from(block.stack) | u64::from(block.time) << 32) != 0
+}
+
+/// The same without a call, which costs as much as the rest.
+#[inline(always)]
+pub(crate) fn insert_here(key: u64, block: Block) -> bool {
+    config::without(config::LIVE) || try_insert(key, block)
 }
 
 /// Global function: verified once. `rest`: stack in the lower, time in the upper half.
@@ -81,14 +84,21 @@ fn replaced(missed: Block) {
     stacks::subtract(missed);
 }
 
-/// Removes a block and says what it was. Its record is read before the key is given up.
+/// Removes a block and says what it was. Its record is read before the key is given up. By a call, for places that are
+/// rare.
 #[inline(always)]
 pub(crate) fn take(key: u64) -> Option<Block> {
+    let mut block = Block { sample: Sample(0), stack: 0, time: 0 };
+    if live_take(key, &raw mut block) == 0 { None } else { Some(block) }
+}
+
+/// The same without a call.
+#[inline(always)]
+pub(crate) fn take_here(key: u64) -> Option<Block> {
     if config::without(config::LIVE) {
         return Some(Block { sample: Sample(0), stack: STACK_TABLE_FULL, time: 0 });
     }
-    let mut block = Block { sample: Sample(0), stack: 0, time: 0 };
-    if live_take(key, &raw mut block) == 0 { None } else { Some(block) }
+    try_take(key)
 }
 
 /// Global function: verified once.

@@ -13,8 +13,8 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use memtrace_common::{
-    Block, Call, Cookie, Counter, EventKind, Op, STACK_TABLE_FULL, Sample, Shift, TIME_SHIFT, Target, Thread,
-    TraceEvent, WalkEnd, WalkMethod, live_address, live_key,
+    Block, Call, Cookie, Counter, EventKind, Op, Sample, Shift, Target, Thread, TraceEvent, WalkEnd,
+    WalkMethod, live_address, live_key,
     sampling::{EXACT, NOTHING},
 };
 
@@ -26,13 +26,6 @@ use crate::{
     walk::{self, Scratch},
     work::Run,
 };
-
-/// Time of now, in ns of ktime and in block time.
-#[inline(always)]
-fn now() -> u32 {
-    // SAFETY: a helper without arguments.
-    (unsafe { bpf_ktime_get_ns() }.wrapping_sub(config::EPOCH.load()) >> TIME_SHIFT) as u32
-}
 
 /// The cookie of the probe that runs.
 #[inline(always)]
@@ -130,16 +123,7 @@ pub(crate) fn enter(context: &ProbeContext, cookie: Cookie, skips: bool) -> Opti
     if is_mapping && calls::calls_is_nested(thread, registers.entry_cfa(), u64::from(id)) != 0 {
         return None;
     }
-    let mut call = Call {
-        cfa: registers.entry_cfa(),
-        sample,
-        caller: 0,
-        argument: old,
-        inner: 0,
-        old: calls::NONE,
-        stack: STACK_TABLE_FULL,
-        target: id,
-    };
+    let mut call = calls::new(registers.entry_cfa(), sample, old, id);
     let recorded = sample.shift() != NOTHING;
     if recorded {
         if config::METHOD.load() == WalkMethod::Kernel as u32 {
@@ -173,7 +157,7 @@ pub(crate) fn enter(context: &ProbeContext, cookie: Cookie, skips: bool) -> Opti
         calls::drop_left(thread, &call);
     }
     if !config::without(config::CALLS) {
-        calls::calls_push(thread, &call);
+        calls::push(thread, &call);
     }
     Some(())
 }
@@ -220,7 +204,7 @@ fn enter_stack(registers: &Registers, thread: *mut Thread, call: &mut Call, targ
 
 /// An allocating function, or one that maps memory, returned.
 #[inline(always)]
-pub(crate) fn leave(context: *mut c_void, cookie: Cookie) -> Option<()> {
+pub(crate) fn leave(context: *mut c_void, cookie: Cookie, run: &Run) -> Option<()> {
     let (_, id) = target(cookie)?;
     // SAFETY: `context` is the program's.
     let registers = unsafe { Registers::new(context) };
@@ -231,16 +215,16 @@ pub(crate) fn leave(context: *mut c_void, cookie: Cookie) -> Option<()> {
         calls::pop(thread, registers.return_cfa(), id)?
     };
     if mapping::is_mapping(cookie) {
-        mapping::leave(cookie, &call, registers.result(), now());
+        mapping::leave(cookie, &call, registers.result(), run.now());
     } else {
-        settle(cookie, &call, registers.result(), outer);
+        settle(cookie, &call, registers.result(), outer, run);
     }
     Some(())
 }
 
 /// Books what a call did.
 #[inline(always)]
-fn settle(cookie: Cookie, call: &Call, result: u64, outer: *mut Call) {
+fn settle(cookie: Cookie, call: &Call, result: u64, outer: *mut Call, run: &Run) {
     if call.inner != 0
         && let Some(block) = live::take(call.inner)
     {
@@ -275,8 +259,8 @@ fn settle(cookie: Cookie, call: &Call, result: u64, outer: *mut Call) {
         return;
     }
     let key = live_key(address, call.target);
-    let block = Block { sample: call.sample, stack: call.stack, time: now() };
-    if live::insert(key, block) {
+    let block = Block { sample: call.sample, stack: call.stack, time: run.now() };
+    if live::insert_here(key, block) {
         stacks::add(block);
         if !outer.is_null() {
             // SAFETY: points into this thread's slot.
@@ -298,7 +282,7 @@ pub(crate) fn free(context: *mut c_void, cookie: Cookie, run: &Run) -> Option<()
     if address == 0 {
         return None;
     }
-    match live::take(live_key(address, id)) {
+    match live::take_here(live_key(address, id)) {
         Some(block) => {
             stacks::subtract(block);
             trace(Op::Free, address, block, id);

@@ -15,11 +15,30 @@ fn slot(index: u32) -> Option<*mut StackSlot> {
     STACKS.get_ptr_mut(index & config::STACK_MASK.load())
 }
 
-/// The slot of the stack in `scratch`, whose frames go to the agent when they are new to it. Global function: verified
-/// once.
+/// The slot of the stack in `scratch`, whose frames go to the agent when they are new to it.
+///
+/// # Safety
+/// `scratch` was claimed.
+#[inline(always)]
+pub(crate) unsafe fn intern(scratch: *mut Scratch) -> u32 {
+    // SAFETY: by the contract above; `place` points to a value of STACKS.
+    unsafe {
+        let hash = (*scratch).event.hash;
+        let index = (hash >> 32) as u32 & config::STACK_MASK.load();
+        if let Some(place) = slot(index)
+            && (&raw const (*place).hash).read_volatile() == hash
+            && (&raw const (*place).sent).read_volatile() != 0
+        {
+            return index;
+        }
+    }
+    stacks_intern(scratch)
+}
+
+/// The same of a stack that is new, or not in its first place. Global function: verified once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn intern(scratch: *mut Scratch) -> u32 {
+extern "C" fn stacks_intern(scratch: *mut Scratch) -> u32 {
     if scratch.is_null() {
         return STACK_TABLE_FULL;
     }

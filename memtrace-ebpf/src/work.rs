@@ -1,7 +1,7 @@
 //! Counting the programs' own runs, and timing some of them.
 
-use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_ns};
-use memtrace_common::{Cookie, Work};
+use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime_get_ns};
+use memtrace_common::{Cookie, TIME_SHIFT, Work};
 
 use crate::{config, maps::WORK};
 
@@ -56,6 +56,24 @@ impl Run {
         }
     }
 
+    /// The time in block time. The clock is read once a tick and CPU.
+    #[inline(always)]
+    pub(crate) fn now(&self) -> u32 {
+        if self.work.is_null() {
+            return read_clock();
+        }
+        // SAFETY: points to a value of WORK; a helper without arguments. Of two programs on this CPU that get here in turn
+        // each reads what the other wrote, or reads the clock once more.
+        unsafe {
+            let tick = bpf_jiffies64();
+            if (*self.work).tick != tick {
+                (*self.work).time = u64::from(read_clock());
+                (*self.work).tick = tick;
+            }
+            (*self.work).time as u32
+        }
+    }
+
     /// It freed a block that is not known.
     #[inline(always)]
     pub(crate) fn unknown_free(&self) {
@@ -76,4 +94,10 @@ impl Run {
             }
         }
     }
+}
+
+#[inline(always)]
+fn read_clock() -> u32 {
+    // SAFETY: a helper without arguments.
+    (unsafe { bpf_ktime_get_ns() }.wrapping_sub(config::EPOCH.load()) >> TIME_SHIFT) as u32
 }

@@ -29,6 +29,7 @@ pub struct Report {
 pub struct Mode {
     pub exact: bool,
     pub sample_bytes: Option<u64>,
+    pub stacks: String,
     pub attached_share: f64,
     pub gaps: u64,
 }

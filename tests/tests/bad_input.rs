@@ -222,7 +222,7 @@ fn unwritable_output() {
     ] {
         assert_refused(
             &shell(&format!(
-                "\"$memtrace\" {arguments} 2> >(grep -v -e '; a report every' -e 'CPU time$' >&2) > /dev/full"
+                "\"$memtrace\" {arguments} 2> >(grep -v -e '; a report every' -e ' calls ' >&2) > /dev/full"
             )),
             FAILED,
             "",

@@ -1,7 +1,7 @@
 //! Tracing stays within its budget by doing less, and says so. That it does is shown by `cargo xtask bench budget`: no test
 //! asserts on time.
 
-use memtrace_tests::{Agent, can_trace, fixture, memtrace};
+use memtrace_tests::{Agent, Report, Running, agent_path, can_trace, fixture, fixture_path, memtrace};
 
 /// A program that does nothing but allocate is traced in windows; its leak is found, and what came and went is not
 /// taken for one.
@@ -71,4 +71,27 @@ fn the_cost_is_told_without_a_budget() {
     assert!(overhead.share > 0.0 && overhead.share <= 1.0, "{overhead:?}");
     assert!(report.mode.exact);
     let _ = agent.interrupt();
+}
+
+/// A command is counted exactly from its first allocation, until that is too dear: then it is detached at once, and a
+/// report says so.
+#[test]
+fn a_storm_is_cut_off_with_a_report() {
+    if !can_trace() {
+        return;
+    }
+    let mut command = std::process::Command::new(agent_path());
+    command.args(["run", "--max-overhead", "2%", "-i", "1h", "-f", "json", "--"]).arg(fixture_path("hot"));
+    let mut agent = Running::spawn(&mut command);
+    let report = loop {
+        let line = agent.line().expect("a report before the interval is over");
+        if line.starts_with('{') {
+            break Report::parse(&line);
+        }
+    };
+    assert!(!report.last && report.mode.gaps == 1, "{:?}", report.mode);
+    assert!(report.notes.iter().any(|note| note.contains("far more than is allowed")), "{:?}", report.notes);
+    assert!(report.overhead.is_some_and(|overhead| overhead.share > 0.02), "{:?}", report.overhead);
+    agent.write_line("stop");
+    assert_eq!(agent.finish().status, 0);
 }

@@ -95,7 +95,7 @@ fn leave(context: *mut c_void) {
     }
     let cookie = record::cookie(context);
     if let Some(run) = Run::begin(Kind::Return, cookie) {
-        let _ = record::leave(context, cookie);
+        let _ = record::leave(context, cookie, &run);
         run.end();
     }
 }

@@ -6,18 +6,25 @@ use aya_ebpf::helpers::generated::bpf_loop;
 use memtrace_common::{EXACT, MAX_FRAMES, Row, WalkEnd};
 
 use super::{
-    Scratch, fp, note_end, push,
+    Scratch, bounded, fp, note_end, push,
     rules::{self, Rule},
     trampoline, window,
 };
 use crate::arch::{self, Frame, SIGNAL};
 
-/// A step costs less than the call of a callback: two in each.
-const STEPS_PER_CALL: u32 = 2;
+/// Frames taken in one call: every call and return costs about as much as half a frame.
+const STEPS_PER_CALL: u32 = 4;
+/// Calls before the loop: short stacks need none.
+const CALLS_BEFORE: u32 = 2;
 
 /// Takes frames until the first one of the thread, or until something is in the way.
 #[inline(always)]
 pub(super) fn walk(scratch: *mut Scratch) {
+    for _ in 0..CALLS_BEFORE {
+        if cfi_steps(scratch) != 0 {
+            return;
+        }
+    }
     let mut context = scratch;
     // SAFETY: `context` outlives the call, and the callback takes it as what it is.
     unsafe {
@@ -26,24 +33,23 @@ pub(super) fn walk(scratch: *mut Scratch) {
 }
 
 extern "C" fn steps(_: u32, context: *mut c_void) -> i64 {
-    // SAFETY: what `walk` passed.
-    let scratch = unsafe { *context.cast::<*mut Scratch>() };
+    // SAFETY: what `walk` passed. That the result is 0 or 1 LLVM knows, but the verifier wants to see it.
+    i64::from(bounded(cfi_steps(unsafe { *context.cast::<*mut Scratch>() })) != 0)
+}
+
+/// Takes the frame at `pc` and finds the next one, some times; not 0 at the end. Global function: verified once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn cfi_steps(scratch: *mut Scratch) -> u64 {
+    if scratch.is_null() {
+        return 1;
+    }
     for _ in 0..STEPS_PER_CALL {
-        if cfi_step(scratch) != 0 {
+        if note_end(scratch, try_step(scratch)) != 0 {
             return 1;
         }
     }
     0
-}
-
-/// Takes the frame at `pc` and finds the next one; not 0 at the end. Global function: verified once.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn cfi_step(scratch: *mut Scratch) -> u64 {
-    if scratch.is_null() {
-        return 1;
-    }
-    note_end(scratch, try_step(scratch))
 }
 
 #[inline(always)]

@@ -38,7 +38,7 @@ pub(crate) fn from_entry(scratch: *mut Scratch, registers: &Registers, target: &
         (*scratch).sp = registers.entry_cfa();
         (*scratch).frame_pointer = registers.frame_pointer();
         rules::begin(scratch, target, id);
-        window::clear(scratch);
+        window::begin(scratch, arch::entry_sp(registers.entry_cfa()));
         (*scratch).pc = registers.return_address(|address| window::read(scratch, address));
     }
 }

@@ -22,21 +22,26 @@ pub(super) fn read(scratch: *mut Scratch, address: u64) -> Option<u64> {
             let index = bounded(offset >> 3) as usize & (Scratch::WINDOW_WORDS - 1);
             return Some((*scratch).window[index]);
         }
-        let first = (*scratch).window_base == 0;
-        if refill(scratch, address, if first { FIRST } else { WINDOW }) == 0 {
+        if refill(scratch, address, WINDOW) == 0 {
             return None;
         }
         Some((*scratch).window[0])
     }
 }
 
-/// Forgets what was read: it was another moment's stack.
+/// Begins a walk at `address`: the first read. What was read before is another moment's stack.
 #[inline(always)]
-pub(super) fn clear(scratch: *mut Scratch) {
-    // SAFETY: as above.
+pub(super) fn begin(scratch: *mut Scratch, address: u64) {
+    // SAFETY: `scratch` points to a claimed value of SCRATCHES. Volatile, or LLVM calls a function for the two words.
     unsafe {
-        (*scratch).window_base = 0;
-        (*scratch).window_length = 0;
+        let window = (&raw mut (*scratch).window).cast();
+        (&raw mut (*scratch).window_base).write_volatile(address);
+        if bpf_probe_read_user(window, FIRST as u32, address as *const _) == 0 {
+            (&raw mut (*scratch).window_length).write_volatile(FIRST);
+        } else {
+            // Near the end of the stack.
+            refill(scratch, address, FIRST);
+        }
     }
 }
 

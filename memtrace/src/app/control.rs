@@ -2,16 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use memtrace_common::{
-    Shift,
-    sampling::{EXACT, NOTHING},
-};
+use memtrace_common::sampling::{EXACT, NOTHING};
 
-use super::session::Session;
+use super::{
+    counting::{Counting, Phase, is_sampling},
+    session::Session,
+};
 use crate::{
-    budget::{self, Budget, Choice, Due, Mode, Reading, Verdict, Window},
+    budget::{self, Budget, Due, Mode, Reading, Verdict, Window},
     model::{
-        Attachment, Overhead, Prices,
+        Overhead,
         units::{format_bytes, format_number, format_percent},
     },
 };
@@ -19,40 +19,13 @@ use crate::{
 /// How long calls are counted before it is said what tracing will cost, and how many are enough to stop earlier.
 const MEASURE: Duration = Duration::from_millis(60);
 const MEASURE_CALLS: u64 = 20_000;
+/// Where there is hardly anything to count, this is enough: what comes later is seen then.
+const MEASURE_LEAST: Duration = Duration::from_millis(15);
 const MEASURE_STEP: Duration = Duration::from_millis(5);
 /// Time between two looks at what is used.
 const PERIOD: Duration = Duration::from_millis(200);
 /// The same between two windows.
 const WAIT: Duration = Duration::from_millis(50);
-
-/// How allocations are to be counted.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Counting {
-    /// Which are, or [`Choice::Auto`].
-    pub choice: Choice,
-    /// The share of the targets' CPU time that tracing may take, 0 to 1; `None`: any.
-    pub limit: Option<f64>,
-}
-
-impl Counting {
-    /// Every allocation, whatever it costs.
-    pub const EXACT: Self = Self { choice: Choice::Fixed(EXACT), limit: None };
-
-    /// Which allocations are counted as soon as probes are in place: with a budget none, until it is known what that
-    /// costs.
-    pub(super) fn first(self) -> Shift {
-        match self {
-            Self { limit: Some(_), .. } => NOTHING,
-            Self { choice: Choice::Fixed(shift), .. } => shift,
-            Self { choice: Choice::Auto, .. } => EXACT,
-        }
-    }
-
-    /// Whether calls are going to be left out.
-    pub(super) fn skips(self) -> bool {
-        self.limit.is_some() || self.choice != Choice::Fixed(EXACT)
-    }
-}
 
 /// What is to be done next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,149 +38,68 @@ pub enum Next {
     End,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Phase {
-    /// Probes are in place.
-    Attached,
-    /// None is, until a window can be paid.
-    Waiting,
-    /// In a window that began with that reading: allocations and frees are counted.
-    Counting(Reading, Window),
-    /// Frees alone.
-    Watching(Reading),
-}
-
-/// The cost of a session.
-#[derive(Debug)]
-pub(super) struct Control {
-    prices: Option<Prices>,
-    budget: Option<Budget>,
-    counting: Counting,
-    shift: Shift,
-    phase: Phase,
-    /// When the phase ends.
-    until: Instant,
-    gaps: u64,
-    sampled: bool,
-    /// Time in which allocations were seen, up to when the phase began.
-    attached: Duration,
-    since: Option<Duration>,
-    /// How tracing goes on, since that last changed.
-    pub(super) remark: Option<String>,
-}
-
-impl Control {
-    pub(super) fn new(counting: Counting) -> Self {
-        let shift = counting.first();
-        Self {
-            prices: None,
-            budget: None,
-            counting,
-            shift,
-            phase: Phase::Attached,
-            until: Instant::now(),
-            gaps: 0,
-            sampled: is_sampling(shift),
-            attached: Duration::ZERO,
-            since: None,
-            remark: None,
-        }
-    }
-
-    /// Tracing begins at `now`.
-    pub(super) fn begin(&mut self, now: Duration) {
-        if !matches!(self.phase, Phase::Waiting) {
-            self.since = Some(now);
-        }
-    }
-
-    /// Mean bytes between two samples.
-    pub(super) fn sample_bytes(&self) -> Option<u64> {
-        is_sampling(self.shift).then(|| 1 << self.shift)
-    }
-
-    /// Whether figures are estimates: something was sampled since tracing began.
-    pub(super) fn sampled(&self) -> bool {
-        self.sampled
-    }
-
-    /// Whether calls are left out unseen, by sampling or by size, so that stacks must tell what was nested in them.
-    pub(super) fn skips(&self) -> bool {
-        self.counting.skips()
-    }
-
-    /// Whether no probe is in place now.
-    pub(super) fn is_detached(&self) -> bool {
-        matches!(self.phase, Phase::Waiting)
-    }
-
-    /// When allocations were seen, of the time from `started` to `now`.
-    pub(super) fn attachment(&self, started: Duration, now: Duration) -> Attachment {
-        let running = self.since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
-        let whole = now.saturating_sub(started).as_secs_f64();
-        let share = if self.gaps == 0 || whole <= 0.0 {
-            1.0
-        } else {
-            ((self.attached + running).as_secs_f64() / whole).min(1.0)
-        };
-        Attachment { share, gaps: self.gaps }
-    }
-
-    fn set_phase(&mut self, phase: Phase, now: Duration) {
-        let sees = |phase| matches!(phase, Phase::Attached | Phase::Counting(..));
-        if sees(self.phase) && !sees(phase) {
-            self.attached += self.since.take().map_or(Duration::ZERO, |since| now.saturating_sub(since));
-            self.gaps += 1;
-        } else if !sees(self.phase) && sees(phase) {
-            self.since = Some(now);
-        }
-        self.phase = phase;
-    }
-}
-
-fn is_sampling(shift: Shift) -> bool {
-    shift != EXACT && shift != NOTHING
-}
-
 impl Session {
-    /// Measures what a probe costs here, unless that is known. Without it no overhead is reported.
-    ///
-    /// # Errors
-    /// With a budget: the kernel refused a probe on memtrace itself.
-    pub(super) fn calibrate(&mut self) -> anyhow::Result<()> {
-        if self.control.prices.is_none() {
-            match self.tracer.calibrate() {
-                Ok(prices) => self.control.prices = Some(prices),
-                Err(error) if self.control.counting.limit.is_some() => return Err(error.into()),
-                Err(error) => tracing::warn!("what tracing costs will not be known: {error:#}"),
+    /// Measures what a probe costs here, unless that is known. Where it cannot be, no overhead is reported, and no budget
+    /// kept.
+    fn calibrate(&mut self) {
+        if self.control.prices.is_some() {
+            return;
+        }
+        match self.tracer.calibrate() {
+            Ok(prices) => self.control.prices = Some(prices),
+            Err(error) => {
+                tracing::debug!("{error:#}");
+                self.control.counting.limit = None;
+                self.notes.push(format!(
+                    "what probes cost here could not be measured, so no budget is kept: {error}"
+                ));
             }
         }
-        Ok(())
+    }
+
+    /// With a budget: sees to it that calls are only counted at first. For targets that run already.
+    pub fn prepare(&mut self) {
+        if self.control.counting.limit.is_some() {
+            self.calibrate();
+        }
+        if self.control.counting.limit.is_some() {
+            self.tracer.set_sampling(NOTHING);
+        }
     }
 
     /// With a budget: counts the targets' calls for a moment, and chooses how to trace them. Returns what that will cost,
     /// in words.
-    ///
-    /// # Errors
-    /// The kernel refused a probe on memtrace itself.
-    pub fn choose(&mut self) -> anyhow::Result<Option<String>> {
-        let Some(limit) = self.control.counting.limit else { return Ok(None) };
-        self.calibrate()?;
-        let Some(prices) = self.control.prices else { return Ok(None) };
-        let first = self.reading();
-        let mut budget = Budget::new(limit, prices, self.control.counting.choice, first);
+    pub fn choose(&mut self) -> Option<String> {
+        let mut budget = self.budget()?;
         let begin = Instant::now();
+        let first = self.reading();
         let mut now = first;
         while begin.elapsed() < MEASURE && now.work.calls() - first.work.calls() < MEASURE_CALLS {
             std::thread::sleep(MEASURE_STEP);
             now = self.reading();
+            if begin.elapsed() >= MEASURE_LEAST && budget.is_ample(now) {
+                break;
+            }
         }
         let mode = budget.begin(now);
         let words = plan(&budget);
         self.control.budget = Some(budget);
         self.enter(mode);
-        self.control.gaps = 0;
-        Ok(Some(words))
+        Some(words)
+    }
+
+    /// The cost is known from now on, and the budget kept: where nothing was chosen, as long as it lasts.
+    pub(super) fn begin_control(&mut self) {
+        self.calibrate();
+        if self.control.budget.is_none() {
+            self.control.budget = self.budget();
+        }
+    }
+
+    fn budget(&mut self) -> Option<Budget> {
+        let Counting { choice, limit } = self.control.counting;
+        let (limit, prices) = (limit?, self.control.prices?);
+        Some(Budget::new(limit, prices, choice, self.reading()))
     }
 
     /// What was used so far.
@@ -218,13 +110,15 @@ impl Session {
 
     /// What tracing has cost since it began.
     pub(super) fn overhead(&mut self) -> Option<Overhead> {
-        let Reading { cpu, work, .. } = self.reading();
-        let prices = self.control.prices?;
+        let Reading { at, cpu, work } = self.reading();
+        let limit = self.control.counting.limit;
         Some(Overhead {
-            spent: budget::spent(&work, &prices),
+            spent: budget::spent(&work, &self.control.prices?),
             cpu,
+            elapsed: at.saturating_sub(self.started),
             calls: work.calls(),
-            limit: self.control.counting.limit,
+            limit,
+            least: limit.map(|limit| limit * budget::LEAST_BUSY),
         })
     }
 
@@ -281,25 +175,23 @@ impl Session {
 
     fn obey(&mut self, verdict: Verdict) -> Next {
         let at = self.tracer.elapsed().saturating_sub(self.started).as_secs_f64();
-        let limit = self.control.counting.limit.map(format_percent).unwrap_or_default();
+        let Some(budget) = &self.control.budget else { return self.soon() };
+        let limit = part(budget, budget.limit());
         match verdict {
             Verdict::Keep => self.soon(),
             Verdict::Switch(mode) => {
                 let tuned = matches!(mode, Mode::Steady(shift) if is_sampling(shift) && is_sampling(self.control.shift));
                 self.enter(mode);
                 if !tuned {
-                    self.remark(format!(
-                        "since {at:.1} s {}, to stay within {limit} of the CPU time",
-                        ways(mode)
-                    ));
+                    self.remark(format!("since {at:.1} s {}, to stay within {limit}", ways(mode)));
                 }
                 self.soon()
             }
             Verdict::Cut(share, mode) => {
+                let took = part(budget, share);
                 self.enter(mode);
                 self.remark(format!(
-                    "tracing took {} of the CPU time, far more than the {limit} allowed: detached at {at:.1} s; from then on {}",
-                    format_percent(share),
+                    "tracing took {took}, far more than is allowed ({limit}): detached at {at:.1} s; from then on {}",
                     ways(mode)
                 ));
                 Next::Report
@@ -372,31 +264,48 @@ fn ways(mode: Mode) -> String {
     }
 }
 
+/// A share of what counts as the targets' CPU time, in words.
+fn part(budget: &Budget, share: f64) -> String {
+    if budget.is_quiet() {
+        format!("{} of a processor", format_percent(share * budget::LEAST_BUSY))
+    } else {
+        format!("{} of the CPU time", format_percent(share))
+    }
+}
+
 /// What tracing will cost, before it begins.
 fn plan(budget: &Budget) -> String {
     let calls = format_number(budget.calls_per_second().round() as u64);
-    let calls = format!("{calls} calls a second");
-    let limit = format_percent(budget.limit());
-    let exact = format_percent(budget.share_exact());
+    let of = |share: f64| {
+        if budget.is_quiet() {
+            format!("{} of a processor", format_percent(share * budget::LEAST_BUSY))
+        } else {
+            format!("{} of the CPU time", format_percent(share))
+        }
+    };
+    let (limit, exact, cheapest) =
+        (of(budget.limit()), of(budget.share_exact()), of(budget.share_cheapest()));
     match budget.mode() {
         Mode::Steady(EXACT) if budget.calls_per_second() == 0.0 => {
+            let limit = format_percent(budget.limit());
             format!(
                 "no calls yet: every allocation is counted, as long as that takes at most {limit} of the CPU time"
             )
         }
         Mode::Steady(EXACT) => {
-            format!("{calls}: counting every allocation takes about {exact} of the CPU time")
+            format!("{calls} calls a second: counting every allocation takes about {exact}")
         }
         mode @ Mode::Steady(_) => {
             format!(
-                "{calls}: counting every allocation would take {exact} of it, {limit} are allowed; so {}",
+                "{calls} calls a second: counting every allocation would take {exact}, allowed: {limit}; so {}",
                 ways(mode)
             )
         }
-        mode @ Mode::Windows(_) => format!(
-            "{calls}: probes that stay would take {} of the CPU time, {limit} are allowed; so {}",
-            format_percent(budget.share_cheapest()),
-            ways(mode)
-        ),
+        mode @ Mode::Windows(_) => {
+            format!(
+                "{calls} calls a second: probes that stay would take {cheapest}, allowed: {limit}; so {}",
+                ways(mode)
+            )
+        }
     }
 }

@@ -53,7 +53,8 @@ pub trait Followed {
 
 impl Followed for Session {
     fn begin(&mut self) -> anyhow::Result<()> {
-        Session::begin(self)
+        Session::begin(self);
+        Ok(())
     }
 
     fn is_controlled(&self) -> bool {

@@ -1,6 +1,7 @@
 //! Floor 4: joins domain and adapters to what a command does.
 
 mod control;
+mod counting;
 mod followed;
 mod kernel;
 mod output;
@@ -12,7 +13,8 @@ mod snapshot;
 mod stacks;
 mod unwinding;
 
-pub use control::{Counting, Next};
+pub use control::Next;
+pub use counting::Counting;
 pub use followed::Followed;
 pub use kernel::{By, KernelOptions, KernelSession};
 pub use output::{Closed, Output, write_whole};

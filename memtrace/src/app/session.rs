@@ -7,7 +7,7 @@ use memtrace_common::{Target, WalkEnd, WalkMethod};
 use rustc_hash::FxHashMap;
 
 use super::{
-    control::{Control, Counting},
+    counting::{Control, Counting},
     resolve::Traced,
     stacks::{Stack, Stacks},
     unwinding::{Progress, Unwinding},
@@ -90,8 +90,8 @@ impl Session {
             options.config.method = WalkMethod::FramePointer;
             tracer = Tracer::load(&options.config);
             notes.push(
-                "this kernel cannot walk stacks by call frame information (it came with Linux 5.17): frame pointers are \
-                 followed instead"
+                "this kernel did not take the programs that walk stacks by call frame information (they need Linux \
+                 5.17): frame pointers are followed instead"
                     .to_owned(),
             );
         }
@@ -129,14 +129,11 @@ impl Session {
     }
 
     /// Starts the clock of the reports: probes are in place, the target runs.
-    ///
-    /// # Errors
-    /// With a budget: the kernel refused a probe on memtrace itself.
-    pub fn begin(&mut self) -> anyhow::Result<()> {
+    pub fn begin(&mut self) {
         self.started = self.tracer.elapsed();
         self.aggregate.begin(self.started);
         self.control.begin(self.started);
-        self.calibrate()
+        self.begin_control();
     }
 
     /// Begins to trace a process.

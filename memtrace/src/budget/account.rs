@@ -4,11 +4,9 @@ use std::time::Duration;
 
 use memtrace_common::Work;
 
-use super::Reading;
+use super::{LEAST_BUSY, Reading};
 use crate::model::Prices;
 
-/// A target that hardly runs is not stepped down for it: at least this part of a processor counts as used.
-const FLOOR: f64 = 0.01;
 /// How much CPU time's worth can be saved up, so that a quiet hour does not pay for a storm.
 const SAVINGS: Duration = Duration::from_secs(5);
 
@@ -32,7 +30,7 @@ pub(super) fn difference(before: &Work, now: &Work) -> Work {
         unknown_frees: minus(now.unknown_frees, before.unknown_frees),
         nanoseconds: minus(now.nanoseconds, before.nanoseconds),
         runs: minus(now.runs, before.runs),
-        next: 0,
+        ..Work::default()
     }
 }
 
@@ -80,7 +78,7 @@ impl Account {
 
     /// How long it takes to earn so many ns, with so many processors busy.
     pub(super) fn time_to_earn(&self, price: f64, processors: f64) -> Duration {
-        let seconds = price / (self.limit * processors.max(FLOOR)) / 1e9;
+        let seconds = price / (self.limit * processors.max(LEAST_BUSY)) / 1e9;
         Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
     }
 }
@@ -88,5 +86,5 @@ impl Account {
 /// CPU time that counts as used between two readings, in ns.
 pub(super) fn counted(before: &Reading, now: &Reading) -> f64 {
     let wall = now.at.saturating_sub(before.at).as_nanos() as f64;
-    (now.cpu.saturating_sub(before.cpu).as_nanos() as f64).max(FLOOR * wall)
+    (now.cpu.saturating_sub(before.cpu).as_nanos() as f64).max(LEAST_BUSY * wall)
 }

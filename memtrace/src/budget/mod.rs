@@ -26,25 +26,34 @@ use crate::model::Prices;
 /// What `--sample auto` begins with: one sample per 512 KiB.
 pub const AUTO_SHIFT: Shift = 19;
 
+/// A target that hardly runs is not stepped down for it: at least this part of a processor counts as used. So with a limit
+/// of 10 % one hundredth of a processor may be spent on any target.
+pub const LEAST_BUSY: f64 = 0.1;
+
 /// The least that sampling goes down to: 4 KiB.
 const MIN_SHIFT: Shift = 12;
 /// Samples a second that give a fair picture and cost next to nothing.
 const SAMPLES_PER_SECOND: f64 = 1000.0;
 
+/// How many times too large a budget is that leaves no doubt.
+const AMPLE: f64 = 4.0;
 /// How much of the past tells what is going on now.
 const RECENT: Duration = Duration::from_secs(1);
-/// The part of it that must have passed before tracing is cut off.
-const LEAST: Duration = Duration::from_millis(350);
+/// The part of it that must have passed before tracing can be cut off.
+const LEAST: Duration = Duration::from_millis(150);
 /// How many times the limit is too much by far.
 const HARD: f64 = 2.0;
 /// Debt at which tracing steps down, in CPU time of the target.
 const DEBT: Duration = Duration::from_millis(500);
 /// How long things must have been calm before tracing does more again.
 const CALM: Duration = Duration::from_secs(10);
-/// Time between two windows, about, and bounds of their length.
+/// Time from one window to the next, about, and the least length of one.
 const CYCLE: Duration = Duration::from_secs(3);
 const SHORTEST: Duration = Duration::from_millis(60);
-const LONGEST: Duration = Duration::from_millis(300);
+/// The greatest length of one in which so much of the CPU time goes into tracing that the target slows down to a half and
+/// less: what waits for it is to wait no longer.
+const LONGEST: Duration = Duration::from_millis(150);
+const SLOW: f64 = 0.5;
 /// The part of a window in which allocations are counted; in the rest only frees are, so that what lived for a moment
 /// only is not taken for what stays.
 const COUNTING: f64 = 1.0 / 3.0;
@@ -176,6 +185,15 @@ impl Budget {
         self.mode
     }
 
+    /// Whether what was counted since the budget was made leaves no doubt that every allocation can be counted.
+    #[must_use]
+    pub fn is_ample(&self, now: Reading) -> bool {
+        self.recent.back().is_some_and(|before| {
+            let rates = Rates::between(before, &now, &self.prices);
+            rates.share(self.window_shift(), &self.inside, &self.prices) < self.limit / AMPLE
+        })
+    }
+
     /// Chooses how to begin, after calls were counted for a moment without anything else being done about them.
     pub fn begin(&mut self, now: Reading) -> Mode {
         if let Some(before) = self.recent.back() {
@@ -186,10 +204,16 @@ impl Budget {
         self.mode
     }
 
-    /// Calls in a second of the targets' own CPU time.
+    /// Calls in a second, as there would be without tracing.
     #[must_use]
     pub fn calls_per_second(&self) -> f64 {
         self.rates.calls_per_second()
+    }
+
+    /// Whether the targets use so little CPU time that shares are of a tenth of a processor instead.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.rates.is_quiet()
     }
 
     /// What it would cost to count every allocation, as a share of the CPU time.
@@ -214,17 +238,17 @@ impl Budget {
         let share = self.account.share(&before, &now, &self.prices);
         self.inside.learn(self.mode.shift(), &before.work, &now.work);
         self.rates = Rates::between(&before, &now, &self.prices);
-        let span = now.at.saturating_sub(before.at);
-        if self.account.balance() < 0.0 && share > HARD * self.limit && span >= LEAST {
-            self.enter(Mode::Windows(self.window_shift()), now);
-            return Verdict::Cut(share, self.mode);
-        }
-        if self.account.is_in_debt(DEBT) && share > self.limit {
+        let far = share > HARD * self.limit && now.at.saturating_sub(before.at) >= LEAST;
+        let beyond = self.account.balance() < 0.0 && share > self.limit;
+        if beyond && (far || self.account.is_in_debt(DEBT)) {
             let best = self.best(1.0);
             // What it is doing costs too much, whatever was expected of it.
             let next = if best == self.mode { Mode::Windows(self.window_shift()) } else { best };
             self.enter(next, now);
-            return Verdict::Switch(next);
+            return match next {
+                Mode::Windows(_) if far => Verdict::Cut(share, next),
+                _ => Verdict::Switch(next),
+            };
         }
         self.ease(now, share)
     }
@@ -301,8 +325,9 @@ impl Budget {
     }
 
     fn window_length(&self) -> Duration {
-        let duty = self.limit / self.share(self.mode.shift()).max(self.limit);
-        CYCLE.mul_f64(duty).clamp(SHORTEST, LONGEST)
+        let share = self.share(self.mode.shift());
+        let length = CYCLE.mul_f64(self.limit / share.max(self.limit)).max(SHORTEST);
+        if share > SLOW { length.min(LONGEST) } else { length }
     }
 
     /// CPU time in ns that a window will cost.

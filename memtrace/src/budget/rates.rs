@@ -15,6 +15,8 @@ use crate::model::Prices;
 /// they are left out.
 const COUNTED: f64 = 0.5;
 const LEFT_OUT: f64 = 0.1;
+/// The part of a processor at which a target is taken to use all that it gets.
+const NEVER_RESTS: f64 = 0.8;
 /// Calls that make a measurement.
 const ENOUGH: u64 = 2000;
 
@@ -52,6 +54,8 @@ pub(super) struct Rates {
     frees: [f64; 2],
     /// The targets' CPU time as a part of what counts as used.
     busy: f64,
+    /// Processors that they would keep busy untraced.
+    processors: f64,
 }
 
 impl Rates {
@@ -61,16 +65,24 @@ impl Rates {
         let cpu = now.cpu.saturating_sub(before.cpu).as_nanos() as f64;
         // What was measured may be more than there was, by little: then little remains.
         let own = (cpu - cost(&work, prices)).max(cpu / 20.0).max(1.0);
+        let wall = (now.at.saturating_sub(before.at).as_nanos() as f64).max(1.0);
         Self {
+            // One that never rests will not rest without tracing either.
+            processors: if cpu > NEVER_RESTS * wall { cpu } else { own } / wall,
             entries: work.entries.map(|count| count as f64 / own),
             frees: work.frees.map(|count| count as f64 / own),
             busy: cpu / counted(before, now).max(1.0),
         }
     }
 
-    /// Calls in a second of the targets' own CPU time.
+    /// Calls in a second.
     pub(super) fn calls_per_second(&self) -> f64 {
-        (self.entries.iter().sum::<f64>() + self.frees.iter().sum::<f64>()) * 1e9
+        (self.entries.iter().sum::<f64>() + self.frees.iter().sum::<f64>()) * 1e9 * self.processors
+    }
+
+    /// Whether the targets' CPU time is less than what counts as used.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.busy < 1.0
     }
 
     /// The share of the CPU time that tracing takes while probes are in place.

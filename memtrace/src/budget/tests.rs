@@ -183,9 +183,9 @@ fn a_budget_that_never_pays_for_a_window_is_said_to() {
 
 #[test]
 fn a_target_that_hardly_runs_is_left_alone() {
-    // A fifth of its CPU time goes into tracing, but that is a thousandth of a processor.
+    // A fifth of its CPU time goes into tracing, but that is a two-hundredth of a processor.
     let mut target = Target::new(6_000.0);
-    target.busy = 0.004;
+    target.busy = 0.025;
     let (mut budget, mode) = begin(&mut target, 0.1, Choice::Auto);
     assert_eq!(mode, Mode::Steady(EXACT));
     assert_eq!(follow(&mut budget, &mut target, Duration::from_secs(60)), []);

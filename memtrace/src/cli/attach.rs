@@ -39,10 +39,11 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
     let processes = args.pids.iter().map(|&pid| Process::open(pid)).collect::<Result<Vec<_>, _>>()?;
     let mut session =
         Session::new(args.trace.options(verbose, processes.len(), Some(DEFAULT_LIMIT)), message)?;
+    session.prepare();
     for process in processes {
         session.attach(process)?;
     }
-    let plan = session.choose()?;
+    let plan = session.choose();
     tracing::debug!("attached by {} in {} ms", session.method(), start.elapsed().as_millis());
     let names: Vec<String> =
         session.processes().map(|process| format!("{} ({})", process.pid, escape(&process.comm))).collect();

@@ -22,10 +22,14 @@ pub struct Overhead {
     pub spent: Duration,
     /// CPU time of the targets since tracing began, the above included.
     pub cpu: Duration,
+    /// Time since tracing began.
+    pub elapsed: Duration,
     /// Calls that were seen: allocations, mappings and frees.
     pub calls: u64,
     /// The largest share of the CPU time that is allowed; `None`: any.
     pub limit: Option<f64>,
+    /// The share of a processor that is allowed even to a target that uses little CPU time.
+    pub least: Option<f64>,
 }
 
 impl Overhead {
@@ -34,5 +38,12 @@ impl Overhead {
     pub fn share(&self) -> f64 {
         let cpu = self.cpu.max(self.spent).as_secs_f64();
         if cpu > 0.0 { self.spent.as_secs_f64() / cpu } else { 0.0 }
+    }
+
+    /// The share of one processor that went into tracing; more than 1 where several did.
+    #[must_use]
+    pub fn processors(&self) -> f64 {
+        let elapsed = self.elapsed.as_secs_f64();
+        if elapsed > 0.0 { self.spent.as_secs_f64() / elapsed } else { 0.0 }
     }
 }

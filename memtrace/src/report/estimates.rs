@@ -1,6 +1,6 @@
 //! Estimates, their errors, and what tracing cost, in words.
 
-use crate::model::units::{format_bytes, format_count, format_number, format_percent};
+use crate::model::units::{format_bytes, format_count, format_percent, format_rate};
 use crate::model::{Amount, Mode, Overhead, Snapshot, Uncertainty};
 
 /// An amount, where it is an estimate with how far off it may be: `about 1.5 MiB ± 14 %`, `390 blocks`.
@@ -24,6 +24,12 @@ fn error(half_width: u64, value: u64) -> String {
     }
 }
 
+/// Growth; with gaps it is only what was seen of it.
+pub(super) fn rate(bytes_per_second: f64, mode: &Mode) -> String {
+    let seen = if mode.attached.gaps > 0 { " seen" } else { "" };
+    format!("{}{seen}", format_rate(bytes_per_second))
+}
+
 /// How allocations were counted.
 pub(super) fn counted(mode: &Mode, sizes: Option<String>) -> String {
     let which = sizes.map(|sizes| format!(" {sizes}")).unwrap_or_default();
@@ -44,12 +50,20 @@ pub(super) fn counted(mode: &Mode, sizes: Option<String>) -> String {
 
 /// What tracing cost, as a line.
 pub(super) fn cost(overhead: &Overhead) -> String {
-    let limit =
-        overhead.limit.map(|limit| format!(", {} allowed", format_percent(limit))).unwrap_or_default();
+    let (share, processors) = (overhead.share(), overhead.processors());
+    let allowed = match (overhead.limit, overhead.least) {
+        // More than the share that is allowed, of so little that it is allowed even so.
+        (Some(limit), Some(least)) if share > limit && processors <= least => {
+            format!(" ({} allowed, or {} of a processor)", format_percent(limit), format_percent(least))
+        }
+        (Some(limit), _) => format!(" ({} allowed)", format_percent(limit)),
+        (None, _) => String::new(),
+    };
     format!(
-        "Tracing took {} of the CPU time{limit}: {} calls seen",
-        format_percent(overhead.share()),
-        format_number(overhead.calls)
+        "Tracing took {} of the CPU time, {} of a processor{allowed}: {} seen",
+        format_percent(share),
+        format_percent(processors),
+        format_count(overhead.calls, "call")
     )
 }
 

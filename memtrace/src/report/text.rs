@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 
 use super::losses::{reason_words, sentences};
 use super::{Reporter, escape, estimates, kernel};
-use crate::model::units::{format_age, format_bytes, format_count, format_number, format_rate};
+use crate::model::units::{format_age, format_bytes, format_count, format_number};
 use crate::model::{
     AllocationEvent, Event, Filter, Frame, LiveBlock, Mode, Snapshot, StackMethod, StackRow, TargetInfo,
     Uncertainty,
@@ -48,7 +48,7 @@ impl Text {
             out,
             "Outstanding: {} in {blocks}, {}{samples}",
             self.paint(BOLD, bytes),
-            format_rate(snapshot.bytes_per_second)
+            estimates::rate(snapshot.bytes_per_second, &snapshot.mode)
         )?;
         if let Some(overhead) = &snapshot.overhead {
             writeln!(out, "{}", estimates::cost(overhead))?;
@@ -106,7 +106,7 @@ impl Text {
         if snapshot.target.pids.len() > 1 {
             write!(out, ", process {}", row.pid)?;
         }
-        write!(out, ", {}", format_rate(row.bytes_per_second))?;
+        write!(out, ", {}", estimates::rate(row.bytes_per_second, &snapshot.mode))?;
         if let Some(kernel) = &row.kernel {
             write!(out, "{}", kernel::more(row, kernel, snapshot))?;
         }

@@ -75,7 +75,9 @@ impl From<&model::Overhead> for Overhead {
     fn from(overhead: &model::Overhead) -> Self {
         Self {
             share: overhead.share(),
+            processors: overhead.processors(),
             limit: overhead.limit,
+            limit_processors: overhead.least,
             spent_s: overhead.spent,
             cpu_s: overhead.cpu,
             calls: overhead.calls,

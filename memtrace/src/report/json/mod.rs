@@ -173,8 +173,13 @@ struct Overhead {
     /// Of the targets' CPU time, 0 to 1.
     #[serde(serialize_with = "share")]
     share: f64,
+    /// Of one processor.
+    #[serde(serialize_with = "share")]
+    processors: f64,
     /// The share that is allowed; null: any.
     limit: Option<f64>,
+    /// The share of a processor that is allowed however little CPU time the targets use; null: any.
+    limit_processors: Option<f64>,
     /// CPU time that tracing took.
     #[serde(serialize_with = "seconds")]
     spent_s: Duration,

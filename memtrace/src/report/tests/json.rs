@@ -215,7 +215,7 @@ fn names_are_never_changed() {
         schema time elapsed_s last bytes_per_second stacks_found notes
         target target.kind target.pids target.comm target.allocators
         uncertainty uncertainty.bytes uncertainty.blocks uncertainty.samples unknown_frees
-        overhead overhead.share overhead.limit overhead.spent_s overhead.cpu_s overhead.calls
+        overhead overhead.share overhead.processors overhead.limit overhead.limit_processors overhead.spent_s overhead.cpu_s overhead.calls
         mode.attached_share mode.gaps
         stacks[].uncertainty stacks[].uncertainty.bytes stacks[].uncertainty.blocks stacks[].uncertainty.samples
         mode mode.exact mode.sample_bytes mode.stacks mode.min_size mode.max_size mode.older_s
@@ -281,7 +281,10 @@ fn a_sampled_report_says_so() {
     assert_eq!(report["uncertainty"], serde_json::json!({"bytes": 104_858, "blocks": 512, "samples": 31}));
     assert_eq!(
         report["overhead"],
-        serde_json::json!({"share": 0.0312, "limit": 0.05, "spent_s": 0.156, "cpu_s": 5.0, "calls": 123_456})
+        serde_json::json!({
+            "share": 0.0312, "processors": 0.03118, "limit": 0.05, "limit_processors": 0.005,
+            "spent_s": 0.156, "cpu_s": 5.0, "calls": 123_456
+        })
     );
 }
 

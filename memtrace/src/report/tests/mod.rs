@@ -143,8 +143,10 @@ fn sampled() -> Snapshot {
     sampled.overhead = Some(Overhead {
         spent: Duration::from_millis(156),
         cpu: Duration::from_secs(5),
+        elapsed: sampled.elapsed,
         calls: 123_456,
         limit: Some(0.05),
+        least: Some(0.005),
     });
     sampled
 }

@@ -107,15 +107,15 @@ fn several_targets_sampled() {
     snapshot.target.allocators = vec!["glibc".into(), "jemalloc".into()];
     insta::assert_snapshot!(text(snapshot), @r#"
     [03:04:05] api-server (pids 100, 101, 102, 103, 104, 105, 106, 107 and 4 more), traced for 5.0 s, allocators glibc, jemalloc; estimated from one sample per 512 KiB of allocations while probes were in place: 2.1 % of the time, with 12 gaps, stacks from frame pointers (callers may be missing where code was built without them)
-    Outstanding: about 1 MiB ± 10 % in 1,024 blocks ± 50 %, +1.5 MiB/s, from 31 samples
-    Tracing took 3.1 % of the CPU time, 5 % allowed: 123,456 calls seen
+    Outstanding: about 1 MiB ± 10 % in 1,024 blocks ± 50 %, +1.5 MiB/s seen, from 31 samples
+    Tracing took 3.1 % of the CPU time, 3.1 % of a processor (5 % allowed): 123,456 calls seen
 
-    #1  about 64 KiB ± 99 % in 64 blocks ± 19 %, from 3 samples, 6 % of the total, process 4123, +12.8 KiB/s, oldest 4.2 s, freed 3 of 67 blocks  stack 9f0c0000deadbeef
+    #1  about 64 KiB ± 99 % in 64 blocks ± 19 %, from 3 samples, 6 % of the total, process 4123, +12.8 KiB/s seen, oldest 4.2 s, freed 3 of 67 blocks  stack 9f0c0000deadbeef
         handle<'_> [inlined]  src/api.c  (/srv/api-server+0x1167)
         leak_small  src/api.c:42  (/srv/api-server+0x1167)
         main  src/main.c:7  (/srv/api-server+0x13ad)
 
-    #2  about 640 B in 1 block, from 1 sample, under 1 % of the total, process 4123, -20 KiB/s, none older than 3m12s, freed 0 of 1 block  stack 0000000000000017
+    #2  about 640 B in 1 block, from 1 sample, under 1 % of the total, process 4123, -20 KiB/s seen, none older than 3m12s, freed 0 of 1 block  stack 0000000000000017
         /usr/lib/libplugin.so+0x4f0
         (outer callers are missing: no frame pointer)
 

@@ -1,0 +1,145 @@
+//! How a session counts: which allocations, at what cost, and since when.
+
+use std::time::{Duration, Instant};
+
+use memtrace_common::{
+    Shift,
+    sampling::{EXACT, NOTHING},
+};
+
+use crate::{
+    budget::{Budget, Choice, Reading, Window},
+    model::{Attachment, Prices},
+};
+
+/// How allocations are to be counted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Counting {
+    /// Which are, or [`Choice::Auto`].
+    pub choice: Choice,
+    /// The share of the targets' CPU time that tracing may take, 0 to 1; `None`: any.
+    pub limit: Option<f64>,
+}
+
+impl Counting {
+    /// Every allocation, whatever it costs.
+    pub const EXACT: Self = Self { choice: Choice::Fixed(EXACT), limit: None };
+
+    /// Which allocations are counted, as long as nothing is known of the cost.
+    pub(super) fn first(self) -> Shift {
+        match self.choice {
+            Choice::Fixed(shift) => shift,
+            Choice::Auto => EXACT,
+        }
+    }
+
+    /// Whether calls are going to be left out.
+    pub(super) fn skips(self) -> bool {
+        self.limit.is_some() || self.choice != Choice::Fixed(EXACT)
+    }
+}
+
+/// What a session with a budget is doing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Phase {
+    /// Probes are in place.
+    Attached,
+    /// None is, until a window can be paid.
+    Waiting,
+    /// In a window that began with that reading: allocations and frees are counted.
+    Counting(Reading, Window),
+    /// Frees alone.
+    Watching(Reading),
+}
+
+/// The cost of a session.
+#[derive(Debug)]
+pub(super) struct Control {
+    pub(super) prices: Option<Prices>,
+    pub(super) budget: Option<Budget>,
+    pub(super) counting: Counting,
+    pub(super) shift: Shift,
+    pub(super) phase: Phase,
+    /// When the phase ends.
+    pub(super) until: Instant,
+    pub(super) gaps: u64,
+    pub(super) sampled: bool,
+    /// Time in which allocations were seen, up to when the phase began.
+    pub(super) attached: Duration,
+    pub(super) since: Option<Duration>,
+    /// How tracing goes on, since that last changed.
+    pub(super) remark: Option<String>,
+}
+
+impl Control {
+    pub(super) fn new(counting: Counting) -> Self {
+        let shift = counting.first();
+        Self {
+            prices: None,
+            budget: None,
+            counting,
+            shift,
+            phase: Phase::Attached,
+            until: Instant::now(),
+            gaps: 0,
+            sampled: is_sampling(shift),
+            attached: Duration::ZERO,
+            since: None,
+            remark: None,
+        }
+    }
+
+    /// Tracing begins at `now`.
+    pub(super) fn begin(&mut self, now: Duration) {
+        if !matches!(self.phase, Phase::Waiting) {
+            self.since = Some(now);
+        }
+    }
+
+    /// Mean bytes between two samples.
+    pub(super) fn sample_bytes(&self) -> Option<u64> {
+        is_sampling(self.shift).then(|| 1 << self.shift)
+    }
+
+    /// Whether figures are estimates: something was sampled since tracing began.
+    pub(super) fn sampled(&self) -> bool {
+        self.sampled
+    }
+
+    /// Whether calls are left out unseen, by sampling or by size, so that stacks must tell what was nested in them.
+    pub(super) fn skips(&self) -> bool {
+        self.counting.skips()
+    }
+
+    /// Whether no probe is in place now.
+    pub(super) fn is_detached(&self) -> bool {
+        matches!(self.phase, Phase::Waiting)
+    }
+
+    /// When allocations were seen, of the time from `started` to `now`.
+    pub(super) fn attachment(&self, started: Duration, now: Duration) -> Attachment {
+        let running = self.since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+        let whole = now.saturating_sub(started).as_secs_f64();
+        let share = if self.gaps == 0 || whole <= 0.0 {
+            1.0
+        } else {
+            ((self.attached + running).as_secs_f64() / whole).min(1.0)
+        };
+        Attachment { share, gaps: self.gaps }
+    }
+
+    pub(super) fn set_phase(&mut self, phase: Phase, now: Duration) {
+        let sees = |phase| matches!(phase, Phase::Attached | Phase::Counting(..));
+        if sees(self.phase) && !sees(phase) {
+            self.attached += self.since.take().map_or(Duration::ZERO, |since| now.saturating_sub(since));
+            self.gaps += 1;
+        } else if !sees(self.phase) && sees(phase) {
+            self.since = Some(now);
+        }
+        self.phase = phase;
+    }
+}
+
+pub(super) fn is_sampling(shift: Shift) -> bool {
+    shift != EXACT && shift != NOTHING
+}
