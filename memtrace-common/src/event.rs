@@ -121,8 +121,8 @@ pub struct ExecEvent {
     pub target: u32,
     /// The generation that begins.
     pub generation: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// 1 when another thread than the main one called it, and is the main one now.
+    pub by_thread: u32,
 }
 const _: () = assert!(size_of::<ExecEvent>() == 16);
 

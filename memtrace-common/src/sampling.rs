@@ -26,6 +26,10 @@ pub const NOTHING: Shift = 0xff;
 
 const SIZE_BITS: u32 = 56;
 
+/// Smaller blocks are drawn as if they had so many bytes: else a block of one byte that happens to be drawn stands for
+/// half a million, and an estimate of blocks is as good as the luck with those. The binary logarithm: 32 bytes.
+const LEAST_SHIFT: Shift = 5;
+
 impl Sample {
     /// Packs a size (larger ones than 2^56 cannot be allocated) and a shift.
     #[inline(always)]
@@ -48,30 +52,45 @@ impl Sample {
         self.0 >> SIZE_BITS
     }
 
+    /// What the probability is taken from.
+    #[inline(always)]
+    #[must_use]
+    pub const fn basis(self) -> u64 {
+        if self.size() >> LEAST_SHIFT == 0 { 1 << LEAST_SHIFT } else { self.size() }
+    }
+
     /// Whether it was counted for sure.
     #[inline(always)]
     #[must_use]
     pub const fn is_certain(self) -> bool {
-        // With a shift of 0 that is every size but 0.
-        self.shift() == EXACT || self.size() >> self.shift() != 0
+        self.basis() >> self.shift() != 0
     }
 
     /// Bytes that it stands for.
     #[inline(always)]
     #[must_use]
     pub const fn bytes(self) -> u64 {
-        if self.is_certain() || self.size() == 0 { self.size() } else { 1 << self.shift() }
+        if self.is_certain() {
+            self.size()
+        } else if self.size() >> LEAST_SHIFT == 0 {
+            self.size() << self.shift() >> LEAST_SHIFT
+        } else {
+            1 << self.shift()
+        }
     }
 
-    /// Blocks that it stands for, in units of 1 / [`BLOCK_UNIT`]. A block of no bytes is drawn as one of 1 byte.
+    /// Blocks that it stands for, in units of 1 / [`BLOCK_UNIT`].
     #[inline(always)]
     #[must_use]
     pub const fn blocks(self) -> u64 {
         if self.is_certain() {
             return BLOCK_UNIT;
         }
-        let size = if self.size() == 0 { 1 } else { self.size() };
-        ((BLOCK_UNIT << self.shift()) + size / 2) / size
+        // Never of 0, which LLVM does not always see.
+        match ((BLOCK_UNIT << self.shift()) + self.basis() / 2).checked_div(self.basis()) {
+            Some(blocks) => blocks,
+            None => 0,
+        }
     }
 }
 
@@ -93,7 +112,7 @@ mod tests {
         for shift in [1, 9, 19, MAX_SHIFT] {
             for size in [1, 3, 24, 64, 1000, 100_000, 1 << 19, (1 << 30) + 1] {
                 let sample = Sample::new(size, shift);
-                let probability = (size as f64 / (1u64 << shift) as f64).min(1.0);
+                let probability = (size.max(32) as f64 / (1u64 << shift) as f64).min(1.0);
                 let bytes = sample.bytes() as f64 * probability;
                 let blocks = sample.blocks() as f64 * probability / BLOCK_UNIT as f64;
                 assert!((bytes / size as f64 - 1.0).abs() < 1e-9, "{size} at {shift}: {bytes}");
@@ -105,6 +124,8 @@ mod tests {
     #[test]
     fn large_blocks_are_certain() {
         assert!(Sample::new(1 << 19, 19).is_certain() && !Sample::new((1 << 19) - 1, 19).is_certain());
-        assert!(!Sample::new(0, 19).is_certain());
+        assert!(!Sample::new(0, 19).is_certain() && Sample::new(1, 5).is_certain());
+        // A block of nothing is one block.
+        assert_eq!((Sample::new(0, 19).bytes(), Sample::new(0, 19).blocks()), (0, BLOCK_UNIT << 14));
     }
 }

@@ -11,6 +11,9 @@ pub struct Work {
     pub entries: [u64; 2],
     /// Entries of functions that free, the same way.
     pub frees: [u64; 2],
+    /// Of the entries, those that leave no more blocks than there were: `realloc` of a block, and of nothing where that is
+    /// handed on to `malloc`, which is seen too.
+    pub moves: u64,
     /// Frees of blocks that are not in the table: they were allocated before, not sampled, or while nothing was attached.
     pub unknown_frees: u64,
     /// Time spent inside the programs in ns, estimated from one run in about 64.
@@ -24,7 +27,7 @@ pub struct Work {
     /// What it said, in block time.
     pub time: u64,
 }
-const _: () = assert!(size_of::<Work>() == 80);
+const _: () = assert!(size_of::<Work>() == 88);
 
 impl Work {
     /// Distances between timed runs are drawn from 1 to this, so that they do not fall in step with a program's loop.
@@ -35,6 +38,7 @@ impl Work {
         self.entries[1] += other.entries[1];
         self.frees[0] += other.frees[0];
         self.frees[1] += other.frees[1];
+        self.moves += other.moves;
         self.unknown_frees += other.unknown_frees;
         self.nanoseconds += other.nanoseconds;
         self.runs += other.runs;

@@ -86,7 +86,7 @@ fn requested(cookie: Cookie, arguments: &[u64; 4]) -> Option<u64> {
 /// An allocating function, or one that maps memory, was entered. `None`: its return is of no interest. `skips`: then it
 /// will not be seen either.
 #[inline(always)]
-pub(crate) fn enter(context: &ProbeContext, cookie: Cookie, skips: bool) -> Option<()> {
+pub(crate) fn enter(context: &ProbeContext, cookie: Cookie, run: &Run, skips: bool) -> Option<()> {
     let (target, id) = target(cookie)?;
     let sampling = Shift::from(target.sampling);
     if sampling == NOTHING {
@@ -101,6 +101,9 @@ pub(crate) fn enter(context: &ProbeContext, cookie: Cookie, skips: bool) -> Opti
     let is_mapping = mapping::is_mapping(cookie);
     let size = if is_mapping { 0 } else { requested(cookie, &arguments)? };
     let old = cookie.old().map_or(0, |old| argument(&arguments, old));
+    if old != 0 || cookie.is_delegating() {
+        run.is_move();
+    }
     if sampling != EXACT && cookie.is_delegating() && old == 0 {
         // Else the request would be drawn twice.
         return None;

@@ -16,11 +16,11 @@ pub(crate) fn draw(sample: Sample) -> bool {
     if shift > MAX_SHIFT {
         return false;
     }
-    let size = sample.size();
-    if size >> shift != 0 {
+    let basis = sample.basis();
+    if basis >> shift != 0 {
         return true;
     }
     // SAFETY: a helper without arguments.
     let random = unsafe { bpf_get_prandom_u32() } & ((1 << shift) - 1);
-    u64::from(random) < size || random == 0
+    u64::from(random) < basis
 }

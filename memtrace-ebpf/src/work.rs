@@ -74,6 +74,15 @@ impl Run {
         }
     }
 
+    /// It was the entry of a call that leaves no more blocks than there were.
+    #[inline(always)]
+    pub(crate) fn is_move(&self) {
+        if !self.work.is_null() {
+            // SAFETY: points to a value of WORK.
+            unsafe { (*self.work).moves += 1 };
+        }
+    }
+
     /// It freed a block that is not known.
     #[inline(always)]
     pub(crate) fn unknown_free(&self) {

@@ -32,6 +32,8 @@ pub struct Mode {
     pub stacks: String,
     pub attached_share: f64,
     pub gaps: u64,
+    pub window_allocated_blocks: Option<u64>,
+    pub window_freed_blocks: Option<u64>,
 }
 
 /// How far off an estimate may be.

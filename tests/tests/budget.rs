@@ -20,6 +20,10 @@ fn a_leak_is_found_in_windows() {
     let churned = report.called_from("churn");
     assert!(churned.blocks <= 1 + report.mode.gaps, "{churned:?}");
     assert!(!report.mode.exact && report.mode.attached_share < 1.0, "{:?}", report.mode);
+    let (allocated, freed) = (report.mode.window_allocated_blocks, report.mode.window_freed_blocks);
+    let grown = allocated.zip(freed).map(|(allocated, freed)| allocated as f64 / freed as f64);
+    // One block in a thousand stays.
+    assert!(grown.is_some_and(|grown| (1.0..1.05).contains(&grown)), "{grown:?}");
     let overhead = report.overhead.expect("it was measured");
     assert_eq!(overhead.limit, Some(0.1));
     assert!(overhead.share > 0.0 && overhead.calls > 0, "{overhead:?}");

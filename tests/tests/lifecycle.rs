@@ -52,6 +52,24 @@ fn exec_starts_anew() {
     assert!(report.losses.is_exact(), "{:?}", report.losses);
 }
 
+/// The process is another task then, as far as the kernel's probes go.
+#[test]
+fn exec_by_a_thread_is_followed() {
+    if !can_trace() {
+        return;
+    }
+    let mut target = fixture::start("lifecycle", &["exec-by-thread"]);
+    let mut agent = Agent::attach(&[target.pid()], &[]);
+    target.write_line("go");
+    let _: String = target.line_with("executed");
+    let report = agent.report_when(|report| report.notes.iter().any(|note| note.contains("exec")));
+    assert_eq!(report.target.allocators, ["glibc"]);
+    target.write_line("go");
+    let _: String = target.line_with("done");
+    let report = agent.interrupt();
+    assert_eq!(report.called_from("keep_after"), Totals::kept(200 * 80, 200), "{:?}", report.callers());
+}
+
 /// What threads that have ended left behind counts.
 #[test]
 fn threads_come_and_go() {

@@ -83,7 +83,7 @@ fn enter(context: &ProbeContext, skips: bool) -> Option<()> {
     }
     let cookie = record::cookie(context.as_ptr());
     let run = Run::begin(Kind::Entry, cookie)?;
-    let entered = record::enter(context, cookie, skips);
+    let entered = record::enter(context, cookie, &run, skips);
     run.end();
     entered
 }

@@ -57,7 +57,9 @@ fn try_exec(context: &RawTracePointContext) -> Option<()> {
         (*target).loader_state = 0;
         (*target).generation
     };
-    events::send(&ExecEvent { kind: EventKind::Exec as u32, target: index, generation, reserved: 0 });
+    // `sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`
+    let by_thread = u32::from(context.arg::<u64>(1) as u32 != bpf_get_current_pid_tgid() as u32);
+    events::send(&ExecEvent { kind: EventKind::Exec as u32, target: index, generation, by_thread });
     debug!(context, "target {} called exec: generation {}", index, generation);
     Some(())
 }

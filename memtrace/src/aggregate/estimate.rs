@@ -29,8 +29,8 @@ impl Estimate {
         if !sample.is_certain() {
             // Each block drawn adds (1 - p) / p^2 times the square of what it is.
             let mean = (1u64 << sample.shift()) as f64;
-            let size = sample.size().max(1) as f64;
-            let weight = (mean / size) * (mean / size - 1.0);
+            let inverse = mean / sample.basis() as f64;
+            let weight = inverse * (inverse - 1.0);
             self.blocks_variance += weight;
             self.bytes_variance += weight * (sample.size() as f64).powi(2);
         }
@@ -54,6 +54,17 @@ impl Estimate {
     /// How far off it may be.
     #[must_use]
     pub fn uncertainty(&self) -> Uncertainty {
+        self.uncertainty_at(None)
+    }
+
+    /// The same of everything, which was drawn with that mean: where nothing was, something may have been there.
+    #[must_use]
+    pub fn uncertainty_at(&self, mean: Option<u64>) -> Uncertainty {
+        if let Some(mean) = mean.filter(|_| self.samples == 0) {
+            // The number drawn is about Poisson: with an expectation of 3 it is 0 in 5 % of cases.
+            let blocks = 3 * mean / Sample::new(0, 0).basis();
+            return Uncertainty { bytes: 3 * mean, blocks, samples: 0 };
+        }
         let half = |variance: f64| (Z_95 * variance.sqrt()).round() as u64;
         Uncertainty {
             bytes: half(self.bytes_variance),
@@ -87,7 +98,7 @@ mod tests {
     #[test]
     fn truth_lies_within_the_error_as_often_as_said() {
         const SHIFT: u64 = 12;
-        let sizes = [16, 48, 200, 1000, 5000];
+        let sizes = [1, 48, 200, 1000, 5000];
         let (blocks, bytes) = (5 * 4000, 4000 * sizes.iter().sum::<u64>());
         let mut state = 1;
         let (mut inside, mut sum) = ([0, 0], 0);
@@ -96,7 +107,7 @@ mod tests {
             for _ in 0..4000 {
                 for size in sizes {
                     let sample = Sample::new(size, SHIFT);
-                    if sample.is_certain() || random(&mut state) % (1 << SHIFT) < size {
+                    if sample.is_certain() || random(&mut state) % (1 << SHIFT) < sample.basis() {
                         estimate.add(sample);
                     }
                 }

@@ -24,6 +24,8 @@ const MEASURE_LEAST: Duration = Duration::from_millis(15);
 const MEASURE_STEP: Duration = Duration::from_millis(5);
 /// Time between two looks at what is used.
 const PERIOD: Duration = Duration::from_millis(200);
+/// The same in a window.
+const GLANCE: Duration = Duration::from_millis(10);
 /// The same between two windows.
 const WAIT: Duration = Duration::from_millis(50);
 
@@ -145,22 +147,30 @@ impl Session {
                 }
                 self.soon()
             }
+            Phase::Counting(begin, _) | Phase::Watching(begin) if budget.is_overdrawn(&begin, &now) => {
+                self.close(begin)
+            }
             Phase::Counting(..) | Phase::Watching(_) if Instant::now() < self.control.until => self.soon(),
             Phase::Counting(begin, window) => {
+                self.control.end_counting(&now);
                 self.tracer.pause(false);
                 self.control.set_phase(Phase::Watching(begin), now.at);
                 self.control.until = Instant::now() + window.watch;
                 self.soon()
             }
-            Phase::Watching(begin) => {
-                self.tracer.pause(true);
-                let now = self.reading();
-                self.control.set_phase(Phase::Waiting, now.at);
-                let Some(budget) = &mut self.control.budget else { return Next::Look(PERIOD) };
-                let verdict = budget.window_ended(begin, now);
-                self.obey(verdict)
-            }
+            Phase::Watching(begin) => self.close(begin),
         }
+    }
+
+    /// A window ends.
+    fn close(&mut self, begin: Reading) -> Next {
+        let now = self.reading();
+        self.control.end_counting(&now);
+        self.tracer.pause(true);
+        self.control.set_phase(Phase::Waiting, now.at);
+        let Some(budget) = &mut self.control.budget else { return Next::Look(PERIOD) };
+        let verdict = budget.window_ended(begin, now);
+        self.obey(verdict)
     }
 
     /// When to look again.
@@ -169,7 +179,7 @@ impl Session {
         match self.control.phase {
             Phase::Attached => Next::Look(PERIOD),
             Phase::Waiting => Next::Look(WAIT),
-            Phase::Counting(..) | Phase::Watching(_) => Next::Look(left),
+            Phase::Counting(..) | Phase::Watching(_) => Next::Look(left.min(GLANCE)),
         }
     }
 
@@ -188,7 +198,7 @@ impl Session {
                 self.soon()
             }
             Verdict::Cut(share, mode) => {
-                let took = part(budget, share);
+                let took = part(budget, share.min(1.0));
                 self.enter(mode);
                 self.remark(format!(
                     "tracing took {took}, far more than is allowed ({limit}): detached at {at:.1} s; from then on {}",
@@ -223,27 +233,29 @@ impl Session {
         match mode {
             Mode::Steady(_) => {
                 if self.control.is_detached() {
-                    self.attach_again();
+                    self.attach_again(true);
                 }
                 self.control.set_phase(Phase::Attached, now);
             }
             Mode::Windows(_) => {
                 self.tracer.pause(true);
+                self.ranges.clear();
                 self.control.set_phase(Phase::Waiting, now);
             }
         }
     }
 
     fn open(&mut self, begin: Reading, window: Window) {
-        self.attach_again();
-        let now = self.tracer.elapsed();
-        self.control.set_phase(Phase::Counting(begin, window), now);
+        self.attach_again(false);
+        let now = self.reading();
+        self.control.counting_since = Some(now);
+        self.control.set_phase(Phase::Counting(begin, window), now.at);
         self.control.until = Instant::now() + window.count;
     }
 
-    fn attach_again(&mut self) {
+    fn attach_again(&mut self, mappings: bool) {
         for target in &self.targets {
-            if let Err(error) = target.attach_again(&mut self.tracer)
+            if let Err(error) = target.attach_again(&mut self.tracer, mappings)
                 && !target.process.has_exited()
             {
                 tracing::warn!("{error:#}");

@@ -8,7 +8,7 @@ use memtrace_common::{
 };
 
 use crate::{
-    budget::{Budget, Choice, Reading, Window},
+    budget::{self, Budget, Choice, Reading, Window},
     model::{Attachment, Prices},
 };
 
@@ -67,6 +67,10 @@ pub(super) struct Control {
     /// Time in which allocations were seen, up to when the phase began.
     pub(super) attached: Duration,
     pub(super) since: Option<Duration>,
+    /// When the part of a window began in which allocations and frees are counted.
+    pub(super) counting_since: Option<Reading>,
+    /// Blocks that were allocated and freed in such parts.
+    pub(super) balance: (u64, u64),
     /// How tracing goes on, since that last changed.
     pub(super) remark: Option<String>,
 }
@@ -85,6 +89,8 @@ impl Control {
             sampled: is_sampling(shift),
             attached: Duration::ZERO,
             since: None,
+            counting_since: None,
+            balance: (0, 0),
             remark: None,
         }
     }
@@ -111,6 +117,19 @@ impl Control {
         self.counting.skips()
     }
 
+    /// The part of a window is over in which allocations and frees were counted, if it was one.
+    pub(super) fn end_counting(&mut self, now: &Reading) {
+        if let Some(since) = self.counting_since.take() {
+            let (allocated, freed) = budget::came_and_went(&since, now);
+            self.balance = (self.balance.0 + allocated, self.balance.1 + freed);
+        }
+    }
+
+    /// Whether probes come and go.
+    pub(super) fn in_windows(&self) -> bool {
+        !matches!(self.phase, Phase::Attached)
+    }
+
     /// Whether no probe is in place now.
     pub(super) fn is_detached(&self) -> bool {
         matches!(self.phase, Phase::Waiting)
@@ -125,7 +144,7 @@ impl Control {
         } else {
             ((self.attached + running).as_secs_f64() / whole).min(1.0)
         };
-        Attachment { share, gaps: self.gaps }
+        Attachment { share, gaps: self.gaps, windows: (self.balance != (0, 0)).then_some(self.balance) }
     }
 
     pub(super) fn set_phase(&mut self, phase: Phase, now: Duration) {

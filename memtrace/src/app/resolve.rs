@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, anyhow};
 use memtrace_common::{EXACT, Target, WalkMethod};
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::{
     allocators,
@@ -40,6 +40,8 @@ pub(super) struct Traced {
     unstable: Option<Range<u64>>,
     hooked: Option<PathBuf>,
     probed: FxHashSet<PathBuf>,
+    /// Allocators in files that were probed.
+    names: FxHashMap<PathBuf, String>,
     /// What is probed, to attach to again.
     specs: Vec<ProbeSpec>,
     /// Where the functions of allocators lie.
@@ -69,6 +71,7 @@ impl Traced {
             unstable: None,
             hooked: None,
             probed: FxHashSet::default(),
+            names: FxHashMap::default(),
             specs: Vec::new(),
             code: AllocatorCode::default(),
             cpu: (cpu, cpu),
@@ -92,6 +95,10 @@ impl Traced {
         for module in modules {
             let (Some(path), Some(image)) = (module.path(), module.image()) else { continue };
             if !self.probed.insert(path.clone()) {
+                // `execve` may have mapped it again.
+                if let Some(name) = self.names.get(&path).filter(|name| !self.allocators.contains(name)) {
+                    self.allocators.push(name.clone());
+                }
                 continue;
             }
             let allocator = match allocators::find(image, &path, &module.name) {
@@ -119,6 +126,7 @@ impl Traced {
                 .with_context(|| format!("cannot probe {}", module.name))?;
             self.code.add(&module, allocator.code, allocator.is_allocator_alone);
             self.specs.extend(specs);
+            self.names.insert(path, allocator.name.clone());
             self.allocators.push(allocator.name);
             found += 1;
         }
@@ -133,11 +141,11 @@ impl Traced {
         self.cpu.1.saturating_sub(self.cpu.0)
     }
 
-    /// Attaches again to the functions that allocate and free, after a pause.
-    pub(super) fn attach_again(&self, tracer: &mut Tracer) -> anyhow::Result<()> {
+    /// Attaches again after a pause; with `mappings`, to functions that map memory too.
+    pub(super) fn attach_again(&self, tracer: &mut Tracer, mappings: bool) -> anyhow::Result<()> {
         tracer.begin_window(self.index);
-        let blocks = |spec: &&ProbeSpec| !matches!(spec.role, Role::Map(_));
-        let specs: Vec<ProbeSpec> = self.specs.iter().filter(blocks).cloned().collect();
+        let wanted = |spec: &&ProbeSpec| mappings || !matches!(spec.role, Role::Map(_));
+        let specs: Vec<ProbeSpec> = self.specs.iter().filter(wanted).cloned().collect();
         tracer
             .attach(self.index, self.pid(), &specs)
             .with_context(|| format!("cannot attach to process {} again", self.pid()))
@@ -213,8 +221,15 @@ impl Traced {
     }
 
     /// `execve`: another program, other mappings.
-    pub(super) fn exec(&mut self, generation: u32, tracer: &Tracer) {
+    pub(super) fn exec(&mut self, generation: u32, by_thread: bool, tracer: &mut Tracer) {
         self.generation = generation;
+        if by_thread {
+            // The kernel goes by the task that was the main thread, and that is gone.
+            tracer.release(self.index);
+            self.probed.clear();
+            self.specs.clear();
+            self.code = AllocatorCode::default();
+        }
         self.allocators.clear();
         self.hooked = None;
         // The files of the new program are probed already where the old one had them mapped too.

@@ -42,6 +42,9 @@ pub struct Options {
     pub first_byte: bool,
 }
 
+/// Looks at a program that begins, 5 ms apart, until its C library is there. If it takes longer, reports look.
+const LOADING: u32 = 10;
+
 /// Each file that a target maps is held open, and there may be thousands. The limit of a command started by `run` is
 /// not changed with it: see [`crate::target::Launch`].
 fn raise_file_limit() {
@@ -217,8 +220,8 @@ impl Session {
                     frames,
                 }))
             }
-            KernelEvent::Exec { target, generation } => {
-                self.take_exec(target, generation);
+            KernelEvent::Exec { target, generation, by_thread } => {
+                self.take_exec(target, generation, by_thread);
                 None
             }
             KernelEvent::Mapping { target, slot, mapped, unmapped, time } => {
@@ -288,7 +291,11 @@ impl Session {
         // Of a call that was left out nobody knew that this is part of it.
         let of_allocator =
             self.control.skips() && self.stacks.get(slot).is_some_and(|stack| stack.passage.allocator);
-        if !of_allocator && self.targets.iter().any(|traced| traced.id() == target) {
+        // In windows too much is missed to say what is mapped.
+        if !of_allocator
+            && !self.control.in_windows()
+            && self.targets.iter().any(|traced| traced.id() == target)
+        {
             let ranges = self.ranges.entry(Target::index(target)).or_default();
             ranges.unmap(unmapped.0, unmapped.1);
             ranges.map(mapped.0, mapped.1, slot, time);
@@ -329,18 +336,37 @@ impl Session {
             .filter(|(_, now, known)| now > known)
             .collect();
         for (index, generation, _) in late {
-            self.take_exec(index, generation);
+            self.take_exec(index, generation, false);
+        }
+        self.look_again();
+    }
+
+    /// Looks for the allocators of targets that have none: after an `execve` by a thread nobody tells when libraries are
+    /// loaded.
+    fn look_again(&mut self) {
+        let without = |target: &&Traced| target.allocators.is_empty() && !target.process.has_exited();
+        let indices: Vec<u32> = self.targets.iter().filter(without).map(|target| target.index).collect();
+        for index in indices {
+            self.refresh(index, false);
+            self.attach_loaded(index);
         }
     }
 
-    fn take_exec(&mut self, index: u32, generation: u32) {
+    fn take_exec(&mut self, index: u32, generation: u32, by_thread: bool) {
         let Some(target) = self.targets.iter_mut().find(|target| target.index == index) else { return };
         if generation <= target.generation {
             return;
         }
-        target.exec(generation, &self.tracer);
+        target.exec(generation, by_thread, &mut self.tracer);
         self.ranges.remove(&index);
         self.refresh(index, false);
+        for _ in 0..if by_thread { LOADING } else { 0 } {
+            self.look_again();
+            if self.targets.iter().any(|target| target.index == index && !target.allocators.is_empty()) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let Some(target) = self.targets.iter_mut().find(|target| target.index == index) else { return };
         let attached = target.attach(&mut self.tracer);
         let (pid, comm) = (target.pid(), &target.process.comm);
@@ -349,6 +375,9 @@ impl Session {
         let times =
             if generation > 1 { format!(" {generation} times, the last time") } else { String::new() };
         let mut note = format!("{begins}{times} after {at:.1} s and is {comm} now: its count began anew");
+        if by_thread {
+            note.push_str("; another thread than the main one did, and what it allocated before probes were in place again is unknown");
+        }
         if let Err(error) = attached {
             note.push_str(&format!("; attaching to its allocator failed: {error:#}"));
         }

@@ -37,7 +37,7 @@ impl Session {
         let uncertainty = survivors.as_ref().filter(|_| self.control.sampled()).map(|survivors| {
             let mut all = Estimate::default();
             survivors.values().for_each(|survivors| all.plus(&survivors.estimate));
-            all.uncertainty()
+            all.uncertainty_at(self.control.sample_bytes())
         });
         let overhead = self.overhead();
         analysis::rank(&mut stacks, self.options.sort);

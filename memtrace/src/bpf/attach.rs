@@ -46,6 +46,7 @@ pub(super) enum Stage {
 /// A program's probes in one file.
 struct Group {
     stage: Stage,
+    target: u8,
     program: Name,
     file: PathBuf,
     function: String,
@@ -89,6 +90,7 @@ fn groups(specs: &[ProbeSpec], target: u8, method: Method) -> Vec<Group> {
         for &(stage, program) in parts {
             let group = groups.entry((stage, &spec.file)).or_insert_with(|| Group {
                 stage,
+                target,
                 program,
                 file: spec.file.clone(),
                 function: spec.function.clone(),
@@ -105,6 +107,8 @@ fn groups(specs: &[ProbeSpec], target: u8, method: Method) -> Vec<Group> {
 /// What keeps probes attached; dropping it detaches them.
 pub(super) struct Link {
     pub(super) stage: Stage,
+    /// The target's index.
+    pub(super) target: u8,
     _held: Held,
 }
 
@@ -121,7 +125,7 @@ fn place(ebpf: &mut Ebpf, programs: &Programs, group: &Group, pid: NonZeroU32) -
         file: group.file.clone(),
         source,
     };
-    let link = |held| Link { stage: group.stage, _held: held };
+    let link = |held| Link { stage: group.stage, target: group.target, _held: held };
     if let Some(loaded) = programs.get(group.program) {
         let sites = Sites {
             file: &group.file,
@@ -174,6 +178,7 @@ pub(super) fn attach_loader(
 ) -> Result<Vec<Link>, Error> {
     let group = Group {
         stage: Stage::Loader,
+        target,
         program: Name::LibrariesChanged,
         file: hook.file.clone(),
         function: "the dynamic loader".to_owned(),
@@ -192,6 +197,7 @@ pub(super) fn attach_nothing(
 ) -> Result<Vec<Link>, Error> {
     let group = Group {
         stage: Stage::Entries,
+        target: 0,
         program,
         file: "/proc/self/exe".into(),
         function: "a function of memtrace itself".to_owned(),
@@ -199,21 +205,6 @@ pub(super) fn attach_nothing(
         cookies: vec![0],
     };
     place(ebpf, programs, &group, NonZeroU32::new(std::process::id()).unwrap_or(NonZeroU32::MIN))
-}
-
-/// Detaches in the opposite order of attaching.
-pub(super) fn detach(mut links: Vec<Link>) {
-    links.sort_by_key(|link| link.stage);
-    // Closing a link waits for the kernel some 50 ms: those of one stage are closed together.
-    while let Some(stage) = links.last().map(|link| link.stage) {
-        let first = links.partition_point(|link| link.stage < stage);
-        std::thread::scope(|scope| {
-            for link in links.drain(first..) {
-                // Where no thread can be had, the closure is dropped, and the link with it.
-                let _ = std::thread::Builder::new().spawn_scoped(scope, || drop(link));
-            }
-        });
-    }
 }
 
 #[cfg(test)]

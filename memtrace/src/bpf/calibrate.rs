@@ -8,6 +8,7 @@ use crate::model::Prices;
 
 use super::{
     attach::{self, Link},
+    detach::detach_later,
     error::Error,
     programs::{Method, Name},
     tracer::Tracer,
@@ -85,12 +86,6 @@ impl Tracer {
         let (ebpf, programs) = self.parts();
         attach::attach_nothing(ebpf, programs, program, offset)
     }
-}
-
-/// Detaches without waiting for the kernel, which takes its time.
-pub(super) fn detach_later(links: Vec<Link>) {
-    // Where no thread can be had, the closure is dropped, and the links with it.
-    let _ = std::thread::Builder::new().spawn(move || attach::detach(links));
 }
 
 /// Where in this program's file an address of its code lies.

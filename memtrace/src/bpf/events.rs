@@ -80,6 +80,8 @@ pub enum KernelEvent {
         target: u32,
         /// The generation that begins.
         generation: u32,
+        /// Whether another thread than the main one called it, and is the main one now.
+        by_thread: bool,
     },
     /// A target forked a process, which is not traced.
     Fork {
@@ -164,7 +166,11 @@ fn decode(bytes: &[u8]) -> Option<KernelEvent> {
         })
     } else if kind == EventKind::Exec as u32 {
         let event: ExecEvent = read(bytes)?;
-        Some(KernelEvent::Exec { target: event.target, generation: event.generation })
+        Some(KernelEvent::Exec {
+            target: event.target,
+            generation: event.generation,
+            by_thread: event.by_thread != 0,
+        })
     } else if kind == EventKind::Fork as u32 {
         let event: ForkEvent = read(bytes)?;
         Some(KernelEvent::Fork { target: Target::index(event.target) })

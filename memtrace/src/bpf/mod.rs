@@ -6,6 +6,7 @@ mod attach;
 mod btf;
 mod calibrate;
 mod config;
+mod detach;
 mod error;
 mod events;
 mod features;

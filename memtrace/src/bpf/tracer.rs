@@ -18,8 +18,8 @@ use crate::model::{LoaderHook, Losses, ProbeSpec};
 
 use super::{
     attach::{self, Link, Stage},
-    calibrate::detach_later,
     config::Config,
+    detach::{detach, detach_later},
     error::Error,
     events::Events,
     features,
@@ -177,18 +177,24 @@ impl Tracer {
 
     /// Detaches every probe, entries first. The counts stay readable.
     pub fn detach(&mut self) {
-        attach::detach(self.links.drain(..).collect());
+        detach(self.links.drain(..).collect());
     }
 
-    /// Detaches the probes on functions that allocate, of every target; with `frees`, those on functions that free too.
-    /// Does not wait until the kernel is done with it.
+    /// Detaches the probes on functions that allocate and map, of every target; with `frees`, those on functions that free
+    /// too. Does not wait until the kernel is done with it.
     pub fn pause(&mut self, frees: bool) {
         let ends = |stage| match stage {
+            Stage::Loader => false,
             Stage::Frees => frees,
-            Stage::Returns | Stage::Entries => true,
-            Stage::Loader | Stage::Mappings | Stage::MappingReturns => false,
+            Stage::MappingReturns | Stage::Mappings | Stage::Returns | Stage::Entries => true,
         };
         detach_later(self.links.extract_if(.., |link| ends(link.stage)).collect());
+    }
+
+    /// Detaches every probe of a target, without waiting: they hold on to the task that was its main thread, which is
+    /// another one after an `execve` by a thread.
+    pub fn release(&mut self, target: u32) {
+        detach_later(self.links.extract_if(.., |link| u32::from(link.target) == target).collect());
     }
 
     /// Says which allocations of every target are counted from now on.

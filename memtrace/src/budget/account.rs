@@ -27,6 +27,7 @@ pub(super) fn difference(before: &Work, now: &Work) -> Work {
     Work {
         entries: [minus(now.entries[0], before.entries[0]), minus(now.entries[1], before.entries[1])],
         frees: [minus(now.frees[0], before.frees[0]), minus(now.frees[1], before.frees[1])],
+        moves: minus(now.moves, before.moves),
         unknown_frees: minus(now.unknown_frees, before.unknown_frees),
         nanoseconds: minus(now.nanoseconds, before.nanoseconds),
         runs: minus(now.runs, before.runs),

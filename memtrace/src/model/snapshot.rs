@@ -89,6 +89,8 @@ pub struct Attachment {
     pub share: f64,
     /// How often they ceased to be.
     pub gaps: u64,
+    /// Blocks that were allocated and freed in windows, whenever the latter were allocated; `None` without windows.
+    pub windows: Option<(u64, u64)>,
 }
 
 /// How the figures came about.

@@ -1,6 +1,6 @@
 //! Estimates, their errors, and what tracing cost, in words.
 
-use crate::model::units::{format_bytes, format_count, format_percent, format_rate};
+use crate::model::units::{format_bytes, format_count, format_number, format_percent, format_rate};
 use crate::model::{Amount, Mode, Overhead, Snapshot, Uncertainty};
 
 /// An amount, where it is an estimate with how far off it may be: `about 1.5 MiB ± 14 %`, `390 blocks`.
@@ -8,6 +8,9 @@ pub(super) fn amounts(amount: Amount, doubt: Option<Uncertainty>, noun: &str) ->
     let (bytes, blocks) = (format_bytes(amount.bytes), format_count(amount.blocks, noun));
     match doubt {
         None => (bytes, blocks),
+        Some(doubt) if doubt.samples == 0 && doubt.bytes > 0 => {
+            (format!("under {}", format_bytes(doubt.bytes)), "nothing that was drawn".to_owned())
+        }
         Some(doubt) => (
             format!("about {bytes}{}", error(doubt.bytes, amount.bytes)),
             format!("{blocks}{}", error(doubt.blocks, amount.blocks)),
@@ -67,10 +70,20 @@ pub(super) fn cost(overhead: &Overhead) -> String {
     )
 }
 
+/// Whether the windows show growth, as a line: what was allocated in them and all that was freed in them.
+pub(super) fn balance(mode: &Mode) -> Option<String> {
+    let (allocated, freed) = mode.attached.windows?;
+    Some(format!(
+        "In the windows {} were allocated and {} freed, older ones among them",
+        format_count(allocated, "block"),
+        format_number(freed)
+    ))
+}
+
 /// What gaps mean for the figures.
 pub(super) fn gaps(snapshot: &Snapshot) -> Option<String> {
     (snapshot.mode.attached.gaps > 0).then(|| {
-        "what was allocated in a gap is unknown and not counted, nor are its frees; of the blocks counted some may have been freed in one"
+        "what was allocated in a gap is unknown and not counted, nor are its frees; of the blocks counted any that were freed in one still are"
             .to_owned()
     })
 }

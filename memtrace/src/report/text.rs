@@ -44,14 +44,18 @@ impl Text {
         self.header(out, snapshot)?;
         let (bytes, blocks) = estimates::amounts(snapshot.outstanding, snapshot.uncertainty, noun(snapshot));
         let samples = snapshot.uncertainty.map(samples).unwrap_or_default();
+        let at_most = if snapshot.mode.attached.gaps > 0 { "at most " } else { "" };
         writeln!(
             out,
-            "Outstanding: {} in {blocks}, {}{samples}",
+            "Outstanding: {at_most}{} in {blocks}, {}{samples}",
             self.paint(BOLD, bytes),
             estimates::rate(snapshot.bytes_per_second, &snapshot.mode)
         )?;
         if let Some(overhead) = &snapshot.overhead {
             writeln!(out, "{}", estimates::cost(overhead))?;
+        }
+        if let Some(balance) = estimates::balance(&snapshot.mode) {
+            writeln!(out, "{balance}")?;
         }
         if !snapshot.kernel.as_ref().is_some_and(|kernel| kernel.by_cache) {
             for (index, row) in snapshot.stacks.iter().enumerate() {

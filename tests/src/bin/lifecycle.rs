@@ -58,15 +58,25 @@ fn spawn() {
     keep_after(200, 80);
 }
 
+/// Another program in the same process, begun by a thread that is not the main one.
+fn exec_by_thread() {
+    say("ready");
+    wait();
+    let _ = std::thread::spawn(|| execute(c"executed-later")).join();
+}
+
 /// Another program in the same process.
 fn exec() {
     say("ready");
     wait();
     keep_before(500, 60);
+    execute(c"executed");
+}
+
+fn execute(argument: &std::ffi::CStr) {
     let program =
         CString::new(std::env::current_exe().expect("a path").into_os_string().into_encoded_bytes())
             .expect("a path without NUL");
-    let argument = c"executed";
     let arguments = [program.as_ptr(), argument.as_ptr(), std::ptr::null()];
     // SAFETY: the strings end with NUL, the list with a null pointer.
     unsafe { libc::execv(program.as_ptr(), arguments.as_ptr()) };
@@ -77,6 +87,13 @@ fn executed() {
     keep_after(200, 80);
     say("done");
     wait();
+}
+
+/// The same, but it waits.
+fn executed_later() {
+    say("executed");
+    wait();
+    executed();
 }
 
 fn threads() {
@@ -94,7 +111,9 @@ fn main() {
         Some("fork") => perform(fork),
         Some("spawn") => perform(spawn),
         Some("exec") => exec(),
+        Some("exec-by-thread") => exec_by_thread(),
         Some("executed") => executed(),
+        Some("executed-later") => executed_later(),
         Some("threads") => perform(threads),
         Some("thread") => thread(),
         Some("many") => perform(|| drop(keep_before(5000, 60))),

@@ -73,7 +73,7 @@ impl KernelSession {
             mode: Mode {
                 sample_bytes: None,
                 exact: true,
-                attached: Attachment { share: 1.0, gaps: 0 },
+                attached: Attachment { share: 1.0, gaps: 0, windows: None },
                 stacks: StackMethod::Kernel,
                 filter,
             },

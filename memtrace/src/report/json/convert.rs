@@ -57,6 +57,8 @@ impl From<&Mode> for ModeInfo {
             sample_bytes: mode.sample_bytes,
             attached_share: mode.attached.share,
             gaps: mode.attached.gaps,
+            window_allocated_blocks: mode.attached.windows.map(|(allocated, _)| allocated),
+            window_freed_blocks: mode.attached.windows.map(|(_, freed)| freed),
             stacks,
             min_size,
             max_size,

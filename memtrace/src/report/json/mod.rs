@@ -140,6 +140,10 @@ struct ModeInfo {
     attached_share: f64,
     /// How often they ceased to be.
     gaps: u64,
+    /// Blocks allocated in windows; null without windows.
+    window_allocated_blocks: Option<u64>,
+    /// Blocks freed in windows, whenever they were allocated; null without windows.
+    window_freed_blocks: Option<u64>,
     /// How stacks are taken: `cfi`, by call frame information; `fp`, by frame pointers.
     stacks: &'static str,
     /// Only allocations of at least so many bytes are tracked; null: all.

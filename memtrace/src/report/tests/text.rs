@@ -107,8 +107,9 @@ fn several_targets_sampled() {
     snapshot.target.allocators = vec!["glibc".into(), "jemalloc".into()];
     insta::assert_snapshot!(text(snapshot), @r#"
     [03:04:05] api-server (pids 100, 101, 102, 103, 104, 105, 106, 107 and 4 more), traced for 5.0 s, allocators glibc, jemalloc; estimated from one sample per 512 KiB of allocations while probes were in place: 2.1 % of the time, with 12 gaps, stacks from frame pointers (callers may be missing where code was built without them)
-    Outstanding: about 1 MiB ± 10 % in 1,024 blocks ± 50 %, +1.5 MiB/s seen, from 31 samples
+    Outstanding: at most about 1 MiB ± 10 % in 1,024 blocks ± 50 %, +1.5 MiB/s seen, from 31 samples
     Tracing took 3.1 % of the CPU time, 3.1 % of a processor (5 % allowed): 123,456 calls seen
+    In the windows 102,345 blocks were allocated and 102,100 freed, older ones among them
 
     #1  about 64 KiB ± 99 % in 64 blocks ± 19 %, from 3 samples, 6 % of the total, process 4123, +12.8 KiB/s seen, oldest 4.2 s, freed 3 of 67 blocks  stack 9f0c0000deadbeef
         handle<'_> [inlined]  src/api.c  (/srv/api-server+0x1167)
@@ -121,7 +122,7 @@ fn several_targets_sampled() {
 
     … and 3 more stacks hold 959.4 KiB (--top 0 shows all)
 
-    Note: what was allocated in a gap is unknown and not counted, nor are its frees; of the blocks counted some may have been freed in one
+    Note: what was allocated in a gap is unknown and not counted, nor are its frees; of the blocks counted any that were freed in one still are
     "#);
 }
 
