@@ -215,6 +215,20 @@ pub(crate) extern "C" fn calls_is_nested(thread: *mut Thread, cfa: u64, target: 
     }
 }
 
+/// Puts a call in flight.
+#[inline(always)]
+pub(crate) fn push(thread: *mut Thread, call: &Call) {
+    // SAFETY: `thread` points to a value of THREADS and is this thread's.
+    unsafe {
+        if (*thread).depth == 0 {
+            store(&raw mut (*thread).calls[0], call);
+            (*thread).depth = 1;
+            return;
+        }
+    }
+    calls_push(thread, call);
+}
+
 /// The same where others are. Global function: verified once.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -251,20 +265,6 @@ unsafe fn store(place: *mut Call, call: *const Call) {
             place.cast::<u64>().add(word).write_volatile(call.cast::<u64>().add(word).read_volatile());
         }
     }
-}
-
-/// Puts a call in flight.
-#[inline(always)]
-pub(crate) fn push(thread: *mut Thread, call: &Call) {
-    // SAFETY: `thread` points to a value of THREADS and is this thread's.
-    unsafe {
-        if (*thread).depth == 0 {
-            store(&raw mut (*thread).calls[0], call);
-            (*thread).depth = 1;
-            return;
-        }
-    }
-    calls_push(thread, call);
 }
 
 /// The call that returns to `cfa`, and the one around it. Calls below it were left.

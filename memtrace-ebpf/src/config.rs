@@ -1,14 +1,9 @@
 //! Load-time constants. The agent sets them before loading; the map is then frozen, the verifier knows the
 //! values and removes what they switch off.
 
-use aya_ebpf::Global;
 use memtrace_common::Part;
 
-macro_rules! globals {
-    ($($(#[$doc:meta])* $name:ident: $type:ty = $default:expr;)*) => {
-        $($(#[$doc])* #[unsafe(no_mangle)] pub(crate) static $name: Global<$type> = Global::new($default);)*
-    };
-}
+use crate::shared::globals;
 
 globals! {
     /// Smallest size in bytes that is tracked.

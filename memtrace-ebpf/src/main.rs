@@ -7,6 +7,7 @@
 //! - `walk/`: stacks.
 //! - `sampling`, `work`: which allocations are counted, and what counting them costs.
 //! - `miss`: asking the agent to look at a target's mappings again.
+//! - `shared`: what kernel mode's object needs too.
 //! - `maps`, `config`: every map, every load-time constant.
 #![feature(core_intrinsics, asm_experimental_arch)]
 #![allow(internal_features, reason = "BPF has no compare-and-swap in core::sync::atomic, only as intrinsics")]
@@ -26,18 +27,8 @@ mod oracle;
 mod probes;
 mod record;
 mod sampling;
+mod shared;
 mod stacks;
 mod thread;
 mod walk;
 mod work;
-
-#[cfg(target_arch = "bpf")]
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo) -> ! {
-    loop {}
-}
-
-/// The kernel offers the helpers used here to GPL-compatible programs only.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -102,7 +102,7 @@ pub(crate) fn enter(context: &ProbeContext, cookie: Cookie, run: &Run, skips: bo
     let size = if is_mapping { 0 } else { requested(cookie, &arguments)? };
     let old = cookie.old().map_or(0, |old| argument(&arguments, old));
     if old != 0 || cookie.is_delegating() {
-        run.is_move();
+        run.mark_move();
     }
     if sampling != EXACT && cookie.is_delegating() && old == 0 {
         // Else the request would be drawn twice.

@@ -76,7 +76,7 @@ impl Run {
 
     /// It was the entry of a call that leaves no more blocks than there were.
     #[inline(always)]
-    pub(crate) fn is_move(&self) {
+    pub(crate) fn mark_move(&self) {
         if !self.work.is_null() {
             // SAFETY: points to a value of WORK.
             unsafe { (*self.work).moves += 1 };

@@ -11,8 +11,8 @@ use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use memtrace::analysis::SortBy;
-use memtrace::app::{Counting, Options, Session};
+
+use memtrace::app::{Options, Session};
 use memtrace::bpf::{Config, KernelEvent};
 use memtrace::target::{Launch, Process, Progress};
 use memtrace_common::{EXACT, WalkEnd};
@@ -41,16 +41,7 @@ fn main() -> anyhow::Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let [seconds, how, rest @ ..] = &words[..] else { bail!("SECONDS attach PID | SECONDS run COMMAND…") };
     let config = Config { oracle: true, max_stacks: 1 << 20, ..Config::default() };
-    let options = Options {
-        config,
-        top: 0,
-        older: None,
-        sort: SortBy::Bytes,
-        show_allocs: false,
-        freed: false,
-        counting: Counting::EXACT,
-        first_byte: false,
-    };
+    let options = Options { config, ..Options::default() };
     let mut session = Session::new(options, |_| {})?;
     let (mut events, _) = session.streams()?;
     let mut reference = Reference::default();

@@ -1,13 +1,7 @@
 //! Load-time constants. The agent sets them before loading; the map is then frozen, the verifier knows the
 //! values and removes what they switch off.
 
-use aya_ebpf::Global;
-
-macro_rules! globals {
-    ($($(#[$doc:meta])* $name:ident: $type:ty = $default:expr;)*) => {
-        $($(#[$doc])* #[unsafe(no_mangle)] pub(crate) static $name: Global<$type> = Global::new($default);)*
-    };
-}
+use crate::shared::globals;
 
 globals! {
     /// Smallest object in bytes that is tracked.

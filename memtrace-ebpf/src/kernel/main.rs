@@ -16,6 +16,7 @@
 #![no_main]
 
 use aya_ebpf::{EbpfContext, programs::RawTracePointContext};
+use shared::bounded;
 
 #[path = "../atomic.rs"]
 mod atomic;
@@ -28,19 +29,10 @@ mod maps;
 mod memo;
 mod probes;
 mod record;
+#[path = "../shared.rs"]
+mod shared;
 mod stacks;
 mod walk;
-
-#[cfg(target_arch = "bpf")]
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo) -> ! {
-    loop {}
-}
-
-/// The kernel offers the helpers used here to GPL-compatible programs only.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 
 /// Argument `N` of a raw tracepoint. An instruction of its own: LLVM would make one access with a computed offset of two
 /// on different paths, and the verifier allows constant ones only.
@@ -63,17 +55,5 @@ fn argument<const N: usize>(context: &RawTracePointContext) -> u64 {
     {
         value = context.arg(N);
     }
-    value
-}
-
-/// Keeps LLVM from reasoning about a value, so that a bound is tested where the verifier sees it.
-#[inline(always)]
-fn bounded(mut value: u64) -> u64 {
-    // SAFETY: an instruction that moves a register onto itself. (An empty template breaks line info.)
-    #[cfg(target_arch = "bpf")]
-    unsafe {
-        core::arch::asm!("{0} = {0}", inout(reg) value, options(pure, nomem, preserves_flags));
-    }
-    value = value.wrapping_add(0);
     value
 }

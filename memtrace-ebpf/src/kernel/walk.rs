@@ -6,9 +6,10 @@ use aya_ebpf::helpers::generated::bpf_get_stack;
 use memtrace_common::{KERNEL_FRAMES, KernelCounter, KernelStackEvent, mix};
 
 use crate::{
-    atomic, bounded,
+    bounded,
     maps::{SCRATCHES, count},
     memo::{Holds, Places},
+    shared,
     stacks::Origin,
 };
 
@@ -55,15 +56,16 @@ impl Scratch {
     /// Claims one, or counts that none was free.
     #[inline(always)]
     pub(crate) fn claim() -> Option<*mut Self> {
-        for index in 0..Self::PER_CPU {
-            let scratch = SCRATCHES.get_ptr_mut(index)?;
-            // SAFETY: `scratch` points to a value of SCRATCHES.
-            if unsafe { atomic::compare_exchange(&raw mut (*scratch).busy, 0, 1) }.is_ok() {
-                return Some(scratch);
-            }
+        let claimed = shared::claim(
+            Self::PER_CPU,
+            |index| SCRATCHES.get_ptr_mut(index),
+            // SAFETY: points to a value of SCRATCHES.
+            |scratch| unsafe { &raw mut (*scratch).busy },
+        );
+        if claimed.is_none() {
+            count(KernelCounter::NoWalkSlot, 1);
         }
-        count(KernelCounter::NoWalkSlot, 1);
-        None
+        claimed
     }
 
     /// Gives it back.

@@ -12,6 +12,7 @@ mod scratch;
 mod trampoline;
 mod window;
 
+pub(crate) use crate::shared::bounded;
 pub(crate) use rules::Rule;
 pub(crate) use scratch::Scratch;
 
@@ -105,17 +106,4 @@ fn push(scratch: *mut Scratch, pc: u64) -> bool {
         (*scratch).event.hash = hash ^ hash >> 29;
     }
     true
-}
-
-/// Hides a value from the optimizer, so that the bounds check that follows is made on the very register that
-/// is then used: only then does the verifier see it.
-#[inline(always)]
-pub(crate) fn bounded(mut value: u64) -> u64 {
-    // SAFETY: an instruction that moves a register onto itself. (An empty template breaks line info.)
-    #[cfg(target_arch = "bpf")]
-    unsafe {
-        core::arch::asm!("{0} = {0}", inout(reg) value, options(pure, nomem, preserves_flags));
-    }
-    value = value.wrapping_add(0);
-    value
 }

@@ -3,8 +3,8 @@
 use memtrace_common::{Counter, StackEvent};
 
 use crate::{
-    atomic,
     maps::{SCRATCHES, count},
+    shared,
 };
 
 /// A walk in progress.
@@ -47,15 +47,16 @@ impl Scratch {
     /// Claims one, or counts that none was free.
     #[inline(always)]
     pub(crate) fn claim() -> Option<*mut Self> {
-        for index in 0..Self::PER_CPU {
-            let scratch = SCRATCHES.get_ptr_mut(index)?;
-            // SAFETY: `scratch` points to a value of SCRATCHES.
-            if unsafe { atomic::compare_exchange(&raw mut (*scratch).busy, 0, 1) }.is_ok() {
-                return Some(scratch);
-            }
+        let claimed = shared::claim(
+            Self::PER_CPU,
+            |index| SCRATCHES.get_ptr_mut(index),
+            // SAFETY: points to a value of SCRATCHES.
+            |scratch| unsafe { &raw mut (*scratch).busy },
+        );
+        if claimed.is_none() {
+            count(Counter::NoWalkSlot, 1);
         }
-        count(Counter::NoWalkSlot, 1);
-        None
+        claimed
     }
 
     /// The walk's result.

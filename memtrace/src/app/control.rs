@@ -148,7 +148,7 @@ impl Session {
                 self.soon()
             }
             Phase::Counting(begin, _) | Phase::Watching(begin) if budget.is_overdrawn(&begin, &now) => {
-                self.close(begin)
+                self.close(begin, now)
             }
             Phase::Counting(..) | Phase::Watching(_) if Instant::now() < self.control.until => self.soon(),
             Phase::Counting(begin, window) => {
@@ -158,13 +158,12 @@ impl Session {
                 self.control.until = Instant::now() + window.watch;
                 self.soon()
             }
-            Phase::Watching(begin) => self.close(begin),
+            Phase::Watching(begin) => self.close(begin, now),
         }
     }
 
     /// A window ends.
-    fn close(&mut self, begin: Reading) -> Next {
-        let now = self.reading();
+    fn close(&mut self, begin: Reading, now: Reading) -> Next {
         self.control.end_counting(&now);
         self.tracer.pause(true);
         self.control.set_phase(Phase::Waiting, now.at);
@@ -288,13 +287,7 @@ fn part(budget: &Budget, share: f64) -> String {
 /// What tracing will cost, before it begins.
 fn plan(budget: &Budget) -> String {
     let calls = format_number(budget.calls_per_second().round() as u64);
-    let of = |share: f64| {
-        if budget.is_quiet() {
-            format!("{} of a processor", format_percent(share * budget::LEAST_BUSY))
-        } else {
-            format!("{} of the CPU time", format_percent(share))
-        }
-    };
+    let of = |share| part(budget, share);
     let (limit, exact, cheapest) =
         (of(budget.limit()), of(budget.share_exact()), of(budget.share_cheapest()));
     match budget.mode() {

@@ -21,10 +21,14 @@ pub struct Counting {
     pub limit: Option<f64>,
 }
 
-impl Counting {
+impl Default for Counting {
     /// Every allocation, whatever it costs.
-    pub const EXACT: Self = Self { choice: Choice::Fixed(EXACT), limit: None };
+    fn default() -> Self {
+        Self { choice: Choice::Fixed(EXACT), limit: None }
+    }
+}
 
+impl Counting {
     /// Which allocations are counted, as long as nothing is known of the cost.
     pub(super) fn first(self) -> Shift {
         match self.choice {

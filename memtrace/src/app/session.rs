@@ -21,8 +21,8 @@ use crate::{
     target::Process,
 };
 
-/// What to count and what to show.
-#[derive(Clone, Debug)]
+/// What to count and what to show. By default every allocation, and every stack.
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// What the kernel side counts.
     pub config: Config,

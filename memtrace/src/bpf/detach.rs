@@ -56,7 +56,10 @@ fn child() -> Result<(Pid, OwnedFd), Errno> {
             // SAFETY: descriptors of this process, one byte, and no return from the last call.
             unsafe {
                 libc::close(exit.as_raw_fd());
-                libc::read(wait.as_raw_fd(), (&raw mut byte).cast(), 1);
+                // A signal is no reason to exit before the other process has closed its links.
+                while libc::read(wait.as_raw_fd(), (&raw mut byte).cast(), 1) < 0
+                    && Errno::last() == Errno::EINTR
+                {}
                 libc::_exit(0)
             }
         }

@@ -15,7 +15,7 @@ use crate::{
 
 use super::{
     block_on,
-    options::{Colour, Format, Sort, message, output, parse_count, parse_interval, usage},
+    options::{ReportArgs, Sort, usage},
 };
 
 /// What rows are about.
@@ -65,18 +65,8 @@ pub(super) struct Args {
     /// Show stacks or caches
     #[arg(long, value_enum, value_name = "WHAT", default_value_t = By::Stack)]
     by: By,
-    /// Time between two reports (500ms, 5s, 1m; a bare number is seconds)
-    #[arg(short, long, value_name = "TIME", default_value = "5s", value_parser = parse_interval)]
-    interval: Duration,
-    /// Stop after this many reports
-    #[arg(short = 'n', long, value_name = "N", value_parser = parse_count)]
-    count: Option<u64>,
-    /// Stop after this time, with a last report
-    #[arg(short, long, value_name = "TIME", value_parser = parse_interval)]
-    duration: Option<Duration>,
-    /// How reports look
-    #[arg(short, long, value_enum, default_value_t = Format::Text)]
-    format: Format,
+    #[command(flatten)]
+    report: ReportArgs,
     /// Show this many rows; 0 shows all
     #[arg(short = 'T', long, value_name = "N", default_value_t = 10)]
     top: usize,
@@ -101,9 +91,6 @@ pub(super) struct Args {
     /// Stacks that can be told apart: 64 bytes of kernel memory each
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=4_194_304))]
     max_stacks: u32,
-    /// When to use colour
-    #[arg(long = "color", alias = "colour", value_enum, value_name = "WHEN", default_value_t = Colour::Auto)]
-    colour: Colour,
     /// Walk every stack instead of recognising known ones, to compare with
     #[arg(long, hide = true)]
     walk_all: bool,
@@ -113,21 +100,11 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     if args.min_size.unwrap_or(0) > args.max_size.unwrap_or(u64::MAX) {
         usage("--min-size is larger than --max-size: no allocation could match");
     }
-    let schedule = Schedule {
-        interval: args.interval,
-        count: args.count,
-        duration: args.duration,
-        outlive: false,
-        last_report: true,
-    };
     let start = Instant::now();
     let mut session = KernelSession::new(options(args)?)?;
     tracing::debug!("attached in {} ms", start.elapsed().as_millis());
-    if args.format == Format::Text {
-        let interval = humantime::format_duration(args.interval);
-        message(&format!("tracing the kernel; a report every {interval}, Ctrl-C for the last one"));
-    }
-    run(&mut session, schedule, output(args.format, args.colour))
+    args.report.announce("tracing the kernel");
+    run(&mut session, args.report.schedule(), args.report.output())
 }
 
 /// Follows a session of kernel mode to its end.

@@ -8,9 +8,7 @@ use memtrace_common::KernelKind;
 
 use crate::{
     analysis::SortBy,
-    app::{
-        By, Counting, KernelOptions, KernelSession, Options, Output, Schedule, Session, follow, write_whole,
-    },
+    app::{By, KernelOptions, KernelSession, Options, Output, Schedule, Session, follow, write_whole},
     bpf::{Config, KernelConfig},
     report::{Memleak, MemleakOptions},
     target::{Launch, Process},
@@ -171,9 +169,7 @@ fn options(args: &Args, verbose: bool) -> Options {
         older: Some(Duration::from_millis(args.older)),
         sort: sort(args),
         show_allocs: args.show_allocs,
-        freed: false,
-        counting: Counting::EXACT,
-        first_byte: false,
+        ..Options::default()
     }
 }
 

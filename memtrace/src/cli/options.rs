@@ -20,7 +20,7 @@ use super::cost::CostArgs;
 
 /// How reports look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Format {
+enum Format {
     /// For people.
     Text,
     /// For scripts: one object per line per report.
@@ -53,7 +53,7 @@ impl From<Sort> for SortBy {
 
 /// When to use colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Colour {
+enum Colour {
     /// On a terminal, unless `NO_COLOR` is set.
     Auto,
     /// Always.
@@ -88,9 +88,9 @@ impl From<Stacks> for WalkMethod {
     }
 }
 
-/// Options of a traced session.
+/// Options of reports, whatever is traced.
 #[derive(Clone, Debug, clap::Args)]
-pub(super) struct TraceArgs {
+pub(super) struct ReportArgs {
     /// Time between two reports (500ms, 5s, 1m; a bare number is seconds)
     #[arg(short, long, value_name = "TIME", default_value = "5s", value_parser = parse_interval)]
     interval: Duration,
@@ -103,6 +103,54 @@ pub(super) struct TraceArgs {
     /// How reports look
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     format: Format,
+    /// When to use colour
+    #[arg(long = "color", alias = "colour", value_enum, value_name = "WHEN", default_value_t = Colour::Auto)]
+    colour: Colour,
+}
+
+impl ReportArgs {
+    pub(super) fn schedule(&self) -> Schedule {
+        Schedule {
+            interval: self.interval,
+            count: self.count,
+            duration: self.duration,
+            outlive: false,
+            last_report: true,
+        }
+    }
+
+    pub(super) fn output(&self) -> Output {
+        let colour = match self.colour {
+            Colour::Always => true,
+            Colour::Never => false,
+            Colour::Auto => io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+        };
+        let reporter: Box<dyn Reporter> = match self.format {
+            Format::Text => Box::new(Text::new(colour, jiff::tz::TimeZone::system())),
+            Format::Json => Box::new(Json),
+        };
+        Output::new(reporter, Box::new(io::stdout()))
+    }
+
+    /// Says something on standard error, unless that is not for people.
+    pub(super) fn remark(&self, what: &str) {
+        if self.format == Format::Text {
+            message(what);
+        }
+    }
+
+    /// Says on standard error that tracing has begun.
+    pub(super) fn announce(&self, what: &str) {
+        let interval = humantime::format_duration(self.interval);
+        self.remark(&format!("{what}; a report every {interval}, Ctrl-C for the last one"));
+    }
+}
+
+/// Options of a traced session.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct TraceArgs {
+    #[command(flatten)]
+    report: ReportArgs,
     /// Show this many stacks; 0 shows all
     #[arg(short = 'T', long, value_name = "N", default_value_t = 10)]
     top: usize,
@@ -132,9 +180,6 @@ pub(super) struct TraceArgs {
     max_stacks: u32,
     #[command(flatten)]
     cost: CostArgs,
-    /// When to use colour
-    #[arg(long = "color", alias = "colour", value_enum, value_name = "WHEN", default_value_t = Colour::Auto)]
-    colour: Colour,
     /// How stacks are taken
     #[arg(long, value_enum, value_name = "HOW", default_value_t = Stacks::Cfi)]
     stacks: Stacks,
@@ -159,7 +204,7 @@ pub(super) fn parse_count(text: &str) -> Result<u64, String> {
 }
 
 /// A time that is not zero.
-pub(super) fn parse_interval(text: &str) -> Result<Duration, String> {
+fn parse_interval(text: &str) -> Result<Duration, String> {
     let time = parse_duration(text)?;
     if time.is_zero() { Err("must be more than zero".to_owned()) } else { Ok(time) }
 }
@@ -203,45 +248,26 @@ impl TraceArgs {
     }
 
     pub(super) fn schedule(&self) -> Schedule {
-        Schedule {
-            interval: self.interval,
-            count: self.count,
-            duration: self.duration,
-            outlive: false,
-            last_report: true,
-        }
+        self.report.schedule()
     }
 
     pub(super) fn output(&self) -> Output {
-        output(self.format, self.colour)
+        self.report.output()
     }
 
     /// Says something on standard error, unless that is not for people.
     pub(super) fn remark(&self, what: &str) {
-        if self.format == Format::Text && !self.trace {
-            message(what);
+        if !self.trace {
+            self.report.remark(what);
         }
     }
 
     /// Says on standard error that tracing has begun, unless that is not for people.
     pub(super) fn announce(&self, what: &str) {
-        let interval = humantime::format_duration(self.interval);
-        self.remark(&format!("{what}; a report every {interval}, Ctrl-C for the last one"));
+        if !self.trace {
+            self.report.announce(what);
+        }
     }
-}
-
-/// Reports to standard output.
-pub(super) fn output(format: Format, colour: Colour) -> Output {
-    let colour = match colour {
-        Colour::Always => true,
-        Colour::Never => false,
-        Colour::Auto => io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
-    };
-    let reporter: Box<dyn Reporter> = match format {
-        Format::Text => Box::new(Text::new(colour, jiff::tz::TimeZone::system())),
-        Format::Json => Box::new(Json),
-    };
-    Output::new(reporter, Box::new(io::stdout()))
 }
 
 /// Writes a line to standard error. That it cannot be read is no reason to stop.

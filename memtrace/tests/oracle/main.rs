@@ -10,8 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use memtrace::analysis::SortBy;
-use memtrace::app::{Counting, Options, Session};
+use memtrace::app::{Options, Session};
 use memtrace::bpf::{Config, Events, KernelEvent};
 use memtrace::target::Process;
 use memtrace_common::{EXACT, WalkEnd};
@@ -41,20 +40,7 @@ fn compile(name: &str, flags: &[&str]) -> PathBuf {
 
 fn session(child: &Child, config: Config) -> (Session, Events) {
     let config = Config { min_size: SIZE, ..config };
-    let mut session = Session::new(
-        Options {
-            config,
-            top: 0,
-            older: None,
-            sort: SortBy::Bytes,
-            show_allocs: false,
-            freed: false,
-            counting: Counting::EXACT,
-            first_byte: false,
-        },
-        |_| {},
-    )
-    .unwrap();
+    let mut session = Session::new(Options { config, ..Options::default() }, |_| {}).unwrap();
     let (events, _) = session.streams().unwrap();
     session.attach(Process::open(child.id()).unwrap()).unwrap();
     (session, events)

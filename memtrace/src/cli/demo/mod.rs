@@ -5,8 +5,7 @@ mod leaker;
 use std::{process::ExitCode, time::Duration};
 
 use crate::{
-    analysis::SortBy,
-    app::{Counting, Options, Output, Schedule, Session, follow},
+    app::{Options, Output, Schedule, Session, follow},
     bpf::Config,
     report::Text,
     target::{Launch, Process, User},
@@ -27,12 +26,7 @@ pub(super) fn main(_: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
     let options = Options {
         config: Config { max_live: 100_000, verbose, ..Config::default() },
         top: 3,
-        older: None,
-        sort: SortBy::Bytes,
-        show_allocs: false,
-        freed: false,
-        counting: Counting::EXACT,
-        first_byte: false,
+        ..Options::default()
     };
     let mut session = Session::new(options, message)?;
     let program = std::env::current_exe()?;
