@@ -1,6 +1,15 @@
 //! Kernel mode: leaks by ordinary system calls are named by function, cache and number.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use memtrace_tests::{Agent, Stack, assert_refused, can_trace, fixture, memtrace};
+
+/// Tests take turns: /proc/slabinfo does not tell whose objects a cache has grown by. `None` where nothing can be traced.
+fn alone() -> Option<MutexGuard<'static, ()>> {
+    static TURN: Mutex<()> = Mutex::new(());
+    // A test that failed leaves nothing behind.
+    can_trace().then(|| TURN.lock().unwrap_or_else(PoisonError::into_inner))
+}
 
 /// Objects each leak makes.
 const COUNT: u64 = 4_000;
@@ -34,9 +43,7 @@ fn assert_close(found: u64, wanted: u64, what: &str) {
 }
 
 fn check(leak: &Leak) {
-    if !can_trace() {
-        return;
-    }
+    let Some(_alone) = alone() else { return };
     let mut target = fixture::start("kernel_leaks", &[leak.kind, &COUNT.to_string()]);
     let mut agent = Agent::kernel(&["--pid", &target.pid().to_string()]);
     let _: String = fixture::work(&mut target);
@@ -114,9 +121,7 @@ const AT_HAND: u64 = 400;
 
 /// Lets a fixture do something often that leaves nothing behind: under 5 % of it may look as if it did.
 fn leaves_no_phantoms(kind: &str, count: u64) {
-    if !can_trace() {
-        return;
-    }
+    let Some(_alone) = alone() else { return };
     let mut target = fixture::start("kernel_leaks", &[kind, &count.to_string()]);
     let agent = Agent::kernel(&["--slab", "--pid", &target.pid().to_string()]);
     let _: String = fixture::work(&mut target);
@@ -145,9 +150,7 @@ fn connections_that_were_closed_are_no_leak() {
 
 #[test]
 fn frees_that_nobody_announces_are_said() {
-    if !can_trace() {
-        return;
-    }
+    let Some(_alone) = alone() else { return };
     let mut target = fixture::start("kernel_leaks", &["epoll-churn", "20000"]);
     let agent = Agent::kernel(&["--cache", "eventpoll_epi"]);
     let _: String = fixture::work(&mut target);
@@ -166,9 +169,7 @@ fn frees_that_nobody_announces_are_said() {
 
 #[test]
 fn stacks_recognised_are_those_walked() {
-    if !can_trace() {
-        return;
-    }
+    let Some(_alone) = alone() else { return };
     let mut counts = Vec::new();
     for option in [&[][..], &["--walk-all"][..]] {
         let mut target = fixture::start("kernel_leaks", &["sockets", "1000"]);
@@ -192,9 +193,7 @@ fn stacks_recognised_are_those_walked() {
 
 #[test]
 fn a_full_table_is_counted_and_said() {
-    if !can_trace() {
-        return;
-    }
+    let Some(_alone) = alone() else { return };
     let mut target = fixture::start("kernel_leaks", &["sockets", "4000"]);
     let agent = Agent::kernel(&["--pid", &target.pid().to_string(), "--max-live", "1000"]);
     let _: String = fixture::work(&mut target);
@@ -204,9 +203,7 @@ fn a_full_table_is_counted_and_said() {
 
 #[test]
 fn killed_under_load_it_leaves_nothing() {
-    if !can_trace() {
-        return;
-    }
+    let Some(_alone) = alone() else { return };
     let mut target = fixture::start("kernel_leaks", &["epoll-churn", "300000"]);
     let agent = Agent::kernel(&[]);
     target.write_line("go");
@@ -219,9 +216,7 @@ fn killed_under_load_it_leaves_nothing() {
 
 #[test]
 fn filters_by_size_and_age() {
-    if !can_trace() {
-        return;
-    }
+    let Some(_alone) = alone() else { return };
     let mut target = fixture::start("kernel_leaks", &["sockets", "500"]);
     let pid = target.pid().to_string();
     let large = Agent::kernel(&["--pid", &pid, "--min-size", "1500", "--max-size", "4096"]);
@@ -238,9 +233,7 @@ fn filters_by_size_and_age() {
 
 #[test]
 fn per_cpu_pages_and_vmalloc_memory() {
-    if !can_trace() {
-        return;
-    }
+    let Some(_alone) = alone() else { return };
     let kinds = ["--slab", "--pages", "--percpu", "--vmalloc"];
     let agent = Agent::kernel(&kinds);
     // A session of its own has maps of each kind.
@@ -259,9 +252,7 @@ fn per_cpu_pages_and_vmalloc_memory() {
 
 #[test]
 fn bad_input_is_refused() {
-    if !can_trace() {
-        return;
-    }
+    let Some(_alone) = alone() else { return };
     assert_refused(&memtrace(["kernel", "--cache", "no_such_cache"]), 1, "no_such_cache");
     assert_refused(&memtrace(["kernel", "--cgroup", "/proc"]), 1, "cgroup");
     assert_refused(&memtrace(["kernel", "--pages", "--cache", "dentry"]), 2, "--cache");
@@ -270,9 +261,7 @@ fn bad_input_is_refused() {
 
 #[test]
 fn memleaks_own_text() {
-    if !can_trace() {
-        return;
-    }
+    let Some(_alone) = alone() else { return };
     let finished = memtrace(["memleak", "--wa-missing-free", "-o", "0", "-T", "3", "1", "1"]);
     assert_eq!(finished.status, 0, "{}", finished.stderr);
     assert!(

@@ -20,7 +20,7 @@ use crate::{
 const MEASURE: Duration = Duration::from_millis(60);
 const MEASURE_CALLS: u64 = 20_000;
 /// Where there is hardly anything to count, this is enough: what comes later is seen then.
-const MEASURE_LEAST: Duration = Duration::from_millis(15);
+const MEASURE_LEAST: Duration = Duration::from_millis(30);
 const MEASURE_STEP: Duration = Duration::from_millis(5);
 /// Time between two looks at what is used.
 const PERIOD: Duration = Duration::from_millis(200);

@@ -25,8 +25,9 @@ use rates::{Inside, Rates};
 
 use crate::model::Prices;
 
-/// What `--sample auto` begins with: one sample per 512 KiB.
-pub const AUTO_SHIFT: Shift = 19;
+/// What `--sample auto` begins with: one sample per 32 KiB. Rather too many at first than none: what was not drawn then is
+/// missing for as long as it lives.
+pub const AUTO_SHIFT: Shift = 15;
 
 /// A target that hardly runs is not stepped down for it: at least this part of a processor counts as used. So with a limit
 /// of 10 % one hundredth of a processor may be spent on any target.

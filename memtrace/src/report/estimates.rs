@@ -55,8 +55,8 @@ pub(super) fn counted(mode: &Mode, sizes: Option<String>) -> String {
 pub(super) fn cost(overhead: &Overhead) -> String {
     let (share, processors) = (overhead.share(), overhead.processors());
     let allowed = match (overhead.limit, overhead.least) {
-        // More than the share that is allowed, of so little that it is allowed even so.
-        (Some(limit), Some(least)) if share > limit && processors <= least => {
+        // More than that share, of so little that it may be allowed even so.
+        (Some(limit), Some(least)) if share > limit => {
             format!(" ({} allowed, or {} of a processor)", format_percent(limit), format_percent(least))
         }
         (Some(limit), _) => format!(" ({} allowed)", format_percent(limit)),
@@ -74,7 +74,7 @@ pub(super) fn cost(overhead: &Overhead) -> String {
 pub(super) fn balance(mode: &Mode) -> Option<String> {
     let (allocated, freed) = mode.attached.windows?;
     Some(format!(
-        "In the windows {} were allocated and {} freed, older ones among them",
+        "In the windows {} of all sizes were allocated and {} freed, older ones among them",
         format_count(allocated, "block"),
         format_number(freed)
     ))

@@ -33,7 +33,7 @@ pub(super) fn sentences(losses: &Losses) -> Vec<String> {
         (
             losses.in_flight_lost,
             "allocation call",
-            "never seen to return (longjmp, an exception, a cancelled thread): what came of it is not in the totals",
+            "never seen to return (longjmp, an exception, a cancelled thread; with gaps, detaching): what came of it is not in the totals",
         ),
         (
             losses.kernel_missed,

@@ -44,10 +44,10 @@ impl Text {
         self.header(out, snapshot)?;
         let (bytes, blocks) = estimates::amounts(snapshot.outstanding, snapshot.uncertainty, noun(snapshot));
         let samples = snapshot.uncertainty.map(samples).unwrap_or_default();
-        let at_most = if snapshot.mode.attached.gaps > 0 { "at most " } else { "" };
+        let of_what = if snapshot.mode.attached.gaps > 0 { " of what was seen" } else { "" };
         writeln!(
             out,
-            "Outstanding: {at_most}{} in {blocks}, {}{samples}",
+            "Outstanding{of_what}: {} in {blocks}, {}{samples}",
             self.paint(BOLD, bytes),
             estimates::rate(snapshot.bytes_per_second, &snapshot.mode)
         )?;
@@ -189,6 +189,8 @@ impl Text {
             Ok(())
         } else if snapshot.mode.filter != Filter::default() {
             writeln!(out, "No outstanding block passes the filter; without it there may be some.")
+        } else if snapshot.outstanding.blocks == 0 && !snapshot.mode.exact {
+            writeln!(out, "Nothing that was drawn or seen is outstanding; of the rest nothing is known.")
         } else if snapshot.outstanding.blocks == 0 {
             writeln!(
                 out,

@@ -41,7 +41,7 @@ fn everything_lost() {
 
     Lost: 1,203 blocks (4.5 MiB) not tracked: the table of live blocks was full, so the totals are too low by that; raise --max-live.
     Lost: 5 allocations not tracked: the table of threads was full, so the totals are too low.
-    Lost: 1 allocation call never seen to return (longjmp, an exception, a cancelled thread): what came of it is not in the totals.
+    Lost: 1 allocation call never seen to return (longjmp, an exception, a cancelled thread; with gaps, detaching): what came of it is not in the totals.
     Lost: 8 probe runs skipped by the kernel: allocations and frees went unseen, so the figures may be too low or too high.
     Lost: 7 blocks handed out again while still live here: a free was not seen, and the old block no longer counts.
     Lost: 4 allocations without a stack: every walk slot of the CPU was in use, so the totals include this but name no code.
@@ -107,9 +107,9 @@ fn several_targets_sampled() {
     snapshot.target.allocators = vec!["glibc".into(), "jemalloc".into()];
     insta::assert_snapshot!(text(snapshot), @r#"
     [03:04:05] api-server (pids 100, 101, 102, 103, 104, 105, 106, 107 and 4 more), traced for 5.0 s, allocators glibc, jemalloc; estimated from one sample per 512 KiB of allocations while probes were in place: 2.1 % of the time, with 12 gaps, stacks from frame pointers (callers may be missing where code was built without them)
-    Outstanding: at most about 1 MiB ± 10 % in 1,024 blocks ± 50 %, +1.5 MiB/s seen, from 31 samples
+    Outstanding of what was seen: about 1 MiB ± 10 % in 1,024 blocks ± 50 %, +1.5 MiB/s seen, from 31 samples
     Tracing took 3.1 % of the CPU time, 3.1 % of a processor (5 % allowed): 123,456 calls seen
-    In the windows 102,345 blocks were allocated and 102,100 freed, older ones among them
+    In the windows 102,345 blocks of all sizes were allocated and 102,100 freed, older ones among them
 
     #1  about 64 KiB ± 99 % in 64 blocks ± 19 %, from 3 samples, 6 % of the total, process 4123, +12.8 KiB/s seen, oldest 4.2 s, freed 3 of 67 blocks  stack 9f0c0000deadbeef
         handle<'_> [inlined]  src/api.c  (/srv/api-server+0x1167)
