@@ -7,6 +7,7 @@
 mod cookie;
 mod counter;
 mod event;
+mod examination;
 mod kernel;
 mod live;
 mod module;
@@ -22,6 +23,7 @@ pub use counter::Counter;
 pub use event::{
     EXACT, EventKind, ExecEvent, ForkEvent, MappingEvent, MissEvent, Op, OracleEvent, StackEvent, TraceEvent,
 };
+pub use examination::{EXAMINED_AT_ONCE, Examination, Examined, MOST_FREE, PHANTOMS_AT_ONCE, Phantom};
 pub use kernel::{
     CACHE_NAME, Calibration, KERNEL_FRAMES, KernelCache, KernelCounter, KernelKind, KernelSlot,
     KernelStackEvent, MAX_CACHES, NO_CACHE, OBJECTS_PER_BUCKET, ObjectBucket, object_address, object_bucket,

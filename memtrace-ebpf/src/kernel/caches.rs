@@ -23,23 +23,48 @@ pub(crate) fn word(address: u64) -> u64 {
     unsafe { bpf_probe_read_kernel(address as *const u64) }.unwrap_or(0)
 }
 
+/// The `struct page` of the page at `address`, and what stands in its `compound_head`: for a page that is not its slab's
+/// first, the address of the first one's plus 1.
+#[inline(always)]
+fn page_and_head(address: u64) -> (u64, u64) {
+    let pages = (address >> PAGE_SHIFT).wrapping_mul(config::PAGE_STRUCT.load());
+    let page = config::PAGE_BASE.load().wrapping_add(pages);
+    (page, word(page.wrapping_add(config::COMPOUND_HEAD.load())))
+}
+
+/// The first `struct page` of the slab that the object at `address` lies in.
+#[inline(always)]
+pub(crate) fn page(address: u64) -> u64 {
+    let (page, head) = page_and_head(address);
+    if head & 1 != 0 { head - 1 } else { page }
+}
+
+/// The first byte of a page, from its `struct page`.
+#[inline(always)]
+pub(crate) fn address(page: u64) -> u64 {
+    let pages = page.wrapping_sub(config::PAGE_BASE.load());
+    pages.checked_div(config::PAGE_STRUCT.load()).unwrap_or(0) << PAGE_SHIFT
+}
+
+/// The `struct kmem_cache` of a slab, from its first `struct page`. What is no slab gives nonsense.
+#[inline(always)]
+pub(crate) fn of_page(page: u64) -> u64 {
+    word(page.wrapping_add(config::SLAB_CACHE.load()))
+}
+
 /// The `struct kmem_cache` that the object at `address` lies in; 0 when that is not known. What lies in no cache gives
 /// nonsense.
 #[inline(always)]
 pub(crate) fn of(address: u64) -> u64 {
-    let base = config::PAGE_BASE.load();
-    if base == 0 {
+    if config::PAGE_BASE.load() == 0 {
         return 0;
     }
-    let (head_offset, cache_offset) = (config::COMPOUND_HEAD.load(), config::SLAB_CACHE.load());
-    let mut page = base.wrapping_add((address >> PAGE_SHIFT).wrapping_mul(config::PAGE_STRUCT.load()));
-    let head = word(page.wrapping_add(head_offset));
+    let (page, head) = page_and_head(address);
     if head & 1 != 0 {
-        page = head - 1;
-    } else if head_offset == cache_offset {
-        return head;
+        return of_page(head - 1);
     }
-    word(page.wrapping_add(cache_offset))
+    // The same word has both.
+    if config::COMPOUND_HEAD.load() == config::SLAB_CACHE.load() { head } else { of_page(page) }
 }
 
 /// The index of a cache, if it has one.

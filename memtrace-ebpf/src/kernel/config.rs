@@ -53,6 +53,27 @@ globals! {
     CACHE_NAME_OFFSET: u64 = 0;
     /// Offset of `kmem_cache.size`.
     CACHE_SIZE: u64 = 0;
+
+    /// Offset of `slab.freelist`.
+    SLAB_FREELIST: u64 = 32;
+    /// Offset of `slab.counters`.
+    SLAB_COUNTERS: u64 = 40;
+    /// Offset of `kmem_cache.offset`.
+    CACHE_LINK: u64 = 0;
+    /// Offset of `kmem_cache.random`; 0 without it.
+    CACHE_RANDOM: u64 = 0;
+    /// Offset of `kmem_cache.cpu_slab`.
+    CACHE_CPU_SLAB: u64 = 0;
+    /// Offset of `kmem_cache.cpu_sheaves`; 0 without it.
+    CACHE_SHEAVES: u64 = 0;
+    /// Offset of `kmem_cache_cpu.freelist`.
+    CPU_FREELIST: u64 = 0;
+    /// Offset of `kmem_cache_cpu.tid`.
+    CPU_TRANSACTION: u64 = 8;
+    /// Offset of `kmem_cache_cpu.slab`.
+    CPU_SLAB: u64 = 16;
+    /// Offset of `bpf_array.pptrs`.
+    ARRAY_POINTERS: u64 = 0;
 }
 
 /// Whether objects of a size are tracked.

@@ -88,3 +88,21 @@ pub(crate) fn take(key: u64) -> u64 {
         value
     }
 }
+
+/// The value of an object; 0 when it is not in the table.
+#[inline(always)]
+pub(crate) fn peek(key: u64) -> u64 {
+    let Some(bucket) = bucket(key) else { return 0 };
+    // SAFETY: as in `insert`.
+    unsafe {
+        for i in 0..OBJECTS_PER_BUCKET {
+            if (&raw const (*bucket).keys[i]).read_volatile() == key {
+                return (&raw const (*bucket).values[i]).read_volatile();
+            }
+        }
+        if (&raw const (*bucket).overflowed).read_volatile() == 0 {
+            return 0;
+        }
+        OVERFLOW.get_ptr(key).map_or(0, |place| place.read_volatile())
+    }
+}

@@ -6,6 +6,7 @@
 //! - `record`: what an allocation and a free do to the counts.
 //! - `live`, `stacks`, `caches`: the tables of live objects, of stacks, and of slab caches.
 //! - `walk`: stacks. `memo`: recognising one without walking it.
+//! - `examine`: looking tracked objects up on their slabs' lists of free objects.
 //! - `calibrate`: what the agent has to learn about this kernel first.
 //! - `maps`, `config`: every map, every load-time constant.
 //!
@@ -24,6 +25,7 @@ mod bulk;
 mod caches;
 mod calibrate;
 mod config;
+mod examine;
 mod live;
 mod maps;
 mod memo;

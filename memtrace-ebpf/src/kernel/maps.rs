@@ -8,8 +8,8 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use memtrace_common::{
-    CACHE_NAME, Calibration, KernelCache, KernelCounter, KernelSlot, KernelStackEvent, MAX_CACHES,
-    ObjectBucket,
+    CACHE_NAME, Calibration, EXAMINED_AT_ONCE, Examination, Examined, KernelCache, KernelCounter, KernelSlot,
+    KernelStackEvent, MAX_CACHES, ObjectBucket, PHANTOMS_AT_ONCE, Phantom,
 };
 
 use crate::{memo::Set, walk::Scratch};
@@ -59,6 +59,22 @@ pub(crate) static COUNTERS: PerCpuArray<u64, { KernelCounter::COUNT as usize }> 
 /// What the agent learns about itself.
 #[btf_map]
 pub(crate) static CALIBRATION: Array<Calibration, 1, MMAPABLE> = Array::new();
+
+/// What the agent asks to be examined, and how far that got.
+#[btf_map]
+pub(crate) static EXAMINATION: Array<Examination, 1, MMAPABLE> = Array::new();
+
+/// Addresses of pages, or of caches.
+#[btf_map]
+pub(crate) static REQUESTS: Array<u64, EXAMINED_AT_ONCE, MMAPABLE> = Array::new();
+
+/// What became of them.
+#[btf_map]
+pub(crate) static EXAMINED: Array<Examined, EXAMINED_AT_ONCE, MMAPABLE> = Array::new();
+
+/// Tracked objects that were found to be free.
+#[btf_map]
+pub(crate) static PHANTOMS: Array<Phantom, { PHANTOMS_AT_ONCE as usize }, MMAPABLE> = Array::new();
 
 /// Stacks, to the agent. Size in bytes.
 #[btf_map]

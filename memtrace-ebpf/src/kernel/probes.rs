@@ -27,6 +27,7 @@ pub(crate) fn kmalloc(context: RawTracePointContext) -> i32 {
     }
     if config::KMALLOC_BYTES.load() == 4 {
         size = argument::<4>(&context);
+        gfp = argument::<5>(&context);
     }
     let origin = Origin {
         call_site: argument::<0>(&context),

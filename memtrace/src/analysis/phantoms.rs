@@ -1,14 +1,17 @@
 //! Domain: which of the objects that look outstanding are not there any more.
 //!
 //! The kernel announces most frees, but not all: in bulk, after a grace period (`kfree_rcu`), from a CPU's own stock.
-//! An object freed so stays outstanding here, a phantom, until its address is handed out again. /proc/slabinfo counts
+//! An object freed so stays outstanding here, a phantom, until its address is handed out again. Most are found by looking
+//! through their slabs. Of those whose slabs cannot be looked through, /proc/slabinfo tells how many they are: it counts
 //! each cache's objects whoever freed them; what was tracked beyond what the cache has grown by is phantoms.
 
 /// What is known of one cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheEvidence {
-    /// Tracked objects that look outstanding.
+    /// Tracked objects that look outstanding, without those that were found to be gone.
     pub tracked: u64,
+    /// How many of them it is not known of whether they are there.
+    pub unknown: u64,
     /// Tracked objects whose free was seen.
     pub freed: u64,
     /// Tracked objects whose free was not seen: their address was handed out again.
@@ -42,7 +45,7 @@ impl CacheEvidence {
         self.missed > 0 && self.missed.saturating_mul(100) >= ended.saturating_mul(BLIND_PERCENT)
     }
 
-    /// How many of the tracked objects are phantoms.
+    /// How many of the objects of which it is not known are phantoms.
     ///
     /// By events the cache has grown by what is tracked, less what was freed of older objects. Where it has in fact grown by
     /// less, the difference is frees that nobody announced. A difference within the slack says something only where frees
@@ -64,15 +67,15 @@ impl CacheEvidence {
         if excess <= 0 || (!self.is_blind() && excess <= i128::from(self.slack)) {
             return 0;
         }
-        u64::try_from(excess).unwrap_or(u64::MAX).min(self.tracked)
+        u64::try_from(excess).unwrap_or(u64::MAX).min(self.unknown)
     }
 }
 
 /// What is known of one stack of a cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StackEvidence {
-    /// Objects that look outstanding.
-    pub tracked: u64,
+    /// Objects that look outstanding, and of which it is not known whether they are there.
+    pub unknown: u64,
     /// Objects whose free was seen.
     pub freed: u64,
     /// Objects whose free was not seen.
@@ -108,7 +111,7 @@ fn fill(
     // A stack that is full takes no part in the next round, so there are at most as many as stacks.
     for _ in 0..=stacks.len() {
         let weight = |stack: &StackEvidence, share: u64| {
-            if stack.tracked > share { weigh(stack) * stack.tracked as f64 } else { 0.0 }
+            if stack.unknown > share { weigh(stack) * stack.unknown as f64 } else { 0.0 }
         };
         let all: f64 = stacks.iter().zip(shares.iter()).map(|(stack, share)| weight(stack, *share)).sum();
         if left == 0 || all <= 0.0 {
@@ -117,7 +120,7 @@ fn fill(
         let goal = left as f64;
         for (stack, share) in stacks.iter().zip(shares.iter_mut()) {
             let part = (goal * weight(stack, *share) / all).ceil() as u64;
-            let part = part.min(left).min(stack.tracked - *share);
+            let part = part.min(left).min(stack.unknown - *share);
             *share += part;
             left -= part;
         }
@@ -132,6 +135,7 @@ mod tests {
     /// Linux 6.18: 20,000 pairs of epoll ADD and DEL, whose items are freed by `kfree_rcu`.
     const EPOLL: CacheEvidence = CacheEvidence {
         tracked: 13_902,
+        unknown: 13_902,
         freed: 0,
         missed: 6_098,
         untracked_freed: 0,
@@ -152,12 +156,15 @@ mod tests {
     fn a_leak_is_none() {
         let leak = CacheEvidence {
             tracked: 10_000,
+            unknown: 10_000,
             before: 500,
             now: 10_400,
             slack: 304,
             ..CacheEvidence::default()
         };
         assert_eq!(leak.phantoms(), 0, "a hundred less is within what slabinfo can be off by");
+        let known = CacheEvidence { unknown: 0, now: 600, ..leak };
+        assert_eq!(known.phantoms(), 0, "all were found in their slabs");
         let older_freed = CacheEvidence { untracked_freed: 400, now: 10_000, ..leak };
         assert_eq!(older_freed.phantoms(), 0, "frees of older objects made room");
     }
@@ -166,6 +173,7 @@ mod tests {
     fn frees_of_objects_whose_allocation_was_not_announced_say_nothing() {
         let network = CacheEvidence {
             tracked: 5_000,
+            unknown: 5_000,
             untracked_freed: 1_000_000,
             before: 300,
             now: 350,
@@ -179,6 +187,7 @@ mod tests {
     fn what_others_free_unseen_is_not_held_against_those_traced() {
         let filtered = CacheEvidence {
             tracked: 5_000,
+            unknown: 5_000,
             untracked_allocated: 70_000,
             before: 500,
             now: 6_000,
@@ -194,8 +203,8 @@ mod tests {
 
     #[test]
     fn stacks_known_to_be_freed_unseen_take_phantoms_first() {
-        let leak = StackEvidence { tracked: 10_000, freed: 0, missed: 0 };
-        let churn = StackEvidence { tracked: 13_902, freed: 0, missed: 6_098 };
+        let leak = StackEvidence { unknown: 10_000, freed: 0, missed: 0 };
+        let churn = StackEvidence { unknown: 13_902, freed: 0, missed: 6_098 };
         assert_eq!(share_out(13_695, &[leak, churn]), [0, 13_695]);
         assert_eq!(share_out(14_000, &[leak, churn]), [98, 13_902]);
         assert_eq!(share_out(0, &[leak, churn]), [0, 0]);
@@ -204,7 +213,7 @@ mod tests {
 
     #[test]
     fn without_evidence_each_takes_its_part() {
-        let stacks = [300, 100, 0].map(|tracked| StackEvidence { tracked, ..StackEvidence::default() });
+        let stacks = [300, 100, 0].map(|unknown| StackEvidence { unknown, ..StackEvidence::default() });
         assert_eq!(share_out(40, &stacks), [30, 10, 0]);
     }
 }

@@ -26,7 +26,7 @@ pub use config::Config;
 pub use error::Error;
 pub use events::{Events, KernelEvent};
 pub use features::{Feature, features};
-pub use kernel::{CacheCounts, KernelConfig, KernelLosses, KernelStack, KernelTracer};
+pub use kernel::{CacheCounts, KernelConfig, KernelLosses, KernelStack, KernelTracer, LiveObject, Presence};
 pub use live::Live;
 pub use log::KernelLog;
 pub use programs::Method;

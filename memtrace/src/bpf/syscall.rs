@@ -67,6 +67,17 @@ pub(super) fn program_info(program: BorrowedFd<'_>) -> io::Result<bpf_prog_info>
     Ok(info)
 }
 
+/// Runs a raw tracepoint program on this thread (`BPF_PROG_TEST_RUN`, kernel 5.10).
+///
+/// # Errors
+/// What the kernel answers.
+pub(super) fn run(program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = attributes();
+    attr.test.prog_fd = program.as_raw_fd() as u32;
+    // SAFETY: no buffers are given.
+    unsafe { bpf(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr) }.map(|_| ())
+}
+
 /// Reads a hash map in batches (`BPF_MAP_LOOKUP_BATCH`, kernel 5.6): one system call for `BATCH` entries.
 ///
 /// # Errors

@@ -29,6 +29,8 @@ pub struct CacheRow {
     pub tracked: Amount,
     /// Tracked objects that were freed unseen.
     pub phantoms: u64,
+    /// Of how many of the others it cannot be told one by one whether they are there.
+    pub unverified: u64,
     /// Objects by which the cache has grown since tracing began, as the kernel counts them; `None` where it does not.
     pub grown_blocks: Option<i64>,
     /// The same in bytes.

@@ -5,8 +5,10 @@ use std::io::{self, Write};
 use super::escape;
 use super::text::share;
 use crate::model::units::{format_bytes, format_count, format_number, format_rate};
-use crate::model::{CacheRow, KernelReport, KernelRow, Snapshot, StackRow, TargetInfo};
+use crate::model::{CacheRow, Frame, KernelReport, KernelRow, Snapshot, StackRow, TargetInfo};
 
+/// The module of what is in none.
+const CORE: &str = "[kernel]";
 /// Caches below the stacks; with `--by cache` as many as asked for.
 const CACHES_SHOWN: usize = 5;
 
@@ -42,6 +44,21 @@ pub(super) fn more(row: &StackRow, kernel: &KernelRow, snapshot: &Snapshot) -> S
     format!(", {per_second:+.1} objects/s since the start{unseen}")
 }
 
+/// Frames as the kernel itself writes them: `function+offset [module]`.
+pub(super) fn frames(out: &mut dyn Write, frames: &[Frame]) -> io::Result<()> {
+    for frame in frames {
+        match &frame.function {
+            Some(function) => write!(out, "    {}+{:#x}", escape(function), frame.function_offset)?,
+            None => write!(out, "    {:#x}", frame.module_offset)?,
+        }
+        if frame.function.is_none() || frame.module != CORE {
+            write!(out, "  [{}]", escape(frame.module.trim_matches(['[', ']'])))?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
 /// The caches: instead of stacks, or a few below them.
 pub(super) fn caches(out: &mut dyn Write, report: &KernelReport) -> io::Result<()> {
     if report.caches.is_empty() {
@@ -62,10 +79,11 @@ pub(super) fn caches(out: &mut dyn Write, report: &KernelReport) -> io::Result<(
         let grown = match (row.grown_blocks, row.grown_bytes) {
             (Some(blocks), _) => signed(blocks, format_number),
             (None, Some(bytes)) => signed(bytes, format_bytes),
-            (None, None) => "?".to_owned(),
+            (None, None) => "-".to_owned(),
         };
         let phantom = match row.grown_blocks {
-            None => "?".to_owned(),
+            // Nothing to compare with, nor lists to look through.
+            None => "-".to_owned(),
             Some(_) => share(row.phantoms, row.tracked.blocks).unwrap_or_else(|| "0 %".to_owned()),
         };
         writeln!(

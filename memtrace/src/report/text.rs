@@ -128,7 +128,10 @@ impl Text {
             )?;
         }
         writeln!(out, "  {}", self.paint(DIM, format_args!("stack {:016x}", row.id)))?;
-        self.frames(out, &row.frames)?;
+        match row.kernel {
+            Some(_) => kernel::frames(out, &row.frames)?,
+            None => self.frames(out, &row.frames)?,
+        }
         match (row.incomplete.map(reason_words), row.frames.is_empty()) {
             (Some(reason), true) => writeln!(out, "    (no frames: {reason})")?,
             (Some(reason), false) => writeln!(out, "    (outer callers are missing: {reason})")?,

@@ -9,7 +9,7 @@ use super::KernelSession;
 use crate::{
     aggregate::Totals,
     analysis::{CacheEvidence, StackEvidence, share_out},
-    bpf::{CacheCounts, KernelStack},
+    bpf::{CacheCounts, KernelStack, Presence},
     kernel,
     model::{Age, Amount},
 };
@@ -34,6 +34,8 @@ pub(super) struct Stack {
     pub(super) tracked: Amount,
     /// What of it was freed unseen.
     pub(super) phantoms: Amount,
+    /// Of how many of the others it is not known whether they are there.
+    pub(super) unknown: u64,
     /// What of it is shown: old enough, no phantom.
     pub(super) outstanding: Amount,
 }
@@ -45,12 +47,18 @@ pub(super) struct Census {
     pub(super) counted_elsewhere: Amount,
 }
 
-/// Live objects of a slot.
+/// Objects of a slot.
 #[derive(Clone, Copy, Default)]
 struct Living {
+    /// Those that look outstanding and were not found to be gone.
     all: u64,
+    /// Of how many of them it is not known.
+    unknown: u64,
+    /// How many of them are old enough.
     old: u64,
     oldest: Duration,
+    /// Those that were found to be gone.
+    gone: u64,
 }
 
 impl KernelSession {
@@ -82,7 +90,9 @@ impl KernelSession {
                 caches.len() - 1
             });
             let evidence = &mut caches[place].evidence;
-            evidence.tracked += living.get(&slot.slot).map_or(0, |living| living.all);
+            let living = living.get(&slot.slot).copied().unwrap_or_default();
+            evidence.tracked += living.all;
+            evidence.unknown += living.unknown;
             evidence.freed += slot.freed;
             evidence.missed += slot.missed;
             parts.push((slot, place));
@@ -96,10 +106,15 @@ impl KernelSession {
         let older = self.options.older.unwrap_or_default();
         let mut living: FxHashMap<u32, Living> = FxHashMap::default();
         self.tracer
-            .for_each_live(|_, slot, time| {
-                let age = now.saturating_sub(time);
-                let living = living.entry(slot).or_default();
+            .for_each_live(|object| {
+                let age = now.saturating_sub(object.time());
+                let living = living.entry(object.slot()).or_default();
+                if object.presence == Presence::Gone {
+                    living.gone += 1;
+                    return;
+                }
                 living.all += 1;
+                living.unknown += u64::from(object.presence == Presence::Unknown);
                 living.old += u64::from(age >= older);
                 living.oldest = living.oldest.max(age);
             })
@@ -144,7 +159,7 @@ impl KernelSession {
             let evidence: Vec<StackEvidence> = slots
                 .iter()
                 .map(|(slot, living)| StackEvidence {
-                    tracked: living.all,
+                    unknown: living.unknown,
                     freed: slot.freed,
                     missed: slot.missed,
                 })
@@ -164,6 +179,7 @@ impl KernelSession {
         stacks
     }
 
+    /// `phantoms`: how many of the objects of which it is not known are not there.
     fn stack(&self, now: Duration, slot: &KernelStack, cache: usize, living: Living, phantoms: u64) -> Stack {
         let amount = |blocks: u64| Amount { bytes: blocks.saturating_mul(slot.size), blocks };
         let real = living.all.saturating_sub(phantoms);
@@ -183,8 +199,9 @@ impl KernelSession {
                 oldest,
             },
             cache,
-            tracked: amount(living.all),
-            phantoms: amount(phantoms),
+            tracked: amount(living.all.saturating_add(living.gone)),
+            phantoms: amount(phantoms.saturating_add(living.gone)),
+            unknown: living.unknown.saturating_sub(phantoms),
             outstanding: amount(old),
         }
     }
@@ -223,6 +240,7 @@ impl Stack {
         self.totals.freed = self.totals.freed.plus(other.totals.freed);
         self.tracked = self.tracked.plus(other.tracked);
         self.phantoms = self.phantoms.plus(other.phantoms);
+        self.unknown += other.unknown;
         self.outstanding = self.outstanding.plus(other.outstanding);
         self.totals.oldest.age = self.totals.oldest.age.max(other.totals.oldest.age);
         self.totals.oldest.exact &= other.totals.oldest.exact;

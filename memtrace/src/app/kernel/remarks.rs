@@ -3,7 +3,10 @@
 use crate::{
     bpf::{KernelConfig, KernelTracer},
     kernel,
-    model::{CacheRow, units::format_number},
+    model::{
+        CacheRow,
+        units::{format_count, format_number},
+    },
 };
 
 /// Caches named in a sentence; of more, only their number is given.
@@ -19,6 +22,12 @@ pub(super) fn of_start(tracer: &KernelTracer, config: &KernelConfig) -> Vec<Stri
     if !tracer.knows_caches() {
         notes.push(
             "which cache kmalloc's objects lie in cannot be told on this kernel: they are not compared with /proc/slabinfo"
+                .to_owned(),
+        );
+    }
+    if tracer.knows_caches() && !tracer.examines_slabs() {
+        notes.push(
+            "this kernel's slabs cannot be looked through: objects whose free nobody announced are told by /proc/slabinfo alone"
                 .to_owned(),
         );
     }
@@ -39,29 +48,38 @@ pub(super) fn of_start(tracer: &KernelTracer, config: &KernelConfig) -> Vec<Stri
 
 /// The line about frees that nobody announced.
 pub(super) fn of_phantoms(caches: &[CacheRow]) -> Option<String> {
-    let mut blind: Vec<&CacheRow> = caches.iter().filter(|cache| cache.phantoms > 0).collect();
-    blind.sort_by_key(|cache| std::cmp::Reverse(cache.phantoms));
-    let named: Vec<String> = blind
-        .iter()
-        .take(NAMED)
-        .map(|cache| {
-            format!(
-                "{} of {} in {}",
-                format_number(cache.phantoms),
-                format_number(cache.tracked.blocks),
-                cache.cache.as_deref().unwrap_or(cache.kind)
-            )
-        })
-        .collect();
-    let more = match blind.len().saturating_sub(NAMED) {
-        0 => String::new(),
-        more => format!(" and in {more} more caches"),
+    let named = named(caches, |cache| cache.phantoms, |cache| cache.tracked.blocks)?;
+    Some(format!(
+        "some frees are not announced by this kernel (kfree_rcu, in bulk): {named} were found to be free, and are left out"
+    ))
+}
+
+/// The line about objects that cannot be looked up.
+pub(super) fn of_unverified(caches: &[CacheRow]) -> Option<String> {
+    let named = named(caches, |cache| cache.unverified, |cache| cache.outstanding.blocks)?;
+    Some(format!(
+        "whether they are there still cannot be told one by one of {named}: how many are is what /proc/slabinfo lets them be"
+    ))
+}
+
+/// Caches of which a number is not 0, with that number, out of another: the largest first.
+fn named(
+    caches: &[CacheRow],
+    number: impl Fn(&CacheRow) -> u64,
+    all: impl Fn(&CacheRow) -> u64,
+) -> Option<String> {
+    let mut found: Vec<&CacheRow> =
+        caches.iter().filter(|cache| cache.cache.is_some() && number(cache) > 0).collect();
+    found.sort_by_key(|cache| std::cmp::Reverse(number(cache)));
+    let one = |cache: &&CacheRow| {
+        let name = cache.cache.as_deref().unwrap_or(cache.kind);
+        format!("{} of {} in {name}", format_number(number(cache)), format_number(all(cache)))
     };
-    (!blind.is_empty()).then(|| {
-        format!(
-            "some frees are not announced by this kernel (kfree_rcu, in bulk): by /proc/slabinfo {}{more} are not there any \
-             more, and are left out",
-            named.join(", ")
-        )
-    })
+    let mut named: Vec<String> = found.iter().take(NAMED).map(one).collect();
+    let more = found.len().saturating_sub(NAMED);
+    if more > 0 {
+        named.push(format!("those in {}", format_count(more as u64, "more cache")));
+    }
+    let (last, others) = named.split_last()?;
+    Some(if others.is_empty() { last.clone() } else { format!("{} and {last}", others.join(", ")) })
 }

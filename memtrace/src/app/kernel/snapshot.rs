@@ -14,7 +14,7 @@ use super::{
 use crate::{
     aggregate::Growth,
     analysis,
-    bpf::KernelLosses,
+    bpf::{KernelLosses, Presence},
     kernel,
     model::{
         Amount, Attachment, CacheRow, Filter, KernelReport, KernelRow, LiveBlock, Losses, Mode, Snapshot,
@@ -43,6 +43,7 @@ impl KernelSession {
         let report = self.kernel_report(now, &census);
         let mut notes = self.notes.clone();
         notes.extend(remarks::of_phantoms(&report.caches));
+        notes.extend(remarks::of_unverified(&report.caches));
         let report = self.shortened(report);
         let mut listed = self.listed(&stacks, now)?;
         let by_slot: FxHashMap<u32, &Stack> =
@@ -129,6 +130,7 @@ impl KernelSession {
                 row.outstanding = row.outstanding.plus(stack.outstanding);
                 row.tracked = row.tracked.plus(stack.tracked);
                 row.phantoms += stack.phantoms.blocks;
+                row.unverified += stack.unknown;
             }
         }
         self.rates(now, &mut rows);
@@ -166,6 +168,7 @@ impl KernelSession {
             outstanding: Amount::default(),
             tracked: Amount::default(),
             phantoms: 0,
+            unverified: 0,
             grown_blocks,
             grown_bytes,
             bytes_per_second: 0.0,
@@ -220,11 +223,12 @@ impl KernelSession {
             .collect();
         let older = self.options.older.unwrap_or_default();
         self.tracer
-            .for_each_live(|key, slot, time| {
-                let age = now.saturating_sub(time);
-                if let Some(blocks) = listed.get_mut(&slot).filter(|_| age >= older) {
-                    let (size, percpu) = known.get(&slot).copied().unwrap_or_default();
-                    blocks.push(LiveBlock { address: object_address(key, percpu), size, age });
+            .for_each_live(|object| {
+                let age = now.saturating_sub(object.time());
+                let is_listed = age >= older && object.presence != Presence::Gone;
+                if let Some(blocks) = listed.get_mut(&object.slot()).filter(|_| is_listed) {
+                    let (size, percpu) = known.get(&object.slot()).copied().unwrap_or_default();
+                    blocks.push(LiveBlock { address: object_address(object.key, percpu), size, age });
                     if blocks.len() >= 2 * MAX_LISTED {
                         oldest_first(blocks);
                     }

@@ -3,20 +3,13 @@
 use std::{
     fs::File,
     io::{self, IoSlice, Write as _},
-    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
+    os::fd::AsFd as _,
 };
 
 use aya::{Ebpf, programs::RawTracePoint};
-use aya_obj::generated::bpf_cmd;
 use memtrace_common::Calibration;
 
-use super::super::{
-    error::Error,
-    load::program,
-    mapped::Mapped,
-    syscall::{self, attributes},
-    tracer::map_fd,
-};
+use super::super::{error::Error, load::program, mapped::Mapped, syscall, tracer::map_fd};
 use super::layout::Layout;
 
 /// Makes the kernel allocate 16 KiB for a list of so many buffers (16 bytes each, copied from the caller).
@@ -41,7 +34,7 @@ pub(super) fn calibrate(ebpf: &mut Ebpf, layout: &Layout) -> Result<Learnt, Erro
     let whoami: &mut RawTracePoint = program(ebpf, "whoami")?;
     whoami.load().map_err(|source| Error::Program { program: "whoami", source })?;
     let fd = whoami.fd().map_err(|source| Error::Program { program: "whoami", source })?;
-    run(fd.as_fd()).map_err(Error::io("running a program to learn this process's pid"))?;
+    syscall::run(fd.as_fd()).map_err(Error::io("running a program to learn this process's pid"))?;
     let tgid = shared.get(0).unwrap_or_default().tgid as u32;
     for (name, tracepoint) in [("calibrate_page", "mm_page_alloc"), ("calibrate_kmalloc", "kmalloc")] {
         let refused = |source| Error::Program { program: name, source };
@@ -69,12 +62,4 @@ fn allocate() -> io::Result<()> {
     let mut null = File::options().write(true).open("/dev/null")?;
     let buffers = [IoSlice::new(b"x"); BUFFERS];
     null.write_vectored(&buffers).map(|_| ())
-}
-
-/// Runs a raw tracepoint program on this thread.
-fn run(program: BorrowedFd<'_>) -> io::Result<()> {
-    let mut attr = attributes();
-    attr.test.prog_fd = program.as_raw_fd() as u32;
-    // SAFETY: no buffers are given.
-    unsafe { syscall::bpf(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr) }.map(|_| ())
 }

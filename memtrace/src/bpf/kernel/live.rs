@@ -13,6 +13,42 @@ use super::super::{mapped::Mapped, syscall};
 /// Buckets mapped at a time: 2 MiB, so that the table does not count as the agent's memory.
 const WINDOW: usize = 1 << 14;
 
+/// Whether an object that looks outstanding is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It is: its slab was looked through, and it is not among the free objects.
+    There,
+    /// It was freed, and no tracepoint said so.
+    Gone,
+    /// That cannot be told.
+    Unknown,
+}
+
+/// A live object, as the table has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LiveObject {
+    /// Its key, see [`memtrace_common::object_key`].
+    pub key: u64,
+    /// Its value, see [`memtrace_common::object_value`].
+    pub value: u64,
+    /// Whether it is there.
+    pub presence: Presence,
+}
+
+impl LiveObject {
+    /// The slot of the stack that allocated it.
+    #[must_use]
+    pub fn slot(&self) -> u32 {
+        self.value as u32
+    }
+
+    /// When that was, on the tracer's clock.
+    #[must_use]
+    pub fn time(&self) -> Duration {
+        Duration::from_nanos((self.value >> 32) << TIME_SHIFT)
+    }
+}
+
 /// The table of live objects and what overflowed it.
 pub(super) struct ObjectTable {
     pub(super) buckets: OwnedFd,
@@ -21,15 +57,12 @@ pub(super) struct ObjectTable {
 }
 
 impl ObjectTable {
-    /// Calls `each` with address, stack's slot and time of allocation of every live object.
+    /// Calls `each` with every live object.
     ///
     /// # Errors
     /// The table could not be mapped or read.
-    pub(super) fn for_each(&self, mut each: impl FnMut(u64, u32, Duration)) -> io::Result<()> {
-        let mut object = |key: u64, value: u64| {
-            let time = Duration::from_nanos((value >> 32) << TIME_SHIFT);
-            each(key, value as u32, time);
-        };
+    pub(super) fn for_each(&self, mut each: impl FnMut(LiveObject)) -> io::Result<()> {
+        let mut object = |key, value| each(LiveObject { key, value, presence: Presence::Unknown });
         let mut overflowed = false;
         for start in (0..self.length).step_by(WINDOW) {
             let window =

@@ -1,10 +1,13 @@
 //! Loading kernel mode's object: maps sized, constants set.
 
-use aya::{Ebpf, EbpfLoader};
-use memtrace_common::{KernelKind, OBJECTS_PER_BUCKET};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{HashMap, MapData},
+};
+use memtrace_common::{CACHE_NAME, KernelKind, MAX_CACHES, OBJECTS_PER_BUCKET};
 
 use super::super::error::Error;
-use super::{calibrate::Learnt, layout::Layout, tracer::KernelConfig};
+use super::{calibrate::Learnt, config::KernelConfig, layout::Layout};
 
 /// The eBPF object, as committed and checked by the build script.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("MEMTRACE_KERNEL_BPF_OBJECT_PATH"));
@@ -57,6 +60,12 @@ impl Sizes {
     }
 }
 
+/// Number of CPUs that there can be.
+pub(super) fn cpus() -> u32 {
+    let configured = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_CONF).ok().flatten();
+    configured.and_then(|cpus| u32::try_from(cpus).ok()).unwrap_or(1)
+}
+
 /// Creates the maps and prepares the programs; none is loaded yet.
 pub(super) fn load(
     config: &KernelConfig,
@@ -78,8 +87,22 @@ pub(super) fn load(
     let (name, object_size) = layout.cache.unwrap_or_default();
     let [page_struct, compound_head, slab_cache, name, object_size] =
         [page_struct, compound_head, slab_cache, name, object_size].map(u64::from);
-    let cpus = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_CONF).ok().flatten().unwrap_or(1);
-    let cpus = u64::try_from(cpus).unwrap_or(1);
+    let freelists = layout.freelists.unwrap_or_default();
+    let cpu_freelist = freelists.cpu.unwrap_or_default();
+    let offsets = [
+        ("SLAB_FREELIST", freelists.slab.0),
+        ("SLAB_COUNTERS", freelists.slab.1),
+        ("CACHE_LINK", freelists.link),
+        ("CACHE_RANDOM", freelists.random.unwrap_or(0)),
+        ("CACHE_SHEAVES", freelists.sheaves.unwrap_or(0)),
+        ("CACHE_CPU_SLAB", cpu_freelist.of_cache),
+        ("CPU_FREELIST", cpu_freelist.freelist),
+        ("CPU_TRANSACTION", cpu_freelist.transaction),
+        ("CPU_SLAB", cpu_freelist.slab),
+        ("ARRAY_POINTERS", cpu_freelist.array_pointers),
+    ]
+    .map(|(name, offset)| (name, u64::from(offset)));
+    let cpus = u64::from(cpus());
     let (cgroup, level) = config.cgroup.unwrap_or_default();
     let [with_caches, with_tasks, with_memo] =
         [config.caches.is_some(), !config.tasks.is_empty(), config.memo].map(u32::from);
@@ -112,5 +135,31 @@ pub(super) fn load(
         .map_max_entries("LIVE", sizes.buckets)
         .map_max_entries("OVERFLOW", sizes.overflow)
         .map_max_entries("STACKS", sizes.stacks);
+    for (name, offset) in &offsets {
+        loader.override_global(name, offset, true);
+    }
     loader.load(OBJECT).map_err(Error::Load)
+}
+
+/// Writes the filters by name and by process.
+pub(super) fn fill_filters(ebpf: &mut Ebpf, config: &KernelConfig) -> Result<(), Error> {
+    if let Some(caches) = &config.caches {
+        let map = ebpf.map_mut("CACHE_NAMES").ok_or(Error::Missing("CACHE_NAMES"))?;
+        let mut map: HashMap<&mut MapData, [u8; CACHE_NAME], u32> =
+            map.try_into().map_err(Error::map("CACHE_NAMES"))?;
+        for (name, wanted) in caches.iter().take(MAX_CACHES as usize) {
+            let mut key = [0; CACHE_NAME];
+            // The kernel side cuts names likewise, and leaves a zero byte at the end.
+            key.iter_mut().zip(name.bytes().take(CACHE_NAME - 1)).for_each(|(place, byte)| *place = byte);
+            map.insert(key, u32::from(*wanted), 0).map_err(Error::map("CACHE_NAMES"))?;
+        }
+    }
+    if !config.tasks.is_empty() {
+        let map = ebpf.map_mut("TASKS").ok_or(Error::Missing("TASKS"))?;
+        let mut map: HashMap<&mut MapData, u32, u32> = map.try_into().map_err(Error::map("TASKS"))?;
+        for task in &config.tasks {
+            map.insert(task, 1, 0).map_err(Error::map("TASKS"))?;
+        }
+    }
+    Ok(())
 }

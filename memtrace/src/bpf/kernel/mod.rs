@@ -1,6 +1,8 @@
 //! Kernel mode: an object of its own, with its own maps.
 
 mod calibrate;
+mod config;
+mod examine;
 mod feature;
 mod layout;
 mod live;
@@ -8,5 +10,7 @@ mod load;
 mod tracer;
 mod types;
 
+pub use config::KernelConfig;
 pub(super) use feature::feature;
-pub use tracer::{CacheCounts, KernelConfig, KernelLosses, KernelStack, KernelTracer};
+pub use live::{LiveObject, Presence};
+pub use tracer::{CacheCounts, KernelLosses, KernelStack, KernelTracer};

@@ -8,12 +8,13 @@ use std::{
 
 use aya::{
     Btf, Ebpf,
-    maps::{HashMap, MapData, PerCpuArray, RingBuf},
+    maps::{MapData, PerCpuArray, RingBuf},
     programs::{FEntry, Program, RawTracePoint, raw_trace_point::RawTracePointLinkId},
 };
 use memtrace_common::{
-    CACHE_NAME, KernelCache, KernelCounter, KernelKind, KernelSlot, MAX_CACHES, STACK_TABLE_FULL,
+    KernelCache, KernelCounter, KernelKind, KernelSlot, MAX_CACHES, NO_CACHE, STACK_TABLE_FULL,
 };
+use rustc_hash::FxHashMap;
 
 use super::super::{
     error::Error,
@@ -25,49 +26,12 @@ use super::super::{
 };
 use super::{
     calibrate::{self, Learnt},
+    config::KernelConfig,
+    examine::Examiner,
     layout::Layout,
-    live::ObjectTable,
+    live::{LiveObject, ObjectTable},
     load::{self, PROBES, Probe, Sizes},
 };
-
-/// What to count, and how much room to give it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KernelConfig {
-    /// Kinds of memory.
-    pub kinds: Vec<KernelKind>,
-    /// Live objects that can be tracked.
-    pub max_live: u32,
-    /// Stacks that can be told apart.
-    pub max_stacks: u32,
-    /// Smallest object in bytes that is tracked.
-    pub min_size: u64,
-    /// Largest object in bytes that is tracked.
-    pub max_size: u64,
-    /// Caches there are, and whether each is wanted; `None` for all.
-    pub caches: Option<Vec<(String, bool)>>,
-    /// Processes that tracking is limited to; empty for all.
-    pub tasks: Vec<u32>,
-    /// The cgroup that tracking is limited to: its id and its depth.
-    pub cgroup: Option<(u64, u32)>,
-    /// Whether stacks are recognised without walking them.
-    pub memo: bool,
-}
-
-impl Default for KernelConfig {
-    fn default() -> Self {
-        Self {
-            kinds: vec![KernelKind::Slab, KernelKind::Percpu],
-            max_live: 1_000_000,
-            max_stacks: 1 << 16,
-            min_size: 0,
-            max_size: u64::MAX,
-            caches: None,
-            tasks: Vec::new(),
-            cgroup: None,
-            memo: true,
-        }
-    }
-}
 
 /// A slot of the table of stacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +90,9 @@ pub struct KernelLosses {
     pub walks: u64,
 }
 
+/// Live objects that are examined at a time: 12 MiB of them.
+const BATCH: usize = 1 << 19;
+
 /// The program at the entry of `kmem_cache_free_bulk`.
 const FREE_BULK: &str = "free_bulk";
 
@@ -139,6 +106,7 @@ pub struct KernelTracer {
     layout: Layout,
     learnt: Learnt,
     sees_bulk: bool,
+    examiner: Option<Examiner>,
     epoch: u64,
     ebpf: Ebpf,
 }
@@ -159,7 +127,7 @@ impl KernelTracer {
         let sizes = Sizes::new(config.max_live, config.max_stacks);
         let epoch = monotonic_ns();
         let mut ebpf = load::load(config, &layout, learnt, sizes, epoch)?;
-        fill_filters(&mut ebpf, config)?;
+        load::fill_filters(&mut ebpf, config)?;
         for probe in PROBES.iter().filter(|probe| is_wanted(probe, config, &layout)) {
             let refused = |source| Error::Program { program: probe.program, source };
             let program: &mut RawTracePoint = program(&mut ebpf, probe.program)?;
@@ -169,6 +137,13 @@ impl KernelTracer {
             && load_bulk(&mut ebpf)
                 .inspect_err(|error| tracing::debug!("frees in bulk are not seen: {error}"))
                 .is_ok();
+        let examiner = match learnt.page_base {
+            0 => None,
+            _ => Examiner::new(&mut ebpf, &layout).unwrap_or_else(|error| {
+                tracing::debug!("slabs are not examined: {error}");
+                None
+            }),
+        };
         let duplicate = |name: &'static str| -> Result<OwnedFd, Error> {
             let fd = ebpf.map(name).and_then(map_fd).ok_or(Error::Missing(name))?;
             fd.try_clone_to_owned().map_err(Error::io("duplicating a map's descriptor"))
@@ -183,7 +158,19 @@ impl KernelTracer {
             length: sizes.buckets as usize,
         };
         let counters = take(&mut ebpf, "COUNTERS")?.try_into().map_err(Error::map("COUNTERS"))?;
-        Ok(Self { stacks, caches, live, counters, links: Vec::new(), layout, learnt, sees_bulk, epoch, ebpf })
+        Ok(Self {
+            stacks,
+            caches,
+            live,
+            counters,
+            links: Vec::new(),
+            layout,
+            learnt,
+            sees_bulk,
+            examiner,
+            epoch,
+            ebpf,
+        })
     }
 
     /// Begins to trace: frees first.
@@ -223,6 +210,12 @@ impl KernelTracer {
     #[must_use]
     pub fn sees_bulk(&self) -> bool {
         self.sees_bulk
+    }
+
+    /// Whether slabs can be looked through for objects that were freed.
+    #[must_use]
+    pub fn examines_slabs(&self) -> bool {
+        self.examiner.is_some()
     }
 
     /// Whether it can be told which cache an address lies in.
@@ -284,12 +277,39 @@ impl KernelTracer {
             .collect()
     }
 
-    /// Calls `each` with address, slot and time of every live object: a pass over the whole table.
+    /// Calls `each` with every live object: a pass over the whole table. Where slabs can be examined, it is known of most
+    /// slab objects whether they are there.
     ///
     /// # Errors
     /// The table cannot be read.
-    pub fn for_each_live(&self, each: impl FnMut(u64, u32, Duration)) -> io::Result<()> {
-        self.live.for_each(each)
+    pub fn for_each_live(&self, mut each: impl FnMut(LiveObject)) -> io::Result<()> {
+        let Some(examiner) = &self.examiner else { return self.live.for_each(each) };
+        let mut batch: Vec<LiveObject> = Vec::new();
+        let mut finish = |batch: &mut Vec<LiveObject>| {
+            let caches = self.cache_of_slots();
+            if let Err(error) = examiner.examine(batch, &caches) {
+                tracing::debug!("slabs are not examined: {error}");
+            }
+            batch.drain(..).for_each(&mut each);
+        };
+        self.live.for_each(|object| {
+            batch.push(object);
+            if batch.len() == BATCH {
+                finish(&mut batch);
+            }
+        })?;
+        finish(&mut batch);
+        Ok(())
+    }
+
+    /// The `struct kmem_cache` of each slot whose objects lie in one.
+    fn cache_of_slots(&self) -> FxHashMap<u32, u64> {
+        let pointer = |index: u32| self.caches.get(index as usize).map(|cache| cache.pointer);
+        self.stacks()
+            .filter(|stack| stack.kind == Some(KernelKind::Slab) && stack.cache != NO_CACHE)
+            .filter_map(|stack| Some((stack.slot, pointer(stack.cache)?)))
+            .filter(|(_, pointer)| *pointer != 0)
+            .collect()
     }
 
     /// What was lost so far.
@@ -351,29 +371,6 @@ fn load_bulk(ebpf: &mut Ebpf) -> Result<(), Error> {
 
 fn is_wanted(probe: &Probe, config: &KernelConfig, layout: &Layout) -> bool {
     config.kinds.contains(&probe.kind) && probe.tracepoints.iter().any(|name| layout.has(name))
-}
-
-/// Writes the filters by name and by process.
-fn fill_filters(ebpf: &mut Ebpf, config: &KernelConfig) -> Result<(), Error> {
-    if let Some(caches) = &config.caches {
-        let map = ebpf.map_mut("CACHE_NAMES").ok_or(Error::Missing("CACHE_NAMES"))?;
-        let mut map: HashMap<&mut MapData, [u8; CACHE_NAME], u32> =
-            map.try_into().map_err(Error::map("CACHE_NAMES"))?;
-        for (name, wanted) in caches.iter().take(MAX_CACHES as usize) {
-            let mut key = [0; CACHE_NAME];
-            // The kernel side cuts names likewise, and leaves a zero byte at the end.
-            key.iter_mut().zip(name.bytes().take(CACHE_NAME - 1)).for_each(|(place, byte)| *place = byte);
-            map.insert(key, u32::from(*wanted), 0).map_err(Error::map("CACHE_NAMES"))?;
-        }
-    }
-    if !config.tasks.is_empty() {
-        let map = ebpf.map_mut("TASKS").ok_or(Error::Missing("TASKS"))?;
-        let mut map: HashMap<&mut MapData, u32, u32> = map.try_into().map_err(Error::map("TASKS"))?;
-        for task in &config.tasks {
-            map.insert(task, 1, 0).map_err(Error::map("TASKS"))?;
-        }
-    }
-    Ok(())
 }
 
 fn name(bytes: &[u8]) -> String {

@@ -59,6 +59,7 @@ struct Cache<'a> {
     /// Part of `tracked_blocks` that was freed where no tracepoint is.
     #[serde(serialize_with = "rate")]
     phantom_share: f64,
+    unverified_blocks: u64,
     /// Growth of `bytes` since the previous report.
     #[serde(serialize_with = "rate")]
     bytes_per_second: f64,
@@ -105,6 +106,7 @@ impl<'a> From<&'a model::CacheRow> for Cache<'a> {
             grown_bytes: row.grown_bytes,
             grown_blocks: row.grown_blocks,
             phantom_share: row.phantom_share(),
+            unverified_blocks: row.unverified,
             bytes_per_second: row.bytes_per_second,
             blocks_per_second: row.blocks_per_second,
         }

@@ -54,6 +54,7 @@ fn kernel() -> Snapshot {
             outstanding: Amount { bytes: 26_496, blocks: 207 },
             tracked: Amount { bytes: 1_779_456, blocks: 13_902 },
             phantoms: 13_695,
+            unverified: 3,
             grown_blocks: Some(207),
             grown_bytes: Some(26_496),
             bytes_per_second: 128.0,
@@ -75,8 +76,8 @@ fn a_row_says_of_what_it_is_and_what_was_freed_unseen() {
         "the kernel (slab, percpu memory), traced for 5.0 s; every allocation counted, stacks from the kernel's unwinder",
         "25.9 KiB in 207 objects of eventpoll_epi",
         "13,695 more tracked but freed unseen",
-        "ep_insert  ([kernel]+0x712345)",
-        "nf_hook  (nf_conntrack+0x10)",
+        "    ep_insert+0x21\n",
+        "    nf_hook+0x21  [nf_conntrack]\n",
         "… and 2 more caches",
     ] {
         assert!(text.contains(part), "{part}\n{text}");
@@ -110,5 +111,6 @@ fn json_adds_names_and_renames_none() {
     let cache = &json["kernel"]["caches"][0];
     assert_eq!(cache["grown_blocks"], 207);
     assert_eq!(cache["phantom_share"], 0.985);
+    assert_eq!(cache["unverified_blocks"], 3);
     assert!(process.get("kernel").is_none() && process["stacks"][0].get("cache").is_none());
 }

@@ -1,0 +1,75 @@
+//! What kernel mode's programs and the agent share to look tracked objects up on their slabs' lists of free objects.
+
+/// Pages (or caches) that one run of a program can be asked for.
+pub const EXAMINED_AT_ONCE: usize = 256;
+
+/// Objects found on lists of free objects that one run has room for.
+pub const PHANTOMS_AT_ONCE: u32 = 4096;
+
+/// Objects on one list at most. A slab of 8-byte objects has 512.
+pub const MOST_FREE: usize = 512;
+
+/// What is asked for, how far it got, and the list that is being walked. The one element of the array `EXAMINATION`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Examination {
+    /// Asked: number of elements of `REQUESTS`.
+    pub requests: u64,
+    /// Asked: the CPU whose lists are walked.
+    pub cpu: u64,
+    /// Requests done.
+    pub done: u64,
+    /// Elements of `EXAMINED` written.
+    pub examined: u64,
+    /// Elements of `PHANTOMS` written.
+    pub phantoms: u64,
+    /// What is to be added to a per-CPU pointer for the CPU.
+    pub offset: u64,
+    /// The cache.
+    pub cache: u64,
+    /// First byte of the slab.
+    pub start: u64,
+    /// First byte behind its last object.
+    pub end: u64,
+    /// Address of its `struct slab`, or of the CPU's `struct kmem_cache_cpu`.
+    pub list: u64,
+    /// The next free object.
+    pub next: u64,
+    /// Free objects so far.
+    pub walked: u64,
+    /// Offset of the pointer to the next free object, in a free object.
+    pub link: u64,
+    /// What such a pointer is combined with.
+    pub random: u64,
+}
+
+/// A slab that was examined, or a CPU's list of a cache.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Examined {
+    /// First byte; 0 for a CPU's list.
+    pub start: u64,
+    /// First byte behind the last object.
+    pub end: u64,
+    /// Its `struct kmem_cache`; where it is no slab any more, that of none that is known.
+    pub cache: u64,
+    /// See [`Examined::WHOLE`] and [`Examined::STOCKED`].
+    pub state: u64,
+}
+
+impl Examined {
+    /// In `state`: the list was walked to its end, and was the same before and after.
+    pub const WHOLE: u64 = 1;
+    /// In `state`: CPUs keep free objects of this cache elsewhere too, in sheaves (Linux 6.18).
+    pub const STOCKED: u64 = 2;
+}
+
+/// A tracked object that lies on a list of free objects.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Phantom {
+    /// Its key in the table of live objects.
+    pub key: u64,
+    /// Its value there, after it was found on the list: an object handed out meanwhile has another.
+    pub value: u64,
+}

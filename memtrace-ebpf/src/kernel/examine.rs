@@ -1,0 +1,306 @@
+//! Looking tracked objects up on their slabs' lists of free objects: who is there was freed, whether or not a tracepoint
+//! said so.
+//!
+//! The lists are SLUB's (mm/slub.c): one per slab, and one per cache and CPU for the slab that the CPU allocates from. They
+//! change while they are walked, so a walk counts only if the list was the same before and after: a slab's counters, a
+//! CPU's transaction number. `kfree`'s tracepoint comes before an object is on a list, so who is on one and tracked *then*
+//! was freed unseen.
+//!
+//! The agent runs these programs; they are attached to nothing.
+
+use aya_ebpf::{
+    helpers::generated::bpf_map_lookup_percpu_elem, macros::raw_tracepoint, programs::RawTracePointContext,
+};
+use memtrace_common::{
+    EXAMINED_AT_ONCE, Examination, Examined, MOST_FREE, NO_CACHE, PHANTOMS_AT_ONCE, Phantom, object_key,
+};
+
+use crate::{
+    bounded,
+    caches::{self, word},
+    config, live,
+    maps::{COUNTERS, EXAMINATION, EXAMINED, PHANTOMS, REQUESTS},
+};
+
+/// How often a list that changes meanwhile is walked.
+const TRIES: usize = 3;
+
+/// The slabs that the pages asked for lie in.
+#[raw_tracepoint]
+pub(crate) fn examine_slabs(_: RawTracePointContext) -> i32 {
+    let Some(state) = EXAMINATION.get_ptr_mut(0) else { return 0 };
+    for _ in 0..EXAMINED_AT_ONCE {
+        if slab_examine(state) == 0 {
+            break;
+        }
+    }
+    0
+}
+
+/// One CPU's lists of the caches asked for.
+#[raw_tracepoint]
+pub(crate) fn examine_cpu(_: RawTracePointContext) -> i32 {
+    let Some(state) = EXAMINATION.get_ptr_mut(0) else { return 0 };
+    // SAFETY: points to the value of EXAMINATION. The map's pointers go through memory: the verifier allows no arithmetic
+    // with them.
+    unsafe {
+        // Where a map's per-CPU value lies tells where any per-CPU pointer does.
+        let counters = (&raw const COUNTERS).cast_mut();
+        let (key, cpu) = (0u32, (*state).cpu as u32);
+        let value = bpf_map_lookup_percpu_elem(counters.cast(), (&raw const key).cast(), cpu);
+        (&raw mut (*state).offset).write_volatile(value as u64);
+        (&raw mut (*state).list).write_volatile(counters as u64);
+        let map = (&raw const (*state).list).read_volatile();
+        let pointer = word(map.wrapping_add(config::ARRAY_POINTERS.load()));
+        if value.is_null() || pointer == 0 {
+            return 0;
+        }
+        (*state).offset = (&raw const (*state).offset).read_volatile().wrapping_sub(pointer);
+    }
+    for _ in 0..EXAMINED_AT_ONCE {
+        if cpu_examine(state) == 0 {
+            break;
+        }
+    }
+    0
+}
+
+/// The next request; 0 when there is none, or no room for what it may find.
+///
+/// # Safety
+/// `state` points to the value of EXAMINATION.
+#[inline(always)]
+unsafe fn request(state: *mut Examination) -> u64 {
+    // SAFETY: by the contract above.
+    unsafe {
+        let done = (*state).done;
+        if done >= (*state).requests || (*state).phantoms + MOST_FREE as u64 > u64::from(PHANTOMS_AT_ONCE) {
+            return 0;
+        }
+        (*state).done = done + 1;
+        REQUESTS.get(done as u32).copied().unwrap_or(0)
+    }
+}
+
+/// Sets out what lists of a cache look like.
+///
+/// # Safety
+/// `state` points to the value of EXAMINATION.
+#[inline(always)]
+unsafe fn begin(state: *mut Examination, cache: u64) {
+    // SAFETY: by the contract above.
+    unsafe {
+        (*state).cache = cache;
+        (*state).link = word(cache.wrapping_add(config::CACHE_LINK.load())) & 0xffff_ffff;
+        (*state).random = match config::CACHE_RANDOM.load() {
+            0 => 0,
+            offset => word(cache.wrapping_add(offset)),
+        };
+    }
+}
+
+/// Says what became of a request.
+///
+/// # Safety
+/// `state` points to the value of EXAMINATION.
+#[inline(always)]
+unsafe fn end(state: *mut Examination, start: u64, is_whole: bool) {
+    // SAFETY: by the contract above; `place` points to a value of EXAMINED.
+    unsafe {
+        let is_stocked = match config::CACHE_SHEAVES.load() {
+            0 => false,
+            offset => word((*state).cache.wrapping_add(offset)) != 0,
+        };
+        let written = (*state).examined;
+        if let Some(place) = EXAMINED.get_ptr_mut(written as u32) {
+            (*place).start = start;
+            (*place).end = (*state).end;
+            (*place).cache = (*state).cache;
+            (*place).state =
+                if is_whole { Examined::WHOLE } else { 0 } | if is_stocked { Examined::STOCKED } else { 0 };
+            (*state).examined = written + 1;
+        }
+    }
+}
+
+/// Walks the list of the slab that the next page lies in, unless it is the previous one's. 0 at the end. Global function:
+/// verified once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn slab_examine(state: *mut Examination) -> u64 {
+    if state.is_null() {
+        return 0;
+    }
+    // SAFETY: not null, and the verifier knows its size.
+    unsafe {
+        let address = request(state);
+        if address == 0 {
+            return 0;
+        }
+        if address >= (*state).start && address < (*state).end {
+            return 1;
+        }
+        let page = caches::page(address);
+        let cache = caches::of_page(page);
+        (*state).start = address;
+        (*state).end = address + 4096;
+        (*state).cache = 0;
+        if caches::known(cache) == NO_CACHE {
+            end(state, address, true);
+            return 1;
+        }
+        begin(state, cache);
+        (*state).start = caches::address(page);
+        (*state).list = page;
+        let mut is_whole = false;
+        for _ in 0..TRIES {
+            if slab_walk(state) != 0 {
+                is_whole = true;
+                break;
+            }
+        }
+        // What lies outside of it was asked for nonetheless.
+        if address < (*state).start || address >= (*state).end {
+            (*state).start = address;
+            (*state).end = address + 4096;
+            is_whole = false;
+        }
+        end(state, (*state).start, is_whole);
+    }
+    1
+}
+
+/// Walks a slab's list: its counters say how many are on it. Global function: verified once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn slab_walk(state: *mut Examination) -> u64 {
+    if state.is_null() {
+        return 0;
+    }
+    // SAFETY: not null, and the verifier knows its size.
+    unsafe {
+        let slab = (*state).list;
+        let list = slab.wrapping_add(config::SLAB_FREELIST.load());
+        let counters = slab.wrapping_add(config::SLAB_COUNTERS.load());
+        let (first, count) = (word(list), word(counters));
+        // `inuse` has 16 bits, `objects` 15.
+        let (objects, used) = (count >> 16 & 0x7fff, count & 0xffff);
+        (*state).end = (*state).start.wrapping_add(objects * caches::object_size((*state).cache));
+        let before = (*state).phantoms;
+        (*state).next = first;
+        let reached = list_walk(state);
+        let same = word(list) == first && word(counters) == count;
+        if reached != 0 && same && (*state).walked + used == objects {
+            return 1;
+        }
+        (*state).phantoms = before;
+    }
+    0
+}
+
+/// Walks a CPU's list of the next cache. 0 at the end. Global function: verified once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn cpu_examine(state: *mut Examination) -> u64 {
+    if state.is_null() {
+        return 0;
+    }
+    // SAFETY: not null, and the verifier knows its size.
+    unsafe {
+        let cache = request(state);
+        if cache == 0 {
+            return 0;
+        }
+        begin(state, cache);
+        let list = word(cache.wrapping_add(config::CACHE_CPU_SLAB.load()));
+        (*state).list = list.wrapping_add((*state).offset);
+        let mut is_whole = false;
+        for _ in 0..TRIES {
+            if cpu_walk(state) != 0 {
+                is_whole = true;
+                break;
+            }
+        }
+        end(state, 0, is_whole);
+    }
+    1
+}
+
+/// Walks a CPU's list: its transaction number tells whether it has changed. Global function: verified once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn cpu_walk(state: *mut Examination) -> u64 {
+    if state.is_null() {
+        return 0;
+    }
+    // SAFETY: not null, and the verifier knows its size.
+    unsafe {
+        let number = (*state).list.wrapping_add(config::CPU_TRANSACTION.load());
+        let transaction = word(number);
+        let first = word((*state).list.wrapping_add(config::CPU_FREELIST.load()));
+        let slab = word((*state).list.wrapping_add(config::CPU_SLAB.load()));
+        let objects = word(slab.wrapping_add(config::SLAB_COUNTERS.load())) >> 16 & 0x7fff;
+        (*state).start = caches::address(slab);
+        (*state).end = (*state).start.wrapping_add(objects * caches::object_size((*state).cache));
+        let before = (*state).phantoms;
+        (*state).next = first;
+        if list_walk(state) != 0 && word(number) == transaction {
+            return 1;
+        }
+        (*state).phantoms = before;
+    }
+    0
+}
+
+/// Walks the list that begins with `next`; whether it came to the end. Global function: verified once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn list_walk(state: *mut Examination) -> u64 {
+    if state.is_null() {
+        return 0;
+    }
+    // SAFETY: not null, and the verifier knows its size.
+    unsafe {
+        (*state).walked = 0;
+        for _ in 0..MOST_FREE {
+            if list_step(state) == 0 {
+                break;
+            }
+        }
+        u64::from((&raw const (*state).next).read_volatile() == 0)
+    }
+}
+
+/// Takes a free object; 0 at the end, or where the list leads out of its slab. Global function: verified once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn list_step(state: *mut Examination) -> u64 {
+    if state.is_null() {
+        return 0;
+    }
+    // SAFETY: not null, and the verifier knows its size; `place` points to a value of PHANTOMS.
+    unsafe {
+        let object = (*state).next;
+        if object == 0 || object < (*state).start || object >= (*state).end {
+            return 0;
+        }
+        (*state).walked += 1;
+        let key = object_key(object, false);
+        let value = live::peek(key);
+        if value != 0 {
+            let found = bounded((*state).phantoms);
+            if let Some(place) = PHANTOMS.get_ptr_mut(found as u32) {
+                *place = Phantom { key, value };
+                (*state).phantoms = found + 1;
+            }
+        }
+        let link = object.wrapping_add((*state).link);
+        // CONFIG_SLAB_FREELIST_HARDENED.
+        let mask = match config::CACHE_RANDOM.load() {
+            0 => 0,
+            _ => (*state).random ^ link.swap_bytes(),
+        };
+        (*state).next = word(link) ^ mask;
+    }
+    1
+}

@@ -1,0 +1,224 @@
+//! Looking tracked objects up on their slabs' lists of free objects.
+
+use std::{
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+};
+
+use aya::{Ebpf, programs::RawTracePoint};
+use memtrace_common::{EXAMINED_AT_ONCE, Examination, Examined, PHANTOMS_AT_ONCE, Phantom};
+use rustc_hash::FxHashMap;
+
+use super::super::{error::Error, load::program, mapped::Mapped, syscall, tracer::map_fd};
+use super::{
+    layout::Layout,
+    live::{LiveObject, Presence},
+    load::cpus,
+};
+
+/// Runs the programs that examine slabs.
+pub(super) struct Examiner {
+    slabs: OwnedFd,
+    /// The program for CPUs' lists. Without it up to a slab per CPU and cache goes unseen.
+    cpu: Option<OwnedFd>,
+    state: Mapped<Examination>,
+    requests: Mapped<u64>,
+    examined: Mapped<Examined>,
+    phantoms: Mapped<Phantom>,
+}
+
+/// What was found.
+#[derive(Default)]
+struct Findings {
+    /// Slabs, by address.
+    slabs: Vec<Examined>,
+    /// Free objects that are tracked, by key.
+    phantoms: Vec<Phantom>,
+}
+
+impl Examiner {
+    /// Loads the programs; `None` where this kernel's lists are of another kind, or it takes no such programs.
+    pub(super) fn new(ebpf: &mut Ebpf, layout: &Layout) -> Result<Option<Self>, Error> {
+        let Some(freelists) = layout.freelists else { return Ok(None) };
+        let mut loaded = |name: &'static str| {
+            let refused = |source| Error::Program { program: name, source };
+            let program: &mut RawTracePoint = program(ebpf, name)?;
+            program.load().map_err(refused)?;
+            let fd = program.fd().map_err(refused)?;
+            fd.as_fd().try_clone_to_owned().map_err(Error::io("duplicating a program's descriptor"))
+        };
+        let slabs = loaded("examine_slabs")?;
+        let cpu = freelists
+            .cpu
+            .map(|_| loaded("examine_cpu"))
+            .and_then(|cpu| cpu.inspect_err(|error| tracing::debug!("CPUs' free objects: {error}")).ok());
+        let fd = |name: &'static str| ebpf.map(name).and_then(map_fd).ok_or(Error::Missing(name));
+        let mapping = || Error::io("mapping what is examined in kernel mode");
+        Ok(Some(Self {
+            slabs,
+            cpu,
+            state: Mapped::writable(fd("EXAMINATION")?.as_fd(), 1).map_err(mapping())?,
+            requests: Mapped::writable(fd("REQUESTS")?.as_fd(), EXAMINED_AT_ONCE).map_err(mapping())?,
+            examined: Mapped::new(fd("EXAMINED")?.as_fd(), 0, EXAMINED_AT_ONCE).map_err(mapping())?,
+            phantoms: Mapped::new(fd("PHANTOMS")?.as_fd(), 0, PHANTOMS_AT_ONCE as usize).map_err(mapping())?,
+        }))
+    }
+
+    /// Finds out which objects are there. `caches` says which `struct kmem_cache` the objects of a slot lie in; objects of
+    /// other slots are left as they are. Sorts the objects by key.
+    ///
+    /// # Errors
+    /// The kernel refuses to run a program.
+    pub(super) fn examine(&self, objects: &mut [LiveObject], caches: &FxHashMap<u32, u64>) -> io::Result<()> {
+        objects.sort_unstable_by_key(|object| object.key);
+        let is_examined = |object: &&LiveObject| caches.contains_key(&object.slot());
+        let mut pages: Vec<u64> =
+            objects.iter().filter(is_examined).map(|object| object.key & !0xfff).collect();
+        pages.dedup();
+        let mut wanted: Vec<u64> = caches.values().copied().collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        let mut found = Findings::default();
+        self.set(Examination::default());
+        self.run(&self.slabs, &pages, 0, &mut found)?;
+        if let Some(program) = &self.cpu {
+            for cpu in 0..cpus() {
+                // Which cache a CPU's list is of does not matter: its free objects were found.
+                let mut lists = Findings { slabs: Vec::new(), phantoms: std::mem::take(&mut found.phantoms) };
+                self.run(program, &wanted, cpu, &mut lists)?;
+                found.phantoms = lists.phantoms;
+            }
+        }
+        found.phantoms.sort_unstable_by_key(|phantom| phantom.key);
+        found.judge(objects, caches);
+        Ok(())
+    }
+
+    /// Has a program work through requests.
+    fn run(&self, program: &OwnedFd, requests: &[u64], cpu: u32, found: &mut Findings) -> io::Result<()> {
+        let mut at = 0;
+        while let Some(rest) = requests.get(at..).filter(|rest| !rest.is_empty()) {
+            let part = rest.get(..EXAMINED_AT_ONCE).unwrap_or(rest);
+            for (place, request) in part.iter().enumerate() {
+                if let Some(pointer) = self.requests.pointer(place) {
+                    // SAFETY: an element of a writable mapping; no program runs.
+                    unsafe { pointer.cast_mut().write_volatile(*request) };
+                }
+            }
+            // The slab examined last is kept: the next page may lie in it.
+            let last = self.state.get(0).unwrap_or_default();
+            let Examination { start, end, .. } = last;
+            let asked = Examination {
+                requests: part.len() as u64,
+                cpu: cpu.into(),
+                start,
+                end,
+                ..Examination::default()
+            };
+            self.set(asked);
+            syscall::run(program.as_fd())?;
+            let state = self.state.get(0).unwrap_or_default();
+            found.slabs.extend((0..state.examined as usize).filter_map(|place| self.examined.get(place)));
+            found.phantoms.extend((0..state.phantoms as usize).filter_map(|place| self.phantoms.get(place)));
+            if state.done == 0 {
+                break;
+            }
+            at += state.done as usize;
+        }
+        Ok(())
+    }
+
+    fn set(&self, state: Examination) {
+        if let Some(pointer) = self.state.pointer(0) {
+            // SAFETY: the element of a writable mapping; no program runs.
+            unsafe { pointer.cast_mut().write_volatile(state) };
+        }
+    }
+}
+
+impl Findings {
+    /// Says of each object whether it is there. Both are in order of address.
+    fn judge(&self, objects: &mut [LiveObject], caches: &FxHashMap<u32, u64>) {
+        let mut slabs = self.slabs.iter().peekable();
+        for object in objects {
+            let Some(cache) = caches.get(&object.slot()) else { continue };
+            while slabs.next_if(|slab| slab.end <= object.key).is_some() {}
+            object.presence = match slabs.peek() {
+                Some(slab) if slab.start <= object.key => self.presence(object, slab, *cache),
+                _ => Presence::Unknown,
+            };
+        }
+    }
+
+    fn presence(&self, object: &LiveObject, slab: &Examined, cache: u64) -> Presence {
+        let is_phantom = self
+            .phantoms
+            .binary_search_by_key(&object.key, |phantom| phantom.key)
+            .is_ok_and(|place| self.phantoms.get(place).is_some_and(|phantom| phantom.value == object.value));
+        // The pages of its slab were given back.
+        if is_phantom || slab.cache != cache {
+            Presence::Gone
+        } else if slab.state == Examined::WHOLE {
+            Presence::There
+        } else {
+            Presence::Unknown
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use memtrace_common::{Examined, Phantom};
+    use rustc_hash::FxHashMap;
+
+    use super::{Findings, LiveObject, Presence};
+
+    const CACHE: u64 = 0xffff_8880_0100_0000;
+
+    fn judged(findings: &Findings, keys: &[u64]) -> Vec<Presence> {
+        let caches: FxHashMap<u32, u64> = [(1, CACHE)].into_iter().collect();
+        let mut objects: Vec<LiveObject> =
+            keys.iter().map(|&key| LiveObject { key, value: 1, presence: Presence::Unknown }).collect();
+        findings.judge(&mut objects, &caches);
+        objects.iter().map(|object| object.presence).collect()
+    }
+
+    fn slab(start: u64, end: u64, state: u64) -> Examined {
+        Examined { start, end, cache: CACHE, state }
+    }
+
+    #[test]
+    fn objects_on_a_list_of_free_ones_are_gone() {
+        let findings = Findings {
+            slabs: vec![slab(0x1000, 0x2000, Examined::WHOLE), slab(0x4000, 0x8000, Examined::WHOLE)],
+            phantoms: vec![Phantom { key: 0x1100, value: 1 }, Phantom { key: 0x4000, value: 2 }],
+        };
+        let presences = judged(&findings, &[0x1000, 0x1100, 0x3000, 0x4000, 0x7f00]);
+        let expected = [
+            Presence::There,
+            Presence::Gone,
+            Presence::Unknown,
+            // Handed out again after the table was read.
+            Presence::There,
+            Presence::There,
+        ];
+        assert_eq!(presences, expected);
+    }
+
+    #[test]
+    fn of_slabs_that_changed_meanwhile_only_what_was_found_is_known() {
+        let findings = Findings {
+            slabs: vec![slab(0x1000, 0x2000, 0), slab(0x2000, 0x3000, Examined::WHOLE | Examined::STOCKED)],
+            phantoms: vec![Phantom { key: 0x2100, value: 1 }],
+        };
+        let presences = judged(&findings, &[0x1000, 0x2000, 0x2100]);
+        assert_eq!(presences, [Presence::Unknown, Presence::Unknown, Presence::Gone]);
+    }
+
+    #[test]
+    fn objects_whose_slab_is_another_caches_now_are_gone() {
+        let other = Examined { cache: 0, ..slab(0x1000, 0x2000, Examined::WHOLE) };
+        let findings = Findings { slabs: vec![other], phantoms: Vec::new() };
+        assert_eq!(judged(&findings, &[0x1100]), [Presence::Gone]);
+    }
+}
