@@ -29,8 +29,12 @@ pub fn can_trace() -> bool {
         "MEMTRACE_TEST_BPF=require, but this process has no CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE"
     );
     if !can {
-        let _ =
-            writeln!(std::io::stderr(), "skipped: needs root, or CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE");
+        remark("skipped: needs root, or CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE");
     }
     can
+}
+
+/// Says something about a test that passes: what it measured, or why it could not.
+pub fn remark(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -37,8 +37,8 @@ Examples:
   memtrace kernel --pages --vmalloc          only pages and vmalloc areas, without user memory
   memtrace kernel --pid 4123 --older 1m      what the kernel allocated while a process ran
 
-What was allocated before is unknown. Frees that this kernel announces nowhere are told by /proc/slabinfo: a row shows
-what is tracked, what the cache has grown by in fact, and counts only that.")]
+What was allocated before is unknown. Frees that the kernel announces nowhere are found in its own lists of free objects:
+such objects are tracked, but not counted as outstanding.")]
 #[expect(clippy::struct_excessive_bools, reason = "switches of a command line")]
 pub(super) struct Args {
     /// Trace slab memory: kmalloc and caches (traced if no kind is given)

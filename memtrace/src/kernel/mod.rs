@@ -1,14 +1,17 @@
-//! Adapter to what the kernel says of its own memory: /proc/slabinfo, /proc/meminfo, /proc/modules; and of cgroups.
+//! Adapter to what the kernel says of its own memory: /proc/slabinfo, /proc/vmallocinfo, /proc/meminfo, /proc/modules; and of
+//! cgroups.
 
 mod cgroup;
 mod modules;
 mod slabinfo;
+mod vmallocinfo;
 
 use std::{fs, io};
 
 pub use cgroup::cgroup_id;
 pub use modules::{Module, Modules};
 pub use slabinfo::{Slab, Slabs, aliases, read as slabs, slack};
+pub use vmallocinfo::{Areas, read as vmalloc_areas};
 
 /// Bytes that a line of /proc/meminfo gives; `None` where it is missing.
 #[must_use]

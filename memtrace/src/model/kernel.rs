@@ -2,6 +2,9 @@
 
 use super::snapshot::Amount;
 
+/// The module of the kernel's own code; that of modules goes by their names.
+pub const KERNEL_CODE: &str = "[kernel]";
+
 /// What a stack's row is about, in kernel mode.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KernelRow {

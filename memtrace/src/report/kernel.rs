@@ -5,10 +5,8 @@ use std::io::{self, Write};
 use super::escape;
 use super::text::share;
 use crate::model::units::{format_bytes, format_count, format_number, format_rate};
-use crate::model::{CacheRow, Frame, KernelReport, KernelRow, Snapshot, StackRow, TargetInfo};
+use crate::model::{CacheRow, Frame, KERNEL_CODE, KernelReport, KernelRow, Snapshot, StackRow, TargetInfo};
 
-/// The module of what is in none.
-const CORE: &str = "[kernel]";
 /// Caches below the stacks; with `--by cache` as many as asked for.
 const CACHES_SHOWN: usize = 5;
 
@@ -51,7 +49,7 @@ pub(super) fn frames(out: &mut dyn Write, frames: &[Frame]) -> io::Result<()> {
             Some(function) => write!(out, "    {}+{:#x}", escape(function), frame.function_offset)?,
             None => write!(out, "    {:#x}", frame.module_offset)?,
         }
-        if frame.function.is_none() || frame.module != CORE {
+        if frame.function.is_none() || frame.module != KERNEL_CODE {
             write!(out, "  [{}]", escape(frame.module.trim_matches(['[', ']'])))?;
         }
         writeln!(out)?;
@@ -81,8 +79,8 @@ pub(super) fn caches(out: &mut dyn Write, report: &KernelReport) -> io::Result<(
             (None, Some(bytes)) => signed(bytes, format_bytes),
             (None, None) => "-".to_owned(),
         };
-        let phantom = match row.grown_blocks {
-            // Nothing to compare with, nor lists to look through.
+        // Only of slab caches it is known which objects were freed unseen.
+        let phantom = match &row.cache {
             None => "-".to_owned(),
             Some(_) => share(row.phantoms, row.tracked.blocks).unwrap_or_else(|| "0 %".to_owned()),
         };

@@ -11,10 +11,7 @@ use blazesym::{
 };
 use rustc_hash::FxHashMap;
 
-use crate::model::Frame;
-
-/// What the kernel's own code is called; modules have their names.
-const KERNEL: &str = "[kernel]";
+use crate::model::{Frame, KERNEL_CODE};
 
 /// Names frames of the kernel. Remembers what it has looked up.
 pub struct KernelSymbolizer {
@@ -51,7 +48,7 @@ impl KernelSymbolizer {
         }
         // The call is one byte before: what follows may belong to the next function.
         let call = address.saturating_sub(1);
-        let (module, base) = module(call).unwrap_or_else(|| (KERNEL.to_owned(), self.text));
+        let (module, base) = module(call).unwrap_or_else(|| (KERNEL_CODE.to_owned(), self.text));
         let symbol = match self.blazesym.symbolize_single(&self.source, Input::AbsAddr(call)) {
             Ok(symbolized) => symbolized.into_sym().map(|symbol| (symbol.name.into_owned(), symbol.addr)),
             Err(error) => {

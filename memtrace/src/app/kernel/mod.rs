@@ -16,7 +16,7 @@ use crate::{
     aggregate::Aggregate,
     analysis::SortBy,
     bpf::{Events, KernelConfig, KernelEvent, KernelLog, KernelTracer},
-    kernel::{self, Slabs},
+    kernel::{self, Areas, Slabs},
     model::{Amount, Event, Snapshot, glob},
     target::Exit,
 };
@@ -54,7 +54,7 @@ pub struct KernelOptions {
 struct Before {
     slabs: Slabs,
     percpu: Option<u64>,
-    vmalloc: Option<u64>,
+    vmalloc: Option<Areas>,
 }
 
 impl Before {
@@ -63,7 +63,7 @@ impl Before {
             tracing::debug!("/proc/slabinfo: {error}");
             Slabs::default()
         });
-        Self { slabs, percpu: kernel::meminfo("Percpu"), vmalloc: kernel::meminfo("VmallocUsed") }
+        Self { slabs, percpu: kernel::meminfo("Percpu"), vmalloc: kernel::vmalloc_areas().ok() }
     }
 }
 

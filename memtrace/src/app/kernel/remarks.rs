@@ -11,6 +11,8 @@ use crate::{
 
 /// Caches named in a sentence; of more, only their number is given.
 const NAMED: usize = 4;
+/// Objects that cannot be looked up are mentioned if they are one in so many.
+const UNVERIFIED_PART: u64 = 50;
 
 /// What is known from the start.
 pub(super) fn of_start(tracer: &KernelTracer, config: &KernelConfig) -> Vec<String> {
@@ -54,8 +56,13 @@ pub(super) fn of_phantoms(caches: &[CacheRow]) -> Option<String> {
     ))
 }
 
-/// The line about objects that cannot be looked up.
+/// The line about objects that cannot be looked up, if they matter.
 pub(super) fn of_unverified(caches: &[CacheRow]) -> Option<String> {
+    let sum = |number: fn(&CacheRow) -> u64| caches.iter().map(number).sum::<u64>();
+    let unverified = sum(|cache| cache.unverified);
+    if unverified.saturating_mul(UNVERIFIED_PART) < sum(|cache| cache.outstanding.blocks) {
+        return None;
+    }
     let named = named(caches, |cache| cache.unverified, |cache| cache.outstanding.blocks)?;
     Some(format!(
         "whether they are there still cannot be told one by one of {named}: how many are is what /proc/slabinfo lets them be"

@@ -152,15 +152,26 @@ impl KernelSession {
     }
 
     fn cache_row(&self, cache: &Cache) -> CacheRow {
-        let since = |name: &str, before: Option<u64>| {
-            let (now, before) = (kernel::meminfo(name)?, before?);
-            Some(i64::try_from(now).ok()?.saturating_sub_unsigned(before))
-        };
-        let grown_blocks = cache.is_counted.then(|| cache.evidence.grown());
-        let grown_bytes = match cache.kind {
-            "percpu" => since("Percpu", self.before.percpu),
-            "vmalloc" => since("VmallocUsed", self.before.vmalloc),
-            _ => grown_blocks.map(|blocks| blocks.saturating_mul(cache.size.try_into().unwrap_or(i64::MAX))),
+        let difference = |now: u64, before: u64| i64::try_from(now).ok()?.checked_sub_unsigned(before);
+        let (grown_blocks, grown_bytes) = match cache.kind {
+            "percpu" => (
+                None,
+                kernel::meminfo("Percpu")
+                    .zip(self.before.percpu)
+                    .and_then(|(now, before)| difference(now, before)),
+            ),
+            "vmalloc" => {
+                kernel::vmalloc_areas().ok().zip(self.before.vmalloc).map_or((None, None), |(now, before)| {
+                    (difference(now.count, before.count), difference(now.bytes, before.bytes))
+                })
+            }
+            _ => {
+                let blocks = cache.is_counted.then(|| cache.evidence.grown());
+                (
+                    blocks,
+                    blocks.map(|blocks| blocks.saturating_mul(cache.size.try_into().unwrap_or(i64::MAX))),
+                )
+            }
         };
         CacheRow {
             kind: cache.kind,

@@ -10,8 +10,10 @@ pub(in super::super) fn feature() -> Feature {
     let (detail, advice) = match &attempt {
         Ok(tracer) => {
             let caches = if tracer.knows_caches() { "every cache known" } else { "kmalloc's caches unknown" };
-            let bulk = if tracer.sees_bulk() { "seen" } else { "by /proc/slabinfo only" };
-            (format!("by tracepoints, {caches}, frees in bulk {bulk}"), "")
+            let unannounced =
+                if tracer.examines_slabs() { "found in their slabs" } else { "told by /proc/slabinfo" };
+            let bulk = if tracer.sees_bulk() { ", frees in bulk seen" } else { "" };
+            (format!("by tracepoints, {caches}{bulk}, objects freed unseen {unannounced}"), "")
         }
         Err(Error::NoBtf) => ("not without BTF".to_owned(), "boot a kernel with CONFIG_DEBUG_INFO_BTF"),
         Err(error) => (error.to_string(), "`memtrace -v kernel` tells more"),
