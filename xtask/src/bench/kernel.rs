@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Read};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -18,6 +18,8 @@ use super::{Options, Row};
 
 const WINDOW: Duration = Duration::from_millis(300);
 const WINDOWS: u32 = 2;
+/// Starts to time in a run.
+const STARTS: u32 = 3;
 
 /// What memleak's kernel mode keeps: live pointers, and the stack of each.
 const SCRIPT: &str =
@@ -130,7 +132,29 @@ pub(super) fn run(built: &Built, options: Options) -> Result<Vec<Row>> {
             note: note(*watcher, &watchers, &summaries),
         }));
     }
+    rows.push(first_report(built, options)?);
     Ok(rows)
+}
+
+/// How long it takes from starting memtrace to its first report, which is asked for at once.
+fn first_report(built: &Built, options: Options) -> Result<Row> {
+    let mut samples = Vec::new();
+    for _ in 0..options.runs * STARTS {
+        let mut command = Command::new(&built.agent);
+        command.args(["kernel", "--interval", "1ms", "--format", "json"]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let start = Instant::now();
+        let mut running = Running::spawn(&mut command)?;
+        await_line(running.0.stdout.take().context("a watcher without output")?, "\"kernel\"")?;
+        samples.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    Ok(Row {
+        what: "kernel: from start to first report".to_owned(),
+        variant: "`memtrace kernel`".to_owned(),
+        summary: Summary::of(&samples).context("no samples")?,
+        unit: "ms",
+        note: String::new(),
+    })
 }
 
 /// What a watcher adds, and how that compares with bpftrace.
