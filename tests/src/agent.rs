@@ -70,6 +70,17 @@ impl Agent {
         }
     }
 
+    /// A report that was begun after this call.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn fresh_report(&mut self) -> Report {
+        self.running.discard_lines();
+        // One may be being written.
+        let _: Report = self.report();
+        self.report()
+    }
+
     /// Reads reports until one that `is_it`.
     ///
     /// # Panics

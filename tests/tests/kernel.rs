@@ -126,7 +126,7 @@ const KEPT: u64 = 100;
 /// Reads reports until one that `is_it`. Objects given to `kfree_rcu` are there still until a grace period is over: some
 /// seconds.
 fn settled(agent: &mut Agent, is_it: impl Fn(&Report) -> bool) -> Report {
-    let mut report = agent.report();
+    let mut report = agent.fresh_report();
     for _ in 0..300 {
         if is_it(&report) {
             break;
