@@ -15,8 +15,8 @@ pub const MOST_FREE: usize = 512;
 pub struct Examination {
     /// Asked: number of elements of `REQUESTS`.
     pub requests: u64,
-    /// Asked: the CPU whose lists are walked.
-    pub cpu: u64,
+    /// Asked: the CPU or the node whose free objects are looked through.
+    pub place: u64,
     /// Requests done.
     pub done: u64,
     /// Elements of `EXAMINED` written.
@@ -43,11 +43,11 @@ pub struct Examination {
     pub random: u64,
 }
 
-/// A slab that was examined, or a CPU's list of a cache.
+/// A slab that was examined.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Examined {
-    /// First byte; 0 for a CPU's list.
+    /// First byte.
     pub start: u64,
     /// First byte behind the last object.
     pub end: u64,
@@ -60,7 +60,7 @@ pub struct Examined {
 impl Examined {
     /// In `state`: the list was walked to its end, and was the same before and after.
     pub const WHOLE: u64 = 1;
-    /// In `state`: CPUs keep free objects of this cache elsewhere too, in sheaves (Linux 6.18).
+    /// In `state`: free objects of this cache are elsewhere too, and cannot be looked through.
     pub const STOCKED: u64 = 2;
 }
 

@@ -62,7 +62,7 @@ globals! {
     CACHE_LINK: u64 = 0;
     /// Offset of `kmem_cache.random`; 0 without it.
     CACHE_RANDOM: u64 = 0;
-    /// Offset of `kmem_cache.cpu_slab`.
+    /// Offset of `kmem_cache.cpu_slab`; all ones without it.
     CACHE_CPU_SLAB: u64 = 0;
     /// Offset of `kmem_cache.cpu_sheaves`; 0 without it.
     CACHE_SHEAVES: u64 = 0;
@@ -74,6 +74,25 @@ globals! {
     CPU_SLAB: u64 = 16;
     /// Offset of `bpf_array.pptrs`.
     ARRAY_POINTERS: u64 = 0;
+
+    /// Offset of `slub_percpu_sheaves.main`.
+    SHEAF_MAIN: u64 = 0;
+    /// Offset of `slub_percpu_sheaves.spare`.
+    SHEAF_SPARE: u64 = 0;
+    /// Offset of `slab_sheaf.cache`.
+    SHEAF_CACHE: u64 = 0;
+    /// Offset of `slab_sheaf.size`.
+    SHEAF_SIZE: u64 = 0;
+    /// Offset of `slab_sheaf.objects`; 0 when sheaves cannot be looked through.
+    SHEAF_OBJECTS: u64 = 0;
+    /// Offset of `slab_sheaf.barn_list`.
+    SHEAF_LINK: u64 = 0;
+    /// Offset of `kmem_cache.node`.
+    CACHE_NODES: u64 = 0;
+    /// Offset of `kmem_cache_node.barn`.
+    NODE_BARN: u64 = 0;
+    /// Offset of `node_barn.sheaves_full`.
+    BARN_FULL: u64 = 0;
 }
 
 /// Whether objects of a size are tracked.

@@ -20,7 +20,11 @@ use crate::{
     caches::{self, word},
     config, live,
     maps::{COUNTERS, EXAMINATION, EXAMINED, PHANTOMS, REQUESTS},
+    sheaves,
 };
+
+/// Room that a request may need: a CPU's list, and two sheaves.
+const ROOM: u64 = 2 * MOST_FREE as u64;
 
 /// How often a list that changes meanwhile is walked.
 const TRIES: usize = 3;
@@ -46,7 +50,7 @@ pub(crate) fn examine_cpu(_: RawTracePointContext) -> i32 {
     unsafe {
         // Where a map's per-CPU value lies tells where any per-CPU pointer does.
         let counters = (&raw const COUNTERS).cast_mut();
-        let (key, cpu) = (0u32, (*state).cpu as u32);
+        let (key, cpu) = (0u32, (*state).place as u32);
         let value = bpf_map_lookup_percpu_elem(counters.cast(), (&raw const key).cast(), cpu);
         (&raw mut (*state).offset).write_volatile(value as u64);
         (&raw mut (*state).list).write_volatile(counters as u64);
@@ -65,6 +69,18 @@ pub(crate) fn examine_cpu(_: RawTracePointContext) -> i32 {
     0
 }
 
+/// One node's full sheaves of the caches asked for.
+#[raw_tracepoint]
+pub(crate) fn examine_node(_: RawTracePointContext) -> i32 {
+    let Some(state) = EXAMINATION.get_ptr_mut(0) else { return 0 };
+    for _ in 0..EXAMINED_AT_ONCE {
+        if node_examine(state) == 0 {
+            break;
+        }
+    }
+    0
+}
+
 /// The next request; 0 when there is none, or no room for what it may find.
 ///
 /// # Safety
@@ -74,7 +90,7 @@ unsafe fn request(state: *mut Examination) -> u64 {
     // SAFETY: by the contract above.
     unsafe {
         let done = (*state).done;
-        if done >= (*state).requests || (*state).phantoms + MOST_FREE as u64 > u64::from(PHANTOMS_AT_ONCE) {
+        if done >= (*state).requests || (*state).phantoms + ROOM > u64::from(PHANTOMS_AT_ONCE) {
             return 0;
         }
         (*state).done = done + 1;
@@ -107,10 +123,10 @@ unsafe fn begin(state: *mut Examination, cache: u64) {
 unsafe fn end(state: *mut Examination, start: u64, is_whole: bool) {
     // SAFETY: by the contract above; `place` points to a value of EXAMINED.
     unsafe {
-        let is_stocked = match config::CACHE_SHEAVES.load() {
-            0 => false,
-            offset => word((*state).cache.wrapping_add(offset)) != 0,
-        };
+        // Sheaves that cannot be looked through.
+        let is_stocked = config::CACHE_SHEAVES.load() != 0
+            && config::SHEAF_OBJECTS.load() == 0
+            && word((*state).cache.wrapping_add(config::CACHE_SHEAVES.load())) != 0;
         let written = (*state).examined;
         if let Some(place) = EXAMINED.get_ptr_mut(written as u32) {
             (*place).start = start;
@@ -119,6 +135,26 @@ unsafe fn end(state: *mut Examination, start: u64, is_whole: bool) {
             (*place).state =
                 if is_whole { Examined::WHOLE } else { 0 } | if is_stocked { Examined::STOCKED } else { 0 };
             (*state).examined = written + 1;
+        }
+    }
+}
+
+/// Notes a free object if it is tracked.
+///
+/// # Safety
+/// `state` points to the value of EXAMINATION.
+#[inline(always)]
+pub(crate) unsafe fn note(state: *mut Examination, object: u64) {
+    let key = object_key(object, false);
+    let value = live::peek(key);
+    // SAFETY: by the contract above; `place` points to a value of PHANTOMS.
+    unsafe {
+        let found = bounded((*state).phantoms);
+        if value != 0
+            && let Some(place) = PHANTOMS.get_ptr_mut(found as u32)
+        {
+            *place = Phantom { key, value };
+            (*state).phantoms = found + 1;
         }
     }
 }
@@ -211,17 +247,38 @@ extern "C" fn cpu_examine(state: *mut Examination) -> u64 {
         if cache == 0 {
             return 0;
         }
+        (*state).cache = cache;
+        sheaves::of_cpu(state);
+        if config::CACHE_CPU_SLAB.load() == u64::MAX {
+            return 1;
+        }
         begin(state, cache);
         let list = word(cache.wrapping_add(config::CACHE_CPU_SLAB.load()));
         (*state).list = list.wrapping_add((*state).offset);
-        let mut is_whole = false;
         for _ in 0..TRIES {
             if cpu_walk(state) != 0 {
-                is_whole = true;
                 break;
             }
         }
-        end(state, 0, is_whole);
+    }
+    1
+}
+
+/// Looks through a node's full sheaves of the next cache. 0 at the end. Global function: verified once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn node_examine(state: *mut Examination) -> u64 {
+    if state.is_null() {
+        return 0;
+    }
+    // SAFETY: not null, and the verifier knows its size.
+    unsafe {
+        let cache = request(state);
+        if cache == 0 {
+            return 0;
+        }
+        (*state).cache = cache;
+        sheaves::of_node(state);
     }
     1
 }
@@ -285,15 +342,7 @@ extern "C" fn list_step(state: *mut Examination) -> u64 {
             return 0;
         }
         (*state).walked += 1;
-        let key = object_key(object, false);
-        let value = live::peek(key);
-        if value != 0 {
-            let found = bounded((*state).phantoms);
-            if let Some(place) = PHANTOMS.get_ptr_mut(found as u32) {
-                *place = Phantom { key, value };
-                (*state).phantoms = found + 1;
-            }
-        }
+        note(state, object);
         let link = object.wrapping_add((*state).link);
         // CONFIG_SLAB_FREELIST_HARDENED.
         let mask = match config::CACHE_RANDOM.load() {

@@ -6,7 +6,7 @@
 //! - `record`: what an allocation and a free do to the counts.
 //! - `live`, `stacks`, `caches`: the tables of live objects, of stacks, and of slab caches.
 //! - `walk`: stacks. `memo`: recognising one without walking it.
-//! - `examine`: looking tracked objects up on their slabs' lists of free objects.
+//! - `examine`, `sheaves`: looking tracked objects up among their slabs' free objects.
 //! - `calibrate`: what the agent has to learn about this kernel first.
 //! - `maps`, `config`: every map, every load-time constant.
 //!
@@ -33,6 +33,7 @@ mod probes;
 mod record;
 #[path = "../shared.rs"]
 mod shared;
+mod sheaves;
 mod stacks;
 mod walk;
 

@@ -13,14 +13,16 @@ use super::super::{error::Error, load::program, mapped::Mapped, syscall, tracer:
 use super::{
     layout::Layout,
     live::{LiveObject, Presence},
-    load::cpus,
+    load::{cpus, nodes},
 };
 
 /// Runs the programs that examine slabs.
 pub(super) struct Examiner {
     slabs: OwnedFd,
-    /// The program for CPUs' lists. Without it up to a slab per CPU and cache goes unseen.
+    /// The program for what CPUs have at hand. Without it up to a slab per CPU and cache goes unseen.
     cpu: Option<OwnedFd>,
+    /// The program for what nodes have at hand.
+    node: Option<OwnedFd>,
     state: Mapped<Examination>,
     requests: Mapped<u64>,
     examined: Mapped<Examined>,
@@ -48,15 +50,18 @@ impl Examiner {
             fd.as_fd().try_clone_to_owned().map_err(Error::io("duplicating a program's descriptor"))
         };
         let slabs = loaded("examine_slabs")?;
-        let cpu = freelists
-            .cpu
-            .map(|_| loaded("examine_cpu"))
-            .and_then(|cpu| cpu.inspect_err(|error| tracing::debug!("CPUs' free objects: {error}")).ok());
+        let mut optional = |name: &'static str, is_wanted: bool| {
+            let program = is_wanted.then(|| loaded(name))?;
+            program.inspect_err(|error| tracing::debug!("not all free objects are seen: {error}")).ok()
+        };
+        let cpu = optional("examine_cpu", freelists.sees_cpus());
+        let node = optional("examine_node", freelists.sees_nodes());
         let fd = |name: &'static str| ebpf.map(name).and_then(map_fd).ok_or(Error::Missing(name));
         let mapping = || Error::io("mapping what is examined in kernel mode");
         Ok(Some(Self {
             slabs,
             cpu,
+            node,
             state: Mapped::writable(fd("EXAMINATION")?.as_fd(), 1).map_err(mapping())?,
             requests: Mapped::writable(fd("REQUESTS")?.as_fd(), EXAMINED_AT_ONCE).map_err(mapping())?,
             examined: Mapped::new(fd("EXAMINED")?.as_fd(), 0, EXAMINED_AT_ONCE).map_err(mapping())?,
@@ -81,12 +86,10 @@ impl Examiner {
         let mut found = Findings::default();
         self.set(Examination::default());
         self.run(&self.slabs, &pages, 0, &mut found)?;
-        if let Some(program) = &self.cpu {
-            for cpu in 0..cpus() {
-                // Which cache a CPU's list is of does not matter: its free objects were found.
-                let mut lists = Findings { slabs: Vec::new(), phantoms: std::mem::take(&mut found.phantoms) };
-                self.run(program, &wanted, cpu, &mut lists)?;
-                found.phantoms = lists.phantoms;
+        for (program, places) in [(&self.cpu, cpus()), (&self.node, nodes())] {
+            let Some(program) = program else { continue };
+            for place in 0..places {
+                self.run(program, &wanted, place, &mut found)?;
             }
         }
         found.phantoms.sort_unstable_by_key(|phantom| phantom.key);
@@ -95,12 +98,12 @@ impl Examiner {
     }
 
     /// Has a program work through requests.
-    fn run(&self, program: &OwnedFd, requests: &[u64], cpu: u32, found: &mut Findings) -> io::Result<()> {
+    fn run(&self, program: &OwnedFd, requests: &[u64], place: u32, found: &mut Findings) -> io::Result<()> {
         let mut at = 0;
         while let Some(rest) = requests.get(at..).filter(|rest| !rest.is_empty()) {
             let part = rest.get(..EXAMINED_AT_ONCE).unwrap_or(rest);
-            for (place, request) in part.iter().enumerate() {
-                if let Some(pointer) = self.requests.pointer(place) {
+            for (index, request) in part.iter().enumerate() {
+                if let Some(pointer) = self.requests.pointer(index) {
                     // SAFETY: an element of a writable mapping; no program runs.
                     unsafe { pointer.cast_mut().write_volatile(*request) };
                 }
@@ -110,7 +113,7 @@ impl Examiner {
             let Examination { start, end, .. } = last;
             let asked = Examination {
                 requests: part.len() as u64,
-                cpu: cpu.into(),
+                place: place.into(),
                 start,
                 end,
                 ..Examination::default()
@@ -118,8 +121,8 @@ impl Examiner {
             self.set(asked);
             syscall::run(program.as_fd())?;
             let state = self.state.get(0).unwrap_or_default();
-            found.slabs.extend((0..state.examined as usize).filter_map(|place| self.examined.get(place)));
-            found.phantoms.extend((0..state.phantoms as usize).filter_map(|place| self.phantoms.get(place)));
+            found.slabs.extend((0..state.examined as usize).filter_map(|index| self.examined.get(index)));
+            found.phantoms.extend((0..state.phantoms as usize).filter_map(|index| self.phantoms.get(index)));
             if state.done == 0 {
                 break;
             }

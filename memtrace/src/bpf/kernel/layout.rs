@@ -2,10 +2,20 @@
 
 use std::fs;
 
-use super::types::Types;
+use super::{freelists::Freelists, types::Types};
 
 /// Structures whose layout is wanted.
-const STRUCTURES: [&str; 5] = ["page", "slab", "kmem_cache", "kmem_cache_cpu", "bpf_array"];
+const STRUCTURES: [&str; 9] = [
+    "page",
+    "slab",
+    "kmem_cache",
+    "kmem_cache_cpu",
+    "kmem_cache_node",
+    "slub_percpu_sheaves",
+    "slab_sheaf",
+    "node_barn",
+    "bpf_array",
+];
 
 /// What [`Layout`] knows tracepoints of.
 pub(super) const TRACEPOINTS: [&str; 12] = [
@@ -22,64 +32,6 @@ pub(super) const TRACEPOINTS: [&str; 12] = [
     "alloc_vmap_area",
     "free_vmap_area_noflush",
 ];
-
-/// Where SLUB keeps its lists of free objects, as offsets of members.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Freelists {
-    /// `slab.freelist` and `.counters`.
-    pub(super) slab: (u32, u32),
-    /// `kmem_cache.offset`: of the link in a free object.
-    pub(super) link: u32,
-    /// `kmem_cache.random`, which links are combined with (CONFIG_SLAB_FREELIST_HARDENED).
-    pub(super) random: Option<u32>,
-    /// `kmem_cache.cpu_sheaves`, from Linux 6.18 on.
-    pub(super) sheaves: Option<u32>,
-    /// What a CPU's list is found by.
-    pub(super) cpu: Option<CpuFreelist>,
-}
-
-/// Where a CPU's list of free objects is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct CpuFreelist {
-    /// `kmem_cache.cpu_slab`.
-    pub(super) of_cache: u32,
-    /// `kmem_cache_cpu.freelist`.
-    pub(super) freelist: u32,
-    /// `kmem_cache_cpu.tid`.
-    pub(super) transaction: u32,
-    /// `kmem_cache_cpu.slab`.
-    pub(super) slab: u32,
-    /// `bpf_array.pptrs`: per-CPU pointers of values.
-    pub(super) array_pointers: u32,
-}
-
-impl Freelists {
-    /// `None` for an allocator other than SLUB.
-    fn new(types: &Types<'_>) -> Option<Self> {
-        // `struct slab` was a part of `struct page` before 5.17.
-        let of_slab = |member| types.offset("slab", member).or_else(|| types.offset("page", member));
-        let cpu = || {
-            Some(CpuFreelist {
-                of_cache: types.offset("kmem_cache", "cpu_slab")?,
-                freelist: types.offset("kmem_cache_cpu", "freelist")?,
-                transaction: types.offset("kmem_cache_cpu", "tid")?,
-                // It was called `page`.
-                slab: types
-                    .offset("kmem_cache_cpu", "slab")
-                    .or_else(|| types.offset("kmem_cache_cpu", "page"))?,
-                array_pointers: types.offset("bpf_array", "pptrs")?,
-            })
-        };
-        types.offset("kmem_cache", "oo")?;
-        Some(Self {
-            slab: of_slab("freelist").zip(of_slab("counters"))?,
-            link: types.offset("kmem_cache", "offset")?,
-            random: types.offset("kmem_cache", "random"),
-            sheaves: types.offset("kmem_cache", "cpu_sheaves"),
-            cpu: cpu(),
-        })
-    }
-}
 
 /// Places of arguments and members. The default is that of Linux 6.1 and newer.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -66,6 +66,18 @@ pub(super) fn cpus() -> u32 {
     configured.and_then(|cpus| u32::try_from(cpus).ok()).unwrap_or(1)
 }
 
+/// Number of memory nodes that there can be.
+pub(super) fn nodes() -> u32 {
+    // `0`, `0-3`, `0,2-3`.
+    let possible = std::fs::read_to_string("/sys/devices/system/node/possible").unwrap_or_default();
+    possible
+        .trim()
+        .rsplit([',', '-'])
+        .next()
+        .and_then(|last| last.parse::<u32>().ok())
+        .map_or(1, |last| last.saturating_add(1))
+}
+
 /// Creates the maps and prepares the programs; none is loaded yet.
 pub(super) fn load(
     config: &KernelConfig,
@@ -87,21 +99,7 @@ pub(super) fn load(
     let (name, object_size) = layout.cache.unwrap_or_default();
     let [page_struct, compound_head, slab_cache, name, object_size] =
         [page_struct, compound_head, slab_cache, name, object_size].map(u64::from);
-    let freelists = layout.freelists.unwrap_or_default();
-    let cpu_freelist = freelists.cpu.unwrap_or_default();
-    let offsets = [
-        ("SLAB_FREELIST", freelists.slab.0),
-        ("SLAB_COUNTERS", freelists.slab.1),
-        ("CACHE_LINK", freelists.link),
-        ("CACHE_RANDOM", freelists.random.unwrap_or(0)),
-        ("CACHE_SHEAVES", freelists.sheaves.unwrap_or(0)),
-        ("CACHE_CPU_SLAB", cpu_freelist.of_cache),
-        ("CPU_FREELIST", cpu_freelist.freelist),
-        ("CPU_TRANSACTION", cpu_freelist.transaction),
-        ("CPU_SLAB", cpu_freelist.slab),
-        ("ARRAY_POINTERS", cpu_freelist.array_pointers),
-    ]
-    .map(|(name, offset)| (name, u64::from(offset)));
+    let offsets = layout.freelists.unwrap_or_default().constants();
     let cpus = u64::from(cpus());
     let (cgroup, level) = config.cgroup.unwrap_or_default();
     let [with_caches, with_tasks, with_memo] =

@@ -4,6 +4,7 @@ mod calibrate;
 mod config;
 mod examine;
 mod feature;
+mod freelists;
 mod layout;
 mod live;
 mod load;

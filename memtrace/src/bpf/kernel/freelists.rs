@@ -1,0 +1,137 @@
+//! Where SLUB keeps free objects, as offsets of members in this kernel's structures.
+
+use super::types::Types;
+
+/// Lists of free objects, and what finds them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Freelists {
+    /// `slab.freelist` and `.counters`.
+    slab: (u32, u32),
+    /// `kmem_cache.offset`: of the link in a free object.
+    link: u32,
+    /// `kmem_cache.random`, which links are combined with (CONFIG_SLAB_FREELIST_HARDENED).
+    random: Option<u32>,
+    /// `bpf_array.pptrs`: per-CPU pointers of values.
+    array_pointers: Option<u32>,
+    /// A CPU's list.
+    cpu: Option<CpuFreelist>,
+    /// `kmem_cache.cpu_sheaves`, from Linux 6.18 on.
+    of_cache: Option<u32>,
+    /// What is in sheaves.
+    sheaves: Option<Sheaves>,
+}
+
+/// A CPU's list of free objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct CpuFreelist {
+    /// `kmem_cache.cpu_slab`.
+    of_cache: u32,
+    /// `kmem_cache_cpu.freelist`.
+    freelist: u32,
+    /// `kmem_cache_cpu.tid`.
+    transaction: u32,
+    /// `kmem_cache_cpu.slab`.
+    slab: u32,
+}
+
+/// Arrays of free objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Sheaves {
+    /// `slub_percpu_sheaves.main` and `.spare`.
+    cpu: (u32, u32),
+    /// `slab_sheaf.cache`, `.size`, `.objects`, `.barn_list`.
+    sheaf: [u32; 4],
+    /// `kmem_cache.node`, `kmem_cache_node.barn`, `node_barn.sheaves_full`.
+    node: [u32; 3],
+}
+
+impl Freelists {
+    /// `None` for an allocator other than SLUB.
+    pub(super) fn new(types: &Types<'_>) -> Option<Self> {
+        // `struct slab` was a part of `struct page` before 5.17.
+        let of_slab = |member| types.offset("slab", member).or_else(|| types.offset("page", member));
+        types.offset("kmem_cache", "oo")?;
+        Some(Self {
+            slab: of_slab("freelist").zip(of_slab("counters"))?,
+            link: types.offset("kmem_cache", "offset")?,
+            random: types.offset("kmem_cache", "random"),
+            array_pointers: types.offset("bpf_array", "pptrs"),
+            cpu: CpuFreelist::new(types),
+            of_cache: types.offset("kmem_cache", "cpu_sheaves"),
+            sheaves: Sheaves::new(types),
+        })
+    }
+
+    /// Whether CPUs have free objects at hand, and these can be looked through.
+    pub(super) fn sees_cpus(&self) -> bool {
+        self.array_pointers.is_some() && (self.cpu.is_some() || self.sheaves.is_some())
+    }
+
+    /// Whether nodes have full sheaves, and these can be looked through.
+    pub(super) fn sees_nodes(&self) -> bool {
+        self.sheaves.is_some()
+    }
+
+    /// The load-time constants that say all this.
+    pub(super) fn constants(&self) -> Vec<(&'static str, u64)> {
+        let offset = |offset: Option<u32>| offset.map_or(0, u64::from);
+        let mut constants = vec![
+            ("SLAB_FREELIST", self.slab.0.into()),
+            ("SLAB_COUNTERS", self.slab.1.into()),
+            ("CACHE_LINK", self.link.into()),
+            ("CACHE_RANDOM", offset(self.random)),
+            ("ARRAY_POINTERS", offset(self.array_pointers)),
+            ("CACHE_CPU_SLAB", self.cpu.map_or(u64::MAX, |cpu| cpu.of_cache.into())),
+            ("CPU_FREELIST", offset(self.cpu.map(|cpu| cpu.freelist))),
+            ("CPU_TRANSACTION", offset(self.cpu.map(|cpu| cpu.transaction))),
+            ("CPU_SLAB", offset(self.cpu.map(|cpu| cpu.slab))),
+            ("CACHE_SHEAVES", offset(self.of_cache)),
+        ];
+        // Full ones are part of it: without CPUs', what is in nodes' would say little.
+        if let Some(Sheaves { cpu, sheaf, node }) = self.sheaves.filter(|_| self.array_pointers.is_some()) {
+            let names = [
+                "SHEAF_MAIN",
+                "SHEAF_SPARE",
+                "SHEAF_CACHE",
+                "SHEAF_SIZE",
+                "SHEAF_OBJECTS",
+                "SHEAF_LINK",
+                "CACHE_NODES",
+                "NODE_BARN",
+                "BARN_FULL",
+            ];
+            let offsets = [cpu.0, cpu.1].into_iter().chain(sheaf).chain(node).map(u64::from);
+            constants.extend(names.into_iter().zip(offsets));
+        }
+        constants
+    }
+}
+
+impl CpuFreelist {
+    fn new(types: &Types<'_>) -> Option<Self> {
+        let of_cpu = |member| types.offset("kmem_cache_cpu", member);
+        Some(Self {
+            of_cache: types.offset("kmem_cache", "cpu_slab")?,
+            freelist: of_cpu("freelist")?,
+            transaction: of_cpu("tid")?,
+            // It was called `page`.
+            slab: of_cpu("slab").or_else(|| of_cpu("page"))?,
+        })
+    }
+}
+
+impl Sheaves {
+    fn new(types: &Types<'_>) -> Option<Self> {
+        let of_cpu = |member| types.offset("slub_percpu_sheaves", member);
+        let of_sheaf = |member| types.offset("slab_sheaf", member);
+        Some(Self {
+            cpu: of_cpu("main").zip(of_cpu("spare"))?,
+            sheaf: [of_sheaf("cache")?, of_sheaf("size")?, of_sheaf("objects")?, of_sheaf("barn_list")?],
+            node: [
+                types.offset("kmem_cache", "node")?,
+                types.offset("kmem_cache_node", "barn")?,
+                types.offset("node_barn", "sheaves_full")?,
+            ],
+        })
+    }
+}
