@@ -100,9 +100,11 @@ fn newest(names: &str, version: &str) -> Option<String> {
     newest.map(|(_, name)| name.to_owned())
 }
 
-/// The kernel in an unpacked package.
+/// The kernel in an unpacked package: in /boot, since 6.19 beside its modules.
 pub(super) fn image(unpacked: &Path) -> Result<PathBuf> {
+    let modules = unpacked.join("usr/lib/modules");
     find(&unpacked.join("boot"), "vmlinuz-", "-cloud-amd64")
+        .or_else(|_| find(&find(&modules, "", "-cloud-amd64")?, "vmlinuz", ""))
 }
 
 /// The file in a directory whose name begins and ends so.
