@@ -31,7 +31,7 @@ pub(crate) struct Args {
     /// A version, as far as it matters (the newest in Debian's archive is taken), `newest`, or the path of a kernel
     #[arg(long = "kernel", value_name = "VERSION|PATH", default_values = ["6.1", "6.12", "newest"])]
     kernels: Vec<String>,
-    /// Suites of memtrace-tests; all of them, if none is named
+    /// Suites of memtrace-tests; if none is named, all but budget and memleak, which go by time
     #[arg(long = "suite", value_name = "NAME")]
     suites: Vec<String>,
     /// Seconds after which a suite is given up

@@ -7,7 +7,10 @@ use anyhow::{Context, Result, ensure};
 use crate::process;
 
 /// Programs that suites run or trace.
-const TOOLS: [&str; 5] = ["bash", "objcopy", "redis-server", "setpriv", "unshare"];
+const TOOLS: [&str; 7] = ["bash", "objcopy", "redis-server", "setpriv", "sh", "stdbuf", "unshare"];
+
+/// What `stdbuf` loads into programs.
+const STDBUF: &str = "/usr/libexec/coreutils/libstdbuf.so";
 
 /// What `cc` starts; it finds them by their names or beside its own files.
 const COMPILER: [&str; 5] = ["cc", "cc1", "collect2", "as", "ld"];
@@ -24,7 +27,7 @@ pub(super) fn programs() -> Result<Vec<PathBuf>> {
         let told = ask(&format!("-print-prog-name={part}"))?;
         programs.push(if told.starts_with('/') { told.into() } else { find(part).context(told)? });
     }
-    programs.push(ask("-print-file-name=liblto_plugin.so")?.into());
+    programs.extend([ask("-print-file-name=liblto_plugin.so")?.into(), STDBUF.into()]);
     Ok(programs)
 }
 
