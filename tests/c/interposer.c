@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -172,10 +173,23 @@ static void free_after_jump(void) {
     }
 }
 
+static volatile pid_t thread_id;
+
 static void *cancelled(void *argument) {
+    thread_id = gettid();
     leave = CANCEL;
     at_depth(10, argument ? lose_realloc : lose);
     return NULL;
+}
+
+/* Joins a thread and waits until the kernel has done with it. Before Linux 6.16 its end is announced to tracers only
+ * after the one that joins it has been woken. */
+static void join(pthread_t thread) {
+    char path[64];
+    pthread_join(thread, NULL);
+    snprintf(path, sizeof path, "/proc/self/task/%d", (int)thread_id);
+    while (access(path, F_OK) == 0)
+        usleep(100);
 }
 
 static void cancel(void) {
@@ -183,10 +197,10 @@ static void cancel(void) {
         pthread_t thread;
         old = keep_old();
         pthread_create(&thread, NULL, cancelled, i % 2 ? old : NULL);
-        pthread_join(thread, NULL);
+        join(thread);
         old = free_old();
         pthread_create(&thread, NULL, cancelled, old);
-        pthread_join(thread, NULL);
+        join(thread);
         free(old);
         keep_shallow();
     }

@@ -1,13 +1,13 @@
 //! The agent at work.
 
-use std::{ffi::OsStr, process::Command};
+use std::{ffi::OsStr, process::Command, time::Instant};
 
 use nix::sys::signal::Signal;
 
 use crate::{
     binaries::agent_path,
     report::{Report, TraceLine},
-    running::{Finished, Running, run},
+    running::{Finished, Running, limit, run},
 };
 
 /// An agent that reports in JSON.
@@ -84,14 +84,16 @@ impl Agent {
     /// Reads reports until one that `is_it`.
     ///
     /// # Panics
-    /// If none comes.
+    /// If none comes within [`limit`].
     pub fn report_when(&mut self, is_it: impl Fn(&Report) -> bool) -> Report {
+        let end = Instant::now() + limit();
         loop {
             let report = self.report();
             if is_it(&report) {
                 return report;
             }
-            assert!(!report.last, "no such report; the last is {report:#?}");
+            let over = report.last || Instant::now() >= end;
+            assert!(!over, "no such report; the last is {report:#?}");
         }
     }
 

@@ -27,4 +27,4 @@ pub use compiler::{CSource, compile, run_tool, shared_directory};
 pub use elf::{spinning_elf32, spinning_elf64};
 pub use privileges::{can_trace, remark};
 pub use report::{Cache, Frame, Kernel, Losses, Report, Stack, Totals, TraceLine};
-pub use running::{Finished, LIMIT, Running};
+pub use running::{Finished, Running, limit};

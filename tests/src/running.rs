@@ -14,8 +14,13 @@ use std::{
 
 use nix::{sys::signal::Signal, unistd::Pid};
 
-/// What a step may take: far more than it does, for a hang is the only thing it is to tell.
-pub const LIMIT: Duration = Duration::from_secs(60);
+/// What a step may take: far more than it does, for a hang is the only thing it is to tell. `MEMTRACE_TEST_LIMIT` in the environment
+/// sets it, in seconds, for machines on which everything is slow.
+#[must_use]
+pub fn limit() -> Duration {
+    let set = std::env::var("MEMTRACE_TEST_LIMIT").ok().and_then(|seconds| seconds.parse().ok());
+    Duration::from_secs(set.unwrap_or(60))
+}
 
 /// What is left to read of a process that has ended is there already.
 const REST: Duration = Duration::from_secs(5);
@@ -83,9 +88,9 @@ impl Running {
     /// The next line of its standard output; `None` at the end.
     ///
     /// # Panics
-    /// If none comes within [`LIMIT`].
+    /// If none comes within [`limit`].
     pub fn line(&mut self) -> Option<String> {
-        match self.lines.recv_timeout(LIMIT) {
+        match self.lines.recv_timeout(limit()) {
             Ok(line) => {
                 self.seen.push(line.clone());
                 Some(line)
@@ -137,11 +142,11 @@ impl Running {
     /// Waits for its end.
     ///
     /// # Panics
-    /// If it does not end within [`LIMIT`], or leaves a process behind that holds its output.
+    /// If it does not end within [`limit`], or leaves a process behind that holds its output.
     #[must_use]
     pub fn finish(mut self) -> Finished {
         self.close_stdin();
-        let Some(status) = self.wait_up_to(LIMIT) else { self.fail("did not end in time") };
+        let Some(status) = self.wait_up_to(limit()) else { self.fail("did not end in time") };
         loop {
             match self.lines.recv_timeout(REST) {
                 Ok(line) => self.seen.push(line),
@@ -165,9 +170,9 @@ impl Running {
     /// Waits until it has ended, without collecting its status: it is a zombie then.
     ///
     /// # Panics
-    /// If it does not end within [`LIMIT`].
+    /// If it does not end within [`limit`].
     pub fn wait_until_dead(&mut self) {
-        if !has_ended(self.child.id(), LIMIT) {
+        if !has_ended(self.child.id(), limit()) {
             self.fail("did not end in time");
         }
     }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use memtrace_tests::{
-    Agent, LIMIT, Report, Running, Totals, agent_path, can_trace, fixture, fixture_path, shared_directory,
+    Agent, Report, Running, Totals, agent_path, can_trace, fixture, fixture_path, limit, shared_directory,
 };
 use nix::sys::signal::Signal;
 
@@ -83,7 +83,7 @@ fn redis_at_work() {
     let mut server = Running::spawn(&mut command);
     let _: String = server.line_with("eady to accept connections");
     let stream = UnixStream::connect(&socket).expect("redis listens");
-    stream.set_read_timeout(Some(LIMIT)).expect("a time limit");
+    stream.set_read_timeout(Some(limit())).expect("a time limit");
     let mut redis = Redis(stream);
     let mut agent = Agent::attach(&[server.pid()], &[]);
     for key in 0..500 {

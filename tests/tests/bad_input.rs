@@ -34,7 +34,7 @@ fn start_silent(program: &Path) -> Running {
     let running = Running::spawn(&mut Command::new(program));
     let exe = format!("/proc/{}/exe", running.pid());
     let expected = program.canonicalize().expect("the program is there");
-    let end = Instant::now() + memtrace_tests::LIMIT;
+    let end = Instant::now() + memtrace_tests::limit();
     while fs::read_link(&exe).is_ok_and(|path| path != expected) {
         assert!(Instant::now() < end, "{} did not start", program.display());
         std::thread::yield_now();

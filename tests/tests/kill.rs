@@ -2,7 +2,7 @@
 
 use std::{fs, time::Instant};
 
-use memtrace_tests::{Agent, LIMIT, Running, Totals, can_trace, fixture, proc};
+use memtrace_tests::{Agent, Running, Totals, can_trace, fixture, limit, proc};
 
 /// The breakpoint instruction, which is what a probe is.
 const INT3: u8 = 0xcc;
@@ -26,7 +26,7 @@ fn start() -> (Running, Vec<u8>) {
 /// Closing what a killed process had open can go on after its end.
 #[track_caller]
 fn assert_no_probes(target: &Running, before: &[u8]) {
-    let end = Instant::now() + LIMIT;
+    let end = Instant::now() + limit();
     while probes(before, &proc::libc_code(target.pid())) != 0 {
         assert!(Instant::now() < end, "probes are left behind");
     }

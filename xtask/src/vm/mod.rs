@@ -1,106 +1,102 @@
 //! `cargo xtask vm`: the suites on other kernels, in a virtual machine.
 //!
 //! Debian's kernels are taken from its archive and started by qemu, in software: that works everywhere. The machine has
-//! no disk: agent, suites and the libraries they need are its initial file system, and what it writes to its console
-//! says how each suite ended.
+//! no disk: agent, suites and what they need are its initial file system, and what it writes to its console says when
+//! each suite begins and how it ended.
+//!
+//! - `packages`: kernels from Debian's archive.
+//! - `image`, `toolchain`: the file system.
+//! - `machine`: qemu, and what is on the console.
 
 mod image;
+mod machine;
 mod packages;
+mod toolchain;
 
-use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{ExitCode, Stdio};
+use std::process::ExitCode;
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use crate::process;
-
-/// What the machine writes at the end of each suite, before its name and exit status.
-const MARK: &str = "memtrace-vm: ";
+use machine::{Ended, Machine, Outcome};
+use packages::Archive;
 
 /// Run suites on Debian's kernels under qemu
 ///
-/// Needs apt, qemu-system-x86, cpio and binutils. Packages, file systems and logs stay below target/vm.
+/// Needs apt, qemu-system-x86, cpio, gcc, and what suites trace (see .ci/run). Packages, file systems and logs stay below
+/// target/vm. Ends with a table of what passed.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Versions, as far as they matter: the newest that apt offers of each is taken
-    #[arg(long = "kernel", value_name = "VERSION", default_values = ["6.1", "6.12"])]
+    /// A version, as far as it matters (the newest in Debian's archive is taken), `newest`, or the path of a kernel
+    #[arg(long = "kernel", value_name = "VERSION|PATH", default_values = ["6.1", "6.12", "newest"])]
     kernels: Vec<String>,
-    /// Suites of memtrace-tests
-    #[arg(long = "suite", value_name = "NAME", default_values = ["kernel", "counting", "leaving", "lifecycle", "mapping"])]
+    /// Suites of memtrace-tests; if none is named, all but budget and memleak, which go by time
+    #[arg(long = "suite", value_name = "NAME")]
     suites: Vec<String>,
-    /// Minutes after which a machine is given up
-    #[arg(long, value_name = "N", default_value_t = 30)]
-    minutes: u32,
+    /// Seconds after which a suite is given up
+    #[arg(long, value_name = "N", default_value_t = 900)]
+    limit: u64,
     /// What qemu runs the machine by (`kvm` is faster, where it works)
     #[arg(long, value_name = "NAME", default_value = "tcg,thread=multi")]
     accel: String,
+    /// The machine's memory
+    #[arg(long, value_name = "SIZE", default_value = "3G")]
+    memory: String,
 }
 
 pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
     let directory = root.join("target/vm");
     std::fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
-    let busybox = packages::unpack(&directory, "busybox-static")?.join("bin/busybox");
+    let archive = Archive::open(&directory)?;
+    let busybox = archive.unpack("busybox-static")?.join("usr/bin/busybox");
     let programs = image::Programs::build(root, &args.suites)?;
-    let initrd = directory.join("initrd.gz");
-    image::write(&programs, &busybox, &directory.join("root"), &initrd)?;
-    let mut all = true;
+    let initrd = directory.join("initrd");
+    image::write(&programs, &busybox, &root.join("tests/c"), &directory.join("root"), &initrd)?;
+    let mut results = Vec::new();
     for version in &args.kernels {
-        let package = packages::newest_kernel(version)?;
-        let unpacked = packages::unpack(&directory, &package)?;
-        println!("--- {package}");
-        let log = directory.join(format!("{package}.log"));
-        let outcomes = boot(&packages::image(&unpacked)?, &initrd, args, &log)?;
-        for suite in &args.suites {
-            let status = outcomes.iter().find(|(name, _)| name == suite).map(|(_, status)| status.as_str());
-            all &= status == Some("0");
-            println!(
-                "{version}: {suite}: {}",
-                status.map_or("did not end", |status| if status == "0" { "passed" } else { "FAILED" })
-            );
-        }
-        println!("log: {}", log.display());
+        let (name, kernel) = kernel(&archive, version)?;
+        let log = directory.join(format!("{name}.log"));
+        println!("--- {name}, log: {}", log.display());
+        let machine = Machine {
+            kernel: &kernel,
+            initrd: &initrd,
+            accel: &args.accel,
+            memory: &args.memory,
+            limit: Duration::from_secs(args.limit),
+        };
+        results.push((name, machine.run(&programs.suites(), &log)?));
     }
+    for (name, ended) in &results {
+        println!("\n{name}");
+        ended.iter().for_each(|one| println!("{}", row(one)));
+    }
+    let all = results.iter().flat_map(|(_, ended)| ended).all(|one| one.outcome == Outcome::Passed);
     Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Starts a machine and follows its console to the end. Returns each suite's name and exit status.
-fn boot(kernel: &Path, initrd: &Path, args: &Args, log: &Path) -> Result<Vec<(String, String)>> {
-    let mut command = process::command("timeout");
-    command.arg(format!("{}m", args.minutes)).arg("qemu-system-x86_64");
-    command.args(["-accel", &args.accel, "-cpu", "max", "-smp", "2", "-m", "2G"]);
-    command.args(["-nographic", "-no-reboot", "-net", "none", "-append"]);
-    command
-        .arg("console=ttyS0 panic=-1 quiet rdinit=/init")
-        .arg("-kernel")
-        .arg(kernel)
-        .arg("-initrd")
-        .arg(initrd);
-    command.stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut machine = command.spawn().context("cannot start qemu-system-x86_64 (package qemu-system-x86)")?;
-    let console = machine.stdout.take().context("a machine without a console")?;
-    let (mut text, mut outcomes) = (Vec::new(), Vec::new());
-    for line in BufReader::new(console).split(b'\n') {
-        let line = line.context("reading the machine's console")?;
-        let line = String::from_utf8_lossy(&line).trim_end().to_owned();
-        if line.starts_with("test ") {
-            println!("{line}");
-        }
-        outcomes.extend(outcome(&line));
-        text.push(line);
+/// A kernel's name and image.
+fn kernel(archive: &Archive, version: &str) -> Result<(String, PathBuf)> {
+    if version.contains('/') {
+        let path = PathBuf::from(version);
+        let name = path.file_name().with_context(|| version.to_owned())?.to_string_lossy().into_owned();
+        return Ok((name, path));
     }
-    machine.wait().context("waiting for qemu")?;
-    std::fs::write(log, text.join("\n")).with_context(|| log.display().to_string())?;
-    if outcomes.is_empty() {
-        bail!("the machine ran no suite: {}", log.display());
-    }
-    Ok(outcomes)
+    let package = archive.newest_kernel(version)?;
+    let image = packages::image(&archive.unpack(&package)?)?;
+    Ok((package, image))
 }
 
-/// The suite that a line tells the end of, and its exit status.
-fn outcome(line: &str) -> Option<(String, String)> {
-    let (name, status) = line.strip_prefix(MARK)?.split_once(' ')?;
-    Some((name.to_owned(), status.to_owned()))
+/// A line of the table.
+fn row(ended: &Ended) -> String {
+    let outcome = match &ended.outcome {
+        Outcome::Passed => "passed".to_owned(),
+        Outcome::Failed => "FAILED".to_owned(),
+        Outcome::NotFinished(why) => format!("NOT FINISHED: {why}"),
+    };
+    format!("  {:12} {:5} s  {outcome}  {}", ended.suite, ended.took.as_secs(), ended.counts)
+        .trim_end()
+        .to_owned()
 }
 
 /// A directory, emptied.
@@ -114,11 +110,21 @@ fn fresh(directory: &Path) -> Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::outcome;
+    use std::time::Duration;
+
+    use super::{Ended, Outcome, row};
 
     #[test]
-    fn the_end_of_a_suite_is_told_by_its_mark() {
-        assert_eq!(outcome("memtrace-vm: kernel 101"), Some(("kernel".to_owned(), "101".to_owned())));
-        assert_eq!(outcome("test kernel ... ok"), None);
+    fn a_row_says_why_a_suite_did_not_finish() {
+        let mut ended = Ended {
+            suite: "mapping".to_owned(),
+            outcome: Outcome::Passed,
+            counts: "2 passed, 0 failed".to_owned(),
+            took: Duration::from_secs(9),
+        };
+        assert_eq!(row(&ended), "  mapping          9 s  passed  2 passed, 0 failed");
+        ended.outcome = Outcome::NotFinished("did not finish in 5 s".to_owned());
+        ended.counts = String::new();
+        assert_eq!(row(&ended), "  mapping          9 s  NOT FINISHED: did not finish in 5 s");
     }
 }
