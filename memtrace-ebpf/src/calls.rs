@@ -11,7 +11,8 @@
 use core::mem::MaybeUninit;
 
 use memtrace_common::{
-    Block, CALLS_PER_THREAD, Call, Counter, STACK_TABLE_FULL, Sample, Thread, live_key, sampling::EXACT,
+    Block, CALLS_PER_THREAD, Call, Counter, STACK_TABLE_FULL, Sample, Target, Thread, live_key,
+    sampling::EXACT,
 };
 
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
@@ -278,6 +279,11 @@ pub(crate) fn pop(thread: *mut Thread, cfa: u64, id: u32) -> Option<(Call, *mut 
                 return None;
             }
             let top = &raw const (*thread).calls[(depth - 1) & DEPTH_MASK];
+            // Older kernels (6.1 does) run return probes of a program's other targets too, with their cookies: it is not the
+            // return of this call. What an earlier program left here goes at the next entry.
+            if Target::index((*top).target) != Target::index(id) {
+                return None;
+            }
             if (*top).cfa > cfa && (*top).target == id {
                 return None;
             }

@@ -3,6 +3,8 @@
 //! Two threads never work on the same block at once unless the target frees it twice; the compare-and-swaps
 //! make that harmless too. Claims of free places do race, between blocks of one bucket.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::bindings::BPF_NOEXIST;
 use memtrace_common::{BLOCKS_PER_BUCKET, Block, Bucket, Counter, STACK_TABLE_FULL, Sample, bucket_index};
 
@@ -88,8 +90,15 @@ fn replaced(missed: Block) {
 /// rare.
 #[inline(always)]
 pub(crate) fn take(key: u64) -> Option<Block> {
-    let mut block = Block { sample: Sample(0), stack: 0, time: 0 };
-    if live_take(key, &raw mut block) == 0 { None } else { Some(block) }
+    let mut block = MaybeUninit::<Block>::uninit();
+    // SAFETY: written as a whole: two words. Volatile, or LLVM leaves out what the callee does not read, and verifiers
+    // before Linux 6.3 refuse a call with memory that is not initialized.
+    unsafe {
+        for word in 0..size_of::<Block>() / 8 {
+            block.as_mut_ptr().cast::<u64>().add(word).write_volatile(0);
+        }
+        if live_take(key, block.as_mut_ptr()) == 0 { None } else { Some(block.assume_init()) }
+    }
 }
 
 /// The same without a call.
