@@ -12,8 +12,9 @@ use super::{
 };
 use crate::arch::{self, Frame, SIGNAL};
 
-/// Frames taken in one call: every call and return costs about as much as half a frame.
-const STEPS_PER_CALL: u32 = 4;
+/// Frames taken in one call: every call and return costs about as much as half a frame. 64 bits: verifiers before Linux 5.17
+/// lose track of a count of 32 bits on the stack.
+const STEPS_PER_CALL: u64 = 4;
 /// Calls before the loop: short stacks need none.
 const CALLS_BEFORE: u32 = 2;
 
@@ -28,7 +29,12 @@ pub(super) fn walk(scratch: *mut Scratch) {
     let mut context = scratch;
     // SAFETY: `context` outlives the call, and the callback takes it as what it is.
     unsafe {
-        bpf_loop(MAX_FRAMES as u32 / STEPS_PER_CALL + 1, steps as *mut c_void, (&raw mut context).cast(), 0);
+        bpf_loop(
+            MAX_FRAMES as u32 / STEPS_PER_CALL as u32 + 1,
+            steps as *mut c_void,
+            (&raw mut context).cast(),
+            0,
+        );
     }
 }
 
