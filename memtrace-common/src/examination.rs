@@ -6,6 +6,13 @@ pub const EXAMINED_AT_ONCE: usize = 256;
 /// Objects found on lists of free objects that one run has room for.
 pub const PHANTOMS_AT_ONCE: u32 = 4096;
 
+/// Free objects that one run looks at, and what is left of the list it is at then: a fifth of a millisecond, during which
+/// the CPU does nothing else.
+pub const STEPS_AT_ONCE: u64 = 4096;
+
+/// Objects that one run takes out of the table of live objects.
+pub const EVICTED_AT_ONCE: usize = 512;
+
 /// Objects on one list at most. A slab of 8-byte objects has 512.
 pub const MOST_FREE: usize = 512;
 
@@ -23,6 +30,8 @@ pub struct Examination {
     pub examined: u64,
     /// Elements of `PHANTOMS` written.
     pub phantoms: u64,
+    /// Free objects looked at.
+    pub steps: u64,
     /// What is to be added to a per-CPU pointer for the CPU.
     pub offset: u64,
     /// The cache.
@@ -70,6 +79,7 @@ impl Examined {
 pub struct Phantom {
     /// Its key in the table of live objects.
     pub key: u64,
-    /// Its value there, after it was found on the list: an object handed out meanwhile has another.
+    /// Its value there, after it was found on the list: an object handed out meanwhile has another. Where it was asked to be
+    /// taken out: whether it was.
     pub value: u64,
 }

@@ -47,7 +47,7 @@ impl KernelKind {
 /// One stack with objects of one size from one cache: a cache line of the array `STACKS`.
 ///
 /// All objects of a slot are of `size` bytes, so a live object needs no size of its own and an event adds to one word.
-/// Outstanding is allocated minus freed minus missed.
+/// Outstanding is allocated minus freed minus missed minus evicted.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct KernelSlot {
@@ -68,7 +68,9 @@ pub struct KernelSlot {
     /// Whether the frames were handed to the agent.
     pub sent: u32,
     /// Zero.
-    pub reserved: [u32; 3],
+    pub reserved: u32,
+    /// Objects whose free was not seen: they were found among their slab's free ones.
+    pub evicted: u64,
 }
 const _: () = assert!(size_of::<KernelSlot>() == 64);
 
@@ -132,6 +134,9 @@ pub const fn object_address(key: u64, percpu: bool) -> u64 {
 pub const fn object_value(slot: u32, time: u32) -> u64 {
     slot as u64 | (time as u64) << 32
 }
+
+/// The value of an object that is being taken out of the table because it was found to be free.
+pub const EVICTED: u64 = u64::MAX;
 
 /// The bucket of a key. Small objects lie eight to a cache line, so all bits above the alignment are mixed.
 #[inline(always)]

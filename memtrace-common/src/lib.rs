@@ -23,9 +23,12 @@ pub use counter::Counter;
 pub use event::{
     EXACT, EventKind, ExecEvent, ForkEvent, MappingEvent, MissEvent, Op, OracleEvent, StackEvent, TraceEvent,
 };
-pub use examination::{EXAMINED_AT_ONCE, Examination, Examined, MOST_FREE, PHANTOMS_AT_ONCE, Phantom};
+pub use examination::{
+    EVICTED_AT_ONCE, EXAMINED_AT_ONCE, Examination, Examined, MOST_FREE, PHANTOMS_AT_ONCE, Phantom,
+    STEPS_AT_ONCE,
+};
 pub use kernel::{
-    CACHE_NAME, Calibration, KERNEL_FRAMES, KernelCache, KernelCounter, KernelKind, KernelSlot,
+    CACHE_NAME, Calibration, EVICTED, KERNEL_FRAMES, KernelCache, KernelCounter, KernelKind, KernelSlot,
     KernelStackEvent, MAX_CACHES, NO_CACHE, OBJECTS_PER_BUCKET, ObjectBucket, object_address, object_bucket,
     object_key, object_value,
 };

@@ -97,6 +97,16 @@ impl Agent {
         }
     }
 
+    /// Stops the agent: no report is made until it is told to go on. What it traces goes on.
+    pub fn pause(&self) {
+        self.running.signal(Signal::SIGSTOP);
+    }
+
+    /// Lets the agent go on.
+    pub fn go_on(&self) {
+        self.running.signal(Signal::SIGCONT);
+    }
+
     /// Ends the session by SIGINT and returns the last report.
     ///
     /// # Panics

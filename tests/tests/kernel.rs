@@ -189,6 +189,42 @@ fn a_leak_is_told_from_what_is_given_up_by_the_same_stack() {
 }
 
 #[test]
+fn what_was_given_up_leaves_room_for_a_leak() {
+    let Some(_alone) = alone() else { return };
+    let mut churn = fixture::start("kernel_leaks", &["epoll-churn", "20000"]);
+    let mut leak = fixture::start("kernel_leaks", &["epoll", "1000"]);
+    let mut agent = Agent::kernel(&["--cache", "eventpoll_epi", "--max-live", "2000"]);
+    let _: String = fixture::work(&mut churn);
+    let _: Report = settled(&mut agent, |report| report.outstanding.blocks <= KEPT);
+    let _: String = fixture::work(&mut leak);
+    let report = settled(&mut agent, |report| report.outstanding.blocks >= 1_000);
+    assert!((980..1_000 + KEPT).contains(&report.outstanding.blocks), "{:?}", report.outstanding);
+}
+
+#[test]
+fn what_others_were_given_is_not_the_targets() {
+    let Some(_alone) = alone() else { return };
+    let mut target = fixture::start("kernel_leaks", &["epoll-churn", "20000"]);
+    let mut other = fixture::start("kernel_leaks", &["epoll", &COUNT.to_string()]);
+    let items =
+        || slabinfo().into_iter().find(|(name, _)| name == "eventpoll_epi").map_or(0, |(_, items)| items);
+    let before = items();
+    let agent = Agent::kernel(&["--cache", "eventpoll_epi", "--pid", &target.pid().to_string()]);
+    // No report is to find them out before others have them.
+    agent.pause();
+    let _: String = fixture::work(&mut target);
+    for _ in 0..300 {
+        if items() < before + 1_000 {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    let _: String = fixture::work(&mut other);
+    agent.go_on();
+    assert!(agent.interrupt().outstanding.blocks <= KEPT);
+}
+
+#[test]
 fn frees_that_nobody_announces_are_said() {
     let Some(_alone) = alone() else { return };
     let mut target = fixture::start("kernel_leaks", &["epoll-churn", "20000"]);

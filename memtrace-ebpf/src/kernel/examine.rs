@@ -12,7 +12,8 @@ use aya_ebpf::{
     helpers::generated::bpf_map_lookup_percpu_elem, macros::raw_tracepoint, programs::RawTracePointContext,
 };
 use memtrace_common::{
-    EXAMINED_AT_ONCE, Examination, Examined, MOST_FREE, NO_CACHE, PHANTOMS_AT_ONCE, Phantom, object_key,
+    EVICTED_AT_ONCE, EXAMINED_AT_ONCE, Examination, Examined, MOST_FREE, NO_CACHE, PHANTOMS_AT_ONCE, Phantom,
+    STEPS_AT_ONCE, object_key,
 };
 
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
     caches::{self, word},
     config, live,
     maps::{COUNTERS, EXAMINATION, EXAMINED, PHANTOMS, REQUESTS},
-    sheaves,
+    sheaves, stacks,
 };
 
 /// Room that a request may need: a CPU's list, and two sheaves.
@@ -81,7 +82,45 @@ pub(crate) fn examine_node(_: RawTracePointContext) -> i32 {
     0
 }
 
-/// The next request; 0 when there is none, or no room for what it may find.
+/// Takes objects out of the table of live objects.
+#[raw_tracepoint]
+pub(crate) fn evict(_: RawTracePointContext) -> i32 {
+    let Some(state) = EXAMINATION.get_ptr_mut(0) else { return 0 };
+    for _ in 0..EVICTED_AT_ONCE {
+        if evict_next(state) == 0 {
+            break;
+        }
+    }
+    0
+}
+
+/// Takes the next object out. 0 at the end. Global function: verified once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn evict_next(state: *mut Examination) -> u64 {
+    if state.is_null() {
+        return 0;
+    }
+    // SAFETY: not null, and the verifier knows its size; `place` points to a value of PHANTOMS.
+    unsafe {
+        let done = (*state).done;
+        if done >= (*state).requests {
+            return 0;
+        }
+        (*state).done = done + 1;
+        if let Some(place) = PHANTOMS.get_ptr_mut(done as u32) {
+            let Phantom { key, value } = *place;
+            let is_out = live::evict(key, value);
+            (*place).value = u64::from(is_out);
+            if is_out {
+                stacks::evict(value as u32);
+            }
+        }
+    }
+    1
+}
+
+/// The next request; 0 when there is none, no room for what it may find, or no time.
 ///
 /// # Safety
 /// `state` points to the value of EXAMINATION.
@@ -90,7 +129,8 @@ unsafe fn request(state: *mut Examination) -> u64 {
     // SAFETY: by the contract above.
     unsafe {
         let done = (*state).done;
-        if done >= (*state).requests || (*state).phantoms + ROOM > u64::from(PHANTOMS_AT_ONCE) {
+        let is_full = (*state).phantoms + ROOM > u64::from(PHANTOMS_AT_ONCE);
+        if done >= (*state).requests || is_full || (*state).steps >= STEPS_AT_ONCE {
             return 0;
         }
         (*state).done = done + 1;
@@ -149,6 +189,7 @@ pub(crate) unsafe fn note(state: *mut Examination, object: u64) {
     let value = live::peek(key);
     // SAFETY: by the contract above; `place` points to a value of PHANTOMS.
     unsafe {
+        (*state).steps += 1;
         let found = bounded((*state).phantoms);
         if value != 0
             && let Some(place) = PHANTOMS.get_ptr_mut(found as u32)

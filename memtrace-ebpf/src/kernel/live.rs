@@ -1,10 +1,10 @@
 //! The table of live objects.
 //!
 //! An object has one owner at a time: its allocation and its free do not race, nor do two of its frees. Claims of free
-//! places do, between objects of one bucket.
+//! places do, between objects of one bucket, and the agent's evictions with allocations.
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use memtrace_common::{OBJECTS_PER_BUCKET, ObjectBucket, object_bucket};
+use memtrace_common::{EVICTED, OBJECTS_PER_BUCKET, ObjectBucket, object_bucket};
 
 use crate::{
     atomic, config,
@@ -34,18 +34,18 @@ pub(crate) fn insert(key: u64, value: u64) -> Inserted {
     unsafe {
         for i in 0..OBJECTS_PER_BUCKET {
             if (&raw const (*bucket).keys[i]).read_volatile() == key {
-                let place = &raw mut (*bucket).values[i];
-                let missed = place.read_volatile();
-                place.write_volatile(value);
-                return Inserted::Instead(missed);
+                if let Some(missed) = replace(&raw mut (*bucket).values[i], value) {
+                    return Inserted::Instead(missed);
+                }
+                break;
             }
         }
         if (&raw const (*bucket).overflowed).read_volatile() != 0
             && let Some(place) = OVERFLOW.get_ptr_mut(key)
         {
-            let missed = place.read_volatile();
-            place.write_volatile(value);
-            return Inserted::Instead(missed);
+            if let Some(missed) = replace(place, value) {
+                return Inserted::Instead(missed);
+            }
         }
         for i in 0..OBJECTS_PER_BUCKET {
             let place = &raw mut (*bucket).keys[i];
@@ -61,6 +61,19 @@ pub(crate) fn insert(key: u64, value: u64) -> Inserted {
         }
     }
     Inserted::Full
+}
+
+/// Replaces a value, and says what it was; `None` when its place is being given up.
+///
+/// # Safety
+/// `place` points to a value of a live object.
+#[inline(always)]
+unsafe fn replace(place: *mut u64, value: u64) -> Option<u64> {
+    // SAFETY: by the contract above.
+    unsafe {
+        let missed = place.read_volatile();
+        (missed != EVICTED && atomic::compare_exchange(place, missed, value).is_ok()).then_some(missed)
+    }
 }
 
 /// Removes an object and says what its value was; 0 when it is not in the table.
@@ -87,6 +100,31 @@ pub(crate) fn take(key: u64) -> u64 {
         atomic::add(&raw mut (*bucket).overflowed, u64::MAX);
         value
     }
+}
+
+/// Takes an object out that was found to be free, unless its address was handed out again: then its value is another.
+#[inline(always)]
+pub(crate) fn evict(key: u64, value: u64) -> bool {
+    let Some(bucket) = bucket(key) else { return false };
+    // SAFETY: as in `insert`. Who hands the address out at this moment either finds another value than the one asked for
+    // replaced, or sees that the place is given up.
+    unsafe {
+        for i in 0..OBJECTS_PER_BUCKET {
+            let place = &raw mut (*bucket).keys[i];
+            if place.read_volatile() == key {
+                return atomic::compare_exchange(&raw mut (*bucket).values[i], value, EVICTED).is_ok()
+                    && atomic::compare_exchange(place, key, 0).is_ok();
+            }
+        }
+        if let Some(place) = OVERFLOW.get_ptr_mut(key)
+            && atomic::compare_exchange(place, value, EVICTED).is_ok()
+            && OVERFLOW.remove(key).is_ok()
+        {
+            atomic::add(&raw mut (*bucket).overflowed, u64::MAX);
+            return true;
+        }
+    }
+    false
 }
 
 /// The value of an object; 0 when it is not in the table.

@@ -66,11 +66,11 @@ pub(crate) fn allocated(context: *mut c_void, origin: &Origin) {
     let tgid = tgid();
     if tgid == config::AGENT.load() {
         count(KernelCounter::Own, 1);
-        return;
+        return forget(origin);
     }
     let size = origin.size;
     if size != 0 && !config::is_tracked(size) {
-        return;
+        return forget(origin);
     }
     let filtered = config::TASK_FILTER.load() != 0 || config::CGROUP.load() != 0;
     // Where the tracepoint does not tell the size, the cache does.
@@ -79,12 +79,12 @@ pub(crate) fn allocated(context: *mut c_void, origin: &Origin) {
         let index = cache_index(origin);
         // What lies in no cache matches no name.
         if index == NO_CACHE || caches::is_excluded(index) {
-            return;
+            return forget(origin);
         }
     }
     if filtered && !is_wanted_task(tgid) {
         caches::count_allocation(cache_index(origin));
-        return;
+        return forget(origin);
     }
     let slot = stack(context, origin);
     let key = object_key(origin.address, origin.kind == KernelKind::Percpu as u32);
@@ -96,6 +96,23 @@ pub(crate) fn allocated(context: *mut c_void, origin: &Origin) {
         }
         Inserted::Full => stacks::untracked(slot),
     }
+}
+
+/// An object is not tracked. One that was tracked at its address is there no more: its free was not seen.
+#[inline(always)]
+fn forget(origin: &Origin) {
+    object_forget(object_key(origin.address, origin.kind == KernelKind::Percpu as u32));
+}
+
+/// Global function: verified once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn object_forget(key: u64) -> u64 {
+    let missed = live::take(key);
+    if missed != 0 {
+        stacks::miss(missed as u32);
+    }
+    missed
 }
 
 /// The slot of the current stack.

@@ -162,6 +162,15 @@ pub(crate) fn miss(index: u32) {
     }
 }
 
+/// Counts an object out that was found to be free.
+#[inline(always)]
+pub(crate) fn evict(index: u32) {
+    if let Some(place) = slot(index) {
+        // SAFETY: points to a value of STACKS.
+        unsafe { atomic::add(&raw mut (*place).evicted, 1) };
+    }
+}
+
 /// Counts an object that the table of live objects had no room for.
 #[inline(always)]
 pub(crate) fn untracked(index: u32) {

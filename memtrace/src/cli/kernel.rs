@@ -1,6 +1,11 @@
 //! `memtrace kernel`.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+    time::Instant,
+};
 
 use anyhow::Context as _;
 use clap::ValueEnum;
@@ -132,6 +137,12 @@ fn options(args: &Args) -> anyhow::Result<KernelOptions> {
     if !args.cache.is_empty() && kinds != [KernelKind::Slab] {
         usage("--cache is for slab memory: other kinds have no caches");
     }
+    if args.show_allocs && args.by == By::Cache {
+        usage("--show-allocs lists the objects of stacks: not with --by cache");
+    }
+    if let Some(pid) = args.pid.iter().find(|pid| !Path::new(&format!("/proc/{pid}")).is_dir()) {
+        anyhow::bail!("no process has the pid {pid}: `ps -e` lists those there are");
+    }
     let cgroup = match &args.cgroup {
         None => None,
         Some(path) => Some(cgroup_id(path).with_context(|| format!("--cgroup {}", path.display()))?),
@@ -152,6 +163,7 @@ fn options(args: &Args) -> anyhow::Result<KernelOptions> {
         top: args.top,
         older: args.older,
         sort: args.sort.into(),
+        cgroup: args.cgroup.as_ref().map(|path| path.display().to_string()),
         show_allocs: args.show_allocs,
         by: match args.by {
             By::Stack => app::By::Stack,

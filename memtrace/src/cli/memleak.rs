@@ -132,6 +132,7 @@ fn trace_kernel(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let kinds = if args.percpu { vec![KernelKind::Percpu] } else { vec![KernelKind::Slab, KernelKind::Page] };
     let mut session = KernelSession::new(KernelOptions {
+        cgroup: None,
         config: KernelConfig {
             kinds,
             min_size: args.min_size.unwrap_or(0),

@@ -21,9 +21,10 @@ pub type Slabs = FxHashMap<String, Slab>;
 /// The caches of the running kernel.
 ///
 /// # Errors
-/// The file cannot be read: that takes root.
+/// The file cannot be read (that takes root), or lists nothing.
 pub fn read() -> io::Result<Slabs> {
-    fs::read_to_string("/proc/slabinfo").map(|text| parse(&text))
+    let slabs = parse(&fs::read_to_string("/proc/slabinfo")?);
+    if slabs.is_empty() { Err(io::Error::other("it lists no caches")) } else { Ok(slabs) }
 }
 
 /// `name active_objs num_objs objsize objperslab …`, after two lines of heading.

@@ -32,6 +32,8 @@ pub struct CacheRow {
     pub tracked: Amount,
     /// Tracked objects that were freed unseen.
     pub phantoms: u64,
+    /// How many of them were not found to be free, but must be by the number of objects in use.
+    pub by_number: u64,
     /// Of how many of the others it cannot be told one by one whether they are there.
     pub unverified: u64,
     /// Objects by which the cache has grown since tracing began, as the kernel counts them; `None` where it does not.
@@ -57,6 +59,8 @@ impl CacheRow {
 pub struct KernelReport {
     /// Kinds of memory that are traced.
     pub kinds: Vec<&'static str>,
+    /// The cgroup that tracing is limited to.
+    pub cgroup: Option<String>,
     /// Whether the reader asked for caches instead of stacks.
     pub by_cache: bool,
     /// Caches with something tracked, in order of what is outstanding.

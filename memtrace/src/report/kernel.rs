@@ -19,7 +19,9 @@ pub(super) fn target(target: &TargetInfo, report: &KernelReport) -> String {
             format!(" for pid {}", pids.join(", "))
         }
     };
-    format!("the kernel{tasks} ({} memory)", report.kinds.join(", "))
+    let cgroup =
+        report.cgroup.as_ref().map(|path| format!(" for cgroup {}", escape(path))).unwrap_or_default();
+    format!("the kernel{tasks}{cgroup} ({} memory)", report.kinds.join(", "))
 }
 
 /// What a row is of, after its amount.
@@ -34,12 +36,12 @@ pub(super) fn of(row: &KernelRow) -> String {
 /// What a row adds to its line.
 pub(super) fn more(row: &StackRow, kernel: &KernelRow, snapshot: &Snapshot) -> String {
     let seconds = snapshot.elapsed.as_secs_f64().max(0.1);
-    let per_second = row.outstanding.blocks as f64 / seconds;
+    let (bytes, blocks) = (row.outstanding.bytes as f64 / seconds, row.outstanding.blocks as f64 / seconds);
     let unseen = match kernel.phantoms {
         0 => String::new(),
         phantoms => format!(", {} more tracked but freed unseen", format_number(phantoms)),
     };
-    format!(", {per_second:+.1} objects/s since the start{unseen}")
+    format!(", since the start {} and {blocks:+.1} objects/s{unseen}", format_rate(bytes))
 }
 
 /// Frames as the kernel itself writes them: `function+offset [module]`.
@@ -107,7 +109,8 @@ pub(super) fn left_out(out: &mut dyn Write, report: &KernelReport) -> io::Result
     if let Some(bytes) = report.user_page_bytes {
         writeln!(
             out,
-            "\nNot counted: {} of pages handed out for user memory and page cache; {} of pages that other rows are made of.",
+            "\nNot counted: {} of pages handed out for user memory and page cache since the start, by whatever process; {} of pages \
+             that other rows are made of.",
             format_bytes(bytes),
             format_bytes(report.counted_elsewhere.bytes)
         )?;

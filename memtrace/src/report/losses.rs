@@ -1,7 +1,15 @@
 //! Losses in words, for the formats that people read.
 
-use crate::model::Losses;
 use crate::model::units::{format_bytes, format_count, format_number};
+use crate::model::{Losses, Snapshot};
+
+/// The sentences of a report. In the kernel an address that is handed out again is a free that is known: no loss.
+pub(super) fn of(snapshot: &Snapshot) -> Vec<String> {
+    match snapshot.kernel {
+        None => sentences(&snapshot.losses),
+        Some(_) => sentences(&Losses { missed_frees: 0, ..snapshot.losses.clone() }),
+    }
+}
 
 /// One sentence for each loss there is: what happened, what it does to the figures, what to do about it.
 ///

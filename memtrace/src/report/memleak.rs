@@ -8,7 +8,7 @@ use std::io::{self, Write};
 
 use jiff::tz::TimeZone;
 
-use super::losses::sentences;
+use super::losses;
 use super::{Reporter, escape};
 use crate::model::{AllocationEvent, Event, Frame, LiveBlock, Snapshot, StackRow};
 
@@ -39,7 +39,7 @@ impl Memleak {
     }
 
     fn snapshot(&self, out: &mut dyn Write, snapshot: &Snapshot) -> io::Result<()> {
-        for sentence in sentences(&snapshot.losses) {
+        for sentence in losses::of(snapshot) {
             writeln!(out, "Lost: {sentence}")?;
         }
         for note in &snapshot.notes {

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use jiff::tz::TimeZone;
 
-use super::losses::{reason_words, sentences};
+use super::losses::{self, reason_words};
 use super::{Reporter, escape, estimates, kernel};
 use crate::model::units::{format_age, format_bytes, format_count, format_number};
 use crate::model::{
@@ -230,7 +230,7 @@ impl Text {
     }
 
     fn remarks(&self, out: &mut dyn Write, snapshot: &Snapshot) -> io::Result<()> {
-        let losses = sentences(&snapshot.losses);
+        let losses = losses::of(snapshot);
         let gaps = estimates::gaps(snapshot);
         if !losses.is_empty() || !snapshot.notes.is_empty() || gaps.is_some() {
             writeln!(out)?;

@@ -34,6 +34,8 @@ pub(super) struct Stack {
     pub(super) tracked: Amount,
     /// What of it was freed unseen.
     pub(super) phantoms: Amount,
+    /// How many of these objects were not found to be free, but must be by the number of those in use.
+    pub(super) by_number: u64,
     /// Of how many of the others it is not known whether they are there.
     pub(super) unknown: u64,
     /// What of it is shown: old enough, no phantom.
@@ -50,15 +52,13 @@ pub(super) struct Census {
 /// Objects of a slot.
 #[derive(Clone, Copy, Default)]
 struct Living {
-    /// Those that look outstanding and were not found to be gone.
+    /// Those that look outstanding. What was found to be free is not among them.
     all: u64,
     /// Of how many of them it is not known.
     unknown: u64,
     /// How many of them are old enough.
     old: u64,
     oldest: Duration,
-    /// Those that were found to be gone.
-    gone: u64,
 }
 
 impl KernelSession {
@@ -107,12 +107,11 @@ impl KernelSession {
         let mut living: FxHashMap<u32, Living> = FxHashMap::default();
         self.tracer
             .for_each_live(|object| {
-                let age = now.saturating_sub(object.time());
-                let living = living.entry(object.slot()).or_default();
                 if object.presence == Presence::Gone {
-                    living.gone += 1;
                     return;
                 }
+                let age = now.saturating_sub(object.time());
+                let living = living.entry(object.slot()).or_default();
                 living.all += 1;
                 living.unknown += u64::from(object.presence == Presence::Unknown);
                 living.old += u64::from(age >= older);
@@ -164,7 +163,9 @@ impl KernelSession {
                     missed: slot.missed,
                 })
                 .collect();
-            let phantoms = if cache.is_counted { cache.evidence.phantoms() } else { 0 };
+            // The number tells nothing of a few: others' frees, unseen, are in it too.
+            let by_number = cache.is_counted && cache.evidence.unknown == cache.evidence.tracked;
+            let phantoms = if by_number { cache.evidence.phantoms() } else { 0 };
             for ((slot, living), phantoms) in slots.into_iter().zip(share_out(phantoms, &evidence)) {
                 let stack = self.stack(now, slot, place, living, phantoms);
                 match places.get(&stack.totals.id).and_then(|place| stacks.get_mut(*place)) {
@@ -195,12 +196,13 @@ impl KernelSession {
                 id: self.identity(slot),
                 target: 0,
                 allocated: amount(slot.allocated),
-                freed: amount(slot.freed.saturating_add(slot.missed)),
+                freed: amount(slot.freed.saturating_add(slot.missed).saturating_add(slot.evicted)),
                 oldest,
             },
             cache,
-            tracked: amount(living.all.saturating_add(living.gone)),
-            phantoms: amount(phantoms.saturating_add(living.gone)),
+            tracked: amount(living.all.saturating_add(slot.evicted)),
+            phantoms: amount(phantoms.saturating_add(slot.evicted)),
+            by_number: phantoms,
             unknown: living.unknown.saturating_sub(phantoms),
             outstanding: amount(old),
         }
@@ -240,6 +242,7 @@ impl Stack {
         self.totals.freed = self.totals.freed.plus(other.totals.freed);
         self.tracked = self.tracked.plus(other.tracked);
         self.phantoms = self.phantoms.plus(other.phantoms);
+        self.by_number += other.by_number;
         self.unknown += other.unknown;
         self.outstanding = self.outstanding.plus(other.outstanding);
         self.totals.oldest.age = self.totals.oldest.age.max(other.totals.oldest.age);

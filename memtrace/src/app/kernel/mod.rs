@@ -38,6 +38,8 @@ pub struct KernelOptions {
     pub config: KernelConfig,
     /// Patterns for the names of caches; empty for all.
     pub caches: Vec<String>,
+    /// The cgroup that the kernel side is limited to, by its path.
+    pub cgroup: Option<String>,
     /// Rows shown; 0 for all.
     pub top: usize,
     /// Only objects at least this old.

@@ -48,25 +48,30 @@ pub(super) fn of_start(tracer: &KernelTracer, config: &KernelConfig) -> Vec<Stri
     notes
 }
 
-/// The line about frees that nobody announced.
-pub(super) fn of_phantoms(caches: &[CacheRow]) -> Option<String> {
-    let named = named(caches, |cache| cache.phantoms, |cache| cache.tracked.blocks)?;
-    Some(format!(
-        "some frees are not announced by this kernel (kfree_rcu, in bulk): {named} were found to be free, and are left out"
-    ))
+/// What reports say of frees that nobody announced.
+pub(super) fn of_caches(caches: &[CacheRow]) -> Vec<String> {
+    let found = named(caches, |cache| cache.phantoms - cache.by_number, |cache| cache.tracked.blocks);
+    let by_number = named(caches, |cache| cache.by_number, |cache| cache.tracked.blocks);
+    let sum = |number: fn(&CacheRow) -> u64| caches.iter().map(number).sum::<u64>();
+    let is_much = sum(|cache| cache.unverified).saturating_mul(UNVERIFIED_PART) >= sum(kept);
+    let unverified = named(caches, |cache| cache.unverified, kept).filter(|_| is_much);
+    [
+        found.map(|named| {
+            format!("some frees are not announced by this kernel (kfree_rcu, in bulk): {named} were found to be free, and are left out")
+        }),
+        by_number.map(|named| {
+            format!("by /proc/slabinfo {named} are not there any more, and are left out; too many, if older objects were freed unseen")
+        }),
+        unverified.map(|named| format!("it could not be looked up whether they are there still: {named}")),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
-/// The line about objects that cannot be looked up, if they matter.
-pub(super) fn of_unverified(caches: &[CacheRow]) -> Option<String> {
-    let sum = |number: fn(&CacheRow) -> u64| caches.iter().map(number).sum::<u64>();
-    let unverified = sum(|cache| cache.unverified);
-    if unverified.saturating_mul(UNVERIFIED_PART) < sum(|cache| cache.outstanding.blocks) {
-        return None;
-    }
-    let named = named(caches, |cache| cache.unverified, |cache| cache.outstanding.blocks)?;
-    Some(format!(
-        "whether they are there still cannot be told one by one of {named}: how many are is what /proc/slabinfo lets them be"
-    ))
+/// Objects that are counted as outstanding, of whatever age.
+fn kept(cache: &CacheRow) -> u64 {
+    cache.tracked.blocks - cache.phantoms
 }
 
 /// Caches of which a number is not 0, with that number, out of another: the largest first.
@@ -76,10 +81,10 @@ fn named(
     all: impl Fn(&CacheRow) -> u64,
 ) -> Option<String> {
     let mut found: Vec<&CacheRow> =
-        caches.iter().filter(|cache| cache.cache.is_some() && number(cache) > 0).collect();
+        caches.iter().filter(|cache| cache.kind == "slab" && number(cache) > 0).collect();
     found.sort_by_key(|cache| std::cmp::Reverse(number(cache)));
     let one = |cache: &&CacheRow| {
-        let name = cache.cache.as_deref().unwrap_or(cache.kind);
+        let name = cache.cache.as_deref().unwrap_or("kmalloc without a cache");
         format!("{} of {} in {name}", format_number(number(cache)), format_number(all(cache)))
     };
     let mut named: Vec<String> = found.iter().take(NAMED).map(one).collect();

@@ -42,8 +42,7 @@ impl KernelSession {
         }
         let report = self.kernel_report(now, &census);
         let mut notes = self.notes.clone();
-        notes.extend(remarks::of_phantoms(&report.caches));
-        notes.extend(remarks::of_unverified(&report.caches));
+        notes.extend(remarks::of_caches(&report.caches));
         let report = self.shortened(report);
         let mut listed = self.listed(&stacks, now)?;
         let by_slot: FxHashMap<u32, &Stack> =
@@ -130,6 +129,7 @@ impl KernelSession {
                 row.outstanding = row.outstanding.plus(stack.outstanding);
                 row.tracked = row.tracked.plus(stack.tracked);
                 row.phantoms += stack.phantoms.blocks;
+                row.by_number += stack.by_number;
                 row.unverified += stack.unknown;
             }
         }
@@ -141,6 +141,7 @@ impl KernelSession {
         let pages = kinds.contains(&KernelKind::Page);
         KernelReport {
             kinds: kinds.iter().map(|kind| kind.name()).collect(),
+            cgroup: self.options.cgroup.clone(),
             by_cache: self.options.by == By::Cache,
             caches_found: rows.len(),
             caches: rows,
@@ -179,6 +180,7 @@ impl KernelSession {
             outstanding: Amount::default(),
             tracked: Amount::default(),
             phantoms: 0,
+            by_number: 0,
             unverified: 0,
             grown_blocks,
             grown_bytes,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use aya::{Ebpf, programs::RawTracePoint};
-use memtrace_common::{EXAMINED_AT_ONCE, Examination, Examined, PHANTOMS_AT_ONCE, Phantom};
+use memtrace_common::{EVICTED_AT_ONCE, EXAMINED_AT_ONCE, Examination, Examined, PHANTOMS_AT_ONCE, Phantom};
 use rustc_hash::FxHashMap;
 
 use super::super::{error::Error, load::program, mapped::Mapped, syscall, tracer::map_fd};
@@ -19,6 +19,7 @@ use super::{
 /// Runs the programs that examine slabs.
 pub(super) struct Examiner {
     slabs: OwnedFd,
+    evict: OwnedFd,
     /// The program for what CPUs have at hand. Without it up to a slab per CPU and cache goes unseen.
     cpu: Option<OwnedFd>,
     /// The program for what nodes have at hand.
@@ -49,7 +50,7 @@ impl Examiner {
             let fd = program.fd().map_err(refused)?;
             fd.as_fd().try_clone_to_owned().map_err(Error::io("duplicating a program's descriptor"))
         };
-        let slabs = loaded("examine_slabs")?;
+        let (slabs, evict) = (loaded("examine_slabs")?, loaded("evict")?);
         let mut optional = |name: &'static str, is_wanted: bool| {
             let program = is_wanted.then(|| loaded(name))?;
             program.inspect_err(|error| tracing::debug!("not all free objects are seen: {error}")).ok()
@@ -60,17 +61,19 @@ impl Examiner {
         let mapping = || Error::io("mapping what is examined in kernel mode");
         Ok(Some(Self {
             slabs,
+            evict,
             cpu,
             node,
             state: Mapped::writable(fd("EXAMINATION")?.as_fd(), 1).map_err(mapping())?,
             requests: Mapped::writable(fd("REQUESTS")?.as_fd(), EXAMINED_AT_ONCE).map_err(mapping())?,
             examined: Mapped::new(fd("EXAMINED")?.as_fd(), 0, EXAMINED_AT_ONCE).map_err(mapping())?,
-            phantoms: Mapped::new(fd("PHANTOMS")?.as_fd(), 0, PHANTOMS_AT_ONCE as usize).map_err(mapping())?,
+            phantoms: Mapped::writable(fd("PHANTOMS")?.as_fd(), PHANTOMS_AT_ONCE as usize)
+                .map_err(mapping())?,
         }))
     }
 
-    /// Finds out which objects are there. `caches` says which `struct kmem_cache` the objects of a slot lie in; objects of
-    /// other slots are left as they are. Sorts the objects by key.
+    /// Finds out which objects are there, and takes those out of the table that are not. `caches` says which `struct
+    /// kmem_cache` the objects of a slot lie in; objects of other slots are left as they are. Sorts the objects by key.
     ///
     /// # Errors
     /// The kernel refuses to run a program.
@@ -84,7 +87,7 @@ impl Examiner {
         wanted.sort_unstable();
         wanted.dedup();
         let mut found = Findings::default();
-        self.set(Examination::default());
+        write(&self.state, 0, Examination::default());
         self.run(&self.slabs, &pages, 0, &mut found)?;
         for (program, places) in [(&self.cpu, cpus()), (&self.node, nodes())] {
             let Some(program) = program else { continue };
@@ -94,6 +97,20 @@ impl Examiner {
         }
         found.phantoms.sort_unstable_by_key(|phantom| phantom.key);
         found.judge(objects, caches);
+        self.evict(objects)
+    }
+
+    /// Takes objects that are gone out of the table. Whose address was handed out meanwhile stays: it is another object.
+    fn evict(&self, objects: &[LiveObject]) -> io::Result<()> {
+        let gone: Vec<&LiveObject> =
+            objects.iter().filter(|object| object.presence == Presence::Gone).collect();
+        for part in gone.chunks(EVICTED_AT_ONCE) {
+            for (index, object) in part.iter().enumerate() {
+                write(&self.phantoms, index, Phantom { key: object.key, value: object.value });
+            }
+            write(&self.state, 0, Examination { requests: part.len() as u64, ..Examination::default() });
+            syscall::run(self.evict.as_fd())?;
+        }
         Ok(())
     }
 
@@ -103,10 +120,7 @@ impl Examiner {
         while let Some(rest) = requests.get(at..).filter(|rest| !rest.is_empty()) {
             let part = rest.get(..EXAMINED_AT_ONCE).unwrap_or(rest);
             for (index, request) in part.iter().enumerate() {
-                if let Some(pointer) = self.requests.pointer(index) {
-                    // SAFETY: an element of a writable mapping; no program runs.
-                    unsafe { pointer.cast_mut().write_volatile(*request) };
-                }
+                write(&self.requests, index, *request);
             }
             // The slab examined last is kept: the next page may lie in it.
             let last = self.state.get(0).unwrap_or_default();
@@ -118,7 +132,7 @@ impl Examiner {
                 end,
                 ..Examination::default()
             };
-            self.set(asked);
+            write(&self.state, 0, asked);
             syscall::run(program.as_fd())?;
             let state = self.state.get(0).unwrap_or_default();
             found.slabs.extend((0..state.examined as usize).filter_map(|index| self.examined.get(index)));
@@ -130,12 +144,13 @@ impl Examiner {
         }
         Ok(())
     }
+}
 
-    fn set(&self, state: Examination) {
-        if let Some(pointer) = self.state.pointer(0) {
-            // SAFETY: the element of a writable mapping; no program runs.
-            unsafe { pointer.cast_mut().write_volatile(state) };
-        }
+/// Writes an element that programs read when they are run next.
+fn write<T: Copy>(map: &Mapped<T>, index: usize, value: T) {
+    if let Some(pointer) = map.pointer(index) {
+        // SAFETY: an element of a writable mapping; no program that uses it runs.
+        unsafe { pointer.cast_mut().write_volatile(value) };
     }
 }
 

@@ -18,7 +18,7 @@ const WINDOW: usize = 1 << 14;
 pub enum Presence {
     /// It is: its slab was looked through, and it is not among the free objects.
     There,
-    /// It was freed, and no tracepoint said so.
+    /// It is not, and is out of the table.
     Gone,
     /// That cannot be told.
     Unknown,

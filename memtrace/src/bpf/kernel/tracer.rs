@@ -48,8 +48,10 @@ pub struct KernelStack {
     pub allocated: u64,
     /// Objects seen to be freed.
     pub freed: u64,
-    /// Objects whose free was not seen.
+    /// Objects whose free was not seen: their address was handed out again.
     pub missed: u64,
+    /// Objects whose free was not seen: they were found among their slab's free ones.
+    pub evicted: u64,
 }
 
 /// What was counted of a cache besides tracked objects.
@@ -236,15 +238,8 @@ impl KernelTracer {
     /// Every slot in use.
     pub fn stacks(&self) -> impl Iterator<Item = KernelStack> {
         (0..self.stacks.len()).filter_map(|index| {
-            // Freed and missed are read before allocated: the difference is never negative.
-            let pointer = self.stacks.pointer(index)?;
-            // SAFETY: points to a mapped slot.
-            let (freed, missed) = unsafe {
-                (
-                    (&raw const (*pointer).freed).read_volatile(),
-                    (&raw const (*pointer).missed).read_volatile(),
-                )
-            };
+            // What is gone is read before what was allocated: the difference is never negative.
+            let gone = self.stacks.get(index).filter(|slot| slot.hash != 0)?;
             let slot = self.stacks.get(index)?;
             (slot.allocated != 0).then(|| KernelStack {
                 slot: index as u32,
@@ -255,8 +250,9 @@ impl KernelTracer {
                 cache: slot.cache,
                 size: slot.size,
                 allocated: slot.allocated,
-                freed,
-                missed,
+                freed: gone.freed,
+                missed: gone.missed,
+                evicted: gone.evicted,
             })
         })
     }
@@ -278,7 +274,7 @@ impl KernelTracer {
     }
 
     /// Calls `each` with every live object: a pass over the whole table. Where slabs can be examined, it is known of most
-    /// slab objects whether they are there.
+    /// slab objects whether they are there, and those that are gone are taken out.
     ///
     /// # Errors
     /// The table cannot be read.

@@ -23,6 +23,8 @@ pub(super) struct KernelStack<'a> {
 pub(super) struct Kernel<'a> {
     /// Kinds of memory that are traced.
     kinds: &'a [&'static str],
+    /// The cgroup that tracing is limited to; null: none.
+    cgroup: Option<&'a str>,
     /// Caches with something tracked, in order of what is outstanding.
     caches: Vec<Cache<'a>>,
     /// How many there are; `caches` may list fewer.
@@ -84,6 +86,7 @@ impl<'a> From<&'a model::KernelReport> for Kernel<'a> {
         let amount = |amount: model::Amount| Amount { bytes: amount.bytes, blocks: amount.blocks };
         Self {
             kinds: &report.kinds,
+            cgroup: report.cgroup.as_deref(),
             caches: report.caches.iter().map(Cache::from).collect(),
             caches_found: report.caches_found,
             phantoms: amount(report.phantoms),

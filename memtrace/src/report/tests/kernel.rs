@@ -47,6 +47,7 @@ fn kernel() -> Snapshot {
     snapshot.stacks_found = 1;
     snapshot.kernel = Some(KernelReport {
         kinds: vec!["slab", "percpu"],
+        cgroup: None,
         by_cache: false,
         caches: vec![CacheRow {
             kind: "slab",
@@ -54,6 +55,7 @@ fn kernel() -> Snapshot {
             outstanding: Amount { bytes: 26_496, blocks: 207 },
             tracked: Amount { bytes: 1_779_456, blocks: 13_902 },
             phantoms: 13_695,
+            by_number: 0,
             unverified: 3,
             grown_blocks: Some(207),
             grown_bytes: Some(26_496),
