@@ -23,8 +23,7 @@ pub(crate) fn word(address: u64) -> u64 {
     unsafe { bpf_probe_read_kernel(address as *const u64) }.unwrap_or(0)
 }
 
-/// The `struct page` of the page at `address`, and what stands in its `compound_head`: for a page that is not its slab's
-/// first, the address of the first one's plus 1.
+/// The `struct page` of the page at `address`, and what stands in its `compound_head`: see [`head_of`].
 #[inline(always)]
 fn page_and_head(address: u64) -> (u64, u64) {
     let pages = (address >> PAGE_SHIFT).wrapping_mul(config::PAGE_STRUCT.load());
@@ -32,11 +31,24 @@ fn page_and_head(address: u64) -> (u64, u64) {
     (page, word(page.wrapping_add(config::COMPOUND_HEAD.load())))
 }
 
+/// The first `struct page` of a slab, from one of its pages' and what stands in `compound_head` there: the first one's address plus
+/// 1 if it is not the first. Linux 7.2 calls it `compound_info`, and may have a mask in place of the address, by which the first
+/// one's is found.
+#[inline(always)]
+fn head_of(page: u64, head: u64) -> u64 {
+    if head & 1 == 0 {
+        return page;
+    }
+    let rest = head - 1;
+    let size = rest.wrapping_neg();
+    if config::COMPOUND_MASK.load() != 0 && size & size.wrapping_sub(1) == 0 { page & rest } else { rest }
+}
+
 /// The first `struct page` of the slab that the object at `address` lies in.
 #[inline(always)]
 pub(crate) fn page(address: u64) -> u64 {
     let (page, head) = page_and_head(address);
-    if head & 1 != 0 { head - 1 } else { page }
+    head_of(page, head)
 }
 
 /// The first byte of a page, from its `struct page`.
@@ -61,7 +73,7 @@ pub(crate) fn of(address: u64) -> u64 {
     }
     let (page, head) = page_and_head(address);
     if head & 1 != 0 {
-        return of_page(head - 1);
+        return of_page(head_of(page, head));
     }
     // The same word has both.
     if config::COMPOUND_HEAD.load() == config::SLAB_CACHE.load() { head } else { of_page(page) }

@@ -47,6 +47,8 @@ globals! {
     PAGE_STRUCT: u64 = 64;
     /// Offset of `page.compound_head`.
     COMPOUND_HEAD: u64 = 8;
+    /// Whether that may hold a mask.
+    COMPOUND_MASK: u32 = 0;
     /// Offset of `slab.slab_cache`.
     SLAB_CACHE: u64 = 8;
     /// Offset of `kmem_cache.name`.
@@ -87,9 +89,13 @@ globals! {
     SHEAF_OBJECTS: u64 = 0;
     /// Offset of `slab_sheaf.barn_list`.
     SHEAF_LINK: u64 = 0;
-    /// Offset of `kmem_cache.node`.
+    /// Offset of what a cache has per node.
     CACHE_NODES: u64 = 0;
-    /// Offset of `kmem_cache_node.barn`.
+    /// Its bytes.
+    NODE_STRIDE: u64 = 8;
+    /// Whether that is a pointer to what `barn` is in, not `barn` itself.
+    NODE_POINTER: u32 = 1;
+    /// Offset of `barn`.
     NODE_BARN: u64 = 0;
     /// Offset of `node_barn.sheaves_full`.
     BARN_FULL: u64 = 0;

@@ -44,7 +44,10 @@ pub(crate) unsafe fn of_node(state: *mut Examination) {
     // SAFETY: by the contract above.
     unsafe {
         let nodes = (*state).cache.wrapping_add(config::CACHE_NODES.load());
-        let node = word(nodes.wrapping_add(8 * (*state).place));
+        let mut node = nodes.wrapping_add(config::NODE_STRIDE.load().wrapping_mul((*state).place));
+        if config::NODE_POINTER.load() != 0 {
+            node = word(node);
+        }
         let barn = word(node.wrapping_add(config::NODE_BARN.load()));
         if node == 0 || barn == 0 {
             return;

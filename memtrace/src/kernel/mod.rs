@@ -10,7 +10,7 @@ use std::{fs, io};
 
 pub use cgroup::cgroup_id;
 pub use modules::{Module, Modules};
-pub use slabinfo::{Slab, Slabs, aliases, read as slabs, slack};
+pub use slabinfo::{Slab, Slabs, aliases, read as slabs};
 pub use vmallocinfo::{Areas, read as vmalloc_areas};
 
 /// Bytes that a line of /proc/meminfo gives; `None` where it is missing.

@@ -11,8 +11,6 @@ pub struct Slab {
     pub active: u64,
     /// Bytes of an object.
     pub size: u64,
-    /// Objects in a slab.
-    pub per_slab: u64,
 }
 
 /// Caches by name. Several of one name are added up.
@@ -34,12 +32,11 @@ fn parse(text: &str) -> Slabs {
         let mut fields = line.split_ascii_whitespace();
         let Some(name) = fields.next() else { continue };
         let mut number = || fields.next()?.parse::<u64>().ok();
-        let (Some(active), Some(_), Some(size), Some(per_slab)) = (number(), number(), number(), number())
-        else {
+        let (Some(active), Some(_), Some(size)) = (number(), number(), number()) else {
             continue;
         };
         let slab = slabs.entry(name.to_owned()).or_default();
-        *slab = Slab { active: slab.active.saturating_add(active), size, per_slab };
+        *slab = Slab { active: slab.active.saturating_add(active), size };
     }
     slabs
 }
@@ -61,28 +58,9 @@ pub fn aliases(slabs: &Slabs) -> Vec<(String, String)> {
         .collect()
 }
 
-/// How many objects /proc/slabinfo can be off by: those in slabs that CPUs keep at hand count as in use, whether they are
-/// or not.
-#[must_use]
-pub fn slack(name: &str, slab: Slab) -> u64 {
-    let directory = Path::new("/sys/kernel/slab").join(name);
-    let number =
-        |file: &str| -> Option<u64> { fs::read_to_string(directory.join(file)).ok()?.trim().parse().ok() };
-    let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64);
-    // mm/slub.c, set_cpu_partial: the fewer the larger.
-    let partial = number("cpu_partial").unwrap_or(match slab.size {
-        4096.. => 6,
-        1024.. => 24,
-        256.. => 52,
-        _ => 120,
-    });
-    let sheaves = number("sheaf_capacity").unwrap_or(0).saturating_mul(2);
-    cpus.saturating_mul(slab.per_slab.saturating_add(partial).saturating_add(sheaves))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Slab, parse, slack};
+    use super::{Slab, parse};
 
     #[test]
     fn caches_are_read() {
@@ -94,13 +72,7 @@ mod tests {
             damaged x\n";
         let slabs = parse(text);
         assert_eq!(slabs.len(), 2);
-        assert_eq!(slabs["eventpoll_epi"], Slab { active: 352, size: 128, per_slab: 32 });
+        assert_eq!(slabs["eventpoll_epi"], Slab { active: 352, size: 128 });
         assert_eq!(slabs["twice"].active, 3);
-    }
-
-    #[test]
-    fn small_objects_can_be_off_by_more() {
-        let of = |size| slack("no such cache", Slab { active: 0, size, per_slab: 10 });
-        assert!(of(64) > of(512) && of(512) > of(8192));
     }
 }

@@ -130,7 +130,6 @@ impl KernelSession {
                 untracked_allocated: counted.untracked_allocated,
                 before: self.before.slabs.get(*name).map_or(0, |before| before.active),
                 now: slab.active,
-                slack: kernel::slack(name, *slab),
                 ..CacheEvidence::default()
             },
             _ => CacheEvidence::default(),

@@ -41,8 +41,23 @@ struct Sheaves {
     cpu: (u32, u32),
     /// `slab_sheaf.cache`, `.size`, `.objects`, `.barn_list`.
     sheaf: [u32; 4],
-    /// `kmem_cache.node`, `kmem_cache_node.barn`, `node_barn.sheaves_full`.
-    node: [u32; 3],
+    /// What a cache has per node, and `barn` in it.
+    node: Nodes,
+    /// `node_barn.sheaves_full`.
+    full: u32,
+}
+
+/// What a cache has per memory node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Nodes {
+    /// `kmem_cache.per_node`; before Linux 7 `kmem_cache.node`.
+    of_cache: u32,
+    /// Bytes for each.
+    stride: u32,
+    /// Whether these are pointers to what `barn` is in.
+    is_pointer: bool,
+    /// Offset of `barn` there.
+    barn: u32,
 }
 
 impl Freelists {
@@ -72,7 +87,12 @@ impl Freelists {
         self.sheaves.is_some()
     }
 
-    /// The load-time constants that say all this.
+    /// Whether what a cache has per node are pointers: a load-time constant too.
+    pub(super) fn node_pointer(&self) -> u32 {
+        u32::from(self.sheaves.is_none_or(|sheaves| sheaves.node.is_pointer))
+    }
+
+    /// The other load-time constants that say all this.
     pub(super) fn constants(&self) -> Vec<(&'static str, u64)> {
         let offset = |offset: Option<u32>| offset.map_or(0, u64::from);
         let mut constants = vec![
@@ -88,7 +108,9 @@ impl Freelists {
             ("CACHE_SHEAVES", offset(self.of_cache)),
         ];
         // Full ones are part of it: without CPUs', what is in nodes' would say little.
-        if let Some(Sheaves { cpu, sheaf, node }) = self.sheaves.filter(|_| self.array_pointers.is_some()) {
+        if let Some(Sheaves { cpu, sheaf, node, full }) =
+            self.sheaves.filter(|_| self.array_pointers.is_some())
+        {
             let names = [
                 "SHEAF_MAIN",
                 "SHEAF_SPARE",
@@ -97,10 +119,12 @@ impl Freelists {
                 "SHEAF_OBJECTS",
                 "SHEAF_LINK",
                 "CACHE_NODES",
+                "NODE_STRIDE",
                 "NODE_BARN",
                 "BARN_FULL",
             ];
-            let offsets = [cpu.0, cpu.1].into_iter().chain(sheaf).chain(node).map(u64::from);
+            let of_node = [node.of_cache, node.stride, node.barn, full];
+            let offsets = [cpu.0, cpu.1].into_iter().chain(sheaf).chain(of_node).map(u64::from);
             constants.extend(names.into_iter().zip(offsets));
         }
         constants
@@ -127,11 +151,24 @@ impl Sheaves {
         Some(Self {
             cpu: of_cpu("main").zip(of_cpu("spare"))?,
             sheaf: [of_sheaf("cache")?, of_sheaf("size")?, of_sheaf("objects")?, of_sheaf("barn_list")?],
-            node: [
-                types.offset("kmem_cache", "node")?,
-                types.offset("kmem_cache_node", "barn")?,
-                types.offset("node_barn", "sheaves_full")?,
-            ],
+            node: Nodes::new(types)?,
+            full: types.offset("node_barn", "sheaves_full")?,
         })
+    }
+}
+
+impl Nodes {
+    fn new(types: &Types<'_>) -> Option<Self> {
+        const PAIR: &str = "kmem_cache_per_node_ptrs";
+        let Some(of_cache) = types.offset("kmem_cache", "per_node") else {
+            return Some(Self {
+                of_cache: types.offset("kmem_cache", "node")?,
+                stride: size_of::<u64>() as u32,
+                is_pointer: true,
+                barn: types.offset("kmem_cache_node", "barn")?,
+            });
+        };
+        let (stride, barn) = (types.size(PAIR)?, types.offset(PAIR, "barn")?);
+        Some(Self { of_cache, stride, is_pointer: false, barn })
     }
 }

@@ -5,12 +5,13 @@ use std::fs;
 use super::{freelists::Freelists, types::Types};
 
 /// Structures whose layout is wanted.
-const STRUCTURES: [&str; 9] = [
+const STRUCTURES: [&str; 10] = [
     "page",
     "slab",
     "kmem_cache",
     "kmem_cache_cpu",
     "kmem_cache_node",
+    "kmem_cache_per_node_ptrs",
     "slub_percpu_sheaves",
     "slab_sheaf",
     "node_barn",
@@ -48,6 +49,8 @@ pub(super) struct Layout {
     pub(super) percpu_pointer: u32,
     /// `struct page`: its size, and the offset of `compound_head`.
     pub(super) page: Option<(u32, u32)>,
+    /// Whether that is `compound_info` (Linux 7.2), which may hold a mask in place of an address.
+    pub(super) compound_mask: bool,
     /// Offset of `slab.slab_cache` (`page.slab_cache` before 5.17).
     pub(super) slab_cache: Option<u32>,
     /// Offsets of `kmem_cache.name` and `.size`.
@@ -83,7 +86,10 @@ impl Layout {
             free_cache: place("kmem_cache_free", &is_cache, 0).unwrap_or(0),
             // The first is the call site, or whether the reserve is used.
             percpu_pointer: if percpu.first().is_some_and(|one| one == "bool") { 6 } else { 7 },
-            page: types.size("page").zip(types.offset("page", "compound_head")),
+            page: types
+                .size("page")
+                .zip(types.offset("page", "compound_head").or_else(|| types.offset("page", "compound_info"))),
+            compound_mask: types.offset("page", "compound_info").is_some(),
             slab_cache: types.offset("slab", "slab_cache").or_else(|| types.offset("page", "slab_cache")),
             cache: types.offset("kmem_cache", "name").zip(types.offset("kmem_cache", "size")),
             freelists: Freelists::new(types),

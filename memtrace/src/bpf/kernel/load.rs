@@ -99,11 +99,12 @@ pub(super) fn load(
     let (name, object_size) = layout.cache.unwrap_or_default();
     let [page_struct, compound_head, slab_cache, name, object_size] =
         [page_struct, compound_head, slab_cache, name, object_size].map(u64::from);
-    let offsets = layout.freelists.unwrap_or_default().constants();
+    let freelists = layout.freelists.unwrap_or_default();
+    let (offsets, node_pointer) = (freelists.constants(), freelists.node_pointer());
     let cpus = u64::from(cpus());
     let (cgroup, level) = config.cgroup.unwrap_or_default();
-    let [with_caches, with_tasks, with_memo] =
-        [config.caches.is_some(), !config.tasks.is_empty(), config.memo].map(u32::from);
+    let [with_caches, with_tasks, with_memo, compound_mask] =
+        [config.caches.is_some(), !config.tasks.is_empty(), config.memo, layout.compound_mask].map(u32::from);
     let mut loader = EbpfLoader::new();
     loader
         // Nothing is relocated against the kernel's types, and reading them all takes 20 ms.
@@ -127,12 +128,14 @@ pub(super) fn load(
         .override_global("PAGE_BASE", &page_base, true)
         .override_global("PAGE_STRUCT", &page_struct, true)
         .override_global("COMPOUND_HEAD", &compound_head, true)
+        .override_global("COMPOUND_MASK", &compound_mask, true)
         .override_global("SLAB_CACHE", &slab_cache, true)
         .override_global("CACHE_NAME_OFFSET", &name, true)
         .override_global("CACHE_SIZE", &object_size, true)
         .map_max_entries("LIVE", sizes.buckets)
         .map_max_entries("OVERFLOW", sizes.overflow)
         .map_max_entries("STACKS", sizes.stacks);
+    loader.override_global("NODE_POINTER", &node_pointer, true);
     for (name, offset) in &offsets {
         loader.override_global(name, offset, true);
     }
