@@ -170,7 +170,7 @@ fn script() -> String {
     format!(
         "#!/bin/sh\n\
         export PATH=/bin:/sbin HOME=/scratch TMPDIR=/scratch MEMTRACE_BIN=/bin/memtrace MEMTRACE_TEST_BPF=require RUST_BACKTRACE=0 MEMTRACE_TEST_LIMIT=600 MEMTRACE_TEST_DIVIDE=10\n\
-        mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev; mkdir -p /dev/shm\n\
+        mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t cgroup2 cgroup /sys/fs/cgroup; mount -t devtmpfs dev /dev; mkdir -p /dev/shm\n\
         mount -t tmpfs scratch /scratch; mount -t tmpfs shm /dev/shm; ln -s /proc/self/fd /dev/fd; ip link set lo up; chmod 1777 /scratch\n\
         echo; uname -r\n\
         for suite; do\n\
