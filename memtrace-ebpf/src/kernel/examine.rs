@@ -33,13 +33,7 @@ const TRIES: usize = 3;
 /// The slabs that the pages asked for lie in.
 #[raw_tracepoint]
 pub(crate) fn examine_slabs(_: RawTracePointContext) -> i32 {
-    let Some(state) = EXAMINATION.get_ptr_mut(0) else { return 0 };
-    for _ in 0..EXAMINED_AT_ONCE {
-        if slab_examine(state) == 0 {
-            break;
-        }
-    }
-    0
+    EXAMINATION.get_ptr_mut(0).map_or(0, |state| work::<EXAMINED_AT_ONCE>(state, |state| slab_examine(state)))
 }
 
 /// One CPU's lists of the caches asked for.
@@ -62,8 +56,14 @@ pub(crate) fn examine_cpu(_: RawTracePointContext) -> i32 {
         }
         (*state).offset = (&raw const (*state).offset).read_volatile().wrapping_sub(pointer);
     }
-    for _ in 0..EXAMINED_AT_ONCE {
-        if cpu_examine(state) == 0 {
+    work::<EXAMINED_AT_ONCE>(state, |state| cpu_examine(state))
+}
+
+/// Does what is asked for, one by one, until there is no more.
+#[inline(always)]
+fn work<const MOST: usize>(state: *mut Examination, next: impl Fn(*mut Examination) -> u64) -> i32 {
+    for _ in 0..MOST {
+        if next(state) == 0 {
             break;
         }
     }
@@ -73,25 +73,13 @@ pub(crate) fn examine_cpu(_: RawTracePointContext) -> i32 {
 /// One node's full sheaves of the caches asked for.
 #[raw_tracepoint]
 pub(crate) fn examine_node(_: RawTracePointContext) -> i32 {
-    let Some(state) = EXAMINATION.get_ptr_mut(0) else { return 0 };
-    for _ in 0..EXAMINED_AT_ONCE {
-        if node_examine(state) == 0 {
-            break;
-        }
-    }
-    0
+    EXAMINATION.get_ptr_mut(0).map_or(0, |state| work::<EXAMINED_AT_ONCE>(state, |state| node_examine(state)))
 }
 
 /// Takes objects out of the table of live objects.
 #[raw_tracepoint]
 pub(crate) fn evict(_: RawTracePointContext) -> i32 {
-    let Some(state) = EXAMINATION.get_ptr_mut(0) else { return 0 };
-    for _ in 0..EVICTED_AT_ONCE {
-        if evict_next(state) == 0 {
-            break;
-        }
-    }
-    0
+    EXAMINATION.get_ptr_mut(0).map_or(0, |state| work::<EVICTED_AT_ONCE>(state, |state| evict_next(state)))
 }
 
 /// Takes the next object out. 0 at the end. Global function: verified once.
