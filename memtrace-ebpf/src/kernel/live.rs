@@ -94,7 +94,7 @@ pub(crate) fn take(key: u64) -> u64 {
             return 0;
         }
         let Some(value) = OVERFLOW.get_ptr(key).map(|place| place.read_volatile()) else { return 0 };
-        if OVERFLOW.remove(key).is_err() {
+        if value == EVICTED || OVERFLOW.remove(key).is_err() {
             return 0;
         }
         atomic::add(&raw mut (*bucket).overflowed, u64::MAX);
@@ -106,14 +106,15 @@ pub(crate) fn take(key: u64) -> u64 {
 #[inline(always)]
 pub(crate) fn evict(key: u64, value: u64) -> bool {
     let Some(bucket) = bucket(key) else { return false };
-    // SAFETY: as in `insert`. Who hands the address out at this moment either finds another value than the one asked for
-    // replaced, or sees that the place is given up.
+    // SAFETY: as in `insert`. Meanwhile nobody finds the key. Whoever found it before, to hand the address out, either has
+    // replaced the value by now, and the object stays; or sees that the place is given up, and takes another.
     unsafe {
         for i in 0..OBJECTS_PER_BUCKET {
             let place = &raw mut (*bucket).keys[i];
-            if place.read_volatile() == key {
-                return atomic::compare_exchange(&raw mut (*bucket).values[i], value, EVICTED).is_ok()
-                    && atomic::compare_exchange(place, key, 0).is_ok();
+            if place.read_volatile() == key && atomic::compare_exchange(place, key, key | 1).is_ok() {
+                let is_out = atomic::compare_exchange(&raw mut (*bucket).values[i], value, EVICTED).is_ok();
+                place.write_volatile(if is_out { 0 } else { key });
+                return is_out;
             }
         }
         if let Some(place) = OVERFLOW.get_ptr_mut(key)

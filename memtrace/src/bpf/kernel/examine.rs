@@ -3,6 +3,7 @@
 use std::{
     io,
     os::fd::{AsFd as _, OwnedFd},
+    time::Duration,
 };
 
 use aya::{Ebpf, programs::RawTracePoint};
@@ -73,11 +74,17 @@ impl Examiner {
     }
 
     /// Finds out which objects are there, and takes those out of the table that are not. `caches` says which `struct
-    /// kmem_cache` the objects of a slot lie in; objects of other slots are left as they are. Sorts the objects by key.
+    /// kmem_cache` the objects of a slot lie in; objects of other slots are left as they are. Those not older than `since` count as
+    /// there: one handed out at the same address after it was freed would look the same. Sorts the objects by key.
     ///
     /// # Errors
     /// The kernel refuses to run a program.
-    pub(super) fn examine(&self, objects: &mut [LiveObject], caches: &FxHashMap<u32, u64>) -> io::Result<()> {
+    pub(super) fn examine(
+        &self,
+        objects: &mut [LiveObject],
+        caches: &FxHashMap<u32, u64>,
+        since: Duration,
+    ) -> io::Result<()> {
         objects.sort_unstable_by_key(|object| object.key);
         let is_examined = |object: &&LiveObject| caches.contains_key(&object.slot());
         let mut pages: Vec<u64> =
@@ -96,7 +103,7 @@ impl Examiner {
             }
         }
         found.phantoms.sort_unstable_by_key(|phantom| phantom.key);
-        found.judge(objects, caches);
+        found.judge(objects, caches, since);
         self.evict(objects)
     }
 
@@ -156,12 +163,13 @@ fn write<T: Copy>(map: &Mapped<T>, index: usize, value: T) {
 
 impl Findings {
     /// Says of each object whether it is there. Both are in order of address.
-    fn judge(&self, objects: &mut [LiveObject], caches: &FxHashMap<u32, u64>) {
+    fn judge(&self, objects: &mut [LiveObject], caches: &FxHashMap<u32, u64>, since: Duration) {
         let mut slabs = self.slabs.iter().peekable();
         for object in objects {
             let Some(cache) = caches.get(&object.slot()) else { continue };
             while slabs.next_if(|slab| slab.end <= object.key).is_some() {}
             object.presence = match slabs.peek() {
+                Some(_) if object.time() >= since => Presence::There,
                 Some(slab) if slab.start <= object.key => self.presence(object, slab, *cache),
                 _ => Presence::Unknown,
             };
@@ -189,7 +197,7 @@ mod tests {
     use memtrace_common::{Examined, Phantom};
     use rustc_hash::FxHashMap;
 
-    use super::{Findings, LiveObject, Presence};
+    use super::{Duration, Findings, LiveObject, Presence};
 
     const CACHE: u64 = 0xffff_8880_0100_0000;
 
@@ -197,7 +205,7 @@ mod tests {
         let caches: FxHashMap<u32, u64> = [(1, CACHE)].into_iter().collect();
         let mut objects: Vec<LiveObject> =
             keys.iter().map(|&key| LiveObject { key, value: 1, presence: Presence::Unknown }).collect();
-        findings.judge(&mut objects, &caches);
+        findings.judge(&mut objects, &caches, Duration::from_secs(1));
         objects.iter().map(|object| object.presence).collect()
     }
 
@@ -216,11 +224,23 @@ mod tests {
             Presence::There,
             Presence::Gone,
             Presence::Unknown,
-            // Handed out again after the table was read.
+            // Handed out again.
             Presence::There,
             Presence::There,
         ];
         assert_eq!(presences, expected);
+    }
+
+    #[test]
+    fn what_was_handed_out_during_the_examination_is_there() {
+        let findings = Findings {
+            slabs: vec![slab(0x1000, 0x2000, Examined::WHOLE)],
+            phantoms: vec![Phantom { key: 0x1100, value: 1 }],
+        };
+        let caches: FxHashMap<u32, u64> = [(1, CACHE)].into_iter().collect();
+        let mut object = [LiveObject { key: 0x1100, value: 1, presence: Presence::Unknown }];
+        findings.judge(&mut object, &caches, Duration::ZERO);
+        assert_eq!(object[0].presence, Presence::There);
     }
 
     #[test]

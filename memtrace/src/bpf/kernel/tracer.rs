@@ -12,7 +12,7 @@ use aya::{
     programs::{FEntry, Program, RawTracePoint, raw_trace_point::RawTracePointLinkId},
 };
 use memtrace_common::{
-    KernelCache, KernelCounter, KernelKind, KernelSlot, MAX_CACHES, NO_CACHE, STACK_TABLE_FULL,
+    KernelCache, KernelCounter, KernelKind, KernelSlot, MAX_CACHES, NO_CACHE, STACK_TABLE_FULL, TIME_SHIFT,
 };
 use rustc_hash::FxHashMap;
 
@@ -281,9 +281,10 @@ impl KernelTracer {
     pub fn for_each_live(&self, mut each: impl FnMut(LiveObject)) -> io::Result<()> {
         let Some(examiner) = &self.examiner else { return self.live.for_each(each) };
         let mut batch: Vec<LiveObject> = Vec::new();
+        let since = time_of(self.elapsed());
         let mut finish = |batch: &mut Vec<LiveObject>| {
             let caches = self.cache_of_slots();
-            if let Err(error) = examiner.examine(batch, &caches) {
+            if let Err(error) = examiner.examine(batch, &caches, since) {
                 tracing::debug!("slabs are not examined: {error}");
             }
             batch.drain(..).for_each(&mut each);
@@ -363,6 +364,11 @@ fn load_bulk(ebpf: &mut Ebpf) -> Result<(), Error> {
     let btf = Btf::from_sys_fs().map_err(|error| refused(error.into()))?;
     let program: &mut FEntry = program(ebpf, FREE_BULK)?;
     program.load("kmem_cache_free_bulk", &btf).map_err(refused)
+}
+
+/// A time as objects have it.
+fn time_of(elapsed: Duration) -> Duration {
+    Duration::from_nanos((elapsed.as_nanos() as u64) >> TIME_SHIFT << TIME_SHIFT)
 }
 
 fn is_wanted(probe: &Probe, config: &KernelConfig, layout: &Layout) -> bool {
