@@ -109,11 +109,11 @@ pub(super) struct Link {
     pub(super) stage: Stage,
     /// The target's index.
     pub(super) target: u8,
-    _held: Held,
+    pub(super) _held: Held,
 }
 
 /// What the kernel gave for a link.
-enum Held {
+pub(super) enum Held {
     Multi(#[expect(dead_code, reason = "closing it detaches")] OwnedFd),
     Perf(#[expect(dead_code, reason = "dropping it detaches")] UProbeLink),
 }

@@ -4,16 +4,26 @@
 //! process that gave it up. If a fatal signal is pending there it gives up halfway («failed to unregister, leaking uprobe»), and
 //! a breakpoint stays. Not so in a process that is exiting by itself. So a child is forked, which has every link too; this
 //! process closes its own; and then the child exits.
+//!
+//! The child is told to by a byte, or by the end of the pipe if this process is killed before. A child of the same moment
+//! would have the pipe's other end too, and each could wait for the other's exit: so there is one at a time.
 
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::{
+    os::fd::{AsRawFd as _, OwnedFd},
+    sync::{Mutex, PoisonError},
+};
 
 use nix::{
     errno::Errno,
+    fcntl::OFlag,
     sys::wait::waitpid,
-    unistd::{ForkResult, Pid, fork, pipe},
+    unistd::{ForkResult, Pid, fork, pipe2, write},
 };
 
 use super::attach::Link;
+
+/// Held from a child's fork to its end.
+static ONE_CHILD: Mutex<()> = Mutex::new(());
 
 /// Detaches in the opposite order of attaching, and waits until the kernel is done.
 pub(super) fn detach(mut links: Vec<Link>) {
@@ -21,10 +31,13 @@ pub(super) fn detach(mut links: Vec<Link>) {
     while let Some(stage) = links.last().map(|link| link.stage) {
         let first = links.partition_point(|link| link.stage < stage);
         let last: Vec<Link> = links.drain(first..).collect();
+        let _turn = ONE_CHILD.lock().unwrap_or_else(PoisonError::into_inner);
         match child() {
             Ok((child, exit)) => {
                 // The child has them still.
                 drop(last);
+                // Where the byte cannot be written the end of the pipe does the same.
+                let _ = write(&exit, &[0]);
                 drop(exit);
                 while waitpid(child, None) == Err(Errno::EINTR) {}
             }
@@ -45,9 +58,9 @@ pub(super) fn detach_later(links: Vec<Link>) {
     let _ = std::thread::Builder::new().spawn(move || detach(links));
 }
 
-/// A child that exits when the descriptor is closed, by whatever.
+/// A child that exits when the descriptor is written to, or closed by whatever.
 fn child() -> Result<(Pid, OwnedFd), Errno> {
-    let (wait, exit) = pipe()?;
+    let (wait, exit) = pipe2(OFlag::O_CLOEXEC)?;
     // SAFETY: the child only makes system calls.
     match unsafe { fork() }? {
         ForkResult::Parent { child } => Ok((child, exit)),
@@ -62,6 +75,37 @@ fn child() -> Result<(Pid, OwnedFd), Errno> {
                 {}
                 libc::_exit(0)
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, sync::mpsc, thread, time::Duration};
+
+    use super::{
+        super::attach::{Held, Link, Stage},
+        detach,
+    };
+
+    /// Far longer than it takes.
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn detaching_at_the_same_time_ends() {
+        let (done, ended) = mpsc::channel();
+        for _ in 0..4 {
+            let done = done.clone();
+            thread::spawn(move || {
+                for _ in 0..100 {
+                    let held = Held::Multi(File::open("/dev/null").unwrap().into());
+                    detach(vec![Link { stage: Stage::Frees, target: 0, _held: held }]);
+                }
+                done.send(()).unwrap();
+            });
+        }
+        for _ in 0..4 {
+            ended.recv_timeout(LIMIT).expect("children that wait for each other");
         }
     }
 }

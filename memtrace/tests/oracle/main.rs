@@ -8,7 +8,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use memtrace::app::{Options, Session};
 use memtrace::bpf::{Config, Events, KernelEvent};
@@ -52,7 +52,9 @@ fn trace(program: &Path, config: Config, mut each: impl FnMut(&mut Session, u32,
     let mut output = BufReader::new(child.stdout.take().unwrap());
     // It has called backtrace() once, and waits.
     let state = format!("/proc/{}/wchan", child.id());
+    let end = Instant::now() + memtrace_tests::limit();
     while !std::fs::read_to_string(&state).unwrap_or_default().contains("pipe") {
+        assert!(Instant::now() < end, "the fixture does not wait for its input");
         thread::sleep(Duration::from_millis(5));
     }
     let (mut session, mut events) = session(&child, config);
@@ -65,7 +67,9 @@ fn trace(program: &Path, config: Config, mut each: impl FnMut(&mut Session, u32,
         }
         text
     });
+    let end = Instant::now() + memtrace_tests::limit();
     loop {
+        assert!(Instant::now() < end, "the fixture is not done");
         let finished = reader.is_finished();
         while let Some(event) = events.next() {
             each(&mut session, child.id(), event);
