@@ -7,12 +7,14 @@
 //! - `report`: its JSON.
 //! - `fixture`: the handshake between a fixture program and its test.
 //! - `compiler`, `elf`: programs that cargo cannot build: in C, or a few bytes of machine code.
+//! - `cgroup`: a cgroup that is gone with its value.
 //! - `proc`: what /proc says of a process.
 //!
 //! A test fails by panicking, so the harness panics too: with what it waited for and what came instead.
 
 mod agent;
 mod binaries;
+mod cgroup;
 mod compiler;
 mod elf;
 pub mod fixture;
@@ -23,6 +25,7 @@ mod running;
 
 pub use agent::{Agent, assert_refused, assert_usage, memtrace};
 pub use binaries::{agent_path, fixture_path};
+pub use cgroup::Cgroup;
 pub use compiler::{CSource, compile, run_tool, shared_directory};
 pub use elf::{spinning_elf32, spinning_elf64};
 pub use privileges::{can_trace, remark};

@@ -2,11 +2,11 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    process::Command,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use memtrace_tests::{Agent, Report, Stack, assert_refused, can_trace, fixture, memtrace, remark};
+use memtrace_tests::{Agent, Cgroup, Report, Stack, assert_refused, can_trace, fixture, memtrace, remark};
 
 /// Tests take turns: /proc/slabinfo does not tell whose objects a cache has grown by. `None` where nothing can be traced.
 fn alone() -> Option<MutexGuard<'static, ()>> {
@@ -279,6 +279,21 @@ fn a_full_table_is_counted_and_said() {
 }
 
 #[test]
+fn what_finds_no_room_in_the_table_of_stacks_is_shown_without_frames() {
+    let Some(_alone) = alone() else { return };
+    let mut target = fixture::start("kernel_leaks", &["sockets", "500"]);
+    // The least there is: 64. Processes that begin and end take them.
+    let agent = Agent::kernel(&["--max-stacks", "1"]);
+    let status = Command::new("sh").args(["-c", "ls -R /usr/bin /etc | sort > /dev/null"]).status();
+    assert!(status.expect("sh").success());
+    let _: String = fixture::work(&mut target);
+    let report = agent.interrupt();
+    assert!(report.losses.stack_table_full > 0, "{:?}", report.losses);
+    let nameless = report.stacks.iter().find(|stack| stack.frames.is_empty() && !stack.complete);
+    assert!(nameless.is_some_and(|row| row.blocks > 0), "{nameless:?}");
+}
+
+#[test]
 fn killed_under_load_it_leaves_nothing() {
     let Some(_alone) = alone() else { return };
     let mut target = fixture::start("kernel_leaks", &["epoll-churn", "300000"]);
@@ -312,10 +327,9 @@ fn filters_by_size_and_age() {
 fn per_cpu_pages_and_vmalloc_memory() {
     let Some(_alone) = alone() else { return };
     let kinds = ["--slab", "--pages", "--percpu", "--vmalloc"];
-    let agent = Agent::kernel(&kinds);
+    let mut agent = Agent::kernel(&kinds);
     // A session of its own has maps of each kind.
     let other = Agent::kernel(&["--max-live", "100000"]);
-    let mut agent = agent;
     let report = agent.report_when(|report| {
         ["page", "percpu"].iter().all(|kind| {
             report.stacks.iter().any(|stack| stack.kind.as_deref() == Some(kind) && stack.blocks > 0)
@@ -327,26 +341,6 @@ fn per_cpu_pages_and_vmalloc_memory() {
     assert!(kernel.own_allocations > 0);
 }
 
-/// A cgroup of version 2 that is gone with the value; `None` where there is no such file system.
-struct Cgroup(PathBuf);
-
-impl Cgroup {
-    fn new() -> Option<Self> {
-        let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
-        let is_cgroup2 = |line: &&str| line.contains(" - cgroup2 ");
-        let root = mounts.lines().find(is_cgroup2)?.split(' ').nth(4)?;
-        let path = PathBuf::from(root).join(format!("memtrace-test-{}", std::process::id()));
-        fs::create_dir(&path).ok()?;
-        Some(Self(path))
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir(&self.0);
-    }
-}
-
 #[test]
 fn only_what_a_cgroup_allocates() {
     let Some(_alone) = alone() else { return };
@@ -356,8 +350,8 @@ fn only_what_a_cgroup_allocates() {
     };
     let mut outside = fixture::start("kernel_leaks", &["sockets", "1000"]);
     let mut inside = fixture::start("kernel_leaks", &["sockets", "500"]);
-    fs::write(cgroup.0.join("cgroup.procs"), inside.pid().to_string()).expect("a process moved");
-    let agent = Agent::kernel(&["--cgroup", &cgroup.0.display().to_string(), "--cache", "TCP"]);
+    cgroup.add(inside.pid());
+    let agent = Agent::kernel(&["--cgroup", &cgroup.path().display().to_string(), "--cache", "TCP"]);
     let _: String = fixture::work(&mut outside);
     let _: String = fixture::work(&mut inside);
     assert_eq!(agent.interrupt().outstanding.blocks, 500);

@@ -5,11 +5,13 @@ use super::snapshot::Amount;
 /// The module of the kernel's own code; that of modules goes by their names.
 pub const KERNEL_CODE: &str = "[kernel]";
 
+/// The kind of what found no place in the table of stacks, where kind and size of objects are kept.
+pub const UNKNOWN_MEMORY: &str = "unknown";
+
 /// What a stack's row is about, in kernel mode.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KernelRow {
-    /// Which of the kernel's allocators: `slab`, `page`, `percpu`, `vmalloc`; `unknown` for what found no place in the
-    /// table of stacks.
+    /// Which of the kernel's allocators: `slab`, `page`, `percpu`, `vmalloc`; or [`UNKNOWN_MEMORY`].
     pub kind: &'static str,
     /// The slab cache; `None` for other kinds, and where it cannot be told.
     pub cache: Option<String>,

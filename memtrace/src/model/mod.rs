@@ -8,7 +8,7 @@ mod snapshot;
 pub mod units;
 
 pub use cost::{Overhead, Prices};
-pub use kernel::{CacheRow, KERNEL_CODE, KernelReport, KernelRow};
+pub use kernel::{CacheRow, KERNEL_CODE, KernelReport, KernelRow, UNKNOWN_MEMORY};
 pub use probe::{ArgLayout, FunctionCode, LoaderHook, Mapping, ProbeSpec, Role, Site};
 pub use snapshot::{
     Age, AllocationEvent, Amount, Attachment, Event, Filter, Frame, LiveBlock, Losses, MappingRow, Mode,

@@ -5,7 +5,9 @@ use std::io::{self, Write};
 use super::escape;
 use super::text::share;
 use crate::model::units::{format_bytes, format_count, format_number, format_rate};
-use crate::model::{CacheRow, Frame, KERNEL_CODE, KernelReport, KernelRow, Snapshot, StackRow, TargetInfo};
+use crate::model::{
+    CacheRow, Frame, KERNEL_CODE, KernelReport, KernelRow, Snapshot, StackRow, TargetInfo, UNKNOWN_MEMORY,
+};
 
 /// Caches below the stacks; with `--by cache` as many as asked for.
 const CACHES_SHOWN: usize = 5;
@@ -27,6 +29,7 @@ pub(super) fn target(target: &TargetInfo, report: &KernelReport) -> String {
 /// What a row is of, after its amount.
 pub(super) fn of(row: &KernelRow) -> String {
     match &row.cache {
+        None if row.kind == UNKNOWN_MEMORY => " of a kind and size that are not known".to_owned(),
         Some(cache) => format!(" of {}", escape(cache)),
         None if row.kind == "slab" => " of slab memory".to_owned(),
         None => format!(" of {} memory", row.kind),

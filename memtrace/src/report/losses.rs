@@ -7,9 +7,18 @@ use crate::model::{Losses, Snapshot};
 pub(super) fn of(snapshot: &Snapshot) -> Vec<String> {
     match snapshot.kernel {
         None => sentences(&snapshot.losses),
-        Some(_) => sentences(&Losses { missed_frees: 0, ..snapshot.losses.clone() }),
+        Some(_) => {
+            let mut sentences = sentences(&Losses { missed_frees: 0, ..snapshot.losses.clone() });
+            if snapshot.losses.no_walk_slot > 0 || snapshot.losses.stack_table_full > 0 {
+                sentences.push(WITHOUT_SIZE.to_owned());
+            }
+            sentences
+        }
     }
 }
+
+/// In the kernel all objects of a slot in the table of stacks are of one size, which is kept there.
+const WITHOUT_SIZE: &str = "the sizes of objects without a stack: only their number is in the totals.";
 
 /// One sentence for each loss there is: what happened, what it does to the figures, what to do about it.
 ///

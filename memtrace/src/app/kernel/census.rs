@@ -11,7 +11,7 @@ use crate::{
     analysis::{CacheEvidence, StackEvidence, share_out},
     bpf::{CacheCounts, KernelStack, Presence},
     kernel,
-    model::{Age, Amount},
+    model::{Age, Amount, UNKNOWN_MEMORY},
 };
 
 /// A cache, or a kind of memory without one.
@@ -74,7 +74,7 @@ impl KernelSession {
         let mut counted_elsewhere = Amount::default();
         let slots: Vec<KernelStack> = self.tracer.stacks().collect();
         for slot in slots {
-            let kind = slot.kind.map_or("unknown", |kind| kind.name());
+            let kind = slot.kind.map_or(UNKNOWN_MEMORY, |kind| kind.name());
             let counted = counts.iter().find(|one| one.index == slot.cache);
             if !self.is_shown(counted.map(|one| one.name.as_str())) {
                 continue;

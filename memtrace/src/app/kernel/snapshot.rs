@@ -18,7 +18,7 @@ use crate::{
     kernel,
     model::{
         Amount, Attachment, CacheRow, Filter, KernelReport, KernelRow, LiveBlock, Losses, Mode, Snapshot,
-        StackMethod, StackRow, TargetInfo, TargetKind,
+        StackMethod, StackRow, TargetInfo, TargetKind, UNKNOWN_MEMORY,
     },
 };
 
@@ -109,7 +109,7 @@ impl KernelSession {
             freed: counted.totals.freed,
             bytes_per_second: stack.bytes_per_second,
             oldest: Some(stack.totals.oldest),
-            incomplete: None,
+            incomplete: (cache.kind == UNKNOWN_MEMORY).then_some("no_stack_slot"),
             frames: self.frames.of(slot),
             blocks: listed.remove(&slot).unwrap_or_default(),
             kernel: Some(KernelRow {

@@ -239,9 +239,9 @@ impl KernelTracer {
     pub fn stacks(&self) -> impl Iterator<Item = KernelStack> {
         (0..self.stacks.len()).filter_map(|index| {
             // What is gone is read before what was allocated: the difference is never negative.
-            let gone = self.stacks.get(index).filter(|slot| slot.hash != 0)?;
+            let gone = self.stacks.get(index).filter(|slot| slot.allocated != 0)?;
             let slot = self.stacks.get(index)?;
-            (slot.allocated != 0).then(|| KernelStack {
+            Some(KernelStack {
                 slot: index as u32,
                 kind: KernelKind::ALL
                     .get(slot.kind as usize)

@@ -1,0 +1,46 @@
+//! Cgroups made for a test.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// A cgroup of version 2 that is gone with the value, if it is empty then.
+#[derive(Debug)]
+pub struct Cgroup(PathBuf);
+
+impl Cgroup {
+    /// Makes one; `None` where there is no such file system to write to.
+    ///
+    /// # Panics
+    /// If what is mounted cannot be read.
+    #[must_use]
+    pub fn new() -> Option<Self> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+        let is_cgroup2 = |line: &&str| line.contains(" - cgroup2 ");
+        let root = mounts.lines().find(is_cgroup2)?.split(' ').nth(4)?;
+        let path = PathBuf::from(root).join(format!("memtrace-test-{}", std::process::id()));
+        fs::create_dir(&path).ok()?;
+        Some(Self(path))
+    }
+
+    /// Its directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Moves a process there.
+    ///
+    /// # Panics
+    /// If the kernel refuses.
+    pub fn add(&self, pid: u32) {
+        fs::write(self.0.join("cgroup.procs"), pid.to_string()).expect("a process moved");
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
