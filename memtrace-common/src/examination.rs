@@ -79,7 +79,6 @@ impl Examined {
 pub struct Phantom {
     /// Its key in the table of live objects.
     pub key: u64,
-    /// Its value there, after it was found on the list: an object handed out meanwhile has that of a later time. Where it was asked
-    /// to be taken out: whether it was.
+    /// Its value there, after it was found on the list: an object handed out meanwhile has that of a later time.
     pub value: u64,
 }

@@ -94,7 +94,7 @@ globals! {
     /// Its bytes.
     NODE_STRIDE: u64 = 8;
     /// Whether that is a pointer to what `barn` is in, not `barn` itself.
-    NODE_POINTER: u32 = 1;
+    NODE_POINTER: u64 = 1;
     /// Offset of `barn`.
     NODE_BARN: u64 = 0;
     /// Offset of `node_barn.sheaves_full`.

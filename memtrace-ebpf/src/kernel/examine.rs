@@ -30,6 +30,17 @@ const ROOM: u64 = 2 * MOST_FREE as u64;
 /// How often a list that changes meanwhile is walked.
 const TRIES: usize = 3;
 
+/// Does what is asked for, one by one, until there is no more.
+#[inline(always)]
+fn work<const MOST: usize>(state: *mut Examination, next: impl Fn(*mut Examination) -> u64) -> i32 {
+    for _ in 0..MOST {
+        if next(state) == 0 {
+            break;
+        }
+    }
+    0
+}
+
 /// The slabs that the pages asked for lie in.
 #[raw_tracepoint]
 pub(crate) fn examine_slabs(_: RawTracePointContext) -> i32 {
@@ -57,17 +68,6 @@ pub(crate) fn examine_cpu(_: RawTracePointContext) -> i32 {
         (*state).offset = (&raw const (*state).offset).read_volatile().wrapping_sub(pointer);
     }
     work::<EXAMINED_AT_ONCE>(state, |state| cpu_examine(state))
-}
-
-/// Does what is asked for, one by one, until there is no more.
-#[inline(always)]
-fn work<const MOST: usize>(state: *mut Examination, next: impl Fn(*mut Examination) -> u64) -> i32 {
-    for _ in 0..MOST {
-        if next(state) == 0 {
-            break;
-        }
-    }
-    0
 }
 
 /// One node's full sheaves of the caches asked for.
@@ -98,9 +98,7 @@ extern "C" fn evict_next(state: *mut Examination) -> u64 {
         (*state).done = done + 1;
         if let Some(place) = PHANTOMS.get_ptr_mut(done as u32) {
             let Phantom { key, value } = *place;
-            let is_out = live::evict(key, value);
-            (*place).value = u64::from(is_out);
-            if is_out {
+            if live::evict(key, value) {
                 stacks::evict(value as u32);
             }
         }
@@ -148,7 +146,7 @@ unsafe fn begin(state: *mut Examination, cache: u64) {
 /// # Safety
 /// `state` points to the value of EXAMINATION.
 #[inline(always)]
-unsafe fn end(state: *mut Examination, start: u64, is_whole: bool) {
+unsafe fn end(state: *mut Examination, is_whole: bool) {
     // SAFETY: by the contract above; `place` points to a value of EXAMINED.
     unsafe {
         // Sheaves that cannot be looked through.
@@ -157,7 +155,7 @@ unsafe fn end(state: *mut Examination, start: u64, is_whole: bool) {
             && word((*state).cache.wrapping_add(config::CACHE_SHEAVES.load())) != 0;
         let written = (*state).examined;
         if let Some(place) = EXAMINED.get_ptr_mut(written as u32) {
-            (*place).start = start;
+            (*place).start = (*state).start;
             (*place).end = (*state).end;
             (*place).cache = (*state).cache;
             (*place).state =
@@ -211,7 +209,7 @@ extern "C" fn slab_examine(state: *mut Examination) -> u64 {
         (*state).end = address + 4096;
         (*state).cache = 0;
         if caches::known(cache) == NO_CACHE {
-            end(state, address, true);
+            end(state, true);
             return 1;
         }
         begin(state, cache);
@@ -230,7 +228,7 @@ extern "C" fn slab_examine(state: *mut Examination) -> u64 {
             (*state).end = address + 4096;
             is_whole = false;
         }
-        end(state, (*state).start, is_whole);
+        end(state, is_whole);
     }
     1
 }

@@ -2,8 +2,8 @@
 //! they count as in use.
 //!
 //! An array changes while it is read. That does no harm: an object that was in it is free or has been handed out since, and
-//! then its value among the live ones is that of a later time, which the agent takes for no phantom. Only the array's memory may have gone to something else: it has to belong to
-//! the cache before and after.
+//! then its value among the live ones is that of a later time, which the agent takes for no phantom. Only the array's
+//! memory may have gone to something else: it has to belong to the cache before and after.
 
 use memtrace_common::Examination;
 

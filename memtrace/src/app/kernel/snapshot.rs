@@ -14,7 +14,7 @@ use super::{
 use crate::{
     aggregate::Growth,
     analysis,
-    bpf::{KernelLosses, Presence},
+    bpf::KernelLosses,
     kernel,
     model::{
         Amount, Attachment, CacheRow, Filter, KernelReport, KernelRow, LiveBlock, Losses, Mode, Snapshot,
@@ -235,11 +235,11 @@ impl KernelSession {
             .map(|slot| (slot.slot, (slot.size, slot.kind == Some(KernelKind::Percpu))))
             .collect();
         let older = self.options.older.unwrap_or_default();
+        // The census has taken out what is gone.
         self.tracer
-            .for_each_live(|object| {
+            .for_each_tracked(|object| {
                 let age = now.saturating_sub(object.time());
-                let is_listed = age >= older && object.presence != Presence::Gone;
-                if let Some(blocks) = listed.get_mut(&object.slot()).filter(|_| is_listed) {
+                if let Some(blocks) = listed.get_mut(&object.slot()).filter(|_| age >= older) {
                     let (size, percpu) = known.get(&object.slot()).copied().unwrap_or_default();
                     blocks.push(LiveBlock { address: object_address(object.key, percpu), size, age });
                     if blocks.len() >= 2 * MAX_LISTED {

@@ -74,8 +74,9 @@ impl Examiner {
     }
 
     /// Finds out which objects are there, and takes those out of the table that are not. `caches` says which `struct
-    /// kmem_cache` the objects of a slot lie in; objects of other slots are left as they are. Those not older than `since` count as
-    /// there: one handed out at the same address after it was freed would look the same. Sorts the objects by key.
+    /// kmem_cache` the objects of a slot lie in; objects of other slots are left as they are. Those not older than
+    /// `since` count as there: one handed out at the same address after it was freed would look the same. Sorts the objects
+    /// by key.
     ///
     /// # Errors
     /// The kernel refuses to run a program.
@@ -169,7 +170,7 @@ impl Findings {
             let Some(cache) = caches.get(&object.slot()) else { continue };
             while slabs.next_if(|slab| slab.end <= object.key).is_some() {}
             object.presence = match slabs.peek() {
-                Some(_) if object.time() >= since => Presence::There,
+                _ if object.time() >= since => Presence::There,
                 Some(slab) if slab.start <= object.key => self.presence(object, slab, *cache),
                 _ => Presence::Unknown,
             };

@@ -66,14 +66,16 @@ impl Freelists {
         // `struct slab` was a part of `struct page` before 5.17.
         let of_slab = |member| types.offset("slab", member).or_else(|| types.offset("page", member));
         types.offset("kmem_cache", "oo")?;
+        let array_pointers = types.offset("bpf_array", "pptrs");
         Some(Self {
             slab: of_slab("freelist").zip(of_slab("counters"))?,
             link: types.offset("kmem_cache", "offset")?,
             random: types.offset("kmem_cache", "random"),
-            array_pointers: types.offset("bpf_array", "pptrs"),
+            array_pointers,
             cpu: CpuFreelist::new(types),
             of_cache: types.offset("kmem_cache", "cpu_sheaves"),
-            sheaves: Sheaves::new(types),
+            // Without CPUs' sheaves, what is in nodes' would say little.
+            sheaves: array_pointers.and_then(|_| Sheaves::new(types)),
         })
     }
 
@@ -87,12 +89,7 @@ impl Freelists {
         self.sheaves.is_some()
     }
 
-    /// Whether what a cache has per node are pointers: a load-time constant too.
-    pub(super) fn node_pointer(&self) -> u32 {
-        u32::from(self.sheaves.is_none_or(|sheaves| sheaves.node.is_pointer))
-    }
-
-    /// The other load-time constants that say all this.
+    /// The load-time constants that say all this.
     pub(super) fn constants(&self) -> Vec<(&'static str, u64)> {
         let offset = |offset: Option<u32>| offset.map_or(0, u64::from);
         let mut constants = vec![
@@ -107,10 +104,7 @@ impl Freelists {
             ("CPU_SLAB", offset(self.cpu.map(|cpu| cpu.slab))),
             ("CACHE_SHEAVES", offset(self.of_cache)),
         ];
-        // Full ones are part of it: without CPUs', what is in nodes' would say little.
-        if let Some(Sheaves { cpu, sheaf, node, full }) =
-            self.sheaves.filter(|_| self.array_pointers.is_some())
-        {
+        if let Some(Sheaves { cpu, sheaf, node, full }) = self.sheaves {
             let names = [
                 "SHEAF_MAIN",
                 "SHEAF_SPARE",
@@ -120,10 +114,11 @@ impl Freelists {
                 "SHEAF_LINK",
                 "CACHE_NODES",
                 "NODE_STRIDE",
+                "NODE_POINTER",
                 "NODE_BARN",
                 "BARN_FULL",
             ];
-            let of_node = [node.of_cache, node.stride, node.barn, full];
+            let of_node = [node.of_cache, node.stride, node.is_pointer.into(), node.barn, full];
             let offsets = [cpu.0, cpu.1].into_iter().chain(sheaf).chain(of_node).map(u64::from);
             constants.extend(names.into_iter().zip(offsets));
         }

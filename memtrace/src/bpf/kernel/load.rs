@@ -100,7 +100,6 @@ pub(super) fn load(
     let [page_struct, compound_head, slab_cache, name, object_size] =
         [page_struct, compound_head, slab_cache, name, object_size].map(u64::from);
     let freelists = layout.freelists.unwrap_or_default();
-    let (offsets, node_pointer) = (freelists.constants(), freelists.node_pointer());
     let cpus = u64::from(cpus());
     let (cgroup, level) = config.cgroup.unwrap_or_default();
     let [with_caches, with_tasks, with_memo, compound_mask] =
@@ -135,9 +134,9 @@ pub(super) fn load(
         .map_max_entries("LIVE", sizes.buckets)
         .map_max_entries("OVERFLOW", sizes.overflow)
         .map_max_entries("STACKS", sizes.stacks);
-    loader.override_global("NODE_POINTER", &node_pointer, true);
-    for (name, offset) in &offsets {
-        loader.override_global(name, offset, true);
+    let lists = freelists.constants();
+    for (name, value) in &lists {
+        loader.override_global(name, value, true);
     }
     loader.load(OBJECT).map_err(Error::Load)
 }

@@ -273,13 +273,21 @@ impl KernelTracer {
             .collect()
     }
 
+    /// Calls `each` with every object in the table, without looking whether it is there.
+    ///
+    /// # Errors
+    /// The table cannot be read.
+    pub fn for_each_tracked(&self, each: impl FnMut(LiveObject)) -> io::Result<()> {
+        self.live.for_each(each)
+    }
+
     /// Calls `each` with every live object: a pass over the whole table. Where slabs can be examined, it is known of most
     /// slab objects whether they are there, and those that are gone are taken out.
     ///
     /// # Errors
     /// The table cannot be read.
     pub fn for_each_live(&self, mut each: impl FnMut(LiveObject)) -> io::Result<()> {
-        let Some(examiner) = &self.examiner else { return self.live.for_each(each) };
+        let Some(examiner) = &self.examiner else { return self.for_each_tracked(each) };
         let mut batch: Vec<LiveObject> = Vec::new();
         let since = time_of(self.elapsed());
         let mut finish = |batch: &mut Vec<LiveObject>| {
