@@ -6,8 +6,8 @@ pub const EXAMINED_AT_ONCE: usize = 256;
 /// Objects found on lists of free objects that one run has room for.
 pub const PHANTOMS_AT_ONCE: u32 = 4096;
 
-/// Free objects that one run looks at, and what is left of the list it is at then: some hundred microseconds (0.1 to 0.4 each,
-/// by what the caches hold), during which the CPU does nothing else.
+/// Free objects that one run looks at, and what is left of the list it is at then: some hundred microseconds (0.1 to
+/// 0.4 each, by what the caches hold), during which the CPU does nothing else.
 pub const STEPS_AT_ONCE: u64 = 1024;
 
 /// Objects that one run takes out of the table of live objects.

@@ -279,8 +279,8 @@ pub(crate) fn pop(thread: *mut Thread, cfa: u64, id: u32) -> Option<(Call, *mut 
                 return None;
             }
             let top = &raw const (*thread).calls[(depth - 1) & DEPTH_MASK];
-            // Older kernels (6.1 does) run return probes of a program's other targets too, with their cookies: it is not the
-            // return of this call. What an earlier program left here goes at the next entry.
+            // Older kernels (6.1 does) run return probes of a program's other targets too, with their cookies: it is
+            // not the return of this call. What an earlier program left here goes at the next entry.
             if Target::index((*top).target) != Target::index(id) {
                 return None;
             }

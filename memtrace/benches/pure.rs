@@ -1,4 +1,5 @@
-//! The parts that need no kernel: tables of unwind rows, and what a report does with the counts. `cargo bench -p memtrace`.
+//! The parts that need no kernel: tables of unwind rows, and what a report does with the counts.
+//! `cargo bench -p memtrace`.
 
 use std::{hint::black_box, path::Path, time::Duration};
 

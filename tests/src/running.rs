@@ -14,8 +14,8 @@ use std::{
 
 use nix::{sys::signal::Signal, unistd::Pid};
 
-/// What a step may take: far more than it does, for a hang is the only thing it is to tell. `MEMTRACE_TEST_LIMIT` in the environment
-/// sets it, in seconds, for machines on which everything is slow.
+/// What a step may take: far more than it does, for a hang is the only thing it is to tell. `MEMTRACE_TEST_LIMIT` in
+/// the environment sets it, in seconds, for machines on which everything is slow.
 #[must_use]
 pub fn limit() -> Duration {
     let set = std::env::var("MEMTRACE_TEST_LIMIT").ok().and_then(|seconds| seconds.parse().ok());

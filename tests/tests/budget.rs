@@ -1,5 +1,5 @@
-//! Tracing stays within its budget by doing less, and says so. That it does is shown by `cargo xtask bench budget`: no test
-//! asserts on time.
+//! Tracing stays within its budget by doing less, and says so. That it does is shown by `cargo xtask bench budget`: no
+//! test asserts on time.
 
 use memtrace_tests::{Agent, Report, Running, agent_path, can_trace, fixture, fixture_path, memtrace};
 

@@ -18,8 +18,8 @@ fn alone() -> Option<MutexGuard<'static, ()>> {
 /// Objects each leak makes.
 const COUNT: u64 = 4_000;
 
-/// A leak: the fixture's word for it, a function that is on the stack of its largest part, and that part's objects for each that
-/// was asked for.
+/// A leak: the fixture's word for it, a function that is on the stack of its largest part, and that part's objects for
+/// each that was asked for.
 struct Leak {
     kind: &'static str,
     function: &'static str,

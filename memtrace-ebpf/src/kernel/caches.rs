@@ -31,9 +31,9 @@ fn page_and_head(address: u64) -> (u64, u64) {
     (page, word(page.wrapping_add(config::COMPOUND_HEAD.load())))
 }
 
-/// The first `struct page` of a slab, from one of its pages' and what stands in `compound_head` there: the first one's address plus
-/// 1 if it is not the first. Linux 7.2 calls it `compound_info`, and may have a mask in place of the address, by which the first
-/// one's is found.
+/// The first `struct page` of a slab, from one of its pages' and what stands in `compound_head` there: the first one's
+/// address plus 1 if it is not the first. Linux 7.2 calls it `compound_info`, and may have a mask in place of the
+/// address, by which the first one's is found.
 #[inline(always)]
 fn head_of(page: u64, head: u64) -> u64 {
     if head & 1 == 0 {

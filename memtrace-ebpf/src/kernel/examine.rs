@@ -1,10 +1,10 @@
 //! Looking tracked objects up on their slabs' lists of free objects: who is there was freed, whether or not a tracepoint
 //! said so.
 //!
-//! The lists are SLUB's (mm/slub.c): one per slab, and one per cache and CPU for the slab that the CPU allocates from. They
-//! change while they are walked, so a walk counts only if the list was the same before and after: a slab's counters, a
-//! CPU's transaction number. `kfree`'s tracepoint comes before an object is on a list, so who is on one and tracked *then*
-//! was freed unseen.
+//! The lists are SLUB's (mm/slub.c): one per slab, and one per cache and CPU for the slab that the CPU allocates from.
+//! They change while they are walked, so a walk counts only if the list was the same before and after: a slab's
+//! counters, a CPU's transaction number. `kfree`'s tracepoint comes before an object is on a list, so who is on one and
+//! tracked *then* was freed unseen.
 //!
 //! The agent runs these programs; they are attached to nothing.
 

@@ -1,9 +1,9 @@
 //! Free objects in sheaves (Linux 6.18): arrays of them that a CPU keeps at hand, or that wait in a node's barn. To a slab
 //! they count as in use.
 //!
-//! An array changes while it is read. That does no harm: an object that was in it is free or has been handed out since, and
-//! then its value among the live ones is that of a later time, which the agent takes for no phantom. Only the array's
-//! memory may have gone to something else: it has to belong to the cache before and after.
+//! An array changes while it is read. That does no harm: an object that was in it is free or has been handed out since,
+//! and then its value among the live ones is that of a later time, which the agent takes for no phantom. Only the
+//! array's memory may have gone to something else: it has to belong to the cache before and after.
 
 use memtrace_common::Examination;
 

@@ -12,8 +12,8 @@ use super::{
 };
 use crate::arch::{self, Frame, SIGNAL};
 
-/// Frames taken in one call: every call and return costs about as much as half a frame. 64 bits: verifiers before Linux 5.17
-/// lose track of a count of 32 bits on the stack.
+/// Frames taken in one call: every call and return costs about as much as half a frame. 64 bits: verifiers before Linux
+/// 5.17 lose track of a count of 32 bits on the stack.
 const STEPS_PER_CALL: u64 = 4;
 /// Calls before the loop: short stacks need none.
 const CALLS_BEFORE: u32 = 2;

@@ -108,7 +108,8 @@ impl Aggregate {
     /// Turns the totals of now into growth since the last call. `survivors`, when given, replaces the
     /// outstanding amounts by those of blocks that passed a filter (`--older`), by slot.
     ///
-    /// Returns the stacks that hold something, with `freed` the others too, and the growth of all together in bytes per second.
+    /// Returns the stacks that hold something, with `freed` the others too, and the growth of all together in bytes per
+    /// second.
     pub fn advance(
         &mut self,
         now: Duration,

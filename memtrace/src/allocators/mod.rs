@@ -66,8 +66,8 @@ pub enum Error {
 
 /// Finds the allocator in a file and the cheapest probe site in each of its functions.
 ///
-/// `path` goes into the specs and messages as it is, `name` is what the target calls the file. A library that wraps another's allocator is not told
-/// from one that is an allocator.
+/// `path` goes into the specs and messages as it is, `name` is what the target calls the file. A library that wraps
+/// another's allocator is not told from one that is an allocator.
 ///
 /// # Errors
 /// The file has no allocator, is glibc's loader, or is damaged.

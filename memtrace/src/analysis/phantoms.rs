@@ -45,12 +45,13 @@ impl CacheEvidence {
 
     /// How many of the objects of which it is not known are phantoms.
     ///
-    /// By events the cache has grown by what is tracked, less what was freed of older objects. Where it has in fact grown by
-    /// less, the difference is frees that nobody announced. Older objects' may be among them, and slabinfo counts free objects that CPUs
-    /// keep at hand as used: the difference says something only where tracked objects are known to be freed unseen.
+    /// By events the cache has grown by what is tracked, less what was freed of older objects. Where it has in fact
+    /// grown by less, the difference is frees that nobody announced. Older objects' may be among them, and slabinfo
+    /// counts free objects that CPUs keep at hand as used: the difference says something only where tracked objects are
+    /// known to be freed unseen.
     ///
-    /// With a filter by task, others' objects are part of the growth, and what they freed unseen is part of the difference:
-    /// there must be a difference both with them and without.
+    /// With a filter by task, others' objects are part of the growth, and what they freed unseen is part of the
+    /// difference: there must be a difference both with them and without.
     #[must_use]
     pub fn phantoms(&self) -> u64 {
         let excess = |left_out: u64| {
@@ -87,8 +88,8 @@ impl StackEvidence {
     }
 }
 
-/// Shares out a cache's phantoms among its stacks: those whose objects are known to be freed unseen. Returns each stack's, in
-/// the order given; never more than it holds.
+/// Shares out a cache's phantoms among its stacks: those whose objects are known to be freed unseen. Returns each
+/// stack's, in the order given; never more than it holds.
 #[must_use]
 pub fn share_out(phantoms: u64, stacks: &[StackEvidence]) -> Vec<u64> {
     let mut shares = vec![0; stacks.len()];

@@ -19,8 +19,8 @@ const BATCH: f64 = 60_000.0;
 const BATCHES: usize = 9;
 
 /// What a trap costs the code around it, by cold caches and predictors, on top of its own time. `cargo xtask bench`
-/// compares what tracing costs with what it says: pair loops, python3 and a C++ program lost between 0.95 and 1.08 times what
-/// was reckoned without this.
+/// compares what tracing costs with what it says: pair loops, python3 and a C++ program lost between 0.95 and 1.08
+/// times what was reckoned without this.
 const AFTERMATH: f64 = 1.05;
 
 /// Functions that begin with an instruction that the kernel emulates, or with one that it single-steps. Their lengths

@@ -1,9 +1,9 @@
 //! Taking probes out of targets, so that none stays whatever happens to this process meanwhile.
 //!
-//! When the last reference to a link goes, the kernel takes its breakpoints out of the target's code, in the context of the
-//! process that gave it up. If a fatal signal is pending there it gives up halfway («failed to unregister, leaking uprobe»), and
-//! a breakpoint stays. Not so in a process that is exiting by itself. So a child is forked, which has every link too; this
-//! process closes its own; and then the child exits.
+//! When the last reference to a link goes, the kernel takes its breakpoints out of the target's code, in the context of
+//! the process that gave it up. If a fatal signal is pending there it gives up halfway («failed to unregister, leaking
+//! uprobe»), and a breakpoint stays. Not so in a process that is exiting by itself. So a child is forked, which has
+//! every link too; this process closes its own; and then the child exits.
 //!
 //! The child is told to by a byte, or by the end of the pipe if this process is killed before. A child of the same moment
 //! would have the pipe's other end too, and each could wait for the other's exit: so there is one at a time.

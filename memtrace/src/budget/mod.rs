@@ -46,8 +46,9 @@ const RECENT: Duration = Duration::from_secs(1);
 const LEAST: Duration = Duration::from_millis(150);
 /// How many times the limit is too much by far.
 const HARD: f64 = 2.0;
-/// The part of the limit that is aimed at: what windows cost beside the calls in them, and what a price does not know of its
-/// surroundings, has room in the rest. (`cargo xtask bench budget`: of 5 and 20 % aimed at in full, 5.6 and 21.5 % were lost.)
+/// The part of the limit that is aimed at: what windows cost beside the calls in them, and what a price does not know
+/// of its surroundings, has room in the rest. (`cargo xtask bench budget`: of 5 and 20 % aimed at in full, 5.6 and 21.5
+/// % were lost.)
 const AIM: f64 = 0.88;
 /// Debt at which tracing steps down, in CPU time of the target.
 const DEBT: Duration = Duration::from_millis(500);

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::model::Prices;
 
-/// Time inside the programs is taken for this part of what a probe on a free costs, before it was measured: where calls are counted, and where
-/// they are left out.
+/// Time inside the programs is taken for this part of what a probe on a free costs, before it was measured: where calls
+/// are counted, and where they are left out.
 const COUNTED: f64 = 0.5;
 const LEFT_OUT: f64 = 0.1;
 /// The part of a processor at which a target is taken to use all that it gets.

@@ -1,5 +1,5 @@
-//! Adapter to what the kernel says of its own memory: /proc/slabinfo, /proc/vmallocinfo, /proc/meminfo, /proc/modules; and of
-//! cgroups.
+//! Adapter to what the kernel says of its own memory: /proc/slabinfo, /proc/vmallocinfo, /proc/meminfo, /proc/modules;
+//! and of cgroups.
 
 mod cgroup;
 mod modules;

@@ -1,5 +1,5 @@
-//! Allocates and frees as fast as it can in `churn`, and keeps a block of 48 bytes in `keep_one` once in a thousand rounds:
-//! from «ready» on, until its standard input ends.
+//! Allocates and frees as fast as it can in `churn`, and keeps a block of 48 bytes in `keep_one` once in a thousand
+//! rounds: from «ready» on, until its standard input ends.
 
 use std::{
     hint::black_box,

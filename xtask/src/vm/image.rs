@@ -20,8 +20,8 @@ const COMMANDS: [&str; 21] = [
 /// Tests left out: they trace what the machine has not got (python's library is 50 MB).
 const LEFT_OUT: [&str; 1] = ["python_at_work"];
 
-/// Suites that run only if they are named: bcc's own test gives memleak 10 s, and a budget is one of processor time, which an
-/// emulated processor does not spend as others do.
+/// Suites that run only if they are named: bcc's own test gives memleak 10 s, and a budget is one of processor time,
+/// which an emulated processor does not spend as others do.
 const BY_NAME: [&str; 2] = ["budget", "memleak"];
 
 /// What runs on the machine.

@@ -75,8 +75,8 @@ impl Examiner {
 
     /// Finds out which objects are there, and takes those out of the table that are not. `caches` says which `struct
     /// kmem_cache` the objects of a slot lie in; objects of other slots are left as they are. Those not older than
-    /// `since` count as there: one handed out at the same address after it was freed would look the same. Sorts the objects
-    /// by key.
+    /// `since` count as there: one handed out at the same address after it was freed would look the same. Sorts the
+    /// objects by key.
     ///
     /// # Errors
     /// The kernel refuses to run a program.

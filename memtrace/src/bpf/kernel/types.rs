@@ -109,8 +109,8 @@ impl<'a> Types<'a> {
         })
     }
 
-    /// Types of a tracepoint's arguments: the names of typedefs, `*` and a structure's name for pointers to one. `None` when this kernel
-    /// has no such tracepoint.
+    /// Types of a tracepoint's arguments: the names of typedefs, `*` and a structure's name for pointers to one. `None`
+    /// when this kernel has no such tracepoint.
     pub(super) fn arguments(&self, tracepoint: &str) -> Option<Vec<String>> {
         let typedef = self.get(*self.named.get(&(false, format!("btf_trace_{tracepoint}").as_str()))?)?;
         let pointer = self.get(typedef.word).filter(|one| one.kind == KIND_POINTER)?;
@@ -145,7 +145,8 @@ impl<'a> Types<'a> {
 mod tests {
     use super::Types;
 
-    /// `struct s { int a; union { long b; struct t *c; }; }`, and a tracepoint `(void *, size_t, const struct t *, void *)`.
+    /// `struct s { int a; union { long b; struct t *c; }; }`, and a tracepoint
+    /// `(void *, size_t, const struct t *, void *)`.
     fn sample() -> Vec<u8> {
         let strings = b"\0int\0s\0a\0b\0c\0t\0size_t\0btf_trace_x\0";
         // Places in it.

@@ -20,7 +20,8 @@ fn words(words: &[&dyn AsRef<OsStr>]) -> Trace {
     Trace::Run(words.iter().map(|word| word.as_ref().to_string_lossy().into_owned()).collect())
 }
 
-/// log, blame and repack: each in a process of its own, in a repository of our making. Where their output can go to a file, it does.
+/// log, blame and repack: each in a process of its own, in a repository of our making. Where their output can go to a
+/// file, it does.
 pub(super) fn git(_: &Path) -> Result<Subject> {
     let mut subject = Subject::new()?;
     let repository = subject.file("repository");
