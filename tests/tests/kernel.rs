@@ -284,7 +284,9 @@ fn what_finds_no_room_in_the_table_of_stacks_is_shown_without_frames() {
     let mut target = fixture::start("kernel_leaks", &["sockets", "500"]);
     // The least there is: 64. Processes that begin and end take them.
     let agent = Agent::kernel(&["--max-stacks", "1"]);
-    let status = Command::new("sh").args(["-c", "ls -R /usr/bin /etc | sort > /dev/null"]).status();
+    let status = Command::new("sh")
+        .args(["-c", "(echo one; exec sh -c :) | (read word; echo $word) > /dev/null"])
+        .status();
     assert!(status.expect("sh").success());
     let _: String = fixture::work(&mut target);
     let report = agent.interrupt();

@@ -67,7 +67,7 @@ fn agent_that_ends_by_itself() {
         return;
     }
     let (mut target, before) = start();
-    let agent = Agent::attach(&[target.pid()], &["-n", "2"]);
+    let agent = Agent::attach(&[target.pid()], &["-n", "10"]);
     assert!(probes(&before, &proc::libc_code(target.pid())) >= 8);
     let report = agent.last_report();
     assert!(report.outstanding.blocks > 0);

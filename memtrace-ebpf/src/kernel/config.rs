@@ -81,6 +81,8 @@ globals! {
     SHEAF_MAIN: u64 = 0;
     /// Offset of `slub_percpu_sheaves.spare`.
     SHEAF_SPARE: u64 = 0;
+    /// Offset of `slub_percpu_sheaves.rcu_free`.
+    SHEAF_RCU_FREE: u64 = 0;
     /// Offset of `slab_sheaf.cache`.
     SHEAF_CACHE: u64 = 0;
     /// Offset of `slab_sheaf.size`.

@@ -24,8 +24,8 @@ use crate::{
     sheaves, stacks,
 };
 
-/// Room that a request may need: a CPU's list, and two sheaves.
-const ROOM: u64 = 2 * MOST_FREE as u64;
+/// Room that a request may need: a CPU's list, and three sheaves.
+const ROOM: u64 = MOST_FREE as u64 + 3 * sheaves::MOST as u64;
 
 /// How often a list that changes meanwhile is walked.
 const TRIES: usize = 3;

@@ -1,5 +1,5 @@
-//! Free objects in sheaves (Linux 6.18): arrays of them that a CPU keeps at hand, or that wait in a node's barn. To a slab
-//! they count as in use.
+//! Free objects in sheaves (Linux 6.18): arrays of them that a CPU keeps at hand, or collects for `kfree_rcu`, or that wait in a
+//! node's barn. To a slab they count as in use.
 //!
 //! An array changes while it is read. That does no harm: an object that was in it is free or has been handed out since,
 //! and then its value among the live ones is that of a later time, which the agent takes for no phantom. Only the
@@ -10,7 +10,7 @@ use memtrace_common::Examination;
 use crate::{caches::word, config, examine::note};
 
 /// Objects in a sheaf at most; mm/slub.c gives 60 to small ones.
-const MOST: usize = 256;
+pub(crate) const MOST: usize = 256;
 
 /// Full sheaves in a barn at most: MAX_FULL_SHEAVES is 10.
 const FULL: usize = 16;
@@ -31,6 +31,8 @@ pub(crate) unsafe fn of_cpu(state: *mut Examination) {
             let here = of_cache.wrapping_add((*state).offset);
             sheaf_walk(state, word(here.wrapping_add(config::SHEAF_MAIN.load())));
             sheaf_walk(state, word(here.wrapping_add(config::SHEAF_SPARE.load())));
+            // What was given to `kfree_rcu`: it stays here until there is enough of it, however long that takes.
+            sheaf_walk(state, word(here.wrapping_add(config::SHEAF_RCU_FREE.load())));
         }
     }
 }

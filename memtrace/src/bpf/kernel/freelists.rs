@@ -37,8 +37,8 @@ struct CpuFreelist {
 /// Arrays of free objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Sheaves {
-    /// `slub_percpu_sheaves.main` and `.spare`.
-    cpu: (u32, u32),
+    /// `slub_percpu_sheaves.main`, `.spare` and `.rcu_free`.
+    cpu: [u32; 3],
     /// `slab_sheaf.cache`, `.size`, `.objects`, `.barn_list`.
     sheaf: [u32; 4],
     /// What a cache has per node, and `barn` in it.
@@ -108,6 +108,7 @@ impl Freelists {
             let names = [
                 "SHEAF_MAIN",
                 "SHEAF_SPARE",
+                "SHEAF_RCU_FREE",
                 "SHEAF_CACHE",
                 "SHEAF_SIZE",
                 "SHEAF_OBJECTS",
@@ -119,7 +120,7 @@ impl Freelists {
                 "BARN_FULL",
             ];
             let of_node = [node.of_cache, node.stride, node.is_pointer.into(), node.barn, full];
-            let offsets = [cpu.0, cpu.1].into_iter().chain(sheaf).chain(of_node).map(u64::from);
+            let offsets = cpu.into_iter().chain(sheaf).chain(of_node).map(u64::from);
             constants.extend(names.into_iter().zip(offsets));
         }
         constants
@@ -144,7 +145,7 @@ impl Sheaves {
         let of_cpu = |member| types.offset("slub_percpu_sheaves", member);
         let of_sheaf = |member| types.offset("slab_sheaf", member);
         Some(Self {
-            cpu: of_cpu("main").zip(of_cpu("spare"))?,
+            cpu: [of_cpu("main")?, of_cpu("spare")?, of_cpu("rcu_free")?],
             sheaf: [of_sheaf("cache")?, of_sheaf("size")?, of_sheaf("objects")?, of_sheaf("barn_list")?],
             node: Nodes::new(types)?,
             full: types.offset("node_barn", "sheaves_full")?,
