@@ -14,6 +14,10 @@ pub const NO_CACHE: u32 = 0;
 /// Longest name of a cache that is kept, with its end.
 pub const CACHE_NAME: usize = 32;
 
+/// Slots behind the table of stacks: for objects whose stack found no slot of its own, one for each kind, cache and size.
+/// A power of two; what they are for is some hundreds.
+pub const NAMELESS: u32 = 2048;
+
 /// Which of the kernel's allocators an object is from.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,7 +48,8 @@ impl KernelKind {
     }
 }
 
-/// One stack with objects of one size from one cache: a cache line of the array `STACKS`.
+/// One stack (or whatever found no slot of its own) with objects of one size from one cache: a cache line of the array
+/// `STACKS`.
 ///
 /// All objects of a slot are of `size` bytes, so a live object needs no size of its own and an event adds to one word.
 /// Outstanding is allocated minus freed minus missed minus evicted.

@@ -29,8 +29,8 @@ pub use examination::{
 };
 pub use kernel::{
     CACHE_NAME, Calibration, EVICTED, KERNEL_FRAMES, KernelCache, KernelCounter, KernelKind, KernelSlot,
-    KernelStackEvent, MAX_CACHES, NO_CACHE, OBJECTS_PER_BUCKET, ObjectBucket, object_address, object_bucket,
-    object_key, object_value,
+    KernelStackEvent, MAX_CACHES, NAMELESS, NO_CACHE, OBJECTS_PER_BUCKET, ObjectBucket, object_address,
+    object_bucket, object_key, object_value,
 };
 pub use live::{BLOCKS_PER_BUCKET, Block, Bucket, bucket_index, live_address, live_key};
 pub use module::{Module, ModuleList, cache};

@@ -24,7 +24,7 @@ pub(crate) static LIVE: Array<ObjectBucket, 1024, MMAPABLE> = Array::new();
 #[btf_map]
 pub(crate) static OVERFLOW: HashMap<u64, u64, 1024> = HashMap::new();
 
-/// Stacks and their totals. Size: `--max-stacks`.
+/// Stacks and their totals. Size: `--max-stacks`, and [`memtrace_common::NAMELESS`].
 #[btf_map]
 pub(crate) static STACKS: Array<KernelSlot, 1024, MMAPABLE> = Array::new();
 

@@ -184,7 +184,8 @@ fn words_above(context: *mut c_void, scratch: *mut Scratch) -> u64 {
 pub(crate) fn learn(context: *mut c_void, scratch: *mut Scratch, slot: u32) {
     // SAFETY: `scratch` was claimed; `set` points to a value of MEMO.
     unsafe {
-        if config::WITH_MEMO.load() == 0 || (*scratch).origin.call_site == 0 || slot == STACK_TABLE_FULL {
+        let has_frames = slot != STACK_TABLE_FULL && slot <= config::STACK_MASK.load();
+        if config::WITH_MEMO.load() == 0 || (*scratch).origin.call_site == 0 || !has_frames {
             return;
         }
         let Some(set) = set(key(scratch)) else { return };

@@ -1,8 +1,9 @@
-//! The table of stacks: a slot for each stack, cache and size, found by hash, with its counts.
+//! The table of stacks: a slot for each stack, cache and size, found by hash, with its counts. Behind them are some for
+//! objects whose stack found none.
 
 use aya_ebpf::helpers::generated::bpf_ringbuf_output;
 use memtrace_common::{
-    EventKind, KERNEL_FRAMES, KernelCounter, KernelKind, KernelSlot, KernelStackEvent, NO_CACHE,
+    EventKind, KERNEL_FRAMES, KernelCounter, KernelKind, KernelSlot, KernelStackEvent, NAMELESS, NO_CACHE,
     STACK_PROBES, STACK_TABLE_FULL,
 };
 
@@ -34,7 +35,7 @@ pub(crate) struct Origin {
 
 #[inline(always)]
 fn slot(index: u32) -> Option<*mut KernelSlot> {
-    STACKS.get_ptr_mut(index & config::STACK_MASK.load())
+    STACKS.get_ptr_mut(index)
 }
 
 /// Whether the slot holds the stack with this hash.
@@ -44,8 +45,8 @@ pub(crate) fn is(index: u32, hash: u64) -> bool {
     slot(index).is_some_and(|place| unsafe { (&raw const (*place).hash).read_volatile() } == hash)
 }
 
-/// The slot of the stack in `scratch`, whose frames go to the agent when they are new to it. Global function: verified
-/// once.
+/// The slot of the stack in `scratch`, whose frames go to the agent when they are new to it. Where the table is full: one
+/// for whatever is of the same kind, cache and size. Global function: verified once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn intern(scratch: *mut Scratch) -> u32 {
@@ -54,13 +55,34 @@ pub(crate) extern "C" fn intern(scratch: *mut Scratch) -> u32 {
     }
     // SAFETY: not null, and the verifier knows its size; `place` points to a value of STACKS.
     unsafe {
-        let hash = (*scratch).event.hash;
-        for probe in 0..STACK_PROBES {
-            let index = ((hash >> 32) as u32).wrapping_add(probe) & config::STACK_MASK.load();
-            if index == STACK_TABLE_FULL {
-                continue;
-            }
-            let Some(place) = slot(index) else { break };
+        let mask = config::STACK_MASK.load();
+        let index = find(scratch, (*scratch).event.hash, 0, mask);
+        if index == STACK_TABLE_FULL {
+            count(KernelCounter::StackTableFull, 1);
+            return find(scratch, (*scratch).origin.seed | 1, mask + 1, NAMELESS - 1);
+        }
+        let Some(place) = slot(index) else { return STACK_TABLE_FULL };
+        if (&raw const (*place).sent).read_volatile() == 0 && send(scratch, index) == 0 {
+            (&raw mut (*place).sent).write_volatile(1);
+        }
+        index
+    }
+}
+
+/// The slot with this hash among the `mask` + 1 from `first` on, taken if there is none.
+///
+/// # Safety
+/// `scratch` was claimed.
+#[inline(always)]
+unsafe fn find(scratch: *mut Scratch, hash: u64, first: u32, mask: u32) -> u32 {
+    for probe in 0..STACK_PROBES {
+        let index = first + (((hash >> 32) as u32).wrapping_add(probe) & mask);
+        if index == STACK_TABLE_FULL {
+            continue;
+        }
+        let Some(place) = slot(index) else { break };
+        // SAFETY: points to a value of STACKS.
+        unsafe {
             let mut found = (&raw const (*place).hash).read_volatile();
             if found == 0 {
                 match atomic::compare_exchange(&raw mut (*place).hash, 0, hash) {
@@ -72,14 +94,10 @@ pub(crate) extern "C" fn intern(scratch: *mut Scratch) -> u32 {
                 }
             }
             if found == hash {
-                if (&raw const (*place).sent).read_volatile() == 0 && send(scratch, index) == 0 {
-                    (&raw mut (*place).sent).write_volatile(1);
-                }
                 return index;
             }
         }
     }
-    count(KernelCounter::StackTableFull, 1);
     STACK_TABLE_FULL
 }
 

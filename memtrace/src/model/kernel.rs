@@ -5,7 +5,7 @@ use super::snapshot::Amount;
 /// The module of the kernel's own code; that of modules goes by their names.
 pub const KERNEL_CODE: &str = "[kernel]";
 
-/// The kind of what found no place in the table of stacks, where kind and size of objects are kept.
+/// The kind of objects whose stack could not be walked: kind and size are kept with the stack.
 pub const UNKNOWN_MEMORY: &str = "unknown";
 
 /// What a stack's row is about, in kernel mode.

@@ -9,7 +9,7 @@ pub(super) fn of(snapshot: &Snapshot) -> Vec<String> {
         None => sentences(&snapshot.losses),
         Some(_) => {
             let mut sentences = sentences(&Losses { missed_frees: 0, ..snapshot.losses.clone() });
-            if snapshot.losses.no_walk_slot > 0 || snapshot.losses.stack_table_full > 0 {
+            if snapshot.losses.no_walk_slot > 0 {
                 sentences.push(WITHOUT_SIZE.to_owned());
             }
             sentences
@@ -17,8 +17,8 @@ pub(super) fn of(snapshot: &Snapshot) -> Vec<String> {
     }
 }
 
-/// In the kernel all objects of a slot in the table of stacks are of one size, which is kept there.
-const WITHOUT_SIZE: &str = "the sizes of objects without a stack: only their number is in the totals.";
+/// Of kernel objects without a walk slot: in the kernel an object's size is kept with its stack.
+const WITHOUT_SIZE: &str = "the sizes of these: only their number is in the totals.";
 
 /// One sentence for each loss there is: what happened, what it does to the figures, what to do about it.
 ///
@@ -70,7 +70,7 @@ pub(super) fn sentences(losses: &Losses) -> Vec<String> {
         (
             losses.stack_table_full,
             "allocation",
-            "without a stack: the table of stacks was full around them, so the totals and one row without frames hold all of this; raise --max-stacks",
+            "without a stack: the table of stacks was full around them, so the totals and rows without frames hold all of this; raise --max-stacks",
         ),
         (
             losses.ring_full,

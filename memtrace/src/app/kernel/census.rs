@@ -28,6 +28,10 @@ pub(super) struct Cache {
 /// A stack's rows in the kernel side's table, taken together, and what they hold.
 pub(super) struct Stack {
     pub(super) totals: Totals,
+    /// These rows.
+    pub(super) slots: Vec<u32>,
+    /// Why it has no frames, if it has none.
+    pub(super) nameless: Option<&'static str>,
     /// Place of its cache in the census.
     pub(super) cache: usize,
     /// What is tracked.
@@ -76,7 +80,8 @@ impl KernelSession {
         for slot in slots {
             let kind = slot.kind.map_or(UNKNOWN_MEMORY, |kind| kind.name());
             let counted = counts.iter().find(|one| one.index == slot.cache);
-            if !self.is_shown(counted.map(|one| one.name.as_str())) {
+            // What has no kind has passed the filters too.
+            if slot.kind.is_some() && !self.is_shown(counted.map(|one| one.name.as_str())) {
                 continue;
             }
             if kind == "page" && self.frames.is_elsewhere(slot.slot, &self.options.config.kinds) {
@@ -198,6 +203,8 @@ impl KernelSession {
                 freed: amount(slot.freed.saturating_add(slot.missed).saturating_add(slot.evicted)),
                 oldest,
             },
+            slots: vec![slot.slot],
+            nameless: slot.nameless,
             cache,
             tracked: amount(living.all.saturating_add(slot.evicted)),
             phantoms: amount(phantoms.saturating_add(slot.evicted)),
@@ -216,7 +223,7 @@ impl KernelSession {
         let mut hasher = FxHasher::default();
         (slot.kind, slot.cache).hash(&mut hasher);
         match self.frames.addresses(slot.slot) {
-            // Not arrived yet: nothing to join by.
+            // None, or not arrived yet: nothing to join by.
             [] => slot.slot.hash(&mut hasher),
             [frames @ .., _] => frames.hash(&mut hasher),
         }
@@ -237,6 +244,7 @@ impl Stack {
 
     /// Takes another slot of the same stack in.
     fn join(&mut self, other: &Self) {
+        self.slots.extend(&other.slots);
         self.totals.allocated = self.totals.allocated.plus(other.totals.allocated);
         self.totals.freed = self.totals.freed.plus(other.totals.freed);
         self.tracked = self.tracked.plus(other.tracked);

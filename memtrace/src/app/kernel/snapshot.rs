@@ -18,7 +18,7 @@ use crate::{
     kernel,
     model::{
         Amount, Attachment, CacheRow, Filter, KernelReport, KernelRow, LiveBlock, Losses, Mode, Snapshot,
-        StackMethod, StackRow, TargetInfo, TargetKind, UNKNOWN_MEMORY,
+        StackMethod, StackRow, TargetInfo, TargetKind,
     },
 };
 
@@ -44,9 +44,10 @@ impl KernelSession {
         let mut notes = self.notes.clone();
         notes.extend(remarks::of_caches(&report.caches));
         let report = self.shortened(report);
-        let mut listed = self.listed(&stacks, now)?;
         let by_slot: FxHashMap<u32, &Stack> =
             census.stacks.iter().map(|stack| (stack.totals.slot, stack)).collect();
+        let shown = stacks.iter().filter_map(|stack| by_slot.get(&stack.totals.slot).copied());
+        let mut listed = self.listed(shown, now)?;
         let rows = stacks
             .iter()
             .filter_map(|stack| {
@@ -109,7 +110,7 @@ impl KernelSession {
             freed: counted.totals.freed,
             bytes_per_second: stack.bytes_per_second,
             oldest: Some(stack.totals.oldest),
-            incomplete: (cache.kind == UNKNOWN_MEMORY).then_some("no_stack_slot"),
+            incomplete: counted.nameless,
             frames: self.frames.of(slot),
             blocks: listed.remove(&slot).unwrap_or_default(),
             kernel: Some(KernelRow {
@@ -222,13 +223,21 @@ impl KernelSession {
         report
     }
 
-    /// The objects of the stacks shown, oldest first (`--show-allocs`).
-    fn listed(&self, stacks: &[Growth], now: Duration) -> anyhow::Result<FxHashMap<u32, Vec<LiveBlock>>> {
+    /// The objects of stacks, by the first of each one's slots, oldest first (`--show-allocs`).
+    fn listed<'a>(
+        &self,
+        stacks: impl Iterator<Item = &'a Stack>,
+        now: Duration,
+    ) -> anyhow::Result<FxHashMap<u32, Vec<LiveBlock>>> {
         let mut listed: FxHashMap<u32, Vec<LiveBlock>> = FxHashMap::default();
         if !self.options.show_allocs {
             return Ok(listed);
         }
-        listed.extend(stacks.iter().map(|stack| (stack.totals.slot, Vec::new())));
+        let mut first_of: FxHashMap<u32, u32> = FxHashMap::default();
+        for stack in stacks {
+            listed.insert(stack.totals.slot, Vec::new());
+            first_of.extend(stack.slots.iter().map(|slot| (*slot, stack.totals.slot)));
+        }
         let known: FxHashMap<u32, (u64, bool)> = self
             .tracer
             .stacks()
@@ -239,7 +248,8 @@ impl KernelSession {
         self.tracer
             .for_each_tracked(|object| {
                 let age = now.saturating_sub(object.time());
-                if let Some(blocks) = listed.get_mut(&object.slot()).filter(|_| age >= older) {
+                let first = first_of.get(&object.slot()).filter(|_| age >= older);
+                if let Some(blocks) = first.and_then(|first| listed.get_mut(first)) {
                     let (size, percpu) = known.get(&object.slot()).copied().unwrap_or_default();
                     blocks.push(LiveBlock { address: object_address(object.key, percpu), size, age });
                     if blocks.len() >= 2 * MAX_LISTED {

@@ -4,7 +4,7 @@ use aya::{
     Ebpf, EbpfLoader,
     maps::{HashMap, MapData},
 };
-use memtrace_common::{CACHE_NAME, KernelKind, MAX_CACHES, OBJECTS_PER_BUCKET};
+use memtrace_common::{CACHE_NAME, KernelKind, MAX_CACHES, NAMELESS, OBJECTS_PER_BUCKET};
 
 use super::super::error::Error;
 use super::{calibrate::Learnt, config::KernelConfig, layout::Layout};
@@ -44,7 +44,7 @@ pub(super) struct Sizes {
     pub(super) buckets: u32,
     /// Entries of its overflow map.
     pub(super) overflow: u32,
-    /// Stack slots, a power of two.
+    /// Stack slots, a power of two. [`NAMELESS`] more follow.
     pub(super) stacks: u32,
 }
 
@@ -133,7 +133,7 @@ pub(super) fn load(
         .override_global("CACHE_SIZE", &object_size, true)
         .map_max_entries("LIVE", sizes.buckets)
         .map_max_entries("OVERFLOW", sizes.overflow)
-        .map_max_entries("STACKS", sizes.stacks);
+        .map_max_entries("STACKS", sizes.stacks + NAMELESS);
     let lists = freelists.constants();
     for (name, value) in &lists {
         loader.override_global(name, value, true);

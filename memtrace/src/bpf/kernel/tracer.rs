@@ -12,7 +12,8 @@ use aya::{
     programs::{FEntry, Program, RawTracePoint, raw_trace_point::RawTracePointLinkId},
 };
 use memtrace_common::{
-    KernelCache, KernelCounter, KernelKind, KernelSlot, MAX_CACHES, NO_CACHE, STACK_TABLE_FULL, TIME_SHIFT,
+    KernelCache, KernelCounter, KernelKind, KernelSlot, MAX_CACHES, NAMELESS, NO_CACHE, STACK_TABLE_FULL,
+    TIME_SHIFT,
 };
 use rustc_hash::FxHashMap;
 
@@ -38,7 +39,9 @@ use super::{
 pub struct KernelStack {
     /// Its index.
     pub slot: u32,
-    /// Kind of memory; `None` for what found no slot of its own.
+    /// Why it has no frames: what it counts is of many stacks. `None` for a stack.
+    pub nameless: Option<&'static str>,
+    /// Kind of memory; `None` for what found no slot at all.
     pub kind: Option<KernelKind>,
     /// Index of the cache, see [`KernelTracer::caches`].
     pub cache: u32,
@@ -78,7 +81,7 @@ pub struct KernelLosses {
     pub ring_full: u64,
     /// Allocations without a stack: every walk slot of the CPU was in use.
     pub no_walk_slot: u64,
-    /// Allocations whose stack found no slot.
+    /// Allocations whose stack found no slot of its own.
     pub stack_table_full: u64,
     /// Objects handed out at an address that was still live.
     pub missed_frees: u64,
@@ -101,6 +104,8 @@ const FREE_BULK: &str = "free_bulk";
 /// Programs, maps and links. Dropping it detaches every program.
 pub struct KernelTracer {
     stacks: Mapped<KernelSlot>,
+    /// How many of them are stacks'.
+    named: usize,
     caches: Mapped<KernelCache>,
     live: ObjectTable,
     counters: PerCpuArray<MapData, u64>,
@@ -151,7 +156,9 @@ impl KernelTracer {
             fd.try_clone_to_owned().map_err(Error::io("duplicating a map's descriptor"))
         };
         let mapping = Error::io("mapping a table of kernel mode");
-        let stacks = Mapped::new(duplicate("STACKS")?.as_fd(), 0, sizes.stacks as usize).map_err(mapping)?;
+        let named = sizes.stacks as usize;
+        let stacks =
+            Mapped::new(duplicate("STACKS")?.as_fd(), 0, named + NAMELESS as usize).map_err(mapping)?;
         let mapping = Error::io("mapping a table of kernel mode");
         let caches = Mapped::new(duplicate("CACHES")?.as_fd(), 0, MAX_CACHES as usize).map_err(mapping)?;
         let live = ObjectTable {
@@ -162,6 +169,7 @@ impl KernelTracer {
         let counters = take(&mut ebpf, "COUNTERS")?.try_into().map_err(Error::map("COUNTERS"))?;
         Ok(Self {
             stacks,
+            named,
             caches,
             live,
             counters,
@@ -243,6 +251,10 @@ impl KernelTracer {
             let slot = self.stacks.get(index)?;
             Some(KernelStack {
                 slot: index as u32,
+                nameless: match index {
+                    0 => Some("no_walk_slot"),
+                    _ => (index >= self.named).then_some("stack_table_full"),
+                },
                 kind: KernelKind::ALL
                     .get(slot.kind as usize)
                     .copied()

@@ -45,7 +45,7 @@ fn everything_lost() {
     Lost: 8 probe runs skipped by the kernel: allocations and frees went unseen, so the figures may be too low or too high.
     Lost: 7 blocks handed out again while still live here: a free was not seen, and the old block no longer counts.
     Lost: 4 allocations without a stack: every walk slot of the CPU was in use, so the totals include this but name no code.
-    Lost: 6 allocations without a stack: the table of stacks was full around them, so the totals and one row without frames hold all of this; raise --max-stacks.
+    Lost: 6 allocations without a stack: the table of stacks was full around them, so the totals and rows without frames hold all of this; raise --max-stacks.
     Lost: 3 events did not fit into the ring buffer: trace lines are missing, mappings may be wrong, and stacks may show up a report later.
     Lost: 9 forks of the target went untraced: what child processes allocate is not in the figures.
     Lost: 2,010 stacks incomplete (no frame pointer: 10, stack unreadable: 2,000): their outer callers are missing.
