@@ -97,6 +97,22 @@ impl Agent {
         }
     }
 
+    /// Probes and programs that it has attached, or groups of them.
+    ///
+    /// # Panics
+    /// If its descriptors cannot be read.
+    #[must_use]
+    pub fn links(&self) -> usize {
+        let directory = format!("/proc/{}/fd", self.running.pid());
+        std::fs::read_dir(directory)
+            .expect("the agent's descriptors")
+            .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+            .filter(|file| {
+                ["bpf_link", "perf_event"].iter().any(|name| file.to_string_lossy().contains(name))
+            })
+            .count()
+    }
+
     /// Stops the agent: no report is made until it is told to go on. What it traces goes on.
     pub fn pause(&self) {
         self.running.signal(Signal::SIGSTOP);

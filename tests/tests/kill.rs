@@ -1,8 +1,9 @@
 //! The agent leaves nothing behind in its target, however it ends.
 
-use std::{fs, time::Instant};
+use std::{fs, process::Command, time::Instant};
 
-use memtrace_tests::{Agent, Running, Totals, can_trace, fixture, limit, proc};
+use memtrace_tests::{Agent, Running, Totals, agent_path, can_trace, fixture, limit, proc};
+use nix::sys::signal::Signal;
 
 /// The breakpoint instruction, which is what a probe is.
 const INT3: u8 = 0xcc;
@@ -104,5 +105,28 @@ fn killed_between_and_in_windows() {
         agent.report_when(|report| report.mode.gaps >= gaps);
         agent.kill();
         assert_no_probes(&target, &before);
+    }
+}
+
+/// A signal that comes while probes are being attached is dealt with when they are.
+#[test]
+fn interrupted_while_attaching() {
+    if !can_trace() {
+        return;
+    }
+    let targets: Vec<(Running, Vec<u8>)> = (0..8).map(|_| start()).collect();
+    let pids = targets.iter().map(|(target, _)| target.pid().to_string());
+    let mut command = Command::new(agent_path());
+    let agent = Running::spawn(command.args(["attach", "--max-overhead", "off"]).args(pids));
+    let end = Instant::now() + limit();
+    while probes(&targets[0].1, &proc::libc_code(targets[0].0.pid())) == 0 {
+        assert!(Instant::now() < end, "no probe is attached");
+    }
+    agent.signal(Signal::SIGTERM);
+    let finished = agent.finish();
+    assert_eq!(finished.status, 0, "{}", finished.stderr);
+    assert!(finished.stdout.contains("last report"), "{}", finished.stdout);
+    for (target, before) in &targets {
+        assert_no_probes(target, before);
     }
 }

@@ -1,6 +1,8 @@
 //! Processes and threads that begin and end.
 
-use memtrace_tests::{Agent, Report, Totals, can_trace, fixture};
+use std::process::Command;
+
+use memtrace_tests::{Agent, Report, Running, Totals, can_trace, fixture};
 
 fn lifecycle(what: &str) -> Report {
     let mut target = fixture::start("lifecycle", &[what]);
@@ -88,4 +90,28 @@ fn threads_come_and_go() {
     };
     assert_eq!(found, expected, "{:?}", report.callers());
     assert!(report.losses.is_exact(), "{:?}", report.losses);
+}
+
+/// A program that is executed again needs no other probes, in its dynamic loader neither.
+#[test]
+fn exec_again_and_again_attaches_nothing_twice() {
+    if !can_trace() {
+        return;
+    }
+    let script = r#"echo ready; read go; exec sh -c "$0" "$0""#;
+    let mut target = Running::spawn(Command::new("sh").args(["-c", script, script]));
+    let _: String = target.line_with("ready");
+    let mut agent = Agent::attach(&[target.pid()], &[]);
+    let mut links = Vec::new();
+    for times in 2..6 {
+        target.write_line("go");
+        let _: String = target.line_with("ready");
+        if times > 2 {
+            let said = format!("exec {} times", times - 1);
+            agent.report_when(|report| report.notes.iter().any(|note| note.contains(&said)));
+            links.push(agent.links());
+        }
+    }
+    assert!(links[0] > 0 && links.iter().all(|count| *count == links[0]), "{links:?}");
+    let _: Report = agent.interrupt();
 }

@@ -184,8 +184,7 @@ fn words_above(context: *mut c_void, scratch: *mut Scratch) -> u64 {
 pub(crate) fn learn(context: *mut c_void, scratch: *mut Scratch, slot: u32) {
     // SAFETY: `scratch` was claimed; `set` points to a value of MEMO.
     unsafe {
-        let has_frames = slot != STACK_TABLE_FULL && slot <= config::STACK_MASK.load();
-        if config::WITH_MEMO.load() == 0 || (*scratch).origin.call_site == 0 || !has_frames {
+        if config::WITH_MEMO.load() == 0 || (*scratch).origin.call_site == 0 || !stacks::has_frames(slot) {
             return;
         }
         let Some(set) = set(key(scratch)) else { return };

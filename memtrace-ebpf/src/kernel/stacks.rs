@@ -38,6 +38,12 @@ fn slot(index: u32) -> Option<*mut KernelSlot> {
     STACKS.get_ptr_mut(index)
 }
 
+/// Whether the slot is one stack's, not of whatever found none.
+#[inline(always)]
+pub(crate) fn has_frames(index: u32) -> bool {
+    index != STACK_TABLE_FULL && index <= config::STACK_MASK.load()
+}
+
 /// Whether the slot holds the stack with this hash.
 #[inline(always)]
 pub(crate) fn is(index: u32, hash: u64) -> bool {

@@ -2,6 +2,7 @@
 
 mod control;
 mod counting;
+mod exec;
 mod followed;
 mod kernel;
 mod output;
@@ -9,6 +10,7 @@ mod passage;
 mod pipeline;
 mod resolve;
 mod session;
+mod signals;
 mod snapshot;
 mod stacks;
 mod unwinding;
@@ -20,4 +22,5 @@ pub use kernel::{By, KernelOptions, KernelSession};
 pub use output::{Closed, Output, write_whole};
 pub use pipeline::{Ending, Schedule, follow};
 pub use session::{Options, Session};
+pub use signals::interrupted;
 pub use unwinding::Progress;

@@ -5,19 +5,19 @@ use std::{os::fd::AsRawFd, time::Duration};
 use anyhow::Context as _;
 use tokio::{
     io::unix::AsyncFd,
-    signal::unix::{Signal, SignalKind, signal},
     time::{Instant, MissedTickBehavior},
 };
 
-use super::{control::Next, followed::Followed, output::Output};
+use super::{control::Next, followed::Followed, output::Output, signals::Signals};
 use crate::{
     bpf::{Events, KernelLog},
     model::Event,
     target::Exit,
 };
 
-/// Events taken between two looks at clock and signals.
+/// Events taken between two looks at clock and signals, and the time that may take: after an `execve` probes are attached.
 const BURST: usize = 4096;
+const BURST_TIME: Duration = Duration::from_millis(100);
 
 /// When to report, and when to stop.
 #[derive(Clone, Copy, Debug)]
@@ -144,7 +144,11 @@ fn take_burst(
     session: &mut impl Followed,
     output: &mut Output,
 ) -> anyhow::Result<bool> {
+    let end = Instant::now() + BURST_TIME;
     for _ in 0..BURST {
+        if Instant::now() >= end {
+            return Ok(false);
+        }
         let Some(event) = events.inner().next() else {
             events.exhausted();
             output.flush()?;
@@ -237,24 +241,5 @@ impl<T: AsRawFd> Watched<T> {
 
     fn poll(&mut self, context: &mut std::task::Context<'_>) -> std::task::Poll<()> {
         self.fd.poll_read_ready(context).map(|_| ())
-    }
-}
-
-/// The signals that end a session in good order.
-struct Signals([Signal; 3]);
-
-impl Signals {
-    fn new() -> anyhow::Result<Self> {
-        let on = |kind| signal(kind).context("cannot handle signals");
-        Ok(Self([on(SignalKind::interrupt())?, on(SignalKind::terminate())?, on(SignalKind::hangup())?]))
-    }
-
-    async fn received(&mut self) {
-        let Self([interrupt, terminate, hangup]) = self;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
     }
 }

@@ -38,7 +38,10 @@ pub(super) struct Traced {
     unchanged: Option<Instant>,
     /// Where libraries come and go.
     unstable: Option<Range<u64>>,
-    hooked: Option<PathBuf>,
+    /// The dynamic loader of the program that it runs now.
+    loader: Option<PathBuf>,
+    /// Loaders that are probed.
+    hooked: FxHashSet<PathBuf>,
     probed: FxHashSet<PathBuf>,
     /// Allocators in files that were probed.
     names: FxHashMap<PathBuf, String>,
@@ -69,7 +72,8 @@ impl Traced {
             modules,
             unchanged: None,
             unstable: None,
-            hooked: None,
+            loader: None,
+            hooked: FxHashSet::default(),
             probed: FxHashSet::default(),
             names: FxHashMap::default(),
             specs: Vec::new(),
@@ -211,13 +215,16 @@ impl Traced {
     /// Watches the dynamic loader, once for each program that the process runs.
     fn watch_loader(&mut self, tracer: &mut Tracer) {
         let Some(hook) = self.modules.loader_hook() else { return };
-        if self.hooked.as_ref() == Some(&hook.file) {
+        if self.loader.as_ref() == Some(&hook.file) {
             return;
         }
-        if let Err(error) = tracer.watch_loader(self.index, self.pid(), &hook) {
+        tracer.set_loader_state(self.index, hook.state);
+        if self.hooked.insert(hook.file.clone())
+            && let Err(error) = tracer.watch_loader(self.index, self.pid(), &hook)
+        {
             tracing::debug!("the dynamic loader of process {} is not watched: {error}", self.pid());
         }
-        self.hooked = Some(hook.file);
+        self.loader = Some(hook.file);
     }
 
     /// `execve`: another program, other mappings.
@@ -227,11 +234,12 @@ impl Traced {
             // The kernel goes by the task that was the main thread, and that is gone.
             tracer.release(self.index);
             self.probed.clear();
+
             self.specs.clear();
             self.code = AllocatorCode::default();
         }
         self.allocators.clear();
-        self.hooked = None;
+        self.loader = None;
         // The files of the new program are probed already where the old one had them mapped too.
         self.modules.begin_again(tracer.unloaded(self.index));
         self.refresh(tracer);

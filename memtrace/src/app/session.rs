@@ -8,7 +8,9 @@ use rustc_hash::FxHashMap;
 
 use super::{
     counting::{Control, Counting},
+    exec::{LOADING, PAUSE},
     resolve::Traced,
+    signals,
     stacks::{Stack, Stacks},
     unwinding::{Progress, Unwinding},
 };
@@ -42,9 +44,6 @@ pub struct Options {
     pub first_byte: bool,
 }
 
-/// Looks at a program that begins, 5 ms apart, until its C library is there. If it takes longer, reports look.
-const LOADING: u32 = 10;
-
 /// Each file that a target maps is held open, and there may be thousands. The limit of a command started by `run` is
 /// not changed with it: see [`crate::target::Launch`].
 fn raise_file_limit() {
@@ -73,12 +72,14 @@ pub struct Session {
 }
 
 impl Session {
-    /// Loads the kernel side; nothing is traced yet. `progress` hears of work that takes over a second.
+    /// Loads the kernel side; nothing is traced yet. `progress` hears of work that takes over a second. Signals that end
+    /// a session wait from here on until it is followed: see [`super::interrupted`].
     ///
     /// # Errors
     /// Missing privileges, or a kernel that cannot do it: with advice.
     pub fn new(options: Options, progress: Progress) -> anyhow::Result<Self> {
         raise_file_limit();
+        signals::hold();
         let mut options = options;
         options.config.sampling = options.counting.first();
         options.config.skips = options.counting.skips();
@@ -146,13 +147,16 @@ impl Session {
     pub fn attach(&mut self, process: Process) -> anyhow::Result<()> {
         let (pid, comm) = (process.pid, process.comm.clone());
         self.add(process)?;
-        if self.attach_new(pid)? == 0 {
-            bail!(
-                "process {pid} ({comm}) has no allocator that memtrace knows: neither its libraries nor its program \
-                 define malloc and free (is it static and stripped?); `memtrace check --pid {pid}` lists what was looked at"
-            );
+        for _ in 0..LOADING {
+            if self.attach_new(pid)? > 0 {
+                return Ok(());
+            }
+            std::thread::sleep(PAUSE);
         }
-        Ok(())
+        bail!(
+            "process {pid} ({comm}) has no allocator that memtrace knows: neither its libraries nor its program define \
+             malloc and free (is it static and stripped?); `memtrace check --pid {pid}` lists what was looked at"
+        );
     }
 
     /// Makes a process known without attaching: for one whose libraries are not mapped yet.
@@ -245,7 +249,7 @@ impl Session {
 
     /// Reads a target's mappings again; `asked` by programs that met code in an unknown place. What goes wrong costs
     /// stacks their outer frames, not the session.
-    fn refresh(&mut self, index: u32, asked: bool) {
+    pub(super) fn refresh(&mut self, index: u32, asked: bool) {
         let Some(target) = self.targets.iter_mut().find(|target| target.index == index) else { return };
         if self.options.config.method != WalkMethod::Cfi {
             target.refresh(&self.tracer);
@@ -264,7 +268,7 @@ impl Session {
     }
 
     /// Attaches to an allocator that came with a library just loaded.
-    fn attach_loaded(&mut self, index: u32) {
+    pub(super) fn attach_loaded(&mut self, index: u32) {
         let Some(target) = self.targets.iter_mut().find(|target| target.index == index) else { return };
         if let Err(error) = target.attach(&mut self.tracer) {
             self.notes
@@ -274,7 +278,7 @@ impl Session {
     }
 
     /// Takes back what was attached while nothing is to be.
-    fn stay_detached(&mut self) {
+    pub(super) fn stay_detached(&mut self) {
         if self.control.is_detached() {
             self.tracer.pause(true);
         }
@@ -325,65 +329,6 @@ impl Session {
             Stack { places, incomplete, target, hash, passage, shown: false },
             unloaded > 0,
         );
-    }
-
-    /// Takes note of `execve`s whose events were lost.
-    pub(super) fn catch_up(&mut self) {
-        let late: Vec<_> = self
-            .targets
-            .iter()
-            .map(|target| (target.index, self.tracer.generation(target.index), target.generation))
-            .filter(|(_, now, known)| now > known)
-            .collect();
-        for (index, generation, _) in late {
-            self.take_exec(index, generation, false);
-        }
-        self.look_again();
-    }
-
-    /// Looks for the allocators of targets that have none: after an `execve` by a thread nobody tells when libraries are
-    /// loaded.
-    fn look_again(&mut self) {
-        let without = |target: &&Traced| target.allocators.is_empty() && !target.process.has_exited();
-        let indices: Vec<u32> = self.targets.iter().filter(without).map(|target| target.index).collect();
-        for index in indices {
-            self.refresh(index, false);
-            self.attach_loaded(index);
-        }
-    }
-
-    fn take_exec(&mut self, index: u32, generation: u32, by_thread: bool) {
-        let Some(target) = self.targets.iter_mut().find(|target| target.index == index) else { return };
-        if generation <= target.generation {
-            return;
-        }
-        target.exec(generation, by_thread, &mut self.tracer);
-        self.ranges.remove(&index);
-        self.refresh(index, false);
-        for _ in 0..if by_thread { LOADING } else { 0 } {
-            self.look_again();
-            if self.targets.iter().any(|target| target.index == index && !target.allocators.is_empty()) {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        let Some(target) = self.targets.iter_mut().find(|target| target.index == index) else { return };
-        let attached = target.attach(&mut self.tracer);
-        let (pid, comm) = (target.pid(), &target.process.comm);
-        let at = self.tracer.elapsed().saturating_sub(self.started).as_secs_f64();
-        let begins = format!("process {pid} called exec");
-        let times =
-            if generation > 1 { format!(" {generation} times, the last time") } else { String::new() };
-        let mut note = format!("{begins}{times} after {at:.1} s and is {comm} now: its count began anew");
-        if by_thread {
-            note.push_str("; another thread than the main one did, and what it allocated before probes were in place again is unknown");
-        }
-        if let Err(error) = attached {
-            note.push_str(&format!("; attaching to its allocator failed: {error:#}"));
-        }
-        self.notes.retain(|note| !note.starts_with(&begins));
-        self.notes.push(note);
-        self.stay_detached();
     }
 
     /// Detaches every probe; the counts stay readable.

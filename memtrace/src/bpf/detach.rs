@@ -10,7 +10,7 @@
 
 use std::{
     os::fd::{AsRawFd as _, OwnedFd},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use nix::{
@@ -25,13 +25,21 @@ use super::attach::Link;
 /// Held from a child's fork to its end.
 static ONE_CHILD: Mutex<()> = Mutex::new(());
 
+/// Links that a thread is to detach.
+struct Later {
+    links: Vec<Link>,
+    is_running: bool,
+}
+
+static LATER: Mutex<Later> = Mutex::new(Later { links: Vec::new(), is_running: false });
+
 /// Detaches in the opposite order of attaching, and waits until the kernel is done.
 pub(super) fn detach(mut links: Vec<Link>) {
     links.sort_by_key(|link| link.stage);
     while let Some(stage) = links.last().map(|link| link.stage) {
         let first = links.partition_point(|link| link.stage < stage);
         let last: Vec<Link> = links.drain(first..).collect();
-        let _turn = ONE_CHILD.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = lock(&ONE_CHILD);
         match child() {
             Ok((child, exit)) => {
                 // The child has them still.
@@ -49,13 +57,38 @@ pub(super) fn detach(mut links: Vec<Link>) {
     }
 }
 
-/// The same without waiting.
+/// The same without waiting: by one thread, whatever comes while it is at work.
 pub(super) fn detach_later(links: Vec<Link>) {
     if links.is_empty() {
         return;
     }
-    // Where no thread can be had, the closure is dropped, and the links with it.
-    let _ = std::thread::Builder::new().spawn(move || detach(links));
+    let mut later = lock(&LATER);
+    later.links.extend(links);
+    if !later.is_running {
+        later.is_running = std::thread::Builder::new().spawn(detach_pending).is_ok();
+        if !later.is_running {
+            later.links.clear();
+        }
+    }
+}
+
+/// Detaches what is waiting for it.
+fn detach_pending() {
+    loop {
+        let links = {
+            let mut later = lock(&LATER);
+            later.is_running = !later.links.is_empty();
+            std::mem::take(&mut later.links)
+        };
+        if links.is_empty() {
+            return;
+        }
+        detach(links);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A child that exits when the descriptor is written to, or closed by whatever.

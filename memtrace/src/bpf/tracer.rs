@@ -152,12 +152,16 @@ impl Tracer {
         Ok(())
     }
 
+    /// Says where a target's dynamic loader keeps what it is doing.
+    pub fn set_loader_state(&self, target: u32, address: u64) {
+        self.unwind.set_loader_state(target, address);
+    }
+
     /// Watches a target's dynamic loader, so that changes of its libraries are reported at once.
     ///
     /// # Errors
     /// The kernel refused; changes are then seen when code in an unknown place is met.
     pub fn watch_loader(&mut self, target: u32, pid: NonZeroU32, hook: &LoaderHook) -> Result<(), Error> {
-        self.unwind.set_loader_state(target, hook.state);
         let links = attach::attach_loader(&mut self.ebpf, &self.programs, hook, pid, target as u8)?;
         self.links.extend(links);
         Ok(())

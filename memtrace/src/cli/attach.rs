@@ -3,7 +3,7 @@
 use std::{process::ExitCode, time::Instant};
 
 use crate::{
-    app::{Session, follow},
+    app::{Session, follow, interrupted},
     report::escape,
     target::Process,
 };
@@ -41,6 +41,9 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
         Session::new(args.trace.options(verbose, processes.len(), Some(DEFAULT_LIMIT)), message)?;
     session.prepare();
     for process in processes {
+        if interrupted() {
+            break;
+        }
         session.attach(process)?;
     }
     let plan = session.choose();

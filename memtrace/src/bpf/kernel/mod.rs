@@ -2,6 +2,7 @@
 
 mod calibrate;
 mod config;
+mod counts;
 mod examine;
 mod feature;
 mod freelists;
@@ -12,6 +13,7 @@ mod tracer;
 mod types;
 
 pub use config::KernelConfig;
+pub use counts::{CacheCounts, KernelLosses, KernelStack};
 pub(super) use feature::feature;
 pub use live::{LiveObject, Presence};
-pub use tracer::{CacheCounts, KernelLosses, KernelStack, KernelTracer};
+pub use tracer::KernelTracer;

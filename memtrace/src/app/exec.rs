@@ -1,0 +1,74 @@
+//! What a session does when a target calls `execve`.
+
+use std::time::Duration;
+
+use super::{resolve::Traced, session::Session};
+
+/// Looks at a program that begins, 5 ms apart, until its C library is there. If it takes longer, reports look.
+pub(super) const LOADING: u32 = 10;
+/// The time between two of them.
+pub(super) const PAUSE: Duration = Duration::from_millis(5);
+
+impl Session {
+    /// Takes note of `execve`s whose events were lost.
+    pub(super) fn catch_up(&mut self) {
+        let late: Vec<_> = self
+            .targets
+            .iter()
+            .map(|target| (target.index, self.tracer.generation(target.index), target.generation))
+            .filter(|(_, now, known)| now > known)
+            .collect();
+        for (index, generation, _) in late {
+            self.take_exec(index, generation, false);
+        }
+        self.look_again();
+    }
+
+    /// Looks for the allocators of targets that have none: after an `execve` by a thread nobody tells when libraries are
+    /// loaded.
+    fn look_again(&mut self) {
+        let without = |target: &&Traced| target.allocators.is_empty() && !target.process.has_exited();
+        let indices: Vec<u32> = self.targets.iter().filter(without).map(|target| target.index).collect();
+        for index in indices {
+            self.refresh(index, false);
+            self.attach_loaded(index);
+        }
+    }
+
+    pub(super) fn take_exec(&mut self, index: u32, generation: u32, by_thread: bool) {
+        // Where a program calls it faster than probes can be attached, what is past is passed over.
+        let current = self.tracer.generation(index);
+        let (by_thread, generation) = (by_thread && current <= generation, generation.max(current));
+        let Some(target) = self.targets.iter_mut().find(|target| target.index == index) else { return };
+        if generation <= target.generation {
+            return;
+        }
+        target.exec(generation, by_thread, &mut self.tracer);
+        self.ranges.remove(&index);
+        self.refresh(index, false);
+        for _ in 0..if by_thread { LOADING } else { 0 } {
+            self.look_again();
+            if self.targets.iter().any(|target| target.index == index && !target.allocators.is_empty()) {
+                break;
+            }
+            std::thread::sleep(PAUSE);
+        }
+        let Some(target) = self.targets.iter_mut().find(|target| target.index == index) else { return };
+        let attached = target.attach(&mut self.tracer);
+        let (pid, comm) = (target.pid(), &target.process.comm);
+        let at = self.tracer.elapsed().saturating_sub(self.started).as_secs_f64();
+        let begins = format!("process {pid} called exec");
+        let times =
+            if generation > 1 { format!(" {generation} times, the last time") } else { String::new() };
+        let mut note = format!("{begins}{times} after {at:.1} s and is {comm} now: its count began anew");
+        if by_thread {
+            note.push_str("; another thread than the main one did, and what it allocated before probes were in place again is unknown");
+        }
+        if let Err(error) = attached {
+            note.push_str(&format!("; attaching to its allocator failed: {error:#}"));
+        }
+        self.notes.retain(|note| !note.starts_with(&begins));
+        self.notes.push(note);
+        self.stay_detached();
+    }
+}
