@@ -14,7 +14,7 @@ fn set() -> SigSet {
     ENDING.into_iter().collect()
 }
 
-/// Holds them back on this thread. Commands that are started get them nonetheless: the standard library sees to that.
+/// Holds them back on this thread, and on those it starts; not from commands.
 pub(super) fn hold() {
     if let Err(error) = set().thread_block() {
         tracing::debug!("signals are not held back: {error}");

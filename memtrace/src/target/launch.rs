@@ -18,7 +18,7 @@ use nix::{
     sys::{
         ptrace,
         resource::{Resource, getrlimit, setrlimit},
-        signal::Signal,
+        signal::{SigSet, Signal},
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
     unistd::{Gid, Pid, Uid, User as PasswdUser},
@@ -143,6 +143,8 @@ impl Launch {
         unsafe {
             command.pre_exec(move || {
                 setrlimit(Resource::RLIMIT_NOFILE, files.0, files.1)?;
+                // The agent may hold some back.
+                SigSet::empty().thread_set_mask()?;
                 if let Some(user) = &user {
                     nix::unistd::setgroups(&user.groups)?;
                     nix::unistd::setresgid(user.gid, user.gid, user.gid)?;
