@@ -174,7 +174,7 @@ impl Traced {
 
     /// Reads the mappings again. A process that is gone leaves what was known.
     pub(super) fn refresh(&mut self, tracer: &Tracer) {
-        if let Err(error) = self.modules.refresh(tracer.unloaded(self.index)) {
+        if let Err(error) = self.modules.refresh(|| tracer.unloaded(self.index)) {
             tracing::debug!("mappings of process {}: {error}", self.pid());
         }
     }

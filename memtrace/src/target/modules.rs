@@ -96,7 +96,7 @@ struct Mapped {
     mapping: Mapping,
     bias: Option<u64>,
     module: Arc<Module>,
-    /// The count of unloadings when it was first seen; it was in every list since.
+    /// The count of unloadings when it had first been seen; it was in every list since.
     since: u64,
 }
 
@@ -107,7 +107,7 @@ pub struct Modules {
     /// Whether the process has a mount namespace of its own.
     foreign: bool,
     mappings: Vec<Mapped>,
-    /// The count of unloadings when they were read.
+    /// The count of unloadings before they were read.
     count: u64,
     /// The count at which the program began: what was loaded before anything was unloaded stays where it is, or goes
     /// for good.
@@ -138,16 +138,19 @@ impl Modules {
             anonymous: nameless("[anon]"),
             unknown: nameless("[unknown]"),
         };
-        modules.refresh(0)?;
+        modules.refresh(|| 0)?;
         Ok(modules)
     }
 
-    /// Reads the mappings again, at a time when the count of unloadings was `count`; files already open stay so.
+    /// Reads the mappings again; files already open stay so. `count` tells the count of unloadings: what is seen for the
+    /// first time may have been mapped while the list was read.
     ///
     /// # Errors
     /// The process is gone: what was known stays known.
-    pub fn refresh(&mut self, count: u64) -> io::Result<()> {
+    pub fn refresh(&mut self, count: impl Fn() -> u64) -> io::Result<()> {
+        let before = count();
         let mappings = maps::executable(self.pid)?;
+        let after = count();
         if mappings.is_empty() {
             // An exiting process has no mappings any more.
             return Err(io::ErrorKind::NotFound.into());
@@ -162,11 +165,11 @@ impl Modules {
                 let module = self.module(&mapping);
                 let bias = module.image().and_then(|image| image.mapping_bias(mapping.start, mapping.offset));
                 let since =
-                    known.get(&(mapping.start, mapping.offset, mapping.inode)).copied().unwrap_or(count);
+                    known.get(&(mapping.start, mapping.offset, mapping.inode)).copied().unwrap_or(after);
                 Mapped { mapping, bias, module, since }
             })
             .collect();
-        self.count = count;
+        self.count = before;
         Ok(())
     }
 
@@ -292,10 +295,21 @@ impl Modules {
 /// its path in the target's root, if it still is that file.
 fn open_mapped(pid: u32, mapping: &Mapping) -> Option<File> {
     let direct = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
-    open_regular(Path::new(&direct)).or_else(|| {
+    open_regular(Path::new(&direct)).filter(|file| is_of(file, mapping)).or_else(|| {
         let file = open_regular(Path::new(&format!("/proc/{pid}/root{}", mapping.name)))?;
-        (file.metadata().ok()?.ino() == mapping.inode.1).then_some(file)
+        has_inode(&file, mapping).then_some(file)
     })
+}
+
+/// Whether a file is the mapping's: another one may have been mapped there after the list was read. It goes by the name as
+/// well, for in an overlay the list may show another inode than the file has.
+fn is_of(file: &File, mapping: &Mapping) -> bool {
+    has_inode(file, mapping)
+        || std::fs::read_link(own_path(file)).is_ok_and(|path| path == Path::new(&mapping.name))
+}
+
+fn has_inode(file: &File, mapping: &Mapping) -> bool {
+    file.metadata().is_ok_and(|metadata| metadata.ino() == mapping.inode.1)
 }
 
 /// Opens a regular file and nothing else: a mapped device would notice.
