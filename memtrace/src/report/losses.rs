@@ -18,7 +18,7 @@ pub(super) fn of(snapshot: &Snapshot) -> Vec<String> {
 }
 
 /// Of kernel objects without a walk slot: in the kernel an object's size is kept with its stack.
-const WITHOUT_SIZE: &str = "the sizes of these: only their number is in the totals.";
+const WITHOUT_SIZE: &str = "the sizes of objects without a walk slot: only their number is in the totals.";
 
 /// One sentence for each loss there is: what happened, what it does to the figures, what to do about it.
 ///
