@@ -3,13 +3,18 @@
 //! When the last reference to a link goes, the kernel takes its breakpoints out of the target's code, in the context of
 //! the process that gave it up. If a fatal signal is pending there it gives up halfway («failed to unregister, leaking
 //! uprobe»), and a breakpoint stays. Not so in a process that is exiting by itself. So a child is forked, which has
-//! every link too; this process closes its own; and then the child exits.
+//! the link too; this process closes its own; and then the child exits.
 //!
-//! The child is told to by a byte, or by the end of the pipe if this process is killed before. A child of the same moment
-//! would have the pipe's other end too, and each could wait for the other's exit: so there is one at a time.
+//! For each link the kernel waits for grace periods, about 50 ms, and a process that exits closes one after the other. So
+//! links are shared out among children, which wait at the same time: 60 targets are detached in 1 s instead of 15.
+//!
+//! Children are told to exit by a byte, or by the end of the pipe if this process is killed before. A child of the same
+//! moment would have the pipe's other end too, and each could wait for the other's exit: so there is one group at a time.
 
 use std::{
+    ops::Range,
     os::fd::{AsRawFd as _, OwnedFd},
+    ptr,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -17,13 +22,16 @@ use nix::{
     errno::Errno,
     fcntl::OFlag,
     sys::wait::waitpid,
-    unistd::{ForkResult, Pid, fork, pipe2, write},
+    unistd::{ForkResult, Pid, fork, pipe2, read, write},
 };
 
 use super::attach::Link;
 
-/// Held from a child's fork to its end.
-static ONE_CHILD: Mutex<()> = Mutex::new(());
+/// Links are shared out among so many children at most.
+const MAX_CHILDREN: usize = 32;
+
+/// Held from the first child's fork to the last one's end.
+static ONE_GROUP: Mutex<()> = Mutex::new(());
 
 /// Links that a thread is to detach.
 struct Later {
@@ -39,20 +47,22 @@ pub(super) fn detach(mut links: Vec<Link>) {
     while let Some(stage) = links.last().map(|link| link.stage) {
         let first = links.partition_point(|link| link.stage < stage);
         let last: Vec<Link> = links.drain(first..).collect();
-        let _turn = lock(&ONE_CHILD);
-        match child() {
-            Ok((child, exit)) => {
-                // The child has them still.
-                drop(last);
-                // Where the byte cannot be written the end of the pipe does the same.
-                let _ = write(&exit, &[0]);
-                drop(exit);
-                while waitpid(child, None) == Err(Errno::EINTR) {}
-            }
-            Err(error) => {
-                tracing::debug!("no child to detach with: {error}");
-                drop(last);
-            }
+        detach_stage(last);
+    }
+}
+
+/// Detaches links, in no order.
+fn detach_stage(mut links: Vec<Link>) {
+    let _turn = lock(&ONE_GROUP);
+    match Children::new(&mut links) {
+        Ok(children) => {
+            // The children have them still.
+            drop(links);
+            children.end();
+        }
+        Err(error) => {
+            tracing::debug!("no child to detach with: {error}");
+            drop(links);
         }
     }
 }
@@ -91,30 +101,90 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A child that exits when the descriptor is written to, or closed by whatever.
-fn child() -> Result<(Pid, OwnedFd), Errno> {
-    let (wait, exit) = pipe2(OFlag::O_CLOEXEC)?;
-    // SAFETY: the child only makes system calls.
-    match unsafe { fork() }? {
-        ForkResult::Parent { child } => Ok((child, exit)),
-        ForkResult::Child => {
-            let mut byte = 0u8;
-            // SAFETY: descriptors of this process, one byte, and no return from the last call.
-            unsafe {
-                libc::close(exit.as_raw_fd());
-                // A signal is no reason to exit before the other process has closed its links.
-                while libc::read(wait.as_raw_fd(), (&raw mut byte).cast(), 1) < 0
-                    && Errno::last() == Errno::EINTR
-                {}
-                libc::_exit(0)
+/// Processes that each hold a share of some links until they are told to exit.
+struct Children {
+    pids: Vec<Pid>,
+    /// Tells them to, by a byte for each or when it is closed.
+    exit: OwnedFd,
+}
+
+impl Children {
+    /// Forks them, and waits until none has another one's links.
+    fn new(links: &mut [Link]) -> Result<Self, Errno> {
+        let (wait, exit) = pipe2(OFlag::O_CLOEXEC)?;
+        let (ready, say) = pipe2(OFlag::O_CLOEXEC)?;
+        let share = links.len().div_ceil(MAX_CHILDREN).max(1);
+        let mut pids = Vec::with_capacity(MAX_CHILDREN);
+        for start in (0..links.len()).step_by(share) {
+            let end = links.len().min(start + share);
+            // SAFETY: the child only makes system calls.
+            match unsafe { fork() } {
+                Ok(ForkResult::Parent { child }) => pids.push(child),
+                Ok(ForkResult::Child) => hold(links, start..end, &exit, &say, &wait),
+                Err(error) if pids.is_empty() => return Err(error),
+                Err(error) => {
+                    // The links that are left go with this process's own.
+                    tracing::debug!("only {} children to detach with: {error}", pids.len());
+                    break;
+                }
             }
         }
+        drop(say);
+        let mut said = [0; MAX_CHILDREN];
+        let mut count = 0;
+        while count < pids.len() {
+            match read(&ready, &mut said) {
+                // The end: those that are left were killed.
+                Ok(0) => break,
+                Ok(bytes) => count += bytes,
+                Err(Errno::EINTR) => {}
+                Err(_) => break,
+            }
+        }
+        Ok(Self { pids, exit })
+    }
+
+    /// Tells them to exit, and waits until the kernel is done with their links.
+    fn end(self) {
+        let Self { pids, exit } = self;
+        // Where the bytes cannot be written the end of the pipe does the same.
+        let _ = write(&exit, &[0; MAX_CHILDREN][..pids.len()]);
+        drop(exit);
+        for child in pids {
+            while waitpid(child, None) == Err(Errno::EINTR) {}
+        }
+    }
+}
+
+/// What a child does: gives up all links but its own, says so, and exits when it is told to.
+fn hold(links: &mut [Link], own: Range<usize>, exit: &OwnedFd, say: &OwnedFd, wait: &OwnedFd) -> ! {
+    let mut byte = 0u8;
+    // SAFETY: a link is closed by a system call, and nothing of this process looks at it afterwards; descriptors of
+    // this process, one byte each; no return from the last call.
+    unsafe {
+        libc::close(exit.as_raw_fd());
+        for (at, link) in links.iter_mut().enumerate() {
+            if !own.contains(&at) {
+                ptr::drop_in_place(link);
+            }
+        }
+        libc::write(say.as_raw_fd(), (&raw const byte).cast(), 1);
+        libc::close(say.as_raw_fd());
+        // A signal is no reason to exit before the other process has closed its links.
+        while libc::read(wait.as_raw_fd(), (&raw mut byte).cast(), 1) < 0 && Errno::last() == Errno::EINTR {}
+        libc::_exit(0)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{fs::File, sync::mpsc, thread, time::Duration};
+    use std::{
+        fs::File,
+        io::{Read as _, pipe},
+        sync::mpsc,
+        thread,
+        time::Duration,
+    };
 
     use super::{
         super::attach::{Held, Link, Stage},
@@ -140,5 +210,26 @@ mod tests {
         for _ in 0..4 {
             ended.recv_timeout(LIMIT).expect("children that wait for each other");
         }
+    }
+
+    #[test]
+    fn more_links_than_children_are_all_given_up() {
+        let (readers, links): (Vec<_>, Vec<_>) = (0..u8::MAX)
+            .map(|target| {
+                let (reader, writer) = pipe().unwrap();
+                let link = Link { stage: Stage::Frees, target, _held: Held::Multi(writer.into()) };
+                (reader, link)
+            })
+            .unzip();
+        let (done, ended) = mpsc::channel();
+        thread::spawn(move || {
+            detach(links);
+            for mut reader in readers {
+                // Ends when nobody has the other end any more.
+                assert_eq!(reader.read(&mut [0]).unwrap(), 0);
+            }
+            done.send(()).unwrap();
+        });
+        ended.recv_timeout(LIMIT).expect("a link that somebody still has");
     }
 }
