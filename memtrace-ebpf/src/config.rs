@@ -34,6 +34,8 @@ globals! {
     ORACLE: u32 = 0;
     /// Whether each event is sent to the agent.
     TRACE: u32 = 0;
+    /// Never set: see `probes::stack`.
+    TAIL_CALL: u32 = 0;
     /// What is left out, to measure what it costs: the constants below.
     WITHOUT: u32 = 0;
 }

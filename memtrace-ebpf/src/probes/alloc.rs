@@ -9,6 +9,7 @@ use aya_ebpf::{
     programs::{ProbeContext, RetProbeContext},
 };
 
+use super::stack;
 use crate::{
     arch::Registers,
     config, record,
@@ -18,6 +19,7 @@ use crate::{
 /// Entry of a function that hands out blocks.
 #[uprobe]
 pub(crate) fn alloc_enter(context: ProbeContext) -> u32 {
+    stack::stay_on_the_tasks(context.as_ptr());
     let _ = enter(&context, false);
     0
 }
@@ -25,6 +27,7 @@ pub(crate) fn alloc_enter(context: ProbeContext) -> u32 {
 /// Return from one.
 #[uretprobe]
 pub(crate) fn alloc_leave(context: RetProbeContext) -> u32 {
+    stack::stay_on_the_tasks(context.as_ptr());
     leave(context.as_ptr());
     0
 }
@@ -33,6 +36,7 @@ pub(crate) fn alloc_leave(context: RetProbeContext) -> u32 {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "uprobe")]
 pub(crate) extern "C" fn alloc_session(context: *mut c_void) -> u32 {
+    stack::stay_on_the_tasks(context);
     // SAFETY: `context` is the program's.
     let entered = unsafe { bpf_get_func_ip(context) == Registers::new(context).ip() };
     if entered {
@@ -46,6 +50,7 @@ pub(crate) extern "C" fn alloc_session(context: *mut c_void) -> u32 {
 /// Entry of a function that takes a block back.
 #[uprobe]
 pub(crate) fn free_enter(context: ProbeContext) -> u32 {
+    stack::stay_on_the_tasks(context.as_ptr());
     if config::without(config::EVERYTHING) {
         return 0;
     }

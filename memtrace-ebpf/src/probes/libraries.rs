@@ -11,6 +11,7 @@ use aya_ebpf::{
 };
 use memtrace_common::Cookie;
 
+use super::stack;
 use crate::{maps::TARGETS, miss};
 
 /// `r_state`: a library is about to be loaded, or unloaded (glibc's link.h).
@@ -20,6 +21,7 @@ const RT_DELETE: u32 = 2;
 /// `_dl_debug_state` of glibc and musl.
 #[uprobe]
 pub(crate) fn libraries_changed(context: ProbeContext) -> u32 {
+    stack::stay_on_the_tasks(context.as_ptr());
     let _ = try_libraries_changed(context.as_ptr());
     0
 }

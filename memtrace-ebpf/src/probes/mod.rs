@@ -3,3 +3,4 @@
 mod alloc;
 mod libraries;
 mod lifecycle;
+mod stack;

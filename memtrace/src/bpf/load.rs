@@ -154,7 +154,9 @@ where
 
 #[cfg(test)]
 mod tests {
-    use super::{Config, Sizes};
+    use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
+
+    use super::{Config, OBJECT, Sizes};
 
     #[test]
     fn tables_hold_what_was_asked_for() {
@@ -164,5 +166,26 @@ mod tests {
             assert!(u64::from(sizes.buckets) * 7 >= u64::from(max_live));
         }
         assert_eq!(Sizes::new(&Config { max_stacks: 10_000, ..Config::default() }).stacks, 16_384);
+    }
+
+    /// `call bpf_tail_call`: the opcode, no registers, no offset, the helper's number (linux/bpf.h).
+    const TAIL_CALL: [u8; 8] = [0x85, 0, 0, 0, 12, 0, 0, 0];
+
+    #[test]
+    fn no_program_on_a_uprobe_gets_a_stack_that_others_write_to() {
+        let object = object::File::parse(OBJECT).unwrap();
+        let mut programs = 0;
+        for symbol in object.symbols().filter(|symbol| symbol.is_definition()) {
+            let (Ok(name), Some(index)) = (symbol.name(), symbol.section_index()) else { continue };
+            let section = object.section_by_index(index).unwrap();
+            let is_on_a_uprobe = matches!(section.name(), Ok("uprobe" | "uretprobe"));
+            if !is_on_a_uprobe || symbol.size() == 0 || name.starts_with("nothing") {
+                continue;
+            }
+            let code = section.data_range(symbol.address(), symbol.size()).unwrap().unwrap();
+            assert!(code.chunks_exact(8).any(|instruction| instruction == TAIL_CALL), "{name}");
+            programs += 1;
+        }
+        assert_eq!(programs, 5);
     }
 }
