@@ -232,6 +232,9 @@ fn settle(cookie: Cookie, call: &Call, result: u64, outer: *mut Call, run: &Run)
         && let Some(block) = live::take(call.inner)
     {
         stacks::undo(block);
+        if cookie.old().is_none() {
+            run.mark_move();
+        }
         trace(Op::Free, live_address(call.inner), block, call.target);
     }
     let mut address = result;

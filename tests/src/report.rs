@@ -17,7 +17,7 @@ pub struct Report {
     pub overhead: Option<Overhead>,
     pub stacks_found: usize,
     pub stacks: Vec<Stack>,
-    pub mappings: Mappings,
+    pub mappings: Option<Mappings>,
     pub kernel: Option<Kernel>,
     pub losses: Losses,
     pub notes: Vec<String>,

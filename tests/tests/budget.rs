@@ -30,6 +30,22 @@ fn a_leak_is_found_in_windows() {
     let _ = agent.interrupt();
 }
 
+/// A block that a function asked another one for came once.
+#[test]
+fn blocks_are_not_counted_twice_in_windows() {
+    if !can_trace() {
+        return;
+    }
+    let target = fixture::start("hot", &["aligned"]);
+    let mut agent = Agent::attach_with(&[target.pid()], &["--max-overhead", "10%"]);
+    let report =
+        agent.report_when(|report| report.mode.window_freed_blocks.is_some_and(|freed| freed > 1000));
+    let (allocated, freed) = (report.mode.window_allocated_blocks, report.mode.window_freed_blocks);
+    let grown = allocated.zip(freed).map(|(allocated, freed)| allocated as f64 / freed as f64);
+    assert!(grown.is_some_and(|grown| (1.0..1.05).contains(&grown)), "{grown:?}");
+    let _ = agent.interrupt();
+}
+
 /// With room for everything, everything is counted: by sessions, where every return is wanted.
 #[test]
 fn a_calm_program_is_counted_exactly() {

@@ -141,6 +141,9 @@ fn count_and_duration() {
     let some = reports(&["-d", "120ms"]);
     assert!(some.last().is_some_and(|report| report.last));
     assert_eq!(some.iter().filter(|report| report.last).count(), 1);
+    // What is due at the end is the last report, and there is no other.
+    let two = reports(&["-d", "100ms"]);
+    assert!(two.len() <= 2 && two.last().is_some_and(|report| report.last), "{}", two.len());
 }
 
 /// Text for people: what was traced, what is left, who made it; colour only when asked for.

@@ -9,7 +9,7 @@ use super::{
     session::Session,
 };
 use crate::{
-    budget::{self, Budget, Due, Mode, Reading, Verdict, Window},
+    budget::{self, Budget, Choice, Due, Mode, Reading, Verdict, Window},
     model::{
         Overhead,
         units::{format_bytes, format_number, format_percent},
@@ -84,7 +84,7 @@ impl Session {
             }
         }
         let mode = budget.begin(now);
-        let words = plan(&budget);
+        let words = plan(&budget, matches!(self.control.counting.choice, Choice::Fixed(_)));
         self.control.budget = Some(budget);
         self.enter(mode);
         Some(words)
@@ -227,7 +227,9 @@ impl Session {
     fn enter(&mut self, mode: Mode) {
         let now = self.tracer.elapsed();
         self.control.shift = mode.shift();
-        self.control.sampled |= is_sampling(mode.shift());
+        if is_sampling(mode.shift()) {
+            self.control.sampled = Some(mode.shift());
+        }
         self.tracer.set_sampling(mode.shift());
         match mode {
             Mode::Steady(_) => {
@@ -284,12 +286,19 @@ fn part(budget: &Budget, share: f64) -> String {
     }
 }
 
-/// What tracing will cost, before it begins.
-fn plan(budget: &Budget) -> String {
+/// What tracing will cost, before it begins. `asked`: which allocations are counted was not for the budget to choose.
+fn plan(budget: &Budget, asked: bool) -> String {
     let calls = format_number(budget.calls_per_second().round() as u64);
     let of = |share| part(budget, share);
-    let (limit, exact, cheapest) =
-        (of(budget.limit()), of(budget.share_exact()), of(budget.share_cheapest()));
+    let (exact, cheapest) = (of(budget.share_exact()), of(budget.share_cheapest()));
+    let allowed = |share| {
+        let limit = of(budget.limit());
+        if share > budget.limit() {
+            format!(", allowed: {limit}")
+        } else {
+            format!(", too near the {limit} allowed")
+        }
+    };
     match budget.mode() {
         Mode::Steady(EXACT) if budget.calls_per_second() == 0.0 => {
             let limit = format_percent(budget.limit());
@@ -298,19 +307,29 @@ fn plan(budget: &Budget) -> String {
             )
         }
         Mode::Steady(EXACT) => {
-            format!("{calls} calls a second: counting every allocation takes about {exact}")
+            format!("{calls} calls a second: counting every allocation takes {}", about(&exact))
+        }
+        mode @ Mode::Steady(_) if asked => {
+            format!("{calls} calls a second: {}, which takes {}", ways(mode), about(&cheapest))
         }
         mode @ Mode::Steady(_) => {
             format!(
-                "{calls} calls a second: counting every allocation would take {exact}, allowed: {limit}; so {}",
+                "{calls} calls a second: counting every allocation would take {exact}{}; so {}",
+                allowed(budget.share_exact()),
                 ways(mode)
             )
         }
         mode @ Mode::Windows(_) => {
             format!(
-                "{calls} calls a second: probes that stay would take {cheapest}, allowed: {limit}; so {}",
+                "{calls} calls a second: probes that stay would take {cheapest}{}; so {}",
+                allowed(budget.share_cheapest()),
                 ways(mode)
             )
         }
     }
+}
+
+/// An estimate, unless it is a bound.
+fn about(share: &str) -> String {
+    if share.starts_with("under") { share.to_owned() } else { format!("about {share}") }
 }

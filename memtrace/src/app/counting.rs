@@ -67,7 +67,10 @@ pub(super) struct Control {
     /// When the phase ends.
     pub(super) until: Instant,
     pub(super) gaps: u64,
-    pub(super) sampled: bool,
+    /// How many there were at the previous report, or when tracing began; `None` if a window was open then.
+    pub(super) reported_gaps: Option<u64>,
+    /// How samples were taken last, once some were.
+    pub(super) sampled: Option<Shift>,
     /// Time in which allocations were seen, up to when the phase began.
     pub(super) attached: Duration,
     pub(super) since: Option<Duration>,
@@ -90,7 +93,8 @@ impl Control {
             phase: Phase::Attached,
             until: Instant::now(),
             gaps: 0,
-            sampled: is_sampling(shift),
+            reported_gaps: None,
+            sampled: Some(shift).filter(|&shift| is_sampling(shift)),
             attached: Duration::ZERO,
             since: None,
             counting_since: None,
@@ -101,19 +105,33 @@ impl Control {
 
     /// Tracing begins at `now`.
     pub(super) fn begin(&mut self, now: Duration) {
+        self.reported_gaps = Some(self.gaps);
         if !matches!(self.phase, Phase::Waiting) {
             self.since = Some(now);
         }
     }
 
-    /// Mean bytes between two samples.
+    /// Mean bytes between two samples, of those taken last.
     pub(super) fn sample_bytes(&self) -> Option<u64> {
-        is_sampling(self.shift).then(|| 1 << self.shift)
+        self.sampled.map(|shift| 1 << shift)
+    }
+
+    /// Whether samples are taken now.
+    pub(super) fn is_sampling(&self) -> bool {
+        is_sampling(self.shift)
     }
 
     /// Whether figures are estimates: something was sampled since tracing began.
     pub(super) fn sampled(&self) -> bool {
-        self.sampled
+        self.sampled.is_some()
+    }
+
+    /// When the window began that is open: of its blocks it is not known yet which stay.
+    pub(super) fn open_since(&self) -> Option<Duration> {
+        match self.phase {
+            Phase::Attached | Phase::Waiting => None,
+            Phase::Counting(begin, _) | Phase::Watching(begin) => Some(begin.at),
+        }
     }
 
     /// Whether calls are left out unseen, by sampling or by size, so that stacks must tell what was nested in them.
@@ -123,7 +141,8 @@ impl Control {
 
     /// The part of a window is over in which allocations and frees were counted, if it was one.
     pub(super) fn end_counting(&mut self, now: &Reading) {
-        if let Some(since) = self.counting_since.take() {
+        // Where samples are taken, calls that hand on to others cannot be told.
+        if let Some(since) = self.counting_since.take().filter(|_| !self.is_sampling()) {
             let (allocated, freed) = budget::came_and_went(&since, now);
             self.balance = (self.balance.0 + allocated, self.balance.1 + freed);
         }

@@ -19,6 +19,9 @@ use crate::{
 const BURST: usize = 4096;
 const BURST_TIME: Duration = Duration::from_millis(100);
 
+/// A report that is due so shortly before the end is the last one; an interval's tenth, if that is less.
+const CLOSE: Duration = Duration::from_millis(100);
+
 /// When to report, and when to stop.
 #[derive(Clone, Copy, Debug)]
 pub struct Schedule {
@@ -65,9 +68,12 @@ pub async fn follow(
     let mut exits = session.exits()?.into_iter().map(Watched::new).collect::<anyhow::Result<Vec<_>>>()?;
     let endless = exits.is_empty();
     let mut signals = Signals::new()?;
-    let mut ticks = tokio::time::interval_at(Instant::now() + schedule.interval, schedule.interval);
+    let start = Instant::now();
+    let mut ticks = tokio::time::interval_at(start + schedule.interval, schedule.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let deadline = tokio::time::sleep(schedule.duration.unwrap_or(Duration::from_secs(u32::MAX.into())));
+    let end = start + schedule.duration.unwrap_or(Duration::from_secs(u32::MAX.into()));
+    let close = CLOSE.min(schedule.interval / 10);
+    let deadline = tokio::time::sleep_until(end);
     tokio::pin!(deadline);
     let look = tokio::time::sleep(Duration::ZERO);
     tokio::pin!(look);
@@ -80,7 +86,7 @@ pub async fn follow(
                 let _: Instant = result;
                 drain(&mut events, session, output)?;
                 reports += 1;
-                let done = schedule.count.is_some_and(|count| reports >= count);
+                let done = schedule.count.is_some_and(|count| reports >= count) || Instant::now() + close >= end;
                 let ended = exits.is_empty() && !endless;
                 report(session, output, done || ended)?;
                 if schedule.outlive {

@@ -103,7 +103,7 @@ impl Session {
             let permission = error.is_permission();
             let error = anyhow::Error::new(error);
             if permission {
-                error.context("memtrace needs root (or CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE): try `sudo memtrace …`; `memtrace check` tells more")
+                error.context("this needs root (or CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE): try `sudo memtrace …`; `memtrace check` tells more")
             } else {
                 error.context("this kernel does not take memtrace's eBPF programs: `memtrace check` tells more")
             }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use memtrace_common::WalkMethod;
+use memtrace_common::{TIME_SHIFT, WalkMethod};
 use rustc_hash::FxHashMap;
 
 use super::{resolve::Traced, session::Session};
@@ -16,6 +16,9 @@ use crate::{
     },
     symbolize::Place,
 };
+
+/// Block times are this coarse at most.
+const TICK: Duration = Duration::from_nanos(1 << TIME_SHIFT);
 
 /// Blocks listed per stack with `--show-allocs`.
 const MAX_LISTED: usize = 1000;
@@ -65,7 +68,7 @@ impl Session {
             mappings,
             kernel: None,
             losses,
-            notes: self.notes.iter().chain(&self.control.remark).cloned().collect(),
+            notes: self.remarks(),
         })
     }
 
@@ -73,6 +76,7 @@ impl Session {
         let attached = self.control.attachment(self.started, now);
         Mode {
             sample_bytes: self.control.sample_bytes(),
+            sampling: self.control.is_sampling(),
             exact: !self.control.sampled() && attached.gaps == 0,
             attached,
             stacks: self.method_of_stacks(),
@@ -136,12 +140,46 @@ impl Session {
         self.control.skips() && self.stacks.get(slot).is_some_and(|stack| stack.passage.nested)
     }
 
+    /// How old a block must be to be shown: as old as was asked for (`--older`), and as a window that is open.
+    fn least_age(&self, now: Duration) -> Duration {
+        let open = self.control.open_since().map(|begin| now.saturating_sub(begin) + TICK);
+        self.options.older.into_iter().chain(open).max().unwrap_or_default()
+    }
+
+    /// Remarks for the reader.
+    fn remarks(&mut self) -> Vec<String> {
+        let mut remarks: Vec<String> = self.notes.iter().chain(&self.control.remark).cloned().collect();
+        let gone: Vec<String> = self
+            .processes()
+            .filter(|process| process.has_exited())
+            .map(|process| process.pid.to_string())
+            .collect();
+        if !gone.is_empty() && gone.len() < self.targets.len() {
+            remarks.push(format!(
+                "process {} has exited: its memory is gone, what it had not freed by then is still shown",
+                gone.join(", ")
+            ));
+        }
+        let open = self.control.open_since().is_some();
+        if open {
+            remarks.push("a window is open: what was allocated in it is left to the next report".to_owned());
+        } else if self.control.in_windows() && self.control.reported_gaps == Some(self.control.gaps) {
+            remarks.push("no window since the last report, so nothing is known of growth".to_owned());
+        }
+        self.control.reported_gaps = Some(self.control.gaps).filter(|_| !open);
+        remarks
+    }
+
     /// What is left of each stack's blocks after `--older`; where they were sampled, with what they stand for.
     fn survivors(&self, now: Duration) -> anyhow::Result<Option<FxHashMap<u32, Survivors>>> {
-        if self.options.older.is_none() && !self.options.show_allocs && !self.control.sampled() {
+        let looks_at_blocks = self.options.older.is_some()
+            || self.options.show_allocs
+            || self.control.sampled()
+            || self.control.open_since().is_some();
+        if !looks_at_blocks {
             return Ok(None);
         }
-        let older = self.options.older.unwrap_or_default();
+        let older = self.least_age(now);
         let mut survivors: FxHashMap<u32, Survivors> = FxHashMap::default();
         for target in &self.targets {
             self.tracer
@@ -165,7 +203,7 @@ impl Session {
             return Ok(listed);
         }
         listed.extend(stacks.iter().map(|stack| (stack.totals.slot, Vec::new())));
-        let older = self.options.older.unwrap_or_default();
+        let older = self.least_age(now);
         for target in &self.targets {
             self.tracer
                 .for_each_live(target.id(), |block| {
@@ -207,7 +245,10 @@ impl Session {
     }
 
     /// What the targets mapped themselves, and by which stacks.
-    fn mappings(&mut self, now: Duration) -> (Amount, Vec<MappingRow>) {
+    fn mappings(&mut self, now: Duration) -> (Option<Amount>, Vec<MappingRow>) {
+        if self.control.in_windows() {
+            return (None, Vec::new());
+        }
         let mut stacks: Vec<(u32, u32, Mapped)> = self
             .targets
             .iter()
@@ -229,7 +270,7 @@ impl Session {
                 frames: self.frames(slot),
             })
             .collect();
-        (all, rows)
+        (Some(all), rows)
     }
 
     fn pid_of(&self, stack: &Growth) -> u32 {

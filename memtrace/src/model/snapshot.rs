@@ -96,8 +96,10 @@ pub struct Attachment {
 /// How the figures came about.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mode {
-    /// Mean number of bytes between two samples; `None` when every allocation is counted.
+    /// Mean number of bytes between two samples, of those taken last; `None` when there are none among the figures.
     pub sample_bytes: Option<u64>,
+    /// Whether samples are taken now; else every allocation is counted that is seen.
+    pub sampling: bool,
     /// Whether every allocation that was seen since tracing began was counted.
     pub exact: bool,
     /// When allocations were seen.
@@ -255,8 +257,8 @@ pub struct Snapshot {
     /// The first of them in the order asked for.
     pub stacks: Vec<StackRow>,
     /// Memory that the target mapped itself (`mmap`, `mremap`, `sbrk`), not through its allocator: bytes of address
-    /// space, and ranges. Not among the blocks.
-    pub mapped: Amount,
+    /// space, and ranges. Not among the blocks. `None` in windows, where too much of it is missed.
+    pub mapped: Option<Amount>,
     /// The stacks that mapped most of it, largest first; as many as stacks of blocks.
     pub mappings: Vec<MappingRow>,
     /// In kernel mode: what there is besides stacks.

@@ -36,10 +36,12 @@ pub(super) fn rate(bytes_per_second: f64, mode: &Mode) -> String {
 /// How allocations were counted.
 pub(super) fn counted(mode: &Mode, sizes: Option<String>) -> String {
     let which = sizes.map(|sizes| format!(" {sizes}")).unwrap_or_default();
-    let how = match mode.sample_bytes {
-        None if mode.exact || mode.attached.gaps > 0 => format!("every allocation{which} counted"),
-        None => format!("every allocation{which} counted now, before a sample was"),
-        Some(bytes) => format!("estimated from one sample per {} of allocations{which}", format_bytes(bytes)),
+    let how = match mode.sample_bytes.map(format_bytes) {
+        None => format!("every allocation{which} counted"),
+        Some(bytes) if mode.sampling => {
+            format!("estimated from one sample per {bytes} of allocations{which}")
+        }
+        Some(bytes) => format!("every allocation{which} counted now, before that one sample per {bytes}"),
     };
     if mode.attached.gaps == 0 {
         return how;
@@ -82,8 +84,15 @@ pub(super) fn balance(mode: &Mode) -> Option<String> {
 
 /// What gaps mean for the figures.
 pub(super) fn gaps(snapshot: &Snapshot) -> Option<String> {
+    let mappings = if snapshot.mapped.is_none() {
+        "; what the program maps itself (mmap) is not followed in windows"
+    } else {
+        ""
+    };
     (snapshot.mode.attached.gaps > 0).then(|| {
-        "what was allocated in a gap is unknown and not counted, nor are its frees; of the blocks counted any that were freed in one still are"
-            .to_owned()
+        format!(
+            "what was allocated in a gap is unknown and not counted, nor are its frees; of the blocks counted any \
+             that were freed in one still are{mappings}"
+        )
     })
 }

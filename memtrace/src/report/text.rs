@@ -107,9 +107,7 @@ impl Text {
         if let Some(share) = share(row.outstanding.bytes, snapshot.outstanding.bytes) {
             write!(out, ", {share} of the total")?;
         }
-        if snapshot.target.pids.len() > 1 {
-            write!(out, ", process {}", row.pid)?;
-        }
+        write!(out, "{}", process(&snapshot.target, row.pid))?;
         write!(out, ", {}", estimates::rate(row.bytes_per_second, &snapshot.mode))?;
         if let Some(kernel) = &row.kernel {
             write!(out, "{}", kernel::more(row, kernel, snapshot))?;
@@ -122,7 +120,8 @@ impl Text {
         if snapshot.mode.filter.older.is_none() {
             write!(
                 out,
-                ", freed {} of {}",
+                ", freed {}{} of {}",
+                if row.uncertainty.is_some() { "about " } else { "" },
                 format_number(row.freed.blocks),
                 format_count(row.allocated.blocks, noun(snapshot))
             )?;
@@ -206,21 +205,20 @@ impl Text {
 
     /// Memory that the target mapped itself. Large areas that live as long as the process are usual: a few stacks will do.
     fn mappings(&self, out: &mut dyn Write, snapshot: &Snapshot) -> io::Result<()> {
-        if snapshot.mapped.blocks == 0 {
-            return Ok(());
-        }
+        let Some(mapped) = snapshot.mapped.filter(|mapped| mapped.blocks > 0) else { return Ok(()) };
         writeln!(
             out,
             "\nMapped by the program itself (mmap, not counted above): {} in {}",
-            self.paint(BOLD, format_bytes(snapshot.mapped.bytes)),
-            format_count(snapshot.mapped.blocks, "range"),
+            self.paint(BOLD, format_bytes(mapped.bytes)),
+            format_count(mapped.blocks, "range"),
         )?;
         for row in snapshot.mappings.iter().take(MAPPINGS_SHOWN) {
             writeln!(
                 out,
-                "  {} in {}, oldest {}  {}",
+                "  {} in {}{}, oldest {}  {}",
                 self.paint(BOLD, format_bytes(row.mapped.bytes)),
                 format_count(row.mapped.blocks, "range"),
+                process(&snapshot.target, row.pid),
                 format_age(row.oldest),
                 self.paint(DIM, format_args!("stack {:016x}", row.id))
             )?;
@@ -296,6 +294,11 @@ fn live_block(out: &mut dyn Write, block: &LiveBlock) -> io::Result<()> {
 /// What blocks are called.
 fn noun(snapshot: &Snapshot) -> &'static str {
     if snapshot.kernel.is_some() { "object" } else { "block" }
+}
+
+/// Whose a row is, where that is not plain.
+fn process(target: &TargetInfo, pid: u32) -> String {
+    if target.pids.len() > 1 { format!(", process {pid}") } else { String::new() }
 }
 
 fn processes(target: &TargetInfo) -> String {

@@ -50,7 +50,7 @@ pub enum Error {
     #[error("cannot read {what} of process {pid}: {}", if nix::unistd::geteuid().is_root() {
         "root may not either, so a sandbox, a security module or another user namespace forbids it"
     } else {
-        "memtrace needs root, or CAP_SYS_PTRACE"
+        "it takes root, or CAP_SYS_PTRACE"
     })]
     Permission {
         /// The process.

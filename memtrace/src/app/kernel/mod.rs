@@ -95,7 +95,7 @@ impl KernelSession {
             let permission = error.is_permission();
             let error = anyhow::Error::new(error);
             if permission {
-                error.context("memtrace needs root (or CAP_BPF and CAP_PERFMON): try `sudo memtrace …`; `memtrace check` tells more")
+                error.context("this needs root (or CAP_BPF and CAP_PERFMON): try `sudo memtrace …`; `memtrace check` tells more")
             } else {
                 error.context("this kernel does not take memtrace's eBPF programs for kernel mode")
             }
@@ -147,7 +147,7 @@ fn wanted_caches(patterns: &[String]) -> anyhow::Result<Option<Vec<(String, bool
     anyhow::ensure!(
         caches.iter().any(|(_, wanted)| *wanted),
         "no slab cache is called {}: /proc/slabinfo lists those there are (caches of equal objects are one)",
-        patterns.join(" or ")
+        patterns.iter().map(|pattern| format!("«{pattern}»")).collect::<Vec<_>>().join(" or ")
     );
     Ok(Some(caches))
 }

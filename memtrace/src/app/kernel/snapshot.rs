@@ -73,6 +73,7 @@ impl KernelSession {
             },
             mode: Mode {
                 sample_bytes: None,
+                sampling: false,
                 exact: true,
                 attached: Attachment { share: 1.0, gaps: 0, windows: None },
                 stacks: StackMethod::Kernel,
@@ -85,7 +86,7 @@ impl KernelSession {
             overhead: None,
             stacks_found,
             stacks: rows,
-            mapped: Amount::default(),
+            mapped: Some(Amount::default()),
             mappings: Vec::new(),
             kernel: Some(report),
             losses: losses(&self.tracer.losses()),

@@ -22,11 +22,11 @@ impl<'a> Report<'a> {
             overhead: snapshot.overhead.as_ref().map(Overhead::from),
             stacks_found: snapshot.stacks_found,
             stacks: snapshot.stacks.iter().map(Stack::from).collect(),
-            mappings: Mappings {
-                bytes: snapshot.mapped.bytes,
-                ranges: snapshot.mapped.blocks,
+            mappings: snapshot.mapped.map(|mapped| Mappings {
+                bytes: mapped.bytes,
+                ranges: mapped.blocks,
                 stacks: snapshot.mappings.iter().map(MappingStack::from).collect(),
-            },
+            }),
             kernel: snapshot.kernel.as_ref().map(super::kernel::Kernel::from),
             losses: Losses::from(&snapshot.losses),
             notes: &snapshot.notes,

@@ -81,7 +81,8 @@ struct Report<'a> {
     /// Number of stacks that match the filters; `stacks` may list fewer.
     stacks_found: usize,
     stacks: Vec<Stack<'a>>,
-    mappings: Mappings<'a>,
+    /// Null in windows, where too much of it is missed.
+    mappings: Option<Mappings<'a>>,
     /// Kernel mode only.
     #[serde(skip_serializing_if = "Option::is_none")]
     kernel: Option<kernel::Kernel<'a>>,

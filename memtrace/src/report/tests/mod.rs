@@ -65,6 +65,7 @@ fn snapshot() -> Snapshot {
         },
         mode: Mode {
             sample_bytes: None,
+            sampling: false,
             exact: true,
             attached: Attachment { share: 1.0, gaps: 0, windows: None },
             stacks: StackMethod::FramePointer,
@@ -106,7 +107,7 @@ fn snapshot() -> Snapshot {
                 kernel: None,
             },
         ],
-        mapped: Amount::default(),
+        mapped: Some(Amount::default()),
         mappings: Vec::new(),
         kernel: None,
         losses: Losses::default(),
@@ -120,11 +121,11 @@ fn with_blocks() -> Snapshot {
     let block = |address, size, seconds| LiveBlock { address, size, age: Duration::from_secs(seconds) };
     snapshot.stacks[0].blocks = vec![block(0x0094_8cd0, 1024, 4), block(0x0094_90f0, 48, 3)];
     snapshot.stacks[1].blocks = vec![block(0x7fff_0000_1000, 640, 192)];
-    snapshot.mapped = amount(2 << 20, 2);
+    snapshot.mapped = Some(amount(2 << 20, 2));
     snapshot.mappings = vec![MappingRow {
         id: 0xabc,
         pid: 4123,
-        mapped: snapshot.mapped,
+        mapped: amount(2 << 20, 2),
         oldest: Duration::from_secs(61),
         frames: Vec::new(),
     }];
@@ -135,6 +136,7 @@ fn with_blocks() -> Snapshot {
 fn sampled() -> Snapshot {
     let mut sampled = snapshot();
     sampled.mode.sample_bytes = Some(524_288);
+    sampled.mode.sampling = true;
     sampled.mode.exact = false;
     sampled.mode.attached = Attachment { share: 0.020_987, gaps: 12, windows: Some((102_345, 102_100)) };
     sampled.uncertainty = Some(Uncertainty { bytes: 104_858, blocks: 512, samples: 31 });

@@ -111,12 +111,12 @@ fn several_targets_sampled() {
     Tracing took 3.1 % of the CPU time, 3.1 % of a processor (5 % allowed): 123,456 calls seen
     In the windows 102,345 blocks of all sizes were allocated and 102,100 freed, older ones among them
 
-    #1  about 64 KiB ± 99 % in 64 blocks ± 19 %, from 3 samples, 6 % of the total, process 4123, +12.8 KiB/s seen, oldest 4.2 s, freed 3 of 67 blocks  stack 9f0c0000deadbeef
+    #1  about 64 KiB ± 99 % in 64 blocks ± 19 %, from 3 samples, 6 % of the total, process 4123, +12.8 KiB/s seen, oldest 4.2 s, freed about 3 of 67 blocks  stack 9f0c0000deadbeef
         handle<'_> [inlined]  src/api.c  (/srv/api-server+0x1167)
         leak_small  src/api.c:42  (/srv/api-server+0x1167)
         main  src/main.c:7  (/srv/api-server+0x13ad)
 
-    #2  about 640 B in 1 block, from 1 sample, under 1 % of the total, process 4123, -20 KiB/s seen, none older than 3m12s, freed 0 of 1 block  stack 0000000000000017
+    #2  about 640 B in 1 block, from 1 sample, under 1 % of the total, process 4123, -20 KiB/s seen, none older than 3m12s, freed about 0 of 1 block  stack 0000000000000017
         /usr/lib/libplugin.so+0x4f0
         (outer callers are missing: no frame pointer)
 
@@ -197,6 +197,20 @@ fn the_time_of_day_is_local() {
 }
 
 #[test]
+fn a_sample_that_was_taken_before_is_named() {
+    let mut snapshot = Snapshot { mapped: None, ..sampled() };
+    snapshot.mode.sampling = false;
+    let text = text(snapshot);
+    assert!(
+        text.contains(
+            "; every allocation counted now, before that one sample per 512 KiB while probes were in place"
+        ),
+        "{text}"
+    );
+    assert!(text.contains("what the program maps itself (mmap) is not followed in windows"), "{text}");
+}
+
+#[test]
 fn mappings_stand_apart() {
     let row = |id, bytes| MappingRow {
         id,
@@ -211,15 +225,17 @@ fn mappings_stand_apart() {
         }],
     };
     let mappings = (1..=4).map(|n| row(n, (5 - n) << 20)).collect();
-    let text = text(Snapshot { mapped: super::amount(10 << 20, 8), mappings, ..empty() });
+    let mut snapshot = Snapshot { mapped: Some(super::amount(10 << 20, 8)), mappings, ..empty() };
+    snapshot.target.pids.push(4124);
+    let text = text(snapshot);
     let section = text.split_once("Mapped by").map(|(_, section)| section);
     insta::assert_snapshot!(section.unwrap(), @r#"
      the program itself (mmap, not counted above): 10 MiB in 8 ranges
-      4 MiB in 2 ranges, oldest 1m01s  stack 0000000000000001
+      4 MiB in 2 ranges, process 4123, oldest 1m01s  stack 0000000000000001
         grab_arena  (/srv/api-server+0x11b1)
-      3 MiB in 2 ranges, oldest 1m01s  stack 0000000000000002
+      3 MiB in 2 ranges, process 4123, oldest 1m01s  stack 0000000000000002
         grab_arena  (/srv/api-server+0x11b1)
-      2 MiB in 2 ranges, oldest 1m01s  stack 0000000000000003
+      2 MiB in 2 ranges, process 4123, oldest 1m01s  stack 0000000000000003
         grab_arena  (/srv/api-server+0x11b1)
     "#);
 }
