@@ -1,11 +1,13 @@
 //! Domain: what is known of each stack, report after report. Pure: no I/O, no clock.
 
 mod estimate;
+mod history;
 mod ranges;
 
 use std::time::Duration;
 
 pub use estimate::Estimate;
+pub use history::{History, Rate};
 pub use ranges::{Mapped, Ranges};
 
 use rustc_hash::FxHashMap;
@@ -88,40 +90,16 @@ pub struct Growth {
     pub bytes_per_second: f64,
 }
 
-/// What a program does in less time says nothing about a second of it: rates count at least this long.
-const SHORTEST: Duration = Duration::from_millis(100);
-
-/// Remembers the last two reports, for rates.
+/// Remembers the last reports, for rates.
 #[derive(Clone, Debug, Default)]
 pub struct Aggregate {
-    previous: Point,
-    /// The one before, if there was one.
-    earlier: Option<Point>,
-}
-
-/// What was outstanding at one moment.
-#[derive(Clone, Debug, Default)]
-struct Point {
-    time: Duration,
-    /// Bytes of each stack.
-    stacks: FxHashMap<u64, u64>,
-    total: u64,
+    history: History<u64>,
 }
 
 impl Aggregate {
     /// Tracing begins now: the first report's rates count from here.
     pub fn begin(&mut self, now: Duration) {
-        self.previous.time = now;
-    }
-
-    /// What rates count from: the previous report, or the one before where that was only a moment ago, as a last report may
-    /// come right behind another.
-    fn base(&self, now: Duration) -> &Point {
-        let since = now.saturating_sub(self.previous.time);
-        let earlier = self.earlier.as_ref();
-        earlier
-            .filter(|earlier| since < self.previous.time.saturating_sub(earlier.time) / 2)
-            .unwrap_or(&self.previous)
+        self.history.begin(now);
     }
 
     /// Turns the totals of now into growth since the last report. `survivors`, when given, replaces the
@@ -136,10 +114,6 @@ impl Aggregate {
         survivors: Option<&FxHashMap<u32, Survivors>>,
         freed: bool,
     ) -> (Vec<Growth>, f64) {
-        let base = self.base(now);
-        let seconds = now.saturating_sub(base.time).max(SHORTEST).as_secs_f64();
-        let rate = |now: u64, before: u64| (now as f64 - before as f64) / seconds;
-        let mut current = Point { time: now, ..Point::default() };
         let mut grown = Vec::new();
         for mut totals in stacks {
             let mut outstanding = totals.outstanding();
@@ -153,15 +127,14 @@ impl Aggregate {
             if outstanding.blocks == 0 && !freed {
                 continue;
             }
-            let before = base.stacks.get(&totals.id).copied().unwrap_or(0);
-            current.stacks.insert(totals.id, outstanding.bytes);
-            current.total += outstanding.bytes;
-            let bytes_per_second = rate(outstanding.bytes, before);
-            grown.push(Growth { totals, outstanding, uncertainty, bytes_per_second });
+            grown.push(Growth { totals, outstanding, uncertainty, bytes_per_second: 0.0 });
         }
-        let all = rate(current.total, base.total);
-        self.earlier = Some(std::mem::replace(&mut self.previous, current));
-        (grown, all)
+        let held = grown.iter().map(|stack| (stack.totals.id, stack.outstanding));
+        let (rates, all) = self.history.advance(now, held);
+        for (stack, rate) in grown.iter_mut().zip(rates) {
+            stack.bytes_per_second = rate.bytes;
+        }
+        (grown, all.bytes)
     }
 }
 
@@ -195,18 +168,6 @@ mod tests {
         assert_eq!((first[0].outstanding.bytes, first[0].bytes_per_second, all), (80, 40.0, 40.0));
         let (second, all) = aggregate.advance(Duration::from_secs(4), [totals(1, 10, 6)], None, false);
         assert_eq!((second[0].bytes_per_second, all), (-20.0, -20.0));
-    }
-
-    #[test]
-    fn rates_of_a_report_right_behind_another_count_from_the_one_before() {
-        let mut aggregate = Aggregate::default();
-        aggregate.begin(Duration::from_secs(1));
-        for (second, blocks) in [(2, 10), (4, 30), (6, 50)] {
-            aggregate.advance(Duration::from_secs(second), [totals(1, blocks, 0)], None, false);
-        }
-        let (last, all) = aggregate.advance(Duration::from_millis(6_010), [totals(1, 50, 0)], None, false);
-        assert!((all - 200.0 / 2.01).abs() < 1e-9, "{all}");
-        assert!((last[0].bytes_per_second - all).abs() < 1e-9);
     }
 
     #[test]

@@ -75,8 +75,17 @@ pub fn features() -> Vec<Feature> {
             name: "complete stacks",
             available: cfi,
             required: false,
-            detail: if cfi { "by call frame information" } else { "by frame pointers only" }.to_owned(),
-            advice: "stacks are short where code was built without frame pointers; from kernel 5.17 they are complete",
+            detail: match method {
+                None => "not tried",
+                Some(_) if cfi => "by call frame information",
+                Some(_) => "by frame pointers only",
+            }
+            .to_owned(),
+            advice: if method.is_none() {
+                ""
+            } else {
+                "stacks are short where code was built without frame pointers; from kernel 5.17 they are complete"
+            },
         },
         Feature {
             name: "multi-uprobes",

@@ -8,16 +8,15 @@ mod snapshot;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use rustc_hash::FxHashMap;
 
 use self::frames::Frames;
 use super::followed::Followed;
 use crate::{
-    aggregate::Aggregate,
+    aggregate::{Aggregate, History},
     analysis::SortBy,
     bpf::{Events, KernelConfig, KernelEvent, KernelLog, KernelTracer},
     kernel::{self, Areas, Slabs},
-    model::{Amount, Event, Snapshot, glob},
+    model::{Event, Snapshot, glob},
     target::Exit,
 };
 
@@ -76,9 +75,8 @@ pub struct KernelSession {
     before: Before,
     frames: Frames,
     aggregate: Aggregate,
-    /// What each cache held at the previous report, for its rate.
-    previous: FxHashMap<(&'static str, Option<String>), Amount>,
-    previous_time: Duration,
+    /// What each cache held, for its rate.
+    caches: History<(&'static str, Option<String>)>,
     started: Duration,
     notes: Vec<String>,
 }
@@ -110,8 +108,7 @@ impl KernelSession {
             before,
             frames: Frames::default(),
             aggregate: Aggregate::default(),
-            previous: FxHashMap::default(),
-            previous_time: started,
+            caches: History::default(),
             started,
             notes,
         })
@@ -160,6 +157,7 @@ fn fits(patterns: &[String], name: &str) -> bool {
 impl Followed for KernelSession {
     fn begin(&mut self) -> anyhow::Result<()> {
         self.aggregate.begin(self.started);
+        self.caches.begin(self.started);
         Ok(())
     }
 

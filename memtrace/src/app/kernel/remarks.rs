@@ -1,5 +1,7 @@
 //! Sentences for the reader: what this kernel does not show.
 
+use std::path::Path;
+
 use crate::{
     bpf::{KernelConfig, KernelTracer},
     kernel,
@@ -46,6 +48,14 @@ pub(super) fn of_start(tracer: &KernelTracer, config: &KernelConfig) -> Vec<Stri
         ));
     }
     notes
+}
+
+/// What reports say of the tasks they are about.
+pub(super) fn of_tasks(pids: &[u32]) -> Option<String> {
+    let gone: Vec<String> =
+        pids.iter().filter(|pid| !Path::new(&format!("/proc/{pid}")).exists()).map(u32::to_string).collect();
+    let what = "has exited: what it had allocated by then, and is not freed, is still shown";
+    (!gone.is_empty()).then(|| format!("process {} {what}", gone.join(", ")))
 }
 
 /// What reports say of frees that nobody announced.

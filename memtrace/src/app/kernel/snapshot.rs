@@ -24,8 +24,6 @@ use crate::{
 
 /// Objects listed per stack with `--show-allocs`.
 const MAX_LISTED: usize = 1000;
-/// Rates count at least this long.
-const SHORTEST: Duration = Duration::from_millis(100);
 
 impl KernelSession {
     /// Everything one report shows.
@@ -43,6 +41,7 @@ impl KernelSession {
         let report = self.kernel_report(now, &census);
         let mut notes = self.notes.clone();
         notes.extend(remarks::of_caches(&report.caches));
+        notes.extend(remarks::of_tasks(&self.options.config.tasks));
         let report = self.shortened(report);
         let by_slot: FxHashMap<u32, &Stack> =
             census.stacks.iter().map(|stack| (stack.totals.slot, stack)).collect();
@@ -193,17 +192,12 @@ impl KernelSession {
 
     /// Growth of each cache since the previous report.
     fn rates(&mut self, now: Duration, rows: &mut [CacheRow]) {
-        let seconds = now.saturating_sub(self.previous_time).max(SHORTEST).as_secs_f64();
-        self.previous_time = now;
-        let mut current = FxHashMap::default();
-        for row in rows {
-            let key = (row.kind, row.cache.clone());
-            let before = self.previous.get(&key).copied().unwrap_or_default();
-            row.bytes_per_second = (row.outstanding.bytes as f64 - before.bytes as f64) / seconds;
-            row.blocks_per_second = (row.outstanding.blocks as f64 - before.blocks as f64) / seconds;
-            current.insert(key, row.outstanding);
+        let held = rows.iter().map(|row| ((row.kind, row.cache.clone()), row.outstanding));
+        let (rates, _) = self.caches.advance(now, held);
+        for (row, rate) in rows.iter_mut().zip(rates) {
+            row.bytes_per_second = rate.bytes;
+            row.blocks_per_second = rate.blocks;
         }
-        self.previous = current;
     }
 
     /// Caches in the order asked for, as many as are shown.
