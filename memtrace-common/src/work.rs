@@ -12,7 +12,7 @@ pub struct Work {
     /// Entries of functions that free, the same way.
     pub frees: [u64; 2],
     /// Of the entries, those that leave no more blocks than there were: `realloc` of a block, and of nothing where that is
-    /// handed on to `malloc`, which is seen too; where every allocation is counted, other calls that were handed on as well.
+    /// handed on to `malloc`, which is seen too; where every allocation is tracked, other calls that were handed on as well.
     pub moves: u64,
     /// Frees of blocks that are not in the table: they were allocated before, not sampled, or while nothing was attached.
     pub unknown_frees: u64,

@@ -74,7 +74,7 @@ impl Run {
         }
     }
 
-    /// It was the entry of a call that leaves no more blocks than there were.
+    /// It was the entry of a call that leaves no more blocks than there were, or the return from one that was handed on.
     #[inline(always)]
     pub(crate) fn mark_move(&self) {
         if !self.work.is_null() {

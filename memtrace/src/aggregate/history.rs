@@ -9,6 +9,9 @@ use crate::model::Amount;
 /// What a program does in less time says nothing about a second of it: rates count at least this long.
 const SHORTEST: Duration = Duration::from_millis(100);
 
+/// A report so shortly after another says nothing of growth since.
+const MOMENT: Duration = Duration::from_secs(1);
+
 /// Growth per second.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rate {
@@ -84,7 +87,7 @@ impl<K: Eq + Hash> History<K> {
         let since = now.saturating_sub(self.previous.time);
         self.earlier
             .as_ref()
-            .filter(|earlier| since < self.previous.time.saturating_sub(earlier.time) / 2)
+            .filter(|earlier| since < MOMENT.min(self.previous.time.saturating_sub(earlier.time) / 2))
             .unwrap_or(&self.previous)
     }
 }

@@ -147,18 +147,18 @@ impl Session {
                 }
                 self.soon()
             }
-            Phase::Counting(begin, _) | Phase::Watching(begin) if budget.is_overdrawn(&begin, &now) => {
+            Phase::Counting(begin, _) | Phase::Watching(begin, _) if budget.is_overdrawn(&begin, &now) => {
                 self.close(begin, now)
             }
-            Phase::Counting(..) | Phase::Watching(_) if Instant::now() < self.control.until => self.soon(),
+            Phase::Counting(..) | Phase::Watching(..) if Instant::now() < self.control.until => self.soon(),
             Phase::Counting(begin, window) => {
                 self.control.end_counting(&now);
                 self.tracer.pause(false);
-                self.control.set_phase(Phase::Watching(begin), now.at);
+                self.control.set_phase(Phase::Watching(begin, window), now.at);
                 self.control.until = Instant::now() + window.watch;
                 self.soon()
             }
-            Phase::Watching(begin) => self.close(begin, now),
+            Phase::Watching(begin, _) => self.close(begin, now),
         }
     }
 
@@ -178,7 +178,7 @@ impl Session {
         match self.control.phase {
             Phase::Attached => Next::Look(PERIOD),
             Phase::Waiting => Next::Look(WAIT),
-            Phase::Counting(..) | Phase::Watching(_) => Next::Look(left.min(GLANCE)),
+            Phase::Counting(..) | Phase::Watching(..) => Next::Look(left.min(GLANCE)),
         }
     }
 

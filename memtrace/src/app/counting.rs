@@ -53,7 +53,7 @@ pub(super) enum Phase {
     /// In a window that began with that reading: allocations and frees are counted.
     Counting(Reading, Window),
     /// Frees alone.
-    Watching(Reading),
+    Watching(Reading, Window),
 }
 
 /// The cost of a session.
@@ -67,7 +67,7 @@ pub(super) struct Control {
     /// When the phase ends.
     pub(super) until: Instant,
     pub(super) gaps: u64,
-    /// How many there were at the previous report, or when tracing began; `None` if a window was open then.
+    /// How many there were at the previous report; `None` before the first, or if a window was open then.
     pub(super) reported_gaps: Option<u64>,
     /// How samples were taken last, once some were.
     pub(super) sampled: Option<Shift>,
@@ -105,7 +105,6 @@ impl Control {
 
     /// Tracing begins at `now`.
     pub(super) fn begin(&mut self, now: Duration) {
-        self.reported_gaps = Some(self.gaps);
         if !matches!(self.phase, Phase::Waiting) {
             self.since = Some(now);
         }
@@ -126,11 +125,12 @@ impl Control {
         self.sampled.is_some()
     }
 
-    /// When the window began that is open: of its blocks it is not known yet which stay.
-    pub(super) fn open_since(&self) -> Option<Duration> {
+    /// When the window began that is open, and how long its blocks are watched at least, as those of earlier ones were:
+    /// of younger ones it is not known yet which stay.
+    pub(super) fn open_window(&self) -> Option<(Duration, Duration)> {
         match self.phase {
             Phase::Attached | Phase::Waiting => None,
-            Phase::Counting(begin, _) | Phase::Watching(begin) => Some(begin.at),
+            Phase::Counting(begin, window) | Phase::Watching(begin, window) => Some((begin.at, window.watch)),
         }
     }
 
@@ -167,7 +167,8 @@ impl Control {
         } else {
             ((self.attached + running).as_secs_f64() / whole).min(1.0)
         };
-        Attachment { share, gaps: self.gaps, windows: (self.balance != (0, 0)).then_some(self.balance) }
+        let windows = (self.balance != (0, 0)).then_some(self.balance);
+        Attachment { share, gaps: self.gaps, windows, open: self.open_window().is_some() }
     }
 
     pub(super) fn set_phase(&mut self, phase: Phase, now: Duration) {

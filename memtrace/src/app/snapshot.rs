@@ -12,7 +12,7 @@ use crate::{
     analysis,
     model::{
         Age, Amount, Filter, Frame, LiveBlock, Losses, MappingRow, Mode, Snapshot, StackMethod, StackRow,
-        TargetInfo, TargetKind,
+        TargetInfo, TargetKind, units::format_age,
     },
     symbolize::Place,
 };
@@ -40,7 +40,8 @@ impl Session {
         let uncertainty = survivors.as_ref().filter(|_| self.control.sampled()).map(|survivors| {
             let mut all = Estimate::default();
             survivors.values().for_each(|survivors| all.plus(&survivors.estimate));
-            all.uncertainty_at(self.control.sample_bytes())
+            // With a window open some may have been drawn that are left out.
+            all.uncertainty_at(self.control.sample_bytes().filter(|_| self.control.open_window().is_none()))
         });
         let overhead = self.overhead();
         analysis::rank(&mut stacks, self.options.sort);
@@ -73,7 +74,13 @@ impl Session {
     }
 
     fn mode(&self, now: Duration) -> Mode {
-        let attached = self.control.attachment(self.started, now);
+        let mut attached = self.control.attachment(self.started, now);
+        let config = &self.options.config;
+        let is_filtered = config.min_size > 0 || config.max_size < u64::MAX;
+        if is_filtered || self.tracer.losses(false).live_map_full > 0 {
+            // Which calls were handed on to others is only told by blocks that are tracked.
+            attached.windows = None;
+        }
         Mode {
             sample_bytes: self.control.sample_bytes(),
             sampling: self.control.is_sampling(),
@@ -140,9 +147,11 @@ impl Session {
         self.control.skips() && self.stacks.get(slot).is_some_and(|stack| stack.passage.nested)
     }
 
-    /// How old a block must be to be shown: as old as was asked for (`--older`), and as a window that is open.
-    fn least_age(&self, now: Duration) -> Duration {
-        let open = self.control.open_since().map(|begin| now.saturating_sub(begin) + TICK);
+    /// How old a target's block must be to be shown: as old as was asked for (`--older`), and in a window that is open so
+    /// old that it would have been freed by now if it was freed soon.
+    fn least_age(&self, target: &Traced, now: Duration) -> Duration {
+        let open = self.control.open_window().filter(|_| !target.process.has_exited());
+        let open = open.map(|(begin, watch)| watch.min(now.saturating_sub(begin) + TICK));
         self.options.older.into_iter().chain(open).max().unwrap_or_default()
     }
 
@@ -160,13 +169,16 @@ impl Session {
                 gone.join(", ")
             ));
         }
-        let open = self.control.open_since().is_some();
-        if open {
-            remarks.push("a window is open: what was allocated in it is left to the next report".to_owned());
+        let open = self.control.open_window();
+        if let Some((_, watch)) = open {
+            let watch = format_age(watch);
+            remarks.push(format!(
+                "a window is open: what was allocated in it less than {watch} ago is left out"
+            ));
         } else if self.control.in_windows() && self.control.reported_gaps == Some(self.control.gaps) {
-            remarks.push("no window since the last report, so nothing is known of growth".to_owned());
+            remarks.push("no window ran since the report before this one".to_owned());
         }
-        self.control.reported_gaps = Some(self.control.gaps).filter(|_| !open);
+        self.control.reported_gaps = Some(self.control.gaps).filter(|_| open.is_none());
         remarks
     }
 
@@ -175,13 +187,13 @@ impl Session {
         let looks_at_blocks = self.options.older.is_some()
             || self.options.show_allocs
             || self.control.sampled()
-            || self.control.open_since().is_some();
+            || self.control.open_window().is_some();
         if !looks_at_blocks {
             return Ok(None);
         }
-        let older = self.least_age(now);
         let mut survivors: FxHashMap<u32, Survivors> = FxHashMap::default();
         for target in &self.targets {
+            let older = self.least_age(target, now);
             self.tracer
                 .for_each_live(target.id(), |block| {
                     let age = now.saturating_sub(block.time);
@@ -203,8 +215,8 @@ impl Session {
             return Ok(listed);
         }
         listed.extend(stacks.iter().map(|stack| (stack.totals.slot, Vec::new())));
-        let older = self.least_age(now);
         for target in &self.targets {
+            let older = self.least_age(target, now);
             self.tracer
                 .for_each_live(target.id(), |block| {
                     let age = now.saturating_sub(block.time);
@@ -246,7 +258,7 @@ impl Session {
 
     /// What the targets mapped themselves, and by which stacks.
     fn mappings(&mut self, now: Duration) -> (Option<Amount>, Vec<MappingRow>) {
-        if self.control.in_windows() {
+        if self.control.gaps > 0 {
             return (None, Vec::new());
         }
         let mut stacks: Vec<(u32, u32, Mapped)> = self

@@ -109,22 +109,39 @@ struct Children {
 }
 
 impl Children {
-    /// Forks them, and waits until none has another one's links.
+    /// Forks as many as can be, and waits until none has another one's links.
     fn new(links: &mut [Link]) -> Result<Self, Errno> {
+        let mut most = MAX_CHILDREN;
+        loop {
+            let (children, refused) = Self::fork(links, most)?;
+            match (refused, children.pids.len()) {
+                (None, _) => return Ok(children),
+                (Some(error), 0) => return Err(error),
+                (Some(error), some) => {
+                    // No link's last reference is this process's: all are shared out again among those there can be.
+                    tracing::debug!("only {some} children to detach with: {error}");
+                    children.end();
+                    most = some;
+                }
+            }
+        }
+    }
+
+    /// Forks at most so many, until that is refused.
+    fn fork(links: &mut [Link], most: usize) -> Result<(Self, Option<Errno>), Errno> {
         let (wait, exit) = pipe2(OFlag::O_CLOEXEC)?;
         let (ready, say) = pipe2(OFlag::O_CLOEXEC)?;
-        let share = links.len().div_ceil(MAX_CHILDREN).max(1);
-        let mut pids = Vec::with_capacity(MAX_CHILDREN);
+        let share = links.len().div_ceil(most).max(1);
+        let mut pids = Vec::with_capacity(most);
+        let mut refused = None;
         for start in (0..links.len()).step_by(share) {
             let end = links.len().min(start + share);
             // SAFETY: the child only makes system calls.
             match unsafe { fork() } {
                 Ok(ForkResult::Parent { child }) => pids.push(child),
                 Ok(ForkResult::Child) => hold(links, start..end, &exit, &say, &wait),
-                Err(error) if pids.is_empty() => return Err(error),
                 Err(error) => {
-                    // The links that are left go with this process's own.
-                    tracing::debug!("only {} children to detach with: {error}", pids.len());
+                    refused = Some(error);
                     break;
                 }
             }
@@ -141,7 +158,7 @@ impl Children {
                 Err(_) => break,
             }
         }
-        Ok(Self { pids, exit })
+        Ok((Self { pids, exit }, refused))
     }
 
     /// Tells them to exit, and waits until the kernel is done with their links.

@@ -91,6 +91,9 @@ pub struct Attachment {
     pub gaps: u64,
     /// Blocks that were allocated and freed in windows, whenever the latter were allocated; `None` without windows.
     pub windows: Option<(u64, u64)>,
+    /// Whether a window is open: the blocks allocated in it that were not watched long enough yet are in no amount that is
+    /// outstanding, but among those allocated and freed.
+    pub open: bool,
 }
 
 /// How the figures came about.
@@ -100,7 +103,7 @@ pub struct Mode {
     pub sample_bytes: Option<u64>,
     /// Whether samples are taken now; else every allocation is counted that is seen.
     pub sampling: bool,
-    /// Whether every allocation that was seen since tracing began was counted.
+    /// Whether there was neither a sample nor a gap since tracing began.
     pub exact: bool,
     /// When allocations were seen.
     pub attached: Attachment,
@@ -257,7 +260,7 @@ pub struct Snapshot {
     /// The first of them in the order asked for.
     pub stacks: Vec<StackRow>,
     /// Memory that the target mapped itself (`mmap`, `mremap`, `sbrk`), not through its allocator: bytes of address
-    /// space, and ranges. Not among the blocks. `None` in windows, where too much of it is missed.
+    /// space, and ranges. Not among the blocks. `None` with gaps, in which too much of it is missed.
     pub mapped: Option<Amount>,
     /// The stacks that mapped most of it, largest first; as many as stacks of blocks.
     pub mappings: Vec<MappingRow>,

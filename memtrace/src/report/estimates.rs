@@ -85,7 +85,7 @@ pub(super) fn balance(mode: &Mode) -> Option<String> {
 /// What gaps mean for the figures.
 pub(super) fn gaps(snapshot: &Snapshot) -> Option<String> {
     let mappings = if snapshot.mapped.is_none() {
-        "; what the program maps itself (mmap) is not followed in windows"
+        "; what the program maps itself (mmap) is not told with gaps"
     } else {
         ""
     };

@@ -116,8 +116,8 @@ impl Text {
             let words = if oldest.exact { "oldest" } else { "none older than" };
             write!(out, ", {words} {}", format_age(oldest.age))?;
         }
-        // Of how many old blocks some were freed nobody knows.
-        if snapshot.mode.filter.older.is_none() {
+        // Of how many old blocks some were freed nobody knows; nor of those that were watched for long enough.
+        if snapshot.mode.filter.older.is_none() && !snapshot.mode.attached.open {
             write!(
                 out,
                 ", freed {}{} of {}",
@@ -192,7 +192,8 @@ impl Text {
         } else if snapshot.mode.filter != Filter::default() {
             writeln!(out, "No outstanding block passes the filter; without it there may be some.")
         } else if snapshot.outstanding.blocks == 0 && !snapshot.mode.exact {
-            writeln!(out, "Nothing that was drawn or seen is outstanding; of the rest nothing is known.")
+            let seen = if snapshot.mode.attached.open { "seen for long enough" } else { "drawn or seen" };
+            writeln!(out, "Nothing that was {seen} is outstanding; of the rest nothing is known.")
         } else if snapshot.outstanding.blocks == 0 {
             writeln!(
                 out,

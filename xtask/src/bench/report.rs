@@ -17,6 +17,8 @@ pub(super) struct Report {
 struct Mode {
     exact: bool,
     sample_bytes: Option<u64>,
+    #[serde(default)]
+    sampling: bool,
     /// Of the time, between 0 and 1.
     attached_share: Option<f64>,
 }
@@ -43,7 +45,7 @@ impl Report {
 
     /// How it traced, and what it says that cost.
     pub(super) fn describe(&self) -> String {
-        let mut text = match (self.mode.exact, self.mode.sample_bytes) {
+        let mut text = match (self.mode.exact, self.mode.sample_bytes.filter(|_| self.mode.sampling)) {
             (_, Some(mean)) => format!("sampled at {}", bytes(mean)),
             (true, None) => "exact".to_owned(),
             (false, None) => "exact while attached".to_owned(),
@@ -71,7 +73,7 @@ mod tests {
 
     #[test]
     fn a_report_tells_its_mode_and_its_first_stack() {
-        let line = r#"{"schema":1,"mode":{"exact":false,"sample_bytes":524288,"attached_share":0.25},
+        let line = r#"{"schema":1,"mode":{"exact":false,"sample_bytes":524288,"sampling":true,"attached_share":0.25},
             "overhead":{"share":0.031,"limit":0.1},
             "stacks":[{"frames":[{"function":null},{"function":"keep"}]},{"frames":[{"function":"main"}]}]}"#;
         let report = Report::parse(line).unwrap();

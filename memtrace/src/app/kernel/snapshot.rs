@@ -74,7 +74,7 @@ impl KernelSession {
                 sample_bytes: None,
                 sampling: false,
                 exact: true,
-                attached: Attachment { share: 1.0, gaps: 0, windows: None },
+                attached: Attachment { share: 1.0, gaps: 0, windows: None, open: false },
                 stacks: StackMethod::Kernel,
                 filter,
             },

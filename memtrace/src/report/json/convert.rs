@@ -55,10 +55,12 @@ impl From<&Mode> for ModeInfo {
         Self {
             exact: mode.exact,
             sample_bytes: mode.sample_bytes,
+            sampling: mode.sampling,
             attached_share: mode.attached.share,
             gaps: mode.attached.gaps,
             window_allocated_blocks: mode.attached.windows.map(|(allocated, _)| allocated),
             window_freed_blocks: mode.attached.windows.map(|(_, freed)| freed),
+            window_open: mode.attached.open,
             stacks,
             min_size,
             max_size,

@@ -81,7 +81,7 @@ struct Report<'a> {
     /// Number of stacks that match the filters; `stacks` may list fewer.
     stacks_found: usize,
     stacks: Vec<Stack<'a>>,
-    /// Null in windows, where too much of it is missed.
+    /// Null with gaps, in which too much of it is missed.
     mappings: Option<Mappings<'a>>,
     /// Kernel mode only.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -132,10 +132,12 @@ struct Target<'a> {
 /// How the figures came about.
 #[derive(Serialize)]
 struct ModeInfo {
-    /// Whether every allocation since tracing began was counted.
+    /// Whether there was neither a sample nor a gap since tracing began.
     exact: bool,
-    /// Mean bytes between two samples; null when every allocation seen is counted.
+    /// Mean bytes between two samples, of those taken last; null when there are none among the figures.
     sample_bytes: Option<u64>,
+    /// Whether samples are taken now; else every allocation seen is counted.
+    sampling: bool,
     /// The part of the time in which allocations were seen, 0 to 1.
     #[serde(serialize_with = "share")]
     attached_share: f64,
@@ -145,6 +147,8 @@ struct ModeInfo {
     window_allocated_blocks: Option<u64>,
     /// Blocks freed in windows, whenever they were allocated; null without windows.
     window_freed_blocks: Option<u64>,
+    /// Whether a window is open: blocks allocated in it a moment ago are not among those outstanding.
+    window_open: bool,
     /// How stacks are taken: `cfi`, by call frame information; `fp`, by frame pointers.
     stacks: &'static str,
     /// Only allocations of at least so many bytes are tracked; null: all.

@@ -67,7 +67,7 @@ fn snapshot() -> Snapshot {
             sample_bytes: None,
             sampling: false,
             exact: true,
-            attached: Attachment { share: 1.0, gaps: 0, windows: None },
+            attached: Attachment { share: 1.0, gaps: 0, windows: None, open: false },
             stacks: StackMethod::FramePointer,
             filter: Filter::default(),
         },
@@ -138,7 +138,8 @@ fn sampled() -> Snapshot {
     sampled.mode.sample_bytes = Some(524_288);
     sampled.mode.sampling = true;
     sampled.mode.exact = false;
-    sampled.mode.attached = Attachment { share: 0.020_987, gaps: 12, windows: Some((102_345, 102_100)) };
+    sampled.mode.attached =
+        Attachment { share: 0.020_987, gaps: 12, windows: Some((102_345, 102_100)), open: false };
     sampled.uncertainty = Some(Uncertainty { bytes: 104_858, blocks: 512, samples: 31 });
     sampled.stacks[0].uncertainty = Some(Uncertainty { bytes: 65_000, blocks: 12, samples: 3 });
     sampled.stacks[1].uncertainty = Some(Uncertainty { bytes: 0, blocks: 0, samples: 1 });

@@ -207,7 +207,19 @@ fn a_sample_that_was_taken_before_is_named() {
         ),
         "{text}"
     );
-    assert!(text.contains("what the program maps itself (mmap) is not followed in windows"), "{text}");
+    assert!(text.contains("what the program maps itself (mmap) is not told with gaps"), "{text}");
+}
+
+#[test]
+fn of_an_open_window_only_what_is_known_is_said() {
+    let open = |mut snapshot: Snapshot| {
+        snapshot.mode.attached.open = true;
+        text(snapshot)
+    };
+    assert!(text(sampled()).contains(", freed about 3 of 67 blocks"));
+    assert!(!open(sampled()).contains("freed about"), "what is left out is among those allocated");
+    let nothing = Snapshot { mode: sampled().mode, ..empty() };
+    assert!(open(nothing).contains("Nothing that was seen for long enough is outstanding"));
 }
 
 #[test]
