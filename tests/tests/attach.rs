@@ -173,6 +173,23 @@ fn one_of_two_exits() {
     assert_eq!(report.called_from("keep_in_thread").bytes, 100 * 90, "{:?}", report.callers());
 }
 
+/// As a user does who gives no option: with a budget, so in the way that leaves calls out, where the kernel has one.
+#[test]
+fn with_nothing_but_a_pid() {
+    if !can_trace() {
+        return;
+    }
+    let mut target = fixture::start("lifecycle", &["threads"]);
+    let agent = Agent::attach_with(&[target.pid()], &[]);
+    fixture::work(&mut target);
+    let report = agent.interrupt();
+    // On a slow machine not all may be within the budget.
+    let found = report.called_from("keep_in_thread").bytes;
+    assert!(found == 100 * 90 || !report.mode.exact, "{:?}", report.callers());
+    assert_eq!(report.overhead.expect("it was measured").limit, Some(0.1));
+    assert_eq!(target.finish().status, 0);
+}
+
 /// The first process of a PID namespace, as a container has it, by the PID it has outside.
 #[test]
 fn first_process_of_a_container() {

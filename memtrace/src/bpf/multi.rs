@@ -104,8 +104,7 @@ impl MultiLoader {
     /// Loads a program.
     ///
     /// # Errors
-    /// `InvalidInput` for an unknown program; else what the kernel answers: `EINVAL` before 6.6, for a session before
-    /// 6.13.
+    /// `InvalidInput` for an unknown program; else what the kernel answers.
     pub(super) fn load(&self, name: &str, kind: Kind) -> io::Result<Loaded> {
         let program = self.object.programs.get(name).ok_or(io::ErrorKind::InvalidInput)?;
         let function: &Function =
@@ -163,6 +162,19 @@ pub(super) fn attach(program: &Loaded, sites: &Sites<'_>) -> io::Result<OwnedFd>
     multi.flags = if sites.at_return { RETURN } else { 0 };
     // SAFETY: path and slices live until after the call; both slices hold `cnt` elements.
     unsafe { syscall::bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr).map(|fd| syscall::owned(fd)) }
+}
+
+/// Whether a program can be attached. A kernel takes programs of types it cannot attach (sessions before 6.13); it refuses
+/// the type before it looks for the file.
+///
+/// # Errors
+/// What the kernel answers if it cannot.
+pub(super) fn can_attach(program: &Loaded) -> io::Result<()> {
+    let file = Path::new("/proc/self/fd/none");
+    match attach(program, &Sites { file, offsets: &[0], cookies: &[0], pid: 0, at_return: false }) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 const _: () = assert!(mem::size_of::<bpf_func_info>() == 8);
