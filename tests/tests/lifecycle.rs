@@ -1,8 +1,8 @@
 //! Processes and threads that begin and end.
 
-use std::process::Command;
+use std::{process::Command, time::Instant};
 
-use memtrace_tests::{Agent, Report, Running, Totals, can_trace, fixture};
+use memtrace_tests::{Agent, Report, Running, Totals, can_trace, fixture, limit};
 
 fn lifecycle(what: &str) -> Report {
     let mut target = fixture::start("lifecycle", &[what]);
@@ -62,10 +62,21 @@ fn exec_by_a_thread_is_followed() {
     }
     let mut target = fixture::start("lifecycle", &["exec-by-thread"]);
     let mut agent = Agent::attach(&[target.pid()], &[]);
+    let links = agent.links();
     target.write_line("go");
     let _: String = target.line_with("executed");
     let report = agent.report_when(|report| report.notes.iter().any(|note| note.contains("exec")));
     assert_eq!(report.target.allocators, ["glibc"]);
+    // The same again, in the dynamic loader too, when those of the program before are given up.
+    let end = Instant::now() + limit();
+    while agent.links() > links {
+        assert!(Instant::now() < end, "{} of {links}", agent.links());
+        let _: Report = agent.report();
+    }
+    for _ in 0..10 {
+        let _: Report = agent.report();
+    }
+    assert_eq!(agent.links(), links);
     target.write_line("go");
     let _: String = target.line_with("done");
     let report = agent.interrupt();

@@ -9,7 +9,7 @@ use super::{
     session::Session,
 };
 use crate::{
-    budget::{self, Budget, Choice, Due, Mode, Reading, Verdict, Window},
+    budget::{self, Budget, Due, Mode, Reading, Verdict, Window},
     model::{
         Overhead,
         units::{format_bytes, format_number, format_percent},
@@ -84,7 +84,7 @@ impl Session {
             }
         }
         let mode = budget.begin(now);
-        let words = plan(&budget, matches!(self.control.counting.choice, Choice::Fixed(_)));
+        let words = plan(&budget);
         self.control.budget = Some(budget);
         self.enter(mode);
         Some(words)
@@ -286,8 +286,8 @@ fn part(budget: &Budget, share: f64) -> String {
     }
 }
 
-/// What tracing will cost, before it begins. `asked`: which allocations are counted was not for the budget to choose.
-fn plan(budget: &Budget, asked: bool) -> String {
+/// What tracing will cost, before it begins.
+fn plan(budget: &Budget) -> String {
     let calls = format_number(budget.calls_per_second().round() as u64);
     let of = |share| part(budget, share);
     let (exact, cheapest) = (of(budget.share_exact()), of(budget.share_cheapest()));
@@ -307,10 +307,10 @@ fn plan(budget: &Budget, asked: bool) -> String {
             )
         }
         Mode::Steady(EXACT) => {
-            format!("{calls} calls a second: counting every allocation takes {}", about(&exact))
+            format!("{calls} calls a second: counting every allocation takes {exact} by estimate")
         }
-        mode @ Mode::Steady(_) if asked => {
-            format!("{calls} calls a second: {}, which takes {}", ways(mode), about(&cheapest))
+        mode @ Mode::Steady(_) if !budget.chooses() => {
+            format!("{calls} calls a second: {}, which takes {cheapest} by estimate", ways(mode))
         }
         mode @ Mode::Steady(_) => {
             format!(
@@ -327,9 +327,4 @@ fn plan(budget: &Budget, asked: bool) -> String {
             )
         }
     }
-}
-
-/// An estimate, unless it is a bound.
-fn about(share: &str) -> String {
-    if share.starts_with("under") { share.to_owned() } else { format!("about {share}") }
 }

@@ -51,6 +51,18 @@ pub trait Followed {
     fn snapshot(&mut self, last: bool) -> anyhow::Result<Snapshot>;
 }
 
+/// What reports say of processes that are not there any more.
+pub(super) fn exited(pids: &[u32]) -> Option<String> {
+    let (noun, have) = if pids.len() == 1 { ("process", "has") } else { ("processes", "have") };
+    let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
+    (!pids.is_empty()).then(|| {
+        format!(
+            "{noun} {} {have} exited: what was allocated and not freed by then is still shown",
+            pids.join(", ")
+        )
+    })
+}
+
 impl Followed for Session {
     fn begin(&mut self) -> anyhow::Result<()> {
         Session::begin(self);

@@ -234,7 +234,7 @@ impl Traced {
             // The kernel goes by the task that was the main thread, and that is gone.
             tracer.release(self.index);
             self.probed.clear();
-
+            self.hooked.clear();
             self.specs.clear();
             self.code = AllocatorCode::default();
         }

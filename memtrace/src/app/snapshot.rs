@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use memtrace_common::{TIME_SHIFT, WalkMethod};
 use rustc_hash::FxHashMap;
 
-use super::{resolve::Traced, session::Session};
+use super::{followed::exited, resolve::Traced, session::Session};
 use crate::{
     aggregate::{self, Estimate, Growth, Mapped, Survivors, Totals},
     analysis,
@@ -57,7 +57,7 @@ impl Session {
             elapsed: now.saturating_sub(self.started),
             last,
             target: self.info(),
-            mode: self.mode(now),
+            mode: self.mode(now, &losses),
             outstanding,
             uncertainty,
             bytes_per_second,
@@ -73,11 +73,11 @@ impl Session {
         })
     }
 
-    fn mode(&self, now: Duration) -> Mode {
+    fn mode(&self, now: Duration, losses: &Losses) -> Mode {
         let mut attached = self.control.attachment(self.started, now);
         let config = &self.options.config;
         let is_filtered = config.min_size > 0 || config.max_size < u64::MAX;
-        if is_filtered || self.tracer.losses(false).live_map_full > 0 {
+        if is_filtered || losses.live_map_full > 0 {
             // Which calls were handed on to others is only told by blocks that are tracked.
             attached.windows = None;
         }
@@ -158,16 +158,13 @@ impl Session {
     /// Remarks for the reader.
     fn remarks(&mut self) -> Vec<String> {
         let mut remarks: Vec<String> = self.notes.iter().chain(&self.control.remark).cloned().collect();
-        let gone: Vec<String> = self
+        let gone: Vec<_> = self
             .processes()
             .filter(|process| process.has_exited())
-            .map(|process| process.pid.to_string())
+            .map(|process| process.pid.get())
             .collect();
-        if !gone.is_empty() && gone.len() < self.targets.len() {
-            remarks.push(format!(
-                "process {} has exited: its memory is gone, what it had not freed by then is still shown",
-                gone.join(", ")
-            ));
+        if gone.len() < self.targets.len() {
+            remarks.extend(exited(&gone));
         }
         let open = self.control.open_window();
         if let Some((_, watch)) = open {

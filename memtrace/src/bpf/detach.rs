@@ -54,16 +54,13 @@ pub(super) fn detach(mut links: Vec<Link>) {
 /// Detaches links, in no order.
 fn detach_stage(mut links: Vec<Link>) {
     let _turn = lock(&ONE_GROUP);
-    match Children::new(&mut links) {
-        Ok(children) => {
-            // The children have them still.
-            drop(links);
-            children.end();
-        }
-        Err(error) => {
-            tracing::debug!("no child to detach with: {error}");
-            drop(links);
-        }
+    let children = Children::new(&mut links)
+        .inspect_err(|error| tracing::debug!("no child to detach with: {error}"))
+        .ok();
+    // The children have them still.
+    drop(links);
+    if let Some(children) = children {
+        children.end();
     }
 }
 
@@ -151,11 +148,10 @@ impl Children {
         let mut count = 0;
         while count < pids.len() {
             match read(&ready, &mut said) {
-                // The end: those that are left were killed.
-                Ok(0) => break,
-                Ok(bytes) => count += bytes,
                 Err(Errno::EINTR) => {}
-                Err(_) => break,
+                // The end: those that are left were killed.
+                Ok(0) | Err(_) => break,
+                Ok(bytes) => count += bytes,
             }
         }
         Ok((Self { pids, exit }, refused))

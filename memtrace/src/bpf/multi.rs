@@ -101,10 +101,11 @@ impl MultiLoader {
         Ok(Self { object, btf })
     }
 
-    /// Loads a program.
+    /// Loads a program that can be attached.
     ///
     /// # Errors
-    /// `InvalidInput` for an unknown program; else what the kernel answers.
+    /// `InvalidInput` for an unknown program; else what the kernel answers: `EINVAL` before 6.6, for a session before
+    /// 6.13.
     pub(super) fn load(&self, name: &str, kind: Kind) -> io::Result<Loaded> {
         let program = self.object.programs.get(name).ok_or(io::ErrorKind::InvalidInput)?;
         let function: &Function =
@@ -139,7 +140,9 @@ impl MultiLoader {
             "{name}: {}",
             String::from_utf8_lossy(log.split(|byte| *byte == 0).next().unwrap_or_default())
         );
-        loaded.map(|fd| Loaded { fd, kind })
+        let loaded = Loaded { fd: loaded?, kind };
+        can_attach(&loaded)?;
+        Ok(loaded)
     }
 }
 
@@ -169,7 +172,7 @@ pub(super) fn attach(program: &Loaded, sites: &Sites<'_>) -> io::Result<OwnedFd>
 ///
 /// # Errors
 /// What the kernel answers if it cannot.
-pub(super) fn can_attach(program: &Loaded) -> io::Result<()> {
+fn can_attach(program: &Loaded) -> io::Result<()> {
     let file = Path::new("/proc/self/fd/none");
     match attach(program, &Sites { file, offsets: &[0], cookies: &[0], pid: 0, at_return: false }) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

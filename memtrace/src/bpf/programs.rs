@@ -5,7 +5,7 @@ use aya::{Ebpf, programs::UProbe};
 use super::{
     error::Error,
     load::program,
-    multi::{self, Kind, Loaded, MultiLoader},
+    multi::{Kind, Loaded, MultiLoader},
 };
 
 /// How probes are attached.
@@ -91,10 +91,6 @@ impl Programs {
             };
             let session = skips.then(|| {
                 load(&SESSION)
-                    .and_then(|session| {
-                        session.iter().try_for_each(|(_, program)| multi::can_attach(program))?;
-                        Ok(session)
-                    })
                     .inspect_err(|error| tracing::debug!("uprobe sessions are not to be had: {error}"))
             });
             let allocating = match session {

@@ -157,6 +157,12 @@ impl Budget {
         self.rates.calls_per_second()
     }
 
+    /// Whether it chooses which allocations are counted; else that was asked for.
+    #[must_use]
+    pub fn chooses(&self) -> bool {
+        self.choice == Choice::Auto
+    }
+
     /// Whether the targets use so little CPU time that shares are of a tenth of a processor instead.
     #[must_use]
     pub fn is_quiet(&self) -> bool {

@@ -84,15 +84,9 @@ pub(super) fn balance(mode: &Mode) -> Option<String> {
 
 /// What gaps mean for the figures.
 pub(super) fn gaps(snapshot: &Snapshot) -> Option<String> {
-    let mappings = if snapshot.mapped.is_none() {
-        "; what the program maps itself (mmap) is not told with gaps"
-    } else {
-        ""
-    };
     (snapshot.mode.attached.gaps > 0).then(|| {
-        format!(
-            "what was allocated in a gap is unknown and not counted, nor are its frees; of the blocks counted any \
-             that were freed in one still are{mappings}"
-        )
+        "what was allocated in a gap is unknown and not counted, nor are its frees; of the blocks counted any that were \
+         freed in one still are; what the program maps itself (mmap) is not told with gaps"
+            .to_owned()
     })
 }

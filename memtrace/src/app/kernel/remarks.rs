@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::super::followed::exited;
 use crate::{
     bpf::{KernelConfig, KernelTracer},
     kernel,
@@ -52,10 +53,8 @@ pub(super) fn of_start(tracer: &KernelTracer, config: &KernelConfig) -> Vec<Stri
 
 /// What reports say of the tasks they are about.
 pub(super) fn of_tasks(pids: &[u32]) -> Option<String> {
-    let gone: Vec<String> =
-        pids.iter().filter(|pid| !Path::new(&format!("/proc/{pid}")).exists()).map(u32::to_string).collect();
-    let what = "has exited: what it had allocated by then, and is not freed, is still shown";
-    (!gone.is_empty()).then(|| format!("process {} {what}", gone.join(", ")))
+    let is_gone = |pid: &u32| !Path::new(&format!("/proc/{pid}")).exists();
+    exited(&pids.iter().copied().filter(is_gone).collect::<Vec<_>>())
 }
 
 /// What reports say of frees that nobody announced.

@@ -136,6 +136,7 @@ fn with_blocks() -> Snapshot {
 fn sampled() -> Snapshot {
     let mut sampled = snapshot();
     sampled.mode.sample_bytes = Some(524_288);
+    sampled.mapped = None;
     sampled.mode.sampling = true;
     sampled.mode.exact = false;
     sampled.mode.attached =

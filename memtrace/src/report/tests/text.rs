@@ -122,7 +122,7 @@ fn several_targets_sampled() {
 
     … and 3 more stacks hold 959.4 KiB (--top 0 shows all)
 
-    Note: what was allocated in a gap is unknown and not counted, nor are its frees; of the blocks counted any that were freed in one still are
+    Note: what was allocated in a gap is unknown and not counted, nor are its frees; of the blocks counted any that were freed in one still are; what the program maps itself (mmap) is not told with gaps
     "#);
 }
 
@@ -198,7 +198,7 @@ fn the_time_of_day_is_local() {
 
 #[test]
 fn a_sample_that_was_taken_before_is_named() {
-    let mut snapshot = Snapshot { mapped: None, ..sampled() };
+    let mut snapshot = sampled();
     snapshot.mode.sampling = false;
     let text = text(snapshot);
     assert!(
