@@ -21,9 +21,11 @@ pub enum Layer {
 
 /// A probe's cookie: where the function keeps its arguments, and which target the probe belongs to.
 ///
-/// Three bits for each argument number (7: none), the target's index in bits 16 to 23, two marks above. One program thus
-/// serves every allocating function, and the program needs no map look-up to know whose call it sees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Three bits for each argument number (7: none), the target's index in bits 16 to 23, marks above. One program thus
+/// serves every allocating function, and the program needs no map look-up to know whose call it sees. From bit 27 on: what
+/// an [`Exit`] says.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cookie(pub u64);
 
 impl Cookie {
@@ -71,6 +73,32 @@ impl Cookie {
     #[must_use]
     pub const fn is_delegating(self) -> bool {
         self.0 >> 25 & 1 != 0
+    }
+
+    /// Marks the entry of a function whose results are seen on its ways out, not by a return probe.
+    #[must_use]
+    pub const fn with_exits(self, with_exits: bool) -> Self {
+        Self(self.0 | (with_exits as u64) << 26)
+    }
+
+    /// 1 if it is marked so.
+    #[inline(always)]
+    #[must_use]
+    pub const fn has_exits(self) -> u64 {
+        self.0 >> 26 & 1
+    }
+
+    /// The cookie of a site on a way out.
+    #[must_use]
+    pub const fn exit(exit: Exit, target: u8) -> Self {
+        Self((target as u64) << 16 | (exit.0 as u64) << EXIT)
+    }
+
+    /// What it says about a way out.
+    #[inline(always)]
+    #[must_use]
+    pub const fn as_exit(self) -> Exit {
+        Exit((self.0 >> EXIT) as u32)
     }
 
     /// What the function does: a [`Layer`]'s number.
@@ -121,9 +149,106 @@ impl Cookie {
     }
 }
 
+/// Where an [`Exit`] begins in a cookie.
+const EXIT: u64 = 27;
+
+/// What a function returns by a way out.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitKind {
+    /// What a register holds.
+    Register = 0,
+    /// 0.
+    Zero = 1,
+    /// Nobody sees it: the function goes on in one that is not known.
+    Unseen = 2,
+}
+
+/// A site on a function's way out: where the result and the canonical frame address (CFA) are, and when it is one.
+///
+/// The register's number in bits 0 to 3, an [`ExitKind`] in 4 and 5, bit 6: the CFA counts from the frame pointer, its
+/// distance in words in bits 7 to 18, bit 19: only under a condition, whose number is in bits 20 to 23.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit(pub u32);
+
+impl Exit {
+    /// The largest distance of the CFA, in words.
+    pub const MAX_WORDS: u32 = 0xfff;
+
+    /// Packs them. `register` and `condition` are less than 16, `words` at most [`Self::MAX_WORDS`].
+    #[must_use]
+    pub const fn new(
+        kind: ExitKind,
+        register: u8,
+        by_frame_pointer: bool,
+        words: u32,
+        condition: Option<u8>,
+    ) -> Self {
+        let condition = match condition {
+            Some(number) => 1 << 19 | (number as u32 & 15) << 20,
+            None => 0,
+        };
+        Self(
+            register as u32 & 15
+                | (kind as u32) << 4
+                | (by_frame_pointer as u32) << 6
+                | (words & Self::MAX_WORDS) << 7
+                | condition,
+        )
+    }
+
+    /// The register that holds the result, by its number in instructions.
+    #[inline(always)]
+    #[must_use]
+    pub const fn register(self) -> u32 {
+        self.0 & 15
+    }
+
+    /// An [`ExitKind`]'s number.
+    #[inline(always)]
+    #[must_use]
+    pub const fn kind(self) -> u32 {
+        self.0 >> 4 & 3
+    }
+
+    /// Whether the CFA counts from the frame pointer, not from the stack pointer.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_by_frame_pointer(self) -> bool {
+        self.0 >> 6 & 1 != 0
+    }
+
+    /// How far above it the CFA is, in words.
+    #[inline(always)]
+    #[must_use]
+    pub const fn words(self) -> u64 {
+        (self.0 >> 7 & Self::MAX_WORDS) as u64
+    }
+
+    /// The number of the condition under which it is a way out.
+    #[inline(always)]
+    #[must_use]
+    pub const fn condition(self) -> Option<u32> {
+        if self.0 >> 19 & 1 == 0 { None } else { Some(self.0 >> 20 & 15) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Cookie, Layer};
+    use super::{Cookie, Exit, ExitKind, Layer};
+
+    #[test]
+    fn an_exit_comes_back() {
+        let exit = Exit::new(ExitKind::Unseen, 15, true, Exit::MAX_WORDS, Some(15));
+        let cookie = Cookie::exit(exit, 255).stepped(true);
+        assert_eq!((cookie.as_exit(), cookie.target(), cookie.is_stepped()), (exit, 255, 1));
+        assert_eq!((exit.kind(), exit.register(), exit.words()), (ExitKind::Unseen as u32, 15, 4095));
+        assert!(exit.is_by_frame_pointer());
+        assert_eq!(exit.condition(), Some(15));
+        let exit = Exit::new(ExitKind::Register, 0, false, 1, None);
+        assert_eq!((exit.kind(), exit.register(), exit.words(), exit.condition()), (0, 0, 1, None));
+        assert!(!exit.is_by_frame_pointer());
+    }
 
     #[test]
     fn every_field_comes_back() {
@@ -138,7 +263,8 @@ mod tests {
         let cookie = Cookie::new(0, None, None, None, 255).stepped(true).delegating(true);
         assert_eq!((cookie.is_stepped(), cookie.is_delegating(), cookie.target()), (1, true, 255));
         let cookie = Cookie::new(0, None, None, None, 0);
-        assert!(!cookie.is_delegating() && cookie.is_stepped() == 0);
+        assert!(!cookie.is_delegating() && cookie.is_stepped() == 0 && cookie.has_exits() == 0);
+        assert_eq!(cookie.with_exits(true).has_exits(), 1);
         assert_eq!((cookie.count(), cookie.old(), cookie.out()), (None, None, None));
     }
 }

@@ -18,7 +18,7 @@ mod thread;
 mod unwind;
 mod work;
 
-pub use cookie::{Cookie, Layer};
+pub use cookie::{Cookie, Exit, ExitKind, Layer};
 pub use counter::Counter;
 pub use event::{
     EXACT, EventKind, ExecEvent, ForkEvent, MappingEvent, MissEvent, Op, OracleEvent, StackEvent, TraceEvent,

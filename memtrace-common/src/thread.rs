@@ -1,6 +1,6 @@
 //! Calls in flight: entered, not yet returned, kept in a slot per thread.
 
-use crate::{live::Block, sampling::Sample, stack::mix};
+use crate::{cookie::Cookie, live::Block, sampling::Sample, stack::mix};
 
 /// Nested calls kept per thread. Allocators nest two deep (`realloc` → `malloc`), interposed ones three.
 pub const CALLS_PER_THREAD: usize = 4;
@@ -29,8 +29,10 @@ pub struct Call {
     pub stack: u32,
     /// Target's index and generation.
     pub target: u32,
+    /// What the function does: the cookie of its entry.
+    pub cookie: Cookie,
 }
-const _: () = assert!(size_of::<Call>() == 64);
+const _: () = assert!(size_of::<Call>() == 72);
 
 /// A thread's calls in flight, outermost first.
 #[repr(C)]
@@ -45,7 +47,7 @@ pub struct Thread {
     /// The calls.
     pub calls: [Call; CALLS_PER_THREAD],
     /// Fills the slot to whole cache lines.
-    pub reserved: [u64; 6],
+    pub reserved: [u64; 2],
 }
 const _: () = assert!(size_of::<Thread>() == 320);
 

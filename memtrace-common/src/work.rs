@@ -14,11 +14,15 @@ pub struct Work {
     /// Of the entries, those that leave no more blocks than there were: `realloc` of a block, and of nothing where that is
     /// handed on to `malloc`, which is seen too; where every allocation is tracked, other calls that were handed on as well.
     pub moves: u64,
+    /// Of the entries, those of functions whose results are seen on their ways out: a probe like that on a free.
+    pub plain: u64,
+    /// Sites on such ways that were passed, as above.
+    pub exits: [u64; 2],
     /// Frees of blocks that are not in the table: they were allocated before, not sampled, or while nothing was attached.
     pub unknown_frees: u64,
     /// Time spent inside the programs in ns, estimated from one run in about 64.
     pub nanoseconds: u64,
-    /// Runs of the programs: entries, frees, and the rest are returns.
+    /// Runs of the programs: entries, frees, exits, and the rest are returns.
     pub runs: u64,
     /// The run that will be timed next.
     pub next: u64,
@@ -27,7 +31,7 @@ pub struct Work {
     /// What it said, in block time.
     pub time: u64,
 }
-const _: () = assert!(size_of::<Work>() == 88);
+const _: () = assert!(size_of::<Work>() == 112);
 
 impl Work {
     /// Distances between timed runs are drawn from 1 to this, so that they do not fall in step with a program's loop.
@@ -39,6 +43,9 @@ impl Work {
         self.frees[0] += other.frees[0];
         self.frees[1] += other.frees[1];
         self.moves += other.moves;
+        self.plain += other.plain;
+        self.exits[0] += other.exits[0];
+        self.exits[1] += other.exits[1];
         self.unknown_frees += other.unknown_frees;
         self.nanoseconds += other.nanoseconds;
         self.runs += other.runs;
@@ -47,7 +54,7 @@ impl Work {
     /// Runs at the returns of functions.
     #[must_use]
     pub const fn returns(&self) -> u64 {
-        self.runs.saturating_sub(self.calls())
+        self.runs.saturating_sub(self.calls() + self.exits[0] + self.exits[1])
     }
 
     /// Calls that were seen.

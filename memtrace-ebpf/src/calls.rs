@@ -7,11 +7,15 @@
 //!   call returns. If the outer one was left by `longjmp` even so, it never does, and the count stands;
 //! - an entry at or above a call in flight shows that the call was left: it is dropped and counted as lost.
 //!   (At the same address it can also be a tail call, see `is_tail_call`.)
+//!
+//! Where results are seen on a function's ways out nothing marks the return address. Such a call is in flight while its
+//! return address stands where it was at the entry, and it can be on another stack: a function that switches stacks comes
+//! back to it later. If it is left otherwise, by an exception or `longjmp`, it has handed out nothing, and none is lost.
 
 use core::mem::MaybeUninit;
 
 use memtrace_common::{
-    Block, CALLS_PER_THREAD, Call, Counter, STACK_TABLE_FULL, Sample, Target, Thread, live_key,
+    Block, CALLS_PER_THREAD, Call, Cookie, Counter, STACK_TABLE_FULL, Sample, Target, Thread, live_key,
     sampling::EXACT,
 };
 
@@ -52,7 +56,7 @@ pub(crate) extern "C" fn calls_forget(thread: *mut Thread, window: u32) -> u64 {
 
 /// A call that is entered.
 #[inline(always)]
-pub(crate) fn new(cfa: u64, sample: Sample, argument: u64, target: u32) -> Call {
+pub(crate) fn new(cfa: u64, sample: Sample, argument: u64, target: u32, cookie: Cookie) -> Call {
     let mut call = MaybeUninit::<Call>::uninit();
     let place = call.as_mut_ptr();
     // SAFETY: every field is written. Volatile, or LLVM calls a function to clear them.
@@ -67,14 +71,15 @@ pub(crate) fn new(cfa: u64, sample: Sample, argument: u64, target: u32) -> Call 
         (&raw mut (*place).old.time).write_volatile(0);
         (&raw mut (*place).stack).write_volatile(STACK_TABLE_FULL);
         (&raw mut (*place).target).write(target);
+        (&raw mut (*place).cookie).write(cookie);
         call.assume_init()
     }
 }
 
 /// What is taken for the call that returns, where calls in flight are left out.
 #[inline(always)]
-pub(crate) fn unknown(cfa: u64, target: u32) -> Call {
-    new(cfa, Sample::new(1, EXACT), 0, target)
+pub(crate) fn unknown(cfa: u64, target: u32, cookie: Cookie) -> Call {
+    new(cfa, Sample::new(1, EXACT), 0, target, cookie)
 }
 
 /// Drops calls in flight that the new one shows were left. For a tail call, returns the stack of the call it
@@ -122,7 +127,10 @@ fn try_drop_left(thread: *mut Thread, call: &Call) -> Option<u32> {
                 if (*top).cfa == call.cfa && is_tail_call(&*top, call) {
                     return Some((*top).stack);
                 }
-                lost(&*top);
+                if has_exits(&*top) && (*top).cfa != call.cfa && is_pending(&*top) {
+                    return None;
+                }
+                left(&*top);
             }
             (*thread).depth = depth - 1;
         }
@@ -135,25 +143,52 @@ fn try_drop_left(thread: *mut Thread, call: &Call) -> Option<u32> {
 /// a `longjmp` has an ordinary one: that of the same place as before, or one that follows another call instruction.
 #[inline(always)]
 fn is_tail_call(top: &Call, call: &Call) -> bool {
-    call.caller & (PAGE - 1) == 0 && call.caller != top.caller
+    !has_exits(top) && call.caller & (PAGE - 1) == 0 && call.caller != top.caller
 }
 
-/// Whether the return address of a call in flight is the trampoline's still, or not known. Memory below the stack
-/// pointer after a `longjmp` keeps it until something else is called deep enough.
+/// Whether a call's result is seen on its ways out.
+#[inline(always)]
+fn has_exits(call: &Call) -> bool {
+    call.cookie.has_exits() != 0
+}
+
+/// Whether the return address of a call in flight is the trampoline's still (or its own, where nothing replaces it), or not
+/// known. Memory below the stack pointer after a `longjmp` keeps it until something else is called deep enough.
 #[inline(always)]
 fn is_pending(call: &Call) -> bool {
     let Some(slot) = arch::return_slot(call.cfa) else { return true };
     let mut address = 0u64;
     // SAFETY: reads into a local variable.
     let failed = unsafe { bpf_probe_read_user((&raw mut address).cast(), 8, slot as *const _) };
-    failed == 0 && address & (PAGE - 1) == 0
+    if failed != 0 {
+        return false;
+    }
+    if has_exits(call) { address == call.caller } else { address & (PAGE - 1) == 0 }
 }
 
-/// A call that will not return any more. What its `realloc` did with the old block is unknown: it is kept.
+/// The return address of a function that was just entered, where a walk has not read it.
 #[inline(always)]
-fn lost(call: &Call) {
+pub(crate) fn note_caller(call: &mut Call) {
+    let Some(slot) = arch::return_slot(call.cfa) else { return };
+    // SAFETY: reads into the call.
+    unsafe { bpf_probe_read_user((&raw mut call.caller).cast(), 8, slot as *const _) };
+}
+
+/// A call that will not return any more. What it did is lost; its `realloc`'s old block is kept.
+#[inline(always)]
+pub(crate) fn lost(call: &Call) {
     count(Counter::InFlightLost, 1);
     restore(call);
+}
+
+/// A call that was left. By exits that are all seen it has handed out nothing.
+#[inline(always)]
+fn left(call: &Call) {
+    if has_exits(call) {
+        restore(call);
+    } else {
+        lost(call);
+    }
 }
 
 /// Whether `realloc`'s old block was known.
@@ -242,7 +277,12 @@ extern "C" fn calls_push(thread: *mut Thread, call: *const Call) -> u64 {
         let mut depth = (*thread).depth as usize;
         if depth >= CALLS_PER_THREAD {
             // The outermost goes: it is the likeliest to have been left long ago.
-            lost(&(*thread).calls[0]);
+            let outermost = &(*thread).calls[0];
+            if is_pending(outermost) {
+                lost(outermost);
+            } else {
+                left(outermost);
+            }
             for i in 1..CALLS_PER_THREAD {
                 (*thread).calls[i - 1] = (*thread).calls[i];
             }
@@ -297,11 +337,66 @@ pub(crate) fn pop(thread: *mut Thread, cfa: u64, id: u32) -> Option<(Call, *mut 
                 return Some((*top, outer));
             }
             if (*top).target == id {
-                lost(&*top);
+                left(&*top);
             }
         }
     }
     None
+}
+
+/// The call that ends at a site on its way out, and the one around it. Its place is found by its frame alone: calls on other
+/// stacks may have been entered since.
+#[inline(always)]
+pub(crate) fn pop_exit(thread: *mut Thread, cfa: u64, id: u32) -> Option<(Call, *mut Call)> {
+    // SAFETY: `thread` points to a value of THREADS and is this thread's; indices are masked.
+    unsafe {
+        let depth = (*thread).depth as usize;
+        if depth == 0 {
+            return None;
+        }
+        let top = &raw const (*thread).calls[(depth - 1) & DEPTH_MASK];
+        if (*top).cfa != cfa || (*top).target != id {
+            // In a place of the topmost.
+            if calls_raise(thread, cfa, u64::from(id)) == 0 {
+                return None;
+            }
+        }
+        (*thread).depth = depth as u32 - 1;
+        let outer = if depth >= 2 {
+            &raw mut (*thread).calls[(depth - 2) & DEPTH_MASK]
+        } else {
+            core::ptr::null_mut()
+        };
+        Some((*top, outer))
+    }
+}
+
+/// Makes the call with a frame the topmost, in a place of its own. 0: there is none. Global function: verified once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn calls_raise(thread: *mut Thread, cfa: u64, id: u64) -> u64 {
+    if thread.is_null() {
+        return 0;
+    }
+    // SAFETY: not null, and the verifier knows its size; indices are masked.
+    unsafe {
+        let depth = (*thread).depth as usize;
+        for index in 0..CALLS_PER_THREAD - 1 {
+            let call = &raw mut (*thread).calls[index];
+            if index + 1 >= depth || (*call).cfa != cfa || u64::from((*call).target) != id {
+                continue;
+            }
+            let found = *call;
+            for place in 0..CALLS_PER_THREAD - 1 {
+                if place >= index && place + 1 < depth {
+                    store(&raw mut (*thread).calls[place], &raw const (*thread).calls[place + 1]);
+                }
+            }
+            store(&raw mut (*thread).calls[(depth - 1) & DEPTH_MASK], &found);
+            return 1;
+        }
+    }
+    0
 }
 
 /// The current thread ends: its slot is free again, what it had in flight was left.
@@ -315,8 +410,11 @@ pub(crate) fn thread_exit() {
             if depth == 0 {
                 break;
             }
-            count(Counter::InFlightAtExit, 1);
-            restore(&(*thread).calls[(depth - 1) & DEPTH_MASK]);
+            let call = &(*thread).calls[(depth - 1) & DEPTH_MASK];
+            if !has_exits(call) {
+                count(Counter::InFlightAtExit, 1);
+            }
+            restore(call);
             (*thread).depth = depth as u32 - 1;
         }
         thread::release(thread);

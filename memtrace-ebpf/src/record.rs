@@ -13,8 +13,8 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use memtrace_common::{
-    Block, Call, Cookie, Counter, EventKind, Op, Sample, Shift, Target, Thread, TraceEvent, WalkEnd,
-    WalkMethod, live_address, live_key,
+    Block, Call, Cookie, Counter, EventKind, ExitKind, Op, Sample, Shift, Target, Thread, TraceEvent,
+    WalkEnd, WalkMethod, live_address, live_key,
     sampling::{EXACT, NOTHING},
 };
 
@@ -126,7 +126,7 @@ pub(crate) fn enter(context: &ProbeContext, cookie: Cookie, run: &Run, skips: bo
     if is_mapping && calls::calls_is_nested(thread, registers.entry_cfa(), u64::from(id)) != 0 {
         return None;
     }
-    let mut call = calls::new(registers.entry_cfa(), sample, old, id);
+    let mut call = calls::new(registers.entry_cfa(), sample, old, id, cookie);
     let recorded = sample.shift() != NOTHING;
     if recorded {
         if config::METHOD.load() == WalkMethod::Kernel as u32 {
@@ -155,6 +155,9 @@ pub(crate) fn enter(context: &ProbeContext, cookie: Cookie, run: &Run, skips: bo
     if !recorded {
         if skips && !calls::holds_old(&call) {
             return None;
+        }
+        if cookie.has_exits() != 0 {
+            calls::note_caller(&mut call);
         }
         // In flight even so: what it maps is the allocator's.
         calls::drop_left(thread, &call);
@@ -213,44 +216,99 @@ pub(crate) fn leave(context: *mut c_void, cookie: Cookie, run: &Run) -> Option<(
     let registers = unsafe { Registers::new(context) };
     let thread = thread::find()?;
     let (call, outer) = if config::without(config::CALLS) {
-        (calls::unknown(registers.return_cfa(), id), core::ptr::null_mut())
+        (calls::unknown(registers.return_cfa(), id, cookie), core::ptr::null_mut())
     } else {
         calls::pop(thread, registers.return_cfa(), id)?
     };
     if mapping::is_mapping(cookie) {
         mapping::leave(cookie, &call, registers.result(), run.now());
     } else {
-        settle(cookie, &call, registers.result(), outer, run);
+        settle(&call, registers.result(), outer, run);
     }
     Some(())
 }
 
+/// An allocating function is about to return, with its result known.
+#[inline(always)]
+pub(crate) fn exit(context: *mut c_void, cookie: Cookie, run: &Run) -> Option<()> {
+    let exit = cookie.as_exit();
+    // SAFETY: `context` is the program's.
+    let registers = unsafe { Registers::new(context) };
+    let cfa = registers.exit_cfa(exit)?;
+    let (_, id) = target(cookie)?;
+    let thread = thread::find()?;
+    let (call, outer) = if config::without(config::CALLS) {
+        (calls::unknown(cfa, id, cookie), core::ptr::null_mut())
+    } else {
+        calls::pop_exit(thread, cfa, id)?
+    };
+    if exit.kind() == ExitKind::Unseen as u32 {
+        calls::lost(&call);
+    } else {
+        settle(&call, registers.exit_result(exit), outer, run);
+    }
+    Some(())
+}
+
+/// The block that a call hands out; 0: none. `None`: it cannot be read.
+#[inline(always)]
+fn handed_out(call: &Call, result: u64) -> Option<u64> {
+    if call.cookie.out().is_none() {
+        return Some(result);
+    }
+    if result as u32 != 0 {
+        return Some(0);
+    }
+    let mut address = 0u64;
+    // SAFETY: reads into a local variable.
+    let read = unsafe { bpf_probe_read_user((&raw mut address).cast(), 8, call.argument as *const c_void) };
+    if read != 0 {
+        count(Counter::ResultUnreadable, 1);
+        return None;
+    }
+    Some(address)
+}
+
+/// Takes back what nested calls recorded, if this one hands it on: the block itself, or a part of it.
+#[inline(always)]
+fn take_back(call: &Call, address: u64, run: &Run) {
+    let key = live_key(address, call.target);
+    if key != call.inner {
+        // Not the last nested one's, but perhaps an earlier one's.
+        take_back_block(call, key, run);
+    }
+    let Some(block) = live::take(call.inner) else { return };
+    if address.wrapping_sub(live_address(call.inner)) <= block.sample.size() {
+        undo(call, call.inner, block, run);
+    } else {
+        live::insert(call.inner, block);
+    }
+}
+
+#[inline(always)]
+fn take_back_block(call: &Call, key: u64, run: &Run) {
+    if let Some(block) = live::take(key) {
+        undo(call, key, block, run);
+    }
+}
+
+#[inline(always)]
+fn undo(call: &Call, key: u64, block: Block, run: &Run) {
+    stacks::undo(block);
+    if call.cookie.old().is_none() {
+        run.mark_move();
+    }
+    trace(Op::Free, live_address(key), block, call.target);
+}
+
 /// Books what a call did.
 #[inline(always)]
-fn settle(cookie: Cookie, call: &Call, result: u64, outer: *mut Call, run: &Run) {
-    if call.inner != 0
-        && let Some(block) = live::take(call.inner)
-    {
-        stacks::undo(block);
-        if cookie.old().is_none() {
-            run.mark_move();
-        }
-        trace(Op::Free, live_address(call.inner), block, call.target);
+fn settle(call: &Call, result: u64, outer: *mut Call, run: &Run) {
+    let Some(address) = handed_out(call, result) else { return };
+    if call.inner != 0 && address != 0 {
+        take_back(call, address, run);
     }
-    let mut address = result;
-    if cookie.out().is_some() {
-        if result as u32 != 0 {
-            return;
-        }
-        // SAFETY: reads into a local variable.
-        let read =
-            unsafe { bpf_probe_read_user((&raw mut address).cast(), 8, call.argument as *const c_void) };
-        if read != 0 {
-            count(Counter::ResultUnreadable, 1);
-            return;
-        }
-    }
-    if cookie.old().is_some() && call.argument != 0 {
+    if call.cookie.old().is_some() && call.argument != 0 {
         if address == 0 && call.sample.size() != 0 {
             calls::restore(call);
             return;

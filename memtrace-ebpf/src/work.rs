@@ -15,8 +15,13 @@ pub(crate) struct Run {
 /// What a run is about.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Kind {
+    /// Of a function that has a return probe.
     Entry,
+    /// Of one whose results are seen on its ways out.
+    PlainEntry,
     Return,
+    /// A site on a way out.
+    Exit,
     Free,
 }
 
@@ -33,6 +38,11 @@ impl Run {
         unsafe {
             match kind {
                 Kind::Entry => (*work).entries[stepped] += 1,
+                Kind::PlainEntry => {
+                    (*work).entries[stepped] += 1;
+                    (*work).plain += 1;
+                }
+                Kind::Exit => (*work).exits[stepped] += 1,
                 Kind::Free => (*work).frees[stepped] += 1,
                 Kind::Return => {}
             }

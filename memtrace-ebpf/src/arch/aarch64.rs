@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::bindings::user_pt_regs;
-use memtrace_common::{Row, WalkEnd};
+use memtrace_common::{Exit, Row, WalkEnd};
 
 use super::{Frame, SignalFrame};
 use crate::walk::Rule;
@@ -69,6 +69,18 @@ impl Registers {
     #[inline(always)]
     pub(crate) fn return_cfa(&self) -> u64 {
         self.sp()
+    }
+
+    /// The agent finds no ways out on this architecture.
+    #[inline(always)]
+    pub(crate) fn exit_cfa(&self, _: Exit) -> Option<u64> {
+        None
+    }
+
+    /// As above.
+    #[inline(always)]
+    pub(crate) fn exit_result(&self, _: Exit) -> u64 {
+        0
     }
 
     /// The instruction pointer.

@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::bindings::pt_regs;
-use memtrace_common::{Row, WalkEnd};
+use memtrace_common::{Exit, ExitKind, Row, WalkEnd};
 
 use super::{Frame, SignalFrame};
 use crate::walk::Rule;
@@ -13,6 +13,26 @@ pub(crate) const SIGNAL: SignalFrame = SignalFrame { frame_pointer: 120, sp: 160
 
 /// What [`Row::SP_FAR`] adds: 65,536 words.
 const FAR: u64 = 8 << 16;
+
+/// Reads a register with an instruction of its own: LLVM would make one of several, with an offset that it computes, and the
+/// verifier wants constants.
+macro_rules! load {
+    ($registers:expr, $name:ident) => {{
+        let mut value = $registers.0 as u64;
+        // SAFETY: reads a word of the context, which is valid for the program's run (see `Registers::new`).
+        #[cfg(target_arch = "bpf")]
+        unsafe {
+            core::arch::asm!(
+                "{0} = *(u64 *)({0} + {1})",
+                inout(reg) value,
+                const core::mem::offset_of!(pt_regs, $name),
+                options(nostack, preserves_flags)
+            );
+        }
+        value = value.wrapping_add(0);
+        value
+    }};
+}
 
 /// The registers a probe sees.
 pub(crate) struct Registers(*const pt_regs);
@@ -78,6 +98,67 @@ impl Registers {
     pub(crate) fn sp(&self) -> u64 {
         // SAFETY: as above.
         unsafe { (*self.0).rsp }
+    }
+
+    /// The canonical frame address at a site on a way out; `None` if the function goes on from here.
+    #[inline(always)]
+    pub(crate) fn exit_cfa(&self, exit: Exit) -> Option<u64> {
+        if let Some(condition) = exit.condition()
+            && !self.holds(condition)
+        {
+            return None;
+        }
+        let base = if exit.is_by_frame_pointer() { load!(self, rbp) } else { load!(self, rsp) };
+        Some(base.wrapping_add(8 * exit.words()))
+    }
+
+    /// What the function returns by that way.
+    #[inline(always)]
+    pub(crate) fn exit_result(&self, exit: Exit) -> u64 {
+        if exit.kind() == ExitKind::Register as u32 { self.general(exit.register()) } else { 0 }
+    }
+
+    /// A general register by its number in instructions.
+    #[inline(always)]
+    fn general(&self, number: u32) -> u64 {
+        match number {
+            0 => load!(self, rax),
+            1 => load!(self, rcx),
+            2 => load!(self, rdx),
+            3 => load!(self, rbx),
+            5 => load!(self, rbp),
+            6 => load!(self, rsi),
+            7 => load!(self, rdi),
+            8 => load!(self, r8),
+            9 => load!(self, r9),
+            10 => load!(self, r10),
+            11 => load!(self, r11),
+            12 => load!(self, r12),
+            13 => load!(self, r13),
+            14 => load!(self, r14),
+            15 => load!(self, r15),
+            _ => 0,
+        }
+    }
+
+    /// Whether a condition holds, by its number in instructions (Intel SDM, volume 1, appendix B).
+    #[inline(always)]
+    fn holds(&self, condition: u32) -> bool {
+        // SAFETY: as above.
+        let flags = unsafe { (*self.0).eflags };
+        let flag = |bit: u32| flags >> bit & 1;
+        let (carry, parity, zero, sign, overflow) = (flag(0), flag(2), flag(6), flag(7), flag(11));
+        let positive = match condition >> 1 {
+            0 => overflow,
+            1 => carry,
+            2 => zero,
+            3 => carry | zero,
+            4 => sign,
+            5 => parity,
+            6 => sign ^ overflow,
+            _ => zero | (sign ^ overflow),
+        };
+        positive != u64::from(condition & 1)
     }
 }
 

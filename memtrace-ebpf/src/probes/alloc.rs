@@ -20,11 +20,34 @@ use crate::{
 #[uprobe]
 pub(crate) fn alloc_enter(context: ProbeContext) -> u32 {
     stack::stay_on_the_tasks(context.as_ptr());
-    let _ = enter(&context, false);
+    let _ = enter(&context, Kind::Entry, false);
     0
 }
 
-/// Return from one.
+/// The same where the result is seen on the function's ways out.
+#[uprobe]
+pub(crate) fn alloc_begin(context: ProbeContext) -> u32 {
+    stack::stay_on_the_tasks(context.as_ptr());
+    let _ = enter(&context, Kind::PlainEntry, true);
+    0
+}
+
+/// A site on such a way.
+#[uprobe]
+pub(crate) fn alloc_exit(context: ProbeContext) -> u32 {
+    stack::stay_on_the_tasks(context.as_ptr());
+    if config::without(config::EVERYTHING) {
+        return 0;
+    }
+    let cookie = record::cookie(context.as_ptr());
+    if let Some(run) = Run::begin(Kind::Exit, cookie) {
+        let _ = record::exit(context.as_ptr(), cookie, &run);
+        run.end();
+    }
+    0
+}
+
+/// Return from one that has a return probe.
 #[uretprobe]
 pub(crate) fn alloc_leave(context: RetProbeContext) -> u32 {
     stack::stay_on_the_tasks(context.as_ptr());
@@ -40,7 +63,7 @@ pub(crate) extern "C" fn alloc_session(context: *mut c_void) -> u32 {
     // SAFETY: `context` is the program's.
     let entered = unsafe { bpf_get_func_ip(context) == Registers::new(context).ip() };
     if entered {
-        u32::from(enter(&ProbeContext::new(context), true).is_none())
+        u32::from(enter(&ProbeContext::new(context), Kind::Entry, true).is_none())
     } else {
         leave(context);
         0
@@ -82,12 +105,12 @@ pub(crate) extern "C" fn nothing_skip(_: *mut c_void) -> u32 {
 }
 
 #[inline(always)]
-fn enter(context: &ProbeContext, skips: bool) -> Option<()> {
+fn enter(context: &ProbeContext, kind: Kind, skips: bool) -> Option<()> {
     if config::without(config::EVERYTHING) {
         return None;
     }
     let cookie = record::cookie(context.as_ptr());
-    let run = Run::begin(Kind::Entry, cookie)?;
+    let run = Run::begin(kind, cookie)?;
     let entered = record::enter(context, cookie, &run, skips);
     run.end();
     entered

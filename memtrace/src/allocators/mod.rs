@@ -1,5 +1,6 @@
 //! Floor 2: which allocator a file offers, and what to probe in it.
 
+mod specs;
 mod table;
 
 #[cfg(test)]
@@ -7,14 +8,11 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-use crate::elf::prologue::{self, MAX_FUNCTION};
-use crate::elf::{self, Image, Symbol, SymbolKind};
+use crate::elf::{self, Image};
 use crate::model::{FunctionCode, ProbeSpec, Role};
 
+use specs::Specs;
 pub use table::{ALLOCATORS, Allocator, C, C_REALLOC, Function};
-
-/// Enough for one instruction, where the function's length is not known.
-const ONE_INSTRUCTION: u64 = 16;
 
 /// The allocator in one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +28,9 @@ pub struct Found {
     pub is_allocator_alone: bool,
     /// What is not probed and why, one clause each: «malloc is an indirect function (IFUNC)».
     pub notes: Vec<String>,
+    /// Functions whose blocks stay unseen, since a return probe could end the target and their exits are not known;
+    /// with the reason: "malloc (it is too large)".
+    pub left_out: Vec<String>,
 }
 
 /// Why a file has nothing to probe.
@@ -67,11 +68,12 @@ pub enum Error {
 /// Finds the allocator in a file and the cheapest probe site in each of its functions.
 ///
 /// `path` goes into the specs and messages as it is, `name` is what the target calls the file. A library that wraps
-/// another's allocator is not told from one that is an allocator.
+/// another's allocator is not told from one that is an allocator. `spare_returns`: no return probes where exit sites
+/// can be found, for a target that looks at its own stack.
 ///
 /// # Errors
 /// The file has no allocator, is glibc's loader, or is damaged.
-pub fn find(image: &Image, path: &Path, name: &str) -> Result<Found, Error> {
+pub fn find(image: &Image, path: &Path, name: &str, spare_returns: bool) -> Result<Found, Error> {
     let elf_error = |source| Error::Elf { file: path.to_owned(), source };
     let soname = image.soname().map_err(elf_error)?;
     // Before glibc 2.32 the loader exports malloc and free; they serve only until libc's are there.
@@ -81,13 +83,14 @@ pub fn find(image: &Image, path: &Path, name: &str) -> Result<Found, Error> {
     let symbols = image.symbols(&wanted_names()).map_err(elf_error)?;
     let known = ALLOCATORS.iter().find(|row| symbols.iter().any(|symbol| symbol.name == row.marker));
     let functions = known.map_or(&[C, C_REALLOC] as &[_], |row| row.functions);
-    let mut specs = Specs { image, path, specs: Vec::new(), code: Vec::new(), notes: Vec::new() };
+    let mut specs = Specs::new(image, path);
     for function in functions.iter().copied().flatten() {
         for symbol in symbols.iter().filter(|symbol| symbol.name == function.symbol) {
             specs.add(symbol, function.role).map_err(elf_error)?;
         }
     }
-    let Specs { specs, code, notes, .. } = specs;
+    specs.find_exits(known, spare_returns).map_err(elf_error)?;
+    let Specs { specs, code, notes, left_out, .. } = specs;
     let freeing = specs.iter().filter(|spec| spec.role == Role::Free).count();
     let allocating = specs.len().saturating_sub(freeing);
     if allocating == 0 || freeing == 0 {
@@ -101,7 +104,7 @@ pub fn find(image: &Image, path: &Path, name: &str) -> Result<Found, Error> {
     } else {
         name_of_library(known, soname.as_deref(), Path::new(name))
     };
-    Ok(Found { name, specs, code, is_allocator_alone, notes })
+    Ok(Found { name, specs, code, is_allocator_alone, notes, left_out })
 }
 
 /// Every symbol of the table, once.
@@ -139,57 +142,4 @@ fn name_of_library(known: Option<&Allocator>, soname: Option<&str>, path: &Path)
         .or(file_name.filter(plain))
         .unwrap_or("unknown allocator")
         .to_owned()
-}
-
-/// The specs of one file as they come together.
-struct Specs<'a> {
-    image: &'a Image,
-    path: &'a Path,
-    specs: Vec<ProbeSpec>,
-    code: Vec<FunctionCode>,
-    notes: Vec<String>,
-}
-
-impl Specs<'_> {
-    fn add(&mut self, symbol: &Symbol<'_>, role: Role) -> Result<(), elf::Error> {
-        let name = symbol.name;
-        if symbol.kind == SymbolKind::Indirect {
-            self.notes.push(format!("{name} is an indirect function (IFUNC)"));
-            return Ok(());
-        }
-        if symbol.kind == SymbolKind::Data {
-            return Ok(());
-        }
-        let Some(entry) = self.image.vaddr_to_offset(symbol.address) else {
-            self.notes.push(format!("{name} is in no executable segment"));
-            return Ok(());
-        };
-        if let Some(other) = self.specs.iter().find(|spec| spec.offset.wrapping_sub(spec.site.delta) == entry)
-        {
-            if other.role != role {
-                self.notes.push(format!("{name} is the same code as {} and counted as that", other.function));
-            }
-            return Ok(());
-        }
-        let len = if symbol.size == 0 { ONE_INSTRUCTION } else { symbol.size.min(MAX_FUNCTION) };
-        let code = self.image.code(symbol.address, len)?;
-        let allocates = match role {
-            Role::Map(_) => None,
-            Role::Free => Some(false),
-            Role::Allocate(layout) => Some(!layout.delegates),
-        };
-        if let Some(allocates) = allocates {
-            let range = symbol.address..symbol.address.saturating_add(symbol.size);
-            self.code.push(FunctionCode { range, allocates });
-        }
-        let site = prologue::choose(self.image.machine(), &code, symbol.size, role);
-        self.specs.push(ProbeSpec {
-            function: name.to_owned(),
-            file: self.path.to_owned(),
-            offset: entry.saturating_add(site.delta),
-            site,
-            role,
-        });
-        Ok(())
-    }
 }

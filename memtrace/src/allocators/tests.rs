@@ -10,7 +10,7 @@ use crate::model::{ArgLayout, Role, Site};
 const PATH: &str = "/proc/1/map_files/7f00-7f01";
 
 fn find_in(fixture: &Fixture) -> Result<Found, Error> {
-    find(&fixture.image(), Path::new(PATH), PATH)
+    find(&fixture.image(), Path::new(PATH), PATH, false)
 }
 
 /// free at 0: `test; je; push; …`, malloc at 0x10: `endbr64; push; …`, calloc at 0x20: `push; …`.
@@ -197,7 +197,7 @@ fn finds_the_allocator_of_this_process() {
         .find(|path| path.ends_with("/libc.so.6"));
     let Some(path) = libc.map(Path::new) else { return };
     let image = Image::open(path).unwrap();
-    let found = find(&image, path, "libc.so.6").unwrap();
+    let found = find(&image, path, "libc.so.6", false).unwrap();
     assert_eq!((found.name.as_str(), found.notes.len()), ("glibc", 0));
     for name in ["malloc", "calloc", "realloc", "posix_memalign", "free"] {
         let spec = found.specs.iter().find(|spec| spec.function == name).unwrap();
@@ -209,7 +209,7 @@ fn finds_the_allocator_of_this_process() {
         );
     }
     let this = std::env::current_exe().unwrap();
-    let result = find(&Image::open(&this).unwrap(), &this, "this");
+    let result = find(&Image::open(&this).unwrap(), &this, "this", false);
     assert!(matches!(result, Err(Error::NoAllocator { allocating: 0, freeing: 0, .. })), "{result:?}");
 }
 
@@ -218,7 +218,7 @@ fn damaged_files_are_errors_at_worst() {
     let more = vec![function("gnu_get_libc_version", CODE_ADDRESS + 0x60, 0x10)];
     damaged(&library("libc.so.6", more).bytes(), 4000, |file| {
         if let Ok(image) = Image::from_file(file)
-            && let Ok(found) = find(&image, Path::new(PATH), PATH)
+            && let Ok(found) = find(&image, Path::new(PATH), PATH, false)
         {
             assert!(found.specs.iter().all(|spec| image.offset_to_vaddr(spec.offset).is_some()));
         }

@@ -105,7 +105,7 @@ impl Traced {
                 }
                 continue;
             }
-            let allocator = match allocators::find(image, &path, &module.name) {
+            let allocator = match allocators::find(image, &path, &module.name, false) {
                 Ok(allocator) => allocator,
                 Err(error @ allocators::Error::Elf { .. }) => {
                     tracing::warn!("{} was not searched for an allocator: {error}", module.name);

@@ -14,9 +14,11 @@ use aya::{
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
     },
 };
-use memtrace_common::{Cookie, Layer};
+use memtrace_common::{Cookie, Exit, ExitKind, Layer};
 
-use crate::model::{ArgLayout, LoaderHook, Mapping, ProbeSpec, Role};
+use crate::model::{
+    ArgLayout, ExitFrame, ExitResult, ExitSite, LoaderHook, Mapping, ProbeSpec, Results, Role,
+};
 
 use super::{
     error::Error,
@@ -39,7 +41,9 @@ pub(super) enum Stage {
     Mappings,
     /// Returns of functions that allocate.
     Returns,
-    /// Their entries, and with sessions their returns.
+    /// Sites on the ways out of those without a return probe.
+    Exits,
+    /// Entries of functions that allocate, and with sessions their returns.
     Entries,
 }
 
@@ -71,24 +75,47 @@ fn cookie(spec: &ProbeSpec, target: u8) -> Cookie {
             Cookie::new(size, count, old, out, target).delegating(delegates)
         }
     };
-    cookie.stepped(!spec.site.emulated)
+    cookie.stepped(!spec.site.emulated).with_exits(matches!(spec.results, Results::AtExits(_)))
 }
 
-/// Groups sites by stage and file, in the order of attaching.
+fn exit_cookie(site: &ExitSite, target: u8) -> Cookie {
+    let (kind, register) = match site.result {
+        ExitResult::Register(register) => (ExitKind::Register, register),
+        ExitResult::Zero => (ExitKind::Zero, 0),
+        ExitResult::Unseen => (ExitKind::Unseen, 0),
+    };
+    let (by_frame_pointer, words) = match site.frame {
+        ExitFrame::StackPointer(words) => (false, words),
+        ExitFrame::FramePointer(words) => (true, words),
+    };
+    let exit = Exit::new(kind, register, by_frame_pointer, words, site.condition);
+    Cookie::exit(exit, target).stepped(!site.emulated)
+}
+
+/// The programs on a function and its exits, with the stage of each.
+fn parts(spec: &ProbeSpec, method: Method) -> &'static [(Stage, Name)] {
+    match (spec.role, &spec.results, method) {
+        (Role::Free, ..) => &[(Stage::Frees, Name::FreeEnter)],
+        (Role::Map(_), _, Method::Session) => &[(Stage::Mappings, Name::AllocSession)],
+        (Role::Map(_), ..) => {
+            &[(Stage::MappingReturns, Name::AllocLeave), (Stage::Mappings, Name::AllocEnter)]
+        }
+        (_, Results::AtExits(_), _) => {
+            &[(Stage::Exits, Name::AllocExit), (Stage::Entries, Name::AllocBegin)]
+        }
+        (_, Results::AtReturn, Method::Session) => &[(Stage::Entries, Name::AllocSession)],
+        (_, Results::AtReturn, _) => {
+            &[(Stage::Returns, Name::AllocLeave), (Stage::Entries, Name::AllocEnter)]
+        }
+    }
+}
+
+/// Groups sites by stage, program and file, in the order of attaching.
 fn groups(specs: &[ProbeSpec], target: u8, method: Method) -> Vec<Group> {
-    let mut groups: BTreeMap<(Stage, &Path), Group> = BTreeMap::new();
+    let mut groups: BTreeMap<(Stage, Name, &Path), Group> = BTreeMap::new();
     for spec in specs {
-        let (returns, entries) = match spec.role {
-            Role::Map(_) => (Stage::MappingReturns, Stage::Mappings),
-            Role::Allocate(_) | Role::Free => (Stage::Returns, Stage::Entries),
-        };
-        let parts: &[(Stage, Name)] = match (spec.role, method) {
-            (Role::Free, _) => &[(Stage::Frees, Name::FreeEnter)],
-            (_, Method::Session) => &[(entries, Name::AllocSession)],
-            _ => &[(returns, Name::AllocLeave), (entries, Name::AllocEnter)],
-        };
-        for &(stage, program) in parts {
-            let group = groups.entry((stage, &spec.file)).or_insert_with(|| Group {
+        for &(stage, program) in parts(spec, method) {
+            let group = groups.entry((stage, program, &spec.file)).or_insert_with(|| Group {
                 stage,
                 target,
                 program,
@@ -97,11 +124,28 @@ fn groups(specs: &[ProbeSpec], target: u8, method: Method) -> Vec<Group> {
                 offsets: Vec::new(),
                 cookies: Vec::new(),
             });
-            group.offsets.push(spec.offset);
-            group.cookies.push(cookie(spec, target).0);
+            match &spec.results {
+                Results::AtExits(sites) if stage == Stage::Exits => {
+                    for site in sites {
+                        group.add(site.offset, exit_cookie(site, target));
+                    }
+                }
+                _ => group.add(spec.offset, cookie(spec, target)),
+            }
         }
     }
     groups.into_values().collect()
+}
+
+impl Group {
+    /// Adds a site. Functions that end in the same one share its exits.
+    fn add(&mut self, offset: u64, cookie: Cookie) {
+        let known = self.offsets.iter().zip(&self.cookies).any(|known| known == (&offset, &cookie.0));
+        if !known {
+            self.offsets.push(offset);
+            self.cookies.push(cookie.0);
+        }
+    }
 }
 
 /// What keeps probes attached; dropping it detaches them.
@@ -119,12 +163,13 @@ pub(super) enum Held {
 }
 
 /// Attaches a program to some sites.
-fn place(ebpf: &mut Ebpf, programs: &Programs, group: &Group, pid: NonZeroU32) -> Result<Vec<Link>, Error> {
+fn place(ebpf: &mut Ebpf, programs: &mut Programs, group: &Group, pid: NonZeroU32) -> Result<Vec<Link>, Error> {
     let refused = |source: Box<dyn std::error::Error + Send + Sync>| Error::Attach {
         function: group.function.clone(),
         file: group.file.clone(),
         source,
     };
+    programs.need(ebpf, group.program)?;
     let link = |held| Link { stage: group.stage, target: group.target, _held: held };
     if let Some(loaded) = programs.get(group.program) {
         let sites = Sites {
@@ -156,7 +201,7 @@ fn place(ebpf: &mut Ebpf, programs: &Programs, group: &Group, pid: NonZeroU32) -
 /// Attaches the programs to the sites of one process.
 pub(super) fn attach(
     ebpf: &mut Ebpf,
-    programs: &Programs,
+    programs: &mut Programs,
     specs: &[ProbeSpec],
     pid: NonZeroU32,
     target: u8,
@@ -171,7 +216,7 @@ pub(super) fn attach(
 /// Attaches to the dynamic loader of one process.
 pub(super) fn attach_loader(
     ebpf: &mut Ebpf,
-    programs: &Programs,
+    programs: &mut Programs,
     hook: &LoaderHook,
     pid: NonZeroU32,
     target: u8,
@@ -191,7 +236,7 @@ pub(super) fn attach_loader(
 /// Attaches a program that does nothing to this process.
 pub(super) fn attach_nothing(
     ebpf: &mut Ebpf,
-    programs: &Programs,
+    programs: &mut Programs,
     program: Name,
     offset: u64,
 ) -> Result<Vec<Link>, Error> {
@@ -212,7 +257,9 @@ mod tests {
     use std::path::PathBuf;
 
     use super::{Method, Name, Stage, groups};
-    use crate::model::{ArgLayout, Mapping, ProbeSpec, Role, Site};
+    use crate::model::{
+        ArgLayout, ExitFrame, ExitResult, ExitSite, Mapping, ProbeSpec, Results, Role, Site,
+    };
 
     fn spec(function: &str, offset: u64, role: Role) -> ProbeSpec {
         ProbeSpec {
@@ -221,6 +268,7 @@ mod tests {
             offset,
             site: Site { delta: 0, emulated: true },
             role,
+            results: Results::AtReturn,
         }
     }
 
@@ -249,6 +297,34 @@ mod tests {
                 (Stage::Entries, Name::AllocEnter, false, vec![1, 3]),
             ]
         );
+    }
+
+    #[test]
+    fn exits_are_attached_before_the_entry_and_shared_ones_once() {
+        let site = |offset| ExitSite {
+            offset,
+            emulated: true,
+            frame: ExitFrame::StackPointer(1),
+            result: ExitResult::Register(0),
+            condition: None,
+        };
+        let mut first = spec("_Znwm", 1, Role::Allocate(ArgLayout::default()));
+        first.results = Results::AtExits(vec![site(10), site(11)]);
+        let mut second = spec("_Znam", 2, Role::Allocate(ArgLayout::default()));
+        second.results = Results::AtExits(vec![site(11), site(12)]);
+        for method in [Method::Session, Method::Multi, Method::Perf] {
+            let found: Vec<_> = groups(&[first.clone(), second.clone()], 0, method)
+                .into_iter()
+                .map(|g| (g.stage, g.program, g.offsets))
+                .collect();
+            assert_eq!(
+                found,
+                [
+                    (Stage::Exits, Name::AllocExit, vec![10, 11, 12]),
+                    (Stage::Entries, Name::AllocBegin, vec![1, 2]),
+                ]
+            );
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{num::NonZeroU32, path::Path};
 
 use memtrace_common::WalkMethod;
 
-use crate::model::{ProbeSpec, Role, Site};
+use crate::model::{ProbeSpec, Results, Role, Site};
 
 use super::{calibrate::file_offset, config::Config, error::Error, kernel, programs::Method, tracer::Tracer};
 
@@ -164,6 +164,7 @@ fn attach_to_self(tracer: &mut Tracer) -> Result<(), Error> {
         offset: file_offset(function)?,
         site: Site { delta: 0, emulated: false },
         role: Role::Free,
+        results: Results::AtReturn,
     };
     let Some(pid) = NonZeroU32::new(std::process::id()) else { return Ok(()) };
     let target = tracer.add_target(pid)?;

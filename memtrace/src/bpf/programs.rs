@@ -35,6 +35,8 @@ pub(super) enum Name {
     AllocEnter,
     AllocLeave,
     AllocSession,
+    AllocBegin,
+    AllocExit,
     FreeEnter,
     LibrariesChanged,
     NothingEnter,
@@ -49,6 +51,8 @@ impl Name {
             Self::AllocEnter => "alloc_enter",
             Self::AllocLeave => "alloc_leave",
             Self::AllocSession => "alloc_session",
+            Self::AllocBegin => "alloc_begin",
+            Self::AllocExit => "alloc_exit",
             Self::FreeEnter => "free_enter",
             Self::LibrariesChanged => "libraries_changed",
             Self::NothingEnter | Self::NothingSession => "nothing_enter",
@@ -76,8 +80,8 @@ const PAIR: [Name; 2] = [Name::AllocEnter, Name::AllocLeave];
 
 /// The programs, loaded one way or the other.
 pub(super) enum Programs {
-    /// As multi-uprobes, and perhaps a session.
-    Multi(Vec<(Name, Loaded)>),
+    /// As multi-uprobes, and perhaps a session; the loader for those that are needed later.
+    Multi(Vec<(Name, Loaded)>, Box<MultiLoader>),
     /// By aya, which keeps them.
     Perf,
 }
@@ -100,25 +104,42 @@ impl Programs {
             match allocating.and_then(|allocating| Ok((allocating, load(&COMMON)?))) {
                 Ok((mut programs, common)) => {
                     programs.extend(common);
-                    return Ok(Self::Multi(programs));
+                    return Ok(Self::Multi(programs, Box::new(loader)));
                 }
                 Err(error) => {
                     tracing::debug!("multi-uprobes are not to be had ({error}): perf uprobes instead");
                 }
             }
         }
-        for name in PAIR.into_iter().chain(COMMON).map(Name::symbol) {
-            program::<UProbe>(ebpf, name)?
-                .load()
-                .map_err(|source| Error::Program { program: name, source })?;
+        for name in PAIR.into_iter().chain(COMMON) {
+            load_for_perf(ebpf, name)?;
         }
         Ok(Self::Perf)
+    }
+
+    /// Loads a program that few targets need, unless it is loaded.
+    pub(super) fn need(&mut self, ebpf: &mut Ebpf, name: Name) -> Result<(), Error> {
+        match self {
+            Self::Multi(programs, _) if programs.iter().any(|(known, _)| *known == name) => {}
+            Self::Multi(programs, loader) => {
+                let loaded = loader
+                    .load(name.symbol(), name.kind())
+                    .map_err(Error::io("loading the programs for functions without a return probe"))?;
+                programs.push((name, loaded));
+            }
+            Self::Perf => {
+                if program::<UProbe>(ebpf, name.symbol())?.fd().is_err() {
+                    load_for_perf(ebpf, name)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// A program that was loaded as a multi-uprobe.
     pub(super) fn get(&self, name: Name) -> Option<&Loaded> {
         match self {
-            Self::Multi(programs) => {
+            Self::Multi(programs, _) => {
                 programs.iter().find(|(known, _)| *known == name).map(|(_, program)| program)
             }
             Self::Perf => None,
@@ -128,7 +149,7 @@ impl Programs {
     /// Every one of those.
     pub(super) fn loaded(&self) -> impl Iterator<Item = &Loaded> {
         let programs = match self {
-            Self::Multi(programs) => programs.as_slice(),
+            Self::Multi(programs, _) => programs.as_slice(),
             Self::Perf => &[],
         };
         programs.iter().map(|(_, program)| program)
@@ -138,8 +159,13 @@ impl Programs {
     pub(super) fn method(&self) -> Method {
         match self {
             Self::Perf => Method::Perf,
-            Self::Multi(_) if self.get(Name::AllocSession).is_some() => Method::Session,
-            Self::Multi(_) => Method::Multi,
+            Self::Multi(..) if self.get(Name::AllocSession).is_some() => Method::Session,
+            Self::Multi(..) => Method::Multi,
         }
     }
+}
+
+fn load_for_perf(ebpf: &mut Ebpf, name: Name) -> Result<(), Error> {
+    let symbol = name.symbol();
+    program::<UProbe>(ebpf, symbol)?.load().map_err(|source| Error::Program { program: symbol, source })
 }

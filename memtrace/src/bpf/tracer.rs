@@ -147,7 +147,7 @@ impl Tracer {
     /// # Errors
     /// The kernel refused one; those attached before it stay.
     pub fn attach(&mut self, target: u32, pid: NonZeroU32, probes: &[ProbeSpec]) -> Result<(), Error> {
-        let links = attach::attach(&mut self.ebpf, &self.programs, probes, pid, target as u8)?;
+        let links = attach::attach(&mut self.ebpf, &mut self.programs, probes, pid, target as u8)?;
         self.links.extend(links);
         Ok(())
     }
@@ -162,7 +162,7 @@ impl Tracer {
     /// # Errors
     /// The kernel refused; changes are then seen when code in an unknown place is met.
     pub fn watch_loader(&mut self, target: u32, pid: NonZeroU32, hook: &LoaderHook) -> Result<(), Error> {
-        let links = attach::attach_loader(&mut self.ebpf, &self.programs, hook, pid, target as u8)?;
+        let links = attach::attach_loader(&mut self.ebpf, &mut self.programs, hook, pid, target as u8)?;
         self.links.extend(links);
         Ok(())
     }
@@ -190,7 +190,7 @@ impl Tracer {
         let ends = |stage| match stage {
             Stage::Loader => false,
             Stage::Frees => frees,
-            Stage::MappingReturns | Stage::Mappings | Stage::Returns | Stage::Entries => true,
+            Stage::MappingReturns | Stage::Mappings | Stage::Returns | Stage::Exits | Stage::Entries => true,
         };
         detach_later(self.links.extract_if(.., |link| ends(link.stage)).collect());
     }
@@ -227,8 +227,8 @@ impl Tracer {
     }
 
     /// What attaching needs.
-    pub(super) fn parts(&mut self) -> (&mut Ebpf, &Programs) {
-        (&mut self.ebpf, &self.programs)
+    pub(super) fn parts(&mut self) -> (&mut Ebpf, &mut Programs) {
+        (&mut self.ebpf, &mut self.programs)
     }
 
     /// The current generation of a target: how often it called `execve`.

@@ -13,11 +13,13 @@ const SAVINGS: Duration = Duration::from_secs(5);
 /// CPU time of tracing in ns.
 pub(super) fn cost(work: &Work, prices: &Prices) -> f64 {
     let entries = work.entries[0] + work.entries[1];
-    let left_out = entries.saturating_sub(work.returns());
-    let traps = (entries - left_out) as f64 * prices.call
+    let pairs = entries.saturating_sub(work.plain);
+    let left_out = pairs.saturating_sub(work.returns());
+    let single = work.plain + work.exits[0] + work.exits[1] + work.frees[0] + work.frees[1];
+    let traps = (pairs - left_out) as f64 * prices.call
         + left_out as f64 * prices.left_out
-        + (work.frees[0] + work.frees[1]) as f64 * prices.free
-        + (work.entries[1] + work.frees[1]) as f64 * prices.stepping;
+        + single as f64 * prices.free
+        + (work.entries[1] + work.frees[1] + work.exits[1]) as f64 * prices.stepping;
     traps + work.nanoseconds as f64
 }
 
@@ -28,6 +30,8 @@ pub(super) fn difference(before: &Work, now: &Work) -> Work {
         entries: [minus(now.entries[0], before.entries[0]), minus(now.entries[1], before.entries[1])],
         frees: [minus(now.frees[0], before.frees[0]), minus(now.frees[1], before.frees[1])],
         moves: minus(now.moves, before.moves),
+        plain: minus(now.plain, before.plain),
+        exits: [minus(now.exits[0], before.exits[0]), minus(now.exits[1], before.exits[1])],
         unknown_frees: minus(now.unknown_frees, before.unknown_frees),
         nanoseconds: minus(now.nanoseconds, before.nanoseconds),
         runs: minus(now.runs, before.runs),

@@ -233,9 +233,12 @@ impl Budget {
         let Some(before) = self.recent.front() else { return shift };
         let seconds = now.at.saturating_sub(before.at).as_secs_f64();
         let returns = now.work.returns().saturating_sub(before.work.returns());
-        let entries = now.work.entries.iter().sum::<u64>().saturating_sub(before.work.entries.iter().sum());
-        // Without sessions every call returns through a probe, and samples cannot be told.
-        if seconds < RECENT.as_secs_f64() / 2.0 || returns * 2 > entries {
+        let pairs = |work: &Work| work.entries.iter().sum::<u64>().saturating_sub(work.plain);
+        let entries = pairs(&now.work).saturating_sub(pairs(&before.work));
+        // Without sessions every call returns through a probe, and samples cannot be distinguished. Nor where most results
+        // are seen at exits.
+        let plain = now.work.plain.saturating_sub(before.work.plain);
+        if seconds < RECENT.as_secs_f64() / 2.0 || returns * 2 > entries || plain > entries {
             return shift;
         }
         let off = (returns as f64 / seconds / SAMPLES_PER_SECOND).max(1e-3).log2();

@@ -52,6 +52,9 @@ impl Inside {
 pub(super) struct Rates {
     entries: [f64; 2],
     frees: [f64; 2],
+    /// Entries without a return probe, and exits, as in [`Work`].
+    plain: f64,
+    exits: [f64; 2],
     /// The targets' CPU time as a part of what counts as used.
     busy: f64,
     /// Processors that they would keep busy untraced.
@@ -71,6 +74,8 @@ impl Rates {
             processors: if cpu > NEVER_RESTS * wall { cpu } else { own } / wall,
             entries: work.entries.map(|count| count as f64 / own),
             frees: work.frees.map(|count| count as f64 / own),
+            plain: work.plain as f64 / own,
+            exits: work.exits.map(|count| count as f64 / own),
             busy: cpu / counted(before, now).max(1.0),
         }
     }
@@ -91,8 +96,10 @@ impl Rates {
         let frees = self.frees[0] + self.frees[1];
         let (call, inside) =
             if shift == EXACT { (prices.call, inside.counted) } else { (prices.left_out, inside.left_out) };
-        let stepping = (self.entries[1] + self.frees[1]) * prices.stepping;
-        let cost = entries * call + frees * prices.free + stepping + (entries + frees) * inside;
+        let stepping = (self.entries[1] + self.frees[1] + self.exits[1]) * prices.stepping;
+        let single = self.plain + self.exits[0] + self.exits[1] + frees;
+        let traps = (entries - self.plain) * call + single * prices.free + stepping;
+        let cost = traps + (entries + frees) * inside;
         cost / (1.0 + cost) * self.busy
     }
 }

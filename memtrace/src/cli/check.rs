@@ -56,7 +56,7 @@ fn target(out: &mut String, pid: u32) -> anyhow::Result<bool> {
     for module in modules.iter() {
         let Some(path) = module.path() else { continue };
         let name = escape(&module.name);
-        match module.image().map(|image| allocators::find(image, &path, &module.name)) {
+        match module.image().map(|image| allocators::find(image, &path, &module.name, false)) {
             Some(Ok(allocator)) => {
                 found = true;
                 writeln!(out, "  yes  {} in {name}: {} functions", allocator.name, allocator.specs.len())?;

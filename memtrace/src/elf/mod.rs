@@ -5,11 +5,14 @@
 
 mod calls;
 mod debug;
+mod descriptions;
 mod dynamic;
 mod error;
+pub mod exits;
 mod identity;
 pub mod prologue;
 mod sections;
+mod slots;
 mod source;
 mod symbols;
 
@@ -27,9 +30,11 @@ use object::LittleEndian as LE;
 use object::elf;
 
 pub use debug::{DebugLink, debug_candidates};
+pub use descriptions::{Description, Descriptions};
 pub use error::Error;
 pub use identity::FileId;
 pub use sections::Data;
+pub use slots::Slot;
 pub use symbols::{Binding, Symbol, SymbolKind};
 
 use source::{Source, until_nul};

@@ -9,7 +9,10 @@ pub mod units;
 
 pub use cost::{Overhead, Prices};
 pub use kernel::{CacheRow, KERNEL_CODE, KernelReport, KernelRow, UNKNOWN_MEMORY};
-pub use probe::{ArgLayout, FunctionCode, LoaderHook, Mapping, ProbeSpec, Role, Site};
+pub use probe::{
+    ArgLayout, ExitFrame, ExitResult, ExitSite, FunctionCode, LoaderHook, Mapping, ProbeSpec, Results, Role,
+    Site,
+};
 pub use snapshot::{
     Age, AllocationEvent, Amount, Attachment, Event, Filter, Frame, LiveBlock, Losses, MappingRow, Mode,
     Snapshot, StackMethod, StackRow, TargetInfo, TargetKind, Uncertainty,

@@ -88,4 +88,56 @@ pub struct ProbeSpec {
     pub site: Site,
     /// What the function does.
     pub role: Role,
+    /// How its results are seen.
+    pub results: Results,
+}
+
+/// How the result of a probed function is seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Results {
+    /// Where it returns to, by a return probe: the return address on the target's stack is replaced meanwhile.
+    AtReturn,
+    /// On its ways out, by plain probes: nothing is replaced.
+    AtExits(Vec<ExitSite>),
+}
+
+/// A place that a function's ways out pass, with the result known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ExitSite {
+    /// Its offset in the file, in bytes.
+    pub offset: u64,
+    /// Whether the kernel emulates the instruction there.
+    pub emulated: bool,
+    /// Where the canonical frame address is.
+    pub frame: ExitFrame,
+    /// What the function will return.
+    pub result: ExitResult,
+    /// Only where this condition holds, by its number in x86 instructions (0: overflow … 15: greater); else the function
+    /// goes on.
+    pub condition: Option<u8>,
+}
+
+/// Where the canonical frame address is at an exit site, in words of 8 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ExitFrame {
+    /// So far above the stack pointer.
+    StackPointer(u32),
+    /// So far above the frame pointer.
+    FramePointer(u32),
+}
+
+impl ExitFrame {
+    /// The largest distance that a cookie has room for: 32 KiB.
+    pub const MAX_WORDS: u32 = 4095;
+}
+
+/// What a function returns by one of its ways out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ExitResult {
+    /// What the register holds, by its number in instructions (0: rax … 15: r15).
+    Register(u8),
+    /// 0.
+    Zero,
+    /// It goes on in a function that is not known: what it returns is not seen.
+    Unseen,
 }

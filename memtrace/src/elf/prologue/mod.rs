@@ -12,6 +12,8 @@ use crate::model::{Role, Site};
 
 use super::Machine;
 
+pub(super) use x86_64::is_emulated;
+
 /// How many bytes of a function to hand to [`choose`]. A jump back to the site from beyond them is not seen;
 /// no compiler makes one from so far.
 pub const MAX_FUNCTION: u64 = 64 << 10;

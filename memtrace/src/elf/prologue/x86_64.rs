@@ -135,7 +135,7 @@ fn is_null_test(instruction: &Instruction) -> bool {
 /// Whether the kernel emulates this one instruction: `push_setup_xol_ops` and `branch_setup_xol_ops` as they
 /// have been since 4.16. Prefixes are left out though some are accepted, and so are the longer nops, which
 /// only newer kernels emulate: on either the answer would depend on the kernel.
-fn is_emulated(instruction: &[u8]) -> bool {
+pub(in crate::elf) fn is_emulated(instruction: &[u8]) -> bool {
     matches!(
         instruction,
         [0x50..=0x57]                         // push

@@ -1,0 +1,173 @@
+//! The probes of one file as they come together.
+
+use std::{ops::Range, path::Path};
+
+use crate::elf::prologue::{self, MAX_FUNCTION};
+use crate::elf::{self, Descriptions, Image, Symbol, SymbolKind, exits};
+use crate::model::{ExitSite, FunctionCode, ProbeSpec, Results, Role};
+
+use super::table::Allocator;
+
+/// Enough for one instruction, where the function's length is not known.
+const ONE_INSTRUCTION: u64 = 16;
+
+/// How much depends on a function having no return probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exits {
+    /// Nothing: a return probe is cheaper.
+    Unneeded,
+    /// The target's own profile.
+    Preferred,
+    /// The target's life.
+    Required,
+}
+
+/// The specs of one file.
+pub(super) struct Specs<'a> {
+    image: &'a Image,
+    path: &'a Path,
+    pub(super) specs: Vec<ProbeSpec>,
+    /// Where each function of `specs` is.
+    functions: Vec<Range<u64>>,
+    pub(super) code: Vec<FunctionCode>,
+    pub(super) notes: Vec<String>,
+    pub(super) left_out: Vec<String>,
+}
+
+impl<'a> Specs<'a> {
+    pub(super) fn new(image: &'a Image, path: &'a Path) -> Self {
+        Self {
+            image,
+            path,
+            specs: Vec::new(),
+            functions: Vec::new(),
+            code: Vec::new(),
+            notes: Vec::new(),
+            left_out: Vec::new(),
+        }
+    }
+
+    pub(super) fn add(&mut self, symbol: &Symbol<'_>, role: Role) -> Result<(), elf::Error> {
+        let name = symbol.name;
+        if symbol.kind == SymbolKind::Indirect {
+            self.notes.push(format!("{name} is an indirect function (IFUNC)"));
+            return Ok(());
+        }
+        if symbol.kind == SymbolKind::Data {
+            return Ok(());
+        }
+        let Some(entry) = self.image.vaddr_to_offset(symbol.address) else {
+            self.notes.push(format!("{name} is in no executable segment"));
+            return Ok(());
+        };
+        if let Some(other) = self.specs.iter().find(|spec| spec.offset.wrapping_sub(spec.site.delta) == entry)
+        {
+            if other.role != role {
+                self.notes.push(format!("{name} is the same code as {} and counted as that", other.function));
+            }
+            return Ok(());
+        }
+        let len = if symbol.size == 0 { ONE_INSTRUCTION } else { symbol.size.min(MAX_FUNCTION) };
+        let code = self.image.code(symbol.address, len)?;
+        let allocates = match role {
+            Role::Map(_) => None,
+            Role::Free => Some(false),
+            Role::Allocate(layout) => Some(!layout.delegates),
+        };
+        let range = symbol.address..symbol.address.saturating_add(symbol.size);
+        if let Some(allocates) = allocates {
+            self.code.push(FunctionCode { range: range.clone(), allocates });
+        }
+        let site = prologue::choose(self.image.machine(), &code, symbol.size, role);
+        self.functions.push(range);
+        self.specs.push(ProbeSpec {
+            function: name.to_owned(),
+            file: self.path.to_owned(),
+            offset: entry.saturating_add(site.delta),
+            site,
+            role,
+            results: Results::AtReturn,
+        });
+        Ok(())
+    }
+
+    /// Finds the exits of functions that must not have a return probe, and leaves out those that have none.
+    pub(super) fn find_exits(
+        &mut self,
+        known: Option<&Allocator>,
+        spare_returns: bool,
+    ) -> Result<(), elf::Error> {
+        let allocates = |spec: &ProbeSpec| matches!(spec.role, Role::Allocate(_));
+        let is_c_library = known.is_some_and(|row| !row.is_alone);
+        if !self.specs.iter().any(allocates) || is_c_library && !spare_returns {
+            return Ok(());
+        }
+        let descriptions = Descriptions::read(self.image)?;
+        let entries: Vec<u64> = self.functions.iter().map(|range| range.start).collect();
+        let found: Vec<_> = self
+            .specs
+            .iter()
+            .zip(&self.functions)
+            .map(|(spec, range)| {
+                let exits = needed(spec, range.start, known, spare_returns, descriptions.as_ref());
+                (exits != Exits::Unneeded)
+                    .then(|| (exits, self.exits(spec, range, descriptions.as_ref(), &entries)))
+            })
+            .collect();
+        for (mut spec, found) in std::mem::take(&mut self.specs).into_iter().zip(found) {
+            match found {
+                // All its ways lead to functions that are probed themselves.
+                Some((_, Ok(sites))) if sites.is_empty() => continue,
+                Some((_, Ok(sites))) => spec.results = Results::AtExits(sites),
+                Some((Exits::Required, Err(reason))) => {
+                    self.left_out.push(format!("{} ({reason})", spec.function));
+                    continue;
+                }
+                Some((_, Err(_))) | None => {}
+            }
+            self.specs.push(spec);
+        }
+        Ok(())
+    }
+
+    fn exits(
+        &self,
+        spec: &ProbeSpec,
+        range: &Range<u64>,
+        descriptions: Option<&Descriptions>,
+        entries: &[u64],
+    ) -> Result<Vec<ExitSite>, exits::Incomplete> {
+        let Role::Allocate(layout) = spec.role else { return Ok(Vec::new()) };
+        let function = exits::Function {
+            range: range.clone(),
+            entry_site: range.start.saturating_add(spec.site.delta),
+            has_out: layout.out.is_some(),
+        };
+        exits::find(self.image, descriptions, &function, &|address| entries.contains(&address))
+    }
+}
+
+/// Whether a function may be left by other ways than its return, or with another stack.
+fn needed(
+    spec: &ProbeSpec,
+    address: u64,
+    known: Option<&Allocator>,
+    spare_returns: bool,
+    descriptions: Option<&Descriptions>,
+) -> Exits {
+    if !matches!(spec.role, Role::Allocate(_)) {
+        return Exits::Unneeded;
+    }
+    // What nobody knows may throw, or switch to another stack in the middle.
+    let Some(known) = known else { return Exits::Required };
+    let may_throw = spec.function.starts_with("_Zn") && !spec.function.ends_with("RKSt9nothrow_t");
+    let has_personality =
+        || descriptions.and_then(|known| known.at(address)).is_some_and(|found| found.has_personality);
+    if may_throw || known.is_alone && has_personality() {
+        Exits::Required
+    } else if spare_returns {
+        Exits::Preferred
+    } else {
+        Exits::Unneeded
+    }
+}

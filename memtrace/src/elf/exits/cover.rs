@@ -1,0 +1,142 @@
+//! Which sites are probed: few, and no way out without one.
+
+use iced_x86::FlowControl;
+
+use crate::model::{ExitFrame, ExitResult, ExitSite};
+
+use super::{
+    Incomplete,
+    graph::{Exit, Graph, Node},
+    registers::General,
+    value::{Value, Values},
+};
+
+/// Which of a node's ways a site sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ways {
+    All,
+    Taken,
+    NotTaken,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    node: usize,
+    ways: Ways,
+    result: ExitResult,
+}
+
+/// Chooses sites; their offsets are ELF virtual addresses still.
+pub(super) fn choose(graph: &Graph, values: &Values, entry_site: u64) -> Result<Vec<ExitSite>, Incomplete> {
+    let mut chosen: Vec<Candidate> = (0..graph.nodes.len())
+        .flat_map(|node| emulated(graph, values, node))
+        .filter(|candidate| address(graph, candidate.node) != Some(entry_site))
+        .collect();
+    // Ways that no emulated instruction sees: the `ret` itself.
+    for node in uncovered(graph, &chosen) {
+        let Some(Exit::Result(General(register))) = graph.nodes.get(node).and_then(|node| node.exit) else {
+            continue;
+        };
+        if address(graph, node) == Some(entry_site) {
+            return Err(Incomplete::Code);
+        }
+        chosen.push(Candidate { node, ways: Ways::All, result: ExitResult::Register(register) });
+    }
+    // The later of two on one way goes: the earlier sees the result before the function does anything else. Nodes are
+    // numbered in about the order they are reached in.
+    chosen.sort_by_key(|candidate| candidate.node);
+    let mut index = chosen.len();
+    while let Some(last) = index.checked_sub(1) {
+        index = last;
+        let candidate = chosen.remove(index);
+        if !uncovered(graph, &chosen).is_empty() {
+            chosen.insert(index, candidate);
+        }
+    }
+    chosen.extend(
+        graph
+            .nodes
+            .iter()
+            .enumerate()
+            .filter(|(_, node)| node.exit == Some(Exit::Unseen))
+            .map(|(node, _)| Candidate { node, ways: Ways::All, result: ExitResult::Unseen }),
+    );
+    chosen.iter().map(|candidate| site(graph, *candidate)).collect()
+}
+
+fn address(graph: &Graph, node: usize) -> Option<u64> {
+    graph.nodes.get(node).map(Node::address)
+}
+
+/// What the kernel emulates behind the last change of the result.
+fn emulated(graph: &Graph, values: &Values, index: usize) -> Option<Candidate> {
+    let node = graph.nodes.get(index).filter(|node| node.is_emulated)?;
+    let known = |value| match value {
+        Value::Register(General(register)) => Some(ExitResult::Register(register)),
+        Value::Zero => Some(ExitResult::Zero),
+        Value::Open | Value::Varies => None,
+    };
+    if let Some(result) = known(values.at(Some(index))) {
+        return Some(Candidate { node: index, ways: Ways::All, result });
+    }
+    if node.instruction.flow_control() != FlowControl::ConditionalBranch {
+        return None;
+    }
+    let (taken, not_taken) = (known(values.at(node.taken)), known(values.at(node.next)));
+    match (taken, not_taken) {
+        // Both are known and differ: the block's way is the one to see.
+        (Some(result @ ExitResult::Register(_)), _) | (Some(result), None) => {
+            Some(Candidate { node: index, ways: Ways::Taken, result })
+        }
+        (_, Some(result)) => Some(Candidate { node: index, ways: Ways::NotTaken, result }),
+        (None, None) => None,
+    }
+}
+
+/// Exits with a result that can be reached without passing a site.
+fn uncovered(graph: &Graph, sites: &[Candidate]) -> Vec<usize> {
+    let mut seen = vec![false; graph.nodes.len()];
+    let mut pending = vec![0];
+    let mut exits = Vec::new();
+    while let Some(index) = pending.pop() {
+        let (Some(node), Some(seen)) = (graph.nodes.get(index), seen.get_mut(index)) else { continue };
+        if std::mem::replace(seen, true) {
+            continue;
+        }
+        let site = sites.iter().find(|site| site.node == index).map(|site| site.ways);
+        match site {
+            Some(Ways::All) => continue,
+            Some(Ways::Taken) => pending.extend(node.next),
+            Some(Ways::NotTaken) => pending.extend(node.taken),
+            None => pending.extend(node.successors()),
+        }
+        if matches!(node.exit, Some(Exit::Result(_))) {
+            exits.push(index);
+        }
+    }
+    exits
+}
+
+fn site(graph: &Graph, candidate: Candidate) -> Result<ExitSite, Incomplete> {
+    let node = graph.nodes.get(candidate.node).ok_or(Incomplete::Code)?;
+    let words = |distance: Option<i64>| {
+        let distance = u32::try_from(distance?).ok()?;
+        (distance.is_multiple_of(8) && distance / 8 <= ExitFrame::MAX_WORDS).then_some(distance / 8)
+    };
+    let by_stack = words(node.stack.sp).map(ExitFrame::StackPointer);
+    let frame = by_stack.or_else(|| words(node.stack.fp).map(ExitFrame::FramePointer));
+    let code = node.instruction.condition_code() as u8;
+    let condition = match candidate.ways {
+        Ways::All => None,
+        // iced numbers conditions from 1 (o, no, b, …), as instructions do from 0; the lowest bit negates.
+        Ways::Taken => code.checked_sub(1),
+        Ways::NotTaken => code.checked_sub(1).map(|code| code ^ 1),
+    };
+    Ok(ExitSite {
+        offset: node.address(),
+        emulated: node.is_emulated,
+        frame: frame.ok_or(Incomplete::Stack)?,
+        result: candidate.result,
+        condition,
+    })
+}

@@ -1,0 +1,301 @@
+//! A function's instructions and the ways between them.
+
+use std::ops::Range;
+
+use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, OpKind, Register};
+use rustc_hash::FxHashMap;
+
+use super::{
+    Code, Function, Incomplete, MAX_INSTRUCTIONS, MAX_PARTS, Slot,
+    registers::{Effects, General, RAX, RDI},
+    stack::{self, Stack},
+};
+use crate::elf::prologue;
+
+/// Functions that do not return. What follows a call of one is reached in another way, or not at all.
+const NEVER_RETURN: &[&str] = &[
+    "__assert_fail",
+    "__cxa_bad_cast",
+    "__cxa_rethrow",
+    "__cxa_throw",
+    "__cxa_throw_bad_array_new_length",
+    "__fortify_fail",
+    "__stack_chk_fail",
+    "_Exit",
+    "_Unwind_Resume",
+    "_ZSt16__throw_bad_castv",
+    "_ZSt17__throw_bad_allocv",
+    "_ZSt20__throw_length_errorPKc",
+    "_ZSt9terminatev",
+    "_exit",
+    "abort",
+    "exit",
+    "longjmp",
+    "pthread_exit",
+    "siglongjmp",
+];
+
+/// Functions that return their first argument.
+const RETURN_FIRST_ARGUMENT: &[&str] = &["memcpy", "memmove", "memset"];
+
+/// How a way out ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Exit {
+    /// The register holds the result.
+    Result(General),
+    /// In a function that is probed itself.
+    HandedOn,
+    /// In a function that is not known: the result stays unseen.
+    Unseen,
+}
+
+/// An instruction.
+pub(super) struct Node {
+    pub(super) instruction: Instruction,
+    /// What is known of the stack before it.
+    pub(super) stack: Stack,
+    /// Whether the kernel emulates it.
+    pub(super) is_emulated: bool,
+    /// The instruction behind it, where that can be reached from it.
+    pub(super) next: Option<usize>,
+    /// The instruction that it jumps to.
+    pub(super) taken: Option<usize>,
+    /// It leaves the function.
+    pub(super) exit: Option<Exit>,
+}
+
+impl Node {
+    pub(super) fn address(&self) -> u64 {
+        self.instruction.ip()
+    }
+
+    pub(super) fn successors(&self) -> impl Iterator<Item = usize> {
+        self.next.into_iter().chain(self.taken)
+    }
+}
+
+/// All that can be reached from a function's entry, which is the first node.
+pub(super) struct Graph {
+    pub(super) nodes: Vec<Node>,
+}
+
+impl Graph {
+    pub(super) fn new(
+        code: &dyn Code,
+        function: &Function,
+        handed_on: &dyn Fn(u64) -> bool,
+    ) -> Result<Self, Incomplete> {
+        let entry = function.range.start;
+        let mut builder = Builder {
+            code,
+            // A jump to its own entry is a loop, not a call of somebody else.
+            handed_on: &|address| address != entry && handed_on(address),
+            parts: Vec::new(),
+            nodes: Vec::new(),
+            known: FxHashMap::default(),
+            pending: Vec::new(),
+            effects: Effects::new(),
+            has_computed_jump: false,
+        };
+        builder.reach(entry, stack::ENTRY)?;
+        while let Some(index) = builder.pending.pop() {
+            builder.follow(index)?;
+        }
+        builder.check_all_reached()?;
+        builder.check_stacks()?;
+        Ok(Self { nodes: builder.nodes })
+    }
+}
+
+struct Part {
+    range: Range<u64>,
+    code: Vec<u8>,
+}
+
+struct Builder<'a> {
+    code: &'a dyn Code,
+    handed_on: &'a dyn Fn(u64) -> bool,
+    parts: Vec<Part>,
+    nodes: Vec<Node>,
+    known: FxHashMap<u64, usize>,
+    /// Nodes whose stack has changed since their successors were visited.
+    pending: Vec<usize>,
+    effects: Effects,
+    has_computed_jump: bool,
+}
+
+/// What a jump or call leads to.
+enum Target {
+    Address(u64),
+    Foreign(String),
+    Unknown,
+}
+
+impl Builder<'_> {
+    /// The node at an address, reached with a stack.
+    fn reach(&mut self, address: u64, stack: Stack) -> Result<usize, Incomplete> {
+        if let Some(&index) = self.known.get(&address) {
+            let node = self.nodes.get_mut(index).ok_or(Incomplete::Code)?;
+            let joined = node.stack.join(stack);
+            if joined != node.stack {
+                node.stack = joined;
+                self.pending.push(index);
+            }
+            return Ok(index);
+        }
+        if self.nodes.len() >= MAX_INSTRUCTIONS {
+            return Err(Incomplete::Size);
+        }
+        let (instruction, is_emulated) = self.decode(address)?;
+        let index = self.nodes.len();
+        self.nodes.push(Node { instruction, stack, is_emulated, next: None, taken: None, exit: None });
+        self.known.insert(address, index);
+        self.pending.push(index);
+        Ok(index)
+    }
+
+    fn decode(&mut self, address: u64) -> Result<(Instruction, bool), Incomplete> {
+        let part = self.part(address)?;
+        let into = usize::try_from(address.wrapping_sub(part.range.start)).map_err(|_| Incomplete::Bounds)?;
+        let code = part.code.get(into..).ok_or(Incomplete::Bounds)?;
+        let instruction = Decoder::with_ip(64, code, address, DecoderOptions::NONE).decode();
+        if instruction.is_invalid() {
+            return Err(Incomplete::Code);
+        }
+        let bytes = code.get(..instruction.len()).ok_or(Incomplete::Code)?;
+        Ok((instruction, prologue::is_emulated(bytes)))
+    }
+
+    fn part(&mut self, address: u64) -> Result<&Part, Incomplete> {
+        if let Some(index) = self.parts.iter().position(|part| part.range.contains(&address)) {
+            return self.parts.get(index).ok_or(Incomplete::Bounds);
+        }
+        if self.parts.len() >= MAX_PARTS {
+            return Err(Incomplete::Size);
+        }
+        let (range, code) = self.code.part(address).ok_or(Incomplete::Bounds)?;
+        self.parts.push(Part { range, code });
+        self.parts.last().ok_or(Incomplete::Bounds)
+    }
+
+    /// Visits what a node leads to.
+    fn follow(&mut self, index: usize) -> Result<(), Incomplete> {
+        let node = self.nodes.get(index).ok_or(Incomplete::Code)?;
+        let (instruction, stack) = (node.instruction, node.stack);
+        let after = stack.after(&instruction, &mut self.effects);
+        let (mut next, mut taken, mut exit) = (None, None, None);
+        match instruction.flow_control() {
+            FlowControl::Next => next = Some(self.reach(instruction.next_ip(), after)?),
+            FlowControl::Call | FlowControl::IndirectCall => {
+                if !self.never_returns(&instruction) {
+                    next = Some(self.reach(instruction.next_ip(), after)?);
+                }
+            }
+            FlowControl::ConditionalBranch => {
+                next = Some(self.reach(instruction.next_ip(), after)?);
+                taken = Some(self.reach(instruction.near_branch_target(), after)?);
+            }
+            FlowControl::UnconditionalBranch | FlowControl::IndirectBranch => {
+                match self.jump(&instruction, after)? {
+                    Ok(target) => taken = Some(target),
+                    Err(way) => exit = Some(way),
+                }
+            }
+            FlowControl::Return => exit = Some(Exit::Result(RAX)),
+            FlowControl::Exception | FlowControl::Interrupt => {}
+            FlowControl::XbeginXabortXend => return Err(Incomplete::Code),
+        }
+        if let Some(node) = self.nodes.get_mut(index) {
+            (node.next, node.taken, node.exit) = (next, taken, exit);
+        }
+        Ok(())
+    }
+
+    fn jump(&mut self, instruction: &Instruction, after: Stack) -> Result<Result<usize, Exit>, Incomplete> {
+        match self.target(instruction) {
+            Target::Address(address) if (self.handed_on)(address) => Ok(Err(Exit::HandedOn)),
+            Target::Address(address) => self.reach(address, after).map(Ok),
+            Target::Foreign(name) if RETURN_FIRST_ARGUMENT.contains(&name.as_str()) => {
+                Ok(Err(Exit::Result(RDI)))
+            }
+            Target::Foreign(_) => Err(Incomplete::Foreign),
+            // A call of a function behind a pointer, if the stack is as it was at the entry; else a table.
+            Target::Unknown if after.sp == Some(8) => {
+                self.has_computed_jump = true;
+                Ok(Err(Exit::Unseen))
+            }
+            Target::Unknown => Err(Incomplete::Jump),
+        }
+    }
+
+    /// Where a jump or call goes, through the PLT and the GOT.
+    fn target(&self, instruction: &Instruction) -> Target {
+        let near = matches!(
+            instruction.op0_kind(),
+            OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64
+        );
+        if !near {
+            return self.behind_slot(instruction).unwrap_or(Target::Unknown);
+        }
+        let address = instruction.near_branch_target();
+        if self.known.contains_key(&address) || self.parts.iter().any(|part| part.range.contains(&address)) {
+            return Target::Address(address);
+        }
+        self.behind_stub(address).unwrap_or(Target::Address(address))
+    }
+
+    /// Where an entry of the PLT leads: it is a jump through a slot, with `endbr64` before it perhaps.
+    fn behind_stub(&self, address: u64) -> Option<Target> {
+        let bytes = self.code.stub(address)?;
+        let mut decoder = Decoder::with_ip(64, &bytes, address, DecoderOptions::NONE);
+        let mut instruction = decoder.decode();
+        if instruction.code() == iced_x86::Code::Endbr64 {
+            instruction = decoder.decode();
+        }
+        (instruction.flow_control() == FlowControl::IndirectBranch).then(|| self.behind_slot(&instruction))?
+    }
+
+    fn behind_slot(&self, instruction: &Instruction) -> Option<Target> {
+        if instruction.op0_kind() != OpKind::Memory || instruction.memory_base() != Register::RIP {
+            return None;
+        }
+        match self.code.slot(instruction.memory_displacement64())? {
+            Slot::Own(address) => Some(Target::Address(address)),
+            Slot::Foreign(name) => Some(Target::Foreign(name)),
+        }
+    }
+
+    /// Whether a call does not come back: by its name, or since no code of the function follows it.
+    fn never_returns(&self, instruction: &Instruction) -> bool {
+        let behind = instruction.next_ip();
+        if !self.parts.iter().any(|part| part.range.contains(&behind)) {
+            return true;
+        }
+        match self.target(instruction) {
+            Target::Foreign(name) => NEVER_RETURN.contains(&name.as_str()),
+            Target::Address(_) | Target::Unknown => false,
+        }
+    }
+
+    /// Where a jump is computed, a table's entries would be exits that nobody found: then no `ret` may be left over.
+    fn check_all_reached(&self) -> Result<(), Incomplete> {
+        if !self.has_computed_jump {
+            return Ok(());
+        }
+        let unreached = |part: &Part| {
+            Decoder::with_ip(64, &part.code, part.range.start, DecoderOptions::NONE).into_iter().any(
+                |instruction| {
+                    instruction.flow_control() == FlowControl::Return
+                        && !self.known.contains_key(&instruction.ip())
+                },
+            )
+        };
+        if self.parts.iter().any(unreached) { Err(Incomplete::Jump) } else { Ok(()) }
+    }
+
+    /// Every way out leaves the stack as it was at the entry.
+    fn check_stacks(&self) -> Result<(), Incomplete> {
+        let balanced = |node: &Node| node.exit.is_none() || node.stack.sp == Some(8);
+        if self.nodes.iter().all(balanced) { Ok(()) } else { Err(Incomplete::Stack) }
+    }
+}
