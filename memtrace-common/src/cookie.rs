@@ -160,13 +160,11 @@ pub enum ExitKind {
     Register = 0,
     /// 0.
     Zero = 1,
-    /// Nobody sees it: the function goes on in one that is not known.
-    Unseen = 2,
 }
 
 /// A site on a function's way out: where the result and the canonical frame address (CFA) are, and when it is one.
 ///
-/// The register's number in bits 0 to 3, an [`ExitKind`] in 4 and 5, bit 6: the CFA counts from the frame pointer, its
+/// The register's number in bits 0 to 3, an [`ExitKind`] in 4, bit 6: the CFA counts from the frame pointer, its
 /// distance in words in bits 7 to 18, bit 19: only under a condition, whose number is in bits 20 to 23.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exit(pub u32);
@@ -208,7 +206,7 @@ impl Exit {
     #[inline(always)]
     #[must_use]
     pub const fn kind(self) -> u32 {
-        self.0 >> 4 & 3
+        self.0 >> 4 & 1
     }
 
     /// Whether the CFA counts from the frame pointer, not from the stack pointer.
@@ -239,10 +237,10 @@ mod tests {
 
     #[test]
     fn an_exit_comes_back() {
-        let exit = Exit::new(ExitKind::Unseen, 15, true, Exit::MAX_WORDS, Some(15));
+        let exit = Exit::new(ExitKind::Zero, 15, true, Exit::MAX_WORDS, Some(15));
         let cookie = Cookie::exit(exit, 255).stepped(true);
         assert_eq!((cookie.as_exit(), cookie.target(), cookie.is_stepped()), (exit, 255, 1));
-        assert_eq!((exit.kind(), exit.register(), exit.words()), (ExitKind::Unseen as u32, 15, 4095));
+        assert_eq!((exit.kind(), exit.register(), exit.words()), (ExitKind::Zero as u32, 15, 4095));
         assert!(exit.is_by_frame_pointer());
         assert_eq!(exit.condition(), Some(15));
         let exit = Exit::new(ExitKind::Register, 0, false, 1, None);

@@ -176,7 +176,7 @@ pub(crate) fn note_caller(call: &mut Call) {
 
 /// A call that will not return any more. What it did is lost; its `realloc`'s old block is kept.
 #[inline(always)]
-pub(crate) fn lost(call: &Call) {
+fn lost(call: &Call) {
     count(Counter::InFlightLost, 1);
     restore(call);
 }

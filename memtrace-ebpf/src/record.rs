@@ -13,8 +13,8 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use memtrace_common::{
-    Block, Call, Cookie, Counter, EventKind, ExitKind, Op, Sample, Shift, Target, Thread, TraceEvent,
-    WalkEnd, WalkMethod, live_address, live_key,
+    Block, Call, Cookie, Counter, EventKind, Op, Sample, Shift, Target, Thread, TraceEvent, WalkEnd,
+    WalkMethod, live_address, live_key,
     sampling::{EXACT, NOTHING},
 };
 
@@ -242,11 +242,7 @@ pub(crate) fn exit(context: *mut c_void, cookie: Cookie, run: &Run) -> Option<()
     } else {
         calls::pop_exit(thread, cfa, id)?
     };
-    if exit.kind() == ExitKind::Unseen as u32 {
-        calls::lost(&call);
-    } else {
-        settle(&call, registers.exit_result(exit), outer, run);
-    }
+    settle(&call, registers.exit_result(exit), outer, run);
     Some(())
 }
 

@@ -1,4 +1,4 @@
-//! Programs in C, for what cargo does not build.
+//! Programs in C and C++, for what cargo does not build.
 
 use std::{
     ffi::OsStr,
@@ -17,7 +17,7 @@ pub struct CSource<'a> {
     pub options: &'a [&'a str],
 }
 
-/// Compiles a program into a directory and returns its path. `cc` is there: cargo links with it.
+/// Compiles a program into a directory and returns its path. `cc` is there: cargo links with it. C++ needs g++.
 ///
 /// # Panics
 /// If it does not compile.
@@ -27,7 +27,8 @@ pub fn compile(directory: &Path, name: &str, source: CSource<'_>) -> PathBuf {
     let program = directory.join(name);
     let mut arguments: Vec<&OsStr> = source.options.iter().map(OsStr::new).collect();
     arguments.extend([OsStr::new("-o"), program.as_os_str(), file.as_os_str(), OsStr::new("-pthread")]);
-    run_tool("cc", &arguments);
+    let compiler = if source.file.ends_with(".cpp") { "c++" } else { "cc" };
+    run_tool(compiler, &arguments);
     program
 }
 

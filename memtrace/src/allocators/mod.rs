@@ -11,8 +11,23 @@ use std::path::{Path, PathBuf};
 use crate::elf::{self, Image};
 use crate::model::{FunctionCode, ProbeSpec, Role};
 
-use specs::Specs;
+use specs::{Owner, Specs};
 pub use table::{ALLOCATORS, Allocator, C, C_REALLOC, Function};
+
+/// Functions inside glibc's and musl's allocator, by which it is known in a static program.
+const LIBC_INTERNALS: [&str; 2] = ["_int_malloc", "__libc_malloc_impl"];
+
+/// Which functions that hand out blocks get a return probe.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReturnProbes {
+    /// Those that nothing but a return leaves.
+    #[default]
+    Safe,
+    /// Of these, those whose ways out are not understood: for a target that looks at its own stack.
+    Fewest,
+    /// All, for comparison: an exception or a switch of stacks ends the target.
+    Everywhere,
+}
 
 /// The allocator in one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,12 +83,11 @@ pub enum Error {
 /// Finds the allocator in a file and the cheapest probe site in each of its functions.
 ///
 /// `path` goes into the specs and messages as it is, `name` is what the target calls the file. A library that wraps
-/// another's allocator is not told from one that is an allocator. `spare_returns`: no return probes where exit sites
-/// can be found, for a target that looks at its own stack.
+/// another's allocator is not told from one that is an allocator.
 ///
 /// # Errors
 /// The file has no allocator, is glibc's loader, or is damaged.
-pub fn find(image: &Image, path: &Path, name: &str, spare_returns: bool) -> Result<Found, Error> {
+pub fn find(image: &Image, path: &Path, name: &str, returns: ReturnProbes) -> Result<Found, Error> {
     let elf_error = |source| Error::Elf { file: path.to_owned(), source };
     let soname = image.soname().map_err(elf_error)?;
     // Before glibc 2.32 the loader exports malloc and free; they serve only until libc's are there.
@@ -89,11 +103,13 @@ pub fn find(image: &Image, path: &Path, name: &str, spare_returns: bool) -> Resu
             specs.add(symbol, function.role).map_err(elf_error)?;
         }
     }
-    specs.find_exits(known, spare_returns).map_err(elf_error)?;
+    let is_libc = known.is_some_and(|row| !row.is_alone)
+        || symbols.iter().any(|symbol| LIBC_INTERNALS.contains(&symbol.name));
+    specs.find_exits(Owner { known, is_libc }, returns).map_err(elf_error)?;
     let Specs { specs, code, notes, left_out, .. } = specs;
     let freeing = specs.iter().filter(|spec| spec.role == Role::Free).count();
     let allocating = specs.len().saturating_sub(freeing);
-    if allocating == 0 || freeing == 0 {
+    if allocating + left_out.len() == 0 || freeing == 0 {
         return Err(Error::NoAllocator { file: path.to_owned(), allocating, freeing, notes });
     }
     let is_executable = image.is_executable().map_err(elf_error)?;
@@ -111,7 +127,8 @@ pub fn find(image: &Image, path: &Path, name: &str, spare_returns: bool) -> Resu
 fn wanted_names() -> Vec<&'static str> {
     let functions = ALLOCATORS.iter().flat_map(|row| row.functions.iter().copied().flatten());
     let markers = ALLOCATORS.iter().map(|row| row.marker);
-    let mut names: Vec<_> = functions.map(|function| function.symbol).chain(markers).collect();
+    let mut names: Vec<_> =
+        functions.map(|function| function.symbol).chain(markers).chain(LIBC_INTERNALS).collect();
     names.sort_unstable();
     names.dedup();
     names

@@ -6,7 +6,7 @@ use crate::elf::prologue::{self, MAX_FUNCTION};
 use crate::elf::{self, Descriptions, Image, Symbol, SymbolKind, exits};
 use crate::model::{ExitSite, FunctionCode, ProbeSpec, Results, Role};
 
-use super::table::Allocator;
+use super::{ReturnProbes, table::Allocator};
 
 /// Enough for one instruction, where the function's length is not known.
 const ONE_INSTRUCTION: u64 = 16;
@@ -20,6 +20,15 @@ enum Exits {
     Preferred,
     /// The target's life.
     Required,
+}
+
+/// Whose functions a file defines.
+#[derive(Clone, Copy)]
+pub(super) struct Owner<'a> {
+    /// The allocator, where it is known by name.
+    pub(super) known: Option<&'a Allocator>,
+    /// Whether it is a C library's own, in a library or a static program: nothing is thrown through it.
+    pub(super) is_libc: bool,
 }
 
 /// The specs of one file.
@@ -92,14 +101,12 @@ impl<'a> Specs<'a> {
     }
 
     /// Finds the exits of functions that must not have a return probe, and leaves out those that have none.
-    pub(super) fn find_exits(
-        &mut self,
-        known: Option<&Allocator>,
-        spare_returns: bool,
-    ) -> Result<(), elf::Error> {
+    pub(super) fn find_exits(&mut self, owner: Owner<'_>, returns: ReturnProbes) -> Result<(), elf::Error> {
         let allocates = |spec: &ProbeSpec| matches!(spec.role, Role::Allocate(_));
-        let is_c_library = known.is_some_and(|row| !row.is_alone);
-        if !self.specs.iter().any(allocates) || is_c_library && !spare_returns {
+        if returns == ReturnProbes::Everywhere
+            || !self.specs.iter().any(allocates)
+            || owner.is_libc && returns != ReturnProbes::Fewest
+        {
             return Ok(());
         }
         let descriptions = Descriptions::read(self.image)?;
@@ -109,7 +116,7 @@ impl<'a> Specs<'a> {
             .iter()
             .zip(&self.functions)
             .map(|(spec, range)| {
-                let exits = needed(spec, range.start, known, spare_returns, descriptions.as_ref());
+                let exits = needed(spec, range.start, owner, returns, descriptions.as_ref());
                 (exits != Exits::Unneeded)
                     .then(|| (exits, self.exits(spec, range, descriptions.as_ref(), &entries)))
             })
@@ -151,21 +158,20 @@ impl<'a> Specs<'a> {
 fn needed(
     spec: &ProbeSpec,
     address: u64,
-    known: Option<&Allocator>,
-    spare_returns: bool,
+    owner: Owner<'_>,
+    returns: ReturnProbes,
     descriptions: Option<&Descriptions>,
 ) -> Exits {
     if !matches!(spec.role, Role::Allocate(_)) {
         return Exits::Unneeded;
     }
-    // What nobody knows may throw, or switch to another stack in the middle.
-    let Some(known) = known else { return Exits::Required };
     let may_throw = spec.function.starts_with("_Zn") && !spec.function.ends_with("RKSt9nothrow_t");
     let has_personality =
         || descriptions.and_then(|known| known.at(address)).is_some_and(|found| found.has_personality);
-    if may_throw || known.is_alone && has_personality() {
+    // What nobody knows may throw, or switch to another stack in the middle.
+    if may_throw || !owner.is_libc && (owner.known.is_none() || has_personality()) {
         Exits::Required
-    } else if spare_returns {
+    } else if returns == ReturnProbes::Fewest {
         Exits::Preferred
     } else {
         Exits::Unneeded

@@ -141,6 +141,13 @@ pub const ALLOCATORS: &[Allocator] = &[
         is_alone: true,
         functions: &[C, C_REALLOC, CXX_NEW, CXX_DELETE_SIZED, CXX_DELETE],
     },
+    // Its `malloc` and `operator new` have the fast path inlined, its own names are other names of these.
+    Allocator {
+        name: "mimalloc",
+        marker: "mi_malloc",
+        is_alone: true,
+        functions: &[C, C_REALLOC, CXX_NEW, CXX_DELETE_SIZED, CXX_DELETE],
+    },
     Allocator {
         name: "glibc",
         marker: "gnu_get_libc_version",

@@ -2,23 +2,23 @@ use std::path::Path;
 
 use object::elf as consts;
 
-use super::{ALLOCATORS, C, Error, Found, find};
+use super::{ALLOCATORS, C, Error, Found, ReturnProbes, find};
 use crate::elf::Image;
 use crate::elf::fixture::{CODE_ADDRESS, CODE_OFFSET, Fixture, Sym, damaged, function};
-use crate::model::{ArgLayout, Role, Site};
+use crate::model::{ArgLayout, Results, Role, Site};
 
 const PATH: &str = "/proc/1/map_files/7f00-7f01";
 
 fn find_in(fixture: &Fixture) -> Result<Found, Error> {
-    find(&fixture.image(), Path::new(PATH), PATH, false)
+    find(&fixture.image(), Path::new(PATH), PATH, ReturnProbes::Safe)
 }
 
-/// free at 0: `test; je; push; …`, malloc at 0x10: `endbr64; push; …`, calloc at 0x20: `push; …`.
+/// free at 0: `test; je; push; …`, malloc at 0x10: `endbr64; push; pop; ret`, calloc at 0x20: `push; pop; ret`.
 fn library(soname: &'static str, more: Vec<Sym>) -> Fixture {
     let mut code = vec![0xc3; 0x100];
     code[..6].copy_from_slice(&[0x48, 0x85, 0xff, 0x74, 0x05, 0x55]);
-    code[0x10..0x15].copy_from_slice(&[0xf3, 0x0f, 0x1e, 0xfa, 0x55]);
-    code[0x20] = 0x55;
+    code[0x10..0x17].copy_from_slice(&[0xf3, 0x0f, 0x1e, 0xfa, 0x55, 0x5d, 0xc3]);
+    code[0x20..0x23].copy_from_slice(&[0x55, 0x5d, 0xc3]);
     let mut dynsym = vec![
         function("free", CODE_ADDRESS, 0x10),
         function("cfree", CODE_ADDRESS, 0x10),
@@ -110,10 +110,12 @@ fn operators_are_probed_only_in_allocators_that_inline_them() {
 
 #[test]
 fn one_function_of_each_kind_is_mandatory() {
-    let with = |dynsym| Fixture { dynsym, ..Fixture::default() };
-    let malloc = function("malloc", CODE_ADDRESS, 1);
-    let valloc = function("valloc", CODE_ADDRESS + 2, 1);
-    let cfree = function("cfree", CODE_ADDRESS + 1, 1);
+    // push; pop; ret
+    let code = [vec![0x55, 0x5d], vec![0xc3; 0x100]].concat();
+    let with = |dynsym| Fixture { dynsym, code: code.clone(), ..Fixture::default() };
+    let malloc = function("malloc", CODE_ADDRESS, 3);
+    let valloc = function("valloc", CODE_ADDRESS, 3);
+    let cfree = function("cfree", CODE_ADDRESS + 3, 1);
     assert!(matches!(find_in(&with(vec![])), Err(Error::NoAllocator { allocating: 0, freeing: 0, .. })));
     assert!(matches!(
         find_in(&with(vec![malloc])),
@@ -152,8 +154,10 @@ fn what_cannot_be_probed_is_noted() {
 
 #[test]
 fn an_unknown_length_allows_the_entry_only() {
+    let marker = function("mallctl", CODE_ADDRESS + 0x60, 1);
     let mut fixture = library("lib.so", vec![]);
-    fixture.dynsym = vec![function("free", CODE_ADDRESS, 0), function("malloc", CODE_ADDRESS + 0x20, 0)];
+    fixture.dynsym =
+        vec![function("free", CODE_ADDRESS, 0), function("malloc", CODE_ADDRESS + 0x20, 0), marker];
     let found = find_in(&fixture).unwrap();
     let sites: Vec<_> = found.specs.iter().map(|spec| spec.site).collect();
     assert_eq!(sites, [Site { delta: 0, emulated: true }, Site { delta: 0, emulated: false }]);
@@ -161,7 +165,8 @@ fn an_unknown_length_allows_the_entry_only() {
 
 #[test]
 fn aarch64_is_probed_at_the_entry() {
-    let fixture = Fixture { machine: consts::EM_AARCH64, ..library("libc.so.6", vec![]) };
+    let marker = vec![function("gnu_get_libc_version", CODE_ADDRESS + 0x60, 0x10)];
+    let fixture = Fixture { machine: consts::EM_AARCH64, ..library("libc.so.6", marker) };
     assert!(find_in(&fixture).unwrap().specs.iter().all(|spec| spec.site.delta == 0));
 }
 
@@ -187,6 +192,44 @@ fn the_table_is_sound() {
     }
 }
 
+#[test]
+fn what_may_be_left_by_an_exception_has_no_return_probe() {
+    let new = || {
+        vec![
+            function("_Znwm", CODE_ADDRESS + 0x20, 0x10),
+            function("_ZnwmRKSt9nothrow_t", CODE_ADDRESS + 0x30, 0x10),
+        ]
+    };
+    let results = |marker, returns| {
+        let mut more = new();
+        more.push(function(marker, CODE_ADDRESS + 0x60, 1));
+        let mut fixture = library("lib.so", more);
+        fixture.code[0x30..0x33].copy_from_slice(&[0x55, 0x5d, 0xc3]);
+        let found = find(&fixture.image(), Path::new(PATH), PATH, returns).unwrap();
+        let with_exits = found.specs.into_iter().filter(|spec| spec.results != Results::AtReturn);
+        with_exits.map(|spec| spec.function).collect::<Vec<_>>()
+    };
+    assert_eq!(results("mallctl", ReturnProbes::Safe), ["_Znwm"]);
+    assert_eq!(results("mallctl", ReturnProbes::Fewest), ["malloc", "_Znwm", "_ZnwmRKSt9nothrow_t"]);
+    // Nobody knows what it does.
+    assert_eq!(results("main", ReturnProbes::Safe), ["malloc"]);
+    assert_eq!(results("gnu_get_libc_version", ReturnProbes::Safe), [""; 0]);
+    assert_eq!(results("_int_malloc", ReturnProbes::Safe), [""; 0]);
+    assert_eq!(results("main", ReturnProbes::Everywhere), [""; 0]);
+}
+
+#[test]
+fn what_is_not_understood_and_may_not_have_a_return_probe_is_left_out() {
+    // jmp *%rax
+    let mut fixture = library("lib.so", vec![function("realloc", CODE_ADDRESS + 0x40, 0x10)]);
+    fixture.code[0x40..0x43].copy_from_slice(&[0x50, 0xff, 0xe0]);
+    let found = find_in(&fixture).unwrap();
+    assert_eq!(found.left_out, ["realloc (it jumps through a table or a pointer)"]);
+    assert!(found.specs.iter().all(|spec| spec.function != "realloc"));
+    fixture.dynsym.push(function("mallctl", CODE_ADDRESS + 0x60, 1));
+    assert_eq!(find_in(&fixture).unwrap().left_out, [""; 0]);
+}
+
 /// The machine's own C library, whichever it is.
 #[test]
 fn finds_the_allocator_of_this_process() {
@@ -197,7 +240,7 @@ fn finds_the_allocator_of_this_process() {
         .find(|path| path.ends_with("/libc.so.6"));
     let Some(path) = libc.map(Path::new) else { return };
     let image = Image::open(path).unwrap();
-    let found = find(&image, path, "libc.so.6", false).unwrap();
+    let found = find(&image, path, "libc.so.6", ReturnProbes::Safe).unwrap();
     assert_eq!((found.name.as_str(), found.notes.len()), ("glibc", 0));
     for name in ["malloc", "calloc", "realloc", "posix_memalign", "free"] {
         let spec = found.specs.iter().find(|spec| spec.function == name).unwrap();
@@ -209,7 +252,7 @@ fn finds_the_allocator_of_this_process() {
         );
     }
     let this = std::env::current_exe().unwrap();
-    let result = find(&Image::open(&this).unwrap(), &this, "this", false);
+    let result = find(&Image::open(&this).unwrap(), &this, "this", ReturnProbes::Safe);
     assert!(matches!(result, Err(Error::NoAllocator { allocating: 0, freeing: 0, .. })), "{result:?}");
 }
 
@@ -218,7 +261,7 @@ fn damaged_files_are_errors_at_worst() {
     let more = vec![function("gnu_get_libc_version", CODE_ADDRESS + 0x60, 0x10)];
     damaged(&library("libc.so.6", more).bytes(), 4000, |file| {
         if let Ok(image) = Image::from_file(file)
-            && let Ok(found) = find(&image, Path::new(PATH), PATH, false)
+            && let Ok(found) = find(&image, Path::new(PATH), PATH, ReturnProbes::Safe)
         {
             assert!(found.specs.iter().all(|spec| image.offset_to_vaddr(spec.offset).is_some()));
         }

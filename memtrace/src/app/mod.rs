@@ -21,6 +21,7 @@ pub use followed::Followed;
 pub use kernel::{By, KernelOptions, KernelSession};
 pub use output::{Closed, Output, write_whole};
 pub use pipeline::{Ending, Schedule, follow};
+pub use resolve::Placement;
 pub use session::{Options, Session};
 pub use signals::interrupted;
 pub use unwinding::Progress;

@@ -13,7 +13,7 @@ use memtrace_common::{EXACT, Target, WalkMethod};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::{
-    allocators,
+    allocators::{self, ReturnProbes},
     bpf::Tracer,
     model::{ProbeSpec, Role, Site},
     target::{Location, Modules, Process},
@@ -26,6 +26,15 @@ use super::{
 
 /// Code in a place that no mapping explains makes programs ask again and again: looked at this often.
 const PATIENCE: Duration = Duration::from_millis(200);
+
+/// Where probes go.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Placement {
+    /// At functions' first bytes, for comparison.
+    pub first_byte: bool,
+    /// Which functions have a return probe.
+    pub returns: ReturnProbes,
+}
 
 /// A traced process.
 pub(super) struct Traced {
@@ -47,17 +56,18 @@ pub(super) struct Traced {
     names: FxHashMap<PathBuf, String>,
     /// What is probed, to attach to again.
     specs: Vec<ProbeSpec>,
+    /// Functions that hand out blocks and are not probed, by file.
+    left_out: Vec<String>,
     /// Where the functions of allocators lie.
     code: AllocatorCode,
     /// CPU time when tracing began, and when it was last asked for.
     cpu: (Duration, Duration),
-    first_byte: bool,
+    placement: Placement,
 }
 
 impl Traced {
-    /// Looks at a process; nothing is attached yet. `first_byte` puts probes at functions' first bytes, for
-    /// comparison.
-    pub(super) fn new(process: Process, index: u32, first_byte: bool) -> anyhow::Result<Self> {
+    /// Looks at a process; nothing is attached yet.
+    pub(super) fn new(process: Process, index: u32, placement: Placement) -> anyhow::Result<Self> {
         let pid = process.pid;
         let cpu = process.cpu_time().unwrap_or_default();
         let modules = Modules::read(pid.get()).map_err(|error| match error.kind() {
@@ -77,9 +87,10 @@ impl Traced {
             probed: FxHashSet::default(),
             names: FxHashMap::default(),
             specs: Vec::new(),
+            left_out: Vec::new(),
             code: AllocatorCode::default(),
             cpu: (cpu, cpu),
-            first_byte,
+            placement,
         })
     }
 
@@ -105,7 +116,7 @@ impl Traced {
                 }
                 continue;
             }
-            let allocator = match allocators::find(image, &path, &module.name, false) {
+            let allocator = match allocators::find(image, &path, &module.name, self.placement.returns) {
                 Ok(allocator) => allocator,
                 Err(error @ allocators::Error::Elf { .. }) => {
                     tracing::warn!("{} was not searched for an allocator: {error}", module.name);
@@ -125,6 +136,9 @@ impl Traced {
             for note in &allocator.notes {
                 tracing::debug!("{}: {note}", module.name);
             }
+            if !allocator.left_out.is_empty() {
+                self.left_out.push(format!("{} in {}", allocator.left_out.join(", "), module.name));
+            }
             tracer
                 .attach(self.index, self.pid(), &specs)
                 .with_context(|| format!("cannot probe {}", module.name))?;
@@ -135,6 +149,16 @@ impl Traced {
             found += 1;
         }
         Ok(found)
+    }
+
+    /// What it allocates without being seen, for the reader.
+    pub(super) fn unseen(&self) -> Option<String> {
+        let functions = (!self.left_out.is_empty()).then(|| self.left_out.join("; "))?;
+        Some(format!(
+            "process {}: not traced, and what they allocate is not in this report: {functions}. An exception or a switch \
+             of stacks may leave them, so they must not have a return probe, and their ways out are not understood",
+            self.pid()
+        ))
     }
 
     /// CPU time that it has used since tracing began. Of a process that is gone: up to when it was last asked for.
@@ -162,7 +186,7 @@ impl Traced {
 
     /// Moves probes to the functions' first bytes, where that was asked for.
     fn place(&self, mut specs: Vec<ProbeSpec>) -> Vec<ProbeSpec> {
-        if self.first_byte {
+        if self.placement.first_byte {
             for spec in specs.iter_mut().filter(|spec| spec.site.delta != 0) {
                 spec.offset -= spec.site.delta;
                 // Otherwise the chooser would have stayed there.
@@ -236,6 +260,7 @@ impl Traced {
             self.probed.clear();
             self.hooked.clear();
             self.specs.clear();
+            self.left_out.clear();
             self.code = AllocatorCode::default();
         }
         self.allocators.clear();

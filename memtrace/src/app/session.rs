@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 use super::{
     counting::{Control, Counting},
     exec::{LOADING, PAUSE},
-    resolve::Traced,
+    resolve::{Placement, Traced},
     signals,
     stacks::{Stack, Stacks},
     unwinding::{Progress, Unwinding},
@@ -40,8 +40,8 @@ pub struct Options {
     pub freed: bool,
     /// Which allocations are counted, and what that may cost.
     pub counting: Counting,
-    /// Probes at functions' first bytes: slow, for comparison.
-    pub first_byte: bool,
+    /// Where probes go.
+    pub placement: Placement,
 }
 
 /// Each file that a target maps is held open, and there may be thousands. The limit of a command started by `run` is
@@ -168,7 +168,7 @@ impl Session {
             bail!("process {} is given twice", process.pid);
         }
         let index = self.tracer.add_target(process.pid)?;
-        self.targets.push(Traced::new(process, index, self.options.first_byte)?);
+        self.targets.push(Traced::new(process, index, self.options.placement)?);
         Ok(())
     }
 

@@ -158,6 +158,7 @@ impl Session {
     /// Remarks for the reader.
     fn remarks(&mut self) -> Vec<String> {
         let mut remarks: Vec<String> = self.notes.iter().chain(&self.control.remark).cloned().collect();
+        remarks.extend(self.targets.iter().filter_map(Traced::unseen));
         let gone: Vec<_> = self
             .processes()
             .filter(|process| process.has_exited())

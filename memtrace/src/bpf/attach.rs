@@ -82,7 +82,6 @@ fn exit_cookie(site: &ExitSite, target: u8) -> Cookie {
     let (kind, register) = match site.result {
         ExitResult::Register(register) => (ExitKind::Register, register),
         ExitResult::Zero => (ExitKind::Zero, 0),
-        ExitResult::Unseen => (ExitKind::Unseen, 0),
     };
     let (by_frame_pointer, words) = match site.frame {
         ExitFrame::StackPointer(words) => (false, words),
@@ -100,9 +99,7 @@ fn parts(spec: &ProbeSpec, method: Method) -> &'static [(Stage, Name)] {
         (Role::Map(_), ..) => {
             &[(Stage::MappingReturns, Name::AllocLeave), (Stage::Mappings, Name::AllocEnter)]
         }
-        (_, Results::AtExits(_), _) => {
-            &[(Stage::Exits, Name::AllocExit), (Stage::Entries, Name::AllocBegin)]
-        }
+        (_, Results::AtExits(_), _) => &[(Stage::Exits, Name::AllocExit), (Stage::Entries, Name::AllocBegin)],
         (_, Results::AtReturn, Method::Session) => &[(Stage::Entries, Name::AllocSession)],
         (_, Results::AtReturn, _) => {
             &[(Stage::Returns, Name::AllocLeave), (Stage::Entries, Name::AllocEnter)]
@@ -163,7 +160,12 @@ pub(super) enum Held {
 }
 
 /// Attaches a program to some sites.
-fn place(ebpf: &mut Ebpf, programs: &mut Programs, group: &Group, pid: NonZeroU32) -> Result<Vec<Link>, Error> {
+fn place(
+    ebpf: &mut Ebpf,
+    programs: &mut Programs,
+    group: &Group,
+    pid: NonZeroU32,
+) -> Result<Vec<Link>, Error> {
     let refused = |source: Box<dyn std::error::Error + Send + Sync>| Error::Attach {
         function: group.function.clone(),
         file: group.file.clone(),
@@ -257,9 +259,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::{Method, Name, Stage, groups};
-    use crate::model::{
-        ArgLayout, ExitFrame, ExitResult, ExitSite, Mapping, ProbeSpec, Results, Role, Site,
-    };
+    use crate::model::{ArgLayout, ExitFrame, ExitResult, ExitSite, Mapping, ProbeSpec, Results, Role, Site};
 
     fn spec(function: &str, offset: u64, role: Role) -> ProbeSpec {
         ProbeSpec {

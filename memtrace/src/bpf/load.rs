@@ -186,6 +186,6 @@ mod tests {
             assert!(code.chunks_exact(8).any(|instruction| instruction == TAIL_CALL), "{name}");
             programs += 1;
         }
-        assert_eq!(programs, 5);
+        assert_eq!(programs, 7);
     }
 }

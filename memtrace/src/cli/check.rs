@@ -3,8 +3,10 @@
 use std::{fmt::Write as _, io, process::ExitCode};
 
 use crate::{
-    allocators, app,
+    allocators::{self, ReturnProbes},
+    app,
     bpf::{self, Feature},
+    model::Results,
     report::escape,
     target::{Modules, Process},
 };
@@ -56,14 +58,24 @@ fn target(out: &mut String, pid: u32) -> anyhow::Result<bool> {
     for module in modules.iter() {
         let Some(path) = module.path() else { continue };
         let name = escape(&module.name);
-        match module.image().map(|image| allocators::find(image, &path, &module.name, false)) {
+        match module.image().map(|image| allocators::find(image, &path, &module.name, ReturnProbes::Safe)) {
             Some(Ok(allocator)) => {
                 found = true;
                 writeln!(out, "  yes  {} in {name}: {} functions", allocator.name, allocator.specs.len())?;
                 for spec in &allocator.specs {
                     let cost =
-                        if spec.site.emulated { "cheap" } else { "single-stepped: about ten times dearer" };
-                    writeln!(out, "         {}+{:#x} ({cost})", spec.function, spec.site.delta)?;
+                        if spec.site.emulated { "cheap" } else { "single-stepped: about ten times slower" };
+                    write!(out, "         {}+{:#x} ({cost})", spec.function, spec.site.delta)?;
+                    if let Results::AtExits(sites) = &spec.results {
+                        write!(out, ", no return probe: {} sites on its ways out", sites.len())?;
+                    }
+                    writeln!(out)?;
+                }
+                for function in &allocator.left_out {
+                    writeln!(
+                        out,
+                        "    NO   {function}: not traced, since a return probe could end the process",
+                    )?;
                 }
                 for note in &allocator.notes {
                     writeln!(out, "         {}", escape(note))?;

@@ -9,8 +9,9 @@ use clap::ValueEnum;
 use memtrace_common::WalkMethod;
 
 use crate::{
+    allocators::ReturnProbes,
     analysis::SortBy,
-    app::{Options, Output, Schedule},
+    app::{Options, Output, Placement, Schedule},
     bpf::Config,
     model::units::{parse_duration, parse_size},
     report::{Json, Reporter, Text},
@@ -192,6 +193,9 @@ pub(super) struct TraceArgs {
     /// Put probes at functions' first bytes, as other tools do: slow, to compare with
     #[arg(long, hide = true)]
     first_byte: bool,
+    /// Put return probes on every function that hands out blocks, even where that can end the target: to compare with
+    #[arg(long, hide = true)]
+    return_probes: bool,
 }
 
 /// A number of reports that is not zero.
@@ -243,7 +247,10 @@ impl TraceArgs {
             freed: self.freed,
             // Who asks for every event is to have every event.
             counting: self.cost.counting(limit.filter(|_| !self.trace)),
-            first_byte: self.first_byte,
+            placement: Placement {
+                first_byte: self.first_byte,
+                returns: if self.return_probes { ReturnProbes::Everywhere } else { ReturnProbes::Safe },
+            },
         }
     }
 

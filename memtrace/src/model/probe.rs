@@ -138,6 +138,4 @@ pub enum ExitResult {
     Register(u8),
     /// 0.
     Zero,
-    /// It goes on in a function that is not known: what it returns is not seen.
-    Unseen,
 }

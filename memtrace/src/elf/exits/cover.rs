@@ -53,14 +53,6 @@ pub(super) fn choose(graph: &Graph, values: &Values, entry_site: u64) -> Result<
             chosen.insert(index, candidate);
         }
     }
-    chosen.extend(
-        graph
-            .nodes
-            .iter()
-            .enumerate()
-            .filter(|(_, node)| node.exit == Some(Exit::Unseen))
-            .map(|(node, _)| Candidate { node, ways: Ways::All, result: ExitResult::Unseen }),
-    );
     chosen.iter().map(|candidate| site(graph, *candidate)).collect()
 }
 

@@ -43,10 +43,8 @@ const RETURN_FIRST_ARGUMENT: &[&str] = &["memcpy", "memmove", "memset"];
 pub(super) enum Exit {
     /// The register holds the result.
     Result(General),
-    /// In a function that is probed itself.
+    /// In a function that is probed itself, or in one behind a pointer: that of the allocator that a wrapper calls.
     HandedOn,
-    /// In a function that is not known: the result stays unseen.
-    Unseen,
 }
 
 /// An instruction.
@@ -222,7 +220,7 @@ impl Builder<'_> {
             // A call of a function behind a pointer, if the stack is as it was at the entry; else a table.
             Target::Unknown if after.sp == Some(8) => {
                 self.has_computed_jump = true;
-                Ok(Err(Exit::Unseen))
+                Ok(Err(Exit::HandedOn))
             }
             Target::Unknown => Err(Incomplete::Jump),
         }
@@ -252,7 +250,9 @@ impl Builder<'_> {
         if instruction.code() == iced_x86::Code::Endbr64 {
             instruction = decoder.decode();
         }
-        (instruction.flow_control() == FlowControl::IndirectBranch).then(|| self.behind_slot(&instruction))?
+        let is_stub = instruction.flow_control() == FlowControl::IndirectBranch
+            && instruction.memory_base() == Register::RIP;
+        is_stub.then(|| self.behind_slot(&instruction).unwrap_or(Target::Unknown))
     }
 
     fn behind_slot(&self, instruction: &Instruction) -> Option<Target> {

@@ -3,7 +3,8 @@
 //! A return probe replaces the return address on the target's stack. Whoever looks at it meanwhile (an exception, a
 //! profiler, a switch to another stack) finds the kernel's trampoline there, and the target may die. A plain probe
 //! changes nothing. So a function is decoded whole, and every way out gets a site: an instruction that the kernel
-//! emulates, behind which the result does not change any more, in whatever register it is by then; or else the `ret`.
+//! emulates, behind which nothing is called and the result does not change any more, in whatever register it is by then; or
+//! else the `ret`.
 //! A conditional jump may be such a site for one of its ways only.
 //!
 //! Only a function that is understood completely gets sites: bounds are known, no jump through a table, the canonical
@@ -72,7 +73,8 @@ pub struct Function {
 }
 
 /// Finds the sites of a function. `handed_on` says which addresses are entries of functions that are probed themselves:
-/// ways that end there need no site. No sites: all of them do.
+/// ways that end there need no site, and neither do those that end in a function behind a pointer. No sites: all of them
+/// end so.
 ///
 /// # Errors
 /// The function is not understood completely.

@@ -14,11 +14,6 @@ impl General {
     pub(super) fn of(register: Register) -> Option<Self> {
         register.is_gpr().then(|| Self(register.full_register().number() as u8))
     }
-
-    /// Whether functions leave it as it was (System V ABI).
-    pub(super) fn is_saved_by_callee(self) -> bool {
-        matches!(self.0, 3 | 5 | 12..=15)
-    }
 }
 
 /// What an instruction writes.
@@ -29,11 +24,8 @@ impl Effects {
         Self(InstructionInfoFactory::new())
     }
 
-    /// Whether it may change a register. A call changes what callees may change.
+    /// Whether it changes a register; what a call does is not known here.
     pub(super) fn writes(&mut self, instruction: &Instruction, register: General) -> bool {
-        if is_call(instruction) && !register.is_saved_by_callee() {
-            return true;
-        }
         self.0
             .info(instruction)
             .used_registers()
@@ -41,10 +33,9 @@ impl Effects {
             .any(|used| is_write(used.access()) && General::of(used.register()) == Some(register))
     }
 
-    /// Whether it may write to memory. A call may.
+    /// Whether it writes to memory.
     pub(super) fn writes_memory(&mut self, instruction: &Instruction) -> bool {
-        is_call(instruction)
-            || self.0.info(instruction).used_memory().iter().any(|used| is_write(used.access()))
+        self.0.info(instruction).used_memory().iter().any(|used| is_write(used.access()))
     }
 }
 

@@ -4,7 +4,7 @@ use iced_x86::{Code, Instruction, Mnemonic, OpKind};
 
 use super::{
     graph::{Exit, Graph, Node},
-    registers::{Effects, General},
+    registers::{Effects, General, is_call},
 };
 
 /// What the ways from an instruction to the exits have in common.
@@ -69,7 +69,7 @@ pub(super) fn analyse(graph: &Graph, has_out: bool) -> Values {
 fn behind(node: &Node, values: &Values) -> Value {
     match node.exit {
         Some(Exit::Result(register)) => return Value::Register(register),
-        Some(Exit::HandedOn | Exit::Unseen) => return Value::Varies,
+        Some(Exit::HandedOn) => return Value::Varies,
         None => {}
     }
     node.successors().map(|index| values.at(Some(index))).reduce(Value::join).unwrap_or(Value::Varies)
@@ -79,6 +79,10 @@ fn before(node: &Node, behind: Value, has_out: bool, effects: &mut Effects) -> V
     let instruction = &node.instruction;
     if node.exit.is_some() {
         return behind;
+    }
+    // Whoever is called may leave the function in another way: it has handed out nothing then.
+    if is_call(instruction) {
+        return Value::Varies;
     }
     if has_out && matches!(behind, Value::Register(_) | Value::Zero) && effects.writes_memory(instruction) {
         return Value::Varies;
