@@ -267,6 +267,18 @@ impl Report {
         totals
     }
 
+    /// What all stacks add up to that go through `function`, called with its parameters by C++ or not.
+    #[must_use]
+    pub fn through(&self, function: &str) -> Totals {
+        let is_it = |frame: &Frame| {
+            let name = frame.function.as_deref().unwrap_or_default();
+            name.split('(').next() == Some(function)
+        };
+        let mut totals = Totals::default();
+        self.stacks.iter().filter(|stack| stack.frames.iter().any(is_it)).for_each(|stack| totals += stack);
+        totals
+    }
+
     /// The functions that called the allocator, for messages.
     #[must_use]
     pub fn callers(&self) -> Vec<String> {

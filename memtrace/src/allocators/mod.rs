@@ -8,7 +8,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-use crate::elf::{self, Image};
+use crate::elf::{self, Image, Symbol};
 use crate::model::{FunctionCode, ProbeSpec, Role};
 
 use specs::{Owner, Specs};
@@ -94,8 +94,13 @@ pub fn find(image: &Image, path: &Path, name: &str, returns: ReturnProbes) -> Re
     if soname.as_deref().is_some_and(|name| name.starts_with("ld-linux")) {
         return Err(Error::Loader { file: path.to_owned() });
     }
-    let symbols = image.symbols(&wanted_names()).map_err(elf_error)?;
-    let known = ALLOCATORS.iter().find(|row| symbols.iter().any(|symbol| symbol.name == row.marker));
+    let names = wanted_names();
+    let mut symbols = image.symbols(&names).map_err(elf_error)?;
+    if !symbols.is_empty() && known_by(&symbols).is_none() {
+        // One that is linked into a program has its names in the other table.
+        symbols = image.all_symbols(&names).map_err(elf_error)?;
+    }
+    let known = known_by(&symbols);
     let functions = known.map_or(&[C, C_REALLOC] as &[_], |row| row.functions);
     let mut specs = Specs::new(image, path);
     for function in functions.iter().copied().flatten() {
@@ -121,6 +126,11 @@ pub fn find(image: &Image, path: &Path, name: &str, returns: ReturnProbes) -> Re
         name_of_library(known, soname.as_deref(), Path::new(name))
     };
     Ok(Found { name, specs, code, is_allocator_alone, notes, left_out })
+}
+
+/// The allocator whose marker is among some symbols.
+fn known_by(symbols: &[Symbol<'_>]) -> Option<&'static Allocator> {
+    ALLOCATORS.iter().find(|row| symbols.iter().any(|symbol| symbol.name == row.marker))
 }
 
 /// Every symbol of the table, once.

@@ -68,10 +68,22 @@ impl Image {
     /// # Errors
     /// A table is over its limit (8 Mi symbols, 512 MiB of names), malformed, or outside the file.
     pub fn symbols<'n>(&self, names: &[&'n str]) -> Result<Vec<Symbol<'n>>, Error> {
+        self.symbols_of(names, false)
+    }
+
+    /// The same from both tables: what a program has linked in need not be exported.
+    ///
+    /// # Errors
+    /// As [`Image::symbols`].
+    pub fn all_symbols<'n>(&self, names: &[&'n str]) -> Result<Vec<Symbol<'n>>, Error> {
+        self.symbols_of(names, true)
+    }
+
+    fn symbols_of<'n>(&self, names: &[&'n str], both: bool) -> Result<Vec<Symbol<'n>>, Error> {
         let mut found = Vec::new();
         for kind in [elf::SHT_DYNSYM, elf::SHT_SYMTAB] {
             let Some(table) = self.section_by_kind(kind) else { continue };
-            if self.scan(table, names, &mut found)? {
+            if self.scan(table, names, &mut found)? && !both {
                 break;
             }
         }
