@@ -13,9 +13,13 @@ const LIBRARIES: usize = 50;
 /// What was built.
 pub(super) struct Built {
     pub(super) agent: PathBuf,
+    /// Another build of it, to compare with.
+    pub(super) against: Option<PathBuf>,
     /// `pair.c` with frame pointers, and without.
     pub(super) pair: PathBuf,
     pub(super) pair_omit: PathBuf,
+    /// The same with `operator new`. None without a C++ compiler.
+    pub(super) pair_new: Option<PathBuf>,
     pub(super) idle: PathBuf,
     pub(super) live: PathBuf,
     pub(super) busy: PathBuf,
@@ -51,10 +55,13 @@ impl Built {
             eprintln!("c++ is not installed: the C++ program is left out");
             None
         };
+        let pair_new = objects.as_ref().map(|_| compile("c++", "pair.c", "pair-new", "-xc++")).transpose()?;
         Ok(Self {
             agent: target.join("release/memtrace"),
+            against: None,
             pair: with_frame_pointers("pair.c", "pair")?,
             pair_omit: compile("cc", "pair.c", "pair-omit", "-fomit-frame-pointer")?,
+            pair_new,
             idle: with_frame_pointers("idle.c", "idle")?,
             live: with_frame_pointers("live.c", "live")?,
             busy: with_frame_pointers("busy.c", "busy")?,

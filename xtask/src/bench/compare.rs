@@ -1,12 +1,12 @@
 //! Variants that take turns on one program.
 
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use super::agent::{Agent, Chosen, Limit};
+use super::build::Built;
 use super::child::Fixture;
 use super::load::{Load, mean_over};
 use super::outside::{Bpftrace, Wrapper};
@@ -19,7 +19,7 @@ const LONG_WINDOW: Duration = Duration::from_secs(4);
 /// How a program is measured.
 #[derive(Clone, Copy)]
 pub(super) struct Plan<'a> {
-    pub(super) agent: &'a Path,
+    pub(super) built: &'a Built,
     pub(super) variants: &'a [Variant],
     pub(super) runs: u32,
     /// Each gives a sample.
@@ -68,15 +68,19 @@ fn watched(
     plan: Plan<'_>,
     variant: Variant,
 ) -> Result<(Vec<f64>, Option<String>)> {
+    let agent = match &plan.built.against {
+        Some(other) if variant == Variant::Against => other,
+        _ => &plan.built.agent,
+    };
     match (variant, variant.agent()) {
         (_, Some((Limit::Off, mut options))) => {
             options.extend(["-i", "1h"]);
-            let _agent = Agent::attach(plan.agent, load.pid(), Limit::Off, &options)?;
+            let _agent = Agent::attach(agent, load.pid(), Limit::Off, &options)?;
             Ok((windows(load, plan)?, None))
         }
         (_, Some((limit, _))) => {
             let pid = load.pid();
-            let chosen = Chosen::attach(plan.agent, pid, limit, |time| mean_over(load, time).map(drop))?;
+            let chosen = Chosen::attach(agent, pid, limit, |time| mean_over(load, time).map(drop))?;
             let samples = vec![mean_over(load, LONG_WINDOW.max(plan.window))?];
             Ok((samples, Some(chosen.end()?.1)))
         }

@@ -5,6 +5,7 @@
 //! something was slow.
 
 mod agent;
+mod allocators;
 mod attach;
 mod budget;
 mod build;
@@ -24,7 +25,7 @@ mod variants;
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -38,6 +39,8 @@ const SAVED: &str = "BENCHMARKS.md";
 enum Topic {
     /// Ns per malloc/free pair: untraced, exact, sampled, empty probes, by other tools
     Pair,
+    /// Ns per pair by allocator: glibc, jemalloc, tcmalloc, mimalloc; with return probes and without
+    Allocators,
     /// Ns per pair with parts of the kernel side switched off, one at a time
     Parts,
     /// A C++ program, python3, redis-server: exact, sampled, with the default budget, by other tools
@@ -63,6 +66,9 @@ pub(crate) struct Args {
     /// Times that every measurement is repeated, taking turns
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
+    /// Another build of memtrace, compared in the same run (topic allocators)
+    #[arg(long, value_name = "PROGRAM")]
+    against: Option<PathBuf>,
     /// Write BENCHMARKS.md too
     #[arg(long)]
     save: bool,
@@ -86,9 +92,11 @@ struct Row {
 type Measure = fn(&build::Built, Options) -> Result<Vec<Row>>;
 
 pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
-    let built = build::Built::new(root)?;
-    let topics: [(Topic, Measure); 7] = [
+    let mut built = build::Built::new(root)?;
+    built.against.clone_from(&args.against);
+    let topics: [(Topic, Measure); 8] = [
         (Topic::Pair, pair::run),
+        (Topic::Allocators, allocators::run),
         (Topic::Parts, parts::run),
         (Topic::Programs, programs::run),
         (Topic::Budget, budget::run),

@@ -77,8 +77,7 @@ impl Shape {
             command.args([self.frames.to_string(), self.threads.to_string()]);
             fixture(&mut command, wrapper)
         };
-        let plan =
-            Plan { agent: &built.agent, variants, runs: options.runs, windows: WINDOWS, window: WINDOW };
+        let plan = Plan { built, variants, runs: options.runs, windows: WINDOWS, window: WINDOW };
         compare(start, plan)
     }
 

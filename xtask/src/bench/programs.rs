@@ -40,13 +40,7 @@ enum Unit {
 }
 
 pub(super) fn run(built: &Built, options: Options) -> Result<Vec<Row>> {
-    let plan = |variants| Plan {
-        agent: &built.agent,
-        variants,
-        runs: options.runs,
-        windows: WINDOWS,
-        window: WINDOW,
-    };
+    let plan = |variants| Plan { built, variants, runs: options.runs, windows: WINDOWS, window: WINDOW };
     let all = available(&ALL);
     let mut rows = Vec::new();
     let mut measure = |what: &str, unit, start: Start<'_>, variants| {

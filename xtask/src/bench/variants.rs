@@ -22,6 +22,10 @@ pub(super) enum Variant {
     /// The kernel's own walk at the same place, on top of that.
     Kernel,
     FirstByte,
+    /// Return probes on every function, even where they can end the program.
+    ReturnProbes,
+    /// Another build of the agent.
+    Against,
     /// A part of the kernel side switched off.
     Without(&'static str),
     Bpftrace,
@@ -41,6 +45,8 @@ impl Variant {
             Self::Caller => "`--stacks caller`: no walk".to_owned(),
             Self::Kernel => "`--stacks kernel`: `bpf_get_stackid`".to_owned(),
             Self::FirstByte => "`--first-byte`: the naive places".to_owned(),
+            Self::ReturnProbes => "`--return-probes`".to_owned(),
+            Self::Against => "the other agent".to_owned(),
             Self::Without(part) => format!("`--without {part}`"),
             Self::Bpftrace => "bpftrace, `ustack`".to_owned(),
             Self::Under(Wrapper::Heaptrack) => "heaptrack".to_owned(),
@@ -53,13 +59,14 @@ impl Variant {
         let options = match self {
             Self::Untraced | Self::Bpftrace | Self::Under(_) => return None,
             Self::Default => return Some((Limit::Default, Vec::new())),
-            Self::Exact => vec![],
+            Self::Exact | Self::Against => vec![],
             Self::Sampled => vec!["--sample", "512KiB"],
             Self::Empty3 => vec!["--without", "everything"],
             Self::Empty2 => vec!["--sample", "512KiB", "--without", "everything"],
             Self::Caller => vec!["--stacks", "caller"],
             Self::Kernel => vec!["--stacks", "kernel"],
             Self::FirstByte => vec!["--first-byte"],
+            Self::ReturnProbes => vec!["--return-probes"],
             Self::Without(part) => vec!["--without", part],
         };
         Some((Limit::Off, options))
