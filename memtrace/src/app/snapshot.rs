@@ -158,6 +158,9 @@ impl Session {
     /// Remarks for the reader.
     fn remarks(&mut self) -> Vec<String> {
         let mut remarks: Vec<String> = self.notes.iter().chain(&self.control.remark).cloned().collect();
+        for target in &self.targets {
+            remarks.extend(target.untraced.remarks(target.pid().get(), self.started));
+        }
         let gone: Vec<_> = self
             .processes()
             .filter(|process| process.has_exited())

@@ -145,11 +145,21 @@ impl Tracer {
     /// Attaches probes to a target's allocator functions.
     ///
     /// # Errors
-    /// The kernel refused one; those attached before it stay.
+    /// The kernel refused one; those attached before it are detached again.
     pub fn attach(&mut self, target: u32, pid: NonZeroU32, probes: &[ProbeSpec]) -> Result<(), Error> {
-        let links = attach::attach(&mut self.ebpf, &self.programs, probes, pid, target as u8)?;
-        self.links.extend(links);
-        Ok(())
+        let mut links = Vec::new();
+        let attached = attach::attach(&mut self.ebpf, &self.programs, probes, pid, target as u8, &mut links);
+        self.keep(links, attached)
+    }
+
+    /// Keeps the links of an attach that succeeded. Those of one that failed are given up as all are, not merely
+    /// dropped: a signal that ends this process meanwhile would leave breakpoints.
+    fn keep(&mut self, links: Vec<Link>, attached: Result<(), Error>) -> Result<(), Error> {
+        match &attached {
+            Ok(()) => self.links.extend(links),
+            Err(_) => detach(links),
+        }
+        attached
     }
 
     /// Says where a target's dynamic loader keeps what it is doing.
@@ -162,9 +172,10 @@ impl Tracer {
     /// # Errors
     /// The kernel refused; changes are then seen when code in an unknown place is met.
     pub fn watch_loader(&mut self, target: u32, pid: NonZeroU32, hook: &LoaderHook) -> Result<(), Error> {
-        let links = attach::attach_loader(&mut self.ebpf, &self.programs, hook, pid, target as u8)?;
-        self.links.extend(links);
-        Ok(())
+        let mut links = Vec::new();
+        let attached =
+            attach::attach_loader(&mut self.ebpf, &self.programs, hook, pid, target as u8, &mut links);
+        self.keep(links, attached)
     }
 
     /// Says where in a target libraries come and go: stacks with addresses there are told apart by what was unloaded
