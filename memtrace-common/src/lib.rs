@@ -32,7 +32,9 @@ pub use kernel::{
     KernelStackEvent, MAX_CACHES, NAMELESS, NO_CACHE, OBJECTS_PER_BUCKET, ObjectBucket, object_address,
     object_bucket, object_key, object_value,
 };
-pub use live::{BLOCKS_PER_BUCKET, Block, Bucket, bucket_index, live_address, live_key};
+pub use live::{
+    BLOCKS_PER_BUCKET, Block, Bucket, bucket_index, is_of_generation, live_address, live_key, live_target,
+};
 pub use module::{Module, ModuleList, cache};
 pub use sampling::{BLOCK_UNIT, Sample, Shift};
 pub use stack::{

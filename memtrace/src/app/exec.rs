@@ -56,6 +56,9 @@ impl Session {
         }
         target.exec(generation, by_thread, &mut self.tracer);
         self.ranges.remove(&index);
+        if let Err(error) = self.tracer.forget_past(index) {
+            tracing::debug!("blocks of target {index}'s earlier programs take up places: {error}");
+        }
         self.refresh(index, false);
         for _ in 0..if by_thread { LOADING } else { 0 } {
             self.look_again();

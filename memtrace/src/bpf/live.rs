@@ -3,10 +3,15 @@
 use std::{
     io,
     os::fd::{AsFd as _, OwnedFd},
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-use memtrace_common::{BLOCKS_PER_BUCKET, Block, Bucket, Sample, TIME_SHIFT, live_address, live_key};
+use memtrace_common::{
+    BLOCKS_PER_BUCKET, Block, Bucket, Sample, TIME_SHIFT, bucket_index, is_of_generation, live_address,
+    live_key, live_target,
+};
+use rustc_hash::FxHashMap;
 
 use super::{mapped::Mapped, syscall};
 
@@ -82,5 +87,57 @@ impl LiveTable {
             })?;
         }
         Ok(())
+    }
+
+    /// Clears what blocks of earlier programs of a target take up: those of other generations than the present one, which
+    /// `generation` tells. It is asked for after each key is read: a key of a program that began meanwhile is not older.
+    ///
+    /// # Errors
+    /// The table could not be mapped or read; what is not cleared takes places.
+    pub(super) fn forget_past(&self, target: u32, generation: impl Fn() -> u32) -> io::Result<()> {
+        let past = |key: u64| {
+            key != 0 && key & 1 == 0 && live_target(key) == target && !is_of_generation(key, generation())
+        };
+        let mut taken_out = self.forget_overflowed(past)?;
+        for start in (0..self.length).step_by(WINDOW) {
+            let length = WINDOW.min(self.length - start);
+            let window = Mapped::<Bucket>::writable_from(self.buckets.as_fd(), start, length)?;
+            for index in 0..window.len() {
+                let Some(bucket) = window.pointer(index).map(<*const Bucket>::cast_mut) else { break };
+                // SAFETY: points to mapped words, which programs change by atomic operations too.
+                let word = |word: *mut u64| unsafe { AtomicU64::from_ptr(word) };
+                for place in 0..BLOCKS_PER_BUCKET {
+                    // SAFETY: within the bucket.
+                    let place = word(unsafe { &raw mut (*bucket).keys[place] });
+                    let key = place.load(Ordering::Acquire);
+                    if past(key) {
+                        // Where a program took the place meanwhile it is not free.
+                        let _ = place.compare_exchange(key, 0, Ordering::AcqRel, Ordering::Relaxed);
+                    }
+                }
+                if let Some(count) = taken_out.remove(&((start + index) as u32)) {
+                    // SAFETY: within the bucket.
+                    word(unsafe { &raw mut (*bucket).overflowed }).fetch_sub(count, Ordering::AcqRel);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The same in the overflow map; how many were taken out, by bucket.
+    fn forget_overflowed(&self, past: impl Fn(u64) -> bool) -> io::Result<FxHashMap<u32, u64>> {
+        let mut keys = Vec::new();
+        syscall::for_each_entry(self.overflow.as_fd(), |key: u64, _: Block| {
+            if past(key) {
+                keys.push(key);
+            }
+        })?;
+        let mut taken_out: FxHashMap<u32, u64> = FxHashMap::default();
+        for key in keys {
+            if syscall::delete_entry(self.overflow.as_fd(), &key)? {
+                *taken_out.entry(bucket_index(key, self.length as u32 - 1)).or_default() += 1;
+            }
+        }
+        Ok(taken_out)
     }
 }

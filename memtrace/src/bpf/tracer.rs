@@ -12,7 +12,7 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf},
     programs::{Program, RawTracePoint, UProbe},
 };
-use memtrace_common::{Counter, MAX_TARGETS, Module, Row, Shift, StackSlot, Target, Work};
+use memtrace_common::{Counter, MAX_TARGETS, Module, Row, STACK_TABLE_FULL, Shift, StackSlot, Target, Work};
 
 use crate::model::{LoaderHook, Losses, ProbeSpec};
 
@@ -245,7 +245,7 @@ impl Tracer {
     /// The current generation of a target: how often it called `execve`.
     #[must_use]
     pub fn generation(&self, target: u32) -> u32 {
-        self.targets.get(&target, 0).map_or(0, |target| target.generation)
+        self.unwind.generation(target)
     }
 
     /// Stores a file's unwind rows; the index of the first. `None` when there is no room.
@@ -275,8 +275,25 @@ impl Tracer {
     ///
     /// # Errors
     /// The table cannot be mapped.
-    pub fn for_each_live(&self, target: u32, each: impl FnMut(Live)) -> io::Result<()> {
-        self.live.for_each(target, each)
+    pub fn for_each_live(&self, target: u32, mut each: impl FnMut(Live)) -> io::Result<()> {
+        // Keys repeat after 256 `execve`s, stacks' owners do not.
+        let owns = |slot: u32| {
+            slot == STACK_TABLE_FULL
+                || self.stacks.get(slot as usize).is_none_or(|slot| slot.target == target)
+        };
+        self.live.for_each(target, |block| {
+            if owns(block.slot) {
+                each(block);
+            }
+        })
+    }
+
+    /// Makes the places free that a target's earlier programs left taken. Costs as much as [`Tracer::for_each_live`].
+    ///
+    /// # Errors
+    /// The table cannot be mapped.
+    pub fn forget_past(&self, target: u32) -> io::Result<()> {
+        self.live.forget_past(target, || self.unwind.generation(target))
     }
 
     /// What was lost so far; incomplete stacks are not the kernel side's to count. `ended`: every target has
