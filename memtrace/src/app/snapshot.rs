@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::{followed::exited, resolve::Traced, session::Session};
 use crate::{
-    aggregate::{self, Estimate, Growth, Mapped, Survivors, Totals},
+    aggregate::{self, Estimate, Growth, Mapped, Ranges, Survivors, Totals},
     analysis,
     model::{
         Age, Amount, Filter, Frame, LiveBlock, Losses, MappingRow, Mode, Snapshot, StackMethod, StackRow,
@@ -160,6 +160,12 @@ impl Session {
         let mut remarks: Vec<String> = self.notes.iter().chain(&self.control.remark).cloned().collect();
         for target in &self.targets {
             remarks.extend(target.untraced.remarks(target.pid().get(), self.started));
+        }
+        if self.ranges.values().any(Ranges::is_joined) {
+            remarks.push(
+                "a process has mapped so many ranges that neighbours were joined: some may be younger than is said"
+                    .to_owned(),
+            );
         }
         let gone: Vec<_> = self
             .processes()
@@ -317,7 +323,13 @@ impl Session {
         let mut stacks_incomplete: Vec<_> = reasons.into_iter().collect();
         stacks_incomplete.sort_unstable();
         let ended = self.targets.iter().all(|target| target.process.has_exited());
-        Losses { stacks_incomplete, ..self.tracer.losses(ended) }
+        let mappings = self.ranges.values().fold(Amount::default(), |sum, of| sum.plus(of.left_out()));
+        Losses {
+            stacks_incomplete,
+            mappings_full: mappings.blocks,
+            mappings_full_bytes: mappings.bytes,
+            ..self.tracer.losses(ended)
+        }
     }
 }
 

@@ -296,7 +296,7 @@ impl Tracer {
         self.live.forget_past(target, || self.unwind.generation(target))
     }
 
-    /// What was lost so far; incomplete stacks are not the kernel side's to count. `ended`: every target has
+    /// What was lost so far; incomplete stacks and mapped ranges are not the kernel side's to count. `ended`: every target has
     /// exited, so that calls in flight on threads that ended are no loss.
     #[must_use]
     pub fn losses(&self, ended: bool) -> Losses {
@@ -316,7 +316,7 @@ impl Tracer {
             missed_frees: sum(Counter::MissedFrees),
             kernel_missed: self.recursion_misses(),
             children_not_traced: sum(Counter::Forks),
-            stacks_incomplete: Vec::new(),
+            ..Losses::default()
         }
     }
 

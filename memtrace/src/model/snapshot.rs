@@ -218,6 +218,10 @@ pub struct Losses {
     pub missed_frees: u64,
     /// Times the kernel did not run one of the programs.
     pub kernel_missed: u64,
+    /// Mapped ranges left out because a process had too many.
+    pub mappings_full: u64,
+    /// Their bytes.
+    pub mappings_full_bytes: u64,
     /// Child processes the target forked; they are not traced.
     pub children_not_traced: u64,
     /// Stacks that end early, by reason, in stacks of this report's whole table.
