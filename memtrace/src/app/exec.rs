@@ -55,7 +55,9 @@ impl Session {
             return;
         }
         target.exec(generation, by_thread, &mut self.tracer);
+        let id = target.id();
         self.ranges.remove(&index);
+        self.stacks.forget_past(id);
         if let Err(error) = self.tracer.forget_past(index) {
             tracing::debug!("blocks of target {index}'s earlier programs take up places: {error}");
         }

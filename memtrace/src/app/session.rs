@@ -316,6 +316,10 @@ impl Session {
     ) {
         let index = Target::index(target);
         let Some(traced) = self.targets.iter_mut().find(|traced| traced.index == index) else { return };
+        if target >> 8 < traced.generation {
+            // Of a program that is gone: its frames are not needed any more.
+            return;
+        }
         let method = self.options.config.method;
         let (places, whole) = traced.locate(pcs, method, unloaded, end == WalkEnd::NoModule, &self.tracer);
         let incomplete = match (whole, method) {

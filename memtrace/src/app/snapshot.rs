@@ -298,7 +298,7 @@ impl Session {
 
     /// A stack's frames, symbolized; empty when they have not arrived.
     pub(super) fn frames(&mut self, slot: u32) -> Vec<Frame> {
-        let Some(stack) = self.stacks.get(slot) else { return Vec::new() };
+        let Some(stack) = self.stacks.get(self.stacks.reported_as(slot)) else { return Vec::new() };
         let mut frames = Vec::with_capacity(stack.places.len());
         for place in &stack.places {
             frames.extend(self.symbolizer.frames(&Place {
