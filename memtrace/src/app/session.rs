@@ -44,15 +44,6 @@ pub struct Options {
     pub first_byte: bool,
 }
 
-/// Each file that a target maps is held open, and there may be thousands. The limit of a command started by `run` is
-/// not changed with it: see [`crate::target::Launch`].
-fn raise_file_limit() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
-    }
-}
-
 /// Owns programs and links: dropping it leaves no probe behind.
 pub struct Session {
     pub(super) tracer: Tracer,
@@ -78,7 +69,6 @@ impl Session {
     /// # Errors
     /// Missing privileges, or a kernel that cannot do it: with advice.
     pub fn new(options: Options, progress: Progress) -> anyhow::Result<Self> {
-        raise_file_limit();
         signals::hold();
         let mut options = options;
         options.config.sampling = options.counting.first();
@@ -87,6 +77,7 @@ impl Session {
         let mut tracer = Tracer::load(&options.config);
         if let Err(error) = &tracer
             && !error.is_permission()
+            && !error.is_out_of_files()
             && options.config.method == WalkMethod::Cfi
         {
             // Before 5.17 there is no `bpf_loop`.

@@ -17,14 +17,14 @@ use nix::{
     errno::Errno,
     sys::{
         ptrace,
-        resource::{Resource, getrlimit, setrlimit},
+        resource::{Resource, setrlimit},
         signal::{SigSet, Signal},
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
     unistd::{Gid, Pid, Uid, User as PasswdUser},
 };
 
-use super::{error::Error, maps};
+use super::{error::Error, files::limits_before, maps};
 
 /// System calls watched at most: a loader of a thousand libraries makes about ten thousand.
 const MAX_STEPS: usize = 100_000;
@@ -131,11 +131,10 @@ pub struct Launched {
 
 impl Launch {
     /// `command`: the program, looked up in PATH, and its arguments. `user`: who it runs as, `None` for the agent's. The
-    /// limit of open files will be what it is now.
+    /// limit of open files will be what it was before [`super::raise_file_limit`].
     #[must_use]
     pub fn new(command: Vec<OsString>, user: Option<User>) -> Self {
-        let files = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
-        Self { command, user, files }
+        Self { command, user, files: limits_before() }
     }
 
     /// The program's name, for messages.
