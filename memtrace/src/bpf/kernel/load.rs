@@ -9,7 +9,7 @@ use aya::{
 use memtrace_common::{CACHE_NAME, KernelKind, MAX_CACHES, NAMELESS, OBJECTS_PER_BUCKET};
 
 use super::super::error::Error;
-use super::{calibrate::Learnt, config::KernelConfig, layout::Layout};
+use super::{calibrate::Learnt, config::KernelConfig, layout::Layout, possible::Possible};
 
 /// The eBPF object, as committed and checked by the build script.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("MEMTRACE_KERNEL_BPF_OBJECT_PATH"));
@@ -62,24 +62,6 @@ impl Sizes {
     }
 }
 
-/// Number of CPUs that there can be.
-pub(super) fn cpus() -> u32 {
-    let configured = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_CONF).ok().flatten();
-    configured.and_then(|cpus| u32::try_from(cpus).ok()).unwrap_or(1)
-}
-
-/// Number of memory nodes that there can be.
-pub(super) fn nodes() -> u32 {
-    // `0`, `0-3`, `0,2-3`.
-    let possible = std::fs::read_to_string("/sys/devices/system/node/possible").unwrap_or_default();
-    possible
-        .trim()
-        .rsplit([',', '-'])
-        .next()
-        .and_then(|last| last.parse::<u32>().ok())
-        .map_or(1, |last| last.saturating_add(1))
-}
-
 /// Creates the maps and prepares the programs; none is loaded yet.
 pub(super) fn load(
     config: &KernelConfig,
@@ -102,7 +84,7 @@ pub(super) fn load(
     let [page_struct, compound_head, slab_cache, name, object_size] =
         [page_struct, compound_head, slab_cache, name, object_size].map(u64::from);
     let freelists = layout.freelists.unwrap_or_default();
-    let cpus = u64::from(cpus());
+    let cpus = u64::from(Possible::cpus().count);
     let (namespace_device, namespace) = config.pid_namespace.unwrap_or_default();
     let [with_caches, with_tasks, with_cgroup, with_memo, compound_mask] = [
         config.caches.is_some(),
