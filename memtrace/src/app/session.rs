@@ -220,7 +220,7 @@ impl Session {
                 None
             }
             KernelEvent::Mapping { target, slot, mapped, unmapped, time } => {
-                self.take_mapping(target, slot, mapped, unmapped, time);
+                self.take_mapping(target, slot, mapped, unmapped, self.tracer.time_of(time));
                 None
             }
             KernelEvent::Miss { target, loader } => {

@@ -6,7 +6,11 @@ use anyhow::Context as _;
 use memtrace_common::{TIME_SHIFT, WalkMethod};
 use rustc_hash::FxHashMap;
 
-use super::{followed::exited, resolve::Traced, session::Session};
+use super::{
+    followed::{ages, exited},
+    resolve::Traced,
+    session::Session,
+};
 use crate::{
     aggregate::{self, Estimate, Growth, Mapped, Ranges, Survivors, Totals},
     analysis,
@@ -69,7 +73,7 @@ impl Session {
             mappings,
             kernel: None,
             losses,
-            notes: self.remarks(),
+            notes: self.remarks(now),
         })
     }
 
@@ -156,8 +160,9 @@ impl Session {
     }
 
     /// Remarks for the reader.
-    fn remarks(&mut self) -> Vec<String> {
+    fn remarks(&mut self, now: Duration) -> Vec<String> {
         let mut remarks: Vec<String> = self.notes.iter().chain(&self.control.remark).cloned().collect();
+        remarks.extend(ages(now));
         for target in &self.targets {
             remarks.extend(target.untraced.remarks(target.pid().get(), self.started));
         }

@@ -8,12 +8,12 @@ use std::{
 };
 
 use memtrace_common::{
-    BLOCKS_PER_BUCKET, Block, Bucket, Sample, TIME_SHIFT, bucket_index, is_of_generation, live_address,
-    live_key, live_target,
+    BLOCKS_PER_BUCKET, Block, Bucket, Sample, bucket_index, is_of_generation, live_address, live_key,
+    live_target,
 };
 use rustc_hash::FxHashMap;
 
-use super::{mapped::Mapped, syscall};
+use super::{mapped::Mapped, syscall, time};
 
 /// Buckets mapped at a time: 3 MiB, so that the table does not count as the agent's memory.
 const WINDOW: usize = 1 << 14;
@@ -32,12 +32,12 @@ pub struct Live {
 }
 
 impl Live {
-    fn new(key: u64, block: Block) -> Self {
+    fn new(key: u64, block: Block, now: Duration) -> Self {
         Self {
             address: live_address(key),
             sample: block.sample,
             slot: block.stack,
-            time: Duration::from_nanos(u64::from(block.time) << TIME_SHIFT),
+            time: time::at(block.time, now),
         }
     }
 }
@@ -50,11 +50,11 @@ pub(super) struct LiveTable {
 }
 
 impl LiveTable {
-    /// Calls `each` for every live block of a target's generation.
+    /// Calls `each` for every live block of a target's generation; `now`: the time since the start of tracing.
     ///
     /// # Errors
     /// The table could not be mapped or read.
-    pub(super) fn for_each(&self, target: u32, mut each: impl FnMut(Live)) -> io::Result<()> {
+    pub(super) fn for_each(&self, target: u32, now: Duration, mut each: impl FnMut(Live)) -> io::Result<()> {
         let owner = live_key(0, target);
         let mine = |key: u64| key != 0 && key & 1 == 0 && key >> 48 == owner >> 48;
         let mut overflowed = false;
@@ -73,7 +73,7 @@ impl LiveTable {
                         let block = (&raw const (*bucket).blocks[place]).read_volatile();
                         // Replaced while it was read: it is another block now.
                         if (&raw const (*bucket).keys[place]).read_volatile() == key {
-                            each(Live::new(key, block));
+                            each(Live::new(key, block, now));
                         }
                     }
                 }
@@ -82,7 +82,7 @@ impl LiveTable {
         if overflowed {
             syscall::for_each_entry(self.overflow.as_fd(), |key: u64, block: Block| {
                 if mine(key) {
-                    each(Live::new(key, block));
+                    each(Live::new(key, block, now));
                 }
             })?;
         }

@@ -29,7 +29,7 @@ use super::{
     mapped::Mapped,
     multi::MultiLoader,
     programs::{Method, Programs},
-    syscall,
+    syscall, time,
     totals::{self, StackTotals},
     unwind::UnwindTables,
 };
@@ -267,7 +267,7 @@ impl Tracer {
 
     /// Every stack's totals. Costs a pass over the table of stacks, no system call.
     pub fn stacks(&self) -> impl Iterator<Item = StackTotals> {
-        totals::read(&self.stacks)
+        totals::read(&self.stacks, self.elapsed())
     }
 
     /// Calls `each` for every live block of a target's generation. Costs a pass over the table of blocks:
@@ -281,7 +281,7 @@ impl Tracer {
             slot == STACK_TABLE_FULL
                 || self.stacks.get(slot as usize).is_none_or(|slot| slot.target == target)
         };
-        self.live.for_each(target, |block| {
+        self.live.for_each(target, self.elapsed(), |block| {
             if owns(block.slot) {
                 each(block);
             }
@@ -324,6 +324,12 @@ impl Tracer {
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         Duration::from_nanos(monotonic_ns().saturating_sub(self.epoch))
+    }
+
+    /// The same of a time that an event carries.
+    #[must_use]
+    pub fn time_of(&self, ticks: u32) -> Duration {
+        time::at(ticks, self.elapsed())
     }
 
     /// Time since tracing began of a kernel time stamp in ns.

@@ -170,7 +170,7 @@ impl Findings {
             let Some(cache) = caches.get(&object.slot()) else { continue };
             while slabs.next_if(|slab| slab.end <= object.key).is_some() {}
             object.presence = match slabs.peek() {
-                _ if object.time() >= since => Presence::There,
+                _ if object.time(since) >= since => Presence::There,
                 Some(slab) if slab.start <= object.key => self.presence(object, slab, *cache),
                 _ => Presence::Unknown,
             };
