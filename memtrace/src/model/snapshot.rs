@@ -74,7 +74,7 @@ pub struct Filter {
 /// How far an estimate may be off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Uncertainty {
-    /// Half the width of the interval that holds the true bytes with a probability of 95 %.
+    /// Half the width of an interval that holds the true bytes with a probability of 95 % at least.
     pub bytes: u64,
     /// The same of blocks.
     pub blocks: u64,
