@@ -32,7 +32,9 @@ pub use kernel::{
     KernelStackEvent, MAX_CACHES, NAMELESS, NO_CACHE, OBJECTS_PER_BUCKET, ObjectBucket, object_address,
     object_bucket, object_key, object_value,
 };
-pub use live::{BLOCKS_PER_BUCKET, Block, Bucket, bucket_index, live_address, live_key};
+pub use live::{
+    BLOCKS_PER_BUCKET, Block, Bucket, bucket_index, is_of_generation, live_address, live_key, live_target,
+};
 pub use module::{Module, ModuleList, cache};
 pub use sampling::{BLOCK_UNIT, Sample, Shift};
 pub use stack::{
@@ -43,8 +45,8 @@ pub use thread::{CALLS_PER_THREAD, Call, THREAD_PROBES, Thread, thread_index};
 pub use unwind::Row;
 pub use work::{Part, Work};
 
-/// Live blocks carry their time of allocation as `(ktime - EPOCH) >> TIME_SHIFT`: units of 4.19 ms, which
-/// lets 32 bits last for 208 days of tracing.
+/// Live blocks carry their time of allocation as `(ktime - EPOCH) >> TIME_SHIFT`: units of 4.19 ms, of which
+/// 32 bits tell ages up to 208 days.
 pub const TIME_SHIFT: u32 = 22;
 
 #[cfg(feature = "user")]

@@ -39,7 +39,8 @@ const _: () = assert!(size_of::<Bucket>() == 192);
 /// The key of the block at `address` in a target: the low bit is left for the writer's claim.
 ///
 /// User addresses have 47 bits on `x86_64` and 48 on aarch64 (a program gets more only by asking for it with an
-/// address hint); the upper 16 hold the target's index and the low 8 bits of its generation.
+/// address hint); the upper 16 hold the target's index and the low 8 bits of its generation. The agent clears blocks of
+/// earlier generations after each `execve` that it sees; where it missed 256, a block's stack tells which it is of.
 #[inline(always)]
 #[must_use]
 pub const fn live_key(address: u64, target: u32) -> u64 {
@@ -53,6 +54,20 @@ pub const fn live_address(key: u64) -> u64 {
     key & 0xffff_ffff_ffff
 }
 
+/// The index of the target in a key.
+#[inline(always)]
+#[must_use]
+pub const fn live_target(key: u64) -> u32 {
+    (key >> 48) as u32 & 0xff
+}
+
+/// Whether a key may be of a block of that generation of its target: the low 8 bits agree.
+#[inline(always)]
+#[must_use]
+pub const fn is_of_generation(key: u64, generation: u32) -> bool {
+    (key >> 56) as u32 == generation & 0xff
+}
+
 /// The bucket of a key. Neighbouring blocks stay close (the allocator reuses what is near), and the mixed
 /// upper bits spread arenas over the table: a weaker hash sent 20 % of blocks to the overflow map.
 #[inline(always)]
@@ -63,7 +78,7 @@ pub const fn bucket_index(key: u64, mask: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{bucket_index, live_key};
+    use super::{bucket_index, is_of_generation, live_key, live_target};
 
     #[test]
     fn keys_of_two_targets_and_two_generations_differ() {
@@ -71,6 +86,9 @@ mod tests {
         let keys = [live_key(address, 0), live_key(address, 1), live_key(address, 1 << 8)];
         assert!(keys[0] != keys[1] && keys[1] != keys[2] && keys[0] != keys[2]);
         assert!(keys.iter().all(|key| key & 1 == 0));
+        assert_eq!(keys.map(live_target), [0, 1, 0]);
+        assert_eq!(keys.map(|key| is_of_generation(key, 0)), [true, true, false]);
+        assert!(is_of_generation(keys[2], 257));
     }
 
     #[test]

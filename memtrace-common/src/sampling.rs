@@ -31,11 +31,13 @@ const SIZE_BITS: u32 = 56;
 const LEAST_SHIFT: Shift = 5;
 
 impl Sample {
-    /// Packs a size (larger ones than 2^56 cannot be allocated) and a shift.
+    /// Packs a size and a shift. Sizes of 2^56 and more cannot be allocated: they become the largest below, so that none
+    /// is taken for 0, with which `realloc` frees.
     #[inline(always)]
     #[must_use]
     pub const fn new(size: u64, shift: Shift) -> Self {
-        Self(size & ((1 << SIZE_BITS) - 1) | shift << SIZE_BITS)
+        let size = if size >> SIZE_BITS == 0 { size } else { (1 << SIZE_BITS) - 1 };
+        Self(size | shift << SIZE_BITS)
     }
 
     /// The size in bytes, as requested.
@@ -103,6 +105,14 @@ mod tests {
         for size in [0, 1, 4096, 1 << 40] {
             let sample = Sample::new(size, EXACT);
             assert_eq!((sample.size(), sample.bytes(), sample.blocks()), (size, size, BLOCK_UNIT));
+        }
+    }
+
+    #[test]
+    fn sizes_that_cannot_be_had_are_not_nothing() {
+        for size in [1 << 56, 1 << 63, (1 << 60) + 5, u64::MAX] {
+            let sample = Sample::new(size, 19);
+            assert_eq!((sample.size(), sample.shift()), ((1 << 56) - 1, 19), "{size:#x}");
         }
     }
 

@@ -6,11 +6,14 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use memtrace_common::{BLOCKS_PER_BUCKET, Block, Bucket, Counter, STACK_TABLE_FULL, Sample, bucket_index};
+use memtrace_common::{
+    BLOCKS_PER_BUCKET, Block, Bucket, Counter, STACK_TABLE_FULL, Sample, bucket_index, is_of_generation,
+    live_target,
+};
 
 use crate::{
     atomic, config,
-    maps::{LIVE, OVERFLOW, count},
+    maps::{LIVE, OVERFLOW, TARGETS, count},
     stacks,
 };
 
@@ -52,7 +55,7 @@ fn try_insert(key: u64, block: Block) -> bool {
                 let place = &raw mut (*bucket).blocks[i];
                 let missed = place.read_volatile();
                 place.write_volatile(block);
-                replaced(missed);
+                replaced(missed, block);
                 return true;
             }
         }
@@ -61,7 +64,7 @@ fn try_insert(key: u64, block: Block) -> bool {
         {
             let missed = place.read_volatile();
             place.write_volatile(block);
-            replaced(missed);
+            replaced(missed, block);
             return true;
         }
         for i in 0..BLOCKS_PER_BUCKET {
@@ -72,18 +75,66 @@ fn try_insert(key: u64, block: Block) -> bool {
                 return true;
             }
         }
+    }
+    live_insert_full(key, block.sample.0, u64::from(block.stack) | u64::from(block.time) << 32) != 0
+}
+
+/// Stores a block whose bucket has no free place: in that of a block of a program that its process does not run any more
+/// (the agent clears those after an `execve`, but the new program allocates meanwhile), else in the overflow map. Global
+/// function: verified once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn live_insert_full(key: u64, sample: u64, rest: u64) -> u64 {
+    let Some(bucket) = bucket(key) else { return 0 };
+    let block = Block { sample: Sample(sample), stack: rest as u32, time: (rest >> 32) as u32 };
+    // SAFETY: as in `try_insert`.
+    unsafe {
+        for i in 0..BLOCKS_PER_BUCKET {
+            let place = &raw mut (*bucket).keys[i];
+            let found = place.read_volatile();
+            if is_left_behind(found) && atomic::compare_exchange(place, found, key | 1).is_ok() {
+                (&raw mut (*bucket).blocks[i]).write_volatile(block);
+                place.write_volatile(key);
+                return 1;
+            }
+        }
         if OVERFLOW.insert(key, block, u64::from(BPF_NOEXIST)).is_ok() {
             atomic::add(&raw mut (*bucket).overflowed, 1);
-            return true;
+            return 1;
         }
     }
-    false
+    0
+}
+
+/// Whether a key is of a block of a program that ran in its process before the present one.
+#[inline(always)]
+fn is_left_behind(key: u64) -> bool {
+    if key == 0 || key & 1 != 0 {
+        return false;
+    }
+    // SAFETY: points to a value of TARGETS.
+    TARGETS.get_ptr(live_target(key)).is_some_and(|target| unsafe {
+        !is_of_generation(key, (&raw const (*target).generation).read_volatile())
+    })
 }
 
 #[inline(always)]
-fn replaced(missed: Block) {
+fn replaced(missed: Block, by: Block) {
+    live_replaced(missed.sample.0, u64::from(missed.stack) | u64::from(missed.time) << 32, by.stack);
+}
+
+/// Takes note of a block whose free was not seen. One of the program 256 `execve`s ago has the same key: its stack tells,
+/// and it is nobody's any more. Global function: verified once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn live_replaced(sample: u64, rest: u64, by: u32) -> u64 {
+    let missed = Block { sample: Sample(sample), stack: rest as u32, time: (rest >> 32) as u32 };
+    if stacks::are_of_two_programs(missed.stack, by) {
+        return 0;
+    }
     count(Counter::MissedFrees, 1);
     stacks::subtract(missed);
+    1
 }
 
 /// Removes a block and says what it was. Its record is read before the key is given up. By a call, for places that are

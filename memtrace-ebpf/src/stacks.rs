@@ -132,6 +132,17 @@ pub(crate) fn subtract(block: Block) {
     }
 }
 
+/// Whether two stacks are known to be of different programs.
+#[inline(always)]
+pub(crate) fn are_of_two_programs(one: u32, other: u32) -> bool {
+    if one == STACK_TABLE_FULL || other == STACK_TABLE_FULL {
+        return false;
+    }
+    let (Some(one), Some(other)) = (slot(one), slot(other)) else { return false };
+    // SAFETY: both point to values of STACKS.
+    unsafe { (&raw const (*one).target).read_volatile() != (&raw const (*other).target).read_volatile() }
+}
+
 /// Undoes `add`: the block turned out to be part of an outer call.
 #[inline(always)]
 pub(crate) fn undo(block: Block) {

@@ -48,9 +48,17 @@ impl Agent {
     /// If there is no report.
     #[must_use]
     pub fn kernel(options: &[&str]) -> Self {
-        let mut command = Command::new(agent_path());
+        Self::kernel_by(&mut Command::new(agent_path()), options)
+    }
+
+    /// The same by a command that ends in the agent's path: in other namespaces.
+    ///
+    /// # Panics
+    /// If there is no report.
+    #[must_use]
+    pub fn kernel_by(command: &mut Command, options: &[&str]) -> Self {
         command.args(["kernel", "--format", "json", "--top", "0", "--interval", "100ms"]).args(options);
-        let mut agent = Self { running: Running::spawn(&mut command), trace: Vec::new() };
+        let mut agent = Self { running: Running::spawn(command), trace: Vec::new() };
         let _: Report = agent.report();
         agent
     }

@@ -170,6 +170,8 @@ pub struct Losses {
     pub stack_table_full: u64,
     pub missed_frees: u64,
     pub kernel_missed: u64,
+    pub mappings_full: u64,
+    pub mappings_full_bytes: u64,
     pub children_not_traced: u64,
     pub stacks_incomplete: BTreeMap<String, u64>,
 }
@@ -303,6 +305,8 @@ impl Losses {
             stack_table_full,
             missed_frees,
             kernel_missed,
+            mappings_full,
+            mappings_full_bytes,
             children_not_traced: _,
             stacks_incomplete: _,
         } = self;
@@ -316,6 +320,8 @@ impl Losses {
             stack_table_full,
             missed_frees,
             kernel_missed,
+            mappings_full,
+            mappings_full_bytes,
         ]
         .iter()
         .all(|&&lost| lost == 0)

@@ -74,6 +74,7 @@ fn check_family(report: &Report) {
     kept("realloc_shrinking", 70, 7);
     kept("realloc_of_null", 7 * 333, 7);
     kept("malloc_before_failure", 7 * 555, 7);
+    kept("malloc_before_overflowed_shift", 3 * 7 * 99, 3 * 7);
     kept("posix_memalign_kept", 7 * 1234, 7);
     kept("aligned_alloc_kept", 7 * 512, 7);
     kept("memalign_kept", 7 * 700, 7);
@@ -96,6 +97,7 @@ fn check_family(report: &Report) {
         "malloc_realloced_to_zero",
         "realloc_to_zero",
         "realloc_failing",
+        "realloc_overflowed_shift",
         "malloc_freed_after_failure",
         "posix_memalign_misaligned",
         "posix_memalign_huge",

@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use memtrace_tests::{Agent, Cgroup, Report, Stack, assert_refused, can_trace, fixture, memtrace, remark};
+use memtrace_tests::{Agent, Report, Stack, assert_refused, can_trace, fixture, memtrace, remark};
 
 /// Tests take turns: /proc/slabinfo does not tell whose objects a cache has grown by. `None` where nothing can be traced.
 fn alone() -> Option<MutexGuard<'static, ()>> {
@@ -342,22 +342,6 @@ fn per_cpu_pages_and_vmalloc_memory() {
     let kernel = report.kernel.expect("kernel mode's part");
     assert_eq!(kernel.kinds, ["slab", "page", "percpu", "vmalloc"]);
     assert!(kernel.own_allocations > 0);
-}
-
-#[test]
-fn only_what_a_cgroup_allocates() {
-    let Some(_alone) = alone() else { return };
-    let Some(cgroup) = Cgroup::new() else {
-        remark("skipped: no cgroup 2 file system to write to");
-        return;
-    };
-    let mut outside = fixture::start("kernel_leaks", &["sockets", "1000"]);
-    let mut inside = fixture::start("kernel_leaks", &["sockets", "500"]);
-    cgroup.add(inside.pid());
-    let agent = Agent::kernel(&["--cgroup", &cgroup.path().display().to_string(), "--cache", "TCP"]);
-    let _: String = fixture::work(&mut outside);
-    let _: String = fixture::work(&mut inside);
-    assert_eq!(agent.interrupt().outstanding.blocks, 500);
 }
 
 #[test]

@@ -59,3 +59,39 @@ fn stacks_are_complete_a_second_after_loading() {
     assert_eq!(kept(&report, 104, "keep_small"), (10, 10), "{:#?}", report.stacks);
     assert_eq!(kept(&report, 4008, "keep_large"), (10, 10), "{:#?}", report.stacks);
 }
+
+/// Where the kernel takes no probe, the file is not given up: reports say so, and try again.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_refused_attach_is_tried_again() {
+    const LIBRARY: &[&str] = &["-O2", "-shared", "-fPIC", "-fno-builtin", "-DLIBRARY"];
+    const MARK: &[u8] = b"begins with int3";
+    if !can_trace() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let build = |name: &str, options| compile(directory.path(), name, CSource { file: "refused.c", options });
+    let (library, program) = (build("refused.so", LIBRARY), build("refused", &["-O2"]));
+    let mut target = fixture::start_path(program, &[library.to_str().expect("a path in UTF-8")]);
+    let mut agent = Agent::attach(&[target.pid()], &[]);
+    let links = agent.links();
+    target.write_line("go");
+    let _: String = target.line_with("loaded");
+    let says = |report: &Report, what: &str| report.notes.iter().any(|note| note.contains(what));
+    let report = agent.report_when(|report| says(report, "refused.so"));
+    assert!(says(&report, "is not traced"), "{:?}", report.notes);
+    assert_eq!(agent.links(), links, "nothing stays of an attach that failed");
+    // The breakpoint becomes an instruction that can be probed.
+    let mut bytes = std::fs::read(&library).expect("the library");
+    let mark = bytes.windows(MARK.len()).position(|window| window == MARK).expect("the mark behind it");
+    let first = bytes[..mark].iter().rposition(|&byte| byte == 0xcc).expect("int3");
+    bytes[first] = 0x90;
+    let file = std::fs::OpenOptions::new().write(true).open(&library).expect("the library");
+    std::os::unix::fs::FileExt::write_all_at(&file, &bytes[first..=first], first as u64).expect("a byte");
+    let report = agent.report_when(|report| says(report, "was traced only from"));
+    assert!(!says(&report, "is not traced"), "{:?}", report.notes);
+    fixture::work(&mut target);
+    let report = agent.interrupt();
+    assert_eq!(kept(&report, 104, "keep_own").0, 10, "{:#?}", report.stacks);
+    assert_eq!(target.finish().status, 0);
+}

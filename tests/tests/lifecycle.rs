@@ -2,7 +2,7 @@
 
 use std::{process::Command, time::Instant};
 
-use memtrace_tests::{Agent, Report, Running, Totals, can_trace, fixture, limit};
+use memtrace_tests::{Agent, Report, Running, Totals, can_trace, fixture, fixture_path, limit};
 
 fn lifecycle(what: &str) -> Report {
     let mut target = fixture::start("lifecycle", &[what]);
@@ -51,6 +51,42 @@ fn exec_starts_anew() {
     assert_eq!(report.called_from("keep_after"), Totals::kept(200 * 80, 200), "{:?}", report.callers());
     assert_eq!(report.called_from("keep_before"), Totals::default());
     assert!(report.notes.iter().any(|note| note.contains("exec")), "{:?}", report.notes);
+    assert!(report.losses.is_exact(), "{:?}", report.losses);
+}
+
+/// What the program before kept takes no place from the new one's blocks.
+#[test]
+fn exec_leaves_the_table_to_the_new_program() {
+    if !can_trace() {
+        return;
+    }
+    let mut target = fixture::start("lifecycle", &["exec-with-many"]);
+    let agent = Agent::attach(&[target.pid()], &["--max-live", "10000"]);
+    // The new program is done before the agent learns of it.
+    agent.pause();
+    fixture::work(&mut target);
+    agent.go_on();
+    let report = agent.interrupt();
+    assert_eq!(report.called_from("keep_after"), Totals::kept(8000 * 80, 8000), "{:?}", report.losses);
+    assert!(report.losses.is_exact(), "{:?}", report.losses);
+}
+
+/// Blocks of a program 256 before, at the same addresses, are not taken for the present one's.
+#[test]
+fn blocks_of_256_programs_before_are_not_mistaken() {
+    if !can_trace() {
+        return;
+    }
+    let mut command = Command::new("setarch");
+    command.args(["--addr-no-randomize"]).arg(fixture_path("lifecycle")).arg("exec-again-and-again");
+    let mut target = Running::spawn(&mut command);
+    let _: String = target.line_with("ready");
+    let agent = Agent::attach(&[target.pid()], &[]);
+    agent.pause();
+    fixture::work(&mut target);
+    agent.go_on();
+    let report = agent.interrupt();
+    assert_eq!(report.called_from("keep_after"), Totals::kept(200 * 80, 200), "{:?}", report.losses);
     assert!(report.losses.is_exact(), "{:?}", report.losses);
 }
 

@@ -1,6 +1,10 @@
 //! Full tables lose what they have no room for, say so, and break nothing.
 
-use memtrace_tests::{Agent, CSource, Totals, can_trace, compile, fixture};
+use std::process::Command;
+
+use memtrace_tests::{
+    Agent, CSource, Running, Totals, agent_path, assert_refused, can_trace, compile, fixture,
+};
 
 /// 5000 blocks for a table of about 100: every one is either in the report or in its losses.
 #[test]
@@ -60,4 +64,34 @@ fn a_hundred_stacks() {
     assert_eq!(report.stacks_found, 100);
     assert!(report.stacks.iter().all(|stack| stack.blocks == 5), "{:?}", report.callers());
     assert!(report.losses.is_exact(), "{:?}", report.losses);
+}
+
+/// The agent has more files open than its caller may be allowed; what it starts is allowed no more.
+#[test]
+fn few_open_files_are_the_commands_only() {
+    if !can_trace() {
+        return;
+    }
+    let mut command = Command::new("prlimit");
+    command.arg("--nofile=32:1024").arg(agent_path());
+    command.args(["run", "-f", "json", "--", "sh", "-c", "echo limits $(ulimit -Sn) $(ulimit -Hn)"]);
+    let finished = Running::spawn(&mut command).finish();
+    assert_eq!(finished.status, 0, "{}", finished.stderr);
+    assert!(finished.stdout.lines().any(|line| line == "limits 32 1024"), "{}", finished.stdout);
+}
+
+/// Where it may not raise its limit it says so, and does not blame the kernel.
+#[test]
+fn too_few_open_files() {
+    if !can_trace() {
+        return;
+    }
+    for arguments in [&["run", "--", "true"] as &[&str], &["kernel", "-n", "1"]] {
+        let mut command = Command::new("setpriv");
+        command.args(["--bounding-set", "-sys_resource", "prlimit", "--nofile=20:20"]);
+        command.arg(agent_path()).args(arguments);
+        let finished = Running::spawn(&mut command).finish();
+        assert_refused(&finished, 1, "ulimit -n");
+        assert!(finished.stderr.contains("20"), "{}", finished.stderr);
+    }
 }

@@ -3,7 +3,8 @@
 use std::{fs, process::Command};
 
 use memtrace_tests::{
-    Finished, Report, Running, Totals, agent_path, can_trace, fixture_path, memtrace, shared_directory,
+    Finished, Report, Running, Totals, agent_path, assert_refused, can_trace, fixture_path, memtrace,
+    shared_directory,
 };
 
 /// Output of a command that `run` started, without the reports between its lines.
@@ -174,6 +175,53 @@ fn user_behind_sudo() {
     assert_nobody(&finished);
     let output = own_output(&finished);
     assert!(!output.iter().any(|line| line.starts_with("SUDO_")), "{output:#?}");
+}
+
+/// A command under sudo, with these variables set.
+fn behind(uid: &str, gid: Option<&str>) -> Finished {
+    let directory = shared_directory();
+    let mut command = Command::new(agent_path());
+    command.args(["run", "-f", "json", "--", "sh", "-c", IDENTITY]).current_dir(directory.path());
+    command.env("SUDO_UID", uid).env_remove("SUDO_GID").envs(gid.map(|gid| ("SUDO_GID", gid)));
+    Running::spawn(&mut command).finish()
+}
+
+/// A number that the system has no name for is a user like any other.
+#[test]
+fn user_without_an_entry_behind_sudo() {
+    if !can_trace() {
+        return;
+    }
+    let finished = behind("54321", Some("54322"));
+    let output = own_output(&finished);
+    assert_eq!(output.get(..3), Some(["54321", "54322", "54322"].as_slice()), "{}", finished.stderr);
+    assert_no_files_of_the_agents(&output);
+}
+
+/// Whom sudo was called by cannot be told: the command is not run as root instead.
+#[test]
+fn unclear_user_behind_sudo() {
+    if !can_trace() {
+        return;
+    }
+    for (uid, gid, word) in [
+        ("nobody", Some("65534"), "SUDO_UID"),
+        ("", None, "SUDO_UID"),
+        ("4294967295", Some("1"), "SUDO_UID"),
+        ("54321", Some("-1"), "SUDO_GID"),
+        ("54321", None, "SUDO_GID"),
+    ] {
+        let finished = behind(uid, gid);
+        assert_refused(&finished, 1, word);
+        assert_eq!(finished.stdout, "");
+    }
+}
+
+/// To the kernel the largest number means that nothing is to change.
+#[test]
+fn no_user_at_all() {
+    let finished = memtrace(["run", "--user", "4294967295", "--", "id"]);
+    assert_refused(&finished, 1, "no user");
 }
 
 /// Without another user the command still has none of the agent's files.

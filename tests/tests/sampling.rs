@@ -53,7 +53,7 @@ fn estimates_are_within_their_error() {
     let [bytes, blocks, freed_bytes, freed_blocks] = truth[..] else { panic!("not four numbers: {truth:?}") };
     let found = report.called_from("churn");
     let doubt = report.uncertainty.expect("an estimate has an error");
-    // The error given is 1.96 standard deviations: five of them, so that this fails once in two million runs.
+    // The error given is 1.96 standard deviations at least: five of them, so that this fails once in two million runs.
     let five = |half_width: u64| half_width * 5 / 2;
     assert!(found.bytes.abs_diff(bytes) <= five(doubt.bytes), "{} for {bytes}: {doubt:?}", found.bytes);
     assert!(found.blocks.abs_diff(blocks) <= five(doubt.blocks), "{} for {blocks}: {doubt:?}", found.blocks);

@@ -20,10 +20,12 @@ globals! {
     CACHE_FILTER: u32 = 0;
     /// Whether only the processes in `TASKS` are tracked.
     TASK_FILTER: u32 = 0;
-    /// The cgroup to which tracking is limited; 0: none.
-    CGROUP: u64 = 0;
-    /// Its depth in the hierarchy.
-    CGROUP_LEVEL: u32 = 0;
+    /// Inode of the PID namespace that PIDs in `TASKS` are of; 0: the initial one.
+    PID_NAMESPACE: u64 = 0;
+    /// Device of that inode.
+    PID_NAMESPACE_DEVICE: u64 = 0;
+    /// Whether tracking is limited to the cgroup in `CGROUPS`.
+    CGROUP_FILTER: u32 = 0;
     /// Whether stacks are recognised without walking them.
     WITH_MEMO: u32 = 1;
     /// Number of CPUs, for per-CPU allocations whose tracepoint gives the bytes of one.

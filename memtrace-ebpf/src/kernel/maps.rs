@@ -4,7 +4,7 @@
 
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
-    btf_maps::{Array, HashMap, PerCpuArray, RingBuf},
+    btf_maps::{Array, CgroupArray, HashMap, PerCpuArray, RingBuf},
     macros::btf_map,
 };
 use memtrace_common::{
@@ -43,6 +43,10 @@ pub(crate) static CACHE_NAMES: HashMap<[u8; CACHE_NAME], u32, { MAX_CACHES as us
 /// Processes that tracking is limited to.
 #[btf_map]
 pub(crate) static TASKS: HashMap<u32, u32, 1024> = HashMap::new();
+
+/// The cgroup that tracking is limited to.
+#[btf_map]
+pub(crate) static CGROUPS: CgroupArray<1> = CgroupArray::new();
 
 /// Stacks by where their return addresses lie.
 #[btf_map]

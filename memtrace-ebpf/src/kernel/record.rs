@@ -2,9 +2,12 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::{
-    bpf_get_current_pid_tgid,
-    generated::{bpf_get_current_ancestor_cgroup_id, bpf_ktime_get_ns},
+use aya_ebpf::{
+    bindings::bpf_pidns_info,
+    helpers::{
+        bpf_get_current_pid_tgid,
+        generated::{bpf_get_ns_current_pid_tgid, bpf_ktime_get_ns},
+    },
 };
 use memtrace_common::{
     KernelCounter, KernelKind, NO_CACHE, STACK_TABLE_FULL, TIME_SHIFT, object_key, object_value,
@@ -13,7 +16,7 @@ use memtrace_common::{
 use crate::{
     caches, config,
     live::{self, Inserted},
-    maps::{TASKS, count},
+    maps::{CGROUPS, TASKS, count},
     memo,
     stacks::{self, Origin},
     walk::{self, Scratch},
@@ -32,16 +35,28 @@ fn tgid() -> u32 {
     (bpf_get_current_pid_tgid() >> 32) as u32
 }
 
+/// The current process by its PID in the namespace that `TASKS` goes by; `None` for one of another namespace.
+#[inline(always)]
+fn named_tgid(tgid: u32) -> Option<u32> {
+    let (device, inode) = (config::PID_NAMESPACE_DEVICE.load(), config::PID_NAMESPACE.load());
+    if inode == 0 {
+        return Some(tgid);
+    }
+    let mut named = bpf_pidns_info { pid: 0, tgid: 0 };
+    // SAFETY: writes to a local variable of that size.
+    let failed = unsafe {
+        bpf_get_ns_current_pid_tgid(device, inode, &raw mut named, size_of::<bpf_pidns_info>() as u32)
+    };
+    (failed == 0).then_some(named.tgid)
+}
+
 /// Whether the current task is one of those that tracking is limited to.
 #[inline(always)]
 fn is_wanted_task(tgid: u32) -> bool {
-    // SAFETY: entries do not change while programs run; a helper that takes an integer.
-    unsafe {
-        (config::TASK_FILTER.load() == 0 || TASKS.get(tgid).is_some())
-            && (config::CGROUP.load() == 0
-                || bpf_get_current_ancestor_cgroup_id(config::CGROUP_LEVEL.load() as i32)
-                    == config::CGROUP.load())
-    }
+    // SAFETY: entries do not change while programs run.
+    let is_named = |tgid| unsafe { TASKS.get(tgid) }.is_some();
+    (config::TASK_FILTER.load() == 0 || named_tgid(tgid).is_some_and(is_named))
+        && (config::CGROUP_FILTER.load() == 0 || CGROUPS.current_task_under_cgroup(0) == Ok(true))
 }
 
 /// The index of the cache that an event is about, found out only when a filter asks for it.
@@ -72,7 +87,7 @@ pub(crate) fn allocated(context: *mut c_void, origin: &Origin) {
     if size != 0 && !config::is_tracked(size) {
         return forget(origin);
     }
-    let filtered = config::TASK_FILTER.load() != 0 || config::CGROUP.load() != 0;
+    let filtered = config::TASK_FILTER.load() != 0 || config::CGROUP_FILTER.load() != 0;
     // Where the tracepoint does not tell the size, the cache does.
     let by_size = size == 0 && (config::MIN_SIZE.load() != 0 || config::MAX_SIZE.load() != u64::MAX);
     if config::CACHE_FILTER.load() != 0 || by_size {

@@ -9,6 +9,12 @@ use crate::model::Amount;
 /// Pages are mapped whole.
 const PAGE: u64 = 4096;
 
+/// Ranges kept of one process: what Linux lets one have by default (`vm.max_map_count`), about 4 MiB.
+const MAX_RANGES: usize = 1 << 16;
+
+/// Where joining neighbours makes no room, so many ranges are left out before it is tried again: it passes over all.
+const PATIENCE: usize = MAX_RANGES / 8;
+
 /// A mapped range, from its key on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Range {
@@ -27,9 +33,16 @@ pub struct Mapped {
 }
 
 /// The ranges of one process, by address; they never overlap.
+///
+/// Neighbours of one stack that were mapped at the same time are one. Those of different times are told apart, since the
+/// older may be unmapped first, as long as there is room; then they are joined too, and count as the oldest of them.
 #[derive(Clone, Debug, Default)]
 pub struct Ranges {
     ranges: BTreeMap<u64, Range>,
+    /// Whether neighbours of different times were joined.
+    joined: bool,
+    left_out: Amount,
+    patience: usize,
 }
 
 impl Ranges {
@@ -37,7 +50,52 @@ impl Ranges {
     pub fn map(&mut self, address: u64, length: u64, slot: u32, since: Duration) {
         let Some(end) = end(address, length) else { return };
         self.unmap(address, length);
-        self.ranges.insert(address, Range { end, slot, since });
+        self.insert(address, Range { end, slot, since });
+        self.join_at(address);
+        self.join_at(end);
+    }
+
+    /// Makes one range of the two that meet at `address`, if they are of one stack and time.
+    fn join_at(&mut self, address: u64) {
+        let Some((&start, &lower)) = self.ranges.range(..address).next_back() else { return };
+        let Some(&upper) = self.ranges.get(&address) else { return };
+        if lower.end == address && lower.slot == upper.slot && lower.since == upper.since {
+            self.ranges.remove(&address);
+            self.ranges.insert(start, Range { end: upper.end, ..lower });
+        }
+    }
+
+    /// Adds a range where none is, if there is room.
+    fn insert(&mut self, start: u64, range: Range) {
+        if self.ranges.len() >= MAX_RANGES {
+            match self.patience.checked_sub(1) {
+                Some(left) => self.patience = left,
+                None => self.join_all(),
+            }
+        }
+        if self.ranges.len() < MAX_RANGES {
+            self.ranges.insert(start, range);
+        } else {
+            self.left_out = self.left_out.plus(Amount { bytes: range.end - start, blocks: 1 });
+        }
+    }
+
+    /// Makes one range of all neighbours of one stack.
+    fn join_all(&mut self) {
+        let before = self.ranges.len();
+        let mut joined: Vec<(u64, Range)> = Vec::new();
+        for (&start, &range) in &self.ranges {
+            match joined.last_mut() {
+                Some((_, last)) if last.end == start && last.slot == range.slot => {
+                    last.end = range.end;
+                    last.since = last.since.min(range.since);
+                }
+                _ => joined.push((start, range)),
+            }
+        }
+        self.joined |= joined.len() < before;
+        self.patience = if joined.len() > MAX_RANGES - PATIENCE { PATIENCE } else { 0 };
+        self.ranges = joined.into_iter().collect();
     }
 
     /// Takes `length` bytes at `address` out of whatever lies there.
@@ -47,32 +105,42 @@ impl Ranges {
         if let Some((start, range)) = before.filter(|(_, range)| range.end > address) {
             self.ranges.insert(start, Range { end: address, ..range });
             if range.end > end {
-                self.ranges.insert(end, range);
+                self.insert(end, range);
             }
         }
         while let Some((&start, &range)) = self.ranges.range(address..end).next() {
             self.ranges.remove(&start);
             if range.end > end {
-                self.ranges.insert(end, range);
+                self.insert(end, range);
             }
         }
     }
 
-    /// Forgets everything: `execve`.
-    pub fn clear(&mut self) {
-        self.ranges.clear();
+    /// Bytes and number of ranges that found no room, whether they are mapped still or not.
+    #[must_use]
+    pub fn left_out(&self) -> Amount {
+        self.left_out
     }
 
-    /// What each stack has mapped, by slot.
+    /// Whether ages may be too high, because neighbours of different times were joined.
+    #[must_use]
+    pub fn is_joined(&self) -> bool {
+        self.joined
+    }
+
+    /// What each stack has mapped, by slot. Neighbours count as one range.
     #[must_use]
     pub fn by_stack(&self) -> FxHashMap<u32, Mapped> {
         let mut stacks: FxHashMap<u32, Mapped> = FxHashMap::default();
+        let mut previous: Option<Range> = None;
         for (start, range) in &self.ranges {
+            let goes_on = previous.is_some_and(|last| last.end == *start && last.slot == range.slot);
             let first = Mapped { since: range.since, ..Mapped::default() };
             let mapped = stacks.entry(range.slot).or_insert(first);
             mapped.amount.bytes += range.end - start;
-            mapped.amount.blocks += 1;
+            mapped.amount.blocks += u64::from(!goes_on);
             mapped.since = mapped.since.min(range.since);
+            previous = Some(*range);
         }
         stacks
     }
@@ -88,7 +156,8 @@ fn end(address: u64, length: u64) -> Option<u64> {
 mod tests {
     use std::time::Duration;
 
-    use super::{PAGE, Ranges};
+    use super::{MAX_RANGES, PAGE, Ranges};
+    use crate::model::Amount;
 
     const NOW: Duration = Duration::from_secs(1);
 
@@ -127,6 +196,51 @@ mod tests {
     fn a_mapping_over_others_replaces_them() {
         let ranges = with(&[(10, 10, 1), (12, 3, 2)]);
         assert_eq!(listed(&ranges), [(10, 12, 1), (12, 15, 2), (15, 20, 1)]);
+    }
+
+    #[test]
+    fn neighbours_of_one_stack_and_time_are_one() {
+        let mut ranges = with(&[(10, 1, 1), (12, 1, 1), (11, 1, 1), (13, 1, 2)]);
+        assert_eq!(listed(&ranges), [(10, 13, 1), (13, 14, 2)]);
+        let later = 2 * NOW;
+        ranges.map(9 * PAGE, PAGE, 1, later);
+        assert_eq!(listed(&ranges), [(9, 10, 1), (10, 13, 1), (13, 14, 2)]);
+        assert_eq!(ranges.by_stack()[&1].amount, Amount { bytes: 4 * PAGE, blocks: 1 });
+        ranges.unmap(10 * PAGE, 3 * PAGE);
+        assert_eq!(ranges.by_stack()[&1].since, later);
+    }
+
+    /// As `sbrk` grows the heap by a few bytes again and again, for hours.
+    #[test]
+    fn a_heap_that_grows_is_bounded() {
+        const STEPS: u64 = 300_000;
+        let mut ranges = Ranges::default();
+        let mut end = PAGE;
+        for step in 0..STEPS {
+            ranges.map(end, 16, 1, Duration::from_millis(4 * (step / 4)));
+            end += 16;
+            assert!(ranges.ranges.len() <= MAX_RANGES);
+        }
+        let mapped = ranges.by_stack()[&1];
+        assert_eq!(mapped.amount, Amount { bytes: (STEPS - 1) * 16 + PAGE, blocks: 1 });
+        assert_eq!((mapped.since, ranges.is_joined()), (Duration::ZERO, true));
+        assert_eq!(ranges.left_out(), Amount::default());
+    }
+
+    #[test]
+    fn what_finds_no_room_is_counted() {
+        let mut ranges = Ranges::default();
+        let more = 20_000;
+        for page in 0..(MAX_RANGES + more) as u64 {
+            ranges.map(2 * page * PAGE, PAGE, 1, NOW);
+        }
+        assert_eq!(ranges.ranges.len(), MAX_RANGES);
+        let left_out = Amount { bytes: more as u64 * PAGE, blocks: more as u64 };
+        assert_eq!((ranges.left_out(), ranges.is_joined()), (left_out, false));
+        // Room is made by what goes.
+        ranges.unmap(0, 100 * PAGE);
+        ranges.map(0, PAGE, 1, NOW);
+        assert_eq!((ranges.left_out(), ranges.ranges.len()), (left_out, MAX_RANGES - 49));
     }
 
     #[test]

@@ -255,7 +255,7 @@ impl Session {
     }
 
     fn attach_again(&mut self, mappings: bool) {
-        for target in &self.targets {
+        for target in &mut self.targets {
             if let Err(error) = target.attach_again(&mut self.tracer, mappings)
                 && !target.process.has_exited()
             {

@@ -22,6 +22,17 @@ impl Session {
             self.take_exec(index, generation, false);
         }
         self.look_again();
+        self.try_again();
+    }
+
+    /// Tries again to attach what was refused. Where probes come and go, the next window does.
+    fn try_again(&mut self) {
+        if self.control.in_windows() {
+            return;
+        }
+        for target in self.targets.iter_mut().filter(|target| !target.process.has_exited()) {
+            target.attach_refused(&mut self.tracer);
+        }
     }
 
     /// Looks for the allocators of targets that have none: after an `execve` by a thread nobody tells when libraries are
@@ -44,7 +55,12 @@ impl Session {
             return;
         }
         target.exec(generation, by_thread, &mut self.tracer);
+        let id = target.id();
         self.ranges.remove(&index);
+        self.stacks.forget_past(id);
+        if let Err(error) = self.tracer.forget_past(index) {
+            tracing::debug!("blocks of target {index}'s earlier programs take up places: {error}");
+        }
         self.refresh(index, false);
         for _ in 0..if by_thread { LOADING } else { 0 } {
             self.look_again();
@@ -54,7 +70,10 @@ impl Session {
             std::thread::sleep(PAUSE);
         }
         let Some(target) = self.targets.iter_mut().find(|target| target.index == index) else { return };
-        let attached = target.attach(&mut self.tracer);
+        if let Err(error) = target.attach(&mut self.tracer) {
+            // Reports say so, and try again.
+            tracing::debug!("process {}: {error:#}", target.pid());
+        }
         let (pid, comm) = (target.pid(), &target.process.comm);
         let at = self.tracer.elapsed().saturating_sub(self.started).as_secs_f64();
         let begins = format!("process {pid} called exec");
@@ -63,9 +82,6 @@ impl Session {
         let mut note = format!("{begins}{times} after {at:.1} s and is {comm} now: its count began anew");
         if by_thread {
             note.push_str("; another thread than the main one did, and what it allocated before probes were in place again is unknown");
-        }
-        if let Err(error) = attached {
-            note.push_str(&format!("; attaching to its allocator failed: {error:#}"));
         }
         self.notes.retain(|note| !note.starts_with(&begins));
         self.notes.push(note);

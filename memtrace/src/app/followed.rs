@@ -6,7 +6,7 @@ use anyhow::Context as _;
 
 use super::{control::Next, session::Session};
 use crate::{
-    bpf::{Events, KernelEvent, KernelLog},
+    bpf::{Events, KernelEvent, KernelLog, MAX_AGE},
     model::{Event, Snapshot},
     target::Exit,
 };
@@ -59,6 +59,16 @@ pub(super) fn exited(pids: &[u32]) -> Option<String> {
         format!(
             "{noun} {} {have} exited: what was allocated and not freed by then is still shown",
             pids.join(", ")
+        )
+    })
+}
+
+/// What reports say of ages, once tracing has gone on for longer than they reach.
+pub(super) fn ages(elapsed: Duration) -> Option<String> {
+    (elapsed > MAX_AGE).then(|| {
+        let days = MAX_AGE.as_secs() / 86_400;
+        format!(
+            "tracing goes on for over {days} days: what is older than that is shown as {days} days younger"
         )
     })
 }

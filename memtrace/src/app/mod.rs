@@ -13,6 +13,7 @@ mod session;
 mod signals;
 mod snapshot;
 mod stacks;
+mod untraced;
 mod unwinding;
 
 pub use control::Next;

@@ -5,6 +5,7 @@ use std::{
     num::NonZeroU32,
     ops::Range,
     path::PathBuf,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -16,11 +17,12 @@ use crate::{
     allocators::{self, ReturnProbes},
     bpf::Tracer,
     model::{ProbeSpec, Role, Site},
-    target::{Location, Modules, Process},
+    target::{Location, Module, Modules, Process},
 };
 
 use super::{
     passage::{AllocatorCode, Passage},
+    untraced::{Part, Untraced},
     unwinding::{Progress, Unwinding},
 };
 
@@ -52,6 +54,8 @@ pub(super) struct Traced {
     /// Loaders that are probed.
     hooked: FxHashSet<PathBuf>,
     probed: FxHashSet<PathBuf>,
+    /// What could not be probed.
+    pub(super) untraced: Untraced,
     /// Allocators in files that were probed.
     names: FxHashMap<PathBuf, String>,
     /// What is probed, to attach to again.
@@ -85,6 +89,7 @@ impl Traced {
             loader: None,
             hooked: FxHashSet::default(),
             probed: FxHashSet::default(),
+            untraced: Untraced::default(),
             names: FxHashMap::default(),
             specs: Vec::new(),
             left_out: Vec::new(),
@@ -104,11 +109,18 @@ impl Traced {
     }
 
     /// Attaches probes to the allocators in files that were not looked at yet. Returns their number.
+    ///
+    /// # Errors
+    /// The first that was refused. The others are attached, and it is noted in `untraced`.
     pub(super) fn attach(&mut self, tracer: &mut Tracer) -> anyhow::Result<usize> {
         let mut found = 0;
+        let mut refused = None;
         let modules: Vec<_> = self.modules.iter().cloned().collect();
         for module in modules {
-            let (Some(path), Some(image)) = (module.path(), module.image()) else { continue };
+            let Some(path) = module.path() else { continue };
+            if module.image().is_none() {
+                continue;
+            }
             if !self.probed.insert(path.clone()) {
                 // `execve` may have mapped it again.
                 if let Some(name) = self.names.get(&path).filter(|name| !self.allocators.contains(name)) {
@@ -116,39 +128,79 @@ impl Traced {
                 }
                 continue;
             }
-            let allocator = match allocators::find(image, &path, &module.name, self.placement.returns) {
-                Ok(allocator) => allocator,
-                Err(error @ allocators::Error::Elf { .. }) => {
-                    tracing::warn!("{} was not searched for an allocator: {error}", module.name);
-                    continue;
-                }
+            match self.attach_file(tracer, &module, &path) {
+                Ok(true) => found += 1,
+                Ok(false) => {}
                 Err(error) => {
-                    tracing::trace!("{}: {error}", module.name);
-                    continue;
+                    let name = format!("the allocator in {}", module.name);
+                    self.untraced.failed(Part::File(path), &name, &error, tracer.elapsed());
+                    refused.get_or_insert(error);
                 }
-            };
-            let specs = self.place(allocator.specs);
-            for spec in &specs {
-                let Site { delta, emulated } = spec.site;
-                let cost = if emulated { "emulated" } else { "single-stepped" };
-                tracing::debug!("probe {}+{delta:#x} ({cost}) in {}", spec.function, module.name);
             }
-            for note in &allocator.notes {
-                tracing::debug!("{}: {note}", module.name);
-            }
-            if !allocator.left_out.is_empty() {
-                self.left_out.push(format!("{} in {}", allocator.left_out.join(", "), module.name));
-            }
-            tracer
-                .attach(self.index, self.pid(), &specs)
-                .with_context(|| format!("cannot probe {}", module.name))?;
-            self.code.add(&module, allocator.code, allocator.is_allocator_alone);
-            self.specs.extend(specs);
-            self.names.insert(path, allocator.name.clone());
-            self.allocators.push(allocator.name);
-            found += 1;
         }
-        Ok(found)
+        refused.map_or(Ok(found), Err)
+    }
+
+    /// Attaches probes to the allocator in a file, if it has one.
+    fn attach_file(
+        &mut self,
+        tracer: &mut Tracer,
+        module: &Arc<Module>,
+        path: &PathBuf,
+    ) -> anyhow::Result<bool> {
+        let Some(image) = module.image() else { return Ok(false) };
+        let allocator = match allocators::find(image, path, &module.name, self.placement.returns) {
+            Ok(allocator) => allocator,
+            Err(error @ allocators::Error::Elf { .. }) => {
+                tracing::warn!("{} was not searched for an allocator: {error}", module.name);
+                return Ok(false);
+            }
+            Err(error) => {
+                tracing::trace!("{}: {error}", module.name);
+                return Ok(false);
+            }
+        };
+        let specs = self.place(allocator.specs);
+        for spec in &specs {
+            let Site { delta, emulated } = spec.site;
+            let cost = if emulated { "emulated" } else { "single-stepped" };
+            tracing::debug!("probe {}+{delta:#x} ({cost}) in {}", spec.function, module.name);
+        }
+        for note in &allocator.notes {
+            tracing::debug!("{}: {note}", module.name);
+        }
+        if !allocator.left_out.is_empty() {
+            let left_out = format!("{} in {}", allocator.left_out.join(", "), module.name);
+            if !self.left_out.contains(&left_out) {
+                self.left_out.push(left_out);
+            }
+        }
+        tracer
+            .attach(self.index, self.pid(), &specs)
+            .with_context(|| format!("cannot probe {}", module.name))?;
+        self.untraced.succeeded(&Part::File(path.clone()), tracer.elapsed());
+        self.code.add(module, allocator.code, allocator.is_allocator_alone);
+        self.specs.extend(specs);
+        self.names.insert(path.clone(), allocator.name.clone());
+        self.allocators.push(allocator.name);
+        Ok(true)
+    }
+
+    /// Tries again what was refused; what fails again is noted in `untraced`.
+    pub(super) fn attach_refused(&mut self, tracer: &mut Tracer) {
+        let due: Vec<Part> = self.untraced.due(tracer.elapsed()).cloned().collect();
+        let mut files = false;
+        for part in due {
+            match part {
+                Part::File(path) => files |= self.probed.remove(&path),
+                Part::All => {
+                    let _ = self.attach_again(tracer, true);
+                }
+            }
+        }
+        if files {
+            let _ = self.attach(tracer);
+        }
     }
 
     /// What it allocates without being seen, for the reader.
@@ -170,13 +222,21 @@ impl Traced {
     }
 
     /// Attaches again after a pause; with `mappings`, to functions that map memory too.
-    pub(super) fn attach_again(&self, tracer: &mut Tracer, mappings: bool) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// The kernel refused: nothing is attached, which is noted in `untraced`.
+    pub(super) fn attach_again(&mut self, tracer: &mut Tracer, mappings: bool) -> anyhow::Result<()> {
         tracer.begin_window(self.index);
         let wanted = |spec: &&ProbeSpec| mappings || !matches!(spec.role, Role::Map(_));
         let specs: Vec<ProbeSpec> = self.specs.iter().filter(wanted).cloned().collect();
-        tracer
+        let attached = tracer
             .attach(self.index, self.pid(), &specs)
-            .with_context(|| format!("cannot attach to process {} again", self.pid()))
+            .with_context(|| format!("cannot attach to process {} again", self.pid()));
+        match &attached {
+            Ok(()) => self.untraced.succeeded(&Part::All, tracer.elapsed()),
+            Err(error) => self.untraced.failed(Part::All, "the allocator", error, tracer.elapsed()),
+        }
+        attached
     }
 
     /// What a stack goes through.
@@ -264,6 +324,9 @@ impl Traced {
             self.code = AllocatorCode::default();
         }
         self.allocators.clear();
+        for file in self.untraced.begin_again(by_thread) {
+            self.probed.remove(&file);
+        }
         self.loader = None;
         // The files of the new program are probed already where the old one had them mapped too.
         self.modules.begin_again(tracer.unloaded(self.index));

@@ -44,15 +44,6 @@ pub struct Options {
     pub placement: Placement,
 }
 
-/// Each file that a target maps is held open, and there may be thousands. The limit of a command started by `run` is
-/// not changed with it: see [`crate::target::Launch`].
-fn raise_file_limit() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
-    }
-}
-
 /// Owns programs and links: dropping it leaves no probe behind.
 pub struct Session {
     pub(super) tracer: Tracer,
@@ -78,7 +69,6 @@ impl Session {
     /// # Errors
     /// Missing privileges, or a kernel that cannot do it: with advice.
     pub fn new(options: Options, progress: Progress) -> anyhow::Result<Self> {
-        raise_file_limit();
         signals::hold();
         let mut options = options;
         options.config.sampling = options.counting.first();
@@ -87,6 +77,7 @@ impl Session {
         let mut tracer = Tracer::load(&options.config);
         if let Err(error) = &tracer
             && !error.is_permission()
+            && !error.is_out_of_files()
             && options.config.method == WalkMethod::Cfi
         {
             // Before 5.17 there is no `bpf_loop`.
@@ -229,7 +220,7 @@ impl Session {
                 None
             }
             KernelEvent::Mapping { target, slot, mapped, unmapped, time } => {
-                self.take_mapping(target, slot, mapped, unmapped, time);
+                self.take_mapping(target, slot, mapped, unmapped, self.tracer.time_of(time));
                 None
             }
             KernelEvent::Miss { target, loader } => {
@@ -271,8 +262,8 @@ impl Session {
     pub(super) fn attach_loaded(&mut self, index: u32) {
         let Some(target) = self.targets.iter_mut().find(|target| target.index == index) else { return };
         if let Err(error) = target.attach(&mut self.tracer) {
-            self.notes
-                .push(format!("an allocator that process {} loaded is not traced: {error:#}", target.pid()));
+            // Reports say so, and try again.
+            tracing::debug!("process {}: {error:#}", target.pid());
         }
         self.stay_detached();
     }
@@ -316,6 +307,10 @@ impl Session {
     ) {
         let index = Target::index(target);
         let Some(traced) = self.targets.iter_mut().find(|traced| traced.index == index) else { return };
+        if target >> 8 < traced.generation {
+            // Of a program that is gone: its frames are not needed any more.
+            return;
+        }
         let method = self.options.config.method;
         let (places, whole) = traced.locate(pcs, method, unloaded, end == WalkEnd::NoModule, &self.tracer);
         let incomplete = match (whole, method) {

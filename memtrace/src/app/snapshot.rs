@@ -6,9 +6,13 @@ use anyhow::Context as _;
 use memtrace_common::{TIME_SHIFT, WalkMethod};
 use rustc_hash::FxHashMap;
 
-use super::{followed::exited, resolve::Traced, session::Session};
+use super::{
+    followed::{ages, exited},
+    resolve::Traced,
+    session::Session,
+};
 use crate::{
-    aggregate::{self, Estimate, Growth, Mapped, Survivors, Totals},
+    aggregate::{self, Estimate, Growth, Mapped, Ranges, Survivors, Totals},
     analysis,
     model::{
         Age, Amount, Filter, Frame, LiveBlock, Losses, MappingRow, Mode, Snapshot, StackMethod, StackRow,
@@ -69,7 +73,7 @@ impl Session {
             mappings,
             kernel: None,
             losses,
-            notes: self.remarks(),
+            notes: self.remarks(now),
         })
     }
 
@@ -156,9 +160,19 @@ impl Session {
     }
 
     /// Remarks for the reader.
-    fn remarks(&mut self) -> Vec<String> {
+    fn remarks(&mut self, now: Duration) -> Vec<String> {
         let mut remarks: Vec<String> = self.notes.iter().chain(&self.control.remark).cloned().collect();
         remarks.extend(self.targets.iter().filter_map(Traced::unseen));
+        remarks.extend(ages(now));
+        for target in &self.targets {
+            remarks.extend(target.untraced.remarks(target.pid().get(), self.started));
+        }
+        if self.ranges.values().any(Ranges::is_joined) {
+            remarks.push(
+                "a process has mapped so many ranges that neighbours were joined: some may be younger than is said"
+                    .to_owned(),
+            );
+        }
         let gone: Vec<_> = self
             .processes()
             .filter(|process| process.has_exited())
@@ -290,7 +304,7 @@ impl Session {
 
     /// A stack's frames, symbolized; empty when they have not arrived.
     pub(super) fn frames(&mut self, slot: u32) -> Vec<Frame> {
-        let Some(stack) = self.stacks.get(slot) else { return Vec::new() };
+        let Some(stack) = self.stacks.get(self.stacks.reported_as(slot)) else { return Vec::new() };
         let mut frames = Vec::with_capacity(stack.places.len());
         for place in &stack.places {
             frames.extend(self.symbolizer.frames(&Place {
@@ -315,7 +329,13 @@ impl Session {
         let mut stacks_incomplete: Vec<_> = reasons.into_iter().collect();
         stacks_incomplete.sort_unstable();
         let ended = self.targets.iter().all(|target| target.process.has_exited());
-        Losses { stacks_incomplete, ..self.tracer.losses(ended) }
+        let mappings = self.ranges.values().fold(Amount::default(), |sum, of| sum.plus(of.left_out()));
+        Losses {
+            stacks_incomplete,
+            mappings_full: mappings.blocks,
+            mappings_full_bytes: mappings.bytes,
+            ..self.tracer.losses(ended)
+        }
     }
 }
 

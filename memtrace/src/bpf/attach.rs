@@ -159,13 +159,14 @@ pub(super) enum Held {
     Perf(#[expect(dead_code, reason = "dropping it detaches")] UProbeLink),
 }
 
-/// Attaches a program to some sites.
+/// Attaches a program to some sites. An error leaves in `links` what was attached before it.
 fn place(
     ebpf: &mut Ebpf,
     programs: &mut Programs,
     group: &Group,
     pid: NonZeroU32,
-) -> Result<Vec<Link>, Error> {
+    links: &mut Vec<Link>,
+) -> Result<(), Error> {
     let refused = |source: Box<dyn std::error::Error + Send + Sync>| Error::Attach {
         function: group.function.clone(),
         file: group.file.clone(),
@@ -182,10 +183,10 @@ fn place(
             at_return: group.program.at_return(),
         };
         let fd = multi::attach(loaded, &sites).map_err(|error| refused(error.into()))?;
-        return Ok(vec![link(Held::Multi(fd))]);
+        links.push(link(Held::Multi(fd)));
+        return Ok(());
     }
     let program = program::<UProbe>(ebpf, group.program.symbol())?;
-    let mut links = Vec::new();
     for (&offset, &cookie) in group.offsets.iter().zip(&group.cookies) {
         let point = UProbeAttachPoint {
             location: UProbeAttachLocation::AbsoluteOffset(offset),
@@ -197,22 +198,23 @@ fn place(
             .map_err(|error| refused(error.into()))?;
         links.push(link(Held::Perf(attached)));
     }
-    Ok(links)
+    Ok(())
 }
 
-/// Attaches the programs to the sites of one process.
+/// Attaches the programs to the sites of one process. An error leaves in `links` what was attached before it, for the
+/// caller to give up by [`super::detach`].
 pub(super) fn attach(
     ebpf: &mut Ebpf,
     programs: &mut Programs,
     specs: &[ProbeSpec],
     pid: NonZeroU32,
     target: u8,
-) -> Result<Vec<Link>, Error> {
-    let mut links = Vec::new();
+    links: &mut Vec<Link>,
+) -> Result<(), Error> {
     for group in groups(specs, target, programs.method()) {
-        links.extend(place(ebpf, programs, &group, pid)?);
+        place(ebpf, programs, &group, pid, links)?;
     }
-    Ok(links)
+    Ok(())
 }
 
 /// Attaches to the dynamic loader of one process.
@@ -222,7 +224,8 @@ pub(super) fn attach_loader(
     hook: &LoaderHook,
     pid: NonZeroU32,
     target: u8,
-) -> Result<Vec<Link>, Error> {
+    links: &mut Vec<Link>,
+) -> Result<(), Error> {
     let group = Group {
         stage: Stage::Loader,
         target,
@@ -232,7 +235,7 @@ pub(super) fn attach_loader(
         offsets: vec![hook.offset],
         cookies: vec![Cookie::new(0, None, None, None, target).0],
     };
-    place(ebpf, programs, &group, pid)
+    place(ebpf, programs, &group, pid, links)
 }
 
 /// Attaches a program that does nothing to this process.
@@ -241,7 +244,8 @@ pub(super) fn attach_nothing(
     programs: &mut Programs,
     program: Name,
     offset: u64,
-) -> Result<Vec<Link>, Error> {
+    links: &mut Vec<Link>,
+) -> Result<(), Error> {
     let group = Group {
         stage: Stage::Entries,
         target: 0,
@@ -251,7 +255,8 @@ pub(super) fn attach_nothing(
         offsets: vec![offset],
         cookies: vec![0],
     };
-    place(ebpf, programs, &group, NonZeroU32::new(std::process::id()).unwrap_or(NonZeroU32::MIN))
+    let pid = NonZeroU32::new(std::process::id()).unwrap_or(NonZeroU32::MIN);
+    place(ebpf, programs, &group, pid, links)
 }
 
 #[cfg(test)]

@@ -56,12 +56,18 @@ impl Tracer {
     /// # Errors
     /// The kernel refused a probe.
     pub fn calibrate(&mut self) -> Result<Prices, Error> {
-        let session = self.method() == Method::Session;
         let mut links = Vec::new();
+        let prices = self.measure(&mut links);
+        detach_later(links);
+        prices
+    }
+
+    fn measure(&mut self, links: &mut Vec<Link>) -> Result<Prices, Error> {
+        let session = self.method() == Method::Session;
         let mut price = |function: extern "C" fn(), programs: &[Name]| -> Result<f64, Error> {
             let bare = time(function);
             for &program in programs {
-                links.extend(self.attach_nothing(function, program)?);
+                self.attach_nothing(function, program, links)?;
             }
             Ok((time(function) - bare).max(1.0) * AFTERMATH)
         };
@@ -73,7 +79,6 @@ impl Tracer {
             (call, call)
         };
         let stepping = (price(stepped, &[Name::NothingEnter])? - free).max(0.0);
-        detach_later(links);
         tracing::debug!(
             "probes cost {free:.0} ns on a free, {call:.0} ns on an allocation, {left_out:.0} ns on one that is left \
              out, {stepping:.0} ns more where the instruction is single-stepped"
@@ -81,10 +86,15 @@ impl Tracer {
         Ok(Prices { free, call, left_out, stepping })
     }
 
-    fn attach_nothing(&mut self, function: extern "C" fn(), program: Name) -> Result<Vec<Link>, Error> {
+    fn attach_nothing(
+        &mut self,
+        function: extern "C" fn(),
+        program: Name,
+        links: &mut Vec<Link>,
+    ) -> Result<(), Error> {
         let offset = file_offset(function as *const () as u64)?;
         let (ebpf, programs) = self.parts();
-        attach::attach_nothing(ebpf, programs, program, offset)
+        attach::attach_nothing(ebpf, programs, program, offset, links)
     }
 }
 

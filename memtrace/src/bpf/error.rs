@@ -69,12 +69,20 @@ impl Error {
     pub fn is_permission(&self) -> bool {
         // The verifier says EACCES for what it refuses.
         let verifier = matches!(self, Self::Program { .. });
+        self.has_number(|number| number == libc::EPERM || (!verifier && number == libc::EACCES))
+    }
+
+    /// Whether this process, or the system, has too many files open.
+    #[must_use]
+    pub fn is_out_of_files(&self) -> bool {
+        self.has_number(|number| matches!(number, libc::EMFILE | libc::ENFILE))
+    }
+
+    /// Whether a cause is an error of the system with such a number.
+    fn has_number(&self, is_it: impl Fn(i32) -> bool) -> bool {
         let mut source: Option<&(dyn std::error::Error + 'static)> = Some(self);
         while let Some(error) = source {
-            if let Some(io) = error.downcast_ref::<io::Error>()
-                && (io.raw_os_error() == Some(libc::EPERM)
-                    || (!verifier && io.raw_os_error() == Some(libc::EACCES)))
-            {
+            if error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error).is_some_and(&is_it) {
                 return true;
             }
             source = error.source();

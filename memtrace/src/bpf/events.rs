@@ -1,14 +1,11 @@
 //! What the programs send: new stacks, trace lines, forks and execs.
 
-use std::{
-    os::fd::{AsRawFd, RawFd},
-    time::Duration,
-};
+use std::os::fd::{AsRawFd, RawFd};
 
 use aya::maps::{MapData, RingBuf};
 use memtrace_common::{
     EventKind, ExecEvent, ForkEvent, KERNEL_FRAMES, KernelStackEvent, MAX_FRAMES, MappingEvent, MissEvent,
-    Op, OracleEvent, StackEvent, TIME_SHIFT, Target, TraceEvent, WalkEnd,
+    Op, OracleEvent, StackEvent, Target, TraceEvent, WalkEnd,
 };
 
 /// One event from the kernel side.
@@ -98,8 +95,8 @@ pub enum KernelEvent {
         mapped: (u64, u64),
         /// What was given up: first address and bytes.
         unmapped: (u64, u64),
-        /// When, since the start of tracing.
-        time: Duration,
+        /// When, for [`super::Tracer::time_of`].
+        time: u32,
     },
     /// A target's mappings are to be read again.
     Miss {
@@ -181,7 +178,7 @@ fn decode(bytes: &[u8]) -> Option<KernelEvent> {
             slot: event.slot,
             mapped: (event.address, event.length),
             unmapped: (event.old_address, event.old_length),
-            time: Duration::from_nanos(u64::from(event.time) << TIME_SHIFT),
+            time: event.time,
         })
     } else if kind == EventKind::Miss as u32 {
         let event: MissEvent = read(bytes)?;

@@ -138,6 +138,9 @@ fn programs(attempt: &Result<Tracer, Error>) -> Feature {
             "run as root, or with CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE; in a container, with --privileged \
              --pid=host; if you are root already, look for kernel lockdown in /sys/kernel/security/lockdown",
         ),
+        Err(error) if error.is_out_of_files() => {
+            (chain(error), "raise the limit of open files: `ulimit -n 65536`")
+        }
         Err(error) => (chain(error), "this kernel lacks a piece of eBPF: boot a newer one"),
     };
     Feature { name: "eBPF programs and maps", available: attempt.is_ok(), required: true, detail, advice }

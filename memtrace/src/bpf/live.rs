@@ -3,12 +3,17 @@
 use std::{
     io,
     os::fd::{AsFd as _, OwnedFd},
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-use memtrace_common::{BLOCKS_PER_BUCKET, Block, Bucket, Sample, TIME_SHIFT, live_address, live_key};
+use memtrace_common::{
+    BLOCKS_PER_BUCKET, Block, Bucket, Sample, bucket_index, is_of_generation, live_address, live_key,
+    live_target,
+};
+use rustc_hash::FxHashMap;
 
-use super::{mapped::Mapped, syscall};
+use super::{mapped::Mapped, syscall, time};
 
 /// Buckets mapped at a time: 3 MiB, so that the table does not count as the agent's memory.
 const WINDOW: usize = 1 << 14;
@@ -27,12 +32,12 @@ pub struct Live {
 }
 
 impl Live {
-    fn new(key: u64, block: Block) -> Self {
+    fn new(key: u64, block: Block, now: Duration) -> Self {
         Self {
             address: live_address(key),
             sample: block.sample,
             slot: block.stack,
-            time: Duration::from_nanos(u64::from(block.time) << TIME_SHIFT),
+            time: time::at(block.time, now),
         }
     }
 }
@@ -45,11 +50,11 @@ pub(super) struct LiveTable {
 }
 
 impl LiveTable {
-    /// Calls `each` for every live block of a target's generation.
+    /// Calls `each` for every live block of a target's generation; `now`: the time since the start of tracing.
     ///
     /// # Errors
     /// The table could not be mapped or read.
-    pub(super) fn for_each(&self, target: u32, mut each: impl FnMut(Live)) -> io::Result<()> {
+    pub(super) fn for_each(&self, target: u32, now: Duration, mut each: impl FnMut(Live)) -> io::Result<()> {
         let owner = live_key(0, target);
         let mine = |key: u64| key != 0 && key & 1 == 0 && key >> 48 == owner >> 48;
         let mut overflowed = false;
@@ -68,7 +73,7 @@ impl LiveTable {
                         let block = (&raw const (*bucket).blocks[place]).read_volatile();
                         // Replaced while it was read: it is another block now.
                         if (&raw const (*bucket).keys[place]).read_volatile() == key {
-                            each(Live::new(key, block));
+                            each(Live::new(key, block, now));
                         }
                     }
                 }
@@ -77,10 +82,62 @@ impl LiveTable {
         if overflowed {
             syscall::for_each_entry(self.overflow.as_fd(), |key: u64, block: Block| {
                 if mine(key) {
-                    each(Live::new(key, block));
+                    each(Live::new(key, block, now));
                 }
             })?;
         }
         Ok(())
+    }
+
+    /// Clears what blocks of earlier programs of a target take up: those of other generations than the present one, which
+    /// `generation` tells. It is asked for after each key is read: a key of a program that began meanwhile is not older.
+    ///
+    /// # Errors
+    /// The table could not be mapped or read; what is not cleared takes places.
+    pub(super) fn forget_past(&self, target: u32, generation: impl Fn() -> u32) -> io::Result<()> {
+        let past = |key: u64| {
+            key != 0 && key & 1 == 0 && live_target(key) == target && !is_of_generation(key, generation())
+        };
+        let mut taken_out = self.forget_overflowed(past)?;
+        for start in (0..self.length).step_by(WINDOW) {
+            let length = WINDOW.min(self.length - start);
+            let window = Mapped::<Bucket>::writable_from(self.buckets.as_fd(), start, length)?;
+            for index in 0..window.len() {
+                let Some(bucket) = window.pointer(index).map(<*const Bucket>::cast_mut) else { break };
+                // SAFETY: points to mapped words, which programs change by atomic operations too.
+                let word = |word: *mut u64| unsafe { AtomicU64::from_ptr(word) };
+                for place in 0..BLOCKS_PER_BUCKET {
+                    // SAFETY: within the bucket.
+                    let place = word(unsafe { &raw mut (*bucket).keys[place] });
+                    let key = place.load(Ordering::Acquire);
+                    if past(key) {
+                        // Where a program took the place meanwhile it is not free.
+                        let _ = place.compare_exchange(key, 0, Ordering::AcqRel, Ordering::Relaxed);
+                    }
+                }
+                if let Some(count) = taken_out.remove(&((start + index) as u32)) {
+                    // SAFETY: within the bucket.
+                    word(unsafe { &raw mut (*bucket).overflowed }).fetch_sub(count, Ordering::AcqRel);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The same in the overflow map; how many were taken out, by bucket.
+    fn forget_overflowed(&self, past: impl Fn(u64) -> bool) -> io::Result<FxHashMap<u32, u64>> {
+        let mut keys = Vec::new();
+        syscall::for_each_entry(self.overflow.as_fd(), |key: u64, _: Block| {
+            if past(key) {
+                keys.push(key);
+            }
+        })?;
+        let mut taken_out: FxHashMap<u32, u64> = FxHashMap::default();
+        for key in keys {
+            if syscall::delete_entry(self.overflow.as_fd(), &key)? {
+                *taken_out.entry(bucket_index(key, self.length as u32 - 1)).or_default() += 1;
+            }
+        }
+        Ok(taken_out)
     }
 }

@@ -47,12 +47,20 @@ impl<T: Copy> Mapped<T> {
         Self::map(map, start, length, ProtFlags::PROT_READ)
     }
 
-    /// The same, to be written through [`Mapped::pointer`] too.
+    /// The first `length` elements, to be written through [`Mapped::pointer`] too.
     ///
     /// # Errors
     /// As [`Mapped::new`].
     pub(super) fn writable(map: BorrowedFd<'_>, length: usize) -> io::Result<Self> {
-        Self::map(map, 0, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)
+        Self::writable_from(map, 0, length)
+    }
+
+    /// The same from element `start` on.
+    ///
+    /// # Errors
+    /// As [`Mapped::new`].
+    pub(super) fn writable_from(map: BorrowedFd<'_>, start: usize, length: usize) -> io::Result<Self> {
+        Self::map(map, start, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)
     }
 
     fn map(map: BorrowedFd<'_>, start: usize, length: usize, protection: ProtFlags) -> io::Result<Self> {

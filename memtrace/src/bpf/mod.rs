@@ -18,6 +18,7 @@ mod mapped;
 mod multi;
 mod programs;
 mod syscall;
+mod time;
 mod totals;
 mod tracer;
 mod unwind;
@@ -30,5 +31,6 @@ pub use kernel::{CacheCounts, KernelConfig, KernelLosses, KernelStack, KernelTra
 pub use live::Live;
 pub use log::KernelLog;
 pub use programs::Method;
+pub use time::MAX_AGE;
 pub use totals::StackTotals;
 pub use tracer::Tracer;

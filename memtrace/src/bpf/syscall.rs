@@ -78,6 +78,24 @@ pub(super) fn run(program: BorrowedFd<'_>) -> io::Result<()> {
     unsafe { bpf(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr) }.map(|_| ())
 }
 
+/// Takes an entry out of a hash map; whether it was there.
+///
+/// # Errors
+/// What the kernel answers.
+pub(super) fn delete_entry<K: Copy>(map: BorrowedFd<'_>, key: &K) -> io::Result<bool> {
+    let mut attr = attributes();
+    // SAFETY: every field of the union is plain data, and this is the one the command reads.
+    let element = unsafe { &mut attr.__bindgen_anon_2 };
+    element.map_fd = map.as_raw_fd() as u32;
+    element.key = std::ptr::from_ref(key) as u64;
+    // SAFETY: `key` is valid for the map's size of a key.
+    match unsafe { bpf(bpf_cmd::BPF_MAP_DELETE_ELEM, &mut attr) } {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Reads a hash map in batches (`BPF_MAP_LOOKUP_BATCH`, kernel 5.6): one system call for `BATCH` entries.
 ///
 /// # Errors

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use memtrace_common::{BLOCK_UNIT, StackSlot, TIME_SHIFT};
+use memtrace_common::{BLOCK_UNIT, StackSlot};
 
-use super::mapped::Mapped;
+use super::{mapped::Mapped, time};
 use crate::model::Amount;
 
 /// A stack's totals.
@@ -26,9 +26,9 @@ pub struct StackTotals {
     pub since_exact: bool,
 }
 
-/// Every stack that anything was allocated at.
-pub(super) fn read(stacks: &Mapped<StackSlot>) -> impl Iterator<Item = StackTotals> {
-    (0..stacks.len()).filter_map(|index| {
+/// Every stack that anything was allocated at; `now`: the time since the start of tracing.
+pub(super) fn read(stacks: &Mapped<StackSlot>, now: Duration) -> impl Iterator<Item = StackTotals> {
+    (0..stacks.len()).filter_map(move |index| {
         // Freed is read before allocated: the difference is never negative.
         let pointer = stacks.pointer(index)?;
         // SAFETY: points to a mapped slot.
@@ -45,7 +45,7 @@ pub(super) fn read(stacks: &Mapped<StackSlot>) -> impl Iterator<Item = StackTota
             target: slot.target,
             allocated: amount(slot.allocated_bytes, slot.allocated_blocks),
             freed: amount(freed_bytes, freed_blocks),
-            since: Duration::from_nanos(u64::from(slot.since) << TIME_SHIFT),
+            since: time::at(slot.since, now),
             since_exact: slot.since_freed == freed_blocks,
         })
     })

@@ -12,7 +12,7 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf},
     programs::{Program, RawTracePoint, UProbe},
 };
-use memtrace_common::{Counter, MAX_TARGETS, Module, Row, Shift, StackSlot, Target, Work};
+use memtrace_common::{Counter, MAX_TARGETS, Module, Row, STACK_TABLE_FULL, Shift, StackSlot, Target, Work};
 
 use crate::model::{LoaderHook, Losses, ProbeSpec};
 
@@ -29,7 +29,7 @@ use super::{
     mapped::Mapped,
     multi::MultiLoader,
     programs::{Method, Programs},
-    syscall,
+    syscall, time,
     totals::{self, StackTotals},
     unwind::UnwindTables,
 };
@@ -145,11 +145,22 @@ impl Tracer {
     /// Attaches probes to a target's allocator functions.
     ///
     /// # Errors
-    /// The kernel refused one; those attached before it stay.
+    /// The kernel refused one; those attached before it are detached again.
     pub fn attach(&mut self, target: u32, pid: NonZeroU32, probes: &[ProbeSpec]) -> Result<(), Error> {
-        let links = attach::attach(&mut self.ebpf, &mut self.programs, probes, pid, target as u8)?;
-        self.links.extend(links);
-        Ok(())
+        let mut links = Vec::new();
+        let attached =
+            attach::attach(&mut self.ebpf, &mut self.programs, probes, pid, target as u8, &mut links);
+        self.keep(links, attached)
+    }
+
+    /// Keeps the links of an attach that succeeded. Those of one that failed are given up as all are, not merely
+    /// dropped: a signal that ends this process meanwhile would leave breakpoints.
+    fn keep(&mut self, links: Vec<Link>, attached: Result<(), Error>) -> Result<(), Error> {
+        match &attached {
+            Ok(()) => self.links.extend(links),
+            Err(_) => detach(links),
+        }
+        attached
     }
 
     /// Says where a target's dynamic loader keeps what it is doing.
@@ -162,9 +173,10 @@ impl Tracer {
     /// # Errors
     /// The kernel refused; changes are then seen when code in an unknown place is met.
     pub fn watch_loader(&mut self, target: u32, pid: NonZeroU32, hook: &LoaderHook) -> Result<(), Error> {
-        let links = attach::attach_loader(&mut self.ebpf, &mut self.programs, hook, pid, target as u8)?;
-        self.links.extend(links);
-        Ok(())
+        let mut links = Vec::new();
+        let attached =
+            attach::attach_loader(&mut self.ebpf, &mut self.programs, hook, pid, target as u8, &mut links);
+        self.keep(links, attached)
     }
 
     /// Says where in a target libraries come and go: stacks with addresses there are told apart by what was unloaded
@@ -234,7 +246,7 @@ impl Tracer {
     /// The current generation of a target: how often it called `execve`.
     #[must_use]
     pub fn generation(&self, target: u32) -> u32 {
-        self.targets.get(&target, 0).map_or(0, |target| target.generation)
+        self.unwind.generation(target)
     }
 
     /// Stores a file's unwind rows; the index of the first. `None` when there is no room.
@@ -256,7 +268,7 @@ impl Tracer {
 
     /// Every stack's totals. Costs a pass over the table of stacks, no system call.
     pub fn stacks(&self) -> impl Iterator<Item = StackTotals> {
-        totals::read(&self.stacks)
+        totals::read(&self.stacks, self.elapsed())
     }
 
     /// Calls `each` for every live block of a target's generation. Costs a pass over the table of blocks:
@@ -264,11 +276,28 @@ impl Tracer {
     ///
     /// # Errors
     /// The table cannot be mapped.
-    pub fn for_each_live(&self, target: u32, each: impl FnMut(Live)) -> io::Result<()> {
-        self.live.for_each(target, each)
+    pub fn for_each_live(&self, target: u32, mut each: impl FnMut(Live)) -> io::Result<()> {
+        // Keys repeat after 256 `execve`s, stacks' owners do not.
+        let owns = |slot: u32| {
+            slot == STACK_TABLE_FULL
+                || self.stacks.get(slot as usize).is_none_or(|slot| slot.target == target)
+        };
+        self.live.for_each(target, self.elapsed(), |block| {
+            if owns(block.slot) {
+                each(block);
+            }
+        })
     }
 
-    /// What was lost so far; incomplete stacks are not the kernel side's to count. `ended`: every target has
+    /// Makes the places free that a target's earlier programs left taken. Costs as much as [`Tracer::for_each_live`].
+    ///
+    /// # Errors
+    /// The table cannot be mapped.
+    pub fn forget_past(&self, target: u32) -> io::Result<()> {
+        self.live.forget_past(target, || self.unwind.generation(target))
+    }
+
+    /// What was lost so far; incomplete stacks and mapped ranges are not the kernel side's to count. `ended`: every target has
     /// exited, so that calls in flight on threads that ended are no loss.
     #[must_use]
     pub fn losses(&self, ended: bool) -> Losses {
@@ -288,7 +317,7 @@ impl Tracer {
             missed_frees: sum(Counter::MissedFrees),
             kernel_missed: self.recursion_misses(),
             children_not_traced: sum(Counter::Forks),
-            stacks_incomplete: Vec::new(),
+            ..Losses::default()
         }
     }
 
@@ -296,6 +325,12 @@ impl Tracer {
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         Duration::from_nanos(monotonic_ns().saturating_sub(self.epoch))
+    }
+
+    /// The same of a time that an event carries.
+    #[must_use]
+    pub fn time_of(&self, ticks: u32) -> Duration {
+        time::at(ticks, self.elapsed())
     }
 
     /// Time since tracing began of a kernel time stamp in ns.

@@ -109,6 +109,12 @@ impl UnwindTables {
         }
     }
 
+    /// How often a target called `execve`.
+    pub(super) fn generation(&self, target: u32) -> u32 {
+        // SAFETY: points to a mapped element.
+        self.target(target).map_or(0, |entry| unsafe { (&raw const (*entry).generation).read_volatile() })
+    }
+
     /// A count that changes when a target unloads libraries.
     pub(super) fn unloaded(&self, target: u32) -> u64 {
         // SAFETY: points to a mapped element.

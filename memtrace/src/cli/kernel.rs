@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
     time::Duration,
     time::Instant,
 };
@@ -14,7 +15,7 @@ use memtrace_common::KernelKind;
 use crate::{
     app::{self, KernelOptions, KernelSession, Output, Schedule, follow},
     bpf::KernelConfig,
-    kernel::cgroup_id,
+    kernel::{self, open_cgroup},
     model::units::{parse_duration, parse_size},
 };
 
@@ -143,9 +144,12 @@ fn options(args: &Args) -> anyhow::Result<KernelOptions> {
     if let Some(pid) = args.pid.iter().find(|pid| !Path::new(&format!("/proc/{pid}")).is_dir()) {
         anyhow::bail!("no process has the pid {pid}: `ps -e` lists those there are");
     }
+    let pid_namespace = kernel::pid_namespace(&args.pid)?;
     let cgroup = match &args.cgroup {
         None => None,
-        Some(path) => Some(cgroup_id(path).with_context(|| format!("--cgroup {}", path.display()))?),
+        Some(path) => {
+            Some(Arc::new(open_cgroup(path).with_context(|| format!("--cgroup {}", path.display()))?))
+        }
     };
     Ok(KernelOptions {
         config: KernelConfig {
@@ -156,6 +160,7 @@ fn options(args: &Args) -> anyhow::Result<KernelOptions> {
             max_size: args.max_size.unwrap_or(u64::MAX),
             caches: None,
             tasks: args.pid.clone(),
+            pid_namespace,
             cgroup,
             memo: !args.walk_all,
         },

@@ -13,6 +13,8 @@ use std::{ffi::OsString, io::IsTerminal as _, process::ExitCode};
 
 use clap::{Parser, Subcommand, error::ErrorKind};
 
+use crate::target::{advice_on_files, raise_file_limit};
+
 /// Finds memory leaks in live processes, without restarting or stopping them.
 ///
 /// memtrace attaches to a process with eBPF, counts every allocation and free, and shows which code made the
@@ -71,6 +73,7 @@ pub fn main() -> ExitCode {
         Err(error) => return usage_error(&error),
     };
     log_to_stderr(cli.verbose);
+    raise_file_limit();
     let verbose = cli.verbose > 0;
     let result = match cli.command {
         Command::Attach(args) => attach::main(&args, verbose),
@@ -86,7 +89,8 @@ pub fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         tracing::debug!("{error:#}");
-        options::message(&one_line(&error));
+        // Whatever could not be done for want of descriptors, nothing else is wrong with it.
+        options::message(&advice_on_files(error.chain()).unwrap_or_else(|| one_line(&error)));
         ExitCode::FAILURE
     })
 }

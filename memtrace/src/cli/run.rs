@@ -41,7 +41,7 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
     args.trace.check()?;
     let user = match &args.user {
         Some(name) => Some(User::find(name)?),
-        None => User::behind_sudo(),
+        None => User::behind_sudo()?,
     };
     let launch = Launch::new(args.command.clone(), user);
     let mut session = Session::new(args.trace.options(verbose, 1, None), message)?;

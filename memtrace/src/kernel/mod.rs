@@ -1,15 +1,17 @@
 //! Adapter to what the kernel says of its own memory: /proc/slabinfo, /proc/vmallocinfo, /proc/meminfo, /proc/modules;
-//! and of cgroups.
+//! of cgroups, and of PID namespaces.
 
 mod cgroup;
 mod modules;
+mod pid_namespace;
 mod slabinfo;
 mod vmallocinfo;
 
 use std::{fs, io};
 
-pub use cgroup::cgroup_id;
+pub use cgroup::open_cgroup;
 pub use modules::{Module, Modules};
+pub use pid_namespace::{Error as NamespaceError, pid_namespace};
 pub use slabinfo::{Slab, Slabs, aliases, read as slabs};
 pub use vmallocinfo::{Areas, read as vmalloc_areas};
 

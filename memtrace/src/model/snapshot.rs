@@ -74,7 +74,7 @@ pub struct Filter {
 /// How far an estimate may be off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Uncertainty {
-    /// Half the width of the interval that holds the true bytes with a probability of 95 %.
+    /// Half the width of an interval that holds the true bytes with a probability of 95 % at least.
     pub bytes: u64,
     /// The same of blocks.
     pub blocks: u64,
@@ -218,6 +218,10 @@ pub struct Losses {
     pub missed_frees: u64,
     /// Times the kernel did not run one of the programs.
     pub kernel_missed: u64,
+    /// Mapped ranges left out because a process had too many.
+    pub mappings_full: u64,
+    /// Their bytes.
+    pub mappings_full_bytes: u64,
     /// Child processes the target forked; they are not traced.
     pub children_not_traced: u64,
     /// Stacks that end early, by reason, in stacks of this report's whole table.

@@ -28,6 +28,10 @@ pub(super) fn sentences(losses: &Losses) -> Vec<String> {
         "({}) not tracked: the table of live blocks was full, so the totals are too low by that; raise --max-live",
         format_bytes(losses.live_map_full_bytes)
     );
+    let unmapped = format!(
+        "({}) left out: a process had too many, so what it mapped itself is too low by that at most",
+        format_bytes(losses.mappings_full_bytes)
+    );
     let incomplete = format!(
         "incomplete ({}): their outer callers are missing",
         losses
@@ -77,6 +81,7 @@ pub(super) fn sentences(losses: &Losses) -> Vec<String> {
             "event",
             "did not fit into the ring buffer: trace lines are missing, mappings may be wrong, and stacks may show up a report later",
         ),
+        (losses.mappings_full, "mapped range", unmapped.as_str()),
         (losses.children_not_traced, "fork", "of the target went untraced: what child processes allocate is not in the figures"),
         (incomplete_stacks, "stack", incomplete.as_str()),
     ]

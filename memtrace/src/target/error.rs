@@ -1,6 +1,6 @@
 //! Why a process cannot be traced.
 
-use std::{io, path::PathBuf};
+use std::{ffi::OsString, io, path::PathBuf};
 
 /// An error of a target. Each says what to do, where something can be done.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +83,17 @@ pub enum Error {
         /// Why not.
         #[source]
         source: io::Error,
+    },
+    /// A variable of sudo's does not say who called it.
+    #[error(
+        "{variable} is {value:?}, not a number: who called sudo cannot be told, and the command is not run as root \
+         instead (give --user, or --user root)"
+    )]
+    Caller {
+        /// Which.
+        variable: &'static str,
+        /// Its value.
+        value: OsString,
     },
     /// `--user` names nobody.
     #[error("there is no user `{0}` (give a name or a number)")]

@@ -6,7 +6,7 @@
 //! libraries allocate in code that is not the loader's.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     io,
     num::NonZeroU32,
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
@@ -17,17 +17,20 @@ use nix::{
     errno::Errno,
     sys::{
         ptrace,
-        resource::{Resource, getrlimit, setrlimit},
+        resource::{Resource, setrlimit},
         signal::{SigSet, Signal},
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
     unistd::{Gid, Pid, Uid, User as PasswdUser},
 };
 
-use super::{error::Error, maps};
+use super::{error::Error, files::limits_before, maps};
 
 /// System calls watched at most: a loader of a thousand libraries makes about ten thousand.
 const MAX_STEPS: usize = 100_000;
+
+/// The number that is nobody's: to `setresuid` and `setresgid` it means that nothing is to change.
+const UNCHANGED: u32 = u32::MAX;
 
 /// Who a command runs as.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +50,7 @@ impl User {
     pub fn find(name: &str) -> Result<Self, Error> {
         let unknown = || Error::NoSuchUser(name.to_owned());
         let user = match name.parse::<u32>() {
+            Ok(UNCHANGED) => return Err(unknown()),
             // Containers run as users without an entry.
             Ok(uid) => match PasswdUser::from_uid(Uid::from_raw(uid)) {
                 Ok(None) => {
@@ -60,14 +64,24 @@ impl User {
         Self::of(&user.ok().flatten().ok_or_else(unknown)?).ok_or_else(unknown)
     }
 
-    /// The user who called sudo, if somebody did.
-    #[must_use]
-    pub fn behind_sudo() -> Option<Self> {
-        let uid: u32 = std::env::var("SUDO_UID").ok()?.parse().ok()?;
-        if !nix::unistd::geteuid().is_root() || uid == 0 {
-            return None;
+    /// The user who called sudo, if somebody did. One without an entry is who the numbers say, without further groups.
+    ///
+    /// # Errors
+    /// Who it was cannot be told: nothing is to run as root instead.
+    pub fn behind_sudo() -> Result<Option<Self>, Error> {
+        let Some(uid) = std::env::var_os("SUDO_UID").filter(|_| nix::unistd::geteuid().is_root()) else {
+            return Ok(None);
+        };
+        let uid = id("SUDO_UID", &uid)?;
+        if uid == 0 {
+            return Ok(None);
         }
-        Self::of(&PasswdUser::from_uid(Uid::from_raw(uid)).ok()??)
+        let known = PasswdUser::from_uid(Uid::from_raw(uid)).ok().flatten();
+        if let Some(user) = known.as_ref().and_then(Self::of) {
+            return Ok(Some(user));
+        }
+        let gid = Gid::from_raw(id("SUDO_GID", &std::env::var_os("SUDO_GID").unwrap_or_default())?);
+        Ok(Some(Self { uid: Uid::from_raw(uid), gid, groups: Vec::new(), environment: Vec::new() }))
     }
 
     fn of(user: &PasswdUser) -> Option<Self> {
@@ -81,6 +95,12 @@ impl User {
         ];
         Some(Self { uid: user.uid, gid: user.gid, groups, environment })
     }
+}
+
+/// A user's or group's number in a variable of sudo's.
+fn id(variable: &'static str, value: &OsStr) -> Result<u32, Error> {
+    let number = value.to_str().and_then(|text| text.parse().ok()).filter(|&number| number != UNCHANGED);
+    number.ok_or_else(|| Error::Caller { variable, value: value.to_owned() })
 }
 
 /// A command to start.
@@ -111,11 +131,10 @@ pub struct Launched {
 
 impl Launch {
     /// `command`: the program, looked up in PATH, and its arguments. `user`: who it runs as, `None` for the agent's. The
-    /// limit of open files will be what it is now.
+    /// limit of open files will be what it was before [`super::raise_file_limit`].
     #[must_use]
     pub fn new(command: Vec<OsString>, user: Option<User>) -> Self {
-        let files = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
-        Self { command, user, files }
+        Self { command, user, files: limits_before() }
     }
 
     /// The program's name, for messages.

@@ -36,6 +36,10 @@ callers! {
     fn realloc_to_zero(block: *mut c_void) -> *mut c_void { libc::realloc(block, 0) }
     fn malloc_before_failure(size: usize) -> *mut c_void { libc::malloc(size) }
     fn realloc_failing(block: *mut c_void) -> *mut c_void { libc::realloc(block, HUGE) }
+    fn malloc_before_overflowed_shift(size: usize) -> *mut c_void { libc::malloc(size) }
+    fn realloc_overflowed_shift(block: *mut c_void, bits: u32) -> *mut c_void {
+        libc::realloc(block, 1 << bits)
+    }
     fn malloc_freed_after_failure(size: usize) -> *mut c_void { libc::malloc(size) }
     fn posix_memalign_kept(place: *mut *mut c_void, align: usize, size: usize) -> i32 {
         libc::posix_memalign(place, align, size)
@@ -74,6 +78,9 @@ fn work() {
         assert!(!realloc_of_null(333).is_null());
         assert!(realloc_to_zero(malloc_realloced_to_zero(444)).is_null());
         assert!(realloc_failing(malloc_before_failure(555)).is_null());
+        for bits in [56, 60, 63] {
+            assert!(realloc_overflowed_shift(malloc_before_overflowed_shift(99), bits).is_null());
+        }
         let block = malloc_freed_after_failure(888);
         assert!(realloc_failing(block).is_null());
         assert!(reallocarray_overflowing(block).is_null());

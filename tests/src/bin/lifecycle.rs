@@ -73,6 +73,25 @@ fn exec() {
     execute(c"executed");
 }
 
+/// Another program with as many blocks: 8,000.
+fn exec_with_many() {
+    say("ready");
+    wait();
+    keep_before(8000, 60);
+    execute(c"executed-with-many");
+}
+
+/// The same program again, after it has kept 200 blocks, until the 257th.
+fn exec_again(time: u32) {
+    keep_after(200, 80);
+    if time == 257 {
+        say("done");
+        return wait();
+    }
+    let argument = CString::new(format!("again-{}", time + 1)).expect("a string without NUL");
+    execute(&argument);
+}
+
 fn execute(argument: &std::ffi::CStr) {
     let program =
         CString::new(std::env::current_exe().expect("a path").into_os_string().into_encoded_bytes())
@@ -113,6 +132,20 @@ fn main() {
         Some("exec") => exec(),
         Some("exec-by-thread") => exec_by_thread(),
         Some("executed") => executed(),
+        Some("exec-with-many") => exec_with_many(),
+        Some("executed-with-many") => {
+            keep_after(8000, 80);
+            say("done");
+            wait();
+        }
+        Some("exec-again-and-again") => {
+            say("ready");
+            wait();
+            exec_again(1);
+        }
+        Some(again) if again.starts_with("again-") => {
+            exec_again(again["again-".len()..].parse().expect("a number"));
+        }
         Some("executed-later") => executed_later(),
         Some("threads") => perform(threads),
         Some("thread") => thread(),

@@ -115,7 +115,7 @@ impl KernelSession {
                 if object.presence == Presence::Gone {
                     return;
                 }
-                let age = now.saturating_sub(object.time());
+                let age = now.saturating_sub(object.time(now));
                 let living = living.entry(object.slot()).or_default();
                 living.all += 1;
                 living.unknown += u64::from(object.presence == Presence::Unknown);

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use memtrace_common::{KernelKind, object_address};
 use rustc_hash::FxHashMap;
 
+use super::super::followed::ages;
 use super::{
     By, KernelSession,
     census::{Cache, Census, Stack},
@@ -41,6 +42,7 @@ impl KernelSession {
         let report = self.kernel_report(now, &census);
         let mut notes = self.notes.clone();
         notes.extend(remarks::of_caches(&report.caches));
+        notes.extend(ages(now));
         notes.extend(remarks::of_tasks(&self.options.config.tasks));
         let report = self.shortened(report);
         let by_slot: FxHashMap<u32, &Stack> =
@@ -242,7 +244,7 @@ impl KernelSession {
         // The census has taken out what is gone.
         self.tracer
             .for_each_tracked(|object| {
-                let age = now.saturating_sub(object.time());
+                let age = now.saturating_sub(object.time(now));
                 let first = first_of.get(&object.slot()).filter(|_| age >= older);
                 if let Some(blocks) = first.and_then(|first| listed.get_mut(first)) {
                     let (size, percpu) = known.get(&object.slot()).copied().unwrap_or_default();

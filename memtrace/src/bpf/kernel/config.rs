@@ -1,9 +1,11 @@
 //! What a session of kernel mode is to count.
 
+use std::{fs::File, sync::Arc};
+
 use memtrace_common::KernelKind;
 
 /// What to count, and how much room to give it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct KernelConfig {
     /// Kinds of memory.
     pub kinds: Vec<KernelKind>,
@@ -17,10 +19,12 @@ pub struct KernelConfig {
     pub max_size: u64,
     /// Caches there are, and whether each is wanted; `None` for all.
     pub caches: Option<Vec<(String, bool)>>,
-    /// Processes that tracking is limited to; empty for all.
+    /// Processes that tracking is limited to, by their PIDs in `pid_namespace`; empty for all.
     pub tasks: Vec<u32>,
-    /// The cgroup that tracking is limited to: its id and its depth.
-    pub cgroup: Option<(u64, u32)>,
+    /// Device and inode of the PID namespace of the agent and of all `tasks`; `None`: the initial one.
+    pub pid_namespace: Option<(u64, u64)>,
+    /// The directory of the cgroup that tracking is limited to.
+    pub cgroup: Option<Arc<File>>,
     /// Whether stacks are recognised without walking them.
     pub memo: bool,
 }
@@ -35,6 +39,7 @@ impl Default for KernelConfig {
             max_size: u64::MAX,
             caches: None,
             tasks: Vec::new(),
+            pid_namespace: None,
             cgroup: None,
             memo: true,
         }

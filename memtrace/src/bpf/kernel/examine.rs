@@ -14,7 +14,7 @@ use super::super::{error::Error, load::program, mapped::Mapped, syscall, tracer:
 use super::{
     layout::Layout,
     live::{LiveObject, Presence},
-    load::{cpus, nodes},
+    possible::Possible,
 };
 
 /// Runs the programs that examine slabs.
@@ -97,7 +97,7 @@ impl Examiner {
         let mut found = Findings::default();
         write(&self.state, 0, Examination::default());
         self.run(&self.slabs, &pages, 0, &mut found)?;
-        for (program, places) in [(&self.cpu, cpus()), (&self.node, nodes())] {
+        for (program, places) in [(&self.cpu, Possible::cpus().end), (&self.node, Possible::nodes().end)] {
             let Some(program) = program else { continue };
             for place in 0..places {
                 self.run(program, &wanted, place, &mut found)?;
@@ -170,7 +170,7 @@ impl Findings {
             let Some(cache) = caches.get(&object.slot()) else { continue };
             while slabs.next_if(|slab| slab.end <= object.key).is_some() {}
             object.presence = match slabs.peek() {
-                _ if object.time() >= since => Presence::There,
+                _ if object.time(since) >= since => Presence::There,
                 Some(slab) if slab.start <= object.key => self.presence(object, slab, *cache),
                 _ => Presence::Unknown,
             };

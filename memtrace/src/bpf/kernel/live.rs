@@ -6,9 +6,9 @@ use std::{
     time::Duration,
 };
 
-use memtrace_common::{OBJECTS_PER_BUCKET, ObjectBucket, TIME_SHIFT};
+use memtrace_common::{OBJECTS_PER_BUCKET, ObjectBucket};
 
-use super::super::{mapped::Mapped, syscall};
+use super::super::{mapped::Mapped, syscall, time};
 
 /// Buckets mapped at a time: 2 MiB, so that the table does not count as the agent's memory.
 const WINDOW: usize = 1 << 14;
@@ -42,10 +42,10 @@ impl LiveObject {
         self.value as u32
     }
 
-    /// When that was, on the tracer's clock.
+    /// When that was, on the tracer's clock, which says `now`.
     #[must_use]
-    pub fn time(&self) -> Duration {
-        Duration::from_nanos((self.value >> 32) << TIME_SHIFT)
+    pub fn time(&self, now: Duration) -> Duration {
+        time::at((self.value >> 32) as u32, now)
     }
 }
 

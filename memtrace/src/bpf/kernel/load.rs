@@ -1,13 +1,15 @@
 //! Loading kernel mode's object: maps sized, constants set.
 
+use std::os::fd::AsRawFd as _;
+
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{HashMap, MapData},
+    maps::{CgroupArray, HashMap, MapData},
 };
 use memtrace_common::{CACHE_NAME, KernelKind, MAX_CACHES, NAMELESS, OBJECTS_PER_BUCKET};
 
 use super::super::error::Error;
-use super::{calibrate::Learnt, config::KernelConfig, layout::Layout};
+use super::{calibrate::Learnt, config::KernelConfig, layout::Layout, possible::Possible};
 
 /// The eBPF object, as committed and checked by the build script.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("MEMTRACE_KERNEL_BPF_OBJECT_PATH"));
@@ -60,24 +62,6 @@ impl Sizes {
     }
 }
 
-/// Number of CPUs that there can be.
-pub(super) fn cpus() -> u32 {
-    let configured = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_CONF).ok().flatten();
-    configured.and_then(|cpus| u32::try_from(cpus).ok()).unwrap_or(1)
-}
-
-/// Number of memory nodes that there can be.
-pub(super) fn nodes() -> u32 {
-    // `0`, `0-3`, `0,2-3`.
-    let possible = std::fs::read_to_string("/sys/devices/system/node/possible").unwrap_or_default();
-    possible
-        .trim()
-        .rsplit([',', '-'])
-        .next()
-        .and_then(|last| last.parse::<u32>().ok())
-        .map_or(1, |last| last.saturating_add(1))
-}
-
 /// Creates the maps and prepares the programs; none is loaded yet.
 pub(super) fn load(
     config: &KernelConfig,
@@ -100,10 +84,16 @@ pub(super) fn load(
     let [page_struct, compound_head, slab_cache, name, object_size] =
         [page_struct, compound_head, slab_cache, name, object_size].map(u64::from);
     let freelists = layout.freelists.unwrap_or_default();
-    let cpus = u64::from(cpus());
-    let (cgroup, level) = config.cgroup.unwrap_or_default();
-    let [with_caches, with_tasks, with_memo, compound_mask] =
-        [config.caches.is_some(), !config.tasks.is_empty(), config.memo, layout.compound_mask].map(u32::from);
+    let cpus = u64::from(Possible::cpus().count);
+    let (namespace_device, namespace) = config.pid_namespace.unwrap_or_default();
+    let [with_caches, with_tasks, with_cgroup, with_memo, compound_mask] = [
+        config.caches.is_some(),
+        !config.tasks.is_empty(),
+        config.cgroup.is_some(),
+        config.memo,
+        layout.compound_mask,
+    ]
+    .map(u32::from);
     let mut loader = EbpfLoader::new();
     loader
         // Nothing is relocated against the kernel's types, and reading them all takes 20 ms.
@@ -116,8 +106,9 @@ pub(super) fn load(
         .override_global("AGENT", &learnt.tgid, true)
         .override_global("CACHE_FILTER", &with_caches, true)
         .override_global("TASK_FILTER", &with_tasks, true)
-        .override_global("CGROUP", &cgroup, true)
-        .override_global("CGROUP_LEVEL", &level, true)
+        .override_global("PID_NAMESPACE", &namespace, true)
+        .override_global("PID_NAMESPACE_DEVICE", &namespace_device, true)
+        .override_global("CGROUP_FILTER", &with_cgroup, true)
         .override_global("WITH_MEMO", &with_memo, true)
         .override_global("CPUS", &cpus, true)
         .override_global("KMALLOC_BYTES", &layout.kmalloc_bytes, true)
@@ -141,7 +132,7 @@ pub(super) fn load(
     loader.load(OBJECT).map_err(Error::Load)
 }
 
-/// Writes the filters by name and by process.
+/// Writes the filters by name, by process and by cgroup.
 pub(super) fn fill_filters(ebpf: &mut Ebpf, config: &KernelConfig) -> Result<(), Error> {
     if let Some(caches) = &config.caches {
         let map = ebpf.map_mut("CACHE_NAMES").ok_or(Error::Missing("CACHE_NAMES"))?;
@@ -160,6 +151,11 @@ pub(super) fn fill_filters(ebpf: &mut Ebpf, config: &KernelConfig) -> Result<(),
         for task in &config.tasks {
             map.insert(task, 1, 0).map_err(Error::map("TASKS"))?;
         }
+    }
+    if let Some(cgroup) = &config.cgroup {
+        let map = ebpf.map_mut("CGROUPS").ok_or(Error::Missing("CGROUPS"))?;
+        let mut map: CgroupArray<&mut MapData> = map.try_into().map_err(Error::map("CGROUPS"))?;
+        map.set(0, cgroup.as_raw_fd(), 0).map_err(Error::map("CGROUPS"))?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ mod freelists;
 mod layout;
 mod live;
 mod load;
+mod possible;
 mod tracer;
 mod types;
 

@@ -30,7 +30,7 @@ pub(super) fn main(_: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
     };
     let mut session = Session::new(options, message)?;
     let program = std::env::current_exe()?;
-    let launch = Launch::new(vec![program.into_os_string(), "demo-leaker".into()], User::behind_sudo());
+    let launch = Launch::new(vec![program.into_os_string(), "demo-leaker".into()], User::behind_sudo()?);
     let mut leaker = launch.start()?;
     leaker.release()?;
     let ended = trace(&mut session, leaker.id());

@@ -158,6 +158,8 @@ impl<'a> From<&'a model::Losses> for Losses<'a> {
             stack_table_full: losses.stack_table_full,
             missed_frees: losses.missed_frees,
             kernel_missed: losses.kernel_missed,
+            mappings_full: losses.mappings_full,
+            mappings_full_bytes: losses.mappings_full_bytes,
             children_not_traced: losses.children_not_traced,
             stacks_incomplete: losses.stacks_incomplete.iter().copied().collect(),
         }

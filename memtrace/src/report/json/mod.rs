@@ -297,6 +297,10 @@ struct Losses<'a> {
     missed_frees: u64,
     /// Times the kernel did not run a program.
     kernel_missed: u64,
+    /// Mapped ranges left out: a process had too many.
+    mappings_full: u64,
+    /// Their bytes.
+    mappings_full_bytes: u64,
     /// Child processes forked by the target.
     children_not_traced: u64,
     /// Stacks that end early, by reason.

@@ -178,6 +178,8 @@ fn losses() -> Losses {
         stack_table_full: 6,
         missed_frees: 7,
         kernel_missed: 8,
+        mappings_full: 10,
+        mappings_full_bytes: 40_960,
         children_not_traced: 9,
         stacks_incomplete: vec![("too_deep", 0), ("no_frame_pointer", 10), ("stack_unreadable", 2000)],
     }
@@ -276,6 +278,6 @@ fn losses_are_said_only_when_there_are_any() {
 #[test]
 fn losses_never_look_like_a_stack_of_memleak() {
     let all = sentences(&losses());
-    assert_eq!(all.len(), 10);
+    assert_eq!(all.len(), 11);
     assert!(all.iter().all(|sentence| !sentence.contains("byte")), "{all:?}");
 }

@@ -47,6 +47,7 @@ fn everything_lost() {
     Lost: 4 allocations without a stack: every walk slot of the CPU was in use, so the totals include this but name no code.
     Lost: 6 allocations without a stack: the table of stacks was full around them, so the totals and rows without frames hold all of this; raise --max-stacks.
     Lost: 3 events did not fit into the ring buffer: trace lines are missing, mappings may be wrong, and stacks may show up a report later.
+    Lost: 10 mapped ranges (40 KiB) left out: a process had too many, so what it mapped itself is too low by that at most.
     Lost: 9 forks of the target went untraced: what child processes allocate is not in the figures.
     Lost: 2,010 stacks incomplete (no frame pointer: 10, stack unreadable: 2,000): their outer callers are missing.
     Note: The target exited.
