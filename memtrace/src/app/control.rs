@@ -248,6 +248,7 @@ impl Session {
 
     fn open(&mut self, begin: Reading, window: Window) {
         self.attach_again(false);
+        self.look_at_window();
         let now = self.reading();
         self.control.counting_since = Some(now);
         self.control.set_phase(Phase::Counting(begin, window), now.at);
@@ -255,7 +256,7 @@ impl Session {
     }
 
     fn attach_again(&mut self, mappings: bool) {
-        for target in &self.targets {
+        for target in &mut self.targets {
             if let Err(error) = target.attach_again(&mut self.tracer, mappings)
                 && !target.process.has_exited()
             {

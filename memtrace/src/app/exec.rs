@@ -22,6 +22,7 @@ impl Session {
             self.take_exec(index, generation, false);
         }
         self.look_again();
+        self.note_renewals();
     }
 
     /// Looks for the allocators of targets that have none: after an `execve` by a thread nobody tells when libraries are

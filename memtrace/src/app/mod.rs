@@ -4,6 +4,7 @@ mod control;
 mod counting;
 mod exec;
 mod followed;
+mod holding;
 mod kernel;
 mod output;
 mod passage;
@@ -14,6 +15,8 @@ mod signals;
 mod snapshot;
 mod stacks;
 mod unwinding;
+mod watch;
+mod watchdog;
 
 pub use control::Next;
 pub use counting::Counting;

@@ -20,6 +20,7 @@ use crate::{
 };
 
 use super::{
+    holding::Holding,
     passage::{AllocatorCode, Passage},
     unwinding::{Progress, Unwinding},
 };
@@ -33,7 +34,7 @@ pub(super) struct Traced {
     pub(super) index: u32,
     pub(super) generation: u32,
     pub(super) allocators: Vec<String>,
-    modules: Modules,
+    pub(super) modules: Modules,
     /// When the mappings were last read for nothing.
     unchanged: Option<Instant>,
     /// Where libraries come and go.
@@ -41,17 +42,18 @@ pub(super) struct Traced {
     /// The dynamic loader of the program that it runs now.
     loader: Option<PathBuf>,
     /// Loaders that are probed.
-    hooked: FxHashSet<PathBuf>,
+    pub(super) hooked: FxHashSet<PathBuf>,
     probed: FxHashSet<PathBuf>,
     /// Allocators in files that were probed.
     names: FxHashMap<PathBuf, String>,
     /// What is probed, to attach to again.
-    specs: Vec<ProbeSpec>,
+    pub(super) specs: Vec<ProbeSpec>,
     /// Where the functions of allocators lie.
     code: AllocatorCode,
     /// CPU time when tracing began, and when it was last asked for.
     cpu: (Duration, Duration),
     first_byte: bool,
+    pub(super) holding: Holding,
 }
 
 impl Traced {
@@ -80,6 +82,7 @@ impl Traced {
             code: AllocatorCode::default(),
             cpu: (cpu, cpu),
             first_byte,
+            holding: Holding::default(),
         })
     }
 
@@ -125,6 +128,7 @@ impl Traced {
             for note in &allocator.notes {
                 tracing::debug!("{}: {note}", module.name);
             }
+            self.hold(tracer, None)?;
             tracer
                 .attach(self.index, self.pid(), &specs)
                 .with_context(|| format!("cannot probe {}", module.name))?;
@@ -146,7 +150,8 @@ impl Traced {
     }
 
     /// Attaches again after a pause; with `mappings`, to functions that map memory too.
-    pub(super) fn attach_again(&self, tracer: &mut Tracer, mappings: bool) -> anyhow::Result<()> {
+    pub(super) fn attach_again(&mut self, tracer: &mut Tracer, mappings: bool) -> anyhow::Result<()> {
+        self.hold(tracer, None)?;
         tracer.begin_window(self.index);
         let wanted = |spec: &&ProbeSpec| mappings || !matches!(spec.role, Role::Map(_));
         let specs: Vec<ProbeSpec> = self.specs.iter().filter(wanted).cloned().collect();
@@ -219,6 +224,9 @@ impl Traced {
             return;
         }
         tracer.set_loader_state(self.index, hook.state);
+        if let Err(error) = self.hold(tracer, None) {
+            tracing::debug!("{error:#}");
+        }
         if self.hooked.insert(hook.file.clone())
             && let Err(error) = tracer.watch_loader(self.index, self.pid(), &hook)
         {
@@ -230,15 +238,16 @@ impl Traced {
     /// `execve`: another program, other mappings.
     pub(super) fn exec(&mut self, generation: u32, by_thread: bool, tracer: &mut Tracer) {
         self.generation = generation;
-        if by_thread {
+        if by_thread || self.is_held() {
             // The kernel goes by the task that was the main thread, and that is gone.
-            tracer.release(self.index);
+            self.give_back(tracer);
             self.probed.clear();
             self.hooked.clear();
             self.specs.clear();
             self.code = AllocatorCode::default();
         }
         self.allocators.clear();
+        self.forget_sites();
         self.loader = None;
         // The files of the new program are probed already where the old one had them mapped too.
         self.modules.begin_again(tracer.unloaded(self.index));

@@ -13,6 +13,7 @@ use super::{
     signals,
     stacks::{Stack, Stacks},
     unwinding::{Progress, Unwinding},
+    watch::Watch,
 };
 use crate::{
     aggregate::{Aggregate, Ranges},
@@ -69,6 +70,7 @@ pub struct Session {
     /// When tracing began, on the kernel side's clock.
     pub(super) started: Duration,
     pub(super) notes: Vec<String>,
+    pub(super) watch: Watch,
 }
 
 impl Session {
@@ -121,6 +123,7 @@ impl Session {
             progress,
             started: Duration::ZERO,
             notes,
+            watch: Watch::default(),
         })
     }
 
@@ -237,6 +240,10 @@ impl Session {
                 if loader {
                     self.attach_loaded(target);
                 }
+                None
+            }
+            KernelEvent::Thread { target, main, time } => {
+                self.thread_ended(target, main, time);
                 None
             }
             KernelEvent::Oracle { .. } | KernelEvent::KernelStack { .. } => None,

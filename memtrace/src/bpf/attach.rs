@@ -168,6 +168,34 @@ pub(super) fn attach(
     Ok(links)
 }
 
+/// Attaches a program that does nothing to the same sites, by a thread: see [`super::holder`].
+pub(super) fn attach_anchors(
+    ebpf: &mut Ebpf,
+    specs: &[ProbeSpec],
+    thread: NonZeroU32,
+    target: u8,
+) -> Result<Vec<Link>, Error> {
+    let mut links = Vec::new();
+    for group in groups(specs, target, Method::Session) {
+        links.extend(place_anchors(ebpf, group, thread)?);
+    }
+    Ok(links)
+}
+
+/// The same where the dynamic loader is watched.
+pub(super) fn attach_loader_anchor(
+    ebpf: &mut Ebpf,
+    hook: &LoaderHook,
+    thread: NonZeroU32,
+    target: u8,
+) -> Result<Vec<Link>, Error> {
+    place_anchors(ebpf, loader(hook, target), thread)
+}
+
+fn place_anchors(ebpf: &mut Ebpf, group: Group, thread: NonZeroU32) -> Result<Vec<Link>, Error> {
+    place(ebpf, &Programs::Perf, &Group { program: Name::NothingEnter, ..group }, thread)
+}
+
 /// Attaches to the dynamic loader of one process.
 pub(super) fn attach_loader(
     ebpf: &mut Ebpf,
@@ -176,7 +204,11 @@ pub(super) fn attach_loader(
     pid: NonZeroU32,
     target: u8,
 ) -> Result<Vec<Link>, Error> {
-    let group = Group {
+    place(ebpf, programs, &loader(hook, target), pid)
+}
+
+fn loader(hook: &LoaderHook, target: u8) -> Group {
+    Group {
         stage: Stage::Loader,
         target,
         program: Name::LibrariesChanged,
@@ -184,8 +216,7 @@ pub(super) fn attach_loader(
         function: "the dynamic loader".to_owned(),
         offsets: vec![hook.offset],
         cookies: vec![Cookie::new(0, None, None, None, target).0],
-    };
-    place(ebpf, programs, &group, pid)
+    }
 }
 
 /// Attaches a program that does nothing to this process.

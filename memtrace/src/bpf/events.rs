@@ -8,7 +8,7 @@ use std::{
 use aya::maps::{MapData, RingBuf};
 use memtrace_common::{
     EventKind, ExecEvent, ForkEvent, KERNEL_FRAMES, KernelStackEvent, MAX_FRAMES, MappingEvent, MissEvent,
-    Op, OracleEvent, StackEvent, TIME_SHIFT, Target, TraceEvent, WalkEnd,
+    Op, OracleEvent, StackEvent, TIME_SHIFT, Target, ThreadEvent, TraceEvent, WalkEnd,
 };
 
 /// One event from the kernel side.
@@ -108,6 +108,15 @@ pub enum KernelEvent {
         /// Whether its dynamic loader said so: the request will not be repeated.
         loader: bool,
     },
+    /// A thread of a target ends that its probes go by.
+    Thread {
+        /// The target's index.
+        target: u32,
+        /// Whether it is the main thread.
+        main: bool,
+        /// When, in ns of `CLOCK_MONOTONIC`.
+        time: u64,
+    },
 }
 
 /// The stream of events. Poll its file descriptor for reading, then call [`Events::next`] until it is empty.
@@ -186,6 +195,9 @@ fn decode(bytes: &[u8]) -> Option<KernelEvent> {
     } else if kind == EventKind::Miss as u32 {
         let event: MissEvent = read(bytes)?;
         Some(KernelEvent::Miss { target: Target::index(event.target), loader: event.loader != 0 })
+    } else if kind == EventKind::Thread as u32 {
+        let event: ThreadEvent = read(bytes)?;
+        Some(KernelEvent::Thread { target: event.target, main: event.main != 0, time: event.time })
     } else {
         None
     }

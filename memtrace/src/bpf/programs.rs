@@ -107,12 +107,20 @@ impl Programs {
                 }
             }
         }
-        for name in PAIR.into_iter().chain(COMMON).map(Name::symbol) {
-            program::<UProbe>(ebpf, name)?
-                .load()
-                .map_err(|source| Error::Program { program: name, source })?;
-        }
+        Self::load_perf(ebpf, &PAIR)?;
+        Self::load_perf(ebpf, &COMMON)?;
         Ok(Self::Perf)
+    }
+
+    /// Loads those for perf uprobes that are not loaded yet.
+    pub(super) fn load_perf(ebpf: &mut Ebpf, names: &[Name]) -> Result<(), Error> {
+        for name in names.iter().map(|name| name.symbol()) {
+            let program = program::<UProbe>(ebpf, name)?;
+            if program.fd().is_err() {
+                program.load().map_err(|source| Error::Program { program: name, source })?;
+            }
+        }
+        Ok(())
     }
 
     /// A program that was loaded as a multi-uprobe.

@@ -276,6 +276,14 @@ impl Modules {
             .map(|mapped| (mapped.mapping.start..mapped.mapping.end, mapped.bias, &mapped.module))
     }
 
+    /// Executable mappings of the file at `path`: first address, the one after the last, offset in the file.
+    pub(super) fn parts(&self, path: &Path) -> impl Iterator<Item = (u64, u64, u64)> {
+        self.mappings
+            .iter()
+            .filter(move |mapped| mapped.module.path().is_some_and(|file| file == path))
+            .map(|Mapped { mapping, .. }| (mapping.start, mapping.end, mapping.offset))
+    }
+
     fn module(&mut self, mapping: &Mapping) -> Arc<Module> {
         if mapping.inode.1 == 0 {
             if mapping.name.is_empty() {

@@ -7,8 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Bytes of a `stat` file that hold the state: the number, a name of at most 64 bytes, the letter.
-const HEAD: u64 = 128;
+/// Bytes of a `stat` file that hold the flags: a name of at most 64 bytes, numbers, a letter.
+const HEAD: u64 = 256;
+/// `PF_EXITING` (include/linux/sched.h): it has no memory any more, or is giving it up.
+const EXITING: u64 = 4;
 /// Time between two looks at a thread that is ending.
 const STEP: Duration = Duration::from_micros(500);
 
@@ -23,13 +25,16 @@ pub fn living(pid: u32) -> Option<u32> {
     fs::read_dir(format!("/proc/{pid}/task"))
         .ok()?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .find(|&tid| lives(pid, tid))
+        .find(|&tid| lives(pid, tid) && !is_killed(pid, tid))
 }
 
 /// Whether thread `tid` of process `pid` lives.
 #[must_use]
 pub fn lives(pid: u32, tid: u32) -> bool {
-    state(&format!("/proc/{pid}/task/{tid}/stat")).is_some_and(|state| !is_dead(state))
+    let mut text = Vec::new();
+    File::open(format!("/proc/{pid}/task/{tid}/stat"))
+        .and_then(|file| file.take(HEAD).read_to_end(&mut text))
+        .is_ok_and(|_| !is_ending(&text))
 }
 
 /// Waits up to `limit` until a thread that is said to have ended has: the kernel says so a moment before.
@@ -45,34 +50,43 @@ pub fn has_ended(pid: u32, tid: u32, limit: Duration) -> bool {
     true
 }
 
-/// The state letter in a `stat` file.
-fn state(path: &str) -> Option<u8> {
-    let mut text = Vec::new();
-    File::open(path).ok()?.take(HEAD).read_to_end(&mut text).ok()?;
-    parse_state(&text)
+/// Whether a thread is to be killed, as all are when one ends the process.
+fn is_killed(pid: u32, tid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")).unwrap_or_default();
+    status
+        .lines()
+        .filter_map(|line| line.strip_prefix("SigPnd:"))
+        .filter_map(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .any(|mask| mask & 1 << (libc::SIGKILL - 1) != 0)
 }
 
-/// The letter behind the name, which may hold parentheses itself.
-fn parse_state(stat: &[u8]) -> Option<u8> {
-    let end = stat.iter().rposition(|&byte| byte == b')')?;
-    stat.get(end + 2).copied()
-}
-
-fn is_dead(state: u8) -> bool {
-    matches!(state, b'Z' | b'X' | b'x')
+/// Whether the thread of a `stat` file has ended or is about to. The fields follow the name, which may hold parentheses.
+fn is_ending(stat: &[u8]) -> bool {
+    let name_end = stat.iter().rposition(|&byte| byte == b')').map_or(stat.len(), |end| end + 1);
+    let fields = String::from_utf8_lossy(stat.get(name_end..).unwrap_or_default());
+    let mut fields = fields.split_ascii_whitespace();
+    let dead = matches!(fields.next(), None | Some("Z" | "X" | "x"));
+    // Parent, group, session, terminal, its group; then the flags.
+    dead || fields.nth(5).and_then(|flags| flags.parse().ok()).is_some_and(|flags: u64| flags & EXITING != 0)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{is_dead, lives, living, parse_state};
+    use super::{is_ending, lives, living};
 
     #[test]
-    fn the_state_comes_behind_the_name() {
-        assert_eq!(parse_state(b"12 (a) Z) R 1 2 3"), Some(b'R'));
-        assert_eq!(parse_state(b"12 (sleepy) Z 1 2 3"), Some(b'Z'));
-        assert_eq!(parse_state(b"12 (cut"), None);
-        assert_eq!(parse_state(b"12 (cut)"), None);
-        assert!(is_dead(b'Z') && is_dead(b'X') && !is_dead(b'D') && !is_dead(b't'));
+    fn fields_come_behind_the_name() {
+        for (stat, ending) in [
+            (&b"12 (a) Z) R 1 2 3 0 -1 4194304 95"[..], false),
+            (b"12 (sleepy) Z 1 2 3 0 -1 4227084 95", true),
+            (b"12 (sleepy) S 1 2 3 0 -1 4194308 95", true),
+            (b"12 (sleepy) D 1 2 3 0 -1 4194304 95", false),
+            (b"12 (gone) X 1 2 3 0 -1 4194304 95", true),
+            (b"12 (cut", true),
+            (b"12 (cut)", true),
+        ] {
+            assert_eq!(is_ending(stat), ending, "{}", String::from_utf8_lossy(stat));
+        }
     }
 
     #[test]

@@ -1,0 +1,183 @@
+//! Processes whose main thread has left, or leaves.
+
+use std::{
+    path::PathBuf,
+    process::Command,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use memtrace_tests::{Agent, CSource, Report, Running, Totals, can_trace, compile, limit};
+use tempfile::TempDir;
+
+/// The compiled program, and the directory that it lies in.
+fn program() -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let source = CSource { file: "threads.c", options: &["-O1", "-g"] };
+    let path = compile(directory.path(), "threads", source);
+    (directory, path)
+}
+
+fn start(path: &PathBuf, arguments: &[&str]) -> Running {
+    let mut target = Running::spawn(Command::new(path).args(arguments));
+    let _: String = target.line_with("ready");
+    target
+}
+
+/// Held by each test: where a thread ends that holds probes, another tracer that goes in that moment takes breakpoints along,
+/// which is found and said, but is not what these tests are about.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Gives a command and waits for the answer.
+fn tell(target: &mut Running, command: &str, answer: &str) {
+    target.write_line(command);
+    let _: String = target.line_with(answer);
+}
+
+#[track_caller]
+fn assert_kept(report: &Report, times: u64) {
+    assert_eq!(
+        report.called_from("keep_block"),
+        Totals::kept(times * 100 * 222, times * 100),
+        "{:?} {:?}",
+        report.callers(),
+        report.notes
+    );
+}
+
+/// Ways to attach: uprobe sessions or multi-uprobes, and perf uprobes.
+const METHODS: [&[&str]; 2] = [&[], &["--perf-uprobes"]];
+
+#[test]
+fn main_thread_that_left_before() {
+    if !can_trace() {
+        return;
+    }
+    let _alone = alone();
+    let (_directory, path) = program();
+    for options in METHODS {
+        let mut target = start(&path, &["gone"]);
+        let mut agent = Agent::attach(&[target.pid()], options);
+        tell(&mut target, "k", "kept");
+        let report = agent.fresh_report();
+        assert_kept(&report, 1);
+        assert!(report.mode.exact && report.losses.is_exact(), "{:?}", report.notes);
+        assert_eq!(report.target.comm, "threads");
+        tell(&mut target, "k", "kept");
+        assert_eq!(target.finish().status, 0);
+        let report = agent.last_report();
+        assert_kept(&report, 2);
+    }
+}
+
+/// Nothing is missed where the kernel leaves probes in place, and a gap is said where it does not.
+#[test]
+fn main_thread_that_leaves_later() {
+    if !can_trace() {
+        return;
+    }
+    let _alone = alone();
+    let (_directory, path) = program();
+    for options in METHODS {
+        let mut target = start(&path, &[]);
+        let mut agent = Agent::attach(&[target.pid()], options);
+        tell(&mut target, "k", "kept");
+        tell(&mut target, "l", "left");
+        let perf = !options.is_empty();
+        let _: Report = agent.report_when(|report| !perf || report.mode.gaps == 1);
+        tell(&mut target, "k", "kept");
+        let report = agent.fresh_report();
+        assert_kept(&report, 2);
+        assert_eq!(report.mode.exact, !perf, "{:?}", report.notes);
+        assert_eq!(said(&report, "attached anew at"), perf, "{:?}", report.notes);
+        assert_eq!(target.finish().status, 0);
+        let _: Report = agent.last_report();
+    }
+}
+
+/// Whether a note says so.
+fn said(report: &Report, words: &str) -> bool {
+    report.notes.iter().any(|note| note.contains(words))
+}
+
+/// Each thread that holds the probes ends, and the next one takes over.
+#[test]
+fn threads_that_hold_the_probes_end() {
+    if !can_trace() {
+        return;
+    }
+    let _alone = alone();
+    let (_directory, path) = program();
+    for options in METHODS {
+        let perf = !options.is_empty();
+        let mut target = start(&path, &["gone"]);
+        let mut agent = Agent::attach(&[target.pid()], options);
+        let links = agent.links();
+        tell(&mut target, "k", "kept");
+        for times in 1..=3 {
+            tell(&mut target, "n", "taken");
+            let report = agent.report_when(|report| !perf || report.mode.gaps == times);
+            assert_eq!(said(&report, "its calls went unseen"), perf, "{:?}", report.notes);
+            tell(&mut target, "k", "kept");
+        }
+        let report = agent.fresh_report();
+        assert_kept(&report, 4);
+        assert_eq!(report.mode.exact, !perf, "{:?}", report.notes);
+        assert_eq!(said(&report, "3 times"), perf, "{:?}", report.notes);
+        // What the threads held that have ended is given up.
+        let end = Instant::now() + limit();
+        while agent.links() > links {
+            assert!(Instant::now() < end, "{} of {links}", agent.links());
+            let _: Report = agent.report();
+        }
+        assert_eq!(target.finish().status, 0);
+        let _: Report = agent.last_report();
+    }
+}
+
+/// The thread that holds the probes becomes the main one, which is counted once.
+#[test]
+fn exec_by_the_thread_that_holds_the_probes() {
+    if !can_trace() {
+        return;
+    }
+    let _alone = alone();
+    let (_directory, path) = program();
+    let mut target = start(&path, &["gone"]);
+    let mut agent = Agent::attach(&[target.pid()], &[]);
+    tell(&mut target, "k", "kept");
+    tell(&mut target, "x", "ready");
+    let _: Report =
+        agent.report_when(|report| said(report, "called exec") && report.target.allocators == ["glibc"]);
+    let _: Report = agent.fresh_report();
+    tell(&mut target, "k", "kept");
+    let report = agent.fresh_report();
+    assert_kept(&report, 1);
+    assert_eq!(target.finish().status, 0);
+    let _: Report = agent.last_report();
+}
+
+/// Another tracer's probes at the same places, when they go, do not take the breakpoints along.
+#[test]
+fn another_tracer_that_comes_and_goes() {
+    if !can_trace() {
+        return;
+    }
+    let _alone = alone();
+    let (_directory, path) = program();
+    let mut target = start(&path, &[]);
+    let mut agent = Agent::attach(&[target.pid()], &[]);
+    tell(&mut target, "l", "left");
+    let other = start(&path, &[]);
+    let _: Report = Agent::attach(&[other.pid()], &[]).interrupt();
+    tell(&mut target, "k", "kept");
+    let report = agent.fresh_report();
+    assert_kept(&report, 1);
+    assert!(report.mode.exact, "{:?}", report.notes);
+    assert_eq!(target.finish().status, 0);
+    let _: Report = agent.last_report();
+}
