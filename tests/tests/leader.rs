@@ -181,3 +181,89 @@ fn another_tracer_that_comes_and_goes() {
     assert_eq!(target.finish().status, 0);
     let _: Report = agent.last_report();
 }
+
+/// Breakpoints that the target itself lost are put back, and it is said that they were missing.
+#[test]
+fn breakpoints_that_are_lost_are_put_back() {
+    if !can_trace() {
+        return;
+    }
+    let _alone = alone();
+    let (_directory, path) = program();
+    for options in METHODS {
+        let mut target = start(&path, &[]);
+        let mut agent = Agent::attach(&[target.pid()], options);
+        tell(&mut target, "k", "kept");
+        tell(&mut target, "d", "dropped");
+        target.write_line("s");
+        let report = agent.report_when(|report| report.mode.gaps > 0);
+        assert!(said(&report, "taken out of its code"), "{:?}", report.notes);
+        assert!(!report.mode.exact);
+        target.write_line("");
+        tell(&mut target, "k", "kept");
+        let report = agent.fresh_report();
+        assert_kept(&report, 2);
+        assert_eq!(target.finish().status, 0);
+        let _: Report = agent.last_report();
+    }
+}
+
+/// Where the code is a copy no breakpoint can be, and that is said.
+#[test]
+fn code_that_is_a_copy_is_said_to_be() {
+    if !can_trace() {
+        return;
+    }
+    let _alone = alone();
+    let (_directory, path) = program();
+    let mut target = start(&path, &[]);
+    let mut agent = Agent::attach(&[target.pid()], &[]);
+    tell(&mut target, "k", "kept");
+    tell(&mut target, "c", "copied");
+    target.write_line("s");
+    let report = agent.report_when(|report| said(report, "runs from a copy of its code"));
+    assert_kept(&report, 1);
+    target.write_line("");
+    tell(&mut target, "k", "kept");
+    assert_kept(&agent.fresh_report(), 1);
+    assert_eq!(target.finish().status, 0);
+    let _: Report = agent.last_report();
+}
+
+/// In windows, and by samples: whether the main thread has left before or leaves meanwhile.
+#[test]
+fn main_thread_that_leaves_a_program_that_is_sampled() {
+    if !can_trace() {
+        return;
+    }
+    let _alone = alone();
+    let (_directory, path) = program();
+    let windows: &[&str] = &["--max-overhead", "10%", "--sample", "off"];
+    let samples: &[&str] = &["--max-overhead", "off", "--sample", "4KiB"];
+    let [multi, perf] = METHODS;
+    for (way, options, when) in
+        [(windows, multi, "gone"), (windows, multi, ""), (samples, multi, ""), (samples, perf, "gone")]
+    {
+        let mut target = start(&path, &[when][..usize::from(!when.is_empty())]);
+        target.write_line("h");
+        let mut agent = Agent::attach_with(&[target.pid()], &[way, options].concat());
+        let mut seen = 0;
+        for _ in 0..3 {
+            let kept = |report: &Report| report.called_from("keep_block").allocated_blocks;
+            let report = agent.report_when(|report| kept(report) > seen);
+            assert!(way == windows || report.uncertainty.is_some(), "{:?}", report.mode);
+            seen = kept(&report);
+        }
+        if when.is_empty() {
+            target.write_line("");
+            tell(&mut target, "l", "left");
+            target.write_line("h");
+            let before = agent.fresh_report().called_from("keep_block").allocated_blocks;
+            for more in 1..3 {
+                let _: Report = agent
+                    .report_when(|report| report.called_from("keep_block").allocated_blocks > before + more);
+            }
+        }
+        let _: Report = agent.interrupt();
+    }
+}

@@ -218,7 +218,7 @@ impl Traced {
     }
 
     /// Takes note of where breakpoints are to be, now that other code may be mapped.
-    fn add_sites(&mut self) {
+    pub(super) fn add_sites(&mut self) {
         let mut file = None;
         for spec in &self.specs {
             if file.as_ref().is_none_or(|(path, _)| path != &spec.file) {

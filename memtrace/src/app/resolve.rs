@@ -138,6 +138,9 @@ impl Traced {
             self.allocators.push(allocator.name);
             found += 1;
         }
+        if found > 0 {
+            self.add_sites();
+        }
         Ok(found)
     }
 

@@ -66,7 +66,7 @@ pub struct Session {
     pub(super) symbolizer: Symbolizer,
     pub(super) control: Control,
     unwinding: Unwinding,
-    progress: Progress,
+    pub(super) progress: Progress,
     /// When tracing began, on the kernel side's clock.
     pub(super) started: Duration,
     pub(super) notes: Vec<String>,
@@ -150,6 +150,7 @@ impl Session {
     pub fn attach(&mut self, process: Process) -> anyhow::Result<()> {
         let (pid, comm) = (process.pid, process.comm.clone());
         self.add(process)?;
+        self.warn_of_profilers(pid);
         for _ in 0..LOADING {
             if self.attach_new(pid)? > 0 {
                 return Ok(());

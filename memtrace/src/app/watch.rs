@@ -1,13 +1,16 @@
 //! What a session does to keep hearing its targets: probes go by living threads, breakpoints stay in the code.
 
-use std::time::{Duration, Instant};
+use std::{
+    num::NonZeroU32,
+    time::{Duration, Instant},
+};
 
 use super::{
     holding::{Findings, Renewal, Why},
     session::Session,
     watchdog::Look,
 };
-use crate::target::threads;
+use crate::target::{profilers, threads};
 
 /// Time between two turns.
 pub(super) const TURN: Duration = Duration::from_secs(1);
@@ -23,6 +26,15 @@ pub(super) struct Watch {
 }
 
 impl Session {
+    /// Says that a process profiles itself, and what of that is going to be disturbed. To be called before probes are
+    /// attached.
+    pub fn warn_of_profilers(&self, pid: NonZeroU32) {
+        let Some(target) = self.targets.iter().find(|target| target.pid() == pid) else { return };
+        if let Some(warning) = profilers::warning(pid.get(), &profilers::detect(pid.get(), &target.modules)) {
+            (self.progress)(&warning);
+        }
+    }
+
     /// A thread ended that a target's probes go by, or went by.
     pub(super) fn thread_ended(&mut self, index: u32, main: bool, time: u64) {
         let Some(at) = self.targets.iter().position(|target| target.index == index) else { return };

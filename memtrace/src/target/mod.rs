@@ -5,6 +5,7 @@ mod launch;
 mod maps;
 mod modules;
 mod process;
+pub mod profilers;
 pub mod text;
 pub mod threads;
 
