@@ -1,13 +1,14 @@
 //! Processes whose main thread has left, or leaves.
 
 use std::{
+    fs,
     path::PathBuf,
     process::Command,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
-use memtrace_tests::{Agent, CSource, Report, Running, Totals, can_trace, compile, limit};
+use memtrace_tests::{Agent, CSource, Report, Running, Totals, can_trace, compile, limit, proc::libc_code};
 use tempfile::TempDir;
 
 /// The compiled program, and the directory that it lies in.
@@ -38,6 +39,13 @@ fn tell(target: &mut Running, command: &str, answer: &str) {
     let _: String = target.line_with(answer);
 }
 
+/// The last thread of a process.
+fn thread_of(pid: u32) -> u32 {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("the threads of the target");
+    let tid = |entry: std::io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
+    threads.filter_map(tid).max().expect("a thread")
+}
+
 #[track_caller]
 fn assert_kept(report: &Report, times: u64) {
     assert_eq!(
@@ -61,7 +69,15 @@ fn main_thread_that_left_before() {
     let (_directory, path) = program();
     for options in METHODS {
         let mut target = start(&path, &["gone"]);
+        let worker = thread_of(target.pid());
+        let code = libc_code(worker);
+        // Nothing stays in it when the agent ends, not even by force.
+        Agent::attach(&[target.pid()], options).kill();
+        assert!(libc_code(worker) == code);
+        let _: Report = Agent::attach(&[target.pid()], options).interrupt();
+        assert!(libc_code(worker) == code);
         let mut agent = Agent::attach(&[target.pid()], options);
+        assert!(libc_code(worker) != code);
         tell(&mut target, "k", "kept");
         let report = agent.fresh_report();
         assert_kept(&report, 1);
@@ -121,7 +137,7 @@ fn threads_that_hold_the_probes_end() {
         for times in 1..=3 {
             tell(&mut target, "n", "taken");
             let report = agent.report_when(|report| !perf || report.mode.gaps == times);
-            assert_eq!(said(&report, "its calls went unseen"), perf, "{:?}", report.notes);
+            assert_eq!(said(&report, "calls went unseen"), perf, "{:?}", report.notes);
             tell(&mut target, "k", "kept");
         }
         let report = agent.fresh_report();

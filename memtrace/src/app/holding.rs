@@ -1,10 +1,15 @@
 //! Probes stay where they were put: they go by a thread that lives, and their breakpoints are in the code.
 
-use std::{fmt, num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{
+    fmt,
+    num::NonZeroU32,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 
-use super::{resolve::Traced, watchdog::Watchdog};
+use super::{resolve::Traced, watch::TURN, watchdog::Watchdog};
 use crate::{
     bpf::{InPlace, Tracer},
     model::ProbeSpec,
@@ -24,6 +29,12 @@ pub(super) struct Holding {
     thread: Option<u32>,
     /// Where breakpoints are to be.
     sites: Vec<Site>,
+    /// When all were last known to be there.
+    intact: Duration,
+    /// When another thread last became the holder.
+    changed: Option<Instant>,
+    /// What is to be attached, and could not be.
+    owed: Option<InPlace>,
     /// What had to be done, and was not said yet.
     pub(super) renewals: Vec<Renewal>,
     /// How often that was.
@@ -58,12 +69,21 @@ pub(super) enum Why {
     Removed,
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for Renewal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::ThreadEnded => "the thread that the kernel kept them by had ended",
-            Self::Removed => "their breakpoints had been taken out of its code",
-        })
+        let gap = self.to.saturating_sub(self.from);
+        match self.why {
+            Why::ThreadEnded => write!(
+                f,
+                "the thread that the kernel kept them by had ended: calls went unseen for {} ms",
+                gap.as_millis() + 1
+            ),
+            Why::Removed => write!(
+                f,
+                "breakpoints had been taken out of its code: calls went unseen, for up to {:.1} s",
+                gap.as_secs_f64()
+            ),
+        }
     }
 }
 
@@ -96,16 +116,22 @@ impl Traced {
         self.holding.thread.unwrap_or(self.pid().get())
     }
 
-    /// Sees to it that a thread that lives holds the probes. `since`: when the thread ended that did, if that is known.
+    /// Sees to it that a thread that lives holds the probes. `since`: when the thread ended that did, if it has just done so.
     pub(super) fn hold(&mut self, tracer: &mut Tracer, since: Option<Duration>) -> anyhow::Result<()> {
-        if threads::lives(self.pid().get(), self.holder()) {
+        let is_owed = self.holding.owed.is_some();
+        if !is_owed && threads::lives(self.pid().get(), self.holder()) {
             return Ok(());
         }
-        if !tracer.outlives_holder() {
+        if is_owed || !tracer.outlives_holder() {
             return self.renew(tracer, Why::ThreadEnded, since);
         }
+        if since.is_some() && self.holding.changed.is_some_and(|at| at.elapsed() < TURN) {
+            // One thread after the other ends. Nothing is missed, as a rule, until the next turn.
+            return Ok(());
+        }
+        self.holding.changed = Some(Instant::now());
         let was = tracer.in_place(self.index);
-        let since = since.unwrap_or_else(|| tracer.elapsed());
+        let since = since.unwrap_or(self.holding.intact);
         // While nobody held them, another tracer may have taken them along.
         let missing = was.counts() && self.examine(tracer, false).plain > 0;
         self.by_living(tracer, |target, tracer| {
@@ -127,22 +153,24 @@ impl Traced {
         why: Why,
         since: Option<Duration>,
     ) -> anyhow::Result<()> {
-        let was = tracer.in_place(self.index);
-        let from = since.unwrap_or_else(|| tracer.elapsed());
+        let was = self.holding.owed.take().unwrap_or_else(|| tracer.in_place(self.index));
+        let from = since.unwrap_or(self.holding.intact);
         if why == Why::Removed {
             // Some may fire still: each call would count twice.
             tracer.release_at_once(self.index);
         } else {
             tracer.release(self.index);
         }
-        self.by_living(tracer, |target, tracer| target.place_again(tracer, was))
-            .with_context(|| format!("cannot attach to process {} again", self.pid()))?;
-        if was.counts() {
-            let to = tracer.elapsed();
-            tracing::debug!("process {}: attached by thread {}: {why}", self.pid(), self.holder());
-            self.holding.renewals.push(Renewal { why, from, to });
+        let placed = self.by_living(tracer, |target, tracer| target.place_again(tracer, was));
+        if placed.is_err() {
+            self.holding.owed = Some(was);
+        } else if was.counts() {
+            let renewal = Renewal { why, from, to: tracer.elapsed() };
+            tracing::debug!("process {}: attached by thread {}: {renewal}", self.pid(), self.holder());
+            self.holding.renewals.push(renewal);
+            self.holding.intact = renewal.to;
         }
-        Ok(())
+        placed
     }
 
     /// Does something with a thread that lives as the holder; with another one if it ends meanwhile. A process that has none
@@ -169,17 +197,24 @@ impl Traced {
         self.specs.iter().filter(|spec| was.has(spec.role)).cloned().collect()
     }
 
+    /// Attaches everything or nothing.
     fn place_again(&self, tracer: &mut Tracer, was: InPlace) -> anyhow::Result<()> {
         let specs = self.specs_of(was);
         if !specs.is_empty() {
             // What was in flight may have returned unseen.
             tracer.begin_window(self.index);
-            tracer.attach(self.index, self.pid(), &specs)?;
         }
-        if let Some(hook) = self.modules.loader_hook().filter(|_| was.loader) {
-            tracer.watch_loader(self.index, self.pid(), &hook)?;
-        }
-        Ok(())
+        let hook = self.modules.loader_hook().filter(|_| was.loader);
+        tracer
+            .attach(self.index, self.pid(), &specs)
+            .and_then(|()| hook.map_or(Ok(()), |hook| tracer.watch_loader(self.index, self.pid(), &hook)))
+            .inspect_err(|_| tracer.release_at_once(self.index))
+            .with_context(|| format!("cannot attach to process {} again", self.pid()))
+    }
+
+    /// Everything is attached anew in another way: nothing is owed.
+    pub(super) fn forgive(&mut self) {
+        self.holding.owed = None;
     }
 
     /// Detaches everything: an `execve` by another thread than the main one has made that the main one.
@@ -197,8 +232,14 @@ impl Traced {
     }
 
     /// Another program runs: its code lies elsewhere.
-    pub(super) fn forget_sites(&mut self) {
+    pub(super) fn forget_sites(&mut self, tracer: &Tracer) {
         self.holding.sites.clear();
+        self.holding.intact = tracer.elapsed();
+    }
+
+    /// Whether it is known where breakpoints are to be.
+    pub(super) fn has_sites(&self) -> bool {
+        !self.holding.sites.is_empty()
     }
 
     /// Looks whether the breakpoints are in the code. `thorough`: what is mapped is read anew first, as it is when one is
@@ -208,13 +249,16 @@ impl Traced {
             self.refresh(tracer);
         }
         self.add_sites();
-        let findings = self.findings();
-        if thorough || findings.plain == 0 {
-            return findings;
+        let mut findings = self.findings();
+        if findings.plain > 0 && !thorough {
+            self.refresh(tracer);
+            self.add_sites();
+            findings = self.findings();
         }
-        self.refresh(tracer);
-        self.add_sites();
-        self.findings()
+        if findings.plain == 0 {
+            self.holding.intact = tracer.elapsed();
+        }
+        findings
     }
 
     /// Takes note of where breakpoints are to be, now that other code may be mapped.

@@ -138,7 +138,7 @@ impl Traced {
             self.allocators.push(allocator.name);
             found += 1;
         }
-        if found > 0 {
+        if found > 0 || !self.has_sites() {
             self.add_sites();
         }
         Ok(found)
@@ -154,6 +154,7 @@ impl Traced {
 
     /// Attaches again after a pause; with `mappings`, to functions that map memory too.
     pub(super) fn attach_again(&mut self, tracer: &mut Tracer, mappings: bool) -> anyhow::Result<()> {
+        self.forgive();
         self.hold(tracer, None)?;
         tracer.begin_window(self.index);
         let wanted = |spec: &&ProbeSpec| mappings || !matches!(spec.role, Role::Map(_));
@@ -250,7 +251,7 @@ impl Traced {
             self.code = AllocatorCode::default();
         }
         self.allocators.clear();
-        self.forget_sites();
+        self.forget_sites(tracer);
         self.loader = None;
         // The files of the new program are probed already where the old one had them mapped too.
         self.modules.begin_again(tracer.unloaded(self.index));

@@ -58,6 +58,9 @@ impl Session {
             }
             let cpu = target.cpu_time();
             let look = target.holding.watchdog.turn(runs, cpu);
+            if threads::lives(target.pid().get(), target.holder()) {
+                self.tracer.give_up_superseded(target.index);
+            }
             self.hold(at, None);
             // In windows probes come and go: each is looked at when it opens.
             if look != Look::No && !self.control.in_windows() {
@@ -82,14 +85,12 @@ impl Session {
 
     fn hold(&mut self, at: usize, since: Option<Duration>) {
         let Some(target) = self.targets.get_mut(at) else { return };
-        if let Err(error) = target.hold(&mut self.tracer, since)
-            && !target.process.has_exited()
-        {
-            let (pid, error) = (target.pid(), format!("{error:#}"));
-            self.note(
-                &format!("nothing is counted of process {pid} any more"),
-                &format!(": the thread that the kernel kept its probes by has ended, and {error}"),
-            );
+        let failed = target.hold(&mut self.tracer, since).err().filter(|_| !target.process.has_exited());
+        let begins = format!("probes of process {} do not stay in place", target.pid());
+        self.notes.retain(|note| !note.starts_with(&begins));
+        if let Some(error) = failed {
+            self.notes
+                .push(format!("{begins}: {error:#}; it is tried again, and calls may go unseen until then"));
         }
     }
 
@@ -113,22 +114,21 @@ impl Session {
         if target.process.has_exited() {
             return;
         }
+        let [missing, copy] = [
+            format!("breakpoints are missing from the code of process {pid}"),
+            format!("process {pid} runs from a copy of its code"),
+        ];
+        self.notes.retain(|note| !note.starts_with(&missing) && !note.starts_with(&copy));
         if plain > 0 {
-            self.note(
-                &format!("breakpoints are missing from the code of process {pid}"),
-                &format!(
-                    ", {plain} of {all}, and the kernel does not put them back: calls there are not seen"
-                ),
-            );
+            self.notes.push(format!(
+                "{missing}, {plain} of {all}, and the kernel does not put them back: calls there are not seen"
+            ));
         }
         if copied > 0 {
-            self.note(
-                &format!("process {pid} runs from a copy of its code"),
-                &format!(
-                    " in memory without a file (programs do so to have it on large pages), where no probe can be: calls of \
-                     {copied} of {all} probed places are not seen"
-                ),
-            );
+            self.notes.push(format!(
+                "{copy} in memory without a file (programs do so to have it on large pages), where no probe can be: calls at \
+                 {copied} of {all} probed places are not seen"
+            ));
         }
     }
 
@@ -138,31 +138,17 @@ impl Session {
             let Some(target) = self.targets.get_mut(at) else { break };
             let renewals = std::mem::take(&mut target.holding.renewals);
             // The threads of a process that ends do so one by one.
-            let Some(&Renewal { why, from, to }) = renewals.last().filter(|_| !target.process.has_exited())
-            else {
-                continue;
-            };
+            let Some(last) = renewals.last().filter(|_| !target.process.has_exited()) else { continue };
             target.holding.times += renewals.len();
-            let (pid, times) = (target.pid(), target.holding.times);
             for Renewal { from, to, .. } in &renewals {
                 self.control.unheard(*from, *to);
             }
-            let seconds = to.saturating_sub(self.started).as_secs_f64();
+            let begins = format!("probes of process {} were attached anew", target.pid());
+            let times = target.holding.times;
             let often = if times > 1 { format!(" {times} times, the last time") } else { String::new() };
-            let gap = match why {
-                Why::ThreadEnded => format!("for {} ms", to.saturating_sub(from).as_millis() + 1),
-                Why::Removed => "for a time that is not known".to_owned(),
-            };
-            self.note(
-                &format!("probes of process {pid} were attached anew"),
-                &format!("{often} at {seconds:.1} s, for {why}: {gap} its calls went unseen"),
-            );
+            let seconds = last.to.saturating_sub(self.started).as_secs_f64();
+            self.notes.retain(|note| !note.starts_with(&begins));
+            self.notes.push(format!("{begins}{often} at {seconds:.1} s: {last}"));
         }
-    }
-
-    /// Adds a remark, in place of an earlier one that begins the same.
-    fn note(&mut self, begins: &str, rest: &str) {
-        self.notes.retain(|note| !note.starts_with(begins));
-        self.notes.push(format!("{begins}{rest}"));
     }
 }

@@ -6,8 +6,8 @@
 //!
 //! So where the main thread has ended, multi-uprobes get anchors: perf uprobes at the same places, opened with a thread that
 //! lives, whose program does nothing. By them breakpoints are put in place and stay; the multi-uprobes fire there for every thread
-//! of the process. When that thread ends too, breakpoints stay until another one's anchors are attached. Where there are no
-//! multi-uprobes, the perf uprobes themselves go by a living thread, and are attached anew when it ends.
+//! of the process. When that thread ends too, breakpoints stay until a probe is taken away there; so its anchors are only given
+//! up when those of another one have been there for a while. Where there are no multi-uprobes, the perf uprobes themselves go by a living thread, and are attached anew when it ends.
 
 use std::num::NonZeroU32;
 
@@ -59,6 +59,8 @@ impl InPlace {
 pub(super) struct Holders {
     threads: FxHashMap<u32, NonZeroU32>,
     pub(super) anchors: Vec<Link>,
+    /// Anchors of threads that have ended.
+    superseded: Vec<Link>,
 }
 
 impl Tracer {
@@ -119,25 +121,23 @@ impl Tracer {
     /// Anchors what is attached to a target by its present holder, in place of an earlier one that has ended.
     ///
     /// # Errors
-    /// As [`Tracer::anchor`]: then the earlier anchors stay.
+    /// As [`Tracer::anchor`].
     pub fn anchor_again(
         &mut self,
         target: u32,
         probes: &[ProbeSpec],
         hook: Option<&LoaderHook>,
     ) -> Result<(), Error> {
-        let earlier = self.holders.anchors.len();
-        let placed = self
-            .anchor(target, probes)
-            .and_then(|()| hook.map_or(Ok(()), |hook| self.anchor_loader(target, hook)));
-        let (old, new) = if placed.is_ok() { (0, earlier) } else { (earlier, self.holders.anchors.len()) };
-        let mut at = 0;
-        let superseded = self.holders.anchors.extract_if(.., |link| {
-            at += 1;
-            u32::from(link.target) == target && (old..new).contains(&(at - 1))
-        });
-        detach_later(superseded.collect());
-        placed
+        let earlier = self.holders.anchors.extract_if(.., |link| u32::from(link.target) == target);
+        self.holders.superseded.extend(earlier);
+        self.anchor(target, probes)?;
+        hook.map_or(Ok(()), |hook| self.anchor_loader(target, hook))
+    }
+
+    /// Gives up a target's anchors of threads that have ended. To be called when its present holder is known to live.
+    pub fn give_up_superseded(&mut self, target: u32) {
+        let links = self.holders.superseded.extract_if(.., |link| u32::from(link.target) == target);
+        detach_later(links.collect());
     }
 
     fn anchoring(&self, target: u32) -> Option<NonZeroU32> {
@@ -166,7 +166,10 @@ impl Tracer {
 
     /// Takes links off the lists, anchors too.
     pub(super) fn take_links(&mut self, which: impl Fn(&Link) -> bool) -> Vec<Link> {
-        let anchors = self.holders.anchors.extract_if(.., |link| which(link));
-        self.links.extract_if(.., |link| which(link)).chain(anchors).collect()
+        let Holders { anchors, superseded, .. } = &mut self.holders;
+        [&mut self.links, anchors, superseded]
+            .into_iter()
+            .flat_map(|links| links.extract_if(.., |link| which(link)))
+            .collect()
     }
 }

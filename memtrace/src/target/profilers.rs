@@ -214,8 +214,7 @@ impl Facts {
             .map(|(origin, text)| (*origin, text.as_str()))
             .chain(of_environment)
             .flat_map(|(origin, text)| text.split(',').map(move |pair| (origin, pair.trim())))
-            .filter(|(_, pair)| pair.split(':').next() == Some(key))
-            .last()
+            .rfind(|(_, pair)| pair.split(':').next() == Some(key))
             .filter(|(_, pair)| *pair == setting)
             .map(|(origin, _)| origin)
     }
