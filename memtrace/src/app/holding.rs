@@ -1,15 +1,10 @@
 //! Probes stay where they were put: they go by a thread that lives, and their breakpoints are in the code.
 
-use std::{
-    fmt,
-    num::NonZeroU32,
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::{fmt, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 
-use super::{resolve::Traced, watch::TURN, watchdog::Watchdog};
+use super::{resolve::Traced, watchdog::Watchdog};
 use crate::{
     bpf::{InPlace, Tracer},
     model::ProbeSpec,
@@ -22,6 +17,9 @@ use crate::{
 /// Threads that are tried, if each ends meanwhile.
 const ATTEMPTS: usize = 3;
 
+/// Threads that become holders between two turns of the watchdog: the anchors of each stay until then.
+const MOST_CHANGES: u32 = 8;
+
 /// What holds a target's probes.
 #[derive(Debug, Default)]
 pub(super) struct Holding {
@@ -31,8 +29,8 @@ pub(super) struct Holding {
     sites: Vec<Site>,
     /// When all were last known to be there.
     intact: Duration,
-    /// When another thread last became the holder.
-    changed: Option<Instant>,
+    /// How often another thread became the holder since the last turn.
+    changes: u32,
     /// What is to be attached, and could not be.
     owed: Option<InPlace>,
     /// What had to be done, and was not said yet.
@@ -125,11 +123,11 @@ impl Traced {
         if is_owed || !tracer.outlives_holder() {
             return self.renew(tracer, Why::ThreadEnded, since);
         }
-        if since.is_some() && self.holding.changed.is_some_and(|at| at.elapsed() < TURN) {
+        if since.is_some() && self.holding.changes >= MOST_CHANGES {
             // One thread after the other ends. Nothing is missed, as a rule, until the next turn.
             return Ok(());
         }
-        self.holding.changed = Some(Instant::now());
+        self.holding.changes += 1;
         let was = tracer.in_place(self.index);
         let since = since.unwrap_or(self.holding.intact);
         // While nobody held them, another tracer may have taken them along.
@@ -144,6 +142,14 @@ impl Traced {
             self.holding.renewals.push(Renewal { why: Why::Removed, from: since, to: tracer.elapsed() });
         }
         Ok(())
+    }
+
+    /// A turn of the watchdog: gives up the anchors of threads that have ended, if the holder lives.
+    pub(super) fn settle(&mut self, tracer: &mut Tracer) {
+        self.holding.changes = 0;
+        if threads::lives(self.pid().get(), self.holder()) {
+            tracer.give_up_superseded(self.index);
+        }
     }
 
     /// Attaches what is attached anew, by a thread that lives.

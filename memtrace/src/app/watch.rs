@@ -58,9 +58,7 @@ impl Session {
             }
             let cpu = target.cpu_time();
             let look = target.holding.watchdog.turn(runs, cpu);
-            if threads::lives(target.pid().get(), target.holder()) {
-                self.tracer.give_up_superseded(target.index);
-            }
+            target.settle(&mut self.tracer);
             self.hold(at, None);
             // In windows probes come and go: each is looked at when it opens.
             if look != Look::No && !self.control.in_windows() {
