@@ -169,18 +169,21 @@ fn exec_by_the_thread_that_holds_the_probes() {
     }
     let _alone = alone();
     let (_directory, path) = program();
-    let mut target = start(&path, &["gone"]);
-    let mut agent = Agent::attach(&[target.pid()], &[]);
-    tell(&mut target, "k", "kept");
-    tell(&mut target, "x", "ready");
-    let _: Report =
-        agent.report_when(|report| said(report, "called exec") && report.target.allocators == ["glibc"]);
-    let _: Report = agent.fresh_report();
-    tell(&mut target, "k", "kept");
-    let report = agent.fresh_report();
-    assert_kept(&report, 1);
-    assert_eq!(target.finish().status, 0);
-    let _: Report = agent.last_report();
+    for options in METHODS {
+        let mut target = start(&path, &["gone"]);
+        let mut agent = Agent::attach(&[target.pid()], options);
+        tell(&mut target, "k", "kept");
+        tell(&mut target, "x", "ready");
+        let is_traced = |report: &Report| report.target.allocators == ["glibc"];
+        let _: Report = agent.report_when(|report| said(report, "called exec") && is_traced(report));
+        // Its main thread has left too.
+        let _: Report = agent.fresh_report();
+        tell(&mut target, "k", "kept");
+        let report = agent.fresh_report();
+        assert_kept(&report, 1);
+        assert_eq!(target.finish().status, 0);
+        let _: Report = agent.last_report();
+    }
 }
 
 /// Another tracer's probes at the same places, when they go, do not take the breakpoints along.
