@@ -22,6 +22,8 @@ pub enum EventKind {
     Mapping = 6,
     /// A [`crate::KernelStackEvent`].
     KernelStack = 7,
+    /// A [`ThreadEvent`].
+    Thread = 8,
 }
 
 /// Set in a frame's address where it is that of an instruction interrupted by a signal, not a return address.
@@ -188,3 +190,20 @@ pub struct ForkEvent {
     pub target: u32,
 }
 const _: () = assert!(size_of::<ForkEvent>() == 8);
+
+/// A thread of a target ends by which the kernel tells where probes belong: the main one, or [`crate::Target::holder`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ThreadEvent {
+    /// [`EventKind::Thread`].
+    pub kind: u32,
+    /// The target's index.
+    pub target: u32,
+    /// Whether it is the main thread.
+    pub main: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// `ktime` of its end, ns.
+    pub time: u64,
+}
+const _: () = assert!(size_of::<ThreadEvent>() == 24);

@@ -21,7 +21,8 @@ mod work;
 pub use cookie::{Cookie, Exit, ExitKind, Layer};
 pub use counter::Counter;
 pub use event::{
-    EXACT, EventKind, ExecEvent, ForkEvent, MappingEvent, MissEvent, Op, OracleEvent, StackEvent, TraceEvent,
+    EXACT, EventKind, ExecEvent, ForkEvent, MappingEvent, MissEvent, Op, OracleEvent, StackEvent,
+    ThreadEvent, TraceEvent,
 };
 pub use examination::{
     EVICTED_AT_ONCE, EXAMINED_AT_ONCE, Examination, Examined, MOST_FREE, PHANTOMS_AT_ONCE, Phantom,

@@ -34,8 +34,12 @@ pub struct Target {
     pub sampling: u32,
     /// How often probes were attached to it: what was in flight when they were detached is not known to be so any more.
     pub window: u32,
+    /// The thread that its probes go by where the main one has ended; 0: the main one.
+    pub holder: u32,
+    /// Zero.
+    pub reserved: u32,
 }
-const _: () = assert!(size_of::<Target>() == 88);
+const _: () = assert!(size_of::<Target>() == 96);
 
 impl Target {
     /// Index and generation in one word: index in the low 8 bits, generation above.

@@ -2,9 +2,13 @@
 //!
 //! Raw tracepoints: they need neither BTF nor field offsets for the little that is read here.
 
-use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext};
+use aya_ebpf::{
+    helpers::{bpf_get_current_pid_tgid, generated::bpf_ktime_get_ns},
+    macros::raw_tracepoint,
+    programs::RawTracePointContext,
+};
 use aya_log_ebpf::debug;
-use memtrace_common::{Counter, EventKind, ExecEvent, ForkEvent};
+use memtrace_common::{Counter, EventKind, ExecEvent, ForkEvent, ThreadEvent};
 
 use crate::{
     calls, events,
@@ -64,11 +68,25 @@ fn try_exec(context: &RawTracePointContext) -> Option<()> {
     Some(())
 }
 
-/// `sched_process_exit`: a thread ends, its slot is free again.
+/// `sched_process_exit`: a thread ends, its slot is free again. The kernel takes probes for those of a thread that has no
+/// memory any more: the agent has to know when it is the one they go by.
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 pub(crate) fn process_exit(_: RawTracePointContext) -> i32 {
-    if current().is_some() {
-        calls::thread_exit();
-    }
+    let _ = try_exit();
     0
+}
+
+#[inline(always)]
+fn try_exit() -> Option<()> {
+    let index = current()?;
+    calls::thread_exit();
+    let id = bpf_get_current_pid_tgid();
+    let (tgid, tid) = ((id >> 32) as u32, id as u32);
+    let main = u32::from(tid == tgid);
+    if main != 0 || TARGETS.get(index)?.holder == tid {
+        // SAFETY: a helper without arguments.
+        let time = unsafe { bpf_ktime_get_ns() };
+        events::send(&ThreadEvent { kind: EventKind::Thread as u32, target: index, main, reserved: 0, time });
+    }
+    Some(())
 }

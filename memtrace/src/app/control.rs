@@ -248,6 +248,7 @@ impl Session {
 
     fn open(&mut self, begin: Reading, window: Window) {
         self.attach_again(false);
+        self.look_at_window();
         let now = self.reading();
         self.control.counting_since = Some(now);
         self.control.set_phase(Phase::Counting(begin, window), now.at);

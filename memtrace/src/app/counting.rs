@@ -171,6 +171,15 @@ impl Control {
         Attachment { share, gaps: self.gaps, windows, open: self.open_window().is_some() }
     }
 
+    /// Probes that were to be in place did not fire for a while.
+    pub(super) fn unheard(&mut self, from: Duration, to: Duration) {
+        if let Some(since) = self.since {
+            self.attached += from.saturating_sub(since);
+            self.since = Some(to.max(since));
+        }
+        self.gaps += 1;
+    }
+
     pub(super) fn set_phase(&mut self, phase: Phase, now: Duration) {
         let sees = |phase| matches!(phase, Phase::Attached | Phase::Counting(..));
         if sees(self.phase) && !sees(phase) {

@@ -23,6 +23,7 @@ impl Session {
         }
         self.look_again();
         self.try_again();
+        self.note_renewals();
     }
 
     /// Tries again to attach what was refused. Where probes come and go, the next window does.

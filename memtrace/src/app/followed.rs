@@ -29,6 +29,9 @@ pub trait Followed {
         Next::Look(Duration::MAX)
     }
 
+    /// Looks whether everything is still in place. To be called every second; nothing by default.
+    fn watch(&mut self) {}
+
     /// The streams of events and of kernel messages. To be taken once.
     ///
     /// # Errors
@@ -85,6 +88,10 @@ impl Followed for Session {
 
     fn control(&mut self) -> Next {
         Session::control(self)
+    }
+
+    fn watch(&mut self) {
+        Session::watch(self);
     }
 
     fn streams(&mut self) -> anyhow::Result<(Events, Option<KernelLog>)> {

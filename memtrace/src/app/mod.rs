@@ -4,6 +4,7 @@ mod control;
 mod counting;
 mod exec;
 mod followed;
+mod holding;
 mod kernel;
 mod output;
 mod passage;
@@ -15,6 +16,8 @@ mod snapshot;
 mod stacks;
 mod untraced;
 mod unwinding;
+mod watch;
+mod watchdog;
 
 pub use control::Next;
 pub use counting::Counting;

@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
-use super::{control::Next, followed::Followed, output::Output, signals::Signals};
+use super::{control::Next, followed::Followed, output::Output, signals::Signals, watch::TURN};
 use crate::{
     bpf::{Events, KernelLog},
     model::Event,
@@ -71,6 +71,8 @@ pub async fn follow(
     let start = Instant::now();
     let mut ticks = tokio::time::interval_at(start + schedule.interval, schedule.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut turns = tokio::time::interval_at(start + TURN, TURN);
+    turns.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let end = start + schedule.duration.unwrap_or(Duration::from_secs(u32::MAX.into()));
     let close = CLOSE.min(schedule.interval / 10);
     let deadline = tokio::time::sleep_until(end);
@@ -111,6 +113,10 @@ pub async fn follow(
                     }
                     Next::End => break Ending::TooDear,
                 }
+            }
+            result = turns.tick() => {
+                let _: Instant = result;
+                session.watch();
             }
             () = any_exit(&mut exits), if !exits.is_empty() => {
                 if exits.is_empty() && !schedule.outlive {

@@ -21,6 +21,7 @@ use crate::{
 };
 
 use super::{
+    holding::Holding,
     passage::{AllocatorCode, Passage},
     untraced::{Part, Untraced},
     unwinding::{Progress, Unwinding},
@@ -44,7 +45,7 @@ pub(super) struct Traced {
     pub(super) index: u32,
     pub(super) generation: u32,
     pub(super) allocators: Vec<String>,
-    modules: Modules,
+    pub(super) modules: Modules,
     /// When the mappings were last read for nothing.
     unchanged: Option<Instant>,
     /// Where libraries come and go.
@@ -52,14 +53,14 @@ pub(super) struct Traced {
     /// The dynamic loader of the program that it runs now.
     loader: Option<PathBuf>,
     /// Loaders that are probed.
-    hooked: FxHashSet<PathBuf>,
+    pub(super) hooked: FxHashSet<PathBuf>,
     probed: FxHashSet<PathBuf>,
     /// What could not be probed.
     pub(super) untraced: Untraced,
     /// Allocators in files that were probed.
     names: FxHashMap<PathBuf, String>,
     /// What is probed, to attach to again.
-    specs: Vec<ProbeSpec>,
+    pub(super) specs: Vec<ProbeSpec>,
     /// Functions that hand out blocks and are not probed, by file.
     left_out: Vec<String>,
     /// Where the functions of allocators lie.
@@ -67,6 +68,7 @@ pub(super) struct Traced {
     /// CPU time when tracing began, and when it was last asked for.
     cpu: (Duration, Duration),
     placement: Placement,
+    pub(super) holding: Holding,
 }
 
 impl Traced {
@@ -96,6 +98,7 @@ impl Traced {
             code: AllocatorCode::default(),
             cpu: (cpu, cpu),
             placement,
+            holding: Holding::default(),
         })
     }
 
@@ -138,6 +141,9 @@ impl Traced {
                 }
             }
         }
+        if found > 0 || !self.has_sites() {
+            self.add_sites();
+        }
         refused.map_or(Ok(found), Err)
     }
 
@@ -175,6 +181,7 @@ impl Traced {
                 self.left_out.push(left_out);
             }
         }
+        self.hold(tracer, None)?;
         tracer
             .attach(self.index, self.pid(), &specs)
             .with_context(|| format!("cannot probe {}", module.name))?;
@@ -226,6 +233,8 @@ impl Traced {
     /// # Errors
     /// The kernel refused: nothing is attached, which is noted in `untraced`.
     pub(super) fn attach_again(&mut self, tracer: &mut Tracer, mappings: bool) -> anyhow::Result<()> {
+        self.forgive();
+        self.hold(tracer, None)?;
         tracer.begin_window(self.index);
         let wanted = |spec: &&ProbeSpec| mappings || !matches!(spec.role, Role::Map(_));
         let specs: Vec<ProbeSpec> = self.specs.iter().filter(wanted).cloned().collect();
@@ -303,6 +312,9 @@ impl Traced {
             return;
         }
         tracer.set_loader_state(self.index, hook.state);
+        if let Err(error) = self.hold(tracer, None) {
+            tracing::debug!("{error:#}");
+        }
         if self.hooked.insert(hook.file.clone())
             && let Err(error) = tracer.watch_loader(self.index, self.pid(), &hook)
         {
@@ -314,9 +326,9 @@ impl Traced {
     /// `execve`: another program, other mappings.
     pub(super) fn exec(&mut self, generation: u32, by_thread: bool, tracer: &mut Tracer) {
         self.generation = generation;
-        if by_thread {
+        if by_thread || self.is_held() {
             // The kernel goes by the task that was the main thread, and that is gone.
-            tracer.release(self.index);
+            self.give_back(tracer);
             self.probed.clear();
             self.hooked.clear();
             self.specs.clear();
@@ -327,6 +339,7 @@ impl Traced {
         for file in self.untraced.begin_again(by_thread) {
             self.probed.remove(&file);
         }
+        self.forget_sites(tracer);
         self.loader = None;
         // The files of the new program are probed already where the old one had them mapped too.
         self.modules.begin_again(tracer.unloaded(self.index));

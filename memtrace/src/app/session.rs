@@ -13,6 +13,7 @@ use super::{
     signals,
     stacks::{Stack, Stacks},
     unwinding::{Progress, Unwinding},
+    watch::Watch,
 };
 use crate::{
     aggregate::{Aggregate, Ranges},
@@ -56,10 +57,11 @@ pub struct Session {
     pub(super) symbolizer: Symbolizer,
     pub(super) control: Control,
     unwinding: Unwinding,
-    progress: Progress,
+    pub(super) progress: Progress,
     /// When tracing began, on the kernel side's clock.
     pub(super) started: Duration,
     pub(super) notes: Vec<String>,
+    pub(super) watch: Watch,
 }
 
 impl Session {
@@ -112,6 +114,7 @@ impl Session {
             progress,
             started: Duration::ZERO,
             notes,
+            watch: Watch::default(),
         })
     }
 
@@ -138,6 +141,7 @@ impl Session {
     pub fn attach(&mut self, process: Process) -> anyhow::Result<()> {
         let (pid, comm) = (process.pid, process.comm.clone());
         self.add(process)?;
+        self.warn_of_profilers(pid);
         for _ in 0..LOADING {
             if self.attach_new(pid)? > 0 {
                 return Ok(());
@@ -228,6 +232,10 @@ impl Session {
                 if loader {
                     self.attach_loaded(target);
                 }
+                None
+            }
+            KernelEvent::Thread { target, main, time } => {
+                self.thread_ended(target, main, time);
                 None
             }
             KernelEvent::Oracle { .. } | KernelEvent::KernelStack { .. } => None,

@@ -217,6 +217,41 @@ pub(super) fn attach(
     Ok(())
 }
 
+/// Attaches a program that does nothing to the same sites, by a thread: see [`super::holder`].
+pub(super) fn attach_anchors(
+    ebpf: &mut Ebpf,
+    specs: &[ProbeSpec],
+    thread: NonZeroU32,
+    target: u8,
+    links: &mut Vec<Link>,
+) -> Result<(), Error> {
+    for group in groups(specs, target, Method::Session) {
+        place_anchors(ebpf, group, thread, links)?;
+    }
+    Ok(())
+}
+
+/// The same where the dynamic loader is watched.
+pub(super) fn attach_loader_anchor(
+    ebpf: &mut Ebpf,
+    hook: &LoaderHook,
+    thread: NonZeroU32,
+    target: u8,
+    links: &mut Vec<Link>,
+) -> Result<(), Error> {
+    place_anchors(ebpf, loader(hook, target), thread, links)
+}
+
+fn place_anchors(
+    ebpf: &mut Ebpf,
+    group: Group,
+    thread: NonZeroU32,
+    links: &mut Vec<Link>,
+) -> Result<(), Error> {
+    let group = Group { program: Name::NothingEnter, ..group };
+    place(ebpf, &mut Programs::Perf, &group, thread, links)
+}
+
 /// Attaches to the dynamic loader of one process.
 pub(super) fn attach_loader(
     ebpf: &mut Ebpf,
@@ -226,7 +261,11 @@ pub(super) fn attach_loader(
     target: u8,
     links: &mut Vec<Link>,
 ) -> Result<(), Error> {
-    let group = Group {
+    place(ebpf, programs, &loader(hook, target), pid, links)
+}
+
+fn loader(hook: &LoaderHook, target: u8) -> Group {
+    Group {
         stage: Stage::Loader,
         target,
         program: Name::LibrariesChanged,
@@ -234,8 +273,7 @@ pub(super) fn attach_loader(
         function: "the dynamic loader".to_owned(),
         offsets: vec![hook.offset],
         cookies: vec![Cookie::new(0, None, None, None, target).0],
-    };
-    place(ebpf, programs, &group, pid, links)
+    }
 }
 
 /// Attaches a program that does nothing to this process.

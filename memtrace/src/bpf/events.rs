@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use aya::maps::{MapData, RingBuf};
 use memtrace_common::{
     EventKind, ExecEvent, ForkEvent, KERNEL_FRAMES, KernelStackEvent, MAX_FRAMES, MappingEvent, MissEvent,
-    Op, OracleEvent, StackEvent, Target, TraceEvent, WalkEnd,
+    Op, OracleEvent, StackEvent, Target, ThreadEvent, TraceEvent, WalkEnd,
 };
 
 /// One event from the kernel side.
@@ -105,6 +105,15 @@ pub enum KernelEvent {
         /// Whether its dynamic loader said so: the request will not be repeated.
         loader: bool,
     },
+    /// A thread of a target ends that its probes go by.
+    Thread {
+        /// The target's index.
+        target: u32,
+        /// Whether it is the main thread.
+        main: bool,
+        /// When, in ns of `CLOCK_MONOTONIC`.
+        time: u64,
+    },
 }
 
 /// The stream of events. Poll its file descriptor for reading, then call [`Events::next`] until it is empty.
@@ -183,6 +192,9 @@ fn decode(bytes: &[u8]) -> Option<KernelEvent> {
     } else if kind == EventKind::Miss as u32 {
         let event: MissEvent = read(bytes)?;
         Some(KernelEvent::Miss { target: Target::index(event.target), loader: event.loader != 0 })
+    } else if kind == EventKind::Thread as u32 {
+        let event: ThreadEvent = read(bytes)?;
+        Some(KernelEvent::Thread { target: event.target, main: event.main != 0, time: event.time })
     } else {
         None
     }

@@ -111,26 +111,32 @@ impl Programs {
                 }
             }
         }
-        for name in PAIR.into_iter().chain(COMMON) {
-            load_for_perf(ebpf, name)?;
-        }
+        Self::load_perf(ebpf, &PAIR)?;
+        Self::load_perf(ebpf, &COMMON)?;
         Ok(Self::Perf)
     }
 
     /// Loads a program that few targets need, unless it is loaded.
     pub(super) fn need(&mut self, ebpf: &mut Ebpf, name: Name) -> Result<(), Error> {
         match self {
-            Self::Multi(programs, _) if programs.iter().any(|(known, _)| *known == name) => {}
+            Self::Multi(programs, _) if programs.iter().any(|(known, _)| *known == name) => Ok(()),
             Self::Multi(programs, loader) => {
                 let loaded = loader
                     .load(name.symbol(), name.kind())
                     .map_err(Error::io("loading the programs for functions without a return probe"))?;
                 programs.push((name, loaded));
+                Ok(())
             }
-            Self::Perf => {
-                if program::<UProbe>(ebpf, name.symbol())?.fd().is_err() {
-                    load_for_perf(ebpf, name)?;
-                }
+            Self::Perf => Self::load_perf(ebpf, &[name]),
+        }
+    }
+
+    /// Loads those for perf uprobes that are not loaded yet.
+    pub(super) fn load_perf(ebpf: &mut Ebpf, names: &[Name]) -> Result<(), Error> {
+        for name in names.iter().map(|name| name.symbol()) {
+            let program = program::<UProbe>(ebpf, name)?;
+            if program.fd().is_err() {
+                program.load().map_err(|source| Error::Program { program: name, source })?;
             }
         }
         Ok(())
@@ -163,9 +169,4 @@ impl Programs {
             Self::Multi(..) => Method::Multi,
         }
     }
-}
-
-fn load_for_perf(ebpf: &mut Ebpf, name: Name) -> Result<(), Error> {
-    let symbol = name.symbol();
-    program::<UProbe>(ebpf, symbol)?.load().map_err(|source| Error::Program { program: symbol, source })
 }

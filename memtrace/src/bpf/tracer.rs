@@ -23,6 +23,7 @@ use super::{
     error::Error,
     events::Events,
     features,
+    holder::Holders,
     live::{Live, LiveTable},
     load::{self, OBJECT, Sizes},
     log::KernelLog,
@@ -36,7 +37,8 @@ use super::{
 
 /// Programs, maps and links. Dropping it detaches every probe.
 pub struct Tracer {
-    links: Vec<Link>,
+    pub(super) links: Vec<Link>,
+    pub(super) holders: Holders,
     programs: Programs,
     stacks: Mapped<StackSlot>,
     live: LiveTable,
@@ -85,6 +87,7 @@ impl Tracer {
         );
         Ok(Self {
             links: Vec::new(),
+            holders: Holders::default(),
             programs,
             stacks,
             live,
@@ -147,10 +150,12 @@ impl Tracer {
     /// # Errors
     /// The kernel refused one; those attached before it are detached again.
     pub fn attach(&mut self, target: u32, pid: NonZeroU32, probes: &[ProbeSpec]) -> Result<(), Error> {
+        let task = self.task(target, pid);
         let mut links = Vec::new();
         let attached =
-            attach::attach(&mut self.ebpf, &mut self.programs, probes, pid, target as u8, &mut links);
-        self.keep(links, attached)
+            attach::attach(&mut self.ebpf, &mut self.programs, probes, task, target as u8, &mut links);
+        self.keep(links, attached)?;
+        self.anchor(target, probes)
     }
 
     /// Keeps the links of an attach that succeeded. Those of one that failed are given up as all are, not merely
@@ -173,10 +178,12 @@ impl Tracer {
     /// # Errors
     /// The kernel refused; changes are then seen when code in an unknown place is met.
     pub fn watch_loader(&mut self, target: u32, pid: NonZeroU32, hook: &LoaderHook) -> Result<(), Error> {
+        let task = self.task(target, pid);
         let mut links = Vec::new();
         let attached =
-            attach::attach_loader(&mut self.ebpf, &mut self.programs, hook, pid, target as u8, &mut links);
-        self.keep(links, attached)
+            attach::attach_loader(&mut self.ebpf, &mut self.programs, hook, task, target as u8, &mut links);
+        self.keep(links, attached)?;
+        self.anchor_loader(target, hook)
     }
 
     /// Says where in a target libraries come and go: stacks with addresses there are told apart by what was unloaded
@@ -193,7 +200,7 @@ impl Tracer {
 
     /// Detaches every probe, entries first. The counts stay readable.
     pub fn detach(&mut self) {
-        detach(self.links.drain(..).collect());
+        detach(self.take_links(|_| true));
     }
 
     /// Detaches the probes on functions that allocate and map, of every target; with `frees`, those on functions that free
@@ -204,13 +211,13 @@ impl Tracer {
             Stage::Frees => frees,
             Stage::MappingReturns | Stage::Mappings | Stage::Returns | Stage::Exits | Stage::Entries => true,
         };
-        detach_later(self.links.extract_if(.., |link| ends(link.stage)).collect());
+        detach_later(self.take_links(|link| ends(link.stage)));
     }
 
     /// Detaches every probe of a target, without waiting: they hold on to the task that was its main thread, which is
     /// another one after an `execve` by a thread.
     pub fn release(&mut self, target: u32) {
-        detach_later(self.links.extract_if(.., |link| u32::from(link.target) == target).collect());
+        detach_later(self.take_links(|link| u32::from(link.target) == target));
     }
 
     /// Says which allocations of every target are counted from now on.
@@ -236,6 +243,16 @@ impl Tracer {
             }
         }
         sum
+    }
+
+    /// What loading needs.
+    pub(super) fn ebpf_mut(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+
+    /// Tells the kernel side which thread a target's probes go by.
+    pub(super) fn set_holder(&self, target: u32, thread: u32) {
+        self.unwind.set_holder(target, thread);
     }
 
     /// What attaching needs.

@@ -98,6 +98,14 @@ impl UnwindTables {
         }
     }
 
+    /// Says which thread a target's probes go by; 0: the main one.
+    pub(super) fn set_holder(&self, target: u32, thread: u32) {
+        if let Some(entry) = self.target(target) {
+            // SAFETY: as above.
+            unsafe { (&raw mut (*entry).holder).write_volatile(thread) };
+        }
+    }
+
     /// Counts a window of a target.
     pub(super) fn begin_window(&self, target: u32) {
         if let Some(entry) = self.target(target) {

@@ -8,7 +8,7 @@ use crate::{
     bpf::{self, Feature},
     model::Results,
     report::escape,
-    target::{Modules, Process},
+    target::{Modules, Process, profilers},
 };
 
 /// Options of `memtrace check`.
@@ -54,6 +54,9 @@ fn target(out: &mut String, pid: u32) -> anyhow::Result<bool> {
     let process = Process::open(pid)?;
     writeln!(out, "Process {pid} ({}):", escape(&process.comm))?;
     let modules = Modules::read(pid)?;
+    if let Some(warning) = profilers::warning(pid, &profilers::detect(pid, &modules)) {
+        writeln!(out, "  note {warning}")?;
+    }
     let mut found = false;
     for module in modules.iter() {
         let Some(path) = module.path() else { continue };

@@ -63,6 +63,7 @@ pub(super) fn start(session: &mut Session, launch: &Launch) -> anyhow::Result<La
         }
     }
     allocators += session.attach_new(pid)?;
+    session.warn_of_profilers(pid);
     if allocators == 0 {
         bail!(
             "{} has no allocator that memtrace knows: neither its libraries nor itself define malloc and free (is it \

@@ -6,6 +6,9 @@ mod launch;
 mod maps;
 mod modules;
 mod process;
+pub mod profilers;
+pub mod text;
+pub mod threads;
 
 pub use error::Error;
 pub use files::{advice_on_files, raise_file_limit};

@@ -18,10 +18,16 @@ use crate::{
     model::LoaderHook,
 };
 
-use super::maps::{self, Mapping};
+use super::{
+    maps::{self, Mapping},
+    threads,
+};
 
 /// More files than any process maps; beyond it, code has no module.
 const MAX_MODULES: usize = 1 << 14;
+
+/// Threads that are asked for the mappings, if each ends meanwhile.
+const ATTEMPTS: usize = 8;
 
 /// The loader's function and variable for debuggers (glibc's and musl's link.h), and the offset of `r_state` in the
 /// latter.
@@ -104,6 +110,8 @@ struct Mapped {
 #[derive(Debug)]
 pub struct Modules {
     pid: u32,
+    /// The thread through which /proc shows it.
+    thread: u32,
     /// Whether the process has a mount namespace of its own.
     foreign: bool,
     mappings: Vec<Mapped>,
@@ -127,9 +135,11 @@ impl Modules {
             Arc::new(Module { name: name.to_owned(), file: None, debug: None, image: None, foreign: false })
         };
         let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
-        let foreign = namespace("self") != namespace(&pid.to_string());
+        let thread = threads::living(pid).unwrap_or(pid);
+        let foreign = namespace("self") != namespace(&thread.to_string());
         let mut modules = Self {
             pid,
+            thread,
             foreign,
             mappings: Vec::new(),
             count: 0,
@@ -149,12 +159,8 @@ impl Modules {
     /// The process is gone: what was known stays known.
     pub fn refresh(&mut self, count: impl Fn() -> u64) -> io::Result<()> {
         let before = count();
-        let mappings = maps::executable(self.pid)?;
+        let mappings = self.executable()?;
         let after = count();
-        if mappings.is_empty() {
-            // An exiting process has no mappings any more.
-            return Err(io::ErrorKind::NotFound.into());
-        }
         let mut known: FxHashMap<(u64, u64, (u64, u64)), u64> = FxHashMap::default();
         for Mapped { mapping, since, .. } in &self.mappings {
             known.insert((mapping.start, mapping.offset, mapping.inode), *since);
@@ -171,6 +177,20 @@ impl Modules {
             .collect();
         self.count = before;
         Ok(())
+    }
+
+    /// The executable mappings, as a living thread shows them.
+    fn executable(&mut self) -> io::Result<Vec<Mapping>> {
+        for _ in 0..ATTEMPTS {
+            self.thread = threads::living(self.pid).ok_or(io::ErrorKind::NotFound)?;
+            match maps::executable(self.thread) {
+                // A thread that is ending has no mappings any more.
+                Ok(mappings) if mappings.is_empty() => {}
+                Err(error) if is_gone(&error) => {}
+                result => return result,
+            }
+        }
+        Err(io::ErrorKind::NotFound.into())
     }
 
     /// An address of which nothing is known but itself.
@@ -256,6 +276,14 @@ impl Modules {
             .map(|mapped| (mapped.mapping.start..mapped.mapping.end, mapped.bias, &mapped.module))
     }
 
+    /// Executable mappings of the file at `path`: first address, the one after the last, offset in the file.
+    pub(super) fn parts(&self, path: &Path) -> impl Iterator<Item = (u64, u64, u64)> {
+        self.mappings
+            .iter()
+            .filter(move |mapped| mapped.module.path().is_some_and(|file| file == path))
+            .map(|Mapped { mapping, .. }| (mapping.start, mapping.end, mapping.offset))
+    }
+
     fn module(&mut self, mapping: &Mapping) -> Arc<Module> {
         if mapping.inode.1 == 0 {
             if mapping.name.is_empty() {
@@ -282,21 +310,26 @@ impl Modules {
 
     fn open(&self, mapping: &Mapping) -> Module {
         let name = mapping.name.strip_suffix(" (deleted)").unwrap_or(&mapping.name).to_owned();
-        let file = open_mapped(self.pid, mapping);
+        let file = open_mapped(self.thread, mapping);
         let image = file.as_ref().and_then(|file| file.try_clone().ok()).and_then(|file| {
             Image::from_file(file).inspect_err(|error| tracing::debug!("{name}: {error}")).ok()
         });
-        let debug = image.as_ref().and_then(|image| open_debug(self.pid, &name, image));
+        let debug = image.as_ref().and_then(|image| open_debug(self.thread, &name, image));
         Module { name, file, debug, image, foreign: self.foreign }
     }
 }
 
+/// Whether /proc says that a thread has ended.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
+}
+
 /// Opens the file behind a mapping: through map_files, which needs no path and no mount namespace; else by
 /// its path in the target's root, if it still is that file.
-fn open_mapped(pid: u32, mapping: &Mapping) -> Option<File> {
-    let direct = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
+fn open_mapped(thread: u32, mapping: &Mapping) -> Option<File> {
+    let direct = format!("/proc/{thread}/map_files/{:x}-{:x}", mapping.start, mapping.end);
     open_regular(Path::new(&direct)).filter(|file| is_of(file, mapping)).or_else(|| {
-        let file = open_regular(Path::new(&format!("/proc/{pid}/root{}", mapping.name)))?;
+        let file = open_regular(Path::new(&format!("/proc/{thread}/root{}", mapping.name)))?;
         has_inode(&file, mapping).then_some(file)
     })
 }
@@ -323,8 +356,8 @@ fn open_regular(path: &Path) -> Option<File> {
 }
 
 /// Finds a separate debug file in the file system of the target.
-fn open_debug(pid: u32, name: &str, image: &Image) -> Option<File> {
-    let root = PathBuf::from(format!("/proc/{pid}/root"));
+fn open_debug(thread: u32, name: &str, image: &Image) -> Option<File> {
+    let root = PathBuf::from(format!("/proc/{thread}/root"));
     let build_id = image.build_id().ok().flatten();
     let link = image.debuglink().ok().flatten();
     let directory = Path::new(name).parent()?;

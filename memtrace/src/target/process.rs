@@ -9,7 +9,7 @@ use std::{
 
 use procfs::process::{Process as ProcProcess, Stat};
 
-use super::error::Error;
+use super::{error::Error, threads};
 use crate::elf::{Image, Machine};
 
 /// `PF_KTHREAD` (include/linux/sched.h).
@@ -42,8 +42,8 @@ impl Process {
     /// Looks at process `pid`.
     ///
     /// # Errors
-    /// There is no such process, or it is one that cannot be traced: a thread, a kernel thread, a zombie, a
-    /// 32-bit program; or /proc refuses.
+    /// There is no such process, or it is one that cannot be traced: a thread, a kernel thread, one without a living
+    /// thread, a 32-bit program; or /proc refuses.
     pub fn open(pid: u32) -> Result<Self, Error> {
         let number = i32::try_from(pid).ok().filter(|&pid| pid > 0).ok_or(Error::NoSuchProcess(pid))?;
         let stat = ProcProcess::new(number)
@@ -107,10 +107,8 @@ fn check(pid: u32, stat: &Stat) -> Result<(), Error> {
     if stat.flags & KERNEL_THREAD != 0 {
         return Err(Error::KernelThread { pid, comm });
     }
-    if matches!(stat.state, 'Z' | 'X' | 'x') {
-        return Err(Error::Zombie { pid, comm });
-    }
-    let exe = std::path::PathBuf::from(format!("/proc/{pid}/exe"));
+    let Some(thread) = threads::living(pid) else { return Err(Error::Zombie { pid, comm }) };
+    let exe = std::path::PathBuf::from(format!("/proc/{thread}/exe"));
     match Image::open(&exe) {
         Ok(image) if image.machine() == MACHINE => Ok(()),
         Ok(image) => Err(Error::Unsupported { pid, comm, what: format!("for {:?}", image.machine()) }),

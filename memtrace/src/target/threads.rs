@@ -1,0 +1,99 @@
+//! The threads of a process. It lives as long as one of them does, whatever became of the main thread: `/proc/PID` shows no
+//! memory then, `/proc/TID` of a living thread does.
+
+use std::{
+    fs::{self, File},
+    io::Read as _,
+    time::{Duration, Instant},
+};
+
+/// Bytes of a `stat` file that hold the flags: a name of at most 64 bytes, numbers, a letter.
+const HEAD: u64 = 256;
+/// `PF_EXITING` (include/linux/sched.h): it has no memory any more, or is giving it up.
+const EXITING: u64 = 4;
+/// Time between two looks at a thread that is ending.
+const STEP: Duration = Duration::from_micros(500);
+
+/// The thread through which /proc shows process `pid`: the main thread while it lives, then the oldest of those that do.
+/// `None`: there is no such process, or all of it has ended.
+#[must_use]
+pub fn living(pid: u32) -> Option<u32> {
+    if lives(pid, pid) {
+        return Some(pid);
+    }
+    // The kernel lists threads in the order in which they began.
+    fs::read_dir(format!("/proc/{pid}/task"))
+        .ok()?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .find(|&tid| lives(pid, tid) && !is_killed(pid, tid))
+}
+
+/// Whether thread `tid` of process `pid` lives.
+#[must_use]
+pub fn lives(pid: u32, tid: u32) -> bool {
+    let mut text = Vec::new();
+    File::open(format!("/proc/{pid}/task/{tid}/stat"))
+        .and_then(|file| file.take(HEAD).read_to_end(&mut text))
+        .is_ok_and(|_| !is_ending(&text))
+}
+
+/// Waits up to `limit` until a thread that is said to have ended has: the kernel says so a moment before.
+#[must_use]
+pub fn has_ended(pid: u32, tid: u32, limit: Duration) -> bool {
+    let end = Instant::now() + limit;
+    while lives(pid, tid) {
+        if Instant::now() >= end {
+            return false;
+        }
+        std::thread::sleep(STEP);
+    }
+    true
+}
+
+/// Whether a thread is to be killed, as all are when one ends the process.
+fn is_killed(pid: u32, tid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")).unwrap_or_default();
+    status
+        .lines()
+        .filter_map(|line| line.strip_prefix("SigPnd:"))
+        .filter_map(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .any(|mask| mask & 1 << (libc::SIGKILL - 1) != 0)
+}
+
+/// Whether the thread of a `stat` file has ended or is about to. The fields follow the name, which may hold parentheses.
+fn is_ending(stat: &[u8]) -> bool {
+    let name_end = stat.iter().rposition(|&byte| byte == b')').map_or(stat.len(), |end| end + 1);
+    let fields = String::from_utf8_lossy(stat.get(name_end..).unwrap_or_default());
+    let mut fields = fields.split_ascii_whitespace();
+    let dead = matches!(fields.next(), None | Some("Z" | "X" | "x"));
+    // Parent, group, session, terminal, its group; then the flags.
+    dead || fields.nth(5).and_then(|flags| flags.parse().ok()).is_some_and(|flags: u64| flags & EXITING != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{is_ending, lives, living};
+
+    #[test]
+    fn fields_come_behind_the_name() {
+        for (stat, ending) in [
+            (&b"12 (a) Z) R 1 2 3 0 -1 4194304 95"[..], false),
+            (b"12 (sleepy) Z 1 2 3 0 -1 4227084 95", true),
+            (b"12 (sleepy) S 1 2 3 0 -1 4194308 95", true),
+            (b"12 (sleepy) D 1 2 3 0 -1 4194304 95", false),
+            (b"12 (gone) X 1 2 3 0 -1 4194304 95", true),
+            (b"12 (cut", true),
+            (b"12 (cut)", true),
+        ] {
+            assert_eq!(is_ending(stat), ending, "{}", String::from_utf8_lossy(stat));
+        }
+    }
+
+    #[test]
+    fn this_process_lives_by_its_main_thread() {
+        let pid = std::process::id();
+        assert_eq!(living(pid), Some(pid));
+        assert!(lives(pid, pid) && !lives(pid, 1));
+        assert_eq!(living(u32::MAX), None);
+    }
+}
