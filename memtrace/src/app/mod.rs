@@ -2,12 +2,14 @@
 
 mod control;
 mod counting;
+mod draft;
 mod exec;
 mod followed;
 mod kernel;
 mod output;
 mod passage;
 mod pipeline;
+mod queue;
 mod resolve;
 mod session;
 mod signals;
@@ -17,6 +19,7 @@ mod unwinding;
 
 pub use control::Next;
 pub use counting::Counting;
+pub use draft::Draft;
 pub use followed::Followed;
 pub use kernel::{By, KernelOptions, KernelSession};
 pub use output::{Closed, Output, write_whole};

@@ -12,7 +12,7 @@ use crate::target::Location;
 
 /// A stack whose frames have arrived.
 pub(super) struct Stack {
-    pub(super) places: Vec<Location>,
+    pub(super) places: Arc<[Location]>,
     pub(super) incomplete: Option<&'static str>,
     pub(super) target: u32,
     pub(super) hash: u64,
@@ -52,6 +52,11 @@ impl Stacks {
     /// The slot under which a stack is reported.
     pub(super) fn reported_as(&self, slot: u32) -> u32 {
         self.same_as.get(&slot).copied().unwrap_or(slot)
+    }
+
+    /// A stack's frames; none when they have not arrived.
+    pub(super) fn places(&self, slot: u32) -> Arc<[Location]> {
+        self.by_slot.get(&slot).map_or_else(|| Arc::from([]), |stack| Arc::clone(&stack.places))
     }
 
     pub(super) fn get(&self, slot: u32) -> Option<&Stack> {

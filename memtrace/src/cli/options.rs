@@ -244,6 +244,7 @@ impl TraceArgs {
             // Who asks for every event is to have every event.
             counting: self.cost.counting(limit.filter(|_| !self.trace)),
             first_byte: self.first_byte,
+            names: Some(super::NAMES),
         }
     }
 

@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use object::LittleEndian as LE;
 use object::elf;
 
-pub use debug::{DebugLink, debug_candidates};
+pub use debug::{CodeFile, DebugFile, DebugLink, debug_candidates};
 pub use error::Error;
 pub use identity::FileId;
 pub use sections::Data;

@@ -1,6 +1,7 @@
 //! Adapter to traced processes: what /proc says of them, their mappings, starting and ending.
 
 mod error;
+mod files;
 mod launch;
 mod maps;
 mod modules;
