@@ -15,13 +15,13 @@ const WRITTEN: usize = 1 << 20;
 
 /// A function's name, demangled, of at most [`MOST`] bytes.
 pub(super) fn name(raw: &[u8]) -> String {
-    let raw = String::from_utf8_lossy(raw.get(..LONGEST).unwrap_or(raw));
+    let raw = String::from_utf8_lossy(raw);
     elide(&demangle(&raw), MOST).into_owned()
 }
 
 /// Demangles Rust's and C++'s names. Everything else is a name already: a C function `f` is not C++'s `float`.
 fn demangle(name: &str) -> Cow<'_, str> {
-    if name.len() >= LONGEST {
+    if name.len() > LONGEST {
         return Cow::Borrowed(name);
     }
     let plain = name.strip_prefix("__").filter(|rest| rest.starts_with(['Z', 'R'])).map(|_| &name[1..]);

@@ -9,7 +9,7 @@ use object::{
 const MOST: usize = 4 << 20;
 
 /// Bytes of a name that are looked at.
-const LONGEST: usize = 1 << 20;
+const LONGEST: usize = 4 << 20;
 
 /// A function as its symbol describes it.
 pub(super) struct Function {
