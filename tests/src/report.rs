@@ -170,6 +170,7 @@ pub struct Losses {
     pub stack_table_full: u64,
     pub missed_frees: u64,
     pub kernel_missed: u64,
+    pub names_given_up: u64,
     pub children_not_traced: u64,
     pub stacks_incomplete: BTreeMap<String, u64>,
 }
@@ -291,6 +292,7 @@ impl Losses {
             stack_table_full,
             missed_frees,
             kernel_missed,
+            names_given_up: _,
             children_not_traced: _,
             stacks_incomplete: _,
         } = self;

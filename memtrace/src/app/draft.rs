@@ -51,6 +51,7 @@ impl Draft {
                 let mappings = snapshot.mappings.iter_mut().map(|row| &mut row.frames);
                 stacks.chain(mappings).zip(&mut rows).for_each(|(frames, row)| *frames = row);
                 snapshot.notes.extend_from_slice(symbolizer.notes());
+                snapshot.losses.names_given_up = symbolizer.given_up();
                 if unnamed > 0 {
                     let frames = format_count(u64::try_from(unnamed).unwrap_or(u64::MAX), "frame");
                     snapshot.notes.push(format!(

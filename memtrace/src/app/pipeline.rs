@@ -83,7 +83,7 @@ pub async fn follow(
         tokio::select! {
             biased;
             () = signals.received() => {
-                queue.hurry(session, output)?;
+                queue.flush(session, output)?;
                 break (Ending::Interrupted, true);
             }
             result = ticks.tick(), if !queue.has_report() => {
@@ -157,12 +157,12 @@ async fn settle(
     while !queue.is_empty() {
         tokio::select! {
             biased;
-            () = signals.received() => queue.hurry(session, output)?,
+            () = signals.received() => queue.flush(session, output)?,
             () = tokio::time::sleep_until(look), if session.is_controlled() => {
                 match session.control() {
                     Next::Look(time) => look = Instant::now() + time,
                     Next::Report => {}
-                    Next::End => queue.hurry(session, output)?,
+                    Next::End => queue.flush(session, output)?,
                 }
             }
             () = queue.changed(session) => queue.write(session, output)?,

@@ -9,9 +9,6 @@ use super::{draft::Draft, followed::Followed, output::Output};
 /// How long something waits at most. Then it is written without the names that are missing.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The same for the last report after a signal: somebody is waiting.
-const HURRY: Duration = Duration::from_secs(3);
-
 /// Drafts that wait at most: more events stay in the kernel's buffer.
 const MOST: usize = 1 << 16;
 
@@ -25,7 +22,6 @@ struct Waiting {
 pub(super) struct Queue {
     waiting: VecDeque<Waiting>,
     reports: usize,
-    is_hurried: bool,
 }
 
 impl Queue {
@@ -40,11 +36,7 @@ impl Queue {
         if self.waiting.is_empty() && !waits {
             return write(draft, session, output);
         }
-        let patience = match (waits, self.is_hurried) {
-            (false, _) => Duration::ZERO,
-            (true, false) => PATIENCE,
-            (true, true) => HURRY,
-        };
+        let patience = if waits { PATIENCE } else { Duration::ZERO };
         self.reports += usize::from(draft.is_report());
         self.waiting.push_back(Waiting { draft, deadline: Instant::now() + patience });
         Ok(())
@@ -90,12 +82,6 @@ impl Queue {
             write(first.draft, session, output)?;
         }
         Ok(())
-    }
-
-    /// Writes everything with the names that are known, and waits less from here on.
-    pub(super) fn hurry(&mut self, session: &mut impl Followed, output: &mut Output) -> anyhow::Result<()> {
-        self.is_hurried = true;
-        self.flush(session, output)
     }
 
     /// Writes everything with the names that are known.

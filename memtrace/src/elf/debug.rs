@@ -9,7 +9,7 @@ use std::sync::Arc;
 use object::elf;
 
 use super::source::until_nul;
-use super::{Error, Image};
+use super::{Error, FileId, Image};
 
 const MAX_NOTES: u64 = 64 << 10;
 const MAX_DEBUGLINK: u64 = 512;
@@ -22,13 +22,25 @@ const DEBUG_ROOT: &str = "usr/lib/debug";
 #[derive(Clone, Debug)]
 pub struct CodeFile {
     /// The path as the target sees it.
-    pub name: String,
+    pub name: Arc<str>,
     /// The file: regular, and of at most 4 GiB.
     pub file: Arc<File>,
     /// Its separate debug file, where it has one.
     pub debug: Option<DebugFile>,
+    /// Which file it is, and which its debug file.
+    pub id: (FileId, Option<FileId>),
     /// Why a debug file that is there is not used, in words.
     pub remark: Option<String>,
+}
+
+impl CodeFile {
+    /// Joins a file and its debug file; `None` if its attributes cannot be read.
+    #[must_use]
+    pub fn new(name: Arc<str>, file: File, debug: Option<DebugFile>, remark: Option<String>) -> Option<Self> {
+        let id = |file: &File| file.metadata().ok().map(|metadata| FileId::new(&metadata));
+        let id = (id(&file)?, debug.as_ref().and_then(|debug| id(&debug.file)));
+        Some(Self { name, file: Arc::new(file), debug, id, remark })
+    }
 }
 
 /// A separate debug file: regular, of at most 4 GiB, and with the build id of its file if that has one.

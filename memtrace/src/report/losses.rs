@@ -77,6 +77,11 @@ pub(super) fn sentences(losses: &Losses) -> Vec<String> {
             "event",
             "did not fit into the ring buffer: trace lines are missing, mappings may be wrong, and stacks may show up a report later",
         ),
+        (
+            losses.names_given_up,
+            "file",
+            "read for less of its names than it has: functions may lack names or lines; the notes say why",
+        ),
         (losses.children_not_traced, "fork", "of the target went untraced: what child processes allocate is not in the figures"),
         (incomplete_stacks, "stack", incomplete.as_str()),
     ]

@@ -21,7 +21,7 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::hash_map::Entry, sync::Arc};
+use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -31,7 +31,7 @@ use self::{
     worker::{Job, News},
 };
 use crate::{
-    elf::CodeFile,
+    elf::{CodeFile, FileId},
     model::{Frame, elide},
 };
 
@@ -41,16 +41,12 @@ pub use kernel::KernelSymbolizer;
 /// Bytes of names that are remembered: further places have no names.
 const REMEMBERED: usize = 256 << 20;
 
-/// Notes that are kept: with more files than that in trouble, the rest has the same.
+/// Notes that are shown: with more files than that in trouble, the rest has the same. And those that are remembered.
 const NOTES: usize = 20;
+const NOTES_KEPT: usize = 1000;
 
 /// Bytes of a file's name in a note.
 const SHOWN: usize = 200;
-
-/// Tells a file from others, as long as it is held.
-fn key(code: &CodeFile) -> usize {
-    Arc::as_ptr(&code.file) as usize
-}
 
 /// How the child is started: this program, with an argument that leads it to [`serve`].
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +59,7 @@ pub struct Program {
 #[derive(Clone, Debug)]
 pub struct Place<'a> {
     /// The file's name, as the target sees it.
-    pub module: &'a str,
+    pub module: &'a Arc<str>,
     /// The file; `None` where there is none (`[vdso]`).
     pub code: Option<&'a CodeFile>,
     /// The frame's address, as an ELF virtual address: a return address, or an interrupted instruction's.
@@ -78,10 +74,15 @@ impl Place<'_> {
     fn call(&self) -> u64 {
         self.address.saturating_sub(u64::from(self.is_return))
     }
+}
 
-    fn key(&self) -> Option<(usize, u64)> {
-        self.code.map(|code| (key(code), self.call()))
-    }
+/// What is remembered of a function at an address: see [`Named`].
+struct Name {
+    function: Option<Arc<str>>,
+    start: Option<u64>,
+    file: Option<Arc<str>>,
+    line: Option<u32>,
+    inlined: bool,
 }
 
 /// Names frames. Remembers what it has looked up.
@@ -90,11 +91,15 @@ pub struct Symbolizer {
     program: Option<Program>,
     jobs: Option<std::sync::mpsc::Sender<Job>>,
     news: Option<UnboundedReceiver<News>>,
-    known: FxHashMap<(usize, u64), Vec<Named>>,
+    known: FxHashMap<(usize, u64), Vec<Name>>,
     asked: FxHashSet<(usize, u64)>,
-    /// What keys are taken from stays.
-    files: FxHashMap<usize, CodeFile>,
+    /// Files by number, and their numbers: processes share files.
+    files: Vec<CodeFile>,
+    numbers: FxHashMap<(FileId, Option<FileId>), usize>,
+    /// Texts of names, each once.
+    texts: FxHashSet<Arc<str>>,
     remembered: usize,
+    given_up: u64,
     notes: Vec<String>,
 }
 
@@ -108,8 +113,11 @@ impl Symbolizer {
             news: None,
             known: FxHashMap::default(),
             asked: FxHashSet::default(),
-            files: FxHashMap::default(),
+            files: Vec::new(),
+            numbers: FxHashMap::default(),
+            texts: FxHashSet::default(),
             remembered: 0,
+            given_up: 0,
             notes: Vec::new(),
         }
     }
@@ -119,25 +127,36 @@ impl Symbolizer {
         let Some(program) = self.program else { return };
         let mut wanted: FxHashMap<usize, Vec<u64>> = FxHashMap::default();
         for place in places {
-            let (Some(key), Some(code)) = (place.key(), place.code) else { continue };
+            let Some(code) = place.code else { continue };
+            let key = (self.number(code), place.call());
             if self.known.contains_key(&key) || self.remembered > REMEMBERED || !self.asked.insert(key) {
                 continue;
             }
-            if let Entry::Vacant(new) = self.files.entry(key.0) {
-                new.insert(code.clone());
-                if let Some(remark) = &code.remark {
-                    self.note(format!("{}: {remark}", elide(&code.name, SHOWN)));
-                }
-            }
             wanted.entry(key.0).or_default().push(key.1);
         }
-        for (key, addresses) in wanted {
-            let Some(code) = self.files.get(&key).cloned() else { continue };
-            self.send(program, Job { code, addresses });
+        for (number, addresses) in wanted {
+            let Some(code) = self.files.get(number).cloned() else { continue };
+            self.send(program, Job { number, code, addresses });
         }
         if self.remembered > REMEMBERED {
             self.note("there are too many names to remember: places seen later have none".to_owned());
         }
+    }
+
+    fn number(&mut self, code: &CodeFile) -> usize {
+        let next = self.files.len();
+        let number = *self.numbers.entry(code.id).or_insert(next);
+        if number == next {
+            self.files.push(code.clone());
+            if let Some(remark) = &code.remark {
+                self.take(News::Trouble(format!("{}: {remark}", elide(&code.name, SHOWN))));
+            }
+        }
+        number
+    }
+
+    fn key(&self, place: &Place<'_>) -> Option<(usize, u64)> {
+        Some((*self.numbers.get(&place.code?.id)?, place.call()))
     }
 
     fn send(&mut self, program: Program, job: Job) {
@@ -190,34 +209,68 @@ impl Symbolizer {
 
     fn take(&mut self, news: News) {
         match news {
+            News::Trouble(note) => {
+                // A file that is read again has the same trouble.
+                self.given_up += u64::from(!self.notes.contains(&note));
+                self.note(note);
+            }
             News::Note(note) => self.note(note),
             News::Names(file, names) => {
                 for (address, named) in names {
-                    self.remembered += named.iter().map(size).sum::<usize>();
+                    let names = named.into_iter().map(|named| self.name(named)).collect();
                     self.asked.remove(&(file, address));
-                    self.known.insert((file, address), named);
+                    self.known.insert((file, address), names);
                 }
             }
         }
     }
 
+    fn name(&mut self, named: Named) -> Name {
+        self.remembered += size_of::<Name>();
+        Name {
+            function: named.function.map(|text| self.text(&text)),
+            file: named.file.map(|text| self.text(&text)),
+            start: named.start,
+            line: named.line,
+            inlined: named.inlined,
+        }
+    }
+
+    /// A text as it is remembered. The child has bounded it, or should have.
+    fn text(&mut self, text: &str) -> Arc<str> {
+        let text = elide(text, demangle::MOST);
+        if let Some(known) = self.texts.get(&*text) {
+            return Arc::clone(known);
+        }
+        self.remembered += text.len();
+        let text: Arc<str> = text.into();
+        self.texts.insert(Arc::clone(&text));
+        text
+    }
+
     fn note(&mut self, note: String) {
-        if self.notes.len() < NOTES && !self.notes.contains(&note) {
+        if self.notes.len() < NOTES_KEPT && !self.notes.contains(&note) {
             self.notes.push(note);
         }
+    }
+
+    /// How often files were read for less of their names than they have.
+    #[must_use]
+    pub fn given_up(&self) -> u64 {
+        self.given_up
     }
 
     /// What went wrong so far, in words.
     #[must_use]
     pub fn notes(&self) -> &[String] {
-        &self.notes
+        self.notes.get(..NOTES).unwrap_or(&self.notes)
     }
 
     /// The frames at a place, as far as it is known: functions inlined there first, the function itself last. At least
     /// one, which has only module and offset where nothing more is known.
     #[must_use]
     pub fn frames(&self, place: &Place<'_>) -> Vec<Frame> {
-        match place.key().and_then(|key| self.known.get(&key)).map(Vec::as_slice) {
+        match self.key(place).and_then(|key| self.known.get(&key)).map(Vec::as_slice) {
             None | Some([]) => vec![bare(place)],
             Some(names) => names.iter().map(|name| named(place, name)).collect(),
         }
@@ -226,31 +279,23 @@ impl Symbolizer {
     /// Whether a place is still being looked up.
     #[must_use]
     pub fn is_asked(&self, place: &Place<'_>) -> bool {
-        place.key().is_some_and(|key| self.asked.contains(&key))
+        self.key(place).is_some_and(|key| self.asked.contains(&key))
     }
-}
-
-/// About the memory that a name takes.
-fn size(named: &Named) -> usize {
-    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-    size_of::<Named>() + text(&named.function) + text(&named.file)
 }
 
 /// A frame of which only the place is known.
 fn bare(place: &Place<'_>) -> Frame {
-    Frame { module: place.module.to_owned(), module_offset: place.call(), ..Frame::default() }
+    Frame { module: Arc::clone(place.module), module_offset: place.call(), ..Frame::default() }
 }
 
-fn named(place: &Place<'_>, named: &Named) -> Frame {
-    // The child has bounded them, or should have.
-    let bounded = |text: &String| elide(text, demangle::MOST).into_owned();
+fn named(place: &Place<'_>, name: &Name) -> Frame {
     Frame {
-        function: named.function.as_ref().map(bounded),
+        function: name.function.clone(),
         // Of an inlined function too it counts from the start of the one that has the code.
-        function_offset: named.start.map_or(0, |start| place.address.saturating_sub(start)),
-        file: named.file.as_ref().map(bounded),
-        line: named.line,
-        inlined: named.inlined,
+        function_offset: name.start.map_or(0, |start| place.address.saturating_sub(start)),
+        file: name.file.clone(),
+        line: name.line,
+        inlined: name.inlined,
         ..bare(place)
     }
 }

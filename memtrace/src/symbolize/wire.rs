@@ -20,13 +20,13 @@ use nix::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Addresses of one request.
-pub(super) const BATCH: usize = 64;
+pub(super) const BATCH: usize = 32;
 
 /// Files that come with a request: the file itself, its debug file, and the one that this shares parts with.
 const FILES: usize = 3;
 
 /// The longest line taken: an answer to a full batch is shorter, whatever the names.
-const LONGEST: usize = 64 << 20;
+const LONGEST: usize = 16 << 20;
 
 /// Which addresses of a file are to be named.
 #[derive(Debug, Serialize, Deserialize)]

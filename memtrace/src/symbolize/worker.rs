@@ -15,7 +15,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
-    Program, SHOWN, key,
+    Program, SHOWN,
     wire::{self, Answer, BATCH, DebugLoad, Hello, Load, Named, Request},
 };
 use crate::{
@@ -24,16 +24,21 @@ use crate::{
 };
 
 /// What one request may take: the first one on a file reads all that is to be known of it.
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// After so many failures files are not tried again with less.
 const PATIENCE: u32 = 20;
 
 /// Addresses of a file that are to be named.
 pub(super) struct Job {
+    /// The file's number.
+    pub(super) number: usize,
     pub(super) code: CodeFile,
     pub(super) addresses: Vec<u64>,
 }
+
+/// So often is it tried to start a child where that fails.
+const REFUSED: u32 = 3;
 
 /// What has become of a part of a job.
 pub(super) enum News {
@@ -41,6 +46,8 @@ pub(super) enum News {
     Names(usize, Vec<(u64, Vec<Named>)>),
     /// Something the reader of reports is to know.
     Note(String),
+    /// A file is read for less of its names than it has: why, in words.
+    Trouble(String),
 }
 
 /// How much of a file is read.
@@ -77,6 +84,8 @@ impl Drop for Helper {
 pub(super) struct Worker {
     program: Program,
     helper: Option<Helper>,
+    /// How often none could be started.
+    refused: u32,
     depths: FxHashMap<usize, Depth>,
     failures: u32,
     news: UnboundedSender<News>,
@@ -84,50 +93,64 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn new(program: Program, news: UnboundedSender<News>) -> Self {
-        Self { program, helper: None, depths: FxHashMap::default(), failures: 0, news }
+        Self { program, helper: None, refused: 0, depths: FxHashMap::default(), failures: 0, news }
     }
 
     /// Does jobs until there are no more.
     pub(super) fn run(mut self, jobs: &std::sync::mpsc::Receiver<Job>) {
         for job in jobs {
             for batch in job.addresses.chunks(BATCH) {
-                let mut names = self.names(&job.code, batch);
+                let mut names = self.names(&job, batch);
                 names.resize(batch.len(), Vec::new());
                 let names = batch.iter().copied().zip(names).collect();
-                if self.news.send(News::Names(key(&job.code), names)).is_err() {
+                if self.news.send(News::Names(job.number, names)).is_err() {
                     return;
                 }
             }
         }
     }
 
-    fn names(&mut self, code: &CodeFile, batch: &[u64]) -> Vec<Vec<Named>> {
+    fn names(&mut self, job: &Job, batch: &[u64]) -> Vec<Vec<Named>> {
         loop {
-            let first = if code.debug.is_some() { Depth::Debug } else { Depth::Own };
-            let depth = *self.depths.entry(key(code)).or_insert(first);
-            if depth == Depth::Nothing {
+            let first = if job.code.debug.is_some() { Depth::Debug } else { Depth::Own };
+            let depth = *self.depths.entry(job.number).or_insert(first);
+            if depth == Depth::Nothing || !self.has_helper() {
                 return Vec::new();
             }
-            match self.ask(code, depth, batch) {
+            match self.ask(job, depth, batch) {
                 Ok(answer) => {
                     for problem in answer.problems {
-                        self.note(code, &problem);
+                        self.note(&job.code, &problem);
                     }
                     return answer.places;
                 }
-                Err(error) => self.failed(code, depth, &error),
+                Err(error) => self.failed(job, depth, &error),
             }
         }
     }
 
-    fn ask(&mut self, code: &CodeFile, depth: Depth, batch: &[u64]) -> io::Result<Answer> {
-        let helper = match &mut self.helper {
-            Some(helper) => helper,
-            none => none.insert(Helper::start(&self.program, &self.news)?),
-        };
+    /// Whether there is a child, which is started if there is none.
+    fn has_helper(&mut self) -> bool {
+        if self.helper.is_none() && self.refused < REFUSED {
+            match Helper::start(&self.program, &self.news) {
+                Ok(helper) => self.helper = Some(helper),
+                Err(error) => {
+                    self.refused += 1;
+                    let note =
+                        format!("functions lack names: no process can be started to read them ({error})");
+                    let _ = self.news.send(News::Note(note));
+                }
+            }
+        }
+        self.helper.is_some()
+    }
+
+    fn ask(&mut self, job: &Job, depth: Depth, batch: &[u64]) -> io::Result<Answer> {
+        let Some(helper) = &mut self.helper else { return Err(io::ErrorKind::NotFound.into()) };
+        let (number, code) = (job.number, &job.code);
         let debug = code.debug.as_ref().filter(|_| depth == Depth::Debug);
         let (mut load, mut files) = (None, Vec::new());
-        if helper.loaded.insert(key(code)) {
+        if helper.loaded.insert(number) {
             files.push(&*code.file);
             if let Some(debug) = debug {
                 files.push(&*debug.file);
@@ -140,7 +163,7 @@ impl Worker {
                 only_symbols,
             });
         }
-        let request = Request { file: key(code) as u64, load, addresses: batch.to_vec() };
+        let request = Request { file: number as u64, load, addresses: batch.to_vec() };
         wire::send(&helper.socket, &request, &files)?;
         let answer = wire::answer(&mut helper.socket, LIMIT)?;
         helper.has_answered = true;
@@ -149,7 +172,7 @@ impl Worker {
 
     /// The child has died or hangs. If that may be the fault of another file, or of somebody who killed it, the file is
     /// tried again as it is.
-    fn failed(&mut self, code: &CodeFile, depth: Depth, error: &io::Error) {
+    fn failed(&mut self, job: &Job, depth: Depth, error: &io::Error) {
         let helper = self.helper.take();
         let is_in_time = error.kind() != io::ErrorKind::TimedOut;
         if is_in_time && helper.is_some_and(|helper| helper.has_answered) {
@@ -162,7 +185,7 @@ impl Worker {
             Depth::Own => (Depth::Symbols, "its debug information is not used"),
             Depth::Symbols | Depth::Nothing => (Depth::Nothing, "it is not searched for symbols"),
         };
-        self.depths.insert(key(code), next);
+        self.depths.insert(job.number, next);
         let why = match error.kind() {
             io::ErrorKind::TimedOut => format!("reading it took longer than {} s", LIMIT.as_secs()),
             io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
@@ -170,11 +193,11 @@ impl Worker {
             }
             _ => format!("it cannot be read ({error})"),
         };
-        self.note(code, &format!("{what}: {why}"));
+        self.note(&job.code, &format!("{what}: {why}"));
     }
 
     fn note(&self, code: &CodeFile, problem: &str) {
-        let _ = self.news.send(News::Note(format!("{}: {problem}", elide(&code.name, SHOWN))));
+        let _ = self.news.send(News::Trouble(format!("{}: {problem}", elide(&code.name, SHOWN))));
     }
 }
 

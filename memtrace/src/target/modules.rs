@@ -33,7 +33,7 @@ const R_STATE: u64 = 24;
 #[derive(Debug)]
 pub struct Module {
     /// The path as the target sees it.
-    pub name: String,
+    pub name: Arc<str>,
     code: Option<CodeFile>,
     image: Option<Image>,
 }
@@ -111,7 +111,7 @@ impl Modules {
     /// # Errors
     /// The process is gone, or /proc refuses.
     pub fn read(pid: u32) -> io::Result<Self> {
-        let nameless = |name: &str| Arc::new(Module { name: name.to_owned(), code: None, image: None });
+        let nameless = |name: &str| Arc::new(Module { name: name.into(), code: None, image: None });
         let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
         let foreign = namespace("self") != namespace(&pid.to_string());
         let mut modules = Self {
@@ -247,7 +247,7 @@ impl Modules {
             if mapping.name.is_empty() {
                 return Arc::clone(&self.anonymous);
             }
-            return Arc::new(Module { name: mapping.name.clone(), code: None, image: None });
+            return Arc::new(Module { name: mapping.name.as_str().into(), code: None, image: None });
         }
         if let Some(known) = self.by_inode.get(&mapping.inode) {
             return Arc::clone(known);
@@ -261,7 +261,8 @@ impl Modules {
     }
 
     fn open(&self, mapping: &Mapping) -> Module {
-        let name = mapping.name.strip_suffix(" (deleted)").unwrap_or(&mapping.name).to_owned();
+        let name = mapping.name.strip_suffix(" (deleted)").unwrap_or(&mapping.name);
+        let name: Arc<str> = name.into();
         let file = open_mapped(self.pid, mapping);
         let image = file.as_ref().and_then(|file| file.try_clone().ok()).and_then(|file| {
             Image::from_file(file).inspect_err(|error| tracing::debug!("{name}: {error}")).ok()
@@ -270,7 +271,7 @@ impl Modules {
             Some(image) => find_debug(self.pid, self.foreign, &name, image),
             None => (None, None),
         };
-        let code = file.map(|file| CodeFile { name: name.clone(), file: Arc::new(file), debug, remark });
+        let code = file.and_then(|file| CodeFile::new(Arc::clone(&name), file, debug, remark));
         Module { name, code, image }
     }
 }

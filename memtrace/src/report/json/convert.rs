@@ -158,6 +158,7 @@ impl<'a> From<&'a model::Losses> for Losses<'a> {
             stack_table_full: losses.stack_table_full,
             missed_frees: losses.missed_frees,
             kernel_missed: losses.kernel_missed,
+            names_given_up: losses.names_given_up,
             children_not_traced: losses.children_not_traced,
             stacks_incomplete: losses.stacks_incomplete.iter().copied().collect(),
         }

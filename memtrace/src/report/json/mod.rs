@@ -297,6 +297,8 @@ struct Losses<'a> {
     missed_frees: u64,
     /// Times the kernel did not run a program.
     kernel_missed: u64,
+    /// Times that a file was read for less of its names than it has.
+    names_given_up: u64,
     /// Child processes forked by the target.
     children_not_traced: u64,
     /// Stacks that end early, by reason.

@@ -178,6 +178,7 @@ fn losses() -> Losses {
         stack_table_full: 6,
         missed_frees: 7,
         kernel_missed: 8,
+        names_given_up: 11,
         children_not_traced: 9,
         stacks_incomplete: vec![("too_deep", 0), ("no_frame_pointer", 10), ("stack_unreadable", 2000)],
     }
@@ -193,7 +194,7 @@ fn hostile() -> Snapshot {
     row.frames = vec![
         Frame {
             function: Some(HOSTILE.into()),
-            module: format!("/srv/{HOSTILE}"),
+            module: format!("/srv/{HOSTILE}").into(),
             file: Some(HOSTILE.into()),
             ..Frame::default()
         },
