@@ -119,11 +119,6 @@ impl Agent {
         self.running.pid()
     }
 
-    /// Sends it SIGINT.
-    pub fn signal(&self) {
-        self.running.signal(Signal::SIGINT);
-    }
-
     /// Stops the agent: no report is made until it is told to go on. What it traces goes on.
     pub fn pause(&self) {
         self.running.signal(Signal::SIGSTOP);

@@ -50,3 +50,14 @@ pub fn status(pid: u32, field: &str) -> Option<String> {
     let value = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
     Some(value.trim().to_owned())
 }
+
+/// What a process's descriptors refer to.
+///
+/// # Panics
+/// If they cannot be read.
+#[must_use]
+pub fn open_files(pid: u32) -> Vec<String> {
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).expect("its descriptors").flatten();
+    let names = files.filter_map(|file| fs::read_link(file.path()).ok());
+    names.map(|name| name.to_string_lossy().into_owned()).collect()
+}

@@ -5,39 +5,16 @@ use std::{
     fs,
     os::unix::fs::{chown, symlink},
     path::{Path, PathBuf},
-    time::Instant,
 };
 
 use memtrace_tests::{
-    Agent, Report, Running, can_trace, compressed_zeros, damage_section, fixture, limit, mark_compressed,
-    proc, run_tool,
+    Agent, can_trace, compressed_zeros, damage_section, fixture, mark_compressed, proc, run_tool,
+    stages::{STAGES, assert_lines, assert_names, assert_note, build, holder, text, trace},
 };
-use nix::sys::{signal::Signal, stat::Mode};
+use nix::sys::stat::Mode;
 
 /// A user that is not root.
 const SOMEBODY: u32 = 1000;
-
-const STAGES: [(&str, u64); 3] = [("stage_one", 1111), ("stage_two", 2222), ("stage_three", 3333)];
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("a path in UTF-8")
-}
-
-/// Builds `stages.c`; its dynamic symbols name its functions.
-fn build(directory: &Path) -> PathBuf {
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/c/stages.c");
-    let mut objects = Vec::new();
-    for (stage, _) in STAGES {
-        let object = directory.join(stage).with_extension("o");
-        let names = [format!("-DSTAGE={stage}"), format!("-DSTAGE_SINK={stage}_sink")];
-        run_tool("cc", &["-g", "-O1", "-c", &names[0], &names[1], source, "-o", text(&object)]);
-        objects.push(object);
-    }
-    let program = directory.join("stages");
-    let objects: Vec<&str> = objects.iter().map(|object| text(object)).collect();
-    run_tool("cc", &[&["-g", "-rdynamic", source, "-o", text(&program)], objects.as_slice()].concat());
-    program
-}
 
 /// Moves the debug information of a program into a file, which is changed before the link to it is made, and after.
 fn split(program: &Path, before: impl Fn(&Path), after: impl Fn(&Path)) -> PathBuf {
@@ -50,49 +27,21 @@ fn split(program: &Path, before: impl Fn(&Path), after: impl Fn(&Path)) -> PathB
     debug
 }
 
-/// Gives a program a link to a debug file of any name.
+/// Gives a program a link to a debug file of any name, in place of its debug information.
 fn link(program: &Path, name: &[u8]) {
     let mut link = [name, b"\0"].concat();
     link.resize(link.len().next_multiple_of(4) + 4, 0);
-    let section = program.with_extension("link");
-    fs::write(&section, link).expect("a temporary file");
-    let add = format!(".gnu_debuglink={}", text(&section));
-    run_tool("objcopy", &["--strip-debug", "--remove-section=.gnu_debuglink", text(program)]);
+    run_tool("objcopy", &["--strip-debug", text(program)]);
+    set_section(program, ".gnu_debuglink", &link);
+}
+
+/// Adds a section to a program, or another one in its place.
+fn set_section(program: &Path, name: &str, contents: &[u8]) {
+    let section = program.with_extension("section");
+    fs::write(&section, contents).expect("a temporary file");
+    let (remove, add) = (format!("--remove-section={name}"), format!("{name}={}", text(&section)));
+    run_tool("objcopy", &[&remove, text(program)]);
     run_tool("objcopy", &["--add-section", &add, text(program)]);
-}
-
-/// Traces all stages.
-fn trace(program: &Path) -> Report {
-    let mut target = fixture::start_path(program, &[]);
-    let agent = Agent::attach(&[target.pid()], &[]);
-    STAGES.iter().for_each(|_| drop(fixture::work(&mut target)));
-    assert_eq!(target.finish().status, 0);
-    agent.last_report()
-}
-
-/// The function that holds so many bytes, and its line.
-fn holder(report: &Report, bytes: u64) -> (Option<&str>, Option<u32>) {
-    let stack = report.stacks.iter().find(|stack| stack.bytes == bytes);
-    let frame = stack.and_then(|stack| stack.frames.first());
-    frame.map_or((None, None), |frame| (frame.function.as_deref(), frame.line))
-}
-
-#[track_caller]
-fn assert_names(report: &Report) {
-    for (stage, bytes) in STAGES {
-        assert_eq!(holder(report, bytes).0, Some(stage), "{:#?}", report.stacks);
-    }
-}
-
-#[track_caller]
-fn assert_lines(report: &Report) {
-    assert_names(report);
-    assert!(STAGES.iter().all(|(_, bytes)| holder(report, *bytes).1.is_some()), "{:#?}", report.stacks);
-}
-
-#[track_caller]
-fn assert_note(report: &Report, words: &str) {
-    assert!(report.notes.iter().any(|note| note.contains(words)), "{:#?}", report.notes);
 }
 
 /// A debug link that leads to a pipe would block whoever opens it.
@@ -113,6 +62,23 @@ fn links_to_pipes_and_to_numbers() {
         link(&program, name.as_bytes());
         assert_names(&trace(&program));
     }
+}
+
+/// So would one to debug information that files share.
+#[test]
+fn links_to_shared_debug_information() {
+    if !can_trace() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let program = build(directory.path());
+    let pipe = directory.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, Mode::S_IRWXU).expect("a pipe");
+    set_section(&program, ".gnu_debugaltlink", &[text(&pipe).as_bytes(), &[0; 21]].concat());
+    let report = trace(&program);
+    assert_names(&report);
+    assert_note(&report, ".gnu_debugaltlink");
+    assert!(report.losses.names_given_up > 0);
 }
 
 /// A file that is cut short while it is mapped ends the process that reads it.
@@ -151,13 +117,6 @@ fn sections_that_claim_to_be_large() {
         assert_names(&report);
         assert_note(&report, "would inflate");
     }
-}
-
-/// What a process's descriptors refer to.
-fn open_files(pid: u32) -> Vec<String> {
-    let files = fs::read_dir(format!("/proc/{pid}/fd")).expect("its descriptors").flatten();
-    let names = files.filter_map(|file| fs::read_link(file.path()).ok());
-    names.map(|name| text(&name).to_owned()).collect()
 }
 
 /// The most memory that a process has had, in KiB.
@@ -223,7 +182,7 @@ fn sparse_files_take_no_memory() {
     assert_lines(&report);
     assert!(peaks(&agent) < 400 << 10, "{} KiB", peaks(&agent));
     for process in [&[agent.pid()], proc::children(agent.pid()).as_slice()].concat() {
-        let files = open_files(process);
+        let files = proc::open_files(process);
         assert!(!files.iter().any(|name| name.contains("memfd")), "{files:?}");
     }
     assert_lines(&agent.interrupt());
@@ -295,93 +254,4 @@ fn long_names_are_cut() {
     let finished = memtrace_tests::memtrace(options);
     let longest = finished.stdout.lines().map(str::len).max().unwrap_or_default();
     assert!(finished.stdout.contains("keep_x") && longest < 1000, "{longest}\n{}", finished.stderr);
-}
-
-/// The child that reads files, once there is one.
-fn reader(agent: &mut Agent) -> u32 {
-    agent.report_when(|report| holder(report, 1111).0.is_some());
-    match proc::children(agent.pid()).as_slice() {
-        [child] => *child,
-        children => panic!("children: {children:?}"),
-    }
-}
-
-fn send(pid: u32, signal: Signal) {
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), signal).expect("a signal can be sent");
-}
-
-/// A target that has run its first stage, its agent, and the agent's child.
-fn begin(directory: &Path) -> (Running, Agent, u32) {
-    let mut target = fixture::start_path(build(directory), &[]);
-    let mut agent = Agent::attach(&[target.pid()], &[]);
-    fixture::work(&mut target);
-    let child = reader(&mut agent);
-    (target, agent, child)
-}
-
-#[test]
-fn files_are_read_without_privileges() {
-    if !can_trace() {
-        return;
-    }
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let (_target, agent, child) = begin(directory.path());
-    let is =
-        |field: &str, value: &str| assert_eq!(proc::status(child, field).as_deref(), Some(value), "{field}");
-    is("Uid", "65534\t65534\t65534\t65534");
-    is("Gid", "65534\t65534\t65534\t65534");
-    is("Groups", "");
-    for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
-        is(set, "0000000000000000");
-    }
-    is("NoNewPrivs", "1");
-    is("Seccomp", "2");
-    // Nothing of the agent's: a link would keep breakpoints in the target.
-    for file in open_files(child) {
-        assert!(!file.contains("anon_inode"), "{file}");
-    }
-    agent.kill();
-    let end = Instant::now() + limit();
-    while proc::state(child).is_some_and(|state| state != 'Z') {
-        assert!(Instant::now() < end, "the child outlives the agent");
-    }
-}
-
-/// The child hangs: the agent hears signals, reports what it knows and ends.
-#[test]
-fn interrupted_while_names_are_looked_up() {
-    if !can_trace() {
-        return;
-    }
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let (mut target, agent, child) = begin(directory.path());
-    send(child, Signal::SIGSTOP);
-    fixture::work(&mut target);
-    let report = agent.interrupt();
-    assert_eq!((report.outstanding.bytes, holder(&report, 1111).0), (3333, Some("stage_one")));
-    assert_eq!(holder(&report, 2222).0, None);
-    assert_note(&report, "could not be named in time");
-    assert_eq!(target.finish().status, 0);
-}
-
-/// A child that is killed is replaced, and nothing is missing.
-#[test]
-fn killed_reader_is_replaced() {
-    if !can_trace() {
-        return;
-    }
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let (mut target, mut agent, child) = begin(directory.path());
-    send(child, Signal::SIGKILL);
-    fixture::work(&mut target);
-    agent.report_when(|report| holder(report, 2222).1.is_some());
-    // One that hangs too, but not at once.
-    let [child] = proc::children(agent.pid())[..] else { panic!("no child") };
-    send(child, Signal::SIGSTOP);
-    fixture::work(&mut target);
-    let report = agent.report_when(|report| holder(report, 3333).0.is_some());
-    assert_names(&report);
-    assert_note(&report, "took longer than");
-    assert_eq!(target.finish().status, 0);
-    assert_names(&agent.last_report());
 }

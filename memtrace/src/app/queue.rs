@@ -77,11 +77,14 @@ impl Queue {
             symbolizer.asked() == 0
         });
         let now = Instant::now();
+        let mut has_written = false;
         while let Some(first) = self.waiting.pop_front_if(|first| is_settled || first.deadline <= now) {
             self.reports -= usize::from(first.draft.is_report());
             write(first.draft, session, output)?;
+            has_written = true;
         }
-        Ok(())
+        // Of a trace nothing else may come for long.
+        if has_written { output.flush() } else { Ok(()) }
     }
 
     /// Writes everything with the names that are known.
