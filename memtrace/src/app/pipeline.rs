@@ -94,8 +94,8 @@ pub async fn follow(
                 let ended = exits.is_empty() && !endless;
                 queue.push(session.snapshot(done || ended)?, session, output)?;
                 if schedule.outlive {
-                    // As bcc's memleak, which sleeps between two reports: what came after one is old enough for
-                    // the next.
+                    // As bcc's memleak, which sleeps between two reports: what came after one was written is old
+                    // enough for the next.
                     ticks.reset();
                 }
                 if done {
@@ -121,7 +121,13 @@ pub async fn follow(
                     break (Ending::Exited, true);
                 }
             }
-            () = queue.changed(session) => queue.write(session, output)?,
+            () = queue.changed(session) => {
+                let waited = queue.has_report();
+                queue.write(session, output)?;
+                if schedule.outlive && waited && !queue.has_report() {
+                    ticks.reset();
+                }
+            }
             result = events.readable(), if !queue.is_full() => {
                 result?;
                 if !take_burst(&mut events, session, &mut queue, output)? {
