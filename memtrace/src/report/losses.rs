@@ -79,8 +79,8 @@ pub(super) fn sentences(losses: &Losses) -> Vec<String> {
         ),
         (
             losses.names_given_up,
-            "file",
-            "read for less of its names than it has: functions may lack names or lines; the notes say why",
+            "reading",
+            "of a file given up: functions may lack names or lines; the notes say why",
         ),
         (losses.children_not_traced, "fork", "of the target went untraced: what child processes allocate is not in the figures"),
         (incomplete_stacks, "stack", incomplete.as_str()),
