@@ -121,6 +121,12 @@ impl Agent {
             .count()
     }
 
+    /// Its pid.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.running.pid()
+    }
+
     /// Stops the agent: no report is made until it is told to go on. What it traces goes on.
     pub fn pause(&self) {
         self.running.signal(Signal::SIGSTOP);

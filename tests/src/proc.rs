@@ -32,3 +32,32 @@ pub fn libc_code(pid: u32) -> Vec<u8> {
     memory.read_exact_at(&mut code, start).expect("the code of the target");
     code
 }
+
+/// The children of a process.
+#[must_use]
+pub fn children(pid: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let children = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    children
+        .flat_map(|line| line.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect()
+}
+
+/// A field of a process's `status`.
+#[must_use]
+pub fn status(pid: u32, field: &str) -> Option<String> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let value = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+    Some(value.trim().to_owned())
+}
+
+/// What a process's descriptors refer to.
+///
+/// # Panics
+/// If they cannot be read.
+#[must_use]
+pub fn open_files(pid: u32) -> Vec<String> {
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).expect("its descriptors").flatten();
+    let names = files.filter_map(|file| fs::read_link(file.path()).ok());
+    names.map(|name| name.to_string_lossy().into_owned()).collect()
+}

@@ -172,6 +172,7 @@ pub struct Losses {
     pub kernel_missed: u64,
     pub mappings_full: u64,
     pub mappings_full_bytes: u64,
+    pub names_given_up: u64,
     pub children_not_traced: u64,
     pub stacks_incomplete: BTreeMap<String, u64>,
 }
@@ -307,6 +308,7 @@ impl Losses {
             kernel_missed,
             mappings_full,
             mappings_full_bytes,
+            names_given_up: _,
             children_not_traced: _,
             stacks_incomplete: _,
         } = self;

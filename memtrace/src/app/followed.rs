@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::{control::Next, session::Session};
+use super::{control::Next, draft::Draft, session::Session};
 use crate::{
     bpf::{Events, KernelEvent, KernelLog, MAX_AGE},
-    model::{Event, Snapshot},
+    symbolize::Symbolizer,
     target::Exit,
 };
 
@@ -44,14 +44,19 @@ pub trait Followed {
     /// A process cannot be watched.
     fn exits(&self) -> anyhow::Result<Vec<Exit>>;
 
-    /// Takes an event in; returns what is to be reported at once (`--trace`).
-    fn take(&mut self, event: KernelEvent) -> Option<Event>;
+    /// Takes an event in; returns what is to be written at once (`--trace`).
+    fn take(&mut self, event: KernelEvent) -> Option<Draft>;
 
-    /// Everything one report shows.
+    /// Everything one report shows; its functions need not have names yet.
     ///
     /// # Errors
     /// The table of live blocks cannot be read.
-    fn snapshot(&mut self, last: bool) -> anyhow::Result<Snapshot>;
+    fn snapshot(&mut self, last: bool) -> anyhow::Result<Draft>;
+
+    /// What gives them names; `None` where they have them.
+    fn symbolizer(&mut self) -> Option<&mut Symbolizer> {
+        None
+    }
 }
 
 /// What reports say of processes that are not there any more.
@@ -102,11 +107,15 @@ impl Followed for Session {
         self.processes().map(|process| process.exit().context("cannot watch the target")).collect()
     }
 
-    fn take(&mut self, event: KernelEvent) -> Option<Event> {
+    fn take(&mut self, event: KernelEvent) -> Option<Draft> {
         Session::take(self, event)
     }
 
-    fn snapshot(&mut self, last: bool) -> anyhow::Result<Snapshot> {
+    fn snapshot(&mut self, last: bool) -> anyhow::Result<Draft> {
         Session::snapshot(self, last)
+    }
+
+    fn symbolizer(&mut self) -> Option<&mut Symbolizer> {
+        Some(&mut self.symbolizer)
     }
 }

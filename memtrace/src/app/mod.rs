@@ -2,6 +2,7 @@
 
 mod control;
 mod counting;
+mod draft;
 mod exec;
 mod followed;
 mod holding;
@@ -9,6 +10,7 @@ mod kernel;
 mod output;
 mod passage;
 mod pipeline;
+mod queue;
 mod resolve;
 mod session;
 mod signals;
@@ -21,6 +23,7 @@ mod watchdog;
 
 pub use control::Next;
 pub use counting::Counting;
+pub use draft::Draft;
 pub use followed::Followed;
 pub use kernel::{By, KernelOptions, KernelSession};
 pub use output::{Closed, Output, write_whole};

@@ -8,10 +8,9 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
-use super::{control::Next, followed::Followed, output::Output, signals::Signals, watch::TURN};
+use super::{control::Next, followed::Followed, output::Output, queue::Queue, signals::Signals, watch::TURN};
 use crate::{
     bpf::{Events, KernelLog},
-    model::Event,
     target::Exit,
 };
 
@@ -79,39 +78,44 @@ pub async fn follow(
     tokio::pin!(deadline);
     let look = tokio::time::sleep(Duration::ZERO);
     tokio::pin!(look);
+    let mut queue = Queue::default();
     let mut reports = 0;
-    let ending = loop {
+    // Why it ends, and whether something may have happened since the last report.
+    let (ending, is_open) = loop {
         tokio::select! {
             biased;
-            () = signals.received() => break Ending::Interrupted,
-            result = ticks.tick() => {
+            () = signals.received() => {
+                queue.flush(session, output)?;
+                break (Ending::Interrupted, true);
+            }
+            result = ticks.tick(), if !queue.has_report() => {
                 let _: Instant = result;
-                drain(&mut events, session, output)?;
+                drain(&mut events, session, &mut queue, output)?;
                 reports += 1;
                 let done = schedule.count.is_some_and(|count| reports >= count) || Instant::now() + close >= end;
                 let ended = exits.is_empty() && !endless;
-                report(session, output, done || ended)?;
+                queue.push(session.snapshot(done || ended)?, session, output)?;
                 if schedule.outlive {
-                    // As bcc's memleak, which sleeps between two reports: what came after one is old enough for
-                    // the next.
+                    // As bcc's memleak, which sleeps between two reports: what came after one was written is old
+                    // enough for the next.
                     ticks.reset();
                 }
                 if done {
-                    return Ok(Ending::Done);
+                    break (Ending::Done, false);
                 }
                 if ended && schedule.count.is_none() {
-                    return Ok(Ending::Exited);
+                    break (Ending::Exited, false);
                 }
             }
-            () = &mut deadline => break Ending::Done,
+            () = &mut deadline => break (Ending::Done, true),
             () = &mut look, if session.is_controlled() => {
                 match session.control() {
                     Next::Look(time) => look.as_mut().reset(Instant::now() + time),
                     Next::Report => {
-                        drain(&mut events, session, output)?;
-                        report(session, output, false)?;
+                        drain(&mut events, session, &mut queue, output)?;
+                        queue.push(session.snapshot(false)?, session, output)?;
                     }
-                    Next::End => break Ending::TooDear,
+                    Next::End => break (Ending::TooDear, true),
                 }
             }
             result = turns.tick() => {
@@ -120,12 +124,19 @@ pub async fn follow(
             }
             () = any_exit(&mut exits), if !exits.is_empty() => {
                 if exits.is_empty() && !schedule.outlive {
-                    break Ending::Exited;
+                    break (Ending::Exited, true);
                 }
             }
-            result = events.readable() => {
+            () = queue.changed(session) => {
+                let waited = queue.has_report();
+                queue.write(session, output)?;
+                if schedule.outlive && waited && !queue.has_report() {
+                    ticks.reset();
+                }
+            }
+            result = events.readable(), if !queue.is_full() => {
                 result?;
-                if !take_burst(&mut events, session, output)? {
+                if !take_burst(&mut events, session, &mut queue, output)? {
                     // More is waiting; clock and signals have their turn.
                     tokio::task::yield_now().await;
                 }
@@ -136,17 +147,39 @@ pub async fn follow(
             }
         }
     };
-    drain(&mut events, session, output)?;
-    flush_log(&mut log);
-    if schedule.last_report {
-        report(session, output, true)?;
+    if is_open {
+        drain(&mut events, session, &mut queue, output)?;
+        flush_log(&mut log);
+        if schedule.last_report {
+            queue.push(session.snapshot(true)?, session, output)?;
+        }
     }
+    settle(&mut queue, session, &mut signals, output).await?;
     Ok(ending)
 }
 
-fn report(session: &mut impl Followed, output: &mut Output, last: bool) -> anyhow::Result<()> {
-    let snapshot = session.snapshot(last)?;
-    output.write(&Event::Snapshot(Box::new(snapshot)))?;
+/// Writes what still waits for names. A signal ends the waiting, and meanwhile the budget is kept.
+async fn settle(
+    queue: &mut Queue,
+    session: &mut impl Followed,
+    signals: &mut Signals,
+    output: &mut Output,
+) -> anyhow::Result<()> {
+    let mut look = Instant::now();
+    while !queue.is_empty() {
+        tokio::select! {
+            biased;
+            () = signals.received() => queue.flush(session, output)?,
+            () = tokio::time::sleep_until(look), if session.is_controlled() => {
+                match session.control() {
+                    Next::Look(time) => look = Instant::now() + time,
+                    Next::Report => {}
+                    Next::End => queue.flush(session, output)?,
+                }
+            }
+            () = queue.changed(session) => queue.write(session, output)?,
+        }
+    }
     output.flush()
 }
 
@@ -154,11 +187,12 @@ fn report(session: &mut impl Followed, output: &mut Output, last: bool) -> anyho
 fn take_burst(
     events: &mut Watched<Events>,
     session: &mut impl Followed,
+    queue: &mut Queue,
     output: &mut Output,
 ) -> anyhow::Result<bool> {
     let end = Instant::now() + BURST_TIME;
     for _ in 0..BURST {
-        if Instant::now() >= end {
+        if Instant::now() >= end || queue.is_full() {
             return Ok(false);
         }
         let Some(event) = events.inner().next() else {
@@ -166,22 +200,27 @@ fn take_burst(
             output.flush()?;
             return Ok(true);
         };
-        if let Some(event) = session.take(event) {
-            output.write(&event)?;
+        if let Some(draft) = session.take(event) {
+            queue.push(draft, session, output)?;
         }
     }
     Ok(false)
 }
 
-/// Takes everything that was in the ring buffer when it was called, and at most as much again.
+/// Takes everything that was in the ring buffer when it was called, and at most as much again. Nothing stays there because
+/// too much waits for names: that is written without them.
 fn drain(
     events: &mut Watched<Events>,
     session: &mut impl Followed,
+    queue: &mut Queue,
     output: &mut Output,
 ) -> anyhow::Result<()> {
     for _ in 0..32 {
-        if take_burst(events, session, output)? {
+        if take_burst(events, session, queue, output)? {
             break;
+        }
+        if queue.is_full() {
+            queue.flush(session, output)?;
         }
     }
     Ok(())

@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::{
     counting::{Control, Counting},
+    draft::Draft,
     exec::{LOADING, PAUSE},
     resolve::{Placement, Traced},
     signals,
@@ -20,7 +21,7 @@ use crate::{
     analysis::SortBy,
     bpf::{Config, Events, KernelEvent, KernelLog, Tracer},
     model::{AllocationEvent, Event},
-    symbolize::Symbolizer,
+    symbolize::{Program, Symbolizer},
     target::Process,
 };
 
@@ -43,6 +44,8 @@ pub struct Options {
     pub counting: Counting,
     /// Where probes go.
     pub placement: Placement,
+    /// How functions are named; `None`: they are not.
+    pub names: Option<Program>,
 }
 
 /// Owns programs and links: dropping it leaves no probe behind.
@@ -104,12 +107,12 @@ impl Session {
         Ok(Self {
             tracer,
             control: Control::new(options.counting),
+            symbolizer: Symbolizer::new(options.names),
             options,
             targets: Vec::new(),
             stacks: Stacks::default(),
             aggregate: Aggregate::default(),
             ranges: FxHashMap::default(),
-            symbolizer: Symbolizer::default(),
             unwinding: Unwinding::default(),
             progress,
             started: Duration::ZERO,
@@ -194,8 +197,8 @@ impl Session {
         self.tracer.method().to_string()
     }
 
-    /// Takes an event in; returns what is to be reported at once (`--trace`).
-    pub fn take(&mut self, event: KernelEvent) -> Option<Event> {
+    /// Takes an event in; returns what is to be written at once (`--trace`).
+    pub fn take(&mut self, event: KernelEvent) -> Option<Draft> {
         match event {
             KernelEvent::Stack { slot, hash, target, end, unloaded, pcs } => {
                 self.take_stack(slot, hash, target, (end, unloaded), &pcs);
@@ -206,9 +209,9 @@ impl Session {
                     .stacks
                     .get_mut(slot)
                     .is_some_and(|stack| !freed && !std::mem::replace(&mut stack.shown, true));
-                let frames = if first { self.frames(slot) } else { Vec::new() };
+                let places = if first { vec![self.stacks.places(slot)] } else { Vec::new() };
                 let stack = self.stacks.get(slot).filter(|stack| stack.target == target);
-                Some(Event::Allocation(AllocationEvent {
+                let event = Event::Allocation(AllocationEvent {
                     elapsed: self.tracer.since_start(time).saturating_sub(self.started),
                     pid,
                     tid,
@@ -216,8 +219,9 @@ impl Session {
                     address,
                     size,
                     stack: stack.map_or(0, |stack| stack.hash),
-                    frames,
-                }))
+                    frames: Vec::new(),
+                });
+                Some(Draft::new(event, places))
             }
             KernelEvent::Exec { target, generation, by_thread } => {
                 self.take_exec(target, generation, by_thread);
@@ -329,7 +333,7 @@ impl Session {
         let passage = traced.passage(&places);
         self.stacks.insert(
             slot,
-            Stack { places, incomplete, target, hash, passage, shown: false },
+            Stack { places: places.into(), incomplete, target, hash, passage, shown: false },
             unloaded > 0,
         );
     }

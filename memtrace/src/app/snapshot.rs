@@ -7,6 +7,7 @@ use memtrace_common::{TIME_SHIFT, WalkMethod};
 use rustc_hash::FxHashMap;
 
 use super::{
+    draft::Draft,
     followed::{ages, exited},
     resolve::Traced,
     session::Session,
@@ -15,10 +16,9 @@ use crate::{
     aggregate::{self, Estimate, Growth, Mapped, Ranges, Survivors, Totals},
     analysis,
     model::{
-        Age, Amount, Filter, Frame, LiveBlock, Losses, MappingRow, Mode, Snapshot, StackMethod, StackRow,
+        Age, Amount, Event, Filter, LiveBlock, Losses, MappingRow, Mode, Snapshot, StackMethod, StackRow,
         TargetInfo, TargetKind, units::format_age,
     },
-    symbolize::Place,
 };
 
 /// Block times are this coarse at most.
@@ -28,11 +28,11 @@ const TICK: Duration = Duration::from_nanos(1 << TIME_SHIFT);
 const MAX_LISTED: usize = 1000;
 
 impl Session {
-    /// Everything one report shows.
+    /// Everything one report shows but the names of functions.
     ///
     /// # Errors
     /// The table of live blocks cannot be read (`--older`, `--show-allocs`).
-    pub fn snapshot(&mut self, last: bool) -> anyhow::Result<Snapshot> {
+    pub fn snapshot(&mut self, last: bool) -> anyhow::Result<Draft> {
         self.catch_up();
         let now = self.tracer.elapsed();
         let survivors = self.survivors(now)?;
@@ -55,8 +55,11 @@ impl Session {
         }
         let mut listed = self.listed(&stacks, now)?;
         let (mapped, mappings) = self.mappings(now);
+        let places =
+            stacks.iter().map(|stack| stack.totals.slot).chain(mappings.iter().map(|(slot, _)| *slot));
+        let places = places.map(|slot| self.stacks.places(slot)).collect();
         let rows = stacks.iter().map(|stack| self.row(stack, &mut listed)).collect();
-        Ok(Snapshot {
+        let snapshot = Snapshot {
             time: jiff::Timestamp::now(),
             elapsed: now.saturating_sub(self.started),
             last,
@@ -70,11 +73,12 @@ impl Session {
             stacks_found,
             stacks: rows,
             mapped,
-            mappings,
+            mappings: mappings.into_iter().map(|(_, row)| row).collect(),
             kernel: None,
             losses,
             notes: self.remarks(now),
-        })
+        };
+        Ok(Draft::new(Event::Snapshot(Box::new(snapshot)), places))
     }
 
     fn mode(&self, now: Duration, losses: &Losses) -> Mode {
@@ -250,7 +254,7 @@ impl Session {
         Ok(listed)
     }
 
-    fn row(&mut self, stack: &Growth, listed: &mut FxHashMap<u32, Vec<LiveBlock>>) -> StackRow {
+    fn row(&self, stack: &Growth, listed: &mut FxHashMap<u32, Vec<LiveBlock>>) -> StackRow {
         let slot = stack.totals.slot;
         StackRow {
             id: stack.totals.id,
@@ -262,14 +266,14 @@ impl Session {
             bytes_per_second: stack.bytes_per_second,
             oldest: Some(stack.totals.oldest),
             incomplete: self.stacks.get(slot).and_then(|stack| stack.incomplete),
-            frames: self.frames(slot),
+            frames: Vec::new(),
             blocks: listed.remove(&slot).unwrap_or_default(),
             kernel: None,
         }
     }
 
-    /// What the targets mapped themselves, and by which stacks.
-    fn mappings(&mut self, now: Duration) -> (Option<Amount>, Vec<MappingRow>) {
+    /// What the targets mapped themselves, and by which stacks, with their slots.
+    fn mappings(&self, now: Duration) -> (Option<Amount>, Vec<(u32, MappingRow)>) {
         if self.control.gaps > 0 {
             return (None, Vec::new());
         }
@@ -286,12 +290,10 @@ impl Session {
         }
         let rows = stacks
             .into_iter()
-            .map(|(pid, slot, mapped)| MappingRow {
-                id: self.stacks.get(slot).map_or(0, |stack| stack.hash),
-                pid,
-                mapped: mapped.amount,
-                oldest: now.saturating_sub(mapped.since),
-                frames: self.frames(slot),
+            .map(|(pid, slot, mapped)| {
+                let id = self.stacks.get(slot).map_or(0, |stack| stack.hash);
+                let oldest = now.saturating_sub(mapped.since);
+                (slot, MappingRow { id, pid, mapped: mapped.amount, oldest, frames: Vec::new() })
             })
             .collect();
         (Some(all), rows)
@@ -300,23 +302,6 @@ impl Session {
     fn pid_of(&self, stack: &Growth) -> u32 {
         let owner = self.targets.iter().find(|target| target.id() == stack.totals.target);
         owner.filter(|_| stack.totals.id != 0).map_or(0, |target| target.pid().get())
-    }
-
-    /// A stack's frames, symbolized; empty when they have not arrived.
-    pub(super) fn frames(&mut self, slot: u32) -> Vec<Frame> {
-        let Some(stack) = self.stacks.get(self.stacks.reported_as(slot)) else { return Vec::new() };
-        let mut frames = Vec::with_capacity(stack.places.len());
-        for place in &stack.places {
-            frames.extend(self.symbolizer.frames(&Place {
-                module: &place.module.name,
-                file: place.module.path(),
-                debug: place.module.debug_path(),
-                foreign: place.module.is_foreign(),
-                address: place.address,
-                is_return: place.is_return,
-            }));
-        }
-        frames
     }
 
     fn losses(&self, stacks: &[Growth]) -> Losses {

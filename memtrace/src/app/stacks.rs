@@ -18,7 +18,7 @@ use crate::target::Location;
 
 /// A stack whose frames have arrived.
 pub(super) struct Stack {
-    pub(super) places: Vec<Location>,
+    pub(super) places: Arc<[Location]>,
     pub(super) incomplete: Option<&'static str>,
     pub(super) target: u32,
     pub(super) hash: u64,
@@ -69,7 +69,7 @@ impl Stacks {
             if first != slot && self.by_slot.get(&first).is_some_and(|other| other.is_same(&stack)) {
                 self.same_as.insert(slot, first);
                 // They are the first one's.
-                stack.places = Vec::new();
+                stack.places = Arc::default();
             }
         }
         self.bound(&mut stack);
@@ -89,8 +89,7 @@ impl Stacks {
             0
         };
         if stack.places.len() > room {
-            stack.places.truncate(room);
-            stack.places.shrink_to_fit();
+            stack.places = stack.places.get(..room).unwrap_or_default().into();
             stack.incomplete = Some(NOT_KEPT);
         }
     }
@@ -114,6 +113,11 @@ impl Stacks {
     /// The slot under which a stack is reported.
     pub(super) fn reported_as(&self, slot: u32) -> u32 {
         self.same_as.get(&slot).copied().unwrap_or(slot)
+    }
+
+    /// A stack's frames; none when they have not arrived.
+    pub(super) fn places(&self, slot: u32) -> Arc<[Location]> {
+        self.by_slot.get(&slot).map_or_else(|| Arc::from([]), |stack| Arc::clone(&stack.places))
     }
 
     pub(super) fn get(&self, slot: u32) -> Option<&Stack> {

@@ -77,7 +77,7 @@ impl Unwinding {
                     (Some((table, first)), Some(bias)) => {
                         (bias.wrapping_add(table.base()), *first, table.rows().len() as u32)
                     }
-                    _ if module.name == ANONYMOUS => (0, CodeRange::JIT, 0),
+                    _ if &*module.name == ANONYMOUS => (0, CodeRange::JIT, 0),
                     _ => (0, CodeRange::NO_TABLE, 0),
                 };
                 CodeRange { begin: range.start, end: range.end, bias, first, rows }

@@ -333,6 +333,7 @@ impl Tracer {
             stack_table_full: sum(Counter::StackTableFull),
             missed_frees: sum(Counter::MissedFrees),
             kernel_missed: self.recursion_misses(),
+            names_given_up: 0,
             children_not_traced: sum(Counter::Forks),
             ..Losses::default()
         }

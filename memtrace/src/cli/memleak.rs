@@ -170,6 +170,7 @@ fn options(args: &Args, verbose: bool) -> Options {
         older: Some(Duration::from_millis(args.older)),
         sort: sort(args),
         show_allocs: args.show_allocs,
+        names: Some(super::NAMES),
         ..Options::default()
     }
 }

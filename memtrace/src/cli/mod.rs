@@ -56,7 +56,17 @@ enum Command {
     /// The program that `demo` traces
     #[command(hide = true)]
     DemoLeaker,
+    /// The process that reads files for the names of functions; started by memtrace itself
+    #[command(hide = true)]
+    Symbolizer {
+        /// The agent's process
+        #[arg(hide = true)]
+        agent: i32,
+    },
 }
+
+/// How this program is started to read files for the names of functions.
+const NAMES: crate::symbolize::Program = crate::symbolize::Program { command: "symbolizer" };
 
 /// Exit status for a command line that makes no sense.
 const USAGE: u8 = 2;
@@ -83,6 +93,10 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::main(&args),
         Command::Memleak(args) => memleak::main(&args, verbose),
         Command::DemoLeaker => demo::leaker(),
+        Command::Symbolizer { agent } => {
+            crate::symbolize::serve(agent);
+            Ok(ExitCode::SUCCESS)
+        }
     };
     result.unwrap_or_else(|error| {
         if error.downcast_ref::<crate::app::Closed>().is_some() {

@@ -251,6 +251,7 @@ impl TraceArgs {
                 first_byte: self.first_byte,
                 returns: if self.return_probes { ReturnProbes::Everywhere } else { ReturnProbes::Safe },
             },
+            names: Some(super::NAMES),
         }
     }
 

@@ -1,19 +1,58 @@
 //! Where a file's debug information may be: build id, debug link, and the paths they lead to.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use object::elf;
 
 use super::source::until_nul;
-use super::{Error, Image};
+use super::{Error, FileId, Image};
 
 const MAX_NOTES: u64 = 64 << 10;
 const MAX_DEBUGLINK: u64 = 512;
+const MAX_ALTLINK: u64 = 4096 + 64;
 /// `ld --build-id=0x…` may be of any length; the usual ones have 16 or 20 bytes.
 const BUILD_ID_BYTES: std::ops::RangeInclusive<usize> = 2..=64;
 const DEBUG_ROOT: &str = "usr/lib/debug";
+
+/// An open file with code, and what belongs to it: all that naming functions takes.
+#[derive(Clone, Debug)]
+pub struct CodeFile {
+    /// The path as the target sees it.
+    pub name: Arc<str>,
+    /// The file: regular, and of at most 4 GiB.
+    pub file: Arc<File>,
+    /// Its separate debug file, where it has one.
+    pub debug: Option<DebugFile>,
+    /// Which file it is, and which its debug file.
+    pub id: (FileId, Option<FileId>),
+    /// Why a debug file that is there is not used, in words.
+    pub remark: Option<String>,
+}
+
+impl CodeFile {
+    /// Joins a file and its debug file; `None` if its attributes cannot be read.
+    #[must_use]
+    pub fn new(name: Arc<str>, file: File, debug: Option<DebugFile>, remark: Option<String>) -> Option<Self> {
+        let id = |file: &File| file.metadata().ok().map(|metadata| FileId::new(&metadata));
+        let id = (id(&file)?, debug.as_ref().and_then(|debug| id(&debug.file)));
+        Some(Self { name, file: Arc::new(file), debug, id, remark })
+    }
+}
+
+/// A separate debug file: regular, of at most 4 GiB, and with the build id of its file if that has one.
+#[derive(Clone, Debug)]
+pub struct DebugFile {
+    /// The file.
+    pub file: Arc<File>,
+    /// The checksum that the link to it gives. It is still to be compared; a build id's path gives none.
+    pub crc: Option<u32>,
+    /// The file that it shares parts with (`.gnu_debugaltlink`).
+    pub shared: Option<Arc<File>>,
+}
 
 /// The contents of `.gnu_debuglink`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +92,21 @@ impl Image {
         let Some(section) = self.section_by_name(b".gnu_debuglink")? else { return Ok(None) };
         let block = self.source.read("debug link", section.offset, section.size, MAX_DEBUGLINK)?;
         parse_debuglink(block.bytes()).map(Some).ok_or(Error::Malformed("debug link"))
+    }
+}
+
+impl Image {
+    /// The build id of the file that this one shares debug information with (`.gnu_debugaltlink`, written by dwz). Where
+    /// that lies the section says too, but not by a path that could be followed.
+    ///
+    /// # Errors
+    /// The section is over its limit, malformed, or outside the file.
+    pub fn shared_build_id(&self) -> Result<Option<Vec<u8>>, Error> {
+        let Some(section) = self.section_by_name(b".gnu_debugaltlink")? else { return Ok(None) };
+        let block = self.source.read("debug link", section.offset, section.size, MAX_ALTLINK)?;
+        let name = until_nul(block.bytes()).ok_or(Error::Malformed("debug link"))?;
+        let id = block.bytes().get(name.len() + 1..).unwrap_or_default();
+        Ok(Some(id.to_vec()).filter(|id| BUILD_ID_BYTES.contains(&id.len())))
     }
 }
 

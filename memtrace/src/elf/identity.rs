@@ -1,5 +1,6 @@
 //! Which file this is.
 
+use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 
 use super::{Error, Image};
@@ -21,11 +22,18 @@ impl Image {
     /// # Errors
     /// The file's attributes cannot be read.
     pub fn file_id(&self) -> Result<FileId, Error> {
-        let metadata = self.source.metadata()?;
-        Ok(FileId {
+        Ok(FileId::new(&self.source.metadata()?))
+    }
+}
+
+impl FileId {
+    /// Which file has these attributes.
+    #[must_use]
+    pub fn new(metadata: &Metadata) -> Self {
+        Self {
             inode: (metadata.dev(), metadata.ino()),
             size: metadata.size(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
-        })
+        }
     }
 }

@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use object::LittleEndian as LE;
 use object::elf;
 
-pub use debug::{DebugLink, debug_candidates};
+pub use debug::{CodeFile, DebugFile, DebugLink, debug_candidates};
 pub use descriptions::{Description, Descriptions};
 pub use error::Error;
 pub use identity::FileId;

@@ -1,6 +1,7 @@
 //! Floor 1: the words of the domain. Plain data, no I/O, no clock, no aya.
 
 mod cost;
+mod elide;
 pub mod glob;
 mod kernel;
 mod probe;
@@ -8,6 +9,7 @@ mod snapshot;
 pub mod units;
 
 pub use cost::{Overhead, Prices};
+pub use elide::elide;
 pub use kernel::{CacheRow, KERNEL_CODE, KernelReport, KernelRow, UNKNOWN_MEMORY};
 pub use probe::{
     ArgLayout, ExitFrame, ExitResult, ExitSite, FunctionCode, LoaderHook, Mapping, ProbeSpec, Results, Role,

@@ -1,6 +1,6 @@
 //! What one report shows.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     Overhead,
@@ -133,19 +133,19 @@ pub struct LiveBlock {
     pub age: Duration,
 }
 
-/// One frame of a stack, symbolized.
+/// One frame of a stack, symbolized. Frames share their texts, which a target can make long and many.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Frame {
     /// The function, demangled; `None` where nothing names it.
-    pub function: Option<String>,
+    pub function: Option<Arc<str>>,
     /// Bytes from the function's start to the return address.
     pub function_offset: u64,
     /// The path of the file, as the target sees it, or `[anon]`, `[vdso]`.
-    pub module: String,
+    pub module: Arc<str>,
     /// The call site as an ELF virtual address in the module: what `addr2line -e module` takes.
     pub module_offset: u64,
     /// The source file.
-    pub file: Option<String>,
+    pub file: Option<Arc<str>>,
     /// The line in it.
     pub line: Option<u32>,
     /// Whether this frame was inlined into the next one.
@@ -222,6 +222,8 @@ pub struct Losses {
     pub mappings_full: u64,
     /// Their bytes.
     pub mappings_full_bytes: u64,
+    /// Times that a file was read for less of its names than it has, or for none: the notes say why.
+    pub names_given_up: u64,
     /// Child processes the target forked; they are not traced.
     pub children_not_traced: u64,
     /// Stacks that end early, by reason, in stacks of this report's whole table.

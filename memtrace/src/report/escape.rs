@@ -3,6 +3,16 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use crate::model::elide;
+
+/// Bytes of a name that are shown to people: a line or two of a terminal.
+const SHOWN: usize = 200;
+
+/// A name as people are shown it: made harmless, and without its middle if it is long.
+pub(super) fn short(text: &str) -> String {
+    escape(&elide(text, SHOWN)).into_owned()
+}
+
 /// Shows what could steer, reorder or hide text on a terminal as an escape: `\x1b`, `\u{202e}`.
 ///
 /// These are control characters (C0, DEL, C1; line breaks and tabs too), bidirectional controls, line and

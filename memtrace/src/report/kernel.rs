@@ -54,7 +54,7 @@ pub(super) fn frames(out: &mut dyn Write, frames: &[Frame]) -> io::Result<()> {
             Some(function) => write!(out, "    {}+{:#x}", escape(function), frame.function_offset)?,
             None => write!(out, "    {:#x}", frame.module_offset)?,
         }
-        if frame.function.is_none() || frame.module != KERNEL_CODE {
+        if frame.function.is_none() || &*frame.module != KERNEL_CODE {
             write!(out, "  [{}]", escape(frame.module.trim_matches(['[', ']'])))?;
         }
         writeln!(out)?;

@@ -82,6 +82,11 @@ pub(super) fn sentences(losses: &Losses) -> Vec<String> {
             "did not fit into the ring buffer: trace lines are missing, mappings may be wrong, and stacks may show up a report later",
         ),
         (losses.mappings_full, "mapped range", unmapped.as_str()),
+        (
+            losses.names_given_up,
+            "reading",
+            "of a file given up: functions may lack names or lines; the notes say why",
+        ),
         (losses.children_not_traced, "fork", "of the target went untraced: what child processes allocate is not in the figures"),
         (incomplete_stacks, "stack", incomplete.as_str()),
     ]

@@ -8,6 +8,7 @@ use std::io::{self, Write};
 
 use jiff::tz::TimeZone;
 
+use super::escape::short;
 use super::losses;
 use super::{Reporter, escape};
 use crate::model::{AllocationEvent, Event, Frame, LiveBlock, Snapshot, StackRow};
@@ -91,14 +92,14 @@ fn stack(out: &mut dyn Write, row: &StackRow) -> io::Result<()> {
 fn symbol(frame: &Frame) -> String {
     let function = match &frame.function {
         None => "[unknown]".to_owned(),
-        Some(name) if frame.inlined => escape(name).into_owned(),
-        Some(name) => format!("{}+{:#x}", escape(name), frame.function_offset),
+        Some(name) if frame.inlined => short(name),
+        Some(name) => format!("{}+{:#x}", short(name), frame.function_offset),
     };
     let base = frame.module.rsplit('/').next().unwrap_or_default();
     match base {
         "" => function,
-        _ if base.starts_with('[') => format!("{function} {}", escape(base)),
-        _ => format!("{function} [{}]", escape(base)),
+        _ if base.starts_with('[') => format!("{function} {}", short(base)),
+        _ => format!("{function} [{}]", short(base)),
     }
 }
 

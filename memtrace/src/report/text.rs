@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use jiff::tz::TimeZone;
 
+use super::escape::short;
 use super::losses::{self, reason_words};
 use super::{Reporter, escape, estimates, kernel};
 use crate::model::units::{format_age, format_bytes, format_count, format_number};
@@ -159,12 +160,12 @@ impl Text {
                 writeln!(out, "    {place}")?;
                 continue;
             };
-            write!(out, "    {}", escape(function))?;
+            write!(out, "    {}", short(function))?;
             if frame.inlined {
                 write!(out, " [inlined]")?;
             }
             if let Some(file) = &frame.file {
-                write!(out, "  {}", escape(file))?;
+                write!(out, "  {}", short(file))?;
                 if let Some(line) = frame.line {
                     write!(out, ":{line}")?;
                 }
@@ -278,13 +279,13 @@ impl<T: fmt::Display> fmt::Display for Painted<T> {
     }
 }
 
-/// A module's path, escaped.
+/// A module's path, harmless and short.
 struct Module<'a>(&'a str);
 
 impl fmt::Display for Module<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.0.is_empty() { "[unknown]" } else { "" })?;
-        f.write_str(&escape(self.0))
+        f.write_str(&short(self.0))
     }
 }
 

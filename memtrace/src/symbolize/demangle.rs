@@ -1,32 +1,76 @@
-//! Names as their language writes them.
+//! Names as their language writes them, and no longer than anybody reads.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
-/// Longer names are left as they are: a few bytes of them can stand for megabytes.
-const LONGEST: usize = 8192;
+use crate::model::elide;
+
+/// Bytes of a name that are kept, demangled.
+pub(super) const MOST: usize = 4096;
+
+/// Longer names are left as they are: the parser's work grows with them.
+const LONGEST: usize = 1 << 17;
+
+/// What a mangled name may come to before it is cut: a few bytes of one can stand for megabytes.
+const WRITTEN: usize = 1 << 20;
+
+/// A function's name, demangled, of at most [`MOST`] bytes.
+pub(super) fn name(raw: &[u8]) -> String {
+    let raw = String::from_utf8_lossy(raw);
+    elide(&demangle(&raw), MOST).into_owned()
+}
 
 /// Demangles Rust's and C++'s names. Everything else is a name already: a C function `f` is not C++'s `float`.
-pub(super) fn demangle(name: &str) -> Cow<'_, str> {
+fn demangle(name: &str) -> Cow<'_, str> {
     if name.len() > LONGEST {
         return Cow::Borrowed(name);
     }
     let plain = name.strip_prefix("__").filter(|rest| rest.starts_with(['Z', 'R'])).map(|_| &name[1..]);
     let name = plain.unwrap_or(name);
+    let mut demangled = Bounded::default();
     if let Ok(rust) = rustc_demangle::try_demangle(name) {
-        return Cow::Owned(format!("{rust:#}"));
+        return demangled
+            .take(|out| fmt::write(out, format_args!("{rust:#}")))
+            .map_or(name.into(), Cow::Owned);
     }
-    if name.starts_with("_Z") {
-        let symbol = cpp_demangle::Symbol::new(name.as_bytes());
-        if let Some(cxx) = symbol.ok().and_then(|symbol| symbol.demangle().ok()) {
-            return Cow::Owned(cxx);
-        }
+    if name.starts_with("_Z")
+        && let Ok(symbol) = cpp_demangle::Symbol::new(name.as_bytes())
+    {
+        let options = cpp_demangle::DemangleOptions::new();
+        let cxx = demangled.take(|out| symbol.structured_demangle(out, &options));
+        return cxx.map_or(name.into(), Cow::Owned);
     }
     Cow::Borrowed(name)
 }
 
+/// A text that ends at [`WRITTEN`] bytes.
+#[derive(Default)]
+struct Bounded {
+    text: String,
+    is_full: bool,
+}
+
+impl Bounded {
+    /// What is written, cut where it is too long; `None` if it could not be.
+    fn take(&mut self, write: impl FnOnce(&mut Self) -> fmt::Result) -> Option<String> {
+        let written = write(self);
+        (written.is_ok() || self.is_full).then(|| std::mem::take(&mut self.text))
+    }
+}
+
+impl fmt::Write for Bounded {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        self.is_full |= self.text.len() + part.len() > WRITTEN;
+        if self.is_full {
+            return Err(fmt::Error);
+        }
+        self.text.push_str(part);
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::demangle;
+    use super::{LONGEST, MOST, demangle, name};
 
     #[test]
     fn only_mangled_names_change() {
@@ -42,7 +86,27 @@ mod tests {
             "core::fmt::Write::write_str"
         );
         assert_eq!(demangle("_RNvC6_123foo3bar"), "123foo::bar");
-        let long = "_Z".repeat(10_000);
+        let long = "_Z".repeat(LONGEST);
         assert_eq!(demangle(&long), long);
+    }
+
+    #[test]
+    fn names_are_bounded() {
+        let long = name(&b"x".repeat(1 << 20));
+        assert!(long.len() <= MOST && long.starts_with("xxx") && long.contains('…'), "{}", long.len());
+        assert_eq!(name(b"\xff"), "\u{fffd}");
+        // Twenty template arguments, each twice the one before: a megabyte and more.
+        let mut parts = String::from("St4pairIiiE");
+        for _ in 0..20 {
+            parts = format!("St4pairI{parts}S_E");
+        }
+        let mut twice = String::from("_Z1fSt4pairIiiE");
+        for seq in [
+            "", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "A", "B", "C", "D", "E", "F", "G", "H", "I",
+        ] {
+            twice.push_str(&format!("St4pairIS{seq}_S{seq}_E"));
+        }
+        assert!(name(twice.as_bytes()).len() <= MOST);
+        assert!(name(format!("_Z1f{parts}").as_bytes()).len() <= MOST);
     }
 }

@@ -58,8 +58,8 @@ impl KernelSymbolizer {
         };
         let frame = Frame {
             function_offset: symbol.as_ref().map_or(0, |(_, start)| address.saturating_sub(*start)),
-            function: symbol.map(|(name, _)| name),
-            module,
+            function: symbol.map(|(name, _)| name.into()),
+            module: module.into(),
             module_offset: call.saturating_sub(base),
             ..Frame::default()
         };

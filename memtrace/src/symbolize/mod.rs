@@ -1,39 +1,67 @@
-//! Adapter to blazesym: from an address in a file to functions and lines.
+//! From an address in a file to functions and lines.
 //!
-//! **Invariant**: the only user of blazesym. Files are named by paths under /proc/self/fd, so that they can be
-//! read whatever became of the process that mapped them.
+//! **Invariant**: files of a target are parsed in a child without privileges, and never on the thread that asks. That
+//! thread says which places it wants named ([`Symbolizer::ask`]), hears of answers ([`Symbolizer::answered`]), and takes
+//! what is known by then ([`Symbolizer::frames`]). The kernel's own symbols ([`KernelSymbolizer`]) are read here: nobody
+//! but the kernel writes /proc/kallsyms.
+//!
+//! The child is given open files and nothing else; it opens none, so what a file says of other files leads nowhere.
+//! The only user of blazesym and addr2line.
 
+mod child;
 mod demangle;
-mod files;
+mod engine;
 mod kernel;
+mod sandbox;
+mod sections;
+mod symbols;
+mod wire;
+mod worker;
 
-use std::path::{Path, PathBuf};
+#[cfg(test)]
+mod tests;
 
-use blazesym::symbolize::{
-    CodeInfo, Input, Sym, Symbolizer as Blazesym,
-    source::{Elf, Source},
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use self::{
+    wire::Named,
+    worker::{Job, News},
 };
-use rustc_hash::FxHashMap;
+use crate::{
+    elf::{CodeFile, FileId},
+    model::{Frame, elide},
+};
 
-use self::{demangle::demangle, files::Files};
-use crate::model::Frame;
-
+pub use child::serve;
 pub use kernel::KernelSymbolizer;
 
-/// Where debug files of the agent's own file system are: by build id below `.build-id`, and by debug link.
-const DEBUG_DIRECTORIES: [&str; 2] = ["/usr/lib/debug", "/lib/debug"];
+/// Bytes of names that are remembered: further places have no names.
+const REMEMBERED: usize = 256 << 20;
+
+/// Notes that are shown: with more files than that in trouble, the rest has the same. And those that are remembered.
+const NOTES: usize = 20;
+const NOTES_KEPT: usize = 1000;
+
+/// Bytes of a file's name in a note.
+const SHOWN: usize = 200;
+
+/// How the child is started: this program, with an argument that leads it to [`serve`].
+#[derive(Clone, Copy, Debug)]
+pub struct Program {
+    /// The argument.
+    pub command: &'static str,
+}
 
 /// A place in a file.
 #[derive(Clone, Debug)]
 pub struct Place<'a> {
     /// The file's name, as the target sees it.
-    pub module: &'a str,
-    /// A path to open it at; `None` where there is no file (`[vdso]`).
-    pub file: Option<PathBuf>,
-    /// A path to open its separate debug file at, if one is known.
-    pub debug: Option<PathBuf>,
-    /// Whether the file is of another mount namespace than the agent's.
-    pub foreign: bool,
+    pub module: &'a Arc<str>,
+    /// The file; `None` where there is none (`[vdso]`).
+    pub code: Option<&'a CodeFile>,
     /// The frame's address, as an ELF virtual address: a return address, or an interrupted instruction's.
     pub address: u64,
     /// Whether it is a return address. Then the place is that of the call, one byte before: what follows may belong to
@@ -48,80 +76,226 @@ impl Place<'_> {
     }
 }
 
-/// Names frames. Remembers what it has looked up.
-pub struct Symbolizer {
-    blazesym: Blazesym,
-    files: Files,
-    known: FxHashMap<(Option<PathBuf>, u64), Vec<Frame>>,
+/// What is remembered of a function at an address: see [`Named`].
+struct Name {
+    function: Option<Arc<str>>,
+    start: Option<u64>,
+    file: Option<Arc<str>>,
+    line: Option<u32>,
+    inlined: bool,
 }
 
-impl Default for Symbolizer {
-    fn default() -> Self {
-        let blazesym = Blazesym::builder()
-            .enable_auto_reload(false)
-            .enable_code_info(true)
-            .enable_inlined_fns(true)
-            .enable_demangling(false)
-            .set_debug_dirs(Some(DEBUG_DIRECTORIES))
-            .build();
-        Self { blazesym, files: Files::default(), known: FxHashMap::default() }
-    }
+/// Names frames. Remembers what it has looked up.
+pub struct Symbolizer {
+    /// `None`: nothing is named.
+    program: Option<Program>,
+    jobs: Option<std::sync::mpsc::Sender<Job>>,
+    news: Option<UnboundedReceiver<News>>,
+    known: FxHashMap<(usize, u64), Vec<Name>>,
+    asked: FxHashSet<(usize, u64)>,
+    /// Files by number, and their numbers: processes share files.
+    files: Vec<CodeFile>,
+    numbers: FxHashMap<(FileId, Option<FileId>), usize>,
+    /// Texts of names, each once.
+    texts: FxHashSet<Arc<str>>,
+    remembered: usize,
+    given_up: u64,
+    notes: Vec<String>,
 }
 
 impl Symbolizer {
-    /// The frames at a place: functions inlined there first, the function itself last. At least one, which has
-    /// only module and offset where nothing more is known.
-    pub fn frames(&mut self, place: &Place<'_>) -> Vec<Frame> {
-        let Some(file) = place.file.clone() else { return vec![bare(place)] };
-        let key = (Some(file.clone()), place.call());
-        if let Some(frames) = self.known.get(&key) {
-            return frames.clone();
+    /// Names by a child of this program, which is started when something is to be named. Without a program nothing is.
+    #[must_use]
+    pub fn new(program: Option<Program>) -> Self {
+        Self {
+            program,
+            jobs: None,
+            news: None,
+            known: FxHashMap::default(),
+            asked: FxHashSet::default(),
+            files: Vec::new(),
+            numbers: FxHashMap::default(),
+            texts: FxHashSet::default(),
+            remembered: 0,
+            given_up: 0,
+            notes: Vec::new(),
         }
-        let frames = place
-            .debug
-            .iter()
-            .chain([&file])
-            .find_map(|path| {
-                let path = self.files.mappable(path, place.foreign)?;
-                self.lookup(&path, place.call())
-            })
-            .map_or_else(|| vec![bare(place)], |symbol| named(place, &symbol));
-        self.known.insert(key, frames.clone());
-        frames
     }
 
-    fn lookup(&self, path: &Path, address: u64) -> Option<Sym<'static>> {
-        let source = Source::Elf(Elf::new(path));
-        match self.blazesym.symbolize_single(&source, Input::VirtOffset(address)) {
-            Ok(symbolized) => symbolized.into_sym().map(Sym::into_owned),
-            Err(error) => {
-                tracing::debug!("cannot symbolize {address:#x} in {}: {error}", path.display());
-                None
+    /// Has places named that are not known yet. Returns at once.
+    pub fn ask<'a>(&mut self, places: impl IntoIterator<Item = Place<'a>>) {
+        let Some(program) = self.program else { return };
+        let mut wanted: FxHashMap<usize, Vec<u64>> = FxHashMap::default();
+        for place in places {
+            let Some(code) = place.code else { continue };
+            let key = (self.number(code), place.call());
+            if self.known.contains_key(&key) || self.remembered > REMEMBERED || !self.asked.insert(key) {
+                continue;
+            }
+            wanted.entry(key.0).or_default().push(key.1);
+        }
+        for (number, addresses) in wanted {
+            let Some(code) = self.files.get(number).cloned() else { continue };
+            self.send(program, Job { number, code, addresses });
+        }
+        if self.remembered > REMEMBERED {
+            self.note("there are too many names to remember: places seen later have none".to_owned());
+        }
+    }
+
+    fn number(&mut self, code: &CodeFile) -> usize {
+        let next = self.files.len();
+        let number = *self.numbers.entry(code.id).or_insert(next);
+        if number == next {
+            self.files.push(code.clone());
+            if let Some(remark) = &code.remark {
+                self.take(News::Trouble(format!("{}: {remark}", elide(&code.name, SHOWN))));
             }
         }
+        number
+    }
+
+    fn key(&self, place: &Place<'_>) -> Option<(usize, u64)> {
+        Some((*self.numbers.get(&place.code?.id)?, place.call()))
+    }
+
+    fn send(&mut self, program: Program, job: Job) {
+        if self.jobs.is_none() {
+            let (sender, news) = unbounded_channel();
+            match worker::start(program, sender) {
+                Ok(jobs) => (self.jobs, self.news) = (Some(jobs), Some(news)),
+                Err(error) => {
+                    self.asked.clear();
+                    self.program = None;
+                    self.note(format!("no function has a name: no thread can be started ({error})"));
+                    return;
+                }
+            }
+        }
+        if let Some(jobs) = &self.jobs {
+            // It ends after this does.
+            let _ = jobs.send(job);
+        }
+    }
+
+    /// How many places are being looked up.
+    #[must_use]
+    pub fn asked(&self) -> usize {
+        self.asked.len()
+    }
+
+    /// Waits for the next answer and takes it in; forever, if there is nothing to wait for.
+    pub async fn answered(&mut self) {
+        let news = match &mut self.news {
+            Some(news) if !self.asked.is_empty() => news.recv().await,
+            _ => std::future::pending().await,
+        };
+        match news {
+            Some(news) => self.take(news),
+            None => {
+                self.asked.clear();
+                self.program = None;
+                self.note("the thread that names functions has ended: new places have no names".to_owned());
+            }
+        }
+    }
+
+    /// Takes in what has come by now.
+    pub fn catch_up(&mut self) {
+        while let Some(Ok(news)) = self.news.as_mut().map(UnboundedReceiver::try_recv) {
+            self.take(news);
+        }
+    }
+
+    fn take(&mut self, news: News) {
+        match news {
+            News::Trouble(note) => {
+                // A file that is read again has the same trouble.
+                self.given_up += u64::from(!self.notes.contains(&note));
+                self.note(note);
+            }
+            News::Note(note) => self.note(note),
+            News::Names(file, names) => {
+                for (address, named) in names {
+                    let names = named.into_iter().map(|named| self.name(named)).collect();
+                    self.asked.remove(&(file, address));
+                    self.known.insert((file, address), names);
+                }
+            }
+        }
+    }
+
+    fn name(&mut self, named: Named) -> Name {
+        self.remembered += size_of::<Name>();
+        Name {
+            function: named.function.map(|text| self.text(&text)),
+            file: named.file.map(|text| self.text(&text)),
+            start: named.start,
+            line: named.line,
+            inlined: named.inlined,
+        }
+    }
+
+    /// A text as it is remembered. The child has bounded it, or should have.
+    fn text(&mut self, text: &str) -> Arc<str> {
+        let text = elide(text, demangle::MOST);
+        if let Some(known) = self.texts.get(&*text) {
+            return Arc::clone(known);
+        }
+        self.remembered += text.len();
+        let text: Arc<str> = text.into();
+        self.texts.insert(Arc::clone(&text));
+        text
+    }
+
+    fn note(&mut self, note: String) {
+        if self.notes.len() < NOTES_KEPT && !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+
+    /// How often files were read for less of their names than they have.
+    #[must_use]
+    pub fn given_up(&self) -> u64 {
+        self.given_up
+    }
+
+    /// What went wrong so far, in words.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        self.notes.get(..NOTES).unwrap_or(&self.notes)
+    }
+
+    /// The frames at a place, as far as it is known: functions inlined there first, the function itself last. At least
+    /// one, which has only module and offset where nothing more is known.
+    #[must_use]
+    pub fn frames(&self, place: &Place<'_>) -> Vec<Frame> {
+        match self.key(place).and_then(|key| self.known.get(&key)).map(Vec::as_slice) {
+            None | Some([]) => vec![bare(place)],
+            Some(names) => names.iter().map(|name| named(place, name)).collect(),
+        }
+    }
+
+    /// Whether a place is still being looked up.
+    #[must_use]
+    pub fn is_asked(&self, place: &Place<'_>) -> bool {
+        self.key(place).is_some_and(|key| self.asked.contains(&key))
     }
 }
 
 /// A frame of which only the place is known.
 fn bare(place: &Place<'_>) -> Frame {
-    Frame { module: place.module.to_owned(), module_offset: place.call(), ..Frame::default() }
+    Frame { module: Arc::clone(place.module), module_offset: place.call(), ..Frame::default() }
 }
 
-/// The frames of a symbol: blazesym lists inlined functions outermost first.
-fn named(place: &Place<'_>, symbol: &Sym<'_>) -> Vec<Frame> {
-    let frame = |name: &str, code: Option<&CodeInfo<'_>>, inlined| Frame {
-        function: Some(demangle(name).into_owned()),
-        function_offset: place.address.saturating_sub(symbol.addr),
-        file: code.map(|code| code.to_path().to_string_lossy().into_owned()),
-        line: code.and_then(|code| code.line),
-        inlined,
+fn named(place: &Place<'_>, name: &Name) -> Frame {
+    Frame {
+        function: name.function.clone(),
+        // Of an inlined function too it counts from the start of the one that has the code.
+        function_offset: name.start.map_or(0, |start| place.address.saturating_sub(start)),
+        file: name.file.clone(),
+        line: name.line,
+        inlined: name.inlined,
         ..bare(place)
-    };
-    symbol
-        .inlined
-        .iter()
-        .rev()
-        .map(|inlined| frame(&inlined.name, inlined.code_info.as_ref(), true))
-        .chain([frame(&symbol.name, symbol.code_info.as_deref(), false)])
-        .collect()
+    }
 }

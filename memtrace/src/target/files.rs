@@ -1,76 +1,90 @@
-//! How many files may be open: the agent holds those of its targets, a command has the limits of who started it.
+//! Opens files that a target has a say in: regular ones, and nothing that blocks.
 
-use std::{io, sync::OnceLock};
-
-use nix::{
-    errno::Errno,
-    sys::resource::{Resource, getrlimit, setrlimit},
+use std::{
+    fs::{File, OpenOptions},
+    os::{fd::AsRawFd as _, unix::fs::OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    sync::Arc,
 };
 
-/// Enough for the files and probes of many targets. More is asked for only where the hard limit is higher anyway.
-const ENOUGH: u64 = 1 << 16;
+use crate::elf::{DebugFile, Image, debug_candidates};
 
-/// What `ulimit` says where nobody has changed it.
-const USUAL: (u64, u64) = (1024, 1024);
+/// A path at which this process can open a file again.
+pub(super) fn own_path(file: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
 
-/// Soft and hard limit before they were raised.
-static BEFORE: OnceLock<(u64, u64)> = OnceLock::new();
+/// Opens a regular file and nothing else: a pipe could block, and a device would notice. It is found first, which does
+/// neither, and opened once it is known what it is.
+pub(super) fn open_regular(path: &Path) -> Option<File> {
+    let found = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path).ok()?;
+    if !found.metadata().ok()?.is_file() {
+        return None;
+    }
+    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(own_path(&found)).ok()
+}
 
-/// Raises this process's limit of open files as far as it may, to 65,536 at least.
-pub fn raise_file_limit() {
-    let (_, hard) = *BEFORE.get_or_init(limits);
-    // With CAP_SYS_RESOURCE the hard limit can be raised too.
-    if setrlimit(Resource::RLIMIT_NOFILE, hard.max(ENOUGH), hard.max(ENOUGH)).is_err() {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+/// What a separate debug file is opened for.
+struct Search<'a> {
+    root: &'a Path,
+    build_id: Option<&'a [u8]>,
+    misfit: Option<PathBuf>,
+}
+
+impl Search<'_> {
+    /// The first of some paths that is a debug file and fits. Where a checksum is to be compared, a file without a build
+    /// id will do.
+    fn first(&mut self, paths: Vec<PathBuf>, crc: Option<u32>) -> Option<(File, Image)> {
+        paths.into_iter().find_map(|path| {
+            let file = open_regular(&self.root.join(&path))?;
+            let image = Image::from_file(file.try_clone().ok()?).ok()?;
+            let id = image.build_id().ok().flatten();
+            // A debug file of another build would put wrong names on the frames.
+            let fits = if self.build_id.is_some() { id.as_deref() == self.build_id } else { crc.is_some() };
+            if !fits {
+                self.misfit.get_or_insert(path);
+            }
+            fits.then_some((file, image))
+        })
     }
 }
 
-/// Soft and hard limit as they were before [`raise_file_limit`].
-pub(super) fn limits_before() -> (u64, u64) {
-    BEFORE.get().copied().unwrap_or_else(limits)
-}
-
-fn limits() -> (u64, u64) {
-    getrlimit(Resource::RLIMIT_NOFILE).unwrap_or(USUAL)
-}
-
-/// What to do, where an error comes of too many open files.
-#[must_use]
-pub fn advice_on_files<'a>(
-    causes: impl IntoIterator<Item = &'a (dyn std::error::Error + 'static)>,
-) -> Option<String> {
-    let number = |error: &(dyn std::error::Error + 'static)| {
-        let io = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
-        io.or_else(|| error.downcast_ref::<Errno>().map(|errno| *errno as i32))
-    };
-    causes.into_iter().find_map(|error| match number(error) {
-        Some(libc::EMFILE) => Some(format!(
-            "too many open files: this process may have {} and needs some for each program, map and probe, and for each \
-             file that a target maps; raise the limit (`ulimit -n {ENOUGH}`; LimitNOFILE= in a unit of systemd)",
-            limits().0
-        )),
-        Some(libc::ENFILE) => {
-            Some("too many open files on this machine: raise /proc/sys/fs/file-max".to_owned())
+/// Finds a file's debug file in the file system of its process; what is `foreign` to the agent's own may have one there
+/// too, by its build id. Else says why one that is there is not used.
+pub(super) fn find_debug(
+    pid: u32,
+    foreign: bool,
+    name: &str,
+    image: &Image,
+) -> (Option<DebugFile>, Option<String>) {
+    let build_id = image.build_id().ok().flatten();
+    let link = image.debuglink().ok().flatten();
+    let directory = Path::new(name).parent().unwrap_or(Path::new("/"));
+    let theirs = PathBuf::from(format!("/proc/{pid}/root"));
+    let mut misfit = None;
+    for root in [theirs.as_path(), Path::new("/")].into_iter().take(1 + usize::from(foreign)) {
+        let mut search = Search { root, build_id: build_id.as_deref(), misfit: None };
+        let by_id = search.first(debug_candidates(search.build_id, None, directory), None);
+        let by_link = || {
+            let link = link.as_ref().filter(|_| root == theirs)?;
+            let found = search.first(debug_candidates(None, Some(link), directory), Some(link.crc))?;
+            Some((found, Some(link.crc)))
+        };
+        if let Some(((file, image), crc)) = by_id.map(|found| (found, None)).or_else(by_link) {
+            let shared = find_shared(root, &image);
+            return (Some(DebugFile { file: Arc::new(file), crc, shared }), None);
         }
-        _ => None,
-    })
+        misfit = misfit.or(search.misfit);
+    }
+    let remark =
+        |path: PathBuf| format!("its debug file /{} is not used: it is of another build", path.display());
+    (None, misfit.map(remark))
 }
 
-#[cfg(test)]
-mod tests {
-    use std::io;
-
-    use nix::errno::Errno;
-
-    use super::advice_on_files;
-
-    #[test]
-    fn the_cause_may_lie_deep() {
-        let deep = anyhow::Error::new(io::Error::from_raw_os_error(libc::EMFILE)).context("cannot load");
-        assert!(advice_on_files(deep.chain()).is_some_and(|advice| advice.contains("ulimit -n")));
-        let other = anyhow::Error::new(Errno::ENFILE).context("cannot load");
-        assert!(advice_on_files(other.chain()).is_some_and(|advice| advice.contains("file-max")));
-        let none = anyhow::Error::new(Errno::EPERM).context("cannot load");
-        assert_eq!(advice_on_files(none.chain()), None);
-    }
+/// The file that a debug file shares parts with, by its build id.
+fn find_shared(root: &Path, debug: &Image) -> Option<Arc<File>> {
+    let id = debug.shared_build_id().ok().flatten()?;
+    let mut search = Search { root, build_id: Some(&id), misfit: None };
+    let (file, _) = search.first(debug_candidates(Some(&id), None, Path::new("/")), None)?;
+    Some(Arc::new(file))
 }

@@ -24,7 +24,7 @@ use nix::{
     unistd::{Gid, Pid, Uid, User as PasswdUser},
 };
 
-use super::{error::Error, files::limits_before, maps};
+use super::{error::Error, limits::limits_before, maps};
 
 /// System calls watched at most: a loader of a thousand libraries makes about ten thousand.
 const MAX_STEPS: usize = 100_000;

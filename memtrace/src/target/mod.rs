@@ -3,6 +3,7 @@
 mod error;
 mod files;
 mod launch;
+mod limits;
 mod maps;
 mod modules;
 mod process;
@@ -11,7 +12,7 @@ pub mod text;
 pub mod threads;
 
 pub use error::Error;
-pub use files::{advice_on_files, raise_file_limit};
 pub use launch::{Launch, Launched, Progress, User};
+pub use limits::{advice_on_files, raise_file_limit};
 pub use modules::{Location, Module, Modules};
 pub use process::{Exit, Process};

@@ -1,12 +1,9 @@
 //! The files a process executes from, held open: a target that exits leaves its symbols behind.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io,
-    os::{
-        fd::AsRawFd as _,
-        unix::fs::{MetadataExt as _, OpenOptionsExt as _},
-    },
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -14,11 +11,12 @@ use std::{
 use rustc_hash::FxHashMap;
 
 use crate::{
-    elf::{self, Image},
+    elf::{CodeFile, Image},
     model::LoaderHook,
 };
 
 use super::{
+    files::{find_debug, open_regular, own_path},
     maps::{self, Mapping},
     threads,
 };
@@ -39,30 +37,22 @@ const R_STATE: u64 = 24;
 #[derive(Debug)]
 pub struct Module {
     /// The path as the target sees it.
-    pub name: String,
-    file: Option<File>,
-    debug: Option<File>,
+    pub name: Arc<str>,
+    code: Option<CodeFile>,
     image: Option<Image>,
-    foreign: bool,
 }
 
 impl Module {
     /// A path at which the agent can open the file, whatever became of the target: valid as long as `self`.
     #[must_use]
     pub fn path(&self) -> Option<PathBuf> {
-        self.file.as_ref().map(own_path)
+        self.code.as_ref().map(|code| own_path(&code.file))
     }
 
-    /// The same of its separate debug file, where one was found in the target's file system.
+    /// The file and its debug file, where there is a file.
     #[must_use]
-    pub fn debug_path(&self) -> Option<PathBuf> {
-        self.debug.as_ref().map(own_path)
-    }
-
-    /// Whether the file is of another mount namespace than the agent's.
-    #[must_use]
-    pub fn is_foreign(&self) -> bool {
-        self.foreign
+    pub fn code(&self) -> Option<&CodeFile> {
+        self.code.as_ref()
     }
 
     /// The file as ELF; `None` where it is none that we read.
@@ -70,10 +60,6 @@ impl Module {
     pub fn image(&self) -> Option<&Image> {
         self.image.as_ref()
     }
-}
-
-fn own_path(file: &File) -> PathBuf {
-    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
 /// Where an address lies.
@@ -131,9 +117,7 @@ impl Modules {
     /// # Errors
     /// The process is gone, or /proc refuses.
     pub fn read(pid: u32) -> io::Result<Self> {
-        let nameless = |name: &str| {
-            Arc::new(Module { name: name.to_owned(), file: None, debug: None, image: None, foreign: false })
-        };
+        let nameless = |name: &str| Arc::new(Module { name: name.into(), code: None, image: None });
         let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
         let thread = threads::living(pid).unwrap_or(pid);
         let foreign = namespace("self") != namespace(&thread.to_string());
@@ -232,7 +216,7 @@ impl Modules {
         }
         let address = match bias {
             Some(bias) => address.wrapping_sub(*bias),
-            None if module.file.is_some() => address - mapping.start + mapping.offset,
+            None if module.code.is_some() => address - mapping.start + mapping.offset,
             None => address,
         };
         Some(Location { module: Arc::clone(module), address, is_return })
@@ -289,13 +273,7 @@ impl Modules {
             if mapping.name.is_empty() {
                 return Arc::clone(&self.anonymous);
             }
-            return Arc::new(Module {
-                name: mapping.name.clone(),
-                file: None,
-                debug: None,
-                image: None,
-                foreign: false,
-            });
+            return Arc::new(Module { name: mapping.name.as_str().into(), code: None, image: None });
         }
         if let Some(known) = self.by_inode.get(&mapping.inode) {
             return Arc::clone(known);
@@ -309,13 +287,18 @@ impl Modules {
     }
 
     fn open(&self, mapping: &Mapping) -> Module {
-        let name = mapping.name.strip_suffix(" (deleted)").unwrap_or(&mapping.name).to_owned();
+        let name = mapping.name.strip_suffix(" (deleted)").unwrap_or(&mapping.name);
+        let name: Arc<str> = name.into();
         let file = open_mapped(self.thread, mapping);
         let image = file.as_ref().and_then(|file| file.try_clone().ok()).and_then(|file| {
             Image::from_file(file).inspect_err(|error| tracing::debug!("{name}: {error}")).ok()
         });
-        let debug = image.as_ref().and_then(|image| open_debug(self.thread, &name, image));
-        Module { name, file, debug, image, foreign: self.foreign }
+        let (debug, remark) = match &image {
+            Some(image) => find_debug(self.thread, self.foreign, &name, image),
+            None => (None, None),
+        };
+        let code = file.and_then(|file| CodeFile::new(Arc::clone(&name), file, debug, remark));
+        Module { name, code, image }
     }
 }
 
@@ -343,31 +326,4 @@ fn is_of(file: &File, mapping: &Mapping) -> bool {
 
 fn has_inode(file: &File, mapping: &Mapping) -> bool {
     file.metadata().is_ok_and(|metadata| metadata.ino() == mapping.inode.1)
-}
-
-/// Opens a regular file and nothing else: a mapped device would notice.
-fn open_regular(path: &Path) -> Option<File> {
-    if !path.metadata().ok()?.is_file() {
-        return None;
-    }
-    let file =
-        OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path).ok()?;
-    file.metadata().ok()?.is_file().then_some(file)
-}
-
-/// Finds a separate debug file in the file system of the target.
-fn open_debug(thread: u32, name: &str, image: &Image) -> Option<File> {
-    let root = PathBuf::from(format!("/proc/{thread}/root"));
-    let build_id = image.build_id().ok().flatten();
-    let link = image.debuglink().ok().flatten();
-    let directory = Path::new(name).parent()?;
-    elf::debug_candidates(build_id.as_deref(), link.as_ref(), directory)
-        .into_iter()
-        .filter_map(|path| {
-            let file = open_regular(&root.join(path))?;
-            let debug = Image::from_file(file.try_clone().ok()?).ok()?;
-            // A debug file of another build would put wrong names on the frames.
-            (build_id.is_some() && debug.build_id().ok().flatten() == build_id).then_some(file)
-        })
-        .next()
 }

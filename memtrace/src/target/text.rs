@@ -84,7 +84,7 @@ impl Modules {
         match self.mapped().find(|(range, ..)| range.contains(&address)) {
             Some((_, _, module)) => match module.path() {
                 Some(file) if file == path => Backing::File,
-                None if module.name == "[anon]" => Backing::Anonymous,
+                None if &*module.name == "[anon]" => Backing::Anonymous,
                 _ => Backing::Other,
             },
             None => Backing::Other,

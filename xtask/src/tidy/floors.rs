@@ -36,8 +36,13 @@ const SIDEWAYS: [(&str, &str); 6] = [
 ];
 
 /// Crates and the only module that may name them.
-const FOREIGN: [(&str, &str); 4] =
-    [("aya", "bpf"), ("aya_log", "bpf"), ("aya_obj", "bpf"), ("blazesym", "symbolize")];
+const FOREIGN: [(&str, &str); 5] = [
+    ("aya", "bpf"),
+    ("aya_log", "bpf"),
+    ("aya_obj", "bpf"),
+    ("addr2line", "symbolize"),
+    ("blazesym", "symbolize"),
+];
 
 /// Imports of a module that is not below the importing one. `code` is without comments.
 pub(super) fn imports(path: &str, code: &[Token<'_>]) -> Vec<Finding> {

@@ -10,13 +10,13 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use self::frames::Frames;
-use super::followed::Followed;
+use super::{draft::Draft, followed::Followed};
 use crate::{
     aggregate::{Aggregate, History},
     analysis::SortBy,
     bpf::{Events, KernelConfig, KernelEvent, KernelLog, KernelTracer},
     kernel::{self, Areas, Slabs},
-    model::{Event, Snapshot, glob},
+    model::{Event, glob},
     target::Exit,
 };
 
@@ -169,14 +169,14 @@ impl Followed for KernelSession {
         Ok(Vec::new())
     }
 
-    fn take(&mut self, event: KernelEvent) -> Option<Event> {
+    fn take(&mut self, event: KernelEvent) -> Option<Draft> {
         if let KernelEvent::KernelStack { slot, own, pcs } = event {
             self.frames.insert(slot, own as usize, &pcs);
         }
         None
     }
 
-    fn snapshot(&mut self, last: bool) -> anyhow::Result<Snapshot> {
-        self.report(last)
+    fn snapshot(&mut self, last: bool) -> anyhow::Result<Draft> {
+        Ok(Draft::new(Event::Snapshot(Box::new(self.report(last)?)), Vec::new()))
     }
 }

@@ -26,6 +26,7 @@ pub(super) fn main(_: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
     let options = Options {
         config: Config { max_live: 100_000, verbose, ..Config::default() },
         top: 3,
+        names: Some(super::NAMES),
         ..Options::default()
     };
     let mut session = Session::new(options, message)?;

@@ -160,6 +160,7 @@ impl<'a> From<&'a model::Losses> for Losses<'a> {
             kernel_missed: losses.kernel_missed,
             mappings_full: losses.mappings_full,
             mappings_full_bytes: losses.mappings_full_bytes,
+            names_given_up: losses.names_given_up,
             children_not_traced: losses.children_not_traced,
             stacks_incomplete: losses.stacks_incomplete.iter().copied().collect(),
         }

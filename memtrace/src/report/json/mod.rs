@@ -301,6 +301,8 @@ struct Losses<'a> {
     mappings_full: u64,
     /// Their bytes.
     mappings_full_bytes: u64,
+    /// Times that a file was read for less of its names than it has.
+    names_given_up: u64,
     /// Child processes forked by the target.
     children_not_traced: u64,
     /// Stacks that end early, by reason.

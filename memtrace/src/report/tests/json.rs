@@ -34,7 +34,7 @@ fn keys(value: &Value, path: &str, found: &mut BTreeSet<String>) {
 #[test]
 fn ordinary() {
     insta::assert_snapshot!(json(snapshot()), @r#"
-    {"schema":1,"time":"2026-01-02T03:04:05Z","elapsed_s":5.004,"last":false,"target":{"kind":"process","pids":[4123],"comm":"api-server","allocators":["glibc"]},"mode":{"exact":true,"sample_bytes":null,"sampling":false,"attached_share":1.0,"gaps":0,"window_allocated_blocks":null,"window_freed_blocks":null,"window_open":false,"stacks":"fp","min_size":null,"max_size":null,"older_s":null},"outstanding":{"bytes":1048576,"blocks":1024},"uncertainty":null,"bytes_per_second":1572864.0,"unknown_frees":12,"overhead":null,"stacks_found":5,"stacks":[{"id":"9f0c0000deadbeef","pid":4123,"bytes":65536,"blocks":64,"uncertainty":null,"allocated_bytes":70000,"allocated_blocks":67,"freed_bytes":4464,"freed_blocks":3,"bytes_per_second":13107.2,"oldest_s":4.2,"oldest_exact":true,"complete":true,"incomplete":null,"frames":[{"function":"handle<'_>","function_offset":"0x1e","module":"/srv/api-server","offset":"0x1167","file":"src/api.c","line":null,"inlined":true},{"function":"leak_small","function_offset":"0x1e","module":"/srv/api-server","offset":"0x1167","file":"src/api.c","line":42,"inlined":false},{"function":"main","function_offset":"0x6d","module":"/srv/api-server","offset":"0x13ad","file":"src/main.c","line":7,"inlined":false}]},{"id":"0000000000000017","pid":4123,"bytes":640,"blocks":1,"uncertainty":null,"allocated_bytes":640,"allocated_blocks":1,"freed_bytes":0,"freed_blocks":0,"bytes_per_second":-20480.0,"oldest_s":192.0,"oldest_exact":false,"complete":false,"incomplete":"no_frame_pointer","frames":[{"function":null,"function_offset":null,"module":"/usr/lib/libplugin.so","offset":"0x4f0","file":null,"line":null,"inlined":false}]}],"mappings":{"bytes":0,"ranges":0,"stacks":[]},"losses":{"live_map_full":0,"live_map_full_bytes":0,"in_flight_lost":0,"ring_full":0,"no_walk_slot":0,"no_thread_slot":0,"stack_table_full":0,"missed_frees":0,"kernel_missed":0,"mappings_full":0,"mappings_full_bytes":0,"children_not_traced":0,"stacks_incomplete":{}},"notes":[]}
+    {"schema":1,"time":"2026-01-02T03:04:05Z","elapsed_s":5.004,"last":false,"target":{"kind":"process","pids":[4123],"comm":"api-server","allocators":["glibc"]},"mode":{"exact":true,"sample_bytes":null,"sampling":false,"attached_share":1.0,"gaps":0,"window_allocated_blocks":null,"window_freed_blocks":null,"window_open":false,"stacks":"fp","min_size":null,"max_size":null,"older_s":null},"outstanding":{"bytes":1048576,"blocks":1024},"uncertainty":null,"bytes_per_second":1572864.0,"unknown_frees":12,"overhead":null,"stacks_found":5,"stacks":[{"id":"9f0c0000deadbeef","pid":4123,"bytes":65536,"blocks":64,"uncertainty":null,"allocated_bytes":70000,"allocated_blocks":67,"freed_bytes":4464,"freed_blocks":3,"bytes_per_second":13107.2,"oldest_s":4.2,"oldest_exact":true,"complete":true,"incomplete":null,"frames":[{"function":"handle<'_>","function_offset":"0x1e","module":"/srv/api-server","offset":"0x1167","file":"src/api.c","line":null,"inlined":true},{"function":"leak_small","function_offset":"0x1e","module":"/srv/api-server","offset":"0x1167","file":"src/api.c","line":42,"inlined":false},{"function":"main","function_offset":"0x6d","module":"/srv/api-server","offset":"0x13ad","file":"src/main.c","line":7,"inlined":false}]},{"id":"0000000000000017","pid":4123,"bytes":640,"blocks":1,"uncertainty":null,"allocated_bytes":640,"allocated_blocks":1,"freed_bytes":0,"freed_blocks":0,"bytes_per_second":-20480.0,"oldest_s":192.0,"oldest_exact":false,"complete":false,"incomplete":"no_frame_pointer","frames":[{"function":null,"function_offset":null,"module":"/usr/lib/libplugin.so","offset":"0x4f0","file":null,"line":null,"inlined":false}]}],"mappings":{"bytes":0,"ranges":0,"stacks":[]},"losses":{"live_map_full":0,"live_map_full_bytes":0,"in_flight_lost":0,"ring_full":0,"no_walk_slot":0,"no_thread_slot":0,"stack_table_full":0,"missed_frees":0,"kernel_missed":0,"mappings_full":0,"mappings_full_bytes":0,"names_given_up":0,"children_not_traced":0,"stacks_incomplete":{}},"notes":[]}
     "#);
 }
 
@@ -56,6 +56,7 @@ fn everything_there_is() {
         "mappings_full": 10,
         "mappings_full_bytes": 40960,
         "missed_frees": 7,
+        "names_given_up": 11,
         "no_thread_slot": 5,
         "no_walk_slot": 4,
         "ring_full": 3,
@@ -236,7 +237,8 @@ fn names_are_never_changed() {
         mappings.stacks[].bytes mappings.stacks[].ranges mappings.stacks[].oldest_s mappings.stacks[].frames
         losses losses.live_map_full losses.live_map_full_bytes losses.in_flight_lost losses.ring_full
         losses.no_walk_slot losses.no_thread_slot losses.stack_table_full losses.missed_frees
-        losses.kernel_missed losses.mappings_full losses.mappings_full_bytes losses.children_not_traced
+        losses.kernel_missed losses.mappings_full losses.mappings_full_bytes losses.names_given_up
+        losses.children_not_traced
         losses.stacks_incomplete losses.stacks_incomplete.no_frame_pointer
         losses.stacks_incomplete.stack_unreadable losses.stacks_incomplete.too_deep
     ";

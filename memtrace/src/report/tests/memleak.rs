@@ -92,7 +92,7 @@ fn modules_in_brackets_are_not_bracketed_twice() {
     let mut snapshot = snapshot();
     snapshot.stacks[0].frames.truncate(2);
     snapshot.stacks[0].frames[0].module = "[vdso]".into();
-    snapshot.stacks[0].frames[1].module = String::new();
+    snapshot.stacks[0].frames[1].module = "".into();
     let text = memleak(options(), snapshot);
     assert!(text.ends_with("\t\thandle<'_> [vdso]\n\t\tleak_small+0x1e\n"), "{text}");
 }

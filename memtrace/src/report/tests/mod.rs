@@ -180,6 +180,7 @@ fn losses() -> Losses {
         kernel_missed: 8,
         mappings_full: 10,
         mappings_full_bytes: 40_960,
+        names_given_up: 11,
         children_not_traced: 9,
         stacks_incomplete: vec![("too_deep", 0), ("no_frame_pointer", 10), ("stack_unreadable", 2000)],
     }
@@ -195,7 +196,7 @@ fn hostile() -> Snapshot {
     row.frames = vec![
         Frame {
             function: Some(HOSTILE.into()),
-            module: format!("/srv/{HOSTILE}"),
+            module: format!("/srv/{HOSTILE}").into(),
             file: Some(HOSTILE.into()),
             ..Frame::default()
         },

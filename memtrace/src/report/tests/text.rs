@@ -48,6 +48,7 @@ fn everything_lost() {
     Lost: 6 allocations without a stack: the table of stacks was full around them, so the totals and rows without frames hold all of this; raise --max-stacks.
     Lost: 3 events did not fit into the ring buffer: trace lines are missing, mappings may be wrong, and stacks may show up a report later.
     Lost: 10 mapped ranges (40 KiB) left out: a process had too many, so what it mapped itself is too low by that at most.
+    Lost: 11 readings of a file given up: functions may lack names or lines; the notes say why.
     Lost: 9 forks of the target went untraced: what child processes allocate is not in the figures.
     Lost: 2,010 stacks incomplete (no frame pointer: 10, stack unreadable: 2,000): their outer callers are missing.
     Note: The target exited.
@@ -288,4 +289,17 @@ fn a_filter_is_said_and_nothing_is_claimed_beyond_it() {
     let mut aged = snapshot();
     aged.mode.filter.older = Some(Duration::from_secs(1));
     assert!(!text(aged).contains("freed"));
+}
+
+#[test]
+fn long_names_lose_their_middle() {
+    let mut snapshot = snapshot();
+    for frame in &mut snapshot.stacks[0].frames {
+        frame.function = Some(format!("begin{}end", "x".repeat(5000)).into());
+        frame.file = Some("f".repeat(5000).into());
+        frame.module = "m".repeat(5000).into();
+    }
+    let text = text(snapshot);
+    assert!(text.contains("beginxxx") && text.contains("xxxend"), "{text}");
+    assert!(text.lines().all(|line| line.len() < 700), "{text}");
 }

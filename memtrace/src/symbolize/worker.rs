@@ -1,0 +1,248 @@
+//! The thread that has files read by the child: it starts it, waits for it, and replaces it.
+//!
+//! A file that the child dies of, or does not come to an end with, is tried again with less of it: without its debug
+//! file, without its debug information, not at all.
+
+use std::{
+    fs::File,
+    io,
+    os::unix::{net::UnixStream, process::CommandExt as _},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use rustc_hash::{FxHashMap, FxHashSet};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::{
+    Program, SHOWN,
+    wire::{self, Answer, BATCH, DebugLoad, Hello, Load, Named, Request},
+};
+use crate::{
+    elf::{CodeFile, DebugFile},
+    model::elide,
+};
+
+/// What one request may take: the first one on a file reads all that is to be known of it.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// After so many failures files are not tried again with less.
+const PATIENCE: u32 = 20;
+
+/// Addresses of a file that are to be named.
+pub(super) struct Job {
+    /// The file's number.
+    pub(super) number: usize,
+    pub(super) code: CodeFile,
+    pub(super) addresses: Vec<u64>,
+}
+
+/// So often is it tried to start a child where that fails.
+const REFUSED: u32 = 3;
+
+/// What has become of a part of a job.
+pub(super) enum News {
+    /// The functions at addresses of a file; none where nothing is known.
+    Names(usize, Vec<(u64, Vec<Named>)>),
+    /// Something the reader of reports is to know.
+    Note(String),
+    /// A file is read for less of its names than it has: why, in words.
+    Trouble(String),
+}
+
+/// How much of a file is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Depth {
+    /// It and its debug file.
+    Debug,
+    /// Its own debug information.
+    Own,
+    /// Its symbol tables.
+    Symbols,
+    /// Nothing.
+    Nothing,
+}
+
+/// A child at work.
+struct Helper {
+    process: Child,
+    socket: UnixStream,
+    /// Files that it has.
+    loaded: FxHashSet<usize>,
+    /// Whether it has answered a request.
+    has_answered: bool,
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// What the thread has.
+pub(super) struct Worker {
+    program: Program,
+    helper: Option<Helper>,
+    /// How often none could be started.
+    refused: u32,
+    depths: FxHashMap<usize, Depth>,
+    failures: u32,
+    news: UnboundedSender<News>,
+}
+
+impl Worker {
+    pub(super) fn new(program: Program, news: UnboundedSender<News>) -> Self {
+        Self { program, helper: None, refused: 0, depths: FxHashMap::default(), failures: 0, news }
+    }
+
+    /// Does jobs until there are no more.
+    pub(super) fn run(mut self, jobs: &std::sync::mpsc::Receiver<Job>) {
+        for job in jobs {
+            for batch in job.addresses.chunks(BATCH) {
+                let mut names = self.names(&job, batch);
+                names.resize(batch.len(), Vec::new());
+                let names = batch.iter().copied().zip(names).collect();
+                if self.news.send(News::Names(job.number, names)).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn names(&mut self, job: &Job, batch: &[u64]) -> Vec<Vec<Named>> {
+        loop {
+            let first = if job.code.debug.is_some() { Depth::Debug } else { Depth::Own };
+            let depth = *self.depths.entry(job.number).or_insert(first);
+            if depth == Depth::Nothing || !self.has_helper() {
+                return Vec::new();
+            }
+            match self.ask(job, depth, batch) {
+                Ok(answer) => {
+                    for problem in answer.problems {
+                        self.note(&job.code, &problem);
+                    }
+                    return answer.places;
+                }
+                Err(error) => self.failed(job, depth, &error),
+            }
+        }
+    }
+
+    /// Whether there is a child, which is started if there is none.
+    fn has_helper(&mut self) -> bool {
+        if self.helper.is_none() && self.refused < REFUSED {
+            match Helper::start(&self.program, &self.news) {
+                Ok(helper) => self.helper = Some(helper),
+                Err(error) => {
+                    self.refused += 1;
+                    let note =
+                        format!("functions lack names: no process can be started to read them ({error})");
+                    let _ = self.news.send(News::Note(note));
+                }
+            }
+        }
+        self.helper.is_some()
+    }
+
+    fn ask(&mut self, job: &Job, depth: Depth, batch: &[u64]) -> io::Result<Answer> {
+        let Some(helper) = &mut self.helper else { return Err(io::ErrorKind::NotFound.into()) };
+        let (number, code) = (job.number, &job.code);
+        let debug = code.debug.as_ref().filter(|_| depth == Depth::Debug);
+        let (mut load, mut files) = (None, Vec::new());
+        if helper.loaded.insert(number) {
+            files.push(&*code.file);
+            if let Some(debug) = debug {
+                files.push(&*debug.file);
+                files.extend(debug.shared.as_deref());
+            }
+            let only_symbols = depth == Depth::Symbols;
+            load = Some(Load {
+                size: size(&code.file)?,
+                debug: debug.map(debug_load).transpose()?,
+                only_symbols,
+            });
+        }
+        let request = Request { file: number as u64, load, addresses: batch.to_vec() };
+        wire::send(&helper.socket, &request, &files)?;
+        let answer = wire::answer(&mut helper.socket, LIMIT)?;
+        helper.has_answered = true;
+        Ok(answer)
+    }
+
+    /// The child has died or hangs. If that may be the fault of another file, or of somebody who killed it, the file is
+    /// tried again as it is.
+    fn failed(&mut self, job: &Job, depth: Depth, error: &io::Error) {
+        let helper = self.helper.take();
+        let is_in_time = error.kind() != io::ErrorKind::TimedOut;
+        if is_in_time && helper.is_some_and(|helper| helper.has_answered) {
+            return;
+        }
+        self.failures += 1;
+        let (next, what) = match depth {
+            _ if self.failures > PATIENCE => (Depth::Nothing, "it is not searched for symbols"),
+            Depth::Debug => (Depth::Own, "its debug file is not used"),
+            Depth::Own => (Depth::Symbols, "its debug information is not used"),
+            Depth::Symbols | Depth::Nothing => (Depth::Nothing, "it is not searched for symbols"),
+        };
+        self.depths.insert(job.number, next);
+        let why = match error.kind() {
+            io::ErrorKind::TimedOut => format!("reading it took longer than {} s", LIMIT.as_secs()),
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
+                "the process that reads it died of it".to_owned()
+            }
+            _ => format!("it cannot be read ({error})"),
+        };
+        self.note(&job.code, &format!("{what}: {why}"));
+    }
+
+    fn note(&self, code: &CodeFile, problem: &str) {
+        let _ = self.news.send(News::Trouble(format!("{}: {problem}", elide(&code.name, SHOWN))));
+    }
+}
+
+fn debug_load(debug: &DebugFile) -> io::Result<DebugLoad> {
+    let shared = debug.shared.as_deref().map(size).transpose()?;
+    Ok(DebugLoad { size: size(&debug.file)?, crc: debug.crc, shared })
+}
+
+fn size(file: &File) -> io::Result<u64> {
+    file.metadata().map(|metadata| metadata.len())
+}
+
+impl Helper {
+    /// Starts the child. It begins as this program does, with nothing of this process's memory and descriptors.
+    fn start(program: &Program, news: &UnboundedSender<News>) -> io::Result<Self> {
+        let (mut socket, theirs) = UnixStream::pair()?;
+        let process = Command::new("/proc/self/exe")
+            .arg0("memtrace")
+            .args([program.command, &std::process::id().to_string()])
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            // A signal from the terminal is for the agent.
+            .process_group(0)
+            .spawn()?;
+        socket.set_write_timeout(Some(LIMIT))?;
+        let hello = wire::answer::<Hello>(&mut socket, LIMIT);
+        let helper = Self { process, socket, loaded: FxHashSet::default(), has_answered: false };
+        for kept in hello?.kept {
+            let note = format!("files are read by a process that could not give up {}", elide(&kept, SHOWN));
+            let _ = news.send(News::Note(note));
+        }
+        Ok(helper)
+    }
+}
+
+/// Starts the thread. It ends when the sender of jobs is dropped.
+pub(super) fn start(
+    program: Program,
+    news: UnboundedSender<News>,
+) -> io::Result<std::sync::mpsc::Sender<Job>> {
+    let (sender, jobs) = std::sync::mpsc::channel();
+    let worker = Worker::new(program, news);
+    std::thread::Builder::new().name("symbolize".to_owned()).spawn(move || worker.run(&jobs))?;
+    Ok(sender)
+}
