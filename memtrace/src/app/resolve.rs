@@ -4,7 +4,7 @@ use std::{
     io,
     num::NonZeroU32,
     ops::Range,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -135,7 +135,7 @@ impl Traced {
         &mut self,
         tracer: &mut Tracer,
         module: &Arc<Module>,
-        path: &PathBuf,
+        path: &Path,
     ) -> anyhow::Result<bool> {
         let Some(image) = module.image() else { return Ok(false) };
         let allocator = match allocators::find(image, path, &module.name) {
@@ -161,10 +161,10 @@ impl Traced {
         tracer
             .attach(self.index, self.pid(), &specs)
             .with_context(|| format!("cannot probe {}", module.name))?;
-        self.untraced.succeeded(&Part::File(path.clone()), tracer.elapsed());
+        self.untraced.succeeded(&Part::File(path.to_owned()), tracer.elapsed());
         self.code.add(module, allocator.code, allocator.is_allocator_alone);
         self.specs.extend(specs);
-        self.names.insert(path.clone(), allocator.name.clone());
+        self.names.insert(path.to_owned(), allocator.name.clone());
         self.allocators.push(allocator.name);
         Ok(true)
     }
