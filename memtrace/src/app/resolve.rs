@@ -34,6 +34,8 @@ pub(super) struct Traced {
     pub(super) process: Process,
     pub(super) index: u32,
     pub(super) generation: u32,
+    /// The generation before which blocks have been cleared from the table, and when that was done last.
+    pub(super) forgotten: (u32, Option<Instant>),
     pub(super) allocators: Vec<String>,
     modules: Modules,
     /// When the mappings were last read for nothing.
@@ -72,6 +74,7 @@ impl Traced {
             process,
             index,
             generation: 0,
+            forgotten: (0, None),
             allocators: Vec::new(),
             modules,
             unchanged: None,
