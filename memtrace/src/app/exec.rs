@@ -1,6 +1,6 @@
 //! What a session does when a target calls `execve`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{resolve::Traced, session::Session};
 
@@ -8,6 +8,8 @@ use super::{resolve::Traced, session::Session};
 pub(super) const LOADING: u32 = 10;
 /// The time between two of them.
 pub(super) const PAUSE: Duration = Duration::from_millis(5);
+/// The time between two passes over the table of blocks for what earlier programs left.
+const FORGETTING: Duration = Duration::from_secs(1);
 
 impl Session {
     /// Takes note of `execve`s whose events were lost.
@@ -24,6 +26,22 @@ impl Session {
         self.look_again();
         self.try_again();
         self.note_renewals();
+        self.forget_past();
+    }
+
+    /// Makes the places free that programs before an `execve` left taken. That passes over the whole table of blocks: once a
+    /// second at most, however often a program calls it.
+    fn forget_past(&mut self) {
+        let Self { targets, tracer, .. } = self;
+        for target in targets.iter_mut().filter(|target| target.forgotten.0 < target.generation) {
+            if target.forgotten.1.is_some_and(|last| last.elapsed() < FORGETTING) {
+                continue;
+            }
+            target.forgotten = (target.generation, Some(Instant::now()));
+            if let Err(error) = tracer.forget_past(target.index) {
+                tracing::debug!("programs before that of process {} take up places: {error}", target.pid());
+            }
+        }
     }
 
     /// Tries again to attach what was refused. Where probes come and go, the next window does.
@@ -59,9 +77,7 @@ impl Session {
         let id = target.id();
         self.ranges.remove(&index);
         self.stacks.forget_past(id);
-        if let Err(error) = self.tracer.forget_past(index) {
-            tracing::debug!("blocks of target {index}'s earlier programs take up places: {error}");
-        }
+        self.forget_past();
         self.refresh(index, false);
         for _ in 0..if by_thread { LOADING } else { 0 } {
             self.look_again();

@@ -4,7 +4,7 @@ use std::{
     io,
     num::NonZeroU32,
     ops::Range,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -44,6 +44,8 @@ pub(super) struct Traced {
     pub(super) process: Process,
     pub(super) index: u32,
     pub(super) generation: u32,
+    /// The generation before which blocks have been cleared from the table, and when that was done last.
+    pub(super) forgotten: (u32, Option<Instant>),
     pub(super) allocators: Vec<String>,
     pub(super) modules: Modules,
     /// When the mappings were last read for nothing.
@@ -84,6 +86,7 @@ impl Traced {
             process,
             index,
             generation: 0,
+            forgotten: (0, None),
             allocators: Vec::new(),
             modules,
             unchanged: None,
@@ -152,7 +155,7 @@ impl Traced {
         &mut self,
         tracer: &mut Tracer,
         module: &Arc<Module>,
-        path: &PathBuf,
+        path: &Path,
     ) -> anyhow::Result<bool> {
         let Some(image) = module.image() else { return Ok(false) };
         let allocator = match allocators::find(image, path, &module.name, self.placement.returns) {
@@ -185,10 +188,10 @@ impl Traced {
         tracer
             .attach(self.index, self.pid(), &specs)
             .with_context(|| format!("cannot probe {}", module.name))?;
-        self.untraced.succeeded(&Part::File(path.clone()), tracer.elapsed());
+        self.untraced.succeeded(&Part::File(path.to_owned()), tracer.elapsed());
         self.code.add(module, allocator.code, allocator.is_allocator_alone);
         self.specs.extend(specs);
-        self.names.insert(path.clone(), allocator.name.clone());
+        self.names.insert(path.to_owned(), allocator.name.clone());
         self.allocators.push(allocator.name);
         Ok(true)
     }
