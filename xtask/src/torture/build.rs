@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use super::kinds;
 use crate::process;
 
 /// What the agent's file is called: so are its processes in the kernel's log, where other ones may stand too.
@@ -34,12 +35,15 @@ impl Built {
         let _ = fs::remove_file(&agent);
         fs::copy(target.join("debug/memtrace"), &agent).with_context(|| agent.display().to_string())?;
         let fixtures = root.join("xtask/fixtures/torture");
+        let flags = own_libraries(&programs)?;
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
         for source in
             ["churn.c", "children.c", "again.c", "host.c", "leaving.c", "leaderless.c", "handlers.c"]
         {
-            compile("cc", &fixtures.join(source), &programs.join(source.trim_end_matches(".c")), &[])?;
+            compile("cc", &fixtures.join(source), &programs.join(source.trim_end_matches(".c")), &flags)?;
         }
-        compile("c++", &fixtures.join("throwing.cpp"), &programs.join("throwing"), &["-std=c++17"])?;
+        let flags = [&flags[..], &["-std=c++17"]].concat();
+        compile("c++", &fixtures.join("throwing.cpp"), &programs.join("throwing"), &flags)?;
         compile("cc", &fixtures.join("plugin.c"), &programs.join("plugin.so"), &["-shared", "-fPIC"])?;
         Ok(Self { agent, programs })
     }
@@ -48,4 +52,34 @@ impl Built {
 fn compile(compiler: &str, source: &Path, program: &Path, flags: &[&str]) -> Result<()> {
     let common = ["-O2", "-g", "-Wall", "-Wextra", "-Werror", "-pthread"];
     process::run(process::command(compiler).args(common).args(flags).arg(source).arg("-o").arg(program))
+}
+
+/// Copies the C library, its loader and other allocators for the targets, and returns the options that link with them. Files
+/// of their own: whoever detaches from a file, takes out of all processes what others may have left there.
+fn own_libraries(programs: &Path) -> Result<[String; 2]> {
+    let directory = programs.join("lib");
+    fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
+    let copy = |file: &Path| {
+        let to = directory.join(file.file_name().unwrap_or_default());
+        let _ = fs::remove_file(&to);
+        fs::copy(file, &to).with_context(|| file.display().to_string())?;
+        anyhow::Ok(to)
+    };
+    let maps = fs::read_to_string("/proc/self/maps").context("own mappings")?;
+    let mapped = |name: &str| {
+        let files = maps.lines().filter_map(|line| line.split_whitespace().nth(5).map(Path::new));
+        files
+            .into_iter()
+            .find(|file| file.file_name().is_some_and(|file| file.to_string_lossy().starts_with(name)))
+    };
+    copy(mapped("libc.so").context("a C library")?)?;
+    let loader = copy(mapped("ld-").context("a dynamic loader")?)?;
+    for name in kinds::libraries() {
+        let answer = process::capture(process::command("cc").arg(format!("-print-file-name={name}")))?;
+        // A name that it does not know comes back as it is: the kind is left out later.
+        if answer.trim() != name {
+            copy(Path::new(answer.trim()))?;
+        }
+    }
+    Ok([format!("-Wl,-rpath,{}", directory.display()), format!("-Wl,--dynamic-linker={}", loader.display())])
 }

@@ -154,7 +154,9 @@ impl<'a> Checks<'a> {
     }
 
     fn judge_agent(&mut self, ended: &Ended, sent: &[Signal]) {
+        // It cannot attach with a child that is killed while it does.
         let refuses = !self.harmed.is_empty()
+            || self.plan.kills_children()
             || (0..self.plan.kinds.len()).any(|at| self.kind(at).is_some_and(Kind::may_be_refused));
         // A command that was killed makes the agent's status.
         let own = self.plan.mode == Mode::Run && self.is_harmed(0);

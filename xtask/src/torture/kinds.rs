@@ -101,6 +101,11 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
     RECIPES.iter().map(|recipe| recipe.name)
 }
 
+/// Libraries that are preloaded.
+pub(super) fn libraries() -> impl Iterator<Item = &'static str> {
+    RECIPES.iter().filter_map(|recipe| recipe.preload)
+}
+
 /// The kinds that are wanted and that work here untraced. What is left out is said on standard error.
 pub(super) fn available(programs: &Path, choice: &Choice<'_>) -> Result<Vec<Kind>> {
     let mut kinds = Vec::new();

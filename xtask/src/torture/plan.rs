@@ -123,6 +123,13 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Whether the agent's children are killed. One of those cannot take out what it has put in; the agent does then.
+    pub(super) fn kills_children(&self) -> bool {
+        self.actions.iter().any(|action| action.victim == Victim::Child)
+    }
+}
+
 fn ms(random: &mut Random, most: u64) -> Duration {
     Duration::from_micros(random.within(0..most * 1000))
 }

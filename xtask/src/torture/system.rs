@@ -113,8 +113,12 @@ impl KernelLog {
 fn alarm(record: &str) -> Option<&str> {
     let (_, message) = record.split_once(';')?;
     let message = message.lines().next()?;
-    let leak = message.contains("uprobe") && message.contains(AGENT);
-    (leak || ALARMS.iter().any(|word| message.contains(word))).then_some(message)
+    (is_leak(message) || ALARMS.iter().any(|word| message.contains(word))).then_some(message)
+}
+
+/// Whether the kernel says that an agent has left a breakpoint.
+pub(super) fn is_leak(message: &str) -> bool {
+    message.contains("leaking uprobe") && message.contains(AGENT)
 }
 
 #[cfg(test)]
