@@ -139,14 +139,11 @@ impl Suite<'_> {
     }
 
     fn play(&mut self, round: u64) -> Result<()> {
-        let started = Instant::now();
         let plan = Plan::new(self.seed, round, self.bench.kinds.len(), self.modes);
         let mut outcome = round::play(&self.bench, &plan, round)?;
         let mut alarms = self.log.as_mut().map(KernelLog::alarms).unwrap_or_default();
         if plan.kills_children() {
             alarms.retain(|line| !system::is_leak(line));
-        }
-            eprintln!("{round} {:?} {:?} {:?}", plan.mode, started.elapsed(), plan.kinds);
         }
         outcome.failures.extend(alarms.into_iter().map(|line| format!("the kernel says: {line}")));
         let names: Vec<&str> = self.bench.kinds.iter().map(|kind| kind.name).collect();

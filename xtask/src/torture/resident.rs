@@ -22,6 +22,9 @@ const LIVELY: &str = "50";
 const MORTAL: &str = "2000";
 /// One of them dies every so many looks.
 const EVERY: u64 = 4;
+/// Stacks that the agent tells apart: few, so that the table is soon full. Each time a library is loaded again there are new
+/// ones.
+const STACKS: &str = "1024";
 /// What the agent has after this time it has for good.
 const WARM_UP: Duration = Duration::from_secs(15);
 /// And so much more at most, in KiB.
@@ -63,7 +66,9 @@ impl Resident {
         let pids: Vec<u32> = lively.iter().chain(&mortals).map(Target::pid).collect();
         let place =
             Place { program: &built.agent, tag: &tag, empty: directory.path(), logs: directory.path() };
-        let agent = Agent::start(&place, &words(Mode::Exact, &pids, None), false)?;
+        let mut words = words(Mode::Exact, &pids, None);
+        words.extend(["--max-stacks", STACKS].map(Into::into));
+        let agent = Agent::start(&place, &words, false)?;
         let begin = Instant::now();
         Ok(Self { agent, lively, mortals, begin, looks: 0, first: None, most: 0, _directory: directory })
     }
