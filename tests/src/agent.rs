@@ -127,6 +127,18 @@ impl Agent {
         self.running.pid()
     }
 
+    /// Ids of its threads.
+    ///
+    /// # Panics
+    /// If it has ended.
+    #[must_use]
+    pub fn threads(&self) -> Vec<String> {
+        std::fs::read_dir(format!("/proc/{}/task", self.running.pid()))
+            .expect("the agent's threads")
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .collect()
+    }
+
     /// Stops the agent: no report is made until it is told to go on. What it traces goes on.
     pub fn pause(&self) {
         self.running.signal(Signal::SIGSTOP);

@@ -12,12 +12,12 @@ pub fn state(pid: u32) -> Option<char> {
     stat.rsplit_once(") ")?.1.chars().next()
 }
 
-/// The machine code of a process's C library, as it is in its memory now.
+/// Where the code of a process's C library lies in its memory: start and end.
 ///
 /// # Panics
-/// If it cannot be read.
+/// If it has none.
 #[must_use]
-pub fn libc_code(pid: u32) -> Vec<u8> {
+pub fn libc_range(pid: u32) -> (u64, u64) {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("the mappings of the target");
     let line = maps
         .lines()
@@ -26,7 +26,16 @@ pub fn libc_code(pid: u32) -> Vec<u8> {
     let range = line.split(' ').next().unwrap_or_default();
     let (start, end) = range.split_once('-').expect("a range of addresses");
     let address = |text| u64::from_str_radix(text, 16).expect("an address");
-    let (start, end) = (address(start), address(end));
+    (address(start), address(end))
+}
+
+/// The machine code of a process's C library, as it is in its memory now.
+///
+/// # Panics
+/// If it cannot be read.
+#[must_use]
+pub fn libc_code(pid: u32) -> Vec<u8> {
+    let (start, end) = libc_range(pid);
     let mut code = vec![0; (end - start) as usize];
     let memory = File::open(format!("/proc/{pid}/mem")).expect("the memory of the target");
     memory.read_exact_at(&mut code, start).expect("the code of the target");

@@ -1,8 +1,16 @@
 //! The agent leaves nothing behind in its target, however it ends.
 
-use std::{fs, process::Command, time::Instant};
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    os::unix::fs::FileExt as _,
+    process::Command,
+    time::Instant,
+};
 
-use memtrace_tests::{Agent, Running, Totals, agent_path, can_trace, fixture, limit, proc};
+use memtrace_tests::{
+    Agent, Running, Totals, agent_path, can_trace, fixture, fixture_path, limit, proc, shared_directory,
+};
 use nix::sys::signal::Signal;
 
 /// The breakpoint instruction, which is what a probe is.
@@ -129,4 +137,75 @@ fn interrupted_while_attaching() {
     for (target, before) in &targets {
         assert_no_probes(target, before);
     }
+}
+
+/// Waits until one of these places has a breakpoint. Quickly: more follow within a millisecond.
+fn wait_for_probe(memory: &File, places: &[u64]) {
+    let end = Instant::now() + limit();
+    let is_probed = |place: &u64| {
+        let mut byte = [0];
+        memory.read_exact_at(&mut byte, *place).expect("the code of the target");
+        byte == [INT3]
+    };
+    while !places.iter().any(is_probed) {
+        assert!(Instant::now() < end, "no probe is attached");
+    }
+}
+
+/// The kernel gives up where a killed process was about to put a breakpoint, and leaves what it has put already. The target
+/// has a C library of its own: whoever detaches from the same file takes out such breakpoints too.
+#[test]
+fn killed_while_attaching() {
+    if !can_trace() {
+        return;
+    }
+    let directory = shared_directory();
+    let maps = fs::read_to_string("/proc/self/maps").expect("own mappings");
+    let libc =
+        maps.lines().find_map(|line| line.split_whitespace().nth(5).filter(|file| file.contains("/libc.so")));
+    fs::copy(libc.expect("a C library"), directory.path().join("libc.so.6")).expect("a copy of it");
+    let mut command = Command::new(fixture_path("lifecycle"));
+    let mut target = Running::spawn(command.arg("busy").env("LD_LIBRARY_PATH", directory.path()));
+    let _: String = target.line_with("ready");
+    let before = proc::libc_code(target.pid());
+    target.write_line("go");
+    let agent = Agent::attach(&[target.pid()], &[]);
+    let (start, _) = proc::libc_range(target.pid());
+    let probed = proc::libc_code(target.pid());
+    let places: Vec<u64> =
+        (start..).zip(before.iter().zip(&probed)).filter(|(_, (a, b))| a != b).map(|(at, _)| at).collect();
+    drop(agent.interrupt());
+    assert_no_probes(&target, &before);
+    let memory = File::open(format!("/proc/{}/mem", target.pid())).expect("the memory of the target");
+    for _ in 0..40 {
+        let mut command = Command::new(agent_path());
+        command.args(["attach", "--max-overhead", "off"]).arg(target.pid().to_string());
+        let agent = Running::spawn(&mut command);
+        wait_for_probe(&memory, &places);
+        agent.signal(Signal::SIGKILL);
+        assert_eq!(agent.finish().status, 128 + 9);
+        assert_no_probes(&target, &before);
+    }
+    assert_untouched(&mut target, &before);
+}
+
+/// A thread that ends by itself just when the process is killed keeps SIGKILL pending; where it is the last one to have
+/// the links, the kernel leaves their breakpoints. So no thread ends.
+#[test]
+fn no_thread_ends_while_probes_are_in_place() {
+    if !can_trace() {
+        return;
+    }
+    let target = fixture::start("hot", &[]);
+    let mut agent = Agent::attach_with(&[target.pid()], &["--max-overhead", "20%"]);
+    let mut seen: BTreeSet<String> = BTreeSet::new();
+    for gaps in 1..6 {
+        agent.report_when(|report| report.mode.gaps >= gaps);
+        seen.extend(agent.threads());
+    }
+    // Whatever was detached in the last gap is.
+    agent.report_when(|report| report.mode.gaps >= 8);
+    let now = agent.threads();
+    assert!(seen.iter().all(|thread| now.contains(thread)), "{seen:?}, now {now:?}");
+    assert!(now.len() >= 2, "nothing is detached by a thread: {now:?}");
 }

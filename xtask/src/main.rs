@@ -10,6 +10,7 @@ mod process;
 mod source_hash;
 mod stacks;
 mod tidy;
+mod torture;
 mod vm;
 
 use std::path::{Path, PathBuf};
@@ -32,6 +33,7 @@ enum Command {
     CheckAarch64(check_aarch64::Args),
     Stacks(stacks::Args),
     Tidy(tidy::Args),
+    Torture(torture::Args),
     Vm(vm::Args),
 }
 
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         Command::CheckAarch64(args) => check_aarch64::run(&root, &args),
         Command::Stacks(args) => stacks::run(&root, &args),
         Command::Tidy(args) => tidy::run(&root, &args),
+        Command::Torture(args) => torture::run(&root, &args),
         Command::Vm(args) => vm::run(&root, &args),
     });
     outcome.unwrap_or_else(|error| {

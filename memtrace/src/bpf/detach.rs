@@ -15,7 +15,7 @@ use std::{
     ops::Range,
     os::fd::{AsRawFd as _, OwnedFd},
     ptr,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
 };
 
 use nix::{
@@ -36,10 +36,14 @@ static ONE_GROUP: Mutex<()> = Mutex::new(());
 /// Links that a thread is to detach.
 struct Later {
     links: Vec<Link>,
+    /// Whether there is that thread.
     is_running: bool,
 }
 
 static LATER: Mutex<Later> = Mutex::new(Later { links: Vec::new(), is_running: false });
+
+/// There is more for it.
+static MORE: Condvar = Condvar::new();
 
 /// Detaches in the opposite order of attaching, and waits until the kernel is done.
 pub(super) fn detach(mut links: Vec<Link>) {
@@ -77,19 +81,20 @@ pub(super) fn detach_later(links: Vec<Link>) {
             later.links.clear();
         }
     }
+    MORE.notify_one();
 }
 
-/// Detaches what is waiting for it.
+/// Detaches what is waiting for it. Does not end: a thread that ends by itself just when the process is killed keeps the
+/// signal pending, and may be the last one to have the links.
 fn detach_pending() {
     loop {
         let links = {
-            let mut later = lock(&LATER);
-            later.is_running = !later.links.is_empty();
+            let later = lock(&LATER);
+            let mut later = MORE
+                .wait_while(later, |later| later.links.is_empty())
+                .unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut later.links)
         };
-        if links.is_empty() {
-            return;
-        }
         detach(links);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! **Invariant**: the only user of aya. No other module sees a map, a program or a link.
 
+mod apart;
 mod attach;
 mod btf;
 mod calibrate;

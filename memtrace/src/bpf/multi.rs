@@ -18,7 +18,7 @@ use aya_obj::{
     generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_func_info, bpf_prog_type},
 };
 
-use super::{error::Error, syscall};
+use super::{apart, error::Error, syscall};
 
 /// `BPF_F_UPROBE_MULTI_RETURN`: the link's probes fire at return.
 const RETURN: u32 = 1;
@@ -164,7 +164,7 @@ pub(super) fn attach(program: &Loaded, sites: &Sites<'_>) -> io::Result<OwnedFd>
     multi.pid = sites.pid;
     multi.flags = if sites.at_return { RETURN } else { 0 };
     // SAFETY: path and slices live until after the call; both slices hold `cnt` elements.
-    unsafe { syscall::bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr).map(|fd| syscall::owned(fd)) }
+    unsafe { apart::create_link(&mut attr) }
 }
 
 /// Whether a program can be attached. A kernel takes programs of types it cannot attach (sessions before 6.13); it refuses
