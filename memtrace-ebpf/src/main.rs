@@ -19,6 +19,7 @@ mod atomic;
 mod calls;
 mod config;
 mod events;
+mod exits;
 mod live;
 mod mapping;
 mod maps;

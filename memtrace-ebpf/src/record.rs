@@ -20,7 +20,7 @@ use memtrace_common::{
 
 use crate::{
     arch::Registers,
-    calls, config, events, live, mapping,
+    calls, config, events, exits, live, mapping,
     maps::{KERNEL_STACKS, TARGET_BY_TGID, TARGETS, count},
     miss, oracle, sampling, stacks, thread,
     walk::{self, Scratch},
@@ -240,7 +240,7 @@ pub(crate) fn exit(context: *mut c_void, cookie: Cookie, run: &Run) -> Option<()
     let (call, outer) = if config::without(config::CALLS) {
         (calls::unknown(cfa, id, cookie), core::ptr::null_mut())
     } else {
-        calls::pop_exit(thread, cfa, id)?
+        exits::pop(thread, cfa, id)?
     };
     settle(&call, registers.exit_result(exit), outer, run);
     Some(())

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use memtrace_tests::{Agent, CSource, Finished, Report, Totals, can_trace, compile, fixture};
+use memtrace_tests::{Agent, CSource, Finished, Report, Totals, can_trace, compile, fixture, remark};
 
 /// What `ways.cpp` does a round each.
 const ROUNDS: u64 = 60;
@@ -175,7 +175,7 @@ fn return_probes_harm() {
         "backtrace",
     ];
     let table: Vec<(&str, String)> = ways.into_iter().map(|way| (way, found(way))).collect();
-    println!("{table:#?}");
+    remark(&format!("{table:?}"));
     let of = |way: &str| table.iter().find(|(name, _)| *name == way).map(|(_, found)| found.as_str());
     // SIGABRT.
     assert_eq!(of("exception"), Some("status 134"));

@@ -9,7 +9,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 use crate::elf::{self, Image, Symbol};
-use crate::model::{FunctionCode, ProbeSpec, Role};
+use crate::model::{FunctionCode, ProbeSpec, Results, Role};
 
 use specs::{Owner, Specs};
 pub use table::{ALLOCATORS, Allocator, C, C_REALLOC, Function};
@@ -46,6 +46,16 @@ pub struct Found {
     /// Functions whose blocks stay unseen, since a return probe could end the target and their exits are not known;
     /// with the reason: "malloc (it is too large)".
     pub left_out: Vec<String>,
+}
+
+impl Found {
+    /// Whether a function that hands out blocks has a return probe.
+    #[must_use]
+    pub fn has_return_probes(&self) -> bool {
+        let at_return =
+            |spec: &ProbeSpec| matches!(spec.role, Role::Allocate(_)) && spec.results == Results::AtReturn;
+        self.specs.iter().any(at_return)
+    }
 }
 
 /// Why a file has nothing to probe.

@@ -14,7 +14,7 @@ use memtrace_common::{EXACT, Target, WalkMethod};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::{
-    allocators::{self, ReturnProbes},
+    allocators,
     bpf::Tracer,
     model::{ProbeSpec, Role, Site},
     target::{Location, Module, Modules, Process},
@@ -23,21 +23,13 @@ use crate::{
 use super::{
     holding::Holding,
     passage::{AllocatorCode, Passage},
+    sites::{Placement, find_allocator},
     untraced::{Part, Untraced},
     unwinding::{Progress, Unwinding},
 };
 
 /// Code in a place that no mapping explains makes programs ask again and again: looked at this often.
 const PATIENCE: Duration = Duration::from_millis(200);
-
-/// Where probes go.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Placement {
-    /// At functions' first bytes, for comparison.
-    pub first_byte: bool,
-    /// Which functions have a return probe.
-    pub returns: ReturnProbes,
-}
 
 /// A traced process.
 pub(super) struct Traced {
@@ -158,7 +150,9 @@ impl Traced {
         path: &Path,
     ) -> anyhow::Result<bool> {
         let Some(image) = module.image() else { return Ok(false) };
-        let allocator = match allocators::find(image, path, &module.name, self.placement.returns) {
+        let process = (self.pid().get(), &self.modules);
+        let found = find_allocator(process, (image, path, &module.name), self.placement.returns);
+        let allocator = match found {
             Ok(allocator) => allocator,
             Err(error @ allocators::Error::Elf { .. }) => {
                 tracing::warn!("{} was not searched for an allocator: {error}", module.name);

@@ -16,6 +16,7 @@ mod kernel;
 mod live;
 mod load;
 mod log;
+mod losses;
 mod mapped;
 mod multi;
 mod programs;

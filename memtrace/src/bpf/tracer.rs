@@ -10,11 +10,10 @@ use std::{
 use aya::{
     Ebpf,
     maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf},
-    programs::{Program, RawTracePoint, UProbe},
 };
-use memtrace_common::{Counter, MAX_TARGETS, Module, Row, STACK_TABLE_FULL, Shift, StackSlot, Target, Work};
+use memtrace_common::{MAX_TARGETS, Module, Row, STACK_TABLE_FULL, Shift, StackSlot, Target, Work};
 
-use crate::model::{LoaderHook, Losses, ProbeSpec};
+use crate::model::{LoaderHook, ProbeSpec};
 
 use super::{
     attach::{self, Link, Stage},
@@ -30,7 +29,7 @@ use super::{
     mapped::Mapped,
     multi::MultiLoader,
     programs::{Method, Programs},
-    syscall, time,
+    time,
     totals::{self, StackTotals},
     unwind::UnwindTables,
 };
@@ -39,10 +38,10 @@ use super::{
 pub struct Tracer {
     pub(super) links: Vec<Link>,
     pub(super) holders: Holders,
-    programs: Programs,
+    pub(super) programs: Programs,
     stacks: Mapped<StackSlot>,
     live: LiveTable,
-    counters: PerCpuArray<MapData, u64>,
+    pub(super) counters: PerCpuArray<MapData, u64>,
     work: PerCpuArray<MapData, Work>,
     unwind: UnwindTables,
     targets: Array<MapData, Target>,
@@ -50,7 +49,7 @@ pub struct Tracer {
     target_count: u32,
     sampling: Shift,
     epoch: u64,
-    ebpf: Ebpf,
+    pub(super) ebpf: Ebpf,
 }
 
 impl Tracer {
@@ -314,31 +313,6 @@ impl Tracer {
         self.live.forget_past(target, || self.unwind.generation(target))
     }
 
-    /// What was lost so far; incomplete stacks and mapped ranges are not the kernel side's to count. `ended`: every target has
-    /// exited, so that calls in flight on threads that ended are no loss.
-    #[must_use]
-    pub fn losses(&self, ended: bool) -> Losses {
-        let sum = |counter: Counter| {
-            self.counters.get(&(counter as u32), 0).map_or(0, |values| values.iter().sum::<u64>())
-        };
-        Losses {
-            live_map_full: sum(Counter::LiveMapFull),
-            live_map_full_bytes: sum(Counter::LiveMapFullBytes),
-            in_flight_lost: sum(Counter::InFlightLost)
-                + sum(Counter::ResultUnreadable)
-                + if ended { 0 } else { sum(Counter::InFlightAtExit) },
-            ring_full: sum(Counter::RingFull),
-            no_walk_slot: sum(Counter::NoWalkSlot),
-            no_thread_slot: sum(Counter::NoThreadSlot),
-            stack_table_full: sum(Counter::StackTableFull),
-            missed_frees: sum(Counter::MissedFrees),
-            kernel_missed: self.recursion_misses(),
-            names_given_up: 0,
-            children_not_traced: sum(Counter::Forks),
-            ..Losses::default()
-        }
-    }
-
     /// Time since tracing began, on the clock of block times.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
@@ -355,22 +329,6 @@ impl Tracer {
     #[must_use]
     pub fn since_start(&self, ktime: u64) -> Duration {
         Duration::from_nanos(ktime.saturating_sub(self.epoch))
-    }
-
-    fn recursion_misses(&self) -> u64 {
-        let missed = |fd: BorrowedFd<'_>| syscall::program_info(fd).map_or(0, |info| info.recursion_misses);
-        let probes: u64 = self.programs.loaded().map(|program| missed(program.fd.as_fd())).sum();
-        let loaded: u64 = self
-            .ebpf
-            .programs()
-            .filter_map(|(_, program)| match program {
-                Program::UProbe(probe) => UProbe::fd(probe).ok(),
-                Program::RawTracePoint(point) => RawTracePoint::fd(point).ok(),
-                _ => None,
-            })
-            .map(|fd| missed(fd.as_fd()))
-            .sum();
-        probes + loaded
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, io, process::ExitCode};
 
 use crate::{
-    allocators::{self, ReturnProbes},
+    allocators::ReturnProbes,
     app,
     bpf::{self, Feature},
     model::Results,
@@ -61,7 +61,9 @@ fn target(out: &mut String, pid: u32) -> anyhow::Result<bool> {
     for module in modules.iter() {
         let Some(path) = module.path() else { continue };
         let name = escape(&module.name);
-        match module.image().map(|image| allocators::find(image, &path, &module.name, ReturnProbes::Safe)) {
+        let find =
+            |image| app::find_allocator((pid, &modules), (image, &path, &module.name), ReturnProbes::Safe);
+        match module.image().map(find) {
             Some(Ok(allocator)) => {
                 found = true;
                 writeln!(out, "  yes  {} in {name}: {} functions", allocator.name, allocator.specs.len())?;

@@ -17,7 +17,8 @@ const MAX_NAME: u64 = 256;
 pub enum Slot {
     /// The address of a function of this file. Another file may define it too and be asked first.
     Own(u64),
-    /// That of a function of another file, by its name.
+    /// That of a function of another file, by its name; an empty one for a function that is chosen when the file is loaded
+    /// (IFUNC).
     Foreign(String),
 }
 
@@ -28,15 +29,20 @@ impl Image {
     /// A table is over its limit (4 Mi relocations), malformed, or outside the file.
     pub fn slot(&self, address: u64) -> Result<Option<Slot>, Error> {
         for table in self.sections.iter().filter(|section| section.kind == elf::SHT_RELA) {
-            if let Some(symbol) = self.relocation(table, address)? {
-                return self.slot_of_symbol(table, symbol);
+            match self.relocation(table, address)? {
+                Some((elf::R_X86_64_JUMP_SLOT | elf::R_X86_64_GLOB_DAT, symbol)) => {
+                    return self.slot_of_symbol(table, symbol);
+                }
+                // Chosen when the file is loaded.
+                Some((elf::R_X86_64_IRELATIVE, _)) => return Ok(Some(Slot::Foreign(String::new()))),
+                _ => {}
             }
         }
         Ok(None)
     }
 
-    /// The number of the symbol that a relocation of the slot names.
-    fn relocation(&self, table: &Section, address: u64) -> Result<Option<u32>, Error> {
+    /// The kind of a slot's relocation, and the number of the symbol that it names.
+    fn relocation(&self, table: &Section, address: u64) -> Result<Option<(u32, u32)>, Error> {
         let entry = size_of::<elf::Rela64<LE>>() as u64;
         let count = table.size / entry;
         if count > MAX_RELOCATIONS {
@@ -50,9 +56,7 @@ impl Image {
                 self.source.read("relocations", offset, taken * entry, RELOCATIONS_AT_ONCE * entry)?;
             let mut entries = block.entries::<elf::Rela64<LE>>().iter();
             if let Some(found) = entries.find(|entry| entry.r_offset.get(LE) == address) {
-                let kind = found.r_type(LE, false);
-                let is_address = matches!(kind, elf::R_X86_64_JUMP_SLOT | elf::R_X86_64_GLOB_DAT);
-                return Ok(is_address.then(|| found.r_sym(LE, false)));
+                return Ok(Some((found.r_type(LE, false), found.r_sym(LE, false))));
             }
             next += taken;
         }

@@ -169,8 +169,8 @@ pub fn warning(pid: u32, found: &[SelfProfiler]) -> Option<String> {
         [Disturbed::Allocations, ..] => "allocation stacks in its profile",
     };
     Some(format!(
-        "process {pid} profiles itself with {}: while memtrace is attached, {what} may end at [uprobes], the kernel's return \
-         probe, in place of the caller; what the program does and what memtrace counts is not affected",
+        "process {pid} profiles itself with {}: memtrace avoids return probes there, which would show as [uprobes] in place of \
+         the caller; {what} may still show it for functions that keep one (`memtrace check --pid {pid}` lists them)",
         names.join(" and ")
     ))
 }

@@ -154,7 +154,7 @@ impl Builder<'_> {
 
     fn decode(&mut self, address: u64) -> Result<(Instruction, bool), Incomplete> {
         let part = self.part(address)?;
-        let into = usize::try_from(address.wrapping_sub(part.range.start)).map_err(|_| Incomplete::Bounds)?;
+        let into = usize::try_from(address.wrapping_sub(part.range.start)).ok().ok_or(Incomplete::Bounds)?;
         let code = part.code.get(into..).ok_or(Incomplete::Bounds)?;
         let instruction = Decoder::with_ip(64, code, address, DecoderOptions::NONE).decode();
         if instruction.is_invalid() {

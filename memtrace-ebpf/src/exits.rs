@@ -1,0 +1,60 @@
+//! Calls that end at a site on a function's way out.
+
+use memtrace_common::{CALLS_PER_THREAD, Call, Thread};
+
+use crate::calls::{DEPTH_MASK, store};
+
+/// The call that ends at a site on its way out, and the one around it. Its place is found by its frame alone: calls on other
+/// stacks may have been entered since.
+#[inline(always)]
+pub(crate) fn pop(thread: *mut Thread, cfa: u64, id: u32) -> Option<(Call, *mut Call)> {
+    // SAFETY: `thread` points to a value of THREADS and is this thread's; indices are masked.
+    unsafe {
+        let depth = (*thread).depth as usize;
+        if depth == 0 {
+            return None;
+        }
+        let top = &raw const (*thread).calls[(depth - 1) & DEPTH_MASK];
+        if (*top).cfa != cfa || (*top).target != id {
+            // In a place of the topmost.
+            if calls_raise(thread, cfa, u64::from(id)) == 0 {
+                return None;
+            }
+        }
+        (*thread).depth = depth as u32 - 1;
+        let outer = if depth >= 2 {
+            &raw mut (*thread).calls[(depth - 2) & DEPTH_MASK]
+        } else {
+            core::ptr::null_mut()
+        };
+        Some((*top, outer))
+    }
+}
+
+/// Makes the call with a frame the topmost, in a place of its own. 0: there is none. Global function: verified once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn calls_raise(thread: *mut Thread, cfa: u64, id: u64) -> u64 {
+    if thread.is_null() {
+        return 0;
+    }
+    // SAFETY: not null, and the verifier knows its size; indices are masked.
+    unsafe {
+        let depth = (*thread).depth as usize;
+        for index in 0..CALLS_PER_THREAD - 1 {
+            let call = &raw mut (*thread).calls[index];
+            if index + 1 >= depth || (*call).cfa != cfa || u64::from((*call).target) != id {
+                continue;
+            }
+            let found = *call;
+            for place in 0..CALLS_PER_THREAD - 1 {
+                if place >= index && place + 1 < depth {
+                    store(&raw mut (*thread).calls[place], &raw const (*thread).calls[place + 1]);
+                }
+            }
+            store(&raw mut (*thread).calls[(depth - 1) & DEPTH_MASK], &found);
+            return 1;
+        }
+    }
+    0
+}
