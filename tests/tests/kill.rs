@@ -9,7 +9,8 @@ use std::{
 };
 
 use memtrace_tests::{
-    Agent, Running, Totals, agent_path, can_trace, fixture, fixture_path, limit, proc, shared_directory,
+    Agent, CSource, Report, Running, Totals, agent_path, can_trace, compile, fixture, fixture_path, limit,
+    proc, shared_directory,
 };
 use nix::sys::signal::Signal;
 
@@ -136,6 +137,27 @@ fn interrupted_while_attaching() {
     assert!(finished.stdout.contains("last report"), "{}", finished.stdout);
     for (target, before) in &targets {
         assert_no_probes(target, before);
+    }
+}
+
+/// As long as a call that was left by a jump may return, and probes on returns are met deeper in the stack, no probe is
+/// taken out to the end, of nobody. So those are all taken out at the same time.
+#[test]
+fn calls_that_never_return_hold_nothing_up() {
+    if !can_trace() {
+        return;
+    }
+    let directory = shared_directory();
+    let source = CSource { file: "unreturned.c", options: &["-O1", "-fno-builtin"] };
+    let program = compile(directory.path(), "unreturned", source);
+    for options in [&["--max-overhead", "off"][..], &["--max-overhead", "off", "--sample", "2KiB"]] {
+        let mut target = fixture::start_path(&program, &[]);
+        let mut agent = Agent::attach_with(&[target.pid()], options);
+        target.write_line("go");
+        for _ in 0..5 {
+            let _: Report = agent.report();
+        }
+        let _: Report = agent.interrupt();
     }
 }
 

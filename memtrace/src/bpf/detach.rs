@@ -25,7 +25,7 @@ use nix::{
     unistd::{ForkResult, Pid, fork, pipe2, read, write},
 };
 
-use super::attach::Link;
+use super::attach::{Link, Stage};
 
 /// Links are shared out among so many children at most.
 const MAX_CHILDREN: usize = 32;
@@ -47,16 +47,29 @@ static MORE: Condvar = Condvar::new();
 
 /// Detaches in the opposite order of attaching, and waits until the kernel is done.
 pub(super) fn detach(mut links: Vec<Link>) {
-    links.sort_by_key(|link| link.stage);
-    while let Some(stage) = links.last().map(|link| link.stage) {
-        let first = links.partition_point(|link| link.stage < stage);
+    links.sort_by_key(turn);
+    while let Some(last) = links.last().map(turn) {
+        let first = links.partition_point(|link| turn(link) < last);
         let last: Vec<Link> = links.drain(first..).collect();
-        detach_stage(last);
+        detach_together(last);
+    }
+}
+
+/// What a link is detached with; the highest first.
+///
+/// What looks at returns goes together. The kernel waits until no call under way can return to a probe. A call that its
+/// thread left by `longjmp` never returns; the kernel gives up on it 100 ms after that thread met the last probe of this
+/// kind. Were some still in place, it might meet those for ever.
+fn turn(link: &Link) -> u8 {
+    match link.stage {
+        Stage::Loader => 0,
+        Stage::Frees => 1,
+        Stage::MappingReturns | Stage::Mappings | Stage::Returns | Stage::Exits | Stage::Entries => 2,
     }
 }
 
 /// Detaches links, in no order.
-fn detach_stage(mut links: Vec<Link>) {
+fn detach_together(mut links: Vec<Link>) {
     let _turn = lock(&ONE_GROUP);
     let children = Children::new(&mut links)
         .inspect_err(|error| tracing::debug!("no child to detach with: {error}"))
