@@ -275,16 +275,17 @@ impl Traced {
                 file = Some((spec.file.clone(), self.modules.addresses(&spec.file)));
             }
             let Some((_, addresses)) = &file else { continue };
-            for address in addresses(spec.offset) {
-                let known = |site: &Site| {
-                    site.address == address && site.offset == spec.offset && site.file == spec.file
-                };
-                if self.holding.sites.iter().any(known) {
-                    continue;
-                }
-                if let Ok(original) = text::file_byte(&spec.file, spec.offset) {
-                    let (file, offset) = (spec.file.clone(), spec.offset);
-                    self.holding.sites.push(Site { file, offset, original, address });
+            for offset in spec.offsets() {
+                for address in addresses(offset) {
+                    let known = |site: &Site| {
+                        site.address == address && site.offset == offset && site.file == spec.file
+                    };
+                    if self.holding.sites.iter().any(known) {
+                        continue;
+                    }
+                    if let Ok(original) = text::file_byte(&spec.file, offset) {
+                        self.holding.sites.push(Site { file: spec.file.clone(), offset, original, address });
+                    }
                 }
             }
         }

@@ -92,6 +92,17 @@ pub struct ProbeSpec {
     pub results: Results,
 }
 
+impl ProbeSpec {
+    /// Offsets in its file of all its probes, in bytes.
+    pub fn offsets(&self) -> impl Iterator<Item = u64> {
+        let exits = match &self.results {
+            Results::AtReturn => &[],
+            Results::AtExits(sites) => sites.as_slice(),
+        };
+        std::iter::once(self.offset).chain(exits.iter().map(|site| site.offset))
+    }
+}
+
 /// How the result of a probed function is seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Results {
