@@ -111,7 +111,8 @@ impl<'a> Round<'a> {
         match action.victim {
             Victim::Agent => self.agent.signal(signal),
             Victim::Group => {
-                if ends && self.checks.plan.mode == Mode::Run {
+                // A stopped command whose agent dies is hung up by the kernel: its group is orphaned.
+                if self.checks.plan.mode == Mode::Run {
                     self.checks.harm(0);
                 }
                 self.agent.signal_group(signal);
