@@ -3,7 +3,10 @@
 use std::{ops::Range, path::Path};
 
 use crate::elf::prologue::{self, MAX_FUNCTION};
-use crate::elf::{self, Descriptions, Image, Symbol, SymbolKind, exits};
+use crate::elf::{
+    self, Descriptions, Image, Slots, Symbol, SymbolKind,
+    exits::{self, Tables},
+};
 use crate::model::{ExitSite, FunctionCode, ProbeSpec, Results, Role};
 
 use super::{ReturnProbes, table::Allocator};
@@ -109,16 +112,16 @@ impl<'a> Specs<'a> {
         {
             return Ok(());
         }
-        let descriptions = Descriptions::read(self.image)?;
+        let tables =
+            Tables { descriptions: Descriptions::read(self.image)?, slots: Slots::read(self.image)? };
         let entries: Vec<u64> = self.functions.iter().map(|range| range.start).collect();
         let found: Vec<_> = self
             .specs
             .iter()
             .zip(&self.functions)
             .map(|(spec, range)| {
-                let exits = needed(spec, range.start, owner, returns, descriptions.as_ref());
-                (exits != Exits::Unneeded)
-                    .then(|| (exits, self.exits(spec, range, descriptions.as_ref(), &entries)))
+                let exits = needed(spec, range.start, owner, returns, tables.descriptions.as_ref());
+                (exits != Exits::Unneeded).then(|| (exits, self.exits(spec, range, &tables, &entries)))
             })
             .collect();
         for (mut spec, found) in std::mem::take(&mut self.specs).into_iter().zip(found) {
@@ -141,7 +144,7 @@ impl<'a> Specs<'a> {
         &self,
         spec: &ProbeSpec,
         range: &Range<u64>,
-        descriptions: Option<&Descriptions>,
+        tables: &Tables<'_>,
         entries: &[u64],
     ) -> Result<Vec<ExitSite>, exits::Incomplete> {
         let Role::Allocate(layout) = spec.role else { return Ok(Vec::new()) };
@@ -150,7 +153,7 @@ impl<'a> Specs<'a> {
             entry_site: range.start.saturating_add(spec.site.delta),
             has_out: layout.out.is_some(),
         };
-        exits::find(self.image, descriptions, &function, &|address| entries.contains(&address))
+        exits::find(self.image, tables, &function, &|address| entries.contains(&address))
     }
 }
 

@@ -34,7 +34,7 @@ pub use descriptions::{Description, Descriptions};
 pub use error::Error;
 pub use identity::FileId;
 pub use sections::Data;
-pub use slots::Slot;
+pub use slots::{Slot, Slots};
 pub use symbols::{Binding, Symbol, SymbolKind};
 
 use source::{Source, until_nul};

@@ -2,12 +2,15 @@
 
 use object::LittleEndian as LE;
 use object::elf;
+use rustc_hash::FxHashMap;
 
 use super::source::until_nul;
 use super::{Error, Image, Section};
 
-/// Relocations looked at; a browser's libraries have some 500,000.
+/// Relocations looked at, those of all tables; a browser's libraries have some 500,000.
 const MAX_RELOCATIONS: u64 = 4 << 20;
+/// Slots kept. Large programs have some thousands.
+const MAX_SLOTS: usize = 1 << 18;
 const RELOCATIONS_AT_ONCE: u64 = 4096;
 /// The longest symbol name that matters here, with its NUL.
 const MAX_NAME: u64 = 256;
@@ -22,64 +25,91 @@ pub enum Slot {
     Foreign(String),
 }
 
-impl Image {
-    /// The function whose address the dynamic linker stores at an ELF virtual address; `None` where it stores none.
+/// What a slot's relocation says.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    /// It names this symbol.
+    Symbol(u32),
+    /// A resolver's result.
+    Chosen,
+}
+
+/// The slots of a file that hold addresses of functions.
+#[derive(Debug)]
+pub struct Slots<'a> {
+    image: &'a Image,
+    sources: FxHashMap<u64, Source>,
+}
+
+impl<'a> Slots<'a> {
+    /// Reads a file's relocations.
     ///
     /// # Errors
-    /// A table is over its limit (4 Mi relocations), malformed, or outside the file.
-    pub fn slot(&self, address: u64) -> Result<Option<Slot>, Error> {
-        for table in self.sections.iter().filter(|section| section.kind == elf::SHT_RELA) {
-            match self.relocation(table, address)? {
-                Some((elf::R_X86_64_JUMP_SLOT | elf::R_X86_64_GLOB_DAT, symbol)) => {
-                    return self.slot_of_symbol(table, symbol);
-                }
-                // Chosen when the file is loaded.
-                Some((elf::R_X86_64_IRELATIVE, _)) => return Ok(Some(Slot::Foreign(String::new()))),
-                _ => {}
-            }
-        }
-        Ok(None)
-    }
-
-    /// The kind of a slot's relocation, and the number of the symbol that it names.
-    fn relocation(&self, table: &Section, address: u64) -> Result<Option<(u32, u32)>, Error> {
+    /// There are too many (4 Mi relocations, 256 Ki slots), or a table is outside the file.
+    pub fn read(image: &'a Image) -> Result<Self, Error> {
+        let mut slots = Self { image, sources: FxHashMap::default() };
+        let tables = || image.sections.iter().filter(|section| section.kind == elf::SHT_RELA);
         let entry = size_of::<elf::Rela64<LE>>() as u64;
-        let count = table.size / entry;
+        let count = tables().fold(0, |sum: u64, table| sum.saturating_add(table.size / entry));
         if count > MAX_RELOCATIONS {
             return Err(Error::Limit { what: "relocations", value: count, limit: MAX_RELOCATIONS });
         }
+        for table in tables() {
+            slots.add(table, table.size / entry)?;
+        }
+        Ok(slots)
+    }
+
+    fn add(&mut self, table: &Section, count: u64) -> Result<(), Error> {
+        let entry = size_of::<elf::Rela64<LE>>() as u64;
         let mut next = 0;
         while next < count {
             let taken = RELOCATIONS_AT_ONCE.min(count - next);
             let offset = table.offset.saturating_add(next * entry);
             let block =
-                self.source.read("relocations", offset, taken * entry, RELOCATIONS_AT_ONCE * entry)?;
-            let mut entries = block.entries::<elf::Rela64<LE>>().iter();
-            if let Some(found) = entries.find(|entry| entry.r_offset.get(LE) == address) {
-                return Ok(Some((found.r_type(LE, false), found.r_sym(LE, false))));
+                self.image.source.read("relocations", offset, taken * entry, RELOCATIONS_AT_ONCE * entry)?;
+            for relocation in block.entries::<elf::Rela64<LE>>() {
+                let source = match relocation.r_type(LE, false) {
+                    elf::R_X86_64_JUMP_SLOT | elf::R_X86_64_GLOB_DAT => {
+                        Source::Symbol(relocation.r_sym(LE, false))
+                    }
+                    elf::R_X86_64_IRELATIVE => Source::Chosen,
+                    _ => continue,
+                };
+                if self.sources.len() >= MAX_SLOTS {
+                    let value = MAX_SLOTS as u64;
+                    return Err(Error::Limit { what: "slots", value, limit: value });
+                }
+                self.sources.insert(relocation.r_offset.get(LE), source);
             }
             next += taken;
         }
-        Ok(None)
+        Ok(())
     }
 
-    fn slot_of_symbol(&self, table: &Section, number: u32) -> Result<Option<Slot>, Error> {
-        let symbols = usize::try_from(table.link).ok().and_then(|index| self.sections.get(index));
-        let Some(symbols) = symbols.filter(|section| section.kind == elf::SHT_DYNSYM) else {
-            return Ok(None);
-        };
+    /// The function whose address is stored at an ELF virtual address; `None` where none is, or its symbol is damaged.
+    #[must_use]
+    pub fn at(&self, address: u64) -> Option<Slot> {
+        match *self.sources.get(&address)? {
+            Source::Chosen => Some(Slot::Foreign(String::new())),
+            Source::Symbol(number) => self.symbol(number).ok()?,
+        }
+    }
+
+    fn symbol(&self, number: u32) -> Result<Option<Slot>, Error> {
+        let Some(symbols) = self.image.section_by_kind(elf::SHT_DYNSYM) else { return Ok(None) };
         let entry = size_of::<elf::Sym64<LE>>() as u64;
         let offset = symbols.offset.saturating_add(u64::from(number).saturating_mul(entry));
-        let block = self.source.read("symbol", offset, entry, entry)?;
+        let block = self.image.source.read("symbol", offset, entry, entry)?;
         let Some(symbol) = block.entries::<elf::Sym64<LE>>().first() else { return Ok(None) };
         if symbol.st_shndx.get(LE) != elf::SHN_UNDEF {
             return Ok(Some(Slot::Own(symbol.st_value.get(LE))));
         }
-        let strings = self.linked(symbols)?;
+        let strings = self.image.linked(symbols)?;
         let place = u64::from(symbol.st_name.get(LE));
         let Some(rest) = strings.size.checked_sub(place) else { return Ok(None) };
         let offset = strings.offset.saturating_add(place);
-        let block = self.source.read("symbol name", offset, rest.min(MAX_NAME), MAX_NAME)?;
+        let block = self.image.source.read("symbol name", offset, rest.min(MAX_NAME), MAX_NAME)?;
         let name = until_nul(block.bytes()).map(String::from_utf8_lossy);
         Ok(name.map(|name| Slot::Foreign(name.into_owned())))
     }

@@ -28,9 +28,9 @@ struct Candidate {
 
 /// Chooses sites; their offsets are ELF virtual addresses still.
 pub(super) fn choose(graph: &Graph, values: &Values, entry_site: u64) -> Result<Vec<ExitSite>, Incomplete> {
-    let mut chosen: Vec<Candidate> = (0..graph.nodes.len())
-        .flat_map(|node| emulated(graph, values, node))
-        .filter(|candidate| address(graph, candidate.node) != Some(entry_site))
+    // One for each node.
+    let mut chosen: Vec<Option<Candidate>> = (0..graph.nodes.len())
+        .map(|node| emulated(graph, values, node).filter(|_| address(graph, node) != Some(entry_site)))
         .collect();
     // Ways that no emulated instruction sees: the `ret` itself.
     for node in uncovered(graph, &chosen) {
@@ -40,20 +40,21 @@ pub(super) fn choose(graph: &Graph, values: &Values, entry_site: u64) -> Result<
         if address(graph, node) == Some(entry_site) {
             return Err(Incomplete::Code);
         }
-        chosen.push(Candidate { node, ways: Ways::All, result: ExitResult::Register(register) });
+        if let Some(site) = chosen.get_mut(node) {
+            *site = Some(Candidate { node, ways: Ways::All, result: ExitResult::Register(register) });
+        }
     }
     // The later of two on one way goes: the earlier sees the result before the function does anything else. Nodes are
     // numbered in about the order they are reached in.
-    chosen.sort_by_key(|candidate| candidate.node);
-    let mut index = chosen.len();
-    while let Some(last) = index.checked_sub(1) {
-        index = last;
-        let candidate = chosen.remove(index);
-        if !uncovered(graph, &chosen).is_empty() {
-            chosen.insert(index, candidate);
+    for node in (0..chosen.len()).rev() {
+        let Some(site) = chosen.get_mut(node).and_then(Option::take) else { continue };
+        if !uncovered(graph, &chosen).is_empty()
+            && let Some(place) = chosen.get_mut(node)
+        {
+            *place = Some(site);
         }
     }
-    chosen.iter().map(|candidate| site(graph, *candidate)).collect()
+    chosen.into_iter().flatten().map(|candidate| site(graph, candidate)).collect()
 }
 
 fn address(graph: &Graph, node: usize) -> Option<u64> {
@@ -86,7 +87,7 @@ fn emulated(graph: &Graph, values: &Values, index: usize) -> Option<Candidate> {
 }
 
 /// Exits with a result that can be reached without passing a site.
-fn uncovered(graph: &Graph, sites: &[Candidate]) -> Vec<usize> {
+fn uncovered(graph: &Graph, sites: &[Option<Candidate>]) -> Vec<usize> {
     let mut seen = vec![false; graph.nodes.len()];
     let mut pending = vec![0];
     let mut exits = Vec::new();
@@ -95,8 +96,7 @@ fn uncovered(graph: &Graph, sites: &[Candidate]) -> Vec<usize> {
         if std::mem::replace(seen, true) {
             continue;
         }
-        let site = sites.iter().find(|site| site.node == index).map(|site| site.ways);
-        match site {
+        match sites.get(index).copied().flatten().map(|site| site.ways) {
             Some(Ways::All) => continue,
             Some(Ways::Taken) => pending.extend(node.next),
             Some(Ways::NotTaken) => pending.extend(node.taken),

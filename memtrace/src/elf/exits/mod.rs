@@ -25,11 +25,11 @@ use std::ops::Range;
 
 use crate::model::ExitSite;
 
-use super::{Image, Machine, Slot, descriptions::Descriptions};
+use super::{Image, Machine, Slot, Slots, descriptions::Descriptions};
 use graph::Graph;
 
 /// Instructions of a function and of what it jumps to.
-const MAX_INSTRUCTIONS: usize = 16 << 10;
+const MAX_INSTRUCTIONS: usize = 8 << 10;
 /// Functions and parts of functions that it jumps to.
 const MAX_PARTS: usize = 32;
 /// The longest of them in bytes.
@@ -72,6 +72,14 @@ pub struct Function {
     pub has_out: bool,
 }
 
+/// What a file says of its functions.
+pub struct Tables<'a> {
+    /// Frame descriptions, where it has them.
+    pub descriptions: Option<Descriptions>,
+    /// Slots of the dynamic linker.
+    pub slots: Slots<'a>,
+}
+
 /// Finds the sites of a function. `handed_on` says which addresses are entries of functions that are probed themselves:
 /// ways that end there need no site, and neither do those that end in a function behind a pointer. No sites: all of them
 /// end so.
@@ -80,14 +88,14 @@ pub struct Function {
 /// The function is not understood completely.
 pub fn find(
     image: &Image,
-    descriptions: Option<&Descriptions>,
+    tables: &Tables<'_>,
     function: &Function,
     handed_on: &dyn Fn(u64) -> bool,
 ) -> Result<Vec<ExitSite>, Incomplete> {
     if image.machine() != Machine::X86_64 {
         return Err(Incomplete::Machine);
     }
-    let code = FileCode { image, descriptions, function };
+    let code = FileCode { image, tables, function };
     find_in(&code, function, handed_on)
 }
 
@@ -119,7 +127,7 @@ trait Code {
 
 struct FileCode<'a> {
     image: &'a Image,
-    descriptions: Option<&'a Descriptions>,
+    tables: &'a Tables<'a>,
     function: &'a Function,
 }
 
@@ -129,7 +137,7 @@ const STUB: u64 = 16;
 impl Code for FileCode<'_> {
     fn part(&self, address: u64) -> Option<(Range<u64>, Vec<u8>)> {
         let known = Some(&self.function.range).filter(|range| range.contains(&address)).cloned();
-        let range = known.or_else(|| Some(self.descriptions?.at(address)?.range))?;
+        let range = known.or_else(|| Some(self.tables.descriptions.as_ref()?.at(address)?.range))?;
         let length = range.end.checked_sub(range.start).filter(|length| *length <= MAX_PART)?;
         let code = self.image.code(range.start, length).ok()?;
         (code.len() as u64 == length).then_some((range, code))
@@ -140,7 +148,7 @@ impl Code for FileCode<'_> {
     }
 
     fn slot(&self, address: u64) -> Option<Slot> {
-        self.image.slot(address).ok()?
+        self.tables.slots.at(address)
     }
 
     fn offset(&self, address: u64) -> Option<u64> {
