@@ -96,6 +96,18 @@ pub(crate) fn drop_left(thread: *mut Thread, call: &Call) -> Option<u32> {
     }
 }
 
+/// The same for a call that is entered and not kept: its exits would settle one that was left at the same place.
+#[inline(always)]
+pub(crate) fn drop_left_at(cfa: u64, target: u32, cookie: Cookie) {
+    let Some(thread) = thread::find() else { return };
+    // SAFETY: `thread` points to a value of THREADS and is this thread's.
+    if unsafe { (*thread).depth } != 0 {
+        let mut call = new(cfa, Sample(0), 0, target, cookie);
+        note_caller(&mut call);
+        calls_drop_left(thread, &call);
+    }
+}
+
 /// Global function: verified once. The stack's slot plus 1; 0: none.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -163,7 +175,8 @@ fn is_pending(call: &Call) -> bool {
     if failed != 0 {
         return false;
     }
-    if has_exits(call) { address == call.caller } else { address & (PAGE - 1) == 0 }
+    // Somebody else's return probe may have replaced that of a call with exits.
+    address & (PAGE - 1) == 0 || has_exits(call) && address == call.caller
 }
 
 /// The return address of a function that was just entered, where a walk has not read it.

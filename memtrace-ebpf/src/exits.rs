@@ -1,5 +1,7 @@
 //! Calls that end at a site on a function's way out.
 
+use core::ptr::null_mut;
+
 use memtrace_common::{CALLS_PER_THREAD, Call, Thread};
 
 use crate::calls::{DEPTH_MASK, store};
@@ -15,23 +17,28 @@ pub(crate) fn pop(thread: *mut Thread, cfa: u64, id: u32) -> Option<(Call, *mut 
             return None;
         }
         let top = &raw const (*thread).calls[(depth - 1) & DEPTH_MASK];
-        if (*top).cfa != cfa || (*top).target != id {
-            // In a place of the topmost.
-            if calls_raise(thread, cfa, u64::from(id)) == 0 {
+        let mut place = depth;
+        if !is(&*top, cfa, id) {
+            // In a place of the topmost; what is around it stays where it was.
+            place = calls_raise(thread, cfa, u64::from(id)) as usize;
+            if place == 0 {
                 return None;
             }
         }
         (*thread).depth = depth as u32 - 1;
-        let outer = if depth >= 2 {
-            &raw mut (*thread).calls[(depth - 2) & DEPTH_MASK]
-        } else {
-            core::ptr::null_mut()
-        };
+        let outer = if place >= 2 { &raw mut (*thread).calls[(place - 2) & DEPTH_MASK] } else { null_mut() };
         Some((*top, outer))
     }
 }
 
-/// Makes the call with a frame the topmost, in a place of its own. 0: there is none. Global function: verified once.
+/// Whether a call has exits and that frame.
+#[inline(always)]
+fn is(call: &Call, cfa: u64, id: u32) -> bool {
+    call.cfa == cfa && call.target == id && call.cookie.has_exits() != 0
+}
+
+/// Makes the call with a frame the topmost, in a place of its own. Its former place plus 1; 0: there is none. Global
+/// function: verified once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn calls_raise(thread: *mut Thread, cfa: u64, id: u64) -> u64 {
@@ -43,7 +50,7 @@ extern "C" fn calls_raise(thread: *mut Thread, cfa: u64, id: u64) -> u64 {
         let depth = (*thread).depth as usize;
         for index in 0..CALLS_PER_THREAD - 1 {
             let call = &raw mut (*thread).calls[index];
-            if index + 1 >= depth || (*call).cfa != cfa || u64::from((*call).target) != id {
+            if index + 1 >= depth || !is(&*call, cfa, id as u32) {
                 continue;
             }
             let found = *call;
@@ -53,7 +60,7 @@ extern "C" fn calls_raise(thread: *mut Thread, cfa: u64, id: u64) -> u64 {
                 }
             }
             store(&raw mut (*thread).calls[(depth - 1) & DEPTH_MASK], &found);
-            return 1;
+            return index as u64 + 1;
         }
     }
     0

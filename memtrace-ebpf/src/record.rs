@@ -111,6 +111,9 @@ pub(crate) fn enter(context: &ProbeContext, cookie: Cookie, run: &Run, skips: bo
     let mut sample = Sample::new(size, sampling);
     if !is_mapping && !(is_tracked(size) && sampling::draw(sample)) {
         if skips && old == 0 {
+            if cookie.has_exits() != 0 {
+                calls::drop_left_at(registers.entry_cfa(), id, cookie);
+            }
             return None;
         }
         sample = Sample::new(size, NOTHING);
@@ -141,6 +144,14 @@ pub(crate) fn enter(context: &ProbeContext, cookie: Cookie, run: &Run, skips: bo
         }
         enter_stack(&registers, thread, &mut call, target);
     }
+    if !recorded && (old != 0 || !skips) {
+        if cookie.has_exits() != 0 {
+            calls::note_caller(&mut call);
+        }
+        // Before the old block is taken: one that is left may have it. This one is in flight even so: what it maps is the
+        // allocator's.
+        calls::drop_left(thread, &call);
+    }
     if is_mapping {
         mapping::enter(cookie, &arguments, &mut call);
     } else if old != 0 {
@@ -152,15 +163,8 @@ pub(crate) fn enter(context: &ProbeContext, cookie: Cookie, run: &Run, skips: bo
     } else if let Some(out) = cookie.out() {
         call.argument = argument(&arguments, out);
     }
-    if !recorded {
-        if skips && !calls::holds_old(&call) {
-            return None;
-        }
-        if cookie.has_exits() != 0 {
-            calls::note_caller(&mut call);
-        }
-        // In flight even so: what it maps is the allocator's.
-        calls::drop_left(thread, &call);
+    if !recorded && skips && !calls::holds_old(&call) {
+        return None;
     }
     if !config::without(config::CALLS) {
         calls::push(thread, &call);
@@ -185,6 +189,7 @@ fn claim(context: &ProbeContext, window: u32) -> Option<*mut Thread> {
 #[inline(always)]
 fn enter_stack(registers: &Registers, thread: *mut Thread, call: &mut Call, target: &Target) {
     let Some(scratch) = Scratch::claim() else {
+        calls::note_caller(call);
         calls::drop_left(thread, call);
         return;
     };
@@ -235,8 +240,12 @@ pub(crate) fn exit(context: *mut c_void, cookie: Cookie, run: &Run) -> Option<()
     // SAFETY: `context` is the program's.
     let registers = unsafe { Registers::new(context) };
     let cfa = registers.exit_cfa(exit)?;
-    let (_, id) = target(cookie)?;
+    let (target, id) = target(cookie)?;
     let thread = thread::find()?;
+    // SAFETY: points to a value of THREADS.
+    if unsafe { (*thread).window } != target.window {
+        return None;
+    }
     let (call, outer) = if config::without(config::CALLS) {
         (calls::unknown(cfa, id, cookie), core::ptr::null_mut())
     } else {
@@ -274,7 +283,9 @@ fn take_back(call: &Call, address: u64, run: &Run) {
         take_back_block(call, key, run);
     }
     let Some(block) = live::take(call.inner) else { return };
-    if address.wrapping_sub(live_address(call.inner)) <= block.sample.size() {
+    // With what was asked for, it has to lie in the inner block: a neighbour may begin where that ends.
+    let into = address.wrapping_sub(live_address(call.inner));
+    if into == 0 || into < block.sample.size() && call.sample.size() <= block.sample.size() - into {
         undo(call, call.inner, block, run);
     } else {
         live::insert(call.inner, block);

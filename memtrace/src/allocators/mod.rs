@@ -120,7 +120,7 @@ pub fn find(image: &Image, path: &Path, name: &str, returns: ReturnProbes) -> Re
     }
     let is_libc = known.is_some_and(|row| !row.is_alone)
         || symbols.iter().any(|symbol| LIBC_INTERNALS.contains(&symbol.name));
-    specs.find_exits(Owner { known, is_libc }, returns).map_err(elf_error)?;
+    specs.find_exits(Owner { known, is_libc }, returns);
     let Specs { specs, code, notes, left_out, .. } = specs;
     let freeing = specs.iter().filter(|spec| spec.role == Role::Free).count();
     let allocating = specs.len().saturating_sub(freeing);

@@ -104,46 +104,82 @@ impl<'a> Specs<'a> {
     }
 
     /// Finds the exits of functions that must not have a return probe, and leaves out those that have none.
-    pub(super) fn find_exits(&mut self, owner: Owner<'_>, returns: ReturnProbes) -> Result<(), elf::Error> {
+    pub(super) fn find_exits(&mut self, owner: Owner<'_>, returns: ReturnProbes) {
         let allocates = |spec: &ProbeSpec| matches!(spec.role, Role::Allocate(_));
         if returns == ReturnProbes::Everywhere
             || !self.specs.iter().any(allocates)
             || owner.is_libc && returns != ReturnProbes::Fewest
         {
-            return Ok(());
+            return;
         }
-        let tables =
-            Tables { descriptions: Descriptions::read(self.image)?, slots: Slots::read(self.image)? };
-        let entries: Vec<u64> = self.functions.iter().map(|range| range.start).collect();
-        let found: Vec<_> = self
-            .specs
-            .iter()
-            .zip(&self.functions)
-            .map(|(spec, range)| {
-                let exits = needed(spec, range.start, owner, returns, tables.descriptions.as_ref());
-                (exits != Exits::Unneeded).then(|| (exits, self.exits(spec, range, &tables, &entries)))
-            })
-            .collect();
-        for (mut spec, found) in std::mem::take(&mut self.specs).into_iter().zip(found) {
+        // Without tables little is understood, which is said; a file is traced all the same.
+        let tables = Tables {
+            descriptions: Descriptions::read(self.image).ok().flatten(),
+            slots: Slots::read(self.image).unwrap_or_else(|_| Slots::none(self.image)),
+        };
+        let mut entries = self.entries();
+        let found = loop {
+            let found = self.all_exits(owner, returns, &tables, &entries);
+            let before = entries.len();
+            // What is left out itself takes nothing over.
+            for (range, found) in self.functions.iter().zip(&found) {
+                if matches!(found, Some((Exits::Required, Err(_)))) {
+                    entries.retain(|entry| *entry != range.start);
+                }
+            }
+            if entries.len() == before {
+                break found;
+            }
+        };
+        let specs = std::mem::take(&mut self.specs).into_iter().zip(found);
+        for ((mut spec, found), range) in specs.zip(&self.functions) {
             match found {
-                // All its ways lead to functions that are probed themselves.
-                Some((_, Ok(sites))) if sites.is_empty() => continue,
-                Some((_, Ok(sites))) => spec.results = Results::AtExits(sites),
-                Some((Exits::Required, Err(reason))) => {
-                    self.left_out.push(format!("{} ({reason})", spec.function));
+                Some((_, Ok(sites))) if !sites.is_empty() => spec.results = Results::AtExits(sites),
+                Some((Exits::Preferred, Err(_))) | None => {}
+                // All its ways lead to functions that are probed themselves, or it is left out. What it asks others for is
+                // theirs.
+                Some((_, found)) => {
+                    if let Err(reason) = found {
+                        self.left_out.push(format!("{} ({reason})", spec.function));
+                    }
+                    for code in self.code.iter_mut().filter(|code| code.range.start == range.start) {
+                        code.allocates = false;
+                    }
                     continue;
                 }
-                Some((_, Err(_))) | None => {}
             }
             self.specs.push(spec);
         }
-        Ok(())
+    }
+
+    /// Addresses of the functions that hand out blocks.
+    fn entries(&self) -> Vec<u64> {
+        let allocates = |spec: &ProbeSpec| matches!(spec.role, Role::Allocate(_));
+        let both = self.specs.iter().zip(&self.functions);
+        both.filter(|(spec, _)| allocates(spec)).map(|(_, range)| range.start).collect()
+    }
+
+    /// The exits of each function, where it is not to have a return probe.
+    fn all_exits(
+        &self,
+        owner: Owner<'_>,
+        returns: ReturnProbes,
+        tables: &Tables<'_>,
+        entries: &[u64],
+    ) -> Vec<Option<(Exits, Result<Vec<ExitSite>, exits::Incomplete>)>> {
+        let exits = |(spec, range): (&ProbeSpec, &Range<u64>)| {
+            let exits = needed(spec, range.start, owner, returns, tables.descriptions.as_ref());
+            let is_known = owner.known.is_some() || owner.is_libc;
+            (exits != Exits::Unneeded).then(|| (exits, self.exits(spec, range, is_known, tables, entries)))
+        };
+        self.specs.iter().zip(&self.functions).map(exits).collect()
     }
 
     fn exits(
         &self,
         spec: &ProbeSpec,
         range: &Range<u64>,
+        is_known: bool,
         tables: &Tables<'_>,
         entries: &[u64],
     ) -> Result<Vec<ExitSite>, exits::Incomplete> {
@@ -152,6 +188,7 @@ impl<'a> Specs<'a> {
             range: range.clone(),
             entry_site: range.start.saturating_add(spec.site.delta),
             has_out: layout.out.is_some(),
+            is_known,
         };
         exits::find(self.image, tables, &function, &|address| entries.contains(&address))
     }

@@ -211,8 +211,9 @@ impl Traced {
     pub(super) fn unseen(&self) -> Option<String> {
         let functions = (!self.left_out.is_empty()).then(|| self.left_out.join("; "))?;
         Some(format!(
-            "process {}: not traced, and what they allocate is not in this report: {functions}. An exception or a switch \
-             of stacks may leave them, so they must not have a return probe, and their ways out are not understood",
+            "process {}: not traced: {functions}. What they allocate is not in this report, except what they get from \
+             functions that are traced. An exception or a switch of stacks may leave them, so they must not have a return \
+             probe, and their ways out are not understood",
             self.pid()
         ))
     }

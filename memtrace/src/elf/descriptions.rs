@@ -24,6 +24,8 @@ pub struct Description {
     pub range: Range<u64>,
     /// Whether it names a personality routine: an exception that passes runs code of it, or ends the process.
     pub has_personality: bool,
+    /// Whether it has a table of handlers and cleanups (LSDA).
+    pub has_handlers: bool,
 }
 
 impl Descriptions {
@@ -53,6 +55,10 @@ impl Descriptions {
             })
             .ok()?;
         let range = fde.initial_address()..fde.end_address();
-        range.contains(&address).then(|| Description { range, has_personality: fde.personality().is_some() })
+        range.contains(&address).then(|| Description {
+            range,
+            has_personality: fde.personality().is_some(),
+            has_handlers: fde.lsda().is_some(),
+        })
     }
 }

@@ -42,13 +42,23 @@ pub struct Slots<'a> {
 }
 
 impl<'a> Slots<'a> {
+    /// None: nothing is known.
+    #[must_use]
+    pub fn none(image: &'a Image) -> Self {
+        Self { image, sources: FxHashMap::default() }
+    }
+
     /// Reads a file's relocations.
     ///
     /// # Errors
     /// There are too many (4 Mi relocations, 256 Ki slots), or a table is outside the file.
     pub fn read(image: &'a Image) -> Result<Self, Error> {
         let mut slots = Self { image, sources: FxHashMap::default() };
-        let tables = || image.sections.iter().filter(|section| section.kind == elf::SHT_RELA);
+        // What is not loaded is for linkers.
+        let tables = || {
+            let loaded = |section: &&Section| section.kind == elf::SHT_RELA && section.address != 0;
+            image.sections.iter().filter(loaded)
+        };
         let entry = size_of::<elf::Rela64<LE>>() as u64;
         let count = tables().fold(0, |sum: u64, table| sum.saturating_add(table.size / entry));
         if count > MAX_RELOCATIONS {
@@ -102,6 +112,9 @@ impl<'a> Slots<'a> {
         let offset = symbols.offset.saturating_add(u64::from(number).saturating_mul(entry));
         let block = self.image.source.read("symbol", offset, entry, entry)?;
         let Some(symbol) = block.entries::<elf::Sym64<LE>>().first() else { return Ok(None) };
+        if symbol.st_info & 0xf == elf::STT_GNU_IFUNC {
+            return Ok(Some(Slot::Foreign(String::new())));
+        }
         if symbol.st_shndx.get(LE) != elf::SHN_UNDEF {
             return Ok(Some(Slot::Own(symbol.st_value.get(LE))));
         }

@@ -63,7 +63,7 @@ fn address(graph: &Graph, node: usize) -> Option<u64> {
 
 /// What the kernel emulates behind the last change of the result.
 fn emulated(graph: &Graph, values: &Values, index: usize) -> Option<Candidate> {
-    let node = graph.nodes.get(index).filter(|node| node.is_emulated)?;
+    let node = graph.nodes.get(index).filter(|node| node.is_emulated && frame(node).is_some())?;
     let known = |value| match value {
         Value::Register(General(register)) => Some(ExitResult::Register(register)),
         Value::Zero => Some(ExitResult::Zero),
@@ -109,14 +109,18 @@ fn uncovered(graph: &Graph, sites: &[Option<Candidate>]) -> Vec<usize> {
     exits
 }
 
-fn site(graph: &Graph, candidate: Candidate) -> Result<ExitSite, Incomplete> {
-    let node = graph.nodes.get(candidate.node).ok_or(Incomplete::Code)?;
+/// Where a node's canonical frame address is.
+fn frame(node: &Node) -> Option<ExitFrame> {
     let words = |distance: Option<i64>| {
         let distance = u32::try_from(distance?).ok()?;
         (distance.is_multiple_of(8) && distance / 8 <= ExitFrame::MAX_WORDS).then_some(distance / 8)
     };
     let by_stack = words(node.stack.sp).map(ExitFrame::StackPointer);
-    let frame = by_stack.or_else(|| words(node.stack.fp).map(ExitFrame::FramePointer));
+    by_stack.or_else(|| words(node.stack.fp).map(ExitFrame::FramePointer))
+}
+
+fn site(graph: &Graph, candidate: Candidate) -> Result<ExitSite, Incomplete> {
+    let node = graph.nodes.get(candidate.node).ok_or(Incomplete::Code)?;
     let code = node.instruction.condition_code() as u8;
     let condition = match candidate.ways {
         Ways::All => None,
@@ -127,7 +131,7 @@ fn site(graph: &Graph, candidate: Candidate) -> Result<ExitSite, Incomplete> {
     Ok(ExitSite {
         offset: node.address(),
         emulated: node.is_emulated,
-        frame: frame.ok_or(Incomplete::Stack)?,
+        frame: frame(node).ok_or(Incomplete::Stack)?,
         result: candidate.result,
         condition,
     })

@@ -43,7 +43,7 @@ const RETURN_FIRST_ARGUMENT: &[&str] = &["memcpy", "memmove", "memset"];
 pub(super) enum Exit {
     /// The register holds the result.
     Result(General),
-    /// In a function that is probed itself, or in one behind a pointer: that of the allocator that a wrapper calls.
+    /// In a function that is probed itself.
     HandedOn,
 }
 
@@ -93,13 +93,11 @@ impl Graph {
             known: FxHashMap::default(),
             pending: Vec::new(),
             effects: Effects::new(),
-            has_computed_jump: false,
         };
         builder.reach(entry, stack::ENTRY)?;
         while let Some(index) = builder.pending.pop() {
             builder.follow(index)?;
         }
-        builder.check_all_reached()?;
         builder.check_stacks()?;
         Ok(Self { nodes: builder.nodes })
     }
@@ -119,7 +117,6 @@ struct Builder<'a> {
     /// Nodes whose stack has changed since their successors were visited.
     pending: Vec<usize>,
     effects: Effects,
-    has_computed_jump: bool,
 }
 
 /// What a jump or call leads to.
@@ -171,6 +168,9 @@ impl Builder<'_> {
         if self.parts.len() >= MAX_PARTS {
             return Err(Incomplete::Size);
         }
+        if self.code.catches(address) {
+            return Err(Incomplete::Handlers);
+        }
         let (range, code) = self.code.part(address).ok_or(Incomplete::Bounds)?;
         self.parts.push(Part { range, code });
         self.parts.last().ok_or(Incomplete::Bounds)
@@ -200,8 +200,8 @@ impl Builder<'_> {
                 }
             }
             FlowControl::Return => exit = Some(Exit::Result(RAX)),
-            FlowControl::Exception | FlowControl::Interrupt => {}
-            FlowControl::XbeginXabortXend => return Err(Incomplete::Code),
+            FlowControl::Exception => {}
+            FlowControl::Interrupt | FlowControl::XbeginXabortXend => return Err(Incomplete::Code),
         }
         if let Some(node) = self.nodes.get_mut(index) {
             (node.next, node.taken, node.exit) = (next, taken, exit);
@@ -217,11 +217,6 @@ impl Builder<'_> {
                 Ok(Err(Exit::Result(RDI)))
             }
             Target::Foreign(_) => Err(Incomplete::Foreign),
-            // A call of a function behind a pointer, if the stack is as it was at the entry; else a table.
-            Target::Unknown if after.sp == Some(8) => {
-                self.has_computed_jump = true;
-                Ok(Err(Exit::HandedOn))
-            }
             Target::Unknown => Err(Incomplete::Jump),
         }
     }
@@ -275,22 +270,6 @@ impl Builder<'_> {
             Target::Foreign(name) => NEVER_RETURN.contains(&name.as_str()),
             Target::Address(_) | Target::Unknown => false,
         }
-    }
-
-    /// Where a jump is computed, a table's entries would be exits that nobody found: then no `ret` may be left over.
-    fn check_all_reached(&self) -> Result<(), Incomplete> {
-        if !self.has_computed_jump {
-            return Ok(());
-        }
-        let unreached = |part: &Part| {
-            Decoder::with_ip(64, &part.code, part.range.start, DecoderOptions::NONE).into_iter().any(
-                |instruction| {
-                    instruction.flow_control() == FlowControl::Return
-                        && !self.known.contains_key(&instruction.ip())
-                },
-            )
-        };
-        if self.parts.iter().any(unreached) { Err(Incomplete::Jump) } else { Ok(()) }
     }
 
     /// Every way out leaves the stack as it was at the entry.

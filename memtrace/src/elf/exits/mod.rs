@@ -29,7 +29,7 @@ use super::{Image, Machine, Slot, Slots, descriptions::Descriptions};
 use graph::Graph;
 
 /// Instructions of a function and of what it jumps to.
-const MAX_INSTRUCTIONS: usize = 8 << 10;
+const MAX_INSTRUCTIONS: usize = 4 << 10;
 /// Functions and parts of functions that it jumps to.
 const MAX_PARTS: usize = 32;
 /// The longest of them in bytes.
@@ -56,6 +56,9 @@ pub enum Incomplete {
     /// It ends in a function of another file.
     #[error("it ends in a function of another file")]
     Foreign,
+    /// Exceptions are caught in it, by code that nothing jumps to.
+    #[error("it catches exceptions")]
+    Handlers,
     /// The distance of the stack pointer to the return address is unknown at one of its exits.
     #[error("its stack frame is not understood")]
     Stack,
@@ -70,6 +73,8 @@ pub struct Function {
     pub entry_site: u64,
     /// Whether it stores the block's address in memory instead of returning it: the site then lies behind the last write.
     pub has_out: bool,
+    /// Whether it is of an allocator known by name: where such a function catches an exception it returns no block.
+    pub is_known: bool,
 }
 
 /// What a file says of its functions.
@@ -81,8 +86,7 @@ pub struct Tables<'a> {
 }
 
 /// Finds the sites of a function. `handed_on` says which addresses are entries of functions that are probed themselves:
-/// ways that end there need no site, and neither do those that end in a function behind a pointer. No sites: all of them
-/// end so.
+/// ways that end there need no site. No sites: all of them end so.
 ///
 /// # Errors
 /// The function is not understood completely.
@@ -117,6 +121,8 @@ fn find_in(
 trait Code {
     /// The function, or part of one, that holds an address.
     fn part(&self, address: u64) -> Option<(Range<u64>, Vec<u8>)>;
+    /// Whether exceptions may be caught in the function that holds an address, and what it then returns is unknown.
+    fn catches(&self, address: u64) -> bool;
     /// A few bytes at an address.
     fn stub(&self, address: u64) -> Option<Vec<u8>>;
     /// What the dynamic linker stores at an address.
@@ -141,6 +147,11 @@ impl Code for FileCode<'_> {
         let length = range.end.checked_sub(range.start).filter(|length| *length <= MAX_PART)?;
         let code = self.image.code(range.start, length).ok()?;
         (code.len() as u64 == length).then_some((range, code))
+    }
+
+    fn catches(&self, address: u64) -> bool {
+        let described = || self.tables.descriptions.as_ref()?.at(address);
+        !self.function.is_known && described().is_some_and(|found| found.has_handlers)
     }
 
     fn stub(&self, address: u64) -> Option<Vec<u8>> {

@@ -19,6 +19,7 @@ const SLOT: u64 = 0x4000;
 struct Fake {
     parts: HashMap<u64, Vec<u8>>,
     slot: Option<Slot>,
+    catches: bool,
 }
 
 impl Code for Fake {
@@ -27,6 +28,10 @@ impl Code for Fake {
             let range = *start..start + code.len() as u64;
             range.contains(&address).then(|| (range, code.clone()))
         })
+    }
+
+    fn catches(&self, _: u64) -> bool {
+        self.catches
     }
 
     fn stub(&self, address: u64) -> Option<Vec<u8>> {
@@ -50,12 +55,12 @@ fn bytes(hex: &str) -> Vec<u8> {
 }
 
 fn function(length: usize) -> Function {
-    Function { range: ENTRY..ENTRY + length as u64, entry_site: ENTRY, has_out: false }
+    Function { range: ENTRY..ENTRY + length as u64, entry_site: ENTRY, has_out: false, is_known: false }
 }
 
 impl Fake {
     fn new(hex: &str) -> Self {
-        Self { parts: HashMap::from([(ENTRY, bytes(hex))]), slot: None }
+        Self { parts: HashMap::from([(ENTRY, bytes(hex))]), slot: None, catches: false }
     }
 
     fn with(mut self, other: &str) -> Self {
@@ -158,13 +163,19 @@ fn where_the_stack_is_not_understood_there_are_no_sites() {
 }
 
 #[test]
-fn computed_jumps_are_calls_where_the_stack_is_that_of_the_entry() {
-    // jmp *%rax: a call of what a pointer says
-    assert_eq!(Fake::new("ff e0").find(), Ok(vec![]));
-    // with a return that nothing leads to
-    assert_eq!(Fake::new("ff e0 c3").find(), Err(Incomplete::Jump));
-    // push %rbx; jmp *%rax
+fn computed_jumps_are_not_understood() {
+    // jmp *%rax: a table, or a call of what a pointer says
+    assert_eq!(Fake::new("ff e0").find(), Err(Incomplete::Jump));
     assert_eq!(Fake::new("53 ff e0").find(), Err(Incomplete::Jump));
+    // … through the PLT, with nothing known of the slot
+    let code = Fake::new(&format!("53 5b {}", to("e9", 2, STUB)));
+    assert_eq!(code.find(), Err(Incomplete::Jump));
+}
+
+#[test]
+fn what_catches_exceptions_is_not_understood() {
+    let code = Fake { catches: true, ..Fake::new("90 90 c3") };
+    assert_eq!(code.find(), Err(Incomplete::Handlers));
 }
 
 #[test]
@@ -238,7 +249,7 @@ fn any_bytes_give_sites_within_them_or_none() {
             .collect();
         code.push(0xc3);
         let length = code.len();
-        let fake = Fake { parts: HashMap::from([(ENTRY, code)]), slot: None };
+        let fake = Fake { parts: HashMap::from([(ENTRY, code)]), slot: None, catches: false };
         for has_out in [false, true] {
             let found = find_in(&fake, &Function { has_out, ..function(length) }, &|_| false);
             understood += usize::from(found.is_ok());
