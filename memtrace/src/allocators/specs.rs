@@ -25,6 +25,9 @@ enum Exits {
     Required,
 }
 
+/// What a search for a function's exits found; `None`: none are needed.
+type Looked = Option<(Exits, Result<Vec<ExitSite>, exits::Incomplete>)>;
+
 /// Whose functions a file defines.
 #[derive(Clone, Copy)]
 pub(super) struct Owner<'a> {
@@ -166,7 +169,7 @@ impl<'a> Specs<'a> {
         returns: ReturnProbes,
         tables: &Tables<'_>,
         entries: &[u64],
-    ) -> Vec<Option<(Exits, Result<Vec<ExitSite>, exits::Incomplete>)>> {
+    ) -> Vec<Looked> {
         let exits = |(spec, range): (&ProbeSpec, &Range<u64>)| {
             let exits = needed(spec, range.start, owner, returns, tables.descriptions.as_ref());
             let is_known = owner.known.is_some() || owner.is_libc;
