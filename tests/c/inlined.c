@@ -22,13 +22,21 @@ __attribute__((noinline)) static void keep_directly(void) {
     ((char *)sink)[0] = 3;
 }
 
-int main(void) {
+static int waits_for_line(void) {
     char byte = 0;
-    if (write(1, "ready\n", 6) < 0 || read(0, &byte, 1) < 0)
+    while (byte != '\n')
+        if (read(0, &byte, 1) != 1)
+            return 0;
+    return 1;
+}
+
+int main(void) {
+    if (write(1, "ready\n", 6) < 0 || !waits_for_line())
         return 1;
     keep_through_inlined();
     keep_directly();
-    if (write(1, "done\n", 5) < 0 || read(0, &byte, 1) < 0)
+    if (write(1, "done\n", 5) < 0)
         return 1;
+    waits_for_line();
     return 0;
 }

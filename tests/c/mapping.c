@@ -22,10 +22,18 @@ __attribute__((noinline)) static char *remap_memory(char *memory, size_t old, si
     return moved;
 }
 
-int main(void)
+static int waits_for_line(void)
 {
     char byte = 0;
-    if (write(1, "ready\n", 6) < 0 || read(0, &byte, 1) < 0)
+    while (byte != '\n')
+        if (read(0, &byte, 1) != 1)
+            return 0;
+    return 1;
+}
+
+int main(void)
+{
+    if (write(1, "ready\n", 6) < 0 || !waits_for_line())
         return 1;
     /* 10 MB with a hole of 1 and without the first: 8 MB in two ranges. */
     char *memory = map_memory(10 * MB);
@@ -41,7 +49,8 @@ int main(void)
     void *block = malloc(4 * MB);
     __asm__ volatile("" : : "r"(block) : "memory");
     free(malloc(6 * MB));
-    if (write(1, "done\n", 5) < 0 || read(0, &byte, 1) < 0)
+    if (write(1, "done\n", 5) < 0)
         return 1;
+    waits_for_line();
     return 0;
 }

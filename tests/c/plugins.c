@@ -18,15 +18,24 @@ static int round_of(const char *library, int pause)
     return 0;
 }
 
-int main(int argc, char **argv)
+static int waits_for_line(void)
 {
     char byte = 0;
-    if (argc != 5 || write(1, "ready\n", 6) < 0 || read(0, &byte, 1) < 0)
+    while (byte != '\n')
+        if (read(0, &byte, 1) != 1)
+            return 0;
+    return 1;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 5 || write(1, "ready\n", 6) < 0 || !waits_for_line())
         return 1;
     for (int i = 0; i < atoi(argv[3]); i++)
         if (round_of(argv[1 + i % 2], atoi(argv[4])))
             return 2;
-    if (write(1, "done\n", 5) < 0 || read(0, &byte, 1) < 0)
+    if (write(1, "done\n", 5) < 0)
         return 1;
+    waits_for_line();
     return 0;
 }

@@ -12,14 +12,22 @@ __attribute__((noinline)) static void keep_at_depth(int depth) {
     sink = NULL;
 }
 
-int main(void) {
+static int waits_for_line(void) {
     char byte = 0;
-    if (write(1, "ready\n", 6) < 0 || read(0, &byte, 1) < 0)
+    while (byte != '\n')
+        if (read(0, &byte, 1) != 1)
+            return 0;
+    return 1;
+}
+
+int main(void) {
+    if (write(1, "ready\n", 6) < 0 || !waits_for_line())
         return 1;
     for (int depth = 0; depth < 100; depth++)
         for (int i = 0; i < 5; i++)
             keep_at_depth(depth);
-    if (write(1, "done\n", 5) < 0 || read(0, &byte, 1) < 0)
+    if (write(1, "done\n", 5) < 0)
         return 1;
+    waits_for_line();
     return 0;
 }

@@ -1,6 +1,9 @@
 //! The child that reads files for the agent: what it may do, and what becomes of a session without it.
 
-use std::{path::Path, time::Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use memtrace_tests::{
     Agent, Running, can_trace, fixture, limit, proc,
@@ -72,7 +75,29 @@ fn interrupted_while_names_are_looked_up() {
     assert_eq!((report.outstanding.bytes, holder(&report, 1111).0), (3333, Some("stage_one")));
     assert_eq!(holder(&report, 2222).0, None);
     assert_note(&report, "could not be named in time");
+    assert!(report.losses.names_given_up > 0);
     assert_eq!(target.finish().status, 0);
+}
+
+/// A signal that comes when the target has ended asks for nothing that is not done already: the last report waits for its
+/// names.
+#[test]
+fn interrupted_when_the_target_has_ended() {
+    if !can_trace() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (mut target, agent, child) = begin(directory.path());
+    send(child, Signal::SIGSTOP);
+    fixture::work(&mut target);
+    fixture::work(&mut target);
+    assert_eq!(target.finish().status, 0);
+    // The agent sees the end meanwhile. If it does not, this test looks at less.
+    std::thread::sleep(Duration::from_millis(500));
+    send(agent.pid(), Signal::SIGINT);
+    std::thread::sleep(Duration::from_millis(100));
+    send(child, Signal::SIGCONT);
+    assert_names(&agent.last_report());
 }
 
 /// A child that is killed is replaced, and nothing is missing.

@@ -40,8 +40,11 @@ impl Draft {
     }
 
     /// With the names that are known now. What others are missing it says itself.
-    pub(super) fn named(mut self, symbolizer: &Symbolizer) -> Event {
+    pub(super) fn named(mut self, symbolizer: &mut Symbolizer) -> Event {
         let unnamed = self.unnamed(symbolizer);
+        if unnamed > 0 && self.is_report() {
+            symbolizer.give_up();
+        }
         let mut rows = self.places.iter().map(|places| -> Vec<Frame> {
             places.iter().flat_map(|location| symbolizer.frames(&place(location))).collect()
         });

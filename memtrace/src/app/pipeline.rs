@@ -84,10 +84,7 @@ pub async fn follow(
     let (ending, is_open) = loop {
         tokio::select! {
             biased;
-            () = signals.received() => {
-                queue.flush(session, output)?;
-                break (Ending::Interrupted, true);
-            }
+            () = signals.received() => break (Ending::Interrupted, true),
             result = ticks.tick(), if !queue.has_report() => {
                 let _: Instant = result;
                 drain(&mut events, session, &mut queue, output)?;
@@ -154,22 +151,29 @@ pub async fn follow(
             queue.push(session.snapshot(true)?, session, output)?;
         }
     }
-    settle(&mut queue, session, &mut signals, output).await?;
+    settle(&mut queue, session, (&mut signals, ending), output).await?;
     Ok(ending)
 }
 
-/// Writes what still waits for names. A signal ends the waiting, and meanwhile the budget is kept.
+/// Writes what still waits for names, and meanwhile keeps the budget. The first signal ends the session, or comes as that
+/// has ended by itself: only the next one ends the waiting.
 async fn settle(
     queue: &mut Queue,
     session: &mut impl Followed,
-    signals: &mut Signals,
+    (signals, ending): (&mut Signals, Ending),
     output: &mut Output,
 ) -> anyhow::Result<()> {
+    let mut interrupted = ending == Ending::Interrupted;
     let mut look = Instant::now();
     while !queue.is_empty() {
         tokio::select! {
             biased;
-            () = signals.received() => queue.flush(session, output)?,
+            () = signals.received() => {
+                if interrupted {
+                    queue.flush(session, output)?;
+                }
+                interrupted = true;
+            }
             () = tokio::time::sleep_until(look), if session.is_controlled() => {
                 match session.control() {
                     Next::Look(time) => look = Instant::now() + time,

@@ -254,7 +254,12 @@ impl Symbolizer {
         }
     }
 
-    /// How often files were read for less of their names than they have.
+    /// Counts that names are not waited for. They are still looked up, for what comes later.
+    pub fn give_up(&mut self) {
+        self.given_up += 1;
+    }
+
+    /// How often files were read for less of their names than they have, and names were not waited for.
     #[must_use]
     pub fn given_up(&self) -> u64 {
         self.given_up
