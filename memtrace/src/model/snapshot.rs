@@ -222,7 +222,8 @@ pub struct Losses {
     pub mappings_full: u64,
     /// Their bytes.
     pub mappings_full_bytes: u64,
-    /// Times that a file was read for less of its names than it has, or for none: the notes say why.
+    /// Times that a file was read for less of its names than it has, or for none, and reports that did not wait for their
+    /// names: the notes say why.
     pub names_given_up: u64,
     /// Child processes the target forked; they are not traced.
     pub children_not_traced: u64,

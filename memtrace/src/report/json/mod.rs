@@ -301,7 +301,7 @@ struct Losses<'a> {
     mappings_full: u64,
     /// Their bytes.
     mappings_full_bytes: u64,
-    /// Times that a file was read for less of its names than it has.
+    /// Times that a file was read for less of its names than it has, or a report did not wait for them.
     names_given_up: u64,
     /// Child processes forked by the target.
     children_not_traced: u64,
