@@ -162,3 +162,26 @@ fn memory_that_runs_out_ends_nobody() {
         }
     }
 }
+
+/// In windows, where probes come and go: a request that failed is not taken for one that succeeded, and probes that are not
+/// wanted are not missed.
+#[test]
+fn failing_requests_in_windows_leave_no_blocks() {
+    if !can_trace() {
+        return;
+    }
+    for setup in setups().into_iter().filter(|setup| setup.throws && setup.preload.is_some()) {
+        let directory = shared_directory();
+        let program = setup.program(directory.path(), "throwing.cpp");
+        let mut command = Command::new(&program);
+        command.envs(setup.preload.as_ref().map(|library| ("LD_PRELOAD", library)));
+        let mut target = Running::spawn(&mut command);
+        let _ = target.line_with("ready");
+        let mut agent = Agent::attach_with(&[target.pid()], &["--max-overhead", "10%"]);
+        let report = agent.report_when(|report| report.mode.gaps >= 12);
+        assert_eq!(report.through("fail").blocks, 0, "{}: {:?}", setup.name, report.callers());
+        let missing = |note: &String| note.contains("missing");
+        assert!(!report.notes.iter().any(missing), "{}: {:?}", setup.name, report.notes);
+        let _ = agent.interrupt();
+    }
+}

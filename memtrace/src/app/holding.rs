@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use super::{resolve::Traced, watchdog::Watchdog};
 use crate::{
     bpf::{InPlace, Tracer},
-    model::ProbeSpec,
+    model::{ProbeSpec, Role},
     target::{
         text::{self, Backing, Code},
         threads,
@@ -47,6 +47,7 @@ struct Site {
     offset: u64,
     original: u8,
     address: u64,
+    role: Role,
 }
 
 /// Probes were attached anew, for those in place had ceased to fire.
@@ -255,11 +256,12 @@ impl Traced {
             self.refresh(tracer);
         }
         self.add_sites();
-        let mut findings = self.findings();
+        let in_place = tracer.in_place(self.index);
+        let mut findings = self.findings(in_place);
         if findings.plain > 0 && !thorough {
             self.refresh(tracer);
             self.add_sites();
-            findings = self.findings();
+            findings = self.findings(in_place);
         }
         if findings.plain == 0 {
             self.holding.intact = tracer.elapsed();
@@ -284,14 +286,16 @@ impl Traced {
                         continue;
                     }
                     if let Ok(original) = text::file_byte(&spec.file, offset) {
-                        self.holding.sites.push(Site { file: spec.file.clone(), offset, original, address });
+                        let (file, role) = (spec.file.clone(), spec.role);
+                        self.holding.sites.push(Site { file, offset, original, address, role });
                     }
                 }
             }
         }
     }
 
-    fn findings(&mut self) -> Findings {
+    /// What is in the code where breakpoints are to be. In windows some probes are not attached.
+    fn findings(&mut self, in_place: InPlace) -> Findings {
         let mut findings = Findings::default();
         let addresses = self.holding.sites.iter().map(|site| site.address);
         let Ok(bytes) = text::memory_bytes(self.pid().get(), addresses) else { return findings };
@@ -307,6 +311,7 @@ impl Traced {
             };
             match text::judge(bytes.next().flatten(), site.original, backing) {
                 Code::Probed => findings.probed += 1,
+                Code::Plain if !in_place.has(site.role) => {}
                 Code::Plain => findings.plain += 1,
                 Code::Copied => findings.copied += 1,
                 Code::Gone => return false,

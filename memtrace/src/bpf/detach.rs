@@ -64,7 +64,9 @@ fn turn(link: &Link) -> u8 {
     match link.stage {
         Stage::Loader => 0,
         Stage::Frees => 1,
-        Stage::MappingReturns | Stage::Mappings | Stage::Returns | Stage::Exits | Stage::Entries => 2,
+        Stage::MappingReturns | Stage::Mappings | Stage::Returns | Stage::Entries => 2,
+        // Before the entries: else a call that was left would be settled by the exit of one whose entry was not seen.
+        Stage::Exits => 3,
     }
 }
 
