@@ -6,9 +6,8 @@ use std::{hint::black_box, path::Path, time::Duration};
 use divan::{Bencher, counter::ItemsCount};
 use memtrace::{
     aggregate::{Aggregate, Estimate, Totals},
-    analysis::{SortBy, rank},
     elf::Image,
-    model::{Age, Amount},
+    profile::{Age, Amount, Detail, Dictionary, Filter, Kernel, Losses, Profile, Row, Selection, Subject},
     unwind::{Limits, Table},
 };
 use memtrace_common::Sample;
@@ -49,17 +48,52 @@ fn stacks(count: u64) -> Vec<Totals> {
         .collect()
 }
 
-/// From totals to a ranking, as every report does.
+/// From totals to a growth, as every report does.
 #[divan::bench(args = [1_000, 10_000, 65_536])]
-fn rank_stacks(bencher: Bencher<'_, '_>, count: u64) {
+fn advance(bencher: Bencher<'_, '_>, count: u64) {
     let stacks = stacks(count);
     let mut aggregate = Aggregate::default();
     bencher.counter(ItemsCount::new(count)).bench_local(|| {
         let joined = memtrace::aggregate::join(stacks.iter().copied());
-        let (mut grown, _) = aggregate.advance(Duration::from_secs(1), joined, None, false);
-        rank(&mut grown, SortBy::Bytes);
-        grown.len()
+        aggregate.advance(Duration::from_secs(1), joined, None, false).0.len()
     });
+}
+
+/// A profile with a row for each of some totals.
+fn profile(count: u64) -> Profile {
+    let row = |stack: Totals| Row {
+        id: stack.id,
+        stack: None,
+        outstanding: stack.outstanding(),
+        allocated: stack.allocated,
+        freed: stack.freed,
+        bytes_per_second: 0.0,
+        oldest: stack.oldest,
+        incomplete: None,
+        blocks: Vec::new(),
+        detail: Detail::Process { pid: 1, uncertainty: None },
+    };
+    Profile {
+        time: jiff::Timestamp::UNIX_EPOCH,
+        elapsed: Duration::from_secs(1),
+        last: false,
+        subject: Subject::Kernel(Kernel::default()),
+        filter: Filter::default(),
+        outstanding: Amount::default(),
+        bytes_per_second: 0.0,
+        unknown_frees: 0,
+        rows: stacks(count).into_iter().map(row).collect(),
+        losses: Losses::default(),
+        remarks: Vec::new(),
+    }
+}
+
+/// The rows that a report shows.
+#[divan::bench(args = [1_000, 10_000, 65_536])]
+fn select_ten(bencher: Bencher<'_, '_>, count: u64) {
+    let (profile, dictionary) = (profile(count), Dictionary::default());
+    let selection = Selection { top: 10, ..Selection::default() };
+    bencher.counter(ItemsCount::new(count)).bench_local(|| selection.shown(&dictionary, &profile));
 }
 
 /// What a report does with each block that was sampled.

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use memtrace::app::{Options, Session};
-use memtrace::bpf::{Config, KernelEvent};
+use memtrace::bpf::{BpfEvent, Config};
+use memtrace::sources::process::{Options, Session};
 use memtrace::target::{Launch, Process, Progress};
 use memtrace_common::{EXACT, WalkEnd};
 use reference::{Frames, Reference, Start};
@@ -43,7 +43,7 @@ fn main() -> anyhow::Result<()> {
     let config = Config { oracle: true, max_stacks: 1 << 20, ..Config::default() };
     let options = Options { config, ..Options::default() };
     let mut session = Session::new(options, |_| {})?;
-    let (mut events, _) = session.streams()?;
+    let mut events = session.events()?;
     let mut reference = Reference::default();
     let pid = match &how[..] {
         "attach" => {
@@ -65,14 +65,14 @@ fn main() -> anyhow::Result<()> {
             continue;
         };
         match event {
-            KernelEvent::Oracle { end, pcs, sp, fp, base, stack, .. } => {
+            BpfEvent::Oracle { end, pcs, sp, fp, base, stack, .. } => {
                 let pcs: Vec<u64> = pcs.iter().map(|pc| pc & !EXACT).collect();
                 reference.learn(pid, &pcs);
                 let frames = reference.walk(&Start { sp, fp, base, stack: &stack, pcs: &pcs });
                 tally.add(pcs, end, &frames, sp >= base);
             }
             other => {
-                session.take(other);
+                session.take_event(other);
             }
         }
     }

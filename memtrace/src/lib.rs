@@ -16,14 +16,16 @@
 pub mod aggregate;
 pub mod allocators;
 pub mod analysis;
-pub mod app;
 pub mod bpf;
 pub mod budget;
 pub mod cli;
 pub mod elf;
 pub mod kernel;
 pub mod model;
+pub mod profile;
 pub mod report;
+pub mod session;
+pub mod sources;
 pub mod symbolize;
 pub mod target;
 pub mod unwind;

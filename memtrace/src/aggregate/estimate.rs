@@ -2,7 +2,7 @@
 
 use memtrace_common::{BLOCK_UNIT, Sample};
 
-use crate::model::{Amount, Uncertainty};
+use crate::profile::{Amount, Uncertainty};
 
 /// Half the width of a normal distribution's middle 95 %, in standard deviations.
 const Z_95: f64 = 1.96;

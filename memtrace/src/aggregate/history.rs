@@ -4,7 +4,7 @@ use std::{hash::Hash, time::Duration};
 
 use rustc_hash::FxHashMap;
 
-use crate::model::Amount;
+use crate::profile::Amount;
 
 /// What a program does in less time says nothing about a second of it: rates count at least this long.
 const SHORTEST: Duration = Duration::from_millis(100);
@@ -97,7 +97,7 @@ mod tests {
     use std::time::Duration;
 
     use super::{History, Rate};
-    use crate::model::Amount;
+    use crate::profile::Amount;
 
     #[test]
     fn rates_are_since_the_previous_report() {

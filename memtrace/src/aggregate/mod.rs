@@ -12,7 +12,7 @@ pub use ranges::{Mapped, Ranges};
 
 use rustc_hash::FxHashMap;
 
-use crate::model::{Age, Amount, Uncertainty};
+use crate::profile::{Age, Amount, Uncertainty};
 
 /// A stack's totals at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,7 +146,7 @@ mod tests {
     use rustc_hash::FxHashMap;
 
     use super::{Aggregate, Estimate, Survivors, Totals, join};
-    use crate::model::{Age, Amount};
+    use crate::profile::{Age, Amount};
 
     fn totals(id: u64, allocated: u64, freed: u64) -> Totals {
         Totals {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use rustc_hash::FxHashMap;
 
-use crate::model::Amount;
+use crate::profile::Amount;
 
 /// Pages are mapped whole.
 const PAGE: u64 = 4096;
@@ -157,7 +157,7 @@ mod tests {
     use std::time::Duration;
 
     use super::{MAX_RANGES, PAGE, Ranges};
-    use crate::model::Amount;
+    use crate::profile::Amount;
 
     const NOW: Duration = Duration::from_secs(1);
 

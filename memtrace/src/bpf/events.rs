@@ -10,7 +10,7 @@ use memtrace_common::{
 
 /// One event from the kernel side.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KernelEvent {
+pub enum BpfEvent {
     /// A stack was seen for the first time.
     Stack {
         /// Its slot.
@@ -128,7 +128,7 @@ impl Events {
 
     /// The next event, `None` when there is none at the moment.
     #[expect(clippy::should_implement_trait, reason = "an iterator that ends would be fused by its users")]
-    pub fn next(&mut self) -> Option<KernelEvent> {
+    pub fn next(&mut self) -> Option<BpfEvent> {
         loop {
             let item = self.ring.next()?;
             if let Some(event) = decode(&item) {
@@ -150,7 +150,7 @@ fn read<T: Copy>(bytes: &[u8]) -> Option<T> {
     (bytes.len() >= size_of::<T>()).then(|| unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
 }
 
-fn decode(bytes: &[u8]) -> Option<KernelEvent> {
+fn decode(bytes: &[u8]) -> Option<BpfEvent> {
     let kind: u32 = read(bytes)?;
     if kind == EventKind::Stack as u32 {
         decode_stack(bytes)
@@ -160,7 +160,7 @@ fn decode(bytes: &[u8]) -> Option<KernelEvent> {
         decode_oracle(bytes)
     } else if kind == EventKind::Trace as u32 {
         let event: TraceEvent = read(bytes)?;
-        Some(KernelEvent::Trace {
+        Some(BpfEvent::Trace {
             freed: event.op == Op::Free as u32,
             time: event.time,
             pid: (event.pid_tgid >> 32) as u32,
@@ -172,17 +172,17 @@ fn decode(bytes: &[u8]) -> Option<KernelEvent> {
         })
     } else if kind == EventKind::Exec as u32 {
         let event: ExecEvent = read(bytes)?;
-        Some(KernelEvent::Exec {
+        Some(BpfEvent::Exec {
             target: event.target,
             generation: event.generation,
             by_thread: event.by_thread != 0,
         })
     } else if kind == EventKind::Fork as u32 {
         let event: ForkEvent = read(bytes)?;
-        Some(KernelEvent::Fork { target: Target::index(event.target) })
+        Some(BpfEvent::Fork { target: Target::index(event.target) })
     } else if kind == EventKind::Mapping as u32 {
         let event: MappingEvent = read(bytes)?;
-        Some(KernelEvent::Mapping {
+        Some(BpfEvent::Mapping {
             target: event.target,
             slot: event.slot,
             mapped: (event.address, event.length),
@@ -191,16 +191,16 @@ fn decode(bytes: &[u8]) -> Option<KernelEvent> {
         })
     } else if kind == EventKind::Miss as u32 {
         let event: MissEvent = read(bytes)?;
-        Some(KernelEvent::Miss { target: Target::index(event.target), loader: event.loader != 0 })
+        Some(BpfEvent::Miss { target: Target::index(event.target), loader: event.loader != 0 })
     } else if kind == EventKind::Thread as u32 {
         let event: ThreadEvent = read(bytes)?;
-        Some(KernelEvent::Thread { target: event.target, main: event.main != 0, time: event.time })
+        Some(BpfEvent::Thread { target: event.target, main: event.main != 0, time: event.time })
     } else {
         None
     }
 }
 
-fn decode_stack(bytes: &[u8]) -> Option<KernelEvent> {
+fn decode_stack(bytes: &[u8]) -> Option<BpfEvent> {
     // The head of a `StackEvent`: kind, slot, hash, target, frames, end, unloaded.
     let [slot, target, frames, end, unloaded] =
         [4, 16, 20, 24, 28].map(|at| bytes.get(at..).and_then(read::<u32>));
@@ -208,20 +208,20 @@ fn decode_stack(bytes: &[u8]) -> Option<KernelEvent> {
     let frames = (frames? as usize).min(MAX_FRAMES);
     let pcs = bytes.get(StackEvent::HEADER..)?.chunks_exact(8).take(frames).filter_map(read).collect();
     let end = WalkEnd::ALL.get(end? as usize).copied().unwrap_or(WalkEnd::Unreadable);
-    Some(KernelEvent::Stack { slot: slot?, hash, target: target?, end, unloaded: unloaded?.into(), pcs })
+    Some(BpfEvent::Stack { slot: slot?, hash, target: target?, end, unloaded: unloaded?.into(), pcs })
 }
 
-fn decode_kernel_stack(bytes: &[u8]) -> Option<KernelEvent> {
+fn decode_kernel_stack(bytes: &[u8]) -> Option<BpfEvent> {
     // The head of a `KernelStackEvent`: kind, slot, hash, frames, own.
     let [slot, frames, own] = [4, 16, 20].map(|at| bytes.get(at..).and_then(read::<u32>));
     let frames = (frames? as usize).min(KERNEL_FRAMES);
     let pcs = bytes.get(KernelStackEvent::HEADER..)?.chunks_exact(8).take(frames).filter_map(read).collect();
-    Some(KernelEvent::KernelStack { slot: slot?, own: own?, pcs })
+    Some(BpfEvent::KernelStack { slot: slot?, own: own?, pcs })
 }
 
-fn decode_oracle(bytes: &[u8]) -> Option<KernelEvent> {
+fn decode_oracle(bytes: &[u8]) -> Option<BpfEvent> {
     let event: OracleEvent = read(bytes)?;
-    Some(KernelEvent::Oracle {
+    Some(BpfEvent::Oracle {
         slot: event.slot,
         end: WalkEnd::ALL.get(event.end as usize).copied().unwrap_or(WalkEnd::Unreadable),
         pcs: event.pcs.iter().take(event.frames as usize).copied().collect(),
@@ -234,7 +234,7 @@ fn decode_oracle(bytes: &[u8]) -> Option<KernelEvent> {
 
 #[cfg(test)]
 mod tests {
-    use super::{KernelEvent, decode};
+    use super::{BpfEvent, decode};
     use memtrace_common::WalkEnd;
 
     fn stack(frames: u32, words: &[u64]) -> Vec<u8> {
@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn a_stack_comes_back() {
-        let expected = KernelEvent::Stack {
+        let expected = BpfEvent::Stack {
             slot: 7,
             hash: 0xabcd,
             target: 3,
@@ -268,7 +268,7 @@ mod tests {
     #[test]
     fn short_and_lying_events_do_no_harm() {
         let whole = stack(1000, &[0x10, 0x20]);
-        assert!(matches!(decode(&whole), Some(KernelEvent::Stack { pcs, .. }) if pcs.len() == 2));
+        assert!(matches!(decode(&whole), Some(BpfEvent::Stack { pcs, .. }) if pcs.len() == 2));
         for length in 0..32 {
             assert_eq!(decode(&whole[..length]), None, "{length} bytes");
         }

@@ -5,12 +5,12 @@ use std::os::fd::{AsRawFd, RawFd};
 use aya::Ebpf;
 use aya_log::EbpfLogger;
 
-/// The stream of messages. Poll its file descriptor for reading, then call [`KernelLog::flush`].
-pub struct KernelLog {
+/// The stream of messages. Poll its file descriptor for reading, then call [`BpfLog::flush`].
+pub struct BpfLog {
     logger: EbpfLogger<&'static dyn log::Log>,
 }
 
-impl KernelLog {
+impl BpfLog {
     /// Starts reading; `None` when the object logs nothing.
     pub(super) fn new(ebpf: &mut Ebpf) -> Option<Self> {
         EbpfLogger::init(ebpf).ok().map(|logger| Self { logger })
@@ -22,7 +22,7 @@ impl KernelLog {
     }
 }
 
-impl AsRawFd for KernelLog {
+impl AsRawFd for BpfLog {
     fn as_raw_fd(&self) -> RawFd {
         self.logger.as_raw_fd()
     }

@@ -6,7 +6,7 @@ use aya::programs::{Program, RawTracePoint, UProbe};
 use memtrace_common::Counter;
 
 use super::{syscall, tracer::Tracer};
-use crate::model::Losses;
+use crate::profile::Losses;
 
 impl Tracer {
     /// What was lost so far; incomplete stacks and mapped ranges are not the kernel side's to count. `ended`: every target has

@@ -28,12 +28,12 @@ mod unwind;
 
 pub use config::Config;
 pub use error::Error;
-pub use events::{Events, KernelEvent};
+pub use events::{BpfEvent, Events};
 pub use features::{Feature, features};
 pub use holder::InPlace;
 pub use kernel::{CacheCounts, KernelConfig, KernelLosses, KernelStack, KernelTracer, LiveObject, Presence};
 pub use live::Live;
-pub use log::KernelLog;
+pub use log::BpfLog;
 pub use programs::Method;
 pub use time::MAX_AGE;
 pub use totals::StackTotals;

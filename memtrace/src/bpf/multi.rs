@@ -50,6 +50,9 @@ pub(super) struct Loaded {
     kind: Kind,
 }
 
+/// How often the kernel is asked to load a program whose verification signals interrupt.
+const ATTEMPTS: u32 = 5;
+
 /// `BPF_LOG_STATS`: what the verification of a program took.
 const LOG_STATISTICS: u32 = 4;
 
@@ -134,8 +137,10 @@ impl MultiLoader {
             load.log_buf = log.as_mut_ptr() as u64;
             load.log_size = log.len() as u32;
         }
-        // SAFETY: the vectors and strings above live until after the call.
-        let loaded = unsafe { syscall::bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr).map(|fd| syscall::owned(fd)) };
+        // SAFETY: the vectors and strings above live until after the last call.
+        let loaded = unless_interrupted(|| unsafe {
+            syscall::bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr).map(|fd| syscall::owned(fd))
+        });
         tracing::trace!(
             "{name}: {}",
             String::from_utf8_lossy(log.split(|byte| *byte == 0).next().unwrap_or_default())
@@ -144,6 +149,18 @@ impl MultiLoader {
         can_attach(&loaded)?;
         Ok(loaded)
     }
+}
+
+/// Tries again to load a program as long as signals (SIGSTOP, SIGCONT) interrupt the verifier, which answers EAGAIN then:
+/// five times, as libbpf does.
+fn unless_interrupted<T>(mut load: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for _ in 1..ATTEMPTS {
+        match load() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            done => return done,
+        }
+    }
+    load()
 }
 
 /// Attaches a program to sites: one link, which detaches when its descriptor is closed.
@@ -181,3 +198,26 @@ fn can_attach(program: &Loaded) -> io::Result<()> {
 }
 
 const _: () = assert!(mem::size_of::<bpf_func_info>() == 8);
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, io};
+
+    use super::{ATTEMPTS, unless_interrupted};
+
+    #[test]
+    fn interrupted_loads_are_tried_again_but_not_for_ever() {
+        let tries = Cell::new(0);
+        let load = |interrupted: u32| {
+            tries.set(0);
+            unless_interrupted(|| {
+                tries.set(tries.get() + 1);
+                if tries.get() > interrupted { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+            })
+        };
+        assert!(load(ATTEMPTS - 1).is_ok() && tries.get() == ATTEMPTS);
+        assert!(load(ATTEMPTS).is_err() && tries.get() == ATTEMPTS);
+        let refused = unless_interrupted(|| Err::<(), _>(io::ErrorKind::PermissionDenied.into()));
+        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+    }
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use memtrace_common::{BLOCK_UNIT, StackSlot};
 
 use super::{mapped::Mapped, time};
-use crate::model::Amount;
+use crate::profile::Amount;
 
 /// A stack's totals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

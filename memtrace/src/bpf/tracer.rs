@@ -25,7 +25,7 @@ use super::{
     holder::Holders,
     live::{Live, LiveTable},
     load::{self, OBJECT, Sizes},
-    log::KernelLog,
+    log::BpfLog,
     mapped::Mapped,
     multi::MultiLoader,
     programs::{Method, Programs},
@@ -114,8 +114,8 @@ impl Tracer {
     }
 
     /// The programs' messages. To be taken once; `None` afterwards.
-    pub fn take_log(&mut self) -> Option<KernelLog> {
-        KernelLog::new(&mut self.ebpf)
+    pub fn take_log(&mut self) -> Option<BpfLog> {
+        BpfLog::new(&mut self.ebpf)
     }
 
     /// How probes are attached.

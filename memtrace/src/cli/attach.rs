@@ -3,8 +3,9 @@
 use std::{process::ExitCode, time::Instant};
 
 use crate::{
-    app::{Session, follow, interrupted},
-    report::escape,
+    report::{escape, plan},
+    session::{Ending, follow, interrupted},
+    sources::process::Session,
     target::Process,
 };
 
@@ -46,18 +47,18 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
         }
         session.attach(process)?;
     }
-    let plan = session.choose();
+    let chosen = session.choose();
     tracing::debug!("attached by {} in {} ms", session.method(), start.elapsed().as_millis());
     let names: Vec<String> =
         session.processes().map(|process| format!("{} ({})", process.pid, escape(&process.comm))).collect();
     args.trace.announce(&format!("attached to {}", names.join(", ")));
-    if let Some(plan) = plan {
-        args.trace.remark(&plan);
+    if let Some(chosen) = chosen {
+        args.trace.remark(&plan(&chosen));
     }
     block_on(async {
         let mut output = args.trace.output();
         let ending = follow(&mut session, args.trace.schedule(), &mut output).await?;
-        if ending == crate::app::Ending::Exited {
+        if ending == Ending::Exited {
             message("the target has exited");
         }
         Ok(ExitCode::SUCCESS)

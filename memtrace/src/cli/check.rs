@@ -4,10 +4,11 @@ use std::{fmt::Write as _, io, process::ExitCode};
 
 use crate::{
     allocators::ReturnProbes,
-    app,
     bpf::{self, Feature},
     model::Results,
     report::escape,
+    session::write_whole,
+    sources::process::find_allocator,
     target::{Modules, Process, profilers},
 };
 
@@ -26,12 +27,12 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     for feature in &features {
         show(&mut text, feature)?;
     }
-    app::write_whole(io::stdout(), &text)?;
+    write_whole(io::stdout(), &text)?;
     let mut works = features.iter().all(|feature| feature.available || !feature.required);
     if let Some(pid) = args.pid {
         let mut text = String::new();
         works &= target(&mut text, pid)?;
-        app::write_whole(io::stdout(), &text)?;
+        write_whole(io::stdout(), &text)?;
     }
     Ok(if works { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -61,8 +62,7 @@ fn target(out: &mut String, pid: u32) -> anyhow::Result<bool> {
     for module in modules.iter() {
         let Some(path) = module.path() else { continue };
         let name = escape(&module.name);
-        let find =
-            |image| app::find_allocator((pid, &modules), (image, &path, &module.name), ReturnProbes::Safe);
+        let find = |image| find_allocator((pid, &modules), (image, &path, &module.name), ReturnProbes::Safe);
         match module.image().map(find) {
             Some(Ok(allocator)) => {
                 found = true;

@@ -7,9 +7,9 @@ use memtrace_common::{
 };
 
 use crate::{
-    app::Counting,
     budget::Choice,
-    model::units::{parse_share, parse_size},
+    profile::units::{parse_share, parse_size},
+    sources::process::Counting,
 };
 
 use super::options::usage;

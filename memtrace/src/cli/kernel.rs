@@ -13,10 +13,12 @@ use clap::ValueEnum;
 use memtrace_common::KernelKind;
 
 use crate::{
-    app::{self, KernelOptions, KernelSession, Output, Schedule, follow},
     bpf::KernelConfig,
     kernel::{self, open_cgroup},
-    model::units::{parse_duration, parse_size},
+    profile::units::{parse_duration, parse_size},
+    profile::{self, Selection},
+    session::{Output, Schedule, follow},
+    sources::kernel::{KernelOptions, KernelSession},
 };
 
 use super::{
@@ -110,7 +112,16 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     let mut session = KernelSession::new(options(args)?)?;
     tracing::debug!("attached in {} ms", start.elapsed().as_millis());
     args.report.announce("tracing the kernel");
-    run(&mut session, args.report.schedule(), args.report.output())
+    let selection = Selection {
+        sort: args.sort.into(),
+        top: args.top,
+        by: match args.by {
+            By::Stack => profile::By::Stack,
+            By::Cache => profile::By::Cache,
+        },
+        ..Selection::default()
+    };
+    run(&mut session, args.report.schedule(), args.report.output(selection))
 }
 
 /// Follows a session of kernel mode to its end.
@@ -165,14 +176,8 @@ fn options(args: &Args) -> anyhow::Result<KernelOptions> {
             memo: !args.walk_all,
         },
         caches: args.cache.clone(),
-        top: args.top,
         older: args.older,
-        sort: args.sort.into(),
         cgroup: args.cgroup.as_ref().map(|path| path.display().to_string()),
         show_allocs: args.show_allocs,
-        by: match args.by {
-            By::Stack => app::By::Stack,
-            By::Cache => app::By::Cache,
-        },
     })
 }

@@ -7,10 +7,14 @@ use clap::ValueEnum;
 use memtrace_common::KernelKind;
 
 use crate::{
-    analysis::SortBy,
-    app::{By, KernelOptions, KernelSession, Options, Output, Schedule, Session, follow, write_whole},
     bpf::{Config, KernelConfig},
+    profile::{Selection, SortBy},
     report::{Memleak, MemleakOptions},
+    session::{Output, Schedule, follow, write_whole},
+    sources::{
+        kernel::{KernelOptions, KernelSession},
+        process::{Options, Session},
+    },
     target::{Launch, Process},
 };
 
@@ -140,11 +144,8 @@ fn trace_kernel(args: &Args) -> anyhow::Result<ExitCode> {
             ..KernelConfig::default()
         },
         caches: Vec::new(),
-        top: args.top,
         older: Some(Duration::from_millis(args.older)),
-        sort: sort(args),
         show_allocs: args.show_allocs,
-        by: By::Stack,
     })?;
     say("Attaching to kernel allocators, Ctrl+C to quit.")?;
     kernel::run(&mut session, schedule(args), output(args))
@@ -166,9 +167,7 @@ fn options(args: &Args, verbose: bool) -> Options {
             verbose,
             ..Config::default()
         },
-        top: args.top,
         older: Some(Duration::from_millis(args.older)),
-        sort: sort(args),
         show_allocs: args.show_allocs,
         names: Some(super::NAMES),
         ..Options::default()
@@ -192,7 +191,8 @@ fn output(args: &Args) -> Output {
         combined_only: args.combined_only,
         zone: jiff::tz::TimeZone::system(),
     };
-    Output::new(Box::new(Memleak::new(options)), Box::new(std::io::stdout()))
+    let selection = Selection { sort: sort(args), top: args.top, ..Selection::default() };
+    Output::new(Box::new(Memleak::new(options)), Box::new(std::io::stdout()), selection)
 }
 
 /// Prints a line that scripts wait for.

@@ -99,7 +99,7 @@ pub fn main() -> ExitCode {
         }
     };
     result.unwrap_or_else(|error| {
-        if error.downcast_ref::<crate::app::Closed>().is_some() {
+        if error.downcast_ref::<crate::session::Closed>().is_some() {
             return ExitCode::SUCCESS;
         }
         tracing::debug!("{error:#}");

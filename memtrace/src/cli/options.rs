@@ -10,11 +10,12 @@ use memtrace_common::WalkMethod;
 
 use crate::{
     allocators::ReturnProbes,
-    analysis::SortBy,
-    app::{Options, Output, Placement, Schedule},
     bpf::Config,
-    model::units::{parse_duration, parse_size},
+    profile::units::{parse_duration, parse_size},
+    profile::{Selection, SortBy},
     report::{Json, Reporter, Text},
+    session::{Output, Schedule},
+    sources::process::{Options, Placement},
 };
 
 use super::cost::CostArgs;
@@ -120,7 +121,7 @@ impl ReportArgs {
         }
     }
 
-    pub(super) fn output(&self) -> Output {
+    pub(super) fn output(&self, selection: Selection) -> Output {
         let colour = match self.colour {
             Colour::Always => true,
             Colour::Never => false,
@@ -130,7 +131,7 @@ impl ReportArgs {
             Format::Text => Box::new(Text::new(colour, jiff::tz::TimeZone::system())),
             Format::Json => Box::new(Json),
         };
-        Output::new(reporter, Box::new(io::stdout()))
+        Output::new(reporter, Box::new(io::stdout()), selection)
     }
 
     /// Says something on standard error, unless that is not for people.
@@ -240,9 +241,7 @@ impl TraceArgs {
                 without: self.cost.without(),
                 ..Config::default()
             },
-            top: self.top,
             older: self.older,
-            sort: self.sort.into(),
             show_allocs: self.show_allocs,
             freed: self.freed,
             // Who asks for every event is to have every event.
@@ -260,7 +259,8 @@ impl TraceArgs {
     }
 
     pub(super) fn output(&self) -> Output {
-        self.report.output()
+        let selection = Selection { sort: self.sort.into(), top: self.top, ..Selection::default() };
+        self.report.output(selection)
     }
 
     /// Says something on standard error, unless that is not for people.

@@ -6,8 +6,9 @@ use anyhow::bail;
 use nix::sys::signal::{SigHandler, Signal};
 
 use crate::{
-    app::{Ending, Output, Schedule, Session, follow},
     report::escape,
+    session::{Closed, Ending, Output, Schedule, follow},
+    sources::process::Session,
     target::{Launch, Launched, Process, Progress, User},
 };
 
@@ -86,7 +87,7 @@ pub(super) fn wait_out(
     let ending = block_on(follow(session, schedule, &mut output));
     session.detach();
     if let Err(error) = ending {
-        if wait && error.downcast_ref::<crate::app::Closed>().is_some() {
+        if wait && error.downcast_ref::<Closed>().is_some() {
             return Ok(ExitCode::from(launched.wait()));
         }
         return Err(error);

@@ -29,17 +29,22 @@ pub struct CodeFile {
     pub debug: Option<DebugFile>,
     /// Which file it is, and which its debug file.
     pub id: (FileId, Option<FileId>),
-    /// Why a debug file that is there is not used, in words.
-    pub remark: Option<String>,
+    /// A debug file that is not used: it is of another build.
+    pub misfit: Option<PathBuf>,
 }
 
 impl CodeFile {
     /// Joins a file and its debug file; `None` if its attributes cannot be read.
     #[must_use]
-    pub fn new(name: Arc<str>, file: File, debug: Option<DebugFile>, remark: Option<String>) -> Option<Self> {
+    pub fn new(
+        name: Arc<str>,
+        file: File,
+        debug: Option<DebugFile>,
+        misfit: Option<PathBuf>,
+    ) -> Option<Self> {
         let id = |file: &File| file.metadata().ok().map(|metadata| FileId::new(&metadata));
         let id = (id(&file)?, debug.as_ref().and_then(|debug| id(&debug.file)));
-        Some(Self { name, file: Arc::new(file), debug, id, remark })
+        Some(Self { name, file: Arc::new(file), debug, id, misfit })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use crate::model::elide;
+use crate::profile::elide;
 
 /// Bytes of a name that are shown to people: a line or two of a terminal.
 const SHOWN: usize = 200;

@@ -1,7 +1,7 @@
 //! Estimates, their errors, and what tracing cost, in words.
 
-use crate::model::units::{format_bytes, format_count, format_number, format_percent, format_rate};
-use crate::model::{Amount, Mode, Overhead, Snapshot, Uncertainty};
+use crate::profile::units::{format_bytes, format_count, format_number, format_percent, format_rate};
+use crate::profile::{Amount, Mode, Overhead, Uncertainty};
 
 /// An amount, where it is an estimate with how far off it may be: `about 1.5 MiB ± 14 %`, `390 blocks`.
 pub(super) fn amounts(amount: Amount, doubt: Option<Uncertainty>, noun: &str) -> (String, String) {
@@ -28,8 +28,8 @@ fn error(half_width: u64, value: u64) -> String {
 }
 
 /// Growth; with gaps it is only what was seen of it.
-pub(super) fn rate(bytes_per_second: f64, mode: &Mode) -> String {
-    let seen = if mode.attached.gaps > 0 { " seen" } else { "" };
+pub(super) fn rate(bytes_per_second: f64, mode: Option<&Mode>) -> String {
+    let seen = if mode.is_some_and(|mode| mode.attached.gaps > 0) { " seen" } else { "" };
     format!("{}{seen}", format_rate(bytes_per_second))
 }
 
@@ -57,9 +57,9 @@ pub(super) fn counted(mode: &Mode, sizes: Option<String>) -> String {
 pub(super) fn cost(overhead: &Overhead) -> String {
     let (share, processors) = (overhead.share(), overhead.processors());
     let allowed = match (overhead.limit, overhead.least) {
-        // More than that share, of so little that it may be allowed even so.
-        (Some(limit), Some(least)) if share > limit => {
-            format!(" ({} allowed, or {} of a processor)", format_percent(limit), format_percent(least))
+        // Above its share, but so little that it is still allowed.
+        (Some(limit), Some(least)) if share > limit && processors <= least => {
+            format!(" ({} of a processor allowed to a process that uses little)", format_percent(least))
         }
         (Some(limit), _) => format!(" ({} allowed)", format_percent(limit)),
         (None, _) => String::new(),
@@ -83,10 +83,10 @@ pub(super) fn balance(mode: &Mode) -> Option<String> {
 }
 
 /// What gaps mean for the figures.
-pub(super) fn gaps(snapshot: &Snapshot) -> Option<String> {
-    (snapshot.mode.attached.gaps > 0).then(|| {
-        "what was allocated in a gap is unknown and not counted, nor are its frees; of the blocks counted any that were \
-         freed in one still are; what the program maps itself (mmap) is not told with gaps"
+pub(super) fn gaps(mode: &Mode) -> Option<String> {
+    (mode.attached.gaps > 0).then(|| {
+        "allocations in a gap are unknown and not counted, nor are their frees; blocks that were counted and freed in a gap \
+         still count; mappings (mmap) are unknown with gaps"
             .to_owned()
     })
 }

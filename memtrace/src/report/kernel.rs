@@ -4,43 +4,43 @@ use std::io::{self, Write};
 
 use super::escape;
 use super::text::share;
-use crate::model::units::{format_bytes, format_count, format_number, format_rate};
-use crate::model::{
-    CacheRow, Frame, KERNEL_CODE, KernelReport, KernelRow, Snapshot, StackRow, TargetInfo, UNKNOWN_MEMORY,
+use crate::profile::units::{format_bytes, format_count, format_number, format_rate};
+use crate::profile::{
+    By, CacheRow, Dictionary, Frame, KERNEL_CODE, Kernel, KernelDetail, MemoryKind, Profile, Row, View,
 };
 
 /// Caches below the stacks; with `--by cache` as many as asked for.
 const CACHES_SHOWN: usize = 5;
 
 /// What is traced, for the header.
-pub(super) fn target(target: &TargetInfo, report: &KernelReport) -> String {
-    let tasks = match target.pids.as_slice() {
-        [] => String::new(),
-        pids => {
-            let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
-            format!(" for pid {}", pids.join(", "))
-        }
-    };
-    let cgroup =
-        report.cgroup.as_ref().map(|path| format!(" for cgroup {}", escape(path))).unwrap_or_default();
-    format!("the kernel{tasks}{cgroup} ({} memory)", report.kinds.join(", "))
+pub(super) fn target(of: &Kernel) -> String {
+    let pids: Vec<String> = of.pids.iter().map(u32::to_string).collect();
+    let tasks = if pids.is_empty() { String::new() } else { format!(" for pid {}", pids.join(", ")) };
+    let cgroup = of.cgroup.as_ref().map(|path| format!(" for cgroup {}", escape(path))).unwrap_or_default();
+    let kinds: Vec<&str> = of.kinds.iter().map(|kind| kind.name()).collect();
+    format!("the kernel{tasks}{cgroup} ({} memory)", kinds.join(", "))
+}
+
+/// How it is traced, for the header.
+pub(super) fn method(sizes: Option<String>, older: String) -> String {
+    let sizes = sizes.map(|sizes| format!(" {sizes}")).unwrap_or_default();
+    format!("every allocation{sizes} counted{older}, stacks from the kernel's unwinder")
 }
 
 /// What a row is of, after its amount.
-pub(super) fn of(row: &KernelRow) -> String {
-    match &row.cache {
-        None if row.kind == UNKNOWN_MEMORY => " of a kind and size that are not known".to_owned(),
-        Some(cache) => format!(" of {}", escape(cache)),
-        None if row.kind == "slab" => " of slab memory".to_owned(),
-        None => format!(" of {} memory", row.kind),
+pub(super) fn of(dictionary: &Dictionary, detail: &KernelDetail) -> String {
+    match (detail.cache, detail.kind) {
+        (None, MemoryKind::Unknown) => " of unknown kind and size".to_owned(),
+        (Some(cache), _) => format!(" of {}", escape(dictionary.text(cache))),
+        (None, kind) => format!(" of {} memory", kind.name()),
     }
 }
 
 /// What a row adds to its line.
-pub(super) fn more(row: &StackRow, kernel: &KernelRow, snapshot: &Snapshot) -> String {
-    let seconds = snapshot.elapsed.as_secs_f64().max(0.1);
+pub(super) fn more(row: &Row, detail: &KernelDetail, profile: &Profile) -> String {
+    let seconds = profile.elapsed.as_secs_f64().max(0.1);
     let (bytes, blocks) = (row.outstanding.bytes as f64 / seconds, row.outstanding.blocks as f64 / seconds);
-    let unseen = match kernel.phantoms {
+    let unseen = match detail.phantoms {
         0 => String::new(),
         phantoms => format!(", {} more tracked but freed unseen", format_number(phantoms)),
     };
@@ -48,13 +48,13 @@ pub(super) fn more(row: &StackRow, kernel: &KernelRow, snapshot: &Snapshot) -> S
 }
 
 /// Frames as the kernel itself writes them: `function+offset [module]`.
-pub(super) fn frames(out: &mut dyn Write, frames: &[Frame]) -> io::Result<()> {
+pub(super) fn frames(out: &mut dyn Write, frames: &[Frame<'_>]) -> io::Result<()> {
     for frame in frames {
-        match &frame.function {
+        match frame.function {
             Some(function) => write!(out, "    {}+{:#x}", escape(function), frame.function_offset)?,
             None => write!(out, "    {:#x}", frame.module_offset)?,
         }
-        if frame.function.is_none() || &*frame.module != KERNEL_CODE {
+        if frame.function.is_none() || frame.module != KERNEL_CODE {
             write!(out, "  [{}]", escape(frame.module.trim_matches(['[', ']'])))?;
         }
         writeln!(out)?;
@@ -63,14 +63,16 @@ pub(super) fn frames(out: &mut dyn Write, frames: &[Frame]) -> io::Result<()> {
 }
 
 /// The caches: instead of stacks, or a few below them.
-pub(super) fn caches(out: &mut dyn Write, report: &KernelReport) -> io::Result<()> {
-    if report.caches.is_empty() {
+pub(super) fn caches(out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
+    let (all, found) = view.caches();
+    if all.is_empty() {
         return Ok(());
     }
-    let shown = if report.by_cache { report.caches.len() } else { CACHES_SHOWN };
-    let rows: Vec<&CacheRow> = report.caches.iter().take(shown).collect();
-    let name = |row: &CacheRow| {
-        row.cache.as_ref().map_or_else(|| format!("({})", row.kind), |name| escape(name).into_owned())
+    let shown = if view.selection().by == By::Cache { all.len() } else { CACHES_SHOWN };
+    let rows: Vec<&CacheRow> = all.into_iter().take(shown).collect();
+    let name = |row: &CacheRow| match row.cache {
+        Some(name) => escape(view.dictionary().text(name)).into_owned(),
+        None => format!("({})", row.kind.name()),
     };
     let width = rows.iter().map(|row| name(row).chars().count()).max().unwrap_or(0).max(5);
     writeln!(
@@ -78,7 +80,7 @@ pub(super) fn caches(out: &mut dyn Write, report: &KernelReport) -> io::Result<(
         "\n{:width$}  {:>10} {:>10} {:>10} {:>10} {:>8}  rate",
         "cache", "bytes", "objects", "tracked", "grown", "phantom"
     )?;
-    for row in rows {
+    for row in &rows {
         let grown = match (row.grown_blocks, row.grown_bytes) {
             (Some(blocks), _) => signed(blocks, format_number),
             (None, Some(bytes)) => signed(bytes, format_bytes),
@@ -100,7 +102,7 @@ pub(super) fn caches(out: &mut dyn Write, report: &KernelReport) -> io::Result<(
             row.blocks_per_second,
         )?;
     }
-    let hidden = report.caches_found.saturating_sub(shown.min(report.caches.len()));
+    let hidden = found.saturating_sub(rows.len());
     if hidden > 0 {
         writeln!(out, "… and {}", format_count(hidden as u64, "more cache"))?;
     }
@@ -108,14 +110,15 @@ pub(super) fn caches(out: &mut dyn Write, report: &KernelReport) -> io::Result<(
 }
 
 /// Memory that is in no row.
-pub(super) fn left_out(out: &mut dyn Write, report: &KernelReport) -> io::Result<()> {
-    if let Some(bytes) = report.user_page_bytes {
+pub(super) fn left_out(out: &mut dyn Write, profile: &Profile) -> io::Result<()> {
+    let Some(of) = profile.kernel() else { return Ok(()) };
+    if let Some(bytes) = of.user_page_bytes {
         writeln!(
             out,
             "\nNot counted: {} of pages handed out for user memory and page cache since the start, by whatever process; {} of pages \
              that other rows are made of.",
             format_bytes(bytes),
-            format_bytes(report.counted_elsewhere.bytes)
+            format_bytes(of.counted_elsewhere.bytes)
         )?;
     }
     Ok(())

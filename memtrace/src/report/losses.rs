@@ -1,15 +1,15 @@
 //! Losses in words, for the formats that people read.
 
-use crate::model::units::{format_bytes, format_count, format_number};
-use crate::model::{Losses, Snapshot};
+use crate::profile::units::{format_bytes, format_count, format_number};
+use crate::profile::{Losses, Profile, Reason, Subject};
 
 /// The sentences of a report. In the kernel an address that is handed out again is a free that is known: no loss.
-pub(super) fn of(snapshot: &Snapshot) -> Vec<String> {
-    match snapshot.kernel {
-        None => sentences(&snapshot.losses),
-        Some(_) => {
-            let mut sentences = sentences(&Losses { missed_frees: 0, ..snapshot.losses.clone() });
-            if snapshot.losses.no_walk_slot > 0 {
+pub(super) fn of(profile: &Profile) -> Vec<String> {
+    match profile.subject {
+        Subject::Processes(_) => sentences(&profile.losses),
+        Subject::Kernel(_) => {
+            let mut sentences = sentences(&Losses { missed_frees: 0, ..profile.losses.clone() });
+            if profile.losses.no_walk_slot > 0 {
                 sentences.push(WITHOUT_SIZE.to_owned());
             }
             sentences
@@ -22,7 +22,7 @@ const WITHOUT_SIZE: &str = "the sizes of objects without a walk slot: only their
 
 /// One sentence for each loss there is: what happened, what it does to the figures, what to do about it.
 ///
-/// None contains «byte»: in memleak's text scripts take that for the mark of a stack.
+/// None contains "byte": in memleak's text scripts take that for the mark of a stack.
 pub(super) fn sentences(losses: &Losses) -> Vec<String> {
     let untracked = format!(
         "({}) not tracked: the table of live blocks was full, so the totals are too low by that; raise --max-live",
@@ -38,7 +38,7 @@ pub(super) fn sentences(losses: &Losses) -> Vec<String> {
             .stacks_incomplete
             .iter()
             .filter(|(_, count)| *count > 0)
-            .map(|(reason, count)| format!("{}: {}", reason_words(reason), format_number(*count)))
+            .map(|(reason, count)| format!("{}: {}", reason_words(*reason), format_number(*count)))
             .collect::<Vec<_>>()
             .join(", ")
     );
@@ -54,7 +54,7 @@ pub(super) fn sentences(losses: &Losses) -> Vec<String> {
         (
             losses.in_flight_lost,
             "allocation call",
-            "never seen to return (longjmp, an exception, a cancelled thread; with gaps, detaching): what came of it is not in the totals",
+            "never seen to return (longjmp, an exception, a cancelled thread; with gaps, detaching): what they returned is not in the totals",
         ),
         (
             losses.kernel_missed,
@@ -84,8 +84,8 @@ pub(super) fn sentences(losses: &Losses) -> Vec<String> {
         (losses.mappings_full, "mapped range", unmapped.as_str()),
         (
             losses.names_given_up,
-            "reading",
-            "of a file given up: functions may lack names or lines; the notes say why",
+            "lookup",
+            "of names given up: functions may lack names or lines; the notes say why",
         ),
         (losses.children_not_traced, "fork", "of the target went untraced: what child processes allocate is not in the figures"),
         (incomplete_stacks, "stack", incomplete.as_str()),
@@ -96,7 +96,7 @@ pub(super) fn sentences(losses: &Losses) -> Vec<String> {
     .collect()
 }
 
-/// A reason such as `no_frame_pointer` in words.
-pub(super) fn reason_words(reason: &str) -> String {
-    reason.replace('_', " ")
+/// A reason in words.
+pub(super) fn reason_words(reason: Reason) -> String {
+    reason.key().replace('_', " ")
 }

@@ -1,6 +1,6 @@
 //! The text of bcc's memleak, which scripts read.
 //!
-//! Invariant: the last line of a report with «byte» in it is the line of the last stack, which is the first in
+//! Invariant: the last line of a report with "byte" in it is the line of the last stack, which is the first in
 //! the order asked for, unless a function or module has the word in its name. So everything bcc does not print (losses,
 //! notes) comes before the report's header.
 
@@ -9,9 +9,9 @@ use std::io::{self, Write};
 use jiff::tz::TimeZone;
 
 use super::escape::short;
-use super::losses;
 use super::{Reporter, escape};
-use crate::model::{AllocationEvent, Event, Frame, LiveBlock, Snapshot, StackRow};
+use super::{losses, remarks};
+use crate::profile::{Allocation, Dictionary, Frame, LiveBlock, Row, View};
 
 /// The options of bcc's memleak that its text depends on.
 #[derive(Clone, Debug)]
@@ -38,59 +38,65 @@ impl Memleak {
     pub fn new(options: MemleakOptions) -> Self {
         Self { options }
     }
+}
 
-    fn snapshot(&self, out: &mut dyn Write, snapshot: &Snapshot) -> io::Result<()> {
-        for sentence in losses::of(snapshot) {
+impl Reporter for Memleak {
+    fn report(&mut self, out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
+        let profile = view.profile();
+        for sentence in losses::of(profile) {
             writeln!(out, "Lost: {sentence}")?;
         }
-        for note in &snapshot.notes {
-            writeln!(out, "Note: {}", escape(note))?;
+        for remark in &profile.remarks {
+            writeln!(out, "Note: {}", escape(&remarks::sentence(view.dictionary(), remark)))?;
         }
-        let time = snapshot.time.to_zoned(self.options.zone.clone());
+        let time = profile.time.to_zoned(self.options.zone.clone());
         writeln!(
             out,
             "[{}] Top {} stacks with outstanding allocations:",
             time.strftime("%H:%M:%S"),
             self.options.top
         )?;
-        if self.options.combined_only && snapshot.stacks.is_empty() {
+        if self.options.combined_only && view.rows().next().is_none() {
             writeln!(out)?;
         }
         if self.options.show_allocs && !self.options.combined_only {
-            blocks(out, &snapshot.stacks)?;
+            blocks(out, view)?;
         }
-        snapshot.stacks.iter().rev().try_for_each(|row| stack(out, row))
+        view.rows().rev().try_for_each(|row| stack(out, view, row))
     }
-}
 
-impl Reporter for Memleak {
-    fn write(&mut self, out: &mut dyn Write, event: &Event) -> io::Result<()> {
-        match event {
-            Event::Snapshot(snapshot) => self.snapshot(out, snapshot),
-            Event::Allocation(event) => trace(out, event),
+    /// The messages are bcc's; of its tuple (task, pid, CPU, flags, seconds, message) what is known here.
+    fn allocation(&mut self, out: &mut dyn Write, _: &Dictionary, event: &Allocation) -> io::Result<()> {
+        let seconds = event.elapsed.as_secs_f64();
+        let Allocation { tid, address, size, .. } = event;
+        if event.freed {
+            writeln!(out, "({tid}, {seconds:.6}, 'free entered, address = {address:x}, size = {size}')")
+        } else {
+            writeln!(out, "({tid}, {seconds:.6}, 'alloc exited, size = {size}, result = {address:x}')")
         }
     }
 }
 
 /// The blocks of all rows together, smallest first, as bcc has them.
-fn blocks(out: &mut dyn Write, rows: &[StackRow]) -> io::Result<()> {
-    let mut blocks: Vec<&LiveBlock> = rows.iter().flat_map(|row| &row.blocks).collect();
+fn blocks(out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
+    let mut blocks: Vec<&LiveBlock> = view.rows().flat_map(|row| &row.blocks).collect();
     blocks.sort_by_key(|block| block.size);
     blocks.iter().try_for_each(|block| writeln!(out, "\taddr = {:x} size = {}", block.address, block.size))
 }
 
-fn stack(out: &mut dyn Write, row: &StackRow) -> io::Result<()> {
+fn stack(out: &mut dyn Write, view: &View<'_>, row: &Row) -> io::Result<()> {
     let held = row.outstanding;
     writeln!(out, "\t{} bytes in {} allocations from stack", held.bytes, held.blocks)?;
-    if row.frames.is_empty() {
+    let frames = view.frames(row.stack);
+    if frames.is_empty() {
         writeln!(out, "\t\tstack information lost")?;
     }
-    row.frames.iter().try_for_each(|frame| writeln!(out, "\t\t{}", symbol(frame)))
+    frames.iter().try_for_each(|frame| writeln!(out, "\t\t{}", symbol(frame)))
 }
 
 /// `main+0x6d [allocs]`; bcc knows no inlined functions: they have no offset of their own.
-fn symbol(frame: &Frame) -> String {
-    let function = match &frame.function {
+fn symbol(frame: &Frame<'_>) -> String {
+    let function = match frame.function {
         None => "[unknown]".to_owned(),
         Some(name) if frame.inlined => short(name),
         Some(name) => format!("{}+{:#x}", short(name), frame.function_offset),
@@ -100,16 +106,5 @@ fn symbol(frame: &Frame) -> String {
         "" => function,
         _ if base.starts_with('[') => format!("{function} {}", short(base)),
         _ => format!("{function} [{}]", short(base)),
-    }
-}
-
-/// The messages are bcc's; of its tuple (task, pid, CPU, flags, seconds, message) what is known here.
-fn trace(out: &mut dyn Write, event: &AllocationEvent) -> io::Result<()> {
-    let seconds = event.elapsed.as_secs_f64();
-    let AllocationEvent { tid, address, size, .. } = event;
-    if event.freed {
-        writeln!(out, "({tid}, {seconds:.6}, 'free entered, address = {address:x}, size = {size}')")
-    } else {
-        writeln!(out, "({tid}, {seconds:.6}, 'alloc exited, size = {size}, result = {address:x}')")
     }
 }

@@ -6,10 +6,13 @@
 
 mod escape;
 mod estimates;
+mod header;
 mod json;
 mod kernel;
 mod losses;
 mod memleak;
+mod plan;
+mod remarks;
 mod text;
 
 #[cfg(test)]
@@ -17,19 +20,31 @@ mod tests;
 
 use std::io;
 
-use crate::model::Event;
+use crate::profile::{Allocation, Dictionary, View};
 
 pub use escape::escape;
 pub use json::Json;
 pub use memleak::{Memleak, MemleakOptions};
+pub use plan::plan;
 pub use text::Text;
 
-/// Writes events in one format.
+/// Writes reports and lines of a trace in one format.
 pub trait Reporter {
-    /// Writes `event` to `out`, complete, in many small writes and without a flush: give it a buffered writer
+    /// Writes a report to `out`, complete, in many small writes and without a flush: give it a buffered writer
     /// and flush that after each report.
     ///
     /// # Errors
     /// What `out` returns, a closed pipe for example.
-    fn write(&mut self, out: &mut dyn io::Write, event: &Event) -> io::Result<()>;
+    fn report(&mut self, out: &mut dyn io::Write, view: &View<'_>) -> io::Result<()>;
+
+    /// Writes an allocation or a free (`--trace`), as [`Reporter::report`] does.
+    ///
+    /// # Errors
+    /// As there.
+    fn allocation(
+        &mut self,
+        out: &mut dyn io::Write,
+        dictionary: &Dictionary,
+        event: &Allocation,
+    ) -> io::Result<()>;
 }

@@ -6,16 +6,14 @@ use std::io::{self, Write};
 use jiff::tz::TimeZone;
 
 use super::escape::short;
+use super::header::{allocators, method, older, processes, sizes};
 use super::losses::{self, reason_words};
-use super::{Reporter, escape, estimates, kernel};
-use crate::model::units::{format_age, format_bytes, format_count, format_number};
-use crate::model::{
-    AllocationEvent, Event, Filter, Frame, LiveBlock, Mode, Snapshot, StackMethod, StackRow, TargetInfo,
-    Uncertainty,
+use super::{Reporter, escape, estimates, kernel, remarks};
+use crate::profile::units::{format_age, format_bytes, format_count, format_number};
+use crate::profile::{
+    Allocation, Amount, By, Dictionary, Filter, Frame, LiveBlock, Profile, Row, Subject,
+    Uncertainty, View,
 };
-
-/// Process ids named in the header; of more, only their number is given.
-const PIDS_SHOWN: usize = 8;
 
 const BOLD: &str = "\x1b[1m";
 const DIM: &str = "\x1b[2m";
@@ -41,98 +39,92 @@ impl Text {
         Painted { style: if self.colour { style } else { "" }, text }
     }
 
-    fn snapshot(&self, out: &mut dyn Write, snapshot: &Snapshot) -> io::Result<()> {
-        self.header(out, snapshot)?;
-        let (bytes, blocks) = estimates::amounts(snapshot.outstanding, snapshot.uncertainty, noun(snapshot));
-        let samples = snapshot.uncertainty.map(samples).unwrap_or_default();
-        let of_what = if snapshot.mode.attached.gaps > 0 { " of what was seen" } else { "" };
+    fn header(&self, out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
+        let profile = view.profile();
+        let time = profile.time.to_zoned(self.zone.clone());
+        let (target, method) = match &profile.subject {
+            Subject::Processes(of) => (
+                format!("{}, traced for ", processes(of)),
+                format!(", {}; {}", allocators(of), method(profile, of)),
+            ),
+            Subject::Kernel(of) => (
+                format!("{}, traced for ", kernel::target(of)),
+                format!("; {}", kernel::method(sizes(&profile.filter), older(&profile.filter))),
+            ),
+        };
+        writeln!(
+            out,
+            "[{}] {}{target}{}{method}",
+            time.strftime("%H:%M:%S"),
+            if profile.last { "last report: " } else { "" },
+            format_age(profile.elapsed),
+        )
+    }
+
+    /// The amounts of the whole report.
+    fn amounts(&self, out: &mut dyn Write, profile: &Profile) -> io::Result<()> {
+        let processes = profile.processes();
+        let mode = processes.map(|of| &of.mode);
+        let uncertainty = processes.and_then(|of| of.uncertainty);
+        let (bytes, blocks) = estimates::amounts(profile.outstanding, uncertainty, noun(profile));
+        let samples = uncertainty.map(samples).unwrap_or_default();
+        let is_part =
+            mode.is_some_and(|mode| mode.attached.gaps > 0 || !mode.exact && mode.sample_bytes.is_none());
+        let of_what = if is_part { " of what was seen" } else { "" };
         writeln!(
             out,
             "Outstanding{of_what}: {} in {blocks}, {}{samples}",
             self.paint(BOLD, bytes),
-            estimates::rate(snapshot.bytes_per_second, &snapshot.mode)
+            estimates::rate(profile.bytes_per_second, mode)
         )?;
-        if let Some(overhead) = &snapshot.overhead {
+        if let Some(overhead) = processes.and_then(|of| of.overhead.as_ref()) {
             writeln!(out, "{}", estimates::cost(overhead))?;
         }
-        if let Some(balance) = estimates::balance(&snapshot.mode) {
+        if let Some(balance) = mode.and_then(estimates::balance) {
             writeln!(out, "{balance}")?;
         }
-        if !snapshot.kernel.as_ref().is_some_and(|kernel| kernel.by_cache) {
-            for (index, row) in snapshot.stacks.iter().enumerate() {
-                writeln!(out)?;
-                self.row(out, index + 1, row, snapshot)?;
-            }
-            self.remainder(out, snapshot)?;
-        }
-        self.mappings(out, snapshot)?;
-        if let Some(report) = &snapshot.kernel {
-            kernel::caches(out, report)?;
-            kernel::left_out(out, report)?;
-        }
-        self.remarks(out, snapshot)?;
-        writeln!(out)
+        Ok(())
     }
 
-    fn header(&self, out: &mut dyn Write, snapshot: &Snapshot) -> io::Result<()> {
-        let time = snapshot.time.to_zoned(self.zone.clone());
-        writeln!(
-            out,
-            "[{}] {}{}, traced for {}{}; {}",
-            time.strftime("%H:%M:%S"),
-            if snapshot.last { "last report: " } else { "" },
-            match &snapshot.kernel {
-                Some(report) => kernel::target(&snapshot.target, report),
-                None => processes(&snapshot.target),
-            },
-            format_age(snapshot.elapsed),
-            match snapshot.kernel {
-                Some(_) => String::new(),
-                None => format!(", {}", allocators(&snapshot.target)),
-            },
-            method(&snapshot.mode)
-        )
-    }
-
-    fn row(&self, out: &mut dyn Write, rank: usize, row: &StackRow, snapshot: &Snapshot) -> io::Result<()> {
-        let (bytes, blocks) = estimates::amounts(row.outstanding, row.uncertainty, noun(snapshot));
+    fn row(&self, out: &mut dyn Write, rank: usize, row: &Row, view: &View<'_>) -> io::Result<()> {
+        let profile = view.profile();
+        let mode = profile.processes().map(|of| &of.mode);
+        let (bytes, blocks) = estimates::amounts(row.outstanding, row.uncertainty(), noun(profile));
         write!(
             out,
             "#{rank}  {} in {blocks}{}",
             self.paint(BOLD, bytes),
-            row.uncertainty.map(samples).unwrap_or_default()
+            row.uncertainty().map(samples).unwrap_or_default()
         )?;
-        if let Some(kernel) = &row.kernel {
-            write!(out, "{}", kernel::of(kernel))?;
+        if let Some(detail) = row.kernel() {
+            write!(out, "{}", kernel::of(view.dictionary(), detail))?;
         }
-        if let Some(share) = share(row.outstanding.bytes, snapshot.outstanding.bytes) {
+        if let Some(share) = share(row.outstanding.bytes, profile.outstanding.bytes) {
             write!(out, ", {share} of the total")?;
         }
-        write!(out, "{}", process(&snapshot.target, row.pid))?;
-        write!(out, ", {}", estimates::rate(row.bytes_per_second, &snapshot.mode))?;
-        if let Some(kernel) = &row.kernel {
-            write!(out, "{}", kernel::more(row, kernel, snapshot))?;
+        write!(out, "{}, {}", process(profile, row.pid()), estimates::rate(row.bytes_per_second, mode))?;
+        if let Some(detail) = row.kernel() {
+            write!(out, "{}", kernel::more(row, detail, profile))?;
         }
-        if let Some(oldest) = row.oldest {
-            let words = if oldest.exact { "oldest" } else { "none older than" };
-            write!(out, ", {words} {}", format_age(oldest.age))?;
-        }
-        // Of how many old blocks some were freed nobody knows; nor of those that were watched for long enough.
-        if snapshot.mode.filter.older.is_none() && !snapshot.mode.attached.open {
+        let words = if row.oldest.exact { "oldest" } else { "none older than" };
+        write!(out, ", {words} {}", format_age(row.oldest.age))?;
+        // How many old blocks were freed nobody knows; nor how many of those that were watched for long enough.
+        if profile.filter.older.is_none() && !mode.is_some_and(|mode| mode.attached.open) {
             write!(
                 out,
                 ", freed {}{} of {}",
-                if row.uncertainty.is_some() { "about " } else { "" },
+                if row.uncertainty().is_some() { "about " } else { "" },
                 format_number(row.freed.blocks),
-                format_count(row.allocated.blocks, noun(snapshot))
+                format_count(row.allocated.blocks, noun(profile))
             )?;
         }
         writeln!(out, "  {}", self.paint(DIM, format_args!("stack {:016x}", row.id)))?;
-        match row.kernel {
-            Some(_) => kernel::frames(out, &row.frames)?,
-            None => self.frames(out, &row.frames)?,
+        let frames = view.frames(row.stack);
+        match profile.subject {
+            Subject::Kernel(_) => kernel::frames(out, &frames)?,
+            Subject::Processes(_) => self.frames(out, &frames)?,
         }
-        match (row.incomplete.map(reason_words), row.frames.is_empty()) {
+        match (row.incomplete.map(reason_words), frames.is_empty()) {
             (Some(reason), true) => writeln!(out, "    (no frames: {reason})")?,
             (Some(reason), false) => writeln!(out, "    (outer callers are missing: {reason})")?,
             (None, true) => writeln!(out, "    (the frames of this stack were not received)")?,
@@ -141,7 +133,7 @@ impl Text {
         row.blocks.iter().try_for_each(|block| live_block(out, block))
     }
 
-    fn frames(&self, out: &mut dyn Write, frames: &[Frame]) -> io::Result<()> {
+    fn frames(&self, out: &mut dyn Write, frames: &[Frame<'_>]) -> io::Result<()> {
         let mut rest = frames;
         while let Some((frame, after)) = rest.split_first() {
             let folded = rest.iter().take_while(|frame| is_rust_runtime(frame)).count();
@@ -155,8 +147,8 @@ impl Text {
                 continue;
             }
             rest = after;
-            let place = format_args!("{}+{:#x}", Module(&frame.module), frame.module_offset);
-            let Some(function) = &frame.function else {
+            let place = format_args!("{}+{:#x}", Module(frame.module), frame.module_offset);
+            let Some(function) = frame.function else {
                 writeln!(out, "    {place}")?;
                 continue;
             };
@@ -164,7 +156,7 @@ impl Text {
             if frame.inlined {
                 write!(out, " [inlined]")?;
             }
-            if let Some(file) = &frame.file {
+            if let Some(file) = frame.file {
                 write!(out, "  {}", short(file))?;
                 if let Some(line) = frame.line {
                     write!(out, ":{line}")?;
@@ -176,72 +168,106 @@ impl Text {
     }
 
     /// What the rows leave out, or that there is nothing to show.
-    fn remainder(&self, out: &mut dyn Write, snapshot: &Snapshot) -> io::Result<()> {
-        let hidden = snapshot.stacks_found.saturating_sub(snapshot.stacks.len());
+    fn remainder(&self, out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
+        let profile = view.profile();
+        let (hidden, bytes) = view.hidden();
         if hidden > 0 {
-            let shown =
-                snapshot.stacks.iter().fold(0, |sum: u64, row| sum.saturating_add(row.outstanding.bytes));
-            writeln!(
+            return writeln!(
                 out,
                 "\n… and {} {} {} (--top 0 shows all)",
                 format_number(u64::try_from(hidden).unwrap_or(u64::MAX)),
                 if hidden == 1 { "more stack holds" } else { "more stacks hold" },
-                self.paint(BOLD, format_bytes(snapshot.outstanding.bytes.saturating_sub(shown)))
-            )
-        } else if !snapshot.stacks.is_empty() {
-            Ok(())
-        } else if snapshot.mode.filter != Filter::default() {
+                self.paint(BOLD, format_bytes(bytes))
+            );
+        }
+        if view.rows_found() > 0 {
+            return Ok(());
+        }
+        let mode = profile.processes().map(|of| &of.mode);
+        if profile.filter != Filter::default() || view.selection().filters() {
             writeln!(out, "No outstanding block passes the filter; without it there may be some.")
-        } else if snapshot.outstanding.blocks == 0 && !snapshot.mode.exact {
-            let seen = if snapshot.mode.attached.open { "seen for long enough" } else { "drawn or seen" };
-            writeln!(out, "Nothing that was {seen} is outstanding; of the rest nothing is known.")
-        } else if snapshot.outstanding.blocks == 0 {
+        } else if profile.outstanding.blocks > 0 {
+            writeln!(out, "No stack with outstanding allocations passes the filters.")
+        } else if mode.is_some_and(|mode| !mode.exact) {
+            let open = mode.is_some_and(|mode| mode.attached.open);
+            let seen = if open { "seen for long enough" } else { "drawn or seen" };
+            writeln!(out, "Nothing that was {seen} is outstanding; the rest is unknown.")
+        } else {
             writeln!(
                 out,
                 "Nothing allocated since tracing began is outstanding. (What was allocated before is unknown.)"
             )
-        } else {
-            writeln!(out, "No stack with outstanding allocations passes the filters.")
         }
     }
 
     /// Memory that the target mapped itself. Large areas that live as long as the process are usual: a few stacks will do.
-    fn mappings(&self, out: &mut dyn Write, snapshot: &Snapshot) -> io::Result<()> {
-        let Some(mapped) = snapshot.mapped.filter(|mapped| mapped.blocks > 0) else { return Ok(()) };
+    fn mappings(&self, out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
+        let rows = view.profile().processes().and_then(|of| of.mapped.as_deref()).unwrap_or_default();
+        let all = rows.iter().fold(Amount::default(), |sum, row| sum.plus(row.mapped));
+        if all.blocks == 0 {
+            return Ok(());
+        }
         writeln!(
             out,
             "\nMapped by the program itself (mmap, not counted above): {} in {}",
-            self.paint(BOLD, format_bytes(mapped.bytes)),
-            format_count(mapped.blocks, "range"),
+            self.paint(BOLD, format_bytes(all.bytes)),
+            format_count(all.blocks, "range"),
         )?;
-        for row in snapshot.mappings.iter().take(MAPPINGS_SHOWN) {
+        for row in view.mappings().unwrap_or_default().into_iter().take(MAPPINGS_SHOWN) {
             writeln!(
                 out,
                 "  {} in {}{}, oldest {}  {}",
                 self.paint(BOLD, format_bytes(row.mapped.bytes)),
                 format_count(row.mapped.blocks, "range"),
-                process(&snapshot.target, row.pid),
+                process(view.profile(), row.pid),
                 format_age(row.oldest),
                 self.paint(DIM, format_args!("stack {:016x}", row.id))
             )?;
-            self.frames(out, &row.frames)?;
+            self.frames(out, &view.frames(row.stack))?;
         }
         Ok(())
     }
 
-    fn remarks(&self, out: &mut dyn Write, snapshot: &Snapshot) -> io::Result<()> {
-        let losses = losses::of(snapshot);
-        let gaps = estimates::gaps(snapshot);
-        if !losses.is_empty() || !snapshot.notes.is_empty() || gaps.is_some() {
+    fn remarks(&self, out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
+        let profile = view.profile();
+        let losses = losses::of(profile);
+        let gaps = profile.processes().and_then(|of| estimates::gaps(&of.mode));
+        let remarks = profile.remarks.iter().map(|remark| remarks::sentence(view.dictionary(), remark));
+        let notes: Vec<String> = gaps.into_iter().chain(remarks).collect();
+        if !losses.is_empty() || !notes.is_empty() {
             writeln!(out)?;
         }
         for sentence in losses {
             writeln!(out, "{} {sentence}", self.paint(BOLD, "Lost:"))?;
         }
-        gaps.iter().chain(&snapshot.notes).try_for_each(|note| writeln!(out, "Note: {}", escape(note)))
+        notes.iter().try_for_each(|note| writeln!(out, "Note: {}", escape(note)))
+    }
+}
+
+impl Reporter for Text {
+    fn report(&mut self, out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
+        self.header(out, view)?;
+        self.amounts(out, view.profile())?;
+        if view.profile().kernel().is_none() || view.selection().by == By::Stack {
+            for (index, row) in view.rows().enumerate() {
+                writeln!(out)?;
+                self.row(out, index + 1, row, view)?;
+            }
+            self.remainder(out, view)?;
+        }
+        self.mappings(out, view)?;
+        kernel::caches(out, view)?;
+        kernel::left_out(out, view.profile())?;
+        self.remarks(out, view)?;
+        writeln!(out)
     }
 
-    fn allocation(&self, out: &mut dyn Write, event: &AllocationEvent) -> io::Result<()> {
+    fn allocation(
+        &mut self,
+        out: &mut dyn Write,
+        dictionary: &Dictionary,
+        event: &Allocation,
+    ) -> io::Result<()> {
         writeln!(
             out,
             "{:>12.6}  {}/{}  {}  {:#x}  size {}  {}",
@@ -251,18 +277,9 @@ impl Text {
             if event.freed { "free " } else { "alloc" },
             event.address,
             self.paint(BOLD, event.size),
-            self.paint(DIM, format_args!("stack {:016x}", event.stack))
+            self.paint(DIM, format_args!("stack {:016x}", event.id))
         )?;
-        self.frames(out, &event.frames)
-    }
-}
-
-impl Reporter for Text {
-    fn write(&mut self, out: &mut dyn Write, event: &Event) -> io::Result<()> {
-        match event {
-            Event::Snapshot(snapshot) => self.snapshot(out, snapshot),
-            Event::Allocation(event) => self.allocation(out, event),
-        }
+        self.frames(out, &dictionary.frames_of(event.stack))
     }
 }
 
@@ -294,46 +311,14 @@ fn live_block(out: &mut dyn Write, block: &LiveBlock) -> io::Result<()> {
 }
 
 /// What blocks are called.
-fn noun(snapshot: &Snapshot) -> &'static str {
-    if snapshot.kernel.is_some() { "object" } else { "block" }
+fn noun(profile: &Profile) -> &'static str {
+    if profile.kernel().is_some() { "object" } else { "block" }
 }
 
 /// Whose a row is, where that is not plain.
-fn process(target: &TargetInfo, pid: u32) -> String {
-    if target.pids.len() > 1 { format!(", process {pid}") } else { String::new() }
-}
-
-fn processes(target: &TargetInfo) -> String {
-    let shown = target.pids.iter().take(PIDS_SHOWN).map(u32::to_string).collect::<Vec<_>>().join(", ");
-    let noun = if target.pids.len() == 1 { "pid" } else { "pids" };
-    let more = match target.pids.len().saturating_sub(PIDS_SHOWN) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    format!("{} ({noun} {shown}{more})", escape(&target.comm))
-}
-
-fn allocators(target: &TargetInfo) -> String {
-    match target.allocators.len() {
-        0 => "no allocator found".to_owned(),
-        1 => format!("allocator {}", escape(&target.allocators.join(", "))),
-        _ => format!("allocators {}", escape(&target.allocators.join(", "))),
-    }
-}
-
-fn method(mode: &Mode) -> String {
-    let count = estimates::counted(mode, sizes(&mode.filter));
-    let stacks = match mode.stacks {
-        StackMethod::Cfi => "stacks from call frame information",
-        StackMethod::FramePointer => {
-            "stacks from frame pointers (callers may be missing where code was built without them)"
-        }
-        StackMethod::Kernel => "stacks from the kernel's unwinder",
-    };
-    let older = mode.filter.older.filter(|age| !age.is_zero());
-    let older =
-        older.map(|age| format!(", shown are blocks older than {}", format_age(age))).unwrap_or_default();
-    format!("{count}{older}, {stacks}")
+fn process(profile: &Profile, pid: u32) -> String {
+    let several = profile.processes().is_some_and(|of| of.processes.len() > 1);
+    if several { format!(", process {pid}") } else { String::new() }
 }
 
 /// What an estimate rests on.
@@ -341,22 +326,12 @@ fn samples(doubt: Uncertainty) -> String {
     format!(", from {}", format_count(doubt.samples, "sample"))
 }
 
-/// A size filter in words.
-fn sizes(filter: &Filter) -> Option<String> {
-    match (filter.min_size.map(format_bytes), filter.max_size.map(format_bytes)) {
-        (None, None) => None,
-        (Some(min), None) => Some(format!("of {min} and more")),
-        (None, Some(max)) => Some(format!("of up to {max}")),
-        (Some(min), Some(max)) => Some(format!("of {min} to {max}")),
-    }
-}
-
 /// Frames of Rust's runtime in a row that are shown as one line.
 const FOLDED: usize = 3;
 
 /// Whether a frame only starts a Rust program or thread, or catches its panics: a dozen of them stand between `main`
 /// and the program's own.
-fn is_rust_runtime(frame: &Frame) -> bool {
+fn is_rust_runtime(frame: &Frame<'_>) -> bool {
     const PREFIXES: [&str; 9] = [
         "std::rt::",
         "std::sys::backtrace::__rust_begin_short_backtrace",
@@ -368,7 +343,7 @@ fn is_rust_runtime(frame: &Frame) -> bool {
         "core::ops::function::FnOnce::call_once",
         "<&dyn core::ops::function::Fn",
     ];
-    frame.function.as_ref().is_some_and(|name| PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
+    frame.function.is_some_and(|name| PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
 }
 
 /// The part of `total` in whole percent: never 0 % of something, never 100 % of a part.

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt};
 
-use crate::model::elide;
+use crate::profile::elide;
 
 /// Bytes of a name that are kept, demangled.
 pub(super) const MOST: usize = 4096;

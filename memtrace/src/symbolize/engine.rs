@@ -11,9 +11,9 @@ use super::{
     demangle::{self, name},
     sections::{Elf, Problem, Sections, map},
     symbols::{Function, Table},
-    wire::{DebugLoad, Load, Named},
+    wire::{DebugLoad, Load, Named, Trouble},
 };
-use crate::model::elide;
+use crate::profile::{Unread, elide};
 
 type Reader = EndianSlice<'static, LittleEndian>;
 
@@ -39,22 +39,22 @@ struct Object {
 
 impl Engine {
     /// Takes a file in, with its debug file and what that shares parts with, if it has these. Returns what is wrong with
-    /// them, in words; what is right is used all the same.
-    pub(super) fn load(&mut self, number: u64, load: Load, files: &[File]) -> Vec<String> {
+    /// them; what is right is used all the same.
+    pub(super) fn load(&mut self, number: u64, load: Load, files: &[File]) -> Vec<Trouble> {
         let mut object = Object::default();
         let mut problems = Vec::new();
         let [file, others @ ..] = files else { return problems };
         if let (Some(load), [debug, others @ ..]) = (load.debug, others) {
             let shared = load.shared.zip(others.first());
             if let Err(problem) = self.add_debug(&mut object, debug, load, shared) {
-                problems.push(format!("its debug file is not used: {problem}"));
+                problems.push(trouble(Unread::DebugFile, &problem));
             }
         }
         let with_dwarf = !load.only_symbols && object.debug.is_none();
         match self.add(&mut object, file, load.size, with_dwarf, None) {
             Ok(None) => {}
-            Ok(Some(problem)) => problems.push(format!("its debug information is not used: {problem}")),
-            Err(problem) => problems.push(format!("it is not searched for symbols: {problem}")),
+            Ok(Some(problem)) => problems.push(trouble(Unread::DebugInfo, &problem)),
+            Err(problem) => problems.push(trouble(Unread::Symbols, &problem)),
         }
         self.objects.insert(number, object);
         problems
@@ -124,13 +124,12 @@ impl Engine {
 
     /// The functions at an address of a file: those inlined there first, the function itself last. Empty where nothing is
     /// known. What is found to be wrong is added to `problems`.
-    pub(super) fn name(&mut self, number: u64, address: u64, problems: &mut Vec<String>) -> Vec<Named> {
+    pub(super) fn name(&mut self, number: u64, address: u64, problems: &mut Vec<Trouble>) -> Vec<Named> {
         let Some(object) = self.objects.get_mut(&number) else { return Vec::new() };
         let found = object.debug.as_ref().map_or(Ok(Vec::new()), |debug| frames(debug, address));
         let mut frames = found.unwrap_or_else(|error| {
             if !std::mem::replace(&mut object.is_damaged, true) {
-                problems
-                    .push(format!("parts of its debug information are not used: {}", Refused::Dwarf(error)));
+                problems.push(trouble(Unread::PartOfDebugInfo, &Refused::Dwarf(error)));
             }
             Vec::new()
         });
@@ -162,6 +161,10 @@ impl Engine {
         frames.iter_mut().for_each(|frame| frame.start = start);
         frames
     }
+}
+
+fn trouble(unread: Unread, problem: &Refused) -> Trouble {
+    Trouble { unread, error: problem.to_string() }
 }
 
 /// Maps an ELF file.

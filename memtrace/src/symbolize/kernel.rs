@@ -1,6 +1,6 @@
 //! Names of the kernel's functions, from /proc/kallsyms.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use blazesym::{
     MaybeDefault,
@@ -11,15 +11,13 @@ use blazesym::{
 };
 use rustc_hash::FxHashMap;
 
-use crate::model::{Frame, KERNEL_CODE};
-
-/// Names frames of the kernel. Remembers what it has looked up.
+/// Names functions of the kernel. Remembers what it has looked up.
 pub struct KernelSymbolizer {
     blazesym: Blazesym,
     source: Source<'static>,
     /// Address of the kernel's first byte of code.
     text: u64,
-    known: FxHashMap<u64, Frame>,
+    known: FxHashMap<u64, Option<(Arc<str>, u64)>>,
 }
 
 impl Default for KernelSymbolizer {
@@ -41,30 +39,28 @@ impl Default for KernelSymbolizer {
 }
 
 impl KernelSymbolizer {
-    /// The frame of a return address. `module` finds the module an address lies in: its name and first address.
-    pub fn frame(&mut self, address: u64, module: impl Fn(u64) -> Option<(String, u64)>) -> Frame {
-        if let Some(frame) = self.known.get(&address) {
-            return frame.clone();
+    /// The function that a return address is in, and its first address.
+    pub fn name(&mut self, address: u64) -> Option<(Arc<str>, u64)> {
+        if let Some(known) = self.known.get(&address) {
+            return known.clone();
         }
         // The call is one byte before: what follows may belong to the next function.
         let call = address.saturating_sub(1);
-        let (module, base) = module(call).unwrap_or_else(|| (KERNEL_CODE.to_owned(), self.text));
-        let symbol = match self.blazesym.symbolize_single(&self.source, Input::AbsAddr(call)) {
-            Ok(symbolized) => symbolized.into_sym().map(|symbol| (symbol.name.into_owned(), symbol.addr)),
+        let found = match self.blazesym.symbolize_single(&self.source, Input::AbsAddr(call)) {
+            Ok(symbolized) => symbolized.into_sym().map(|symbol| (Arc::from(&*symbol.name), symbol.addr)),
             Err(error) => {
                 tracing::debug!("cannot symbolize {call:#x} in the kernel: {error}");
                 None
             }
         };
-        let frame = Frame {
-            function_offset: symbol.as_ref().map_or(0, |(_, start)| address.saturating_sub(*start)),
-            function: symbol.map(|(name, _)| name.into()),
-            module: module.into(),
-            module_offset: call.saturating_sub(base),
-            ..Frame::default()
-        };
-        self.known.insert(address, frame.clone());
-        frame
+        self.known.insert(address, found.clone());
+        found
+    }
+
+    /// The address of the kernel's first byte of code.
+    #[must_use]
+    pub fn text(&self) -> u64 {
+        self.text
     }
 }
 

@@ -32,7 +32,7 @@ use self::{
 };
 use crate::{
     elf::{CodeFile, FileId},
-    model::{Frame, elide},
+    profile::{FileProblem, Remark, Unread, elide},
 };
 
 pub use child::serve;
@@ -41,11 +41,11 @@ pub use kernel::KernelSymbolizer;
 /// Bytes of names that are remembered: further places have no names.
 const REMEMBERED: usize = 256 << 20;
 
-/// Notes that are shown: with more files than that in trouble, the rest has the same. And those that are remembered.
-const NOTES: usize = 20;
-const NOTES_KEPT: usize = 1000;
+/// Remarks that are shown: with more files than that in trouble, the rest has the same. And those that are remembered.
+const REMARKS: usize = 20;
+const REMARKS_KEPT: usize = 1000;
 
-/// Bytes of a file's name in a note.
+/// Bytes of a file's name in a remark.
 const SHOWN: usize = 200;
 
 /// How the child is started: this program, with an argument that leads it to [`serve`].
@@ -56,12 +56,10 @@ pub struct Program {
 }
 
 /// A place in a file.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {
-    /// The file's name, as the target sees it.
-    pub module: &'a Arc<str>,
-    /// The file; `None` where there is none (`[vdso]`).
-    pub code: Option<&'a CodeFile>,
+    /// The file.
+    pub code: &'a CodeFile,
     /// The frame's address, as an ELF virtual address: a return address, or an interrupted instruction's.
     pub address: u64,
     /// Whether it is a return address. Then the place is that of the call, one byte before: what follows may belong to
@@ -76,16 +74,22 @@ impl Place<'_> {
     }
 }
 
-/// What is remembered of a function at an address: see [`Named`].
-struct Name {
-    function: Option<Arc<str>>,
-    start: Option<u64>,
-    file: Option<Arc<str>>,
-    line: Option<u32>,
-    inlined: bool,
+/// A function at an address. Texts are shared: a target can make them long and many.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name {
+    /// The function, demangled; `None` where only its line is known.
+    pub function: Option<Arc<str>>,
+    /// Its first address; of an inlined function that of the function that has the code.
+    pub start: Option<u64>,
+    /// The source file.
+    pub file: Option<Arc<str>>,
+    /// The line in it.
+    pub line: Option<u32>,
+    /// Whether it was inlined into the next one.
+    pub inlined: bool,
 }
 
-/// Names frames. Remembers what it has looked up.
+/// Names frames. What it has looked up it keeps until it is taken.
 pub struct Symbolizer {
     /// `None`: nothing is named.
     program: Option<Program>,
@@ -100,7 +104,7 @@ pub struct Symbolizer {
     texts: FxHashSet<Arc<str>>,
     remembered: usize,
     given_up: u64,
-    notes: Vec<String>,
+    remarks: Vec<Remark>,
 }
 
 impl Symbolizer {
@@ -118,7 +122,7 @@ impl Symbolizer {
             texts: FxHashSet::default(),
             remembered: 0,
             given_up: 0,
-            notes: Vec::new(),
+            remarks: Vec::new(),
         }
     }
 
@@ -127,8 +131,7 @@ impl Symbolizer {
         let Some(program) = self.program else { return };
         let mut wanted: FxHashMap<usize, Vec<u64>> = FxHashMap::default();
         for place in places {
-            let Some(code) = place.code else { continue };
-            let key = (self.number(code), place.call());
+            let key = (self.number(place.code), place.call());
             if self.known.contains_key(&key) || self.remembered > REMEMBERED || !self.asked.insert(key) {
                 continue;
             }
@@ -139,7 +142,7 @@ impl Symbolizer {
             self.send(program, Job { number, code, addresses });
         }
         if self.remembered > REMEMBERED {
-            self.note("there are too many names to remember: places seen later have none".to_owned());
+            self.remark(Remark::TooManyNames);
         }
     }
 
@@ -148,15 +151,16 @@ impl Symbolizer {
         let number = *self.numbers.entry(code.id).or_insert(next);
         if number == next {
             self.files.push(code.clone());
-            if let Some(remark) = &code.remark {
-                self.take(News::Trouble(format!("{}: {remark}", elide(&code.name, SHOWN))));
+            if let Some(path) = &code.misfit {
+                let problem = FileProblem::OtherBuild { path: path.display().to_string() };
+                self.hear(News::Remark(trouble(code, Unread::DebugFile, problem)));
             }
         }
         number
     }
 
     fn key(&self, place: &Place<'_>) -> Option<(usize, u64)> {
-        Some((*self.numbers.get(&place.code?.id)?, place.call()))
+        Some((*self.numbers.get(&place.code.id)?, place.call()))
     }
 
     fn send(&mut self, program: Program, job: Job) {
@@ -167,7 +171,7 @@ impl Symbolizer {
                 Err(error) => {
                     self.asked.clear();
                     self.program = None;
-                    self.note(format!("no function has a name: no thread can be started ({error})"));
+                    self.remark(Remark::NoNameThread { error: error.to_string() });
                     return;
                 }
             }
@@ -191,11 +195,11 @@ impl Symbolizer {
             _ => std::future::pending().await,
         };
         match news {
-            Some(news) => self.take(news),
+            Some(news) => self.hear(news),
             None => {
                 self.asked.clear();
                 self.program = None;
-                self.note("the thread that names functions has ended: new places have no names".to_owned());
+                self.remark(Remark::NameThreadEnded);
             }
         }
     }
@@ -203,18 +207,18 @@ impl Symbolizer {
     /// Takes in what has come by now.
     pub fn catch_up(&mut self) {
         while let Some(Ok(news)) = self.news.as_mut().map(UnboundedReceiver::try_recv) {
-            self.take(news);
+            self.hear(news);
         }
     }
 
-    fn take(&mut self, news: News) {
+    fn hear(&mut self, news: News) {
         match news {
-            News::Trouble(note) => {
+            News::Remark(remark) => {
                 // A file that is read again has the same trouble.
-                self.given_up += u64::from(!self.notes.contains(&note));
-                self.note(note);
+                let is_new = matches!(remark, Remark::FileUnread { .. }) && !self.remarks.contains(&remark);
+                self.given_up += u64::from(is_new);
+                self.remark(remark);
             }
-            News::Note(note) => self.note(note),
             News::Names(file, names) => {
                 for (address, named) in names {
                     let names = named.into_iter().map(|named| self.name(named)).collect();
@@ -248,9 +252,9 @@ impl Symbolizer {
         text
     }
 
-    fn note(&mut self, note: String) {
-        if self.notes.len() < NOTES_KEPT && !self.notes.contains(&note) {
-            self.notes.push(note);
+    fn remark(&mut self, remark: Remark) {
+        if self.remarks.len() < REMARKS_KEPT && !self.remarks.contains(&remark) {
+            self.remarks.push(remark);
         }
     }
 
@@ -265,20 +269,16 @@ impl Symbolizer {
         self.given_up
     }
 
-    /// What went wrong so far, in words.
+    /// What went wrong so far.
     #[must_use]
-    pub fn notes(&self) -> &[String] {
-        self.notes.get(..NOTES).unwrap_or(&self.notes)
+    pub fn remarks(&self) -> &[Remark] {
+        self.remarks.get(..REMARKS).unwrap_or(&self.remarks)
     }
 
-    /// The frames at a place, as far as it is known: functions inlined there first, the function itself last. At least
-    /// one, which has only module and offset where nothing more is known.
-    #[must_use]
-    pub fn frames(&self, place: &Place<'_>) -> Vec<Frame> {
-        match self.key(place).and_then(|key| self.known.get(&key)).map(Vec::as_slice) {
-            None | Some([]) => vec![bare(place)],
-            Some(names) => names.iter().map(|name| named(place, name)).collect(),
-        }
+    /// The functions at a place: those inlined there first, the function itself last; none where nothing is known. `None` if
+    /// it was not looked up, or taken before.
+    pub fn take(&mut self, place: &Place<'_>) -> Option<Vec<Name>> {
+        self.known.remove(&self.key(place)?)
     }
 
     /// Whether a place is still being looked up.
@@ -288,19 +288,7 @@ impl Symbolizer {
     }
 }
 
-/// A frame of which only the place is known.
-fn bare(place: &Place<'_>) -> Frame {
-    Frame { module: Arc::clone(place.module), module_offset: place.call(), ..Frame::default() }
-}
-
-fn named(place: &Place<'_>, name: &Name) -> Frame {
-    Frame {
-        function: name.function.clone(),
-        // Of an inlined function too it counts from the start of the one that has the code.
-        function_offset: name.start.map_or(0, |start| place.address.saturating_sub(start)),
-        file: name.file.clone(),
-        line: name.line,
-        inlined: name.inlined,
-        ..bare(place)
-    }
+/// What is said of a file that is read for less of its names than it has.
+fn trouble(code: &CodeFile, unread: Unread, problem: FileProblem) -> Remark {
+    Remark::FileUnread { file: elide(&code.name, SHOWN).into_owned(), unread, problem }
 }

@@ -6,13 +6,13 @@ use memtrace_tests::{CSource, compile};
 
 use super::{
     engine::Engine,
-    wire::{Load, Named},
+    wire::{Load, Named, Trouble},
 };
 use crate::elf::fixture::{CODE_ADDRESS, Fixture, damaged, file_of, function};
 
 const PLAIN: Load = Load { size: 0, debug: None, only_symbols: false };
 
-fn load(engine: &mut Engine, number: u64, file: File) -> Vec<String> {
+fn load(engine: &mut Engine, number: u64, file: File) -> Vec<Trouble> {
     let size = file.metadata().unwrap().len();
     engine.load(number, Load { size, ..PLAIN }, &[file])
 }
@@ -39,7 +39,7 @@ fn only(named: &[Named]) -> (&str, u64) {
 #[test]
 fn symbols_by_address() {
     let mut engine = Engine::default();
-    assert_eq!(load(&mut engine, 7, file_of(&symbols().bytes())), [""; 0]);
+    assert_eq!(load(&mut engine, 7, file_of(&symbols().bytes())), []);
     let mut name = |address| engine.name(7, address, &mut Vec::new());
     assert_eq!(only(&name(CODE_ADDRESS)), ("large", CODE_ADDRESS));
     assert_eq!(only(&name(CODE_ADDRESS + 15)), ("large", CODE_ADDRESS));
@@ -64,7 +64,7 @@ fn starts_without_symbols() {
     let program = compile(directory.path(), "inlined", source);
     let address = crate::elf::Image::open(&program).unwrap().entry();
     let mut engine = Engine::default();
-    assert_eq!(load(&mut engine, 1, File::open(&program).unwrap()), [""; 0]);
+    assert_eq!(load(&mut engine, 1, File::open(&program).unwrap()), []);
     assert_eq!(only(&engine.name(1, address, &mut Vec::new())), ("_start", address));
     let symbols = only_functions(&mut engine, address);
     let (main, inlined) =

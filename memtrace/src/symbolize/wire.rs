@@ -19,6 +19,8 @@ use nix::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use crate::profile::Unread;
+
 /// Addresses of one request.
 pub(super) const BATCH: usize = 32;
 
@@ -64,10 +66,17 @@ pub(super) struct DebugLoad {
 /// What the child has found.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Answer {
-    /// What was wrong with the file, in words.
-    pub(super) problems: Vec<String>,
+    /// What was wrong with the file.
+    pub(super) problems: Vec<Trouble>,
     /// The functions at each address.
     pub(super) places: Vec<Vec<Named>>,
+}
+
+/// What of a file is not used, and the error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Trouble {
+    pub(super) unread: Unread,
+    pub(super) error: String,
 }
 
 /// The child's first line.

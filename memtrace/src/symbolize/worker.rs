@@ -16,11 +16,11 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
     Program, SHOWN,
-    wire::{self, Answer, BATCH, DebugLoad, Hello, Load, Named, Request},
+    wire::{self, Answer, BATCH, DebugLoad, Hello, Load, Named, Request, Trouble},
 };
 use crate::{
     elf::{CodeFile, DebugFile},
-    model::elide,
+    profile::{FileProblem, Remark, Unread, elide},
 };
 
 /// What one request may take: the first one on a file reads all that is to be known of it.
@@ -44,10 +44,8 @@ const REFUSED: u32 = 3;
 pub(super) enum News {
     /// The functions at addresses of a file; none where nothing is known.
     Names(usize, Vec<(u64, Vec<Named>)>),
-    /// Something the reader of reports is to know.
-    Note(String),
-    /// A file is read for less of its names than it has: why, in words.
-    Trouble(String),
+    /// Something the reader of reports is to know: that a file is read for less of its names than it has, for example.
+    Remark(Remark),
 }
 
 /// How much of a file is read.
@@ -119,8 +117,8 @@ impl Worker {
             }
             match self.ask(job, depth, batch) {
                 Ok(answer) => {
-                    for problem in answer.problems {
-                        self.note(&job.code, &problem);
+                    for Trouble { unread, error } in answer.problems {
+                        self.trouble(&job.code, unread, FileProblem::Refused { error });
                     }
                     return answer.places;
                 }
@@ -136,9 +134,7 @@ impl Worker {
                 Ok(helper) => self.helper = Some(helper),
                 Err(error) => {
                     self.refused += 1;
-                    let note =
-                        format!("functions lack names: no process can be started to read them ({error})");
-                    let _ = self.news.send(News::Note(note));
+                    let _ = self.news.send(News::Remark(Remark::NoReader { error: error.to_string() }));
                 }
             }
         }
@@ -179,25 +175,25 @@ impl Worker {
             return;
         }
         self.failures += 1;
-        let (next, what) = match depth {
-            _ if self.failures > PATIENCE => (Depth::Nothing, "it is not searched for symbols"),
-            Depth::Debug => (Depth::Own, "its debug file is not used"),
-            Depth::Own => (Depth::Symbols, "its debug information is not used"),
-            Depth::Symbols | Depth::Nothing => (Depth::Nothing, "it is not searched for symbols"),
+        let (next, unread) = match depth {
+            _ if self.failures > PATIENCE => (Depth::Nothing, Unread::Symbols),
+            Depth::Debug => (Depth::Own, Unread::DebugFile),
+            Depth::Own => (Depth::Symbols, Unread::DebugInfo),
+            Depth::Symbols | Depth::Nothing => (Depth::Nothing, Unread::Symbols),
         };
         self.depths.insert(job.number, next);
-        let why = match error.kind() {
-            io::ErrorKind::TimedOut => format!("reading it took longer than {} s", LIMIT.as_secs()),
+        let problem = match error.kind() {
+            io::ErrorKind::TimedOut => FileProblem::TooSlow { seconds: LIMIT.as_secs() },
             io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
-                "the process that reads it died of it".to_owned()
+                FileProblem::ReaderEnded
             }
-            _ => format!("it cannot be read ({error})"),
+            _ => FileProblem::Unreadable { error: error.to_string() },
         };
-        self.note(&job.code, &format!("{what}: {why}"));
+        self.trouble(&job.code, unread, problem);
     }
 
-    fn note(&self, code: &CodeFile, problem: &str) {
-        let _ = self.news.send(News::Trouble(format!("{}: {problem}", elide(&code.name, SHOWN))));
+    fn trouble(&self, code: &CodeFile, unread: Unread, problem: FileProblem) {
+        let _ = self.news.send(News::Remark(super::trouble(code, unread, problem)));
     }
 }
 
@@ -229,8 +225,8 @@ impl Helper {
         let hello = wire::answer::<Hello>(&mut socket, LIMIT);
         let helper = Self { process, socket, loaded: FxHashSet::default(), has_answered: false };
         for kept in hello?.kept {
-            let note = format!("files are read by a process that could not give up {}", elide(&kept, SHOWN));
-            let _ = news.send(News::Note(note));
+            let kept = elide(&kept, SHOWN).into_owned();
+            let _ = news.send(News::Remark(Remark::ReaderPrivileged { kept }));
         }
         Ok(helper)
     }

@@ -56,7 +56,7 @@ pub(super) fn find_debug(
     foreign: bool,
     name: &str,
     image: &Image,
-) -> (Option<DebugFile>, Option<String>) {
+) -> (Option<DebugFile>, Option<PathBuf>) {
     let build_id = image.build_id().ok().flatten();
     let link = image.debuglink().ok().flatten();
     let directory = Path::new(name).parent().unwrap_or(Path::new("/"));
@@ -76,9 +76,7 @@ pub(super) fn find_debug(
         }
         misfit = misfit.or(search.misfit);
     }
-    let remark =
-        |path: PathBuf| format!("its debug file /{} is not used: it is of another build", path.display());
-    (None, misfit.map(remark))
+    (None, misfit.map(|path| Path::new("/").join(path)))
 }
 
 /// The file that a debug file shares parts with, by its build id.

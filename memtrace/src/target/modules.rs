@@ -293,11 +293,11 @@ impl Modules {
         let image = file.as_ref().and_then(|file| file.try_clone().ok()).and_then(|file| {
             Image::from_file(file).inspect_err(|error| tracing::debug!("{name}: {error}")).ok()
         });
-        let (debug, remark) = match &image {
+        let (debug, misfit) = match &image {
             Some(image) => find_debug(self.thread, self.foreign, &name, image),
             None => (None, None),
         };
-        let code = file.and_then(|file| CodeFile::new(Arc::clone(&name), file, debug, remark));
+        let code = file.and_then(|file| CodeFile::new(Arc::clone(&name), file, debug, misfit));
         Module { name, code, image }
     }
 }

@@ -10,8 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use memtrace::app::{Options, Session};
-use memtrace::bpf::{Config, Events, KernelEvent};
+use memtrace::bpf::{BpfEvent, Config, Events};
+use memtrace::sources::process::{Options, Session};
 use memtrace::target::Process;
 use memtrace_common::{EXACT, WalkEnd};
 use reference::{Reference, Start};
@@ -41,13 +41,13 @@ fn compile(name: &str, flags: &[&str]) -> PathBuf {
 fn session(child: &Child, config: Config) -> (Session, Events) {
     let config = Config { min_size: SIZE, ..config };
     let mut session = Session::new(Options { config, ..Options::default() }, |_| {}).unwrap();
-    let (events, _) = session.streams().unwrap();
+    let events = session.events().unwrap();
     session.attach(Process::open(child.id()).unwrap()).unwrap();
     (session, events)
 }
 
 /// Runs the fixture; what it printed, and the events meanwhile.
-fn trace(program: &Path, config: Config, mut each: impl FnMut(&mut Session, u32, KernelEvent)) -> String {
+fn trace(program: &Path, config: Config, mut each: impl FnMut(&mut Session, u32, BpfEvent)) -> String {
     let mut child = Command::new(program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut output = BufReader::new(child.stdout.take().unwrap());
     // It has called backtrace() once, and waits.
@@ -89,17 +89,17 @@ fn cases(program: &Path) -> BTreeMap<u64, Case> {
     let mut cases: BTreeMap<u64, Case> = BTreeMap::new();
     let text = trace(program, Config { trace: true, ..Config::default() }, |session, _, event| {
         match &event {
-            KernelEvent::Stack { slot, end, pcs, .. } => {
+            BpfEvent::Stack { slot, end, pcs, .. } => {
                 stacks.insert(*slot, (*end, pcs.clone()));
             }
-            KernelEvent::Trace { freed: false, size, slot, .. } => {
+            BpfEvent::Trace { freed: false, size, slot, .. } => {
                 let (end, pcs) = stacks.get(slot).cloned().unwrap();
                 let walked = pcs.iter().map(|pc| pc & !EXACT).collect();
                 cases.insert(size - SIZE, Case { walked, end: Some(end), backtrace: Vec::new() });
             }
             _ => {}
         }
-        session.take(event);
+        session.take_event(event);
     });
     for line in text.lines() {
         let Some((number, addresses)) = line.split_once(": ") else { continue };
@@ -155,7 +155,7 @@ fn walks_are_what_another_unwinder_finds_in_the_same_memory() {
     let (mut compared, mut shorter) = (0, 0);
     let mut wrong = Vec::new();
     trace(&program, Config { oracle: true, ..Config::default() }, |session, pid, event| {
-        if let KernelEvent::Oracle { end, pcs, sp, fp, base, stack, .. } = &event {
+        if let BpfEvent::Oracle { end, pcs, sp, fp, base, stack, .. } = &event {
             let exact: Vec<u64> = pcs.iter().map(|pc| pc & !EXACT).collect();
             reference.learn(pid, &exact);
             compared += 1;
@@ -171,7 +171,7 @@ fn walks_are_what_another_unwinder_finds_in_the_same_memory() {
                 wrong.push(format!("{end:?} {pcs:x?}\n{:x?} {:?}", found.pcs, found.error));
             }
         }
-        session.take(event);
+        session.take_event(event);
     });
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     // Besides the cases, what the program maps itself: stacks of threads.

@@ -7,10 +7,11 @@ use super::lexer::{Kind, Token, reads};
 const AGENT: &str = "memtrace/src/";
 
 /// Top-level modules of the agent. Those of one floor do not know each other.
-const FLOORS: [(&str, u8); 15] = [
+const FLOORS: [(&str, u8); 17] = [
     ("cli", 5),
     ("tui", 5),
-    ("app", 4),
+    ("sources", 4),
+    ("session", 4),
     ("report", 3),
     ("analysis", 2),
     ("aggregate", 2),
@@ -23,10 +24,12 @@ const FLOORS: [(&str, u8); 15] = [
     ("symbolize", 2),
     ("unwind", 2),
     ("model", 1),
+    ("profile", 1),
 ];
 
 /// What may be imported on the same floor: by whom, and what.
-const SIDEWAYS: [(&str, &str); 6] = [
+const SIDEWAYS: [(&str, &str); 7] = [
+    ("sources", "session"),
     ("analysis", "aggregate"),
     ("allocators", "elf"),
     ("bpf", "elf"),
@@ -190,11 +193,14 @@ mod tests {
 
     #[test]
     fn imports_point_down() {
-        assert_eq!(uses("memtrace/src/app/mod.rs", "use crate::{bpf::Loader, model::*, report};"), 0);
-        assert_eq!(uses("memtrace/src/cli.rs", "fn f() { crate::app::run(); }"), 0);
-        assert_eq!(uses("memtrace/src/report/text.rs", "use crate::app::Session;"), 1);
+        assert_eq!(uses("memtrace/src/session/mod.rs", "use crate::{bpf::Loader, model::*, report};"), 0);
+        assert_eq!(uses("memtrace/src/cli.rs", "fn f() { crate::session::run(); }"), 0);
+        assert_eq!(uses("memtrace/src/report/text.rs", "use crate::session::Source;"), 1);
         assert_eq!(uses("memtrace/src/model/mod.rs", "use crate::{bpf::{self, cli}, model::Stack};"), 1);
-        assert_eq!(uses("memtrace/src/model/mod.rs", "fn f() -> crate::cli::Args { $crate::app::x!() }"), 2);
+        assert_eq!(
+            uses("memtrace/src/model/mod.rs", "fn f() -> crate::cli::Args { $crate::session::x!() }"),
+            2
+        );
     }
 
     #[test]
@@ -212,8 +218,8 @@ mod tests {
     fn super_leads_to_the_root_as_well() {
         assert_eq!(uses("memtrace/src/model/probe.rs", "use super::units; use super::super::cli::Args;"), 1);
         assert_eq!(uses("memtrace/src/model/mod.rs", "use super::{cli, bpf::Loader};"), 2);
-        assert_eq!(uses("memtrace/src/elf.rs", "mod tests { use super::app; } use super::app;"), 1);
-        assert_eq!(uses("memtrace/src/elf.rs", "mod tests { use super::super::app; }"), 1);
+        assert_eq!(uses("memtrace/src/elf.rs", "mod tests { use super::session; } use super::session;"), 1);
+        assert_eq!(uses("memtrace/src/elf.rs", "mod tests { use super::super::session; }"), 1);
     }
 
     #[test]
@@ -221,12 +227,12 @@ mod tests {
         assert_eq!(uses("memtrace/src/util.rs", ""), 1);
         assert_eq!(uses("memtrace/src/elf.rs", "use crate::Helper; use crate::*;"), 2);
         assert_eq!(uses("memtrace/src/lib.rs", "pub use crate::cli::main;"), 0);
-        assert_eq!(uses("memtrace-common/src/util.rs", "use crate::app::x;"), 0);
+        assert_eq!(uses("memtrace-common/src/util.rs", "use crate::session::x;"), 0);
     }
 
     #[test]
     fn text_and_visibility_are_no_imports() {
-        assert_eq!(uses("memtrace/src/elf.rs", "pub(crate) fn f() -> &str { \"crate::app::x\" }"), 0);
+        assert_eq!(uses("memtrace/src/elf.rs", "pub(crate) fn f() -> &str { \"crate::session::x\" }"), 0);
     }
 
     #[test]
@@ -235,10 +241,10 @@ mod tests {
             ["use aya::Ebpf;", "use ::aya_log::x;", "fn f(e: &aya_obj::Object)", "use {aya::maps, std::fs};"]
         {
             assert_eq!(foreign("memtrace/src/bpf/mod.rs", source), 0, "{source}");
-            assert_eq!(foreign("memtrace/src/app/session.rs", source), 1, "{source}");
+            assert_eq!(foreign("memtrace/src/sources/process.rs", source), 1, "{source}");
             assert_eq!(foreign("memtrace/src/lib.rs", source), 1, "{source}");
         }
-        assert_eq!(foreign("memtrace/src/app.rs", "use aya; extern crate aya as a;"), 2);
+        assert_eq!(foreign("memtrace/src/session.rs", "use aya; extern crate aya as a;"), 2);
         assert_eq!(foreign("memtrace/src/symbolize/mod.rs", "use blazesym::Pid; use aya::Pod;"), 1);
     }
 
@@ -246,7 +252,7 @@ mod tests {
     fn names_that_only_look_like_the_crate_are_fine() {
         let source = "let aya = model::aya::X; f(aya); // aya::Ebpf\n\"aya::Ebpf\"; aya_tool::x();";
         let code: Vec<_> = tokens(source).into_iter().filter(|token| token.kind != Kind::Comment).collect();
-        assert_eq!(foreign_crates("memtrace/src/app.rs", &code), []);
+        assert_eq!(foreign_crates("memtrace/src/session.rs", &code), []);
         assert_eq!(foreign("memtrace-common/src/lib.rs", "unsafe impl aya::Pod for S {}"), 0);
     }
 }

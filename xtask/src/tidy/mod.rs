@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn every_rule_is_applied_and_findings_name_their_place() {
         let source = format!(
-            "use crate::app::Session;\nuse aya::Ebpf;\nfn f() {{ todo!(); x.unwrap(); }}\n// FIX{}: later\n{}",
+            "use crate::session::Source;\nuse aya::Ebpf;\nfn f() {{ todo!(); x.unwrap(); }}\n// FIX{}: later\n{}",
             "ME",
             "\n".repeat(400)
         );

@@ -2,13 +2,15 @@
 
 use memtrace_common::KernelKind;
 
+use crate::profile::Reason;
+
 /// A slot of the table of stacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KernelStack {
     /// Its index.
     pub slot: u32,
     /// Why it has no frames: what it counts is of many stacks. `None` for a stack.
-    pub nameless: Option<&'static str>,
+    pub nameless: Option<Reason>,
     /// Kind of memory; `None` for what found no slot at all.
     pub kind: Option<KernelKind>,
     /// Index of the cache, see [`super::KernelTracer::caches`].

@@ -34,6 +34,7 @@ use super::{
     live::{LiveObject, ObjectTable},
     load::{self, PROBES, Probe, Sizes},
 };
+use crate::profile::Reason;
 
 /// Live objects that are examined at a time: 12 MiB of them.
 const BATCH: usize = 1 << 19;
@@ -192,8 +193,8 @@ impl KernelTracer {
             Some(KernelStack {
                 slot: index as u32,
                 nameless: match index {
-                    0 => Some("no_walk_slot"),
-                    _ => (index >= self.named).then_some("stack_table_full"),
+                    0 => Some(Reason::NoWalkSlot),
+                    _ => (index >= self.named).then_some(Reason::StackTableFull),
                 },
                 kind: KernelKind::ALL
                     .get(slot.kind as usize)

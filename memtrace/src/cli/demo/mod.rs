@@ -5,9 +5,11 @@ mod leaker;
 use std::{process::ExitCode, time::Duration};
 
 use crate::{
-    app::{Options, Output, Schedule, Session, follow},
     bpf::Config,
+    profile::Selection,
     report::Text,
+    session::{Output, Schedule, follow},
+    sources::process::{Options, Session},
     target::{Launch, Process, User},
 };
 
@@ -25,7 +27,6 @@ const INTERVAL: Duration = Duration::from_secs(2);
 pub(super) fn main(_: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
     let options = Options {
         config: Config { max_live: 100_000, verbose, ..Config::default() },
-        top: 3,
         names: Some(super::NAMES),
         ..Options::default()
     };
@@ -59,7 +60,11 @@ fn trace(session: &mut Session, pid: u32) -> anyhow::Result<()> {
     let colour =
         std::io::IsTerminal::is_terminal(&std::io::stdout()) && std::env::var_os("NO_COLOR").is_none();
     let reporter = Text::new(colour, jiff::tz::TimeZone::system());
-    let mut output = Output::new(Box::new(reporter), Box::new(std::io::stdout()));
+    let mut output = Output::new(
+        Box::new(reporter),
+        Box::new(std::io::stdout()),
+        Selection { top: 3, ..Selection::default() },
+    );
     block_on(follow(session, schedule, &mut output))?;
     Ok(())
 }

@@ -1,57 +1,99 @@
-//! From the model to the schema.
+//! From a profile to the schema.
 
 use super::{
     Alloc, Amount, Frame, Losses, MappingStack, Mappings, ModeInfo, Overhead, Report, SCHEMA, Stack, Target,
-    TraceLine, Uncertainty,
+    TraceLine, Uncertainty, kernel,
 };
-use crate::model::{self, Filter, Mode, StackMethod, TargetInfo, TargetKind};
+use crate::profile::{self, Allocation, Dictionary, Filter, Profile, StackMethod, Subject, View};
+use crate::report::remarks;
 
 impl<'a> Report<'a> {
-    pub(super) fn new(snapshot: &'a model::Snapshot) -> Self {
+    pub(super) fn new(view: &View<'a>) -> Self {
+        let (profile, dictionary) = (view.profile(), view.dictionary());
+        let processes = profile.processes();
         Self {
             schema: SCHEMA,
-            time: snapshot.time,
-            elapsed_s: snapshot.elapsed,
-            last: snapshot.last,
-            target: Target::from(&snapshot.target),
-            mode: ModeInfo::from(&snapshot.mode),
-            outstanding: Amount { bytes: snapshot.outstanding.bytes, blocks: snapshot.outstanding.blocks },
-            uncertainty: snapshot.uncertainty.map(Uncertainty::from),
-            bytes_per_second: snapshot.bytes_per_second,
-            unknown_frees: snapshot.unknown_frees,
-            overhead: snapshot.overhead.as_ref().map(Overhead::from),
-            stacks_found: snapshot.stacks_found,
-            stacks: snapshot.stacks.iter().map(Stack::from).collect(),
-            mappings: snapshot.mapped.map(|mapped| Mappings {
-                bytes: mapped.bytes,
-                ranges: mapped.blocks,
-                stacks: snapshot.mappings.iter().map(MappingStack::from).collect(),
-            }),
-            kernel: snapshot.kernel.as_ref().map(super::kernel::Kernel::from),
-            losses: Losses::from(&snapshot.losses),
-            notes: &snapshot.notes,
+            time: profile.time,
+            elapsed_s: profile.elapsed,
+            last: profile.last,
+            target: Target::from(&profile.subject),
+            mode: ModeInfo::new(profile),
+            outstanding: Amount::from(profile.outstanding),
+            uncertainty: processes.and_then(|of| of.uncertainty).map(Uncertainty::from),
+            bytes_per_second: profile.bytes_per_second,
+            unknown_frees: profile.unknown_frees,
+            overhead: processes.and_then(|of| of.overhead.as_ref()).map(Overhead::from),
+            stacks_found: view.rows_found(),
+            stacks: view.rows().map(|row| Stack::new(dictionary, row)).collect(),
+            mappings: Mappings::new(view),
+            kernel: profile.kernel().map(|kernel| kernel::Kernel::new(view, kernel)),
+            losses: Losses::from(&profile.losses),
+            notes: profile.remarks.iter().map(|remark| remarks::sentence(dictionary, remark)).collect(),
+            remarks: profile.remarks.iter().map(|remark| remarks::object(dictionary, remark)).collect(),
         }
     }
 }
 
-impl<'a> From<&'a TargetInfo> for Target<'a> {
-    fn from(target: &'a TargetInfo) -> Self {
-        let kind = match target.kind {
-            TargetKind::Process => "process",
-            TargetKind::Kernel => "kernel",
-        };
-        Self { kind, pids: &target.pids, comm: &target.comm, allocators: &target.allocators }
+impl From<profile::Amount> for Amount {
+    fn from(amount: profile::Amount) -> Self {
+        Self { bytes: amount.bytes, blocks: amount.blocks }
     }
 }
 
-impl From<&Mode> for ModeInfo {
-    fn from(mode: &Mode) -> Self {
-        let stacks = match mode.stacks {
-            StackMethod::Cfi => "cfi",
-            StackMethod::FramePointer => "fp",
-            StackMethod::Kernel => "kernel",
+impl<'a> Mappings<'a> {
+    /// The kernel maps nothing for itself, which schema 1 has as nothing mapped.
+    fn new(view: &View<'a>) -> Option<Self> {
+        let all = match &view.profile().subject {
+            Subject::Processes(processes) => processes.mapped.as_deref()?,
+            Subject::Kernel(_) => &[],
         };
-        let Filter { min_size, max_size, older } = mode.filter;
+        let sum = all.iter().fold(profile::Amount::default(), |sum, row| sum.plus(row.mapped));
+        let dictionary = view.dictionary();
+        let stacks = view.mappings().unwrap_or_default();
+        Some(Self {
+            bytes: sum.bytes,
+            ranges: sum.blocks,
+            stacks: stacks.into_iter().map(|row| MappingStack::new(dictionary, row)).collect(),
+        })
+    }
+}
+
+impl<'a> From<&'a Subject> for Target<'a> {
+    fn from(subject: &'a Subject) -> Self {
+        match subject {
+            Subject::Processes(of) => Self {
+                kind: "process",
+                pids: of.processes.iter().map(|process| process.pid).collect(),
+                comm: of.processes.first().map_or("", |process| process.comm.as_str()),
+                allocators: &of.allocators,
+                untraced: &of.untraced,
+            },
+            Subject::Kernel(of) => {
+                Self { kind: "kernel", pids: of.pids.clone(), comm: "kernel", allocators: &[], untraced: &[] }
+            }
+        }
+    }
+}
+
+impl ModeInfo {
+    fn new(profile: &Profile) -> Self {
+        let Filter { min_size, max_size, older } = profile.filter;
+        // All the kernel's allocations are counted, all the time.
+        let all = Self {
+            exact: true,
+            sample_bytes: None,
+            sampling: false,
+            attached_share: 1.0,
+            gaps: 0,
+            window_allocated_blocks: None,
+            window_freed_blocks: None,
+            window_open: false,
+            stacks: "kernel",
+            min_size,
+            max_size,
+            older_s: older,
+        };
+        let Some(mode) = profile.processes().map(|of| &of.mode) else { return all };
         Self {
             exact: mode.exact,
             sample_bytes: mode.sample_bytes,
@@ -61,22 +103,23 @@ impl From<&Mode> for ModeInfo {
             window_allocated_blocks: mode.attached.windows.map(|(allocated, _)| allocated),
             window_freed_blocks: mode.attached.windows.map(|(_, freed)| freed),
             window_open: mode.attached.open,
-            stacks,
-            min_size,
-            max_size,
-            older_s: older,
+            stacks: match mode.stacks {
+                StackMethod::Cfi => "cfi",
+                StackMethod::FramePointer => "fp",
+            },
+            ..all
         }
     }
 }
 
-impl From<model::Uncertainty> for Uncertainty {
-    fn from(doubt: model::Uncertainty) -> Self {
+impl From<profile::Uncertainty> for Uncertainty {
+    fn from(doubt: profile::Uncertainty) -> Self {
         Self { bytes: doubt.bytes, blocks: doubt.blocks, samples: doubt.samples }
     }
 }
 
-impl From<&model::Overhead> for Overhead {
-    fn from(overhead: &model::Overhead) -> Self {
+impl From<&profile::Overhead> for Overhead {
+    fn from(overhead: &profile::Overhead) -> Self {
         Self {
             share: overhead.share(),
             processors: overhead.processors(),
@@ -89,65 +132,70 @@ impl From<&model::Overhead> for Overhead {
     }
 }
 
-impl<'a> From<&'a model::MappingRow> for MappingStack<'a> {
-    fn from(row: &'a model::MappingRow) -> Self {
+impl<'a> MappingStack<'a> {
+    fn new(dictionary: &'a Dictionary, row: &profile::MappingRow) -> Self {
         Self {
             id: row.id,
             pid: row.pid,
             bytes: row.mapped.bytes,
             ranges: row.mapped.blocks,
             oldest_s: row.oldest,
-            frames: row.frames.iter().map(Frame::from).collect(),
+            frames: frames(dictionary, row.stack),
         }
     }
 }
 
-impl<'a> From<&'a model::StackRow> for Stack<'a> {
-    fn from(row: &'a model::StackRow) -> Self {
+impl<'a> Stack<'a> {
+    fn new(dictionary: &'a Dictionary, row: &profile::Row) -> Self {
+        let frames = frames(dictionary, row.stack);
         Self {
             id: row.id,
-            pid: row.pid,
+            pid: row.pid(),
             bytes: row.outstanding.bytes,
             blocks: row.outstanding.blocks,
-            uncertainty: row.uncertainty.map(Uncertainty::from),
+            uncertainty: row.uncertainty().map(Uncertainty::from),
             allocated_bytes: row.allocated.bytes,
             allocated_blocks: row.allocated.blocks,
             freed_bytes: row.freed.bytes,
             freed_blocks: row.freed.blocks,
             bytes_per_second: row.bytes_per_second,
-            oldest_s: row.oldest.map(|oldest| oldest.age),
-            oldest_exact: row.oldest.map(|oldest| oldest.exact),
-            complete: row.incomplete.is_none() && !row.frames.is_empty(),
-            incomplete: row.incomplete,
-            frames: row.frames.iter().map(Frame::from).collect(),
+            oldest_s: Some(row.oldest.age),
+            oldest_exact: Some(row.oldest.exact),
+            complete: row.incomplete.is_none() && !frames.is_empty(),
+            incomplete: row.incomplete.map(profile::Reason::key),
+            frames,
             allocs: row.blocks.iter().map(Alloc::from).collect(),
-            kernel: row.kernel.as_ref().map(super::kernel::KernelStack::from),
+            kernel: row.kernel().map(|detail| kernel::KernelStack::new(dictionary, detail)),
         }
     }
 }
 
-impl<'a> From<&'a model::Frame> for Frame<'a> {
-    fn from(frame: &'a model::Frame) -> Self {
+fn frames(dictionary: &Dictionary, stack: Option<profile::StackId>) -> Vec<Frame<'_>> {
+    dictionary.frames_of(stack).into_iter().map(Frame::from).collect()
+}
+
+impl<'a> From<profile::Frame<'a>> for Frame<'a> {
+    fn from(frame: profile::Frame<'a>) -> Self {
         Self {
-            function: frame.function.as_deref(),
+            function: frame.function,
             function_offset: frame.function.is_some().then_some(frame.function_offset),
-            module: &frame.module,
+            module: frame.module,
             offset: frame.module_offset,
-            file: frame.file.as_deref(),
+            file: frame.file,
             line: frame.line,
             inlined: frame.inlined,
         }
     }
 }
 
-impl From<&model::LiveBlock> for Alloc {
-    fn from(block: &model::LiveBlock) -> Self {
+impl From<&profile::LiveBlock> for Alloc {
+    fn from(block: &profile::LiveBlock) -> Self {
         Self { addr: block.address, size: block.size, age_s: block.age }
     }
 }
 
-impl<'a> From<&'a model::Losses> for Losses<'a> {
-    fn from(losses: &'a model::Losses) -> Self {
+impl From<&profile::Losses> for Losses {
+    fn from(losses: &profile::Losses) -> Self {
         Self {
             live_map_full: losses.live_map_full,
             live_map_full_bytes: losses.live_map_full_bytes,
@@ -162,13 +210,17 @@ impl<'a> From<&'a model::Losses> for Losses<'a> {
             mappings_full_bytes: losses.mappings_full_bytes,
             names_given_up: losses.names_given_up,
             children_not_traced: losses.children_not_traced,
-            stacks_incomplete: losses.stacks_incomplete.iter().copied().collect(),
+            stacks_incomplete: losses
+                .stacks_incomplete
+                .iter()
+                .map(|(reason, n)| (reason.key(), *n))
+                .collect(),
         }
     }
 }
 
-impl<'a> From<&'a model::AllocationEvent> for TraceLine<'a> {
-    fn from(event: &'a model::AllocationEvent) -> Self {
+impl<'a> TraceLine<'a> {
+    pub(super) fn new(dictionary: &'a Dictionary, event: &Allocation) -> Self {
         Self {
             schema: SCHEMA,
             event: if event.freed { "free" } else { "alloc" },
@@ -177,8 +229,8 @@ impl<'a> From<&'a model::AllocationEvent> for TraceLine<'a> {
             tid: event.tid,
             addr: event.address,
             size: event.size,
-            stack: event.stack,
-            frames: event.frames.iter().map(Frame::from).collect(),
+            stack: event.id,
+            frames: frames(dictionary, event.stack),
         }
     }
 }

@@ -3,14 +3,14 @@
 use serde::Serialize;
 
 use super::{Amount, rate};
-use crate::model;
+use crate::profile::{self, Dictionary, View};
 
 /// Kernel mode's part of a stack.
 #[derive(Serialize)]
 pub(super) struct KernelStack<'a> {
     /// `slab`, `page`, `percpu` or `vmalloc`; `unknown` for what found no place in the table of stacks.
     kind: &'static str,
-    /// The slab cache; null for other kinds, and where it cannot be told.
+    /// The slab cache; null for other kinds, and where it cannot be determined.
     cache: Option<&'a str>,
     /// Tracked: `bytes`, and what was freed where no tracepoint is.
     tracked_bytes: u64,
@@ -22,7 +22,7 @@ pub(super) struct KernelStack<'a> {
 #[derive(Serialize)]
 pub(super) struct Kernel<'a> {
     /// Kinds of memory that are traced.
-    kinds: &'a [&'static str],
+    kinds: Vec<&'static str>,
     /// The cgroup that tracing is limited to; null: none.
     cgroup: Option<&'a str>,
     /// Caches with something tracked, in order of what is outstanding.
@@ -70,38 +70,39 @@ struct Cache<'a> {
     blocks_per_second: f64,
 }
 
-impl<'a> From<&'a model::KernelRow> for KernelStack<'a> {
-    fn from(row: &'a model::KernelRow) -> Self {
+impl<'a> KernelStack<'a> {
+    pub(super) fn new(dictionary: &'a Dictionary, detail: &profile::KernelDetail) -> Self {
         Self {
-            kind: row.kind,
-            cache: row.cache.as_deref(),
-            tracked_bytes: row.tracked.bytes,
-            tracked_blocks: row.tracked.blocks,
+            kind: detail.kind.name(),
+            cache: detail.cache.map(|name| dictionary.text(name)),
+            tracked_bytes: detail.tracked.bytes,
+            tracked_blocks: detail.tracked.blocks,
         }
     }
 }
 
-impl<'a> From<&'a model::KernelReport> for Kernel<'a> {
-    fn from(report: &'a model::KernelReport) -> Self {
-        let amount = |amount: model::Amount| Amount { bytes: amount.bytes, blocks: amount.blocks };
+impl<'a> Kernel<'a> {
+    pub(super) fn new(view: &View<'a>, kernel: &'a profile::Kernel) -> Self {
+        let (caches, caches_found) = view.caches();
+        let dictionary = view.dictionary();
         Self {
-            kinds: &report.kinds,
-            cgroup: report.cgroup.as_deref(),
-            caches: report.caches.iter().map(Cache::from).collect(),
-            caches_found: report.caches_found,
-            phantoms: amount(report.phantoms),
-            user_page_bytes: report.user_page_bytes,
-            counted_elsewhere: amount(report.counted_elsewhere),
-            own_allocations: report.own_allocations,
+            kinds: kernel.kinds.iter().map(|kind| kind.name()).collect(),
+            cgroup: kernel.cgroup.as_deref(),
+            caches: caches.into_iter().map(|row| Cache::new(dictionary, row)).collect(),
+            caches_found,
+            phantoms: Amount::from(kernel.phantoms),
+            user_page_bytes: kernel.user_page_bytes,
+            counted_elsewhere: Amount::from(kernel.counted_elsewhere),
+            own_allocations: kernel.own_allocations,
         }
     }
 }
 
-impl<'a> From<&'a model::CacheRow> for Cache<'a> {
-    fn from(row: &'a model::CacheRow) -> Self {
+impl<'a> Cache<'a> {
+    fn new(dictionary: &'a Dictionary, row: &profile::CacheRow) -> Self {
         Self {
-            kind: row.kind,
-            cache: row.cache.as_deref(),
+            kind: row.kind.name(),
+            cache: row.cache.map(|name| dictionary.text(name)),
             bytes: row.outstanding.bytes,
             blocks: row.outstanding.blocks,
             tracked_bytes: row.tracked.bytes,

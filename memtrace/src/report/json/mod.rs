@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
-use serde_json::ser::Formatter;
+use serde_json::{Value, ser::Formatter};
 
 use super::Reporter;
 use super::escape::is_hazardous;
-use crate::model::Event;
+use crate::profile::{Allocation, Dictionary, View};
 
 /// The version of the schema.
 const SCHEMA: u32 = 1;
@@ -26,14 +26,23 @@ const SCHEMA: u32 = 1;
 pub struct Json;
 
 impl Reporter for Json {
-    fn write(&mut self, out: &mut dyn io::Write, event: &Event) -> io::Result<()> {
-        let serializer = &mut serde_json::Serializer::with_formatter(&mut *out, TerminalSafe);
-        match event {
-            Event::Snapshot(snapshot) => Report::new(snapshot).serialize(serializer)?,
-            Event::Allocation(event) => TraceLine::from(event).serialize(serializer)?,
-        }
-        out.write_all(b"\n")
+    fn report(&mut self, out: &mut dyn io::Write, view: &View<'_>) -> io::Result<()> {
+        line(out, &Report::new(view))
     }
+
+    fn allocation(
+        &mut self,
+        out: &mut dyn io::Write,
+        dictionary: &Dictionary,
+        event: &Allocation,
+    ) -> io::Result<()> {
+        line(out, &TraceLine::new(dictionary, event))
+    }
+}
+
+fn line(out: &mut dyn io::Write, value: &impl Serialize) -> io::Result<()> {
+    value.serialize(&mut serde_json::Serializer::with_formatter(&mut *out, TerminalSafe))?;
+    out.write_all(b"\n")
 }
 
 /// Compact JSON in which what could steer a terminal is escaped too, beyond the C0 controls that JSON demands.
@@ -86,9 +95,11 @@ struct Report<'a> {
     /// Kernel mode only.
     #[serde(skip_serializing_if = "Option::is_none")]
     kernel: Option<kernel::Kernel<'a>>,
-    losses: Losses<'a>,
-    /// Remarks for the reader, a sentence each.
-    notes: &'a [String],
+    losses: Losses,
+    /// The texts of `remarks`.
+    notes: Vec<String>,
+    /// What the reader is to know besides: each with its `key`, its values, and a sentence, `text`.
+    remarks: Vec<Value>,
 }
 
 /// Memory that the target mapped itself, apart from blocks.
@@ -122,17 +133,19 @@ struct MappingStack<'a> {
 struct Target<'a> {
     /// `process` or `kernel`.
     kind: &'static str,
-    pids: &'a [u32],
+    pids: Vec<u32>,
     /// Command name of the first process, at most 15 bytes.
     comm: &'a str,
     /// The allocators found, `glibc` for example.
     allocators: &'a [String],
+    /// Functions that hand out blocks and are not traced; `exact` is false then.
+    untraced: &'a [String],
 }
 
 /// How the figures came about.
 #[derive(Serialize)]
 struct ModeInfo {
-    /// Whether there was neither a sample nor a gap since tracing began.
+    /// Whether nothing was sampled, missed in a gap, or allocated by a function that is not traced.
     exact: bool,
     /// Mean bytes between two samples, of those taken last; null when there are none among the figures.
     sample_bytes: Option<u64>,
@@ -278,7 +291,7 @@ struct Alloc {
 
 /// Counts of what was lost since tracing began.
 #[derive(Serialize)]
-struct Losses<'a> {
+struct Losses {
     /// Blocks not tracked: the table of live blocks was full.
     live_map_full: u64,
     /// Their bytes.
@@ -306,7 +319,7 @@ struct Losses<'a> {
     /// Child processes forked by the target.
     children_not_traced: u64,
     /// Stacks that end early, by reason.
-    stacks_incomplete: BTreeMap<&'a str, u64>,
+    stacks_incomplete: BTreeMap<&'static str, u64>,
 }
 
 /// One allocation or free (`--trace`).

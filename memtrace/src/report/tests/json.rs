@@ -3,13 +3,14 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::{
-    Event, HOSTILE, Snapshot, assert_harmless, empty, hostile, losses, sampled, snapshot, trace, with_blocks,
-    written,
+    HOSTILE, Recorded, assert_harmless, empty, hostile, losses, report, sampled, trace_lines as lines,
+    with_blocks,
 };
+use crate::profile::Remark;
 use crate::report::Json;
 
-fn json(snapshot: Snapshot) -> String {
-    written(Json, &Event::Snapshot(Box::new(snapshot)))
+fn json(report: Recorded) -> String {
+    report.written(Json)
 }
 
 fn parsed(text: &str) -> Value {
@@ -33,186 +34,44 @@ fn keys(value: &Value, path: &str, found: &mut BTreeSet<String>) {
 
 #[test]
 fn ordinary() {
-    insta::assert_snapshot!(json(snapshot()), @r#"
-    {"schema":1,"time":"2026-01-02T03:04:05Z","elapsed_s":5.004,"last":false,"target":{"kind":"process","pids":[4123],"comm":"api-server","allocators":["glibc"]},"mode":{"exact":true,"sample_bytes":null,"sampling":false,"attached_share":1.0,"gaps":0,"window_allocated_blocks":null,"window_freed_blocks":null,"window_open":false,"stacks":"fp","min_size":null,"max_size":null,"older_s":null},"outstanding":{"bytes":1048576,"blocks":1024},"uncertainty":null,"bytes_per_second":1572864.0,"unknown_frees":12,"overhead":null,"stacks_found":5,"stacks":[{"id":"9f0c0000deadbeef","pid":4123,"bytes":65536,"blocks":64,"uncertainty":null,"allocated_bytes":70000,"allocated_blocks":67,"freed_bytes":4464,"freed_blocks":3,"bytes_per_second":13107.2,"oldest_s":4.2,"oldest_exact":true,"complete":true,"incomplete":null,"frames":[{"function":"handle<'_>","function_offset":"0x1e","module":"/srv/api-server","offset":"0x1167","file":"src/api.c","line":null,"inlined":true},{"function":"leak_small","function_offset":"0x1e","module":"/srv/api-server","offset":"0x1167","file":"src/api.c","line":42,"inlined":false},{"function":"main","function_offset":"0x6d","module":"/srv/api-server","offset":"0x13ad","file":"src/main.c","line":7,"inlined":false}]},{"id":"0000000000000017","pid":4123,"bytes":640,"blocks":1,"uncertainty":null,"allocated_bytes":640,"allocated_blocks":1,"freed_bytes":0,"freed_blocks":0,"bytes_per_second":-20480.0,"oldest_s":192.0,"oldest_exact":false,"complete":false,"incomplete":"no_frame_pointer","frames":[{"function":null,"function_offset":null,"module":"/usr/lib/libplugin.so","offset":"0x4f0","file":null,"line":null,"inlined":false}]}],"mappings":{"bytes":0,"ranges":0,"stacks":[]},"losses":{"live_map_full":0,"live_map_full_bytes":0,"in_flight_lost":0,"ring_full":0,"no_walk_slot":0,"no_thread_slot":0,"stack_table_full":0,"missed_frees":0,"kernel_missed":0,"mappings_full":0,"mappings_full_bytes":0,"names_given_up":0,"children_not_traced":0,"stacks_incomplete":{}},"notes":[]}
+    insta::assert_snapshot!(json(report()), @r#"
+    {"schema":1,"time":"2026-01-02T03:04:05Z","elapsed_s":5.004,"last":false,"target":{"kind":"process","pids":[4123],"comm":"api-server","allocators":["glibc"],"untraced":[]},"mode":{"exact":true,"sample_bytes":null,"sampling":false,"attached_share":1.0,"gaps":0,"window_allocated_blocks":null,"window_freed_blocks":null,"window_open":false,"stacks":"fp","min_size":null,"max_size":null,"older_s":null},"outstanding":{"bytes":1048576,"blocks":1024},"uncertainty":null,"bytes_per_second":1572864.0,"unknown_frees":12,"overhead":null,"stacks_found":5,"stacks":[{"id":"9f0c0000deadbeef","pid":4123,"bytes":65536,"blocks":64,"uncertainty":null,"allocated_bytes":70000,"allocated_blocks":67,"freed_bytes":4464,"freed_blocks":3,"bytes_per_second":13107.2,"oldest_s":4.2,"oldest_exact":true,"complete":true,"incomplete":null,"frames":[{"function":"handle<'_>","function_offset":"0x1e","module":"/srv/api-server","offset":"0x1167","file":"src/api.c","line":null,"inlined":true},{"function":"leak_small","function_offset":"0x1e","module":"/srv/api-server","offset":"0x1167","file":"src/api.c","line":42,"inlined":false},{"function":"main","function_offset":"0x6d","module":"/srv/api-server","offset":"0x13ad","file":"src/main.c","line":7,"inlined":false}]},{"id":"0000000000000017","pid":4123,"bytes":640,"blocks":1,"uncertainty":null,"allocated_bytes":640,"allocated_blocks":1,"freed_bytes":0,"freed_blocks":0,"bytes_per_second":-20480.0,"oldest_s":192.0,"oldest_exact":false,"complete":false,"incomplete":"no_frame_pointer","frames":[{"function":null,"function_offset":null,"module":"/usr/lib/libplugin.so","offset":"0x4f0","file":null,"line":null,"inlined":false}]}],"mappings":{"bytes":0,"ranges":0,"stacks":[]},"losses":{"live_map_full":0,"live_map_full_bytes":0,"in_flight_lost":0,"ring_full":0,"no_walk_slot":0,"no_thread_slot":0,"stack_table_full":0,"missed_frees":0,"kernel_missed":0,"mappings_full":0,"mappings_full_bytes":0,"names_given_up":0,"children_not_traced":0,"stacks_incomplete":{}},"notes":[],"remarks":[]}
     "#);
 }
 
+/// Everything that schema 1 promised before a report was a profile is still there, with the same values. Of notes only their
+/// number is compared: they are prose.
 #[test]
-fn everything_there_is() {
-    let notes = vec!["The target exited.".to_owned()];
-    let text = json(Snapshot { losses: losses(), notes, ..with_blocks() });
-    insta::assert_snapshot!(serde_json::to_string_pretty(&parsed(&text)).unwrap(), @r#"
-    {
-      "bytes_per_second": 1572864.0,
-      "elapsed_s": 5.004,
-      "last": false,
-      "losses": {
-        "children_not_traced": 9,
-        "in_flight_lost": 1,
-        "kernel_missed": 8,
-        "live_map_full": 1203,
-        "live_map_full_bytes": 4718592,
-        "mappings_full": 10,
-        "mappings_full_bytes": 40960,
-        "missed_frees": 7,
-        "names_given_up": 11,
-        "no_thread_slot": 5,
-        "no_walk_slot": 4,
-        "ring_full": 3,
-        "stack_table_full": 6,
-        "stacks_incomplete": {
-          "no_frame_pointer": 10,
-          "stack_unreadable": 2000,
-          "too_deep": 0
-        }
-      },
-      "mappings": {
-        "bytes": 2097152,
-        "ranges": 2,
-        "stacks": [
-          {
-            "bytes": 2097152,
-            "frames": [],
-            "id": "0000000000000abc",
-            "oldest_s": 61.0,
-            "pid": 4123,
-            "ranges": 2
-          }
-        ]
-      },
-      "mode": {
-        "attached_share": 1.0,
-        "exact": true,
-        "gaps": 0,
-        "max_size": null,
-        "min_size": null,
-        "older_s": null,
-        "sample_bytes": null,
-        "sampling": false,
-        "stacks": "fp",
-        "window_allocated_blocks": null,
-        "window_freed_blocks": null,
-        "window_open": false
-      },
-      "notes": [
-        "The target exited."
-      ],
-      "outstanding": {
-        "blocks": 1024,
-        "bytes": 1048576
-      },
-      "overhead": null,
-      "schema": 1,
-      "stacks": [
-        {
-          "allocated_blocks": 67,
-          "allocated_bytes": 70000,
-          "allocs": [
-            {
-              "addr": "0x948cd0",
-              "age_s": 4.0,
-              "size": 1024
-            },
-            {
-              "addr": "0x9490f0",
-              "age_s": 3.0,
-              "size": 48
-            }
-          ],
-          "blocks": 64,
-          "bytes": 65536,
-          "bytes_per_second": 13107.2,
-          "complete": true,
-          "frames": [
-            {
-              "file": "src/api.c",
-              "function": "handle<'_>",
-              "function_offset": "0x1e",
-              "inlined": true,
-              "line": null,
-              "module": "/srv/api-server",
-              "offset": "0x1167"
-            },
-            {
-              "file": "src/api.c",
-              "function": "leak_small",
-              "function_offset": "0x1e",
-              "inlined": false,
-              "line": 42,
-              "module": "/srv/api-server",
-              "offset": "0x1167"
-            },
-            {
-              "file": "src/main.c",
-              "function": "main",
-              "function_offset": "0x6d",
-              "inlined": false,
-              "line": 7,
-              "module": "/srv/api-server",
-              "offset": "0x13ad"
-            }
-          ],
-          "freed_blocks": 3,
-          "freed_bytes": 4464,
-          "id": "9f0c0000deadbeef",
-          "incomplete": null,
-          "oldest_exact": true,
-          "oldest_s": 4.2,
-          "pid": 4123,
-          "uncertainty": null
-        },
-        {
-          "allocated_blocks": 1,
-          "allocated_bytes": 640,
-          "allocs": [
-            {
-              "addr": "0x7fff00001000",
-              "age_s": 192.0,
-              "size": 640
-            }
-          ],
-          "blocks": 1,
-          "bytes": 640,
-          "bytes_per_second": -20480.0,
-          "complete": false,
-          "frames": [
-            {
-              "file": null,
-              "function": null,
-              "function_offset": null,
-              "inlined": false,
-              "line": null,
-              "module": "/usr/lib/libplugin.so",
-              "offset": "0x4f0"
-            }
-          ],
-          "freed_blocks": 0,
-          "freed_bytes": 0,
-          "id": "0000000000000017",
-          "incomplete": "no_frame_pointer",
-          "oldest_exact": false,
-          "oldest_s": 192.0,
-          "pid": 4123,
-          "uncertainty": null
-        }
-      ],
-      "stacks_found": 5,
-      "target": {
-        "allocators": [
-          "glibc"
-        ],
-        "comm": "api-server",
-        "kind": "process",
-        "pids": [
-          4123
-        ]
-      },
-      "time": "2026-01-02T03:04:05Z",
-      "uncertainty": null,
-      "unknown_frees": 12
+fn schema_1_only_gains() {
+    let remarks = vec![Remark::Exited { pids: vec![4123] }];
+    let process = Recorded { losses: losses(), remarks, ..with_blocks() };
+    for (before, now) in [
+        (include_str!("schema1/process.json"), process),
+        (include_str!("schema1/sampled.json"), sampled()),
+        (include_str!("schema1/empty.json"), empty()),
+        (include_str!("schema1/kernel.json"), super::kernel::kernel()),
+    ] {
+        contains(&serde_json::from_str(before).unwrap(), &parsed(&json(now)), "");
     }
-    "#);
+    let before = include_str!("schema1/trace.json").lines();
+    for (before, now) in before.zip(lines(Json)) {
+        contains(&serde_json::from_str(before).unwrap(), &parsed(&now), "");
+    }
+}
+
+fn contains(before: &Value, now: &Value, path: &str) {
+    match (before, now) {
+        (Value::Object(before), Value::Object(now)) => before.iter().for_each(|(key, value)| {
+            let path = format!("{path}.{key}");
+            contains(value, now.get(key).unwrap_or_else(|| panic!("{path} is gone")), &path);
+        }),
+        (Value::Array(before), Value::Array(now)) => {
+            assert_eq!(before.len(), now.len(), "{path}");
+            before.iter().zip(now).for_each(|(before, now)| contains(before, now, &format!("{path}[]")));
+        }
+        _ if path == ".notes[]" => {}
+        _ => assert_eq!(before, now, "{path}"),
+    }
 }
 
 /// Scripts rely on these names: a change here breaks them.
@@ -220,7 +79,7 @@ fn everything_there_is() {
 fn names_are_never_changed() {
     let promised = "
         schema time elapsed_s last bytes_per_second stacks_found notes
-        target target.kind target.pids target.comm target.allocators
+        target target.kind target.pids target.comm target.allocators target.untraced remarks
         uncertainty uncertainty.bytes uncertainty.blocks uncertainty.samples unknown_frees
         overhead overhead.share overhead.processors overhead.limit overhead.limit_processors overhead.spent_s overhead.cpu_s overhead.calls
         mode.attached_share mode.gaps mode.window_allocated_blocks mode.window_freed_blocks mode.window_open mode.sampling
@@ -243,7 +102,7 @@ fn names_are_never_changed() {
         losses.stacks_incomplete.stack_unreadable losses.stacks_incomplete.too_deep
     ";
     let mut found = BTreeSet::new();
-    keys(&parsed(&json(Snapshot { losses: losses(), ..with_blocks() })), "", &mut found);
+    keys(&parsed(&json(Recorded { losses: losses(), ..with_blocks() })), "", &mut found);
     keys(&parsed(&json(sampled())), "", &mut found);
     assert_eq!(found, promised.split_whitespace().map(str::to_owned).collect());
 }
@@ -258,7 +117,7 @@ fn nothing_outstanding() {
 #[test]
 fn figures_without_a_finite_value_are_numbers_all_the_same() {
     for rate in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, -0.0, -1e-9] {
-        let value = parsed(&json(Snapshot { bytes_per_second: rate, ..empty() }));
+        let value = parsed(&json(Recorded { bytes_per_second: rate, ..empty() }));
         assert_eq!(value["bytes_per_second"], 0.0, "{rate}");
         assert!(!value["bytes_per_second"].to_string().starts_with('-'), "{rate}");
     }
@@ -266,21 +125,18 @@ fn figures_without_a_finite_value_are_numbers_all_the_same() {
 
 #[test]
 fn a_stack_without_frames_is_not_complete() {
-    let mut snapshot = snapshot();
-    snapshot.stacks[0].frames.clear();
-    snapshot.stacks[0].oldest = None;
-    let value = parsed(&json(snapshot));
+    let mut report = report();
+    report.stacks[0].frames.clear();
+    let value = parsed(&json(report));
     assert_eq!(value["stacks"][0]["complete"], false);
     assert_eq!(value["stacks"][0]["incomplete"], Value::Null);
-    assert_eq!(value["stacks"][0]["oldest_s"], Value::Null);
-    assert_eq!(value["stacks"][0]["oldest_exact"], Value::Null);
 }
 
 #[test]
 fn a_sampled_report_says_so() {
-    let mut snapshot = sampled();
-    snapshot.mode.filter.older = Some(std::time::Duration::from_secs(60));
-    let report = parsed(&json(snapshot));
+    let mut report = sampled();
+    report.filter.older = Some(std::time::Duration::from_secs(60));
+    let report = parsed(&json(report));
     let expected = serde_json::json!({
         "exact": false, "sample_bytes": 524_288, "stacks": "fp", "min_size": null, "max_size": null, "older_s": 60.0,
         "attached_share": 0.02099, "gaps": 12,
@@ -306,14 +162,14 @@ fn hostile_names() {
     assert_eq!(value["target"]["comm"], HOSTILE);
     assert_eq!(value["stacks"][0]["frames"][0]["function"], HOSTILE);
     assert_eq!(value["stacks"][0]["frames"][0]["module"], format!("/srv/{HOSTILE}"));
-    assert_eq!(value["notes"][0], format!("{HOSTILE} exited"));
+    assert_eq!(value["remarks"][0]["comm"], HOSTILE);
     let comm = text.split("\"comm\":").nth(1).unwrap().split(",\"allocators").next().unwrap();
     insta::assert_snapshot!(comm, @r#""evil\u001b[2J\u001b]0;owned\u0007\r\nroot# \u202etxt\u2066\u009b31m\u007f\u2028\udb40\udc41""#);
 }
 
 #[test]
 fn trace_lines() {
-    let lines = trace().map(|event| written(Json, &event));
+    let lines = lines(Json);
     lines.iter().for_each(|line| assert!(parsed(line).is_object()));
     insta::assert_snapshot!(lines.concat(), @r#"
     {"schema":1,"event":"alloc","elapsed_s":0.004213,"pid":4123,"tid":4125,"addr":"0x948cd0","size":16,"stack":"9f0c0000deadbeef","frames":[{"function":"handle<'_>","function_offset":"0x1e","module":"/srv/api-server","offset":"0x1167","file":"src/api.c","line":null,"inlined":true},{"function":"leak_small","function_offset":"0x1e","module":"/srv/api-server","offset":"0x1167","file":"src/api.c","line":42,"inlined":false},{"function":"main","function_offset":"0x6d","module":"/srv/api-server","offset":"0x13ad","file":"src/main.c","line":7,"inlined":false}]}

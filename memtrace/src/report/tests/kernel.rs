@@ -2,22 +2,21 @@
 
 use jiff::tz::TimeZone;
 
-use super::{Event, snapshot, written};
-use crate::model::{
-    Amount, CacheRow, Frame, KernelReport, KernelRow, Snapshot, StackMethod, TargetInfo, TargetKind,
-};
+use super::recorded::{Frame, KernelRow};
+use super::{Recorded, report};
+use crate::profile::{Amount, By, CacheRow, Kernel, MemoryKind};
 use crate::report::{Json, Text};
 
-fn text(snapshot: Snapshot) -> String {
-    written(Text::new(false, TimeZone::UTC), &Event::Snapshot(Box::new(snapshot)))
+fn text(report: Recorded) -> String {
+    report.written(Text::new(false, TimeZone::UTC))
 }
 
-fn json(snapshot: Snapshot) -> serde_json::Value {
-    serde_json::from_str(&written(Json, &Event::Snapshot(Box::new(snapshot)))).unwrap()
+fn json(report: Recorded) -> serde_json::Value {
+    serde_json::from_str(&report.written(Json)).unwrap()
 }
 
-fn kernel() -> Snapshot {
-    let mut snapshot = snapshot();
+pub(super) fn kernel() -> Recorded {
+    let mut report = report();
     let frame = |function: &str, module: &str, offset| Frame {
         function: Some(function.into()),
         function_offset: 0x21,
@@ -25,50 +24,40 @@ fn kernel() -> Snapshot {
         module_offset: offset,
         ..Frame::default()
     };
-    snapshot.target = TargetInfo {
-        kind: TargetKind::Kernel,
-        pids: Vec::new(),
-        comm: "kernel".into(),
-        allocators: Vec::new(),
-    };
-    snapshot.mode.stacks = StackMethod::Kernel;
-    snapshot.outstanding = Amount { bytes: 26_496, blocks: 207 };
-    snapshot.stacks.truncate(1);
-    let row = &mut snapshot.stacks[0];
-    row.pid = 0;
+    report.outstanding = Amount { bytes: 26_496, blocks: 207 };
+    report.stacks.truncate(1);
+    let row = &mut report.stacks[0];
     row.outstanding = Amount { bytes: 26_496, blocks: 207 };
     row.frames = vec![frame("ep_insert", "[kernel]", 0x71_2345), frame("nf_hook", "nf_conntrack", 0x10)];
     row.kernel = Some(KernelRow {
-        kind: "slab",
-        cache: Some("eventpoll_epi".into()),
+        kind: MemoryKind::Slab,
+        cache: Some("eventpoll_epi"),
         tracked: Amount { bytes: 1_779_456, blocks: 13_902 },
         phantoms: 13_695,
     });
-    snapshot.stacks_found = 1;
-    snapshot.kernel = Some(KernelReport {
-        kinds: vec!["slab", "percpu"],
-        cgroup: None,
-        by_cache: false,
-        caches: vec![CacheRow {
-            kind: "slab",
-            cache: Some("eventpoll_epi".into()),
-            outstanding: Amount { bytes: 26_496, blocks: 207 },
-            tracked: Amount { bytes: 1_779_456, blocks: 13_902 },
-            phantoms: 13_695,
-            by_number: 0,
-            unverified: 3,
-            grown_blocks: Some(207),
-            grown_bytes: Some(26_496),
-            bytes_per_second: 128.0,
-            blocks_per_second: 1.0,
-        }],
-        caches_found: 3,
+    report.stacks_found = 1;
+    let row = CacheRow {
+        kind: MemoryKind::Slab,
+        cache: None,
+        outstanding: Amount { bytes: 26_496, blocks: 207 },
+        tracked: Amount { bytes: 1_779_456, blocks: 13_902 },
+        phantoms: 13_695,
+        by_number: 0,
+        unverified: 3,
+        grown_blocks: Some(207),
+        grown_bytes: Some(26_496),
+        bytes_per_second: 128.0,
+        blocks_per_second: 1.0,
+    };
+    let kernel = Kernel {
+        kinds: vec![MemoryKind::Slab, MemoryKind::Percpu],
         phantoms: Amount { bytes: 1_752_960, blocks: 13_695 },
-        user_page_bytes: None,
-        counted_elsewhere: Amount::default(),
         own_allocations: 12,
-    });
-    snapshot
+        ..Kernel::default()
+    };
+    report.kernel = Some((kernel, vec![("eventpoll_epi", row)]));
+    report.caches_found = 3;
+    report
 }
 
 #[test]
@@ -91,19 +80,17 @@ fn a_row_says_of_what_it_is_and_what_was_freed_unseen() {
 
 #[test]
 fn by_cache_there_are_no_stacks() {
-    let mut snapshot = kernel();
-    if let Some(kernel) = &mut snapshot.kernel {
-        kernel.by_cache = true;
-        kernel.user_page_bytes = Some(4096);
-    }
-    let text = text(snapshot);
+    let mut report = kernel();
+    report.by = By::Cache;
+    report.kernel.as_mut().unwrap().0.user_page_bytes = Some(4096);
+    let text = text(report);
     assert!(!text.contains("#1") && text.contains("eventpoll_epi"), "{text}");
     assert!(text.contains("Not counted: 4 KiB of pages handed out for user memory"), "{text}");
 }
 
 #[test]
 fn json_adds_names_and_renames_none() {
-    let process = json(snapshot());
+    let process = json(report());
     let json = json(kernel());
     assert_eq!(json["target"]["kind"], "kernel");
     assert_eq!(json["mode"]["stacks"], "kernel");

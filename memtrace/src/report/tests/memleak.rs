@@ -1,8 +1,7 @@
 use jiff::tz::TimeZone;
 
-use super::{
-    Event, Snapshot, assert_harmless, empty, hostile, losses, snapshot, trace, with_blocks, written,
-};
+use super::{Recorded, assert_harmless, empty, hostile, losses, report, trace_lines as lines, with_blocks};
+use crate::profile::Remark;
 use crate::report::{Memleak, MemleakOptions};
 
 fn options() -> MemleakOptions {
@@ -14,13 +13,13 @@ fn options() -> MemleakOptions {
     }
 }
 
-fn memleak(options: MemleakOptions, snapshot: Snapshot) -> String {
-    written(Memleak::new(options), &Event::Snapshot(Box::new(snapshot)))
+fn memleak(options: MemleakOptions, report: Recorded) -> String {
+    report.written(Memleak::new(options))
 }
 
 #[test]
 fn ordinary() {
-    insta::assert_snapshot!(memleak(options(), snapshot()), @r#"
+    insta::assert_snapshot!(memleak(options(), report()), @r#"
     [05:04:05] Top 10 stacks with outstanding allocations:
     	640 bytes in 1 allocations from stack
     		[unknown] [libplugin.so]
@@ -49,7 +48,7 @@ fn blocks_are_listed_smallest_first() {
 
 #[test]
 fn blocks_are_listed_only_when_asked_for() {
-    let plain = memleak(options(), snapshot());
+    let plain = memleak(options(), report());
     assert_eq!(memleak(options(), with_blocks()), plain);
     let combined = MemleakOptions { show_allocs: true, combined_only: true, ..options() };
     assert_eq!(memleak(combined, with_blocks()), plain);
@@ -65,8 +64,8 @@ fn nothing_outstanding() {
 /// How bcc's own test, and scripts like it, read the size of the largest leak.
 #[test]
 fn scripts_find_the_largest_stack_in_the_last_line_with_bytes() {
-    let mut report = Snapshot { losses: losses(), last: true, ..with_blocks() };
-    report.notes = vec!["The target exited with 12 bytes unread.".into()];
+    let mut report = Recorded { losses: losses(), last: true, ..with_blocks() };
+    report.remarks = vec![Remark::WindowOpen { watch: std::time::Duration::from_secs(1) }];
     report.stacks[1].frames.clear();
     let text = memleak(MemleakOptions { show_allocs: true, ..options() }, report);
     let line = text.lines().rfind(|line| line.contains("byte")).unwrap();
@@ -79,7 +78,7 @@ fn hostile_names() {
     let text = memleak(options(), hostile());
     assert_harmless(&text);
     insta::assert_snapshot!(text, @r#"
-    Note: evil\x1b[2J\x1b]0;owned\x07\x0d\x0aroot# \u{202e}txt\u{2066}\u{9b}31m\x7f\u{2028}\u{e0041} exited
+    Note: process 4123 called exec after 1.0 s and is evil\x1b[2J\x1b]0;owned\x07\x0d\x0aroot# \u{202e}txt\u{2066}\u{9b}31m\x7f\u{2028}\u{e0041} now: its count began anew
     [05:04:05] Top 10 stacks with outstanding allocations:
     	65536 bytes in 64 allocations from stack
     		evil\x1b[2J\x1b]0;owned\x07\x0d\x0aroot# \u{202e}txt\u{2066}\u{9b}31m\x7f\u{2028}\u{e0041}+0x0 [evil\x1b[2J\x1b]0;owned\x07\x0d\x0aroot# \u{202e}txt\u{2066}\u{9b}31m\x7f\u{2028}\u{e0041}]
@@ -89,18 +88,18 @@ fn hostile_names() {
 
 #[test]
 fn modules_in_brackets_are_not_bracketed_twice() {
-    let mut snapshot = snapshot();
-    snapshot.stacks[0].frames.truncate(2);
-    snapshot.stacks[0].frames[0].module = "[vdso]".into();
-    snapshot.stacks[0].frames[1].module = "".into();
-    let text = memleak(options(), snapshot);
-    assert!(text.ends_with("\t\thandle<'_> [vdso]\n\t\tleak_small+0x1e\n"), "{text}");
+    let mut report = report();
+    report.stacks[0].frames.truncate(2);
+    report.stacks[0].frames[0].module = "[vdso]".into();
+    report.stacks[0].frames[0].inlined = false;
+    report.stacks[0].frames[1].module = "".into();
+    let text = memleak(options(), report);
+    assert!(text.ends_with("\t\thandle<'_>+0x1e [vdso]\n\t\tleak_small+0x1e\n"), "{text}");
 }
 
 #[test]
 fn trace_lines() {
-    let lines = trace().map(|event| written(Memleak::new(options()), &event)).concat();
-    insta::assert_snapshot!(lines, @r#"
+    insta::assert_snapshot!(lines(Memleak::new(options())).concat(), @r#"
     (4125, 0.004213, 'alloc exited, size = 16, result = 948cd0')
     (4125, 94769.000000, 'free entered, address = 948cd0, size = 16')
     "#);

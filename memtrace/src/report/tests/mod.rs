@@ -3,6 +3,7 @@
 mod json;
 mod kernel;
 mod memleak;
+mod recorded;
 mod text;
 
 use std::io;
@@ -10,30 +11,24 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
+use self::recorded::{Frame, Mapped, Recorded, StackRow, traced};
 use super::losses::sentences;
 use super::{Json, Memleak, MemleakOptions, Reporter, Text, escape};
-use crate::model::{
-    Age, AllocationEvent, Amount, Attachment, Event, Filter, Frame, LiveBlock, Losses, MappingRow, Mode,
-    Overhead, Snapshot, StackMethod, StackRow, TargetInfo, TargetKind, Uncertainty,
+use crate::profile::{
+    Age, Allocation, Amount, Attachment, By, Dictionary, Filter, LiveBlock, Losses, Overhead, Reason, Remark,
+    StackMethod, Uncertainty,
 };
 
 /// A function, a module and a file name that would clear the screen, retitle it, reorder and break lines.
 const HOSTILE: &str =
     "evil\x1b[2J\x1b]0;owned\x07\r\nroot# \u{202e}txt\u{2066}\u{9b}31m\u{7f}\u{2028}\u{e0041}";
 
-/// What `reporter` writes for `event`.
-fn written(mut reporter: impl Reporter, event: &Event) -> String {
-    let mut out = Vec::new();
-    reporter.write(&mut out, event).unwrap();
-    String::from_utf8(out).unwrap()
-}
-
 fn amount(bytes: u64, blocks: u64) -> Amount {
     Amount { bytes, blocks }
 }
 
 /// An ordinary report: two stacks of five.
-fn snapshot() -> Snapshot {
+fn report() -> Recorded {
     let main = Frame {
         function: Some("main".into()),
         function_offset: 0x6d,
@@ -53,24 +48,19 @@ fn snapshot() -> Snapshot {
     };
     let inlined = Frame { function: Some("handle<'_>".into()), inlined: true, line: None, ..leak.clone() };
     let unknown = Frame { module: "/usr/lib/libplugin.so".into(), module_offset: 0x4f0, ..Frame::default() };
-    Snapshot {
-        time: "2026-01-02T03:04:05.678Z".parse().unwrap(),
+    Recorded {
         elapsed: Duration::from_millis(5004),
         last: false,
-        target: TargetInfo {
-            kind: TargetKind::Process,
-            pids: vec![4123],
-            comm: "api-server".into(),
-            allocators: vec!["glibc".into()],
-        },
-        mode: Mode {
-            sample_bytes: None,
-            sampling: false,
-            exact: true,
-            attached: Attachment { share: 1.0, gaps: 0, windows: None, open: false },
-            stacks: StackMethod::FramePointer,
-            filter: Filter::default(),
-        },
+        pids: vec![4123],
+        comm: "api-server".into(),
+        allocators: vec!["glibc".into()],
+        untraced: Vec::new(),
+        sample_bytes: None,
+        sampling: false,
+        exact: true,
+        attached: Attachment { share: 1.0, gaps: 0, windows: None, open: false },
+        stacks_by: StackMethod::FramePointer,
+        filter: Filter::default(),
         outstanding: amount(1_048_576, 1024),
         uncertainty: None,
         unknown_frees: 12,
@@ -86,7 +76,7 @@ fn snapshot() -> Snapshot {
                 allocated: amount(70_000, 67),
                 freed: amount(4464, 3),
                 bytes_per_second: 13_107.2,
-                oldest: Some(Age { age: Duration::from_millis(4200), exact: true }),
+                oldest: Age { age: Duration::from_millis(4200), exact: true },
                 incomplete: None,
                 frames: vec![inlined, leak, main],
                 blocks: Vec::new(),
@@ -100,46 +90,46 @@ fn snapshot() -> Snapshot {
                 allocated: amount(640, 1),
                 freed: amount(0, 0),
                 bytes_per_second: -20_480.0,
-                oldest: Some(Age { age: Duration::from_secs(192), exact: false }),
-                incomplete: Some("no_frame_pointer"),
+                oldest: Age { age: Duration::from_secs(192), exact: false },
+                incomplete: Some(Reason::NoFramePointer),
                 frames: vec![unknown],
                 blocks: Vec::new(),
                 kernel: None,
             },
         ],
-        mapped: Some(Amount::default()),
-        mappings: Vec::new(),
+        mapped: Some(Vec::new()),
         kernel: None,
+        caches_found: 0,
+        by: By::Stack,
         losses: Losses::default(),
-        notes: Vec::new(),
+        remarks: Vec::new(),
     }
 }
 
 /// The same with blocks.
-fn with_blocks() -> Snapshot {
-    let mut snapshot = snapshot();
+fn with_blocks() -> Recorded {
+    let mut report = report();
     let block = |address, size, seconds| LiveBlock { address, size, age: Duration::from_secs(seconds) };
-    snapshot.stacks[0].blocks = vec![block(0x0094_8cd0, 1024, 4), block(0x0094_90f0, 48, 3)];
-    snapshot.stacks[1].blocks = vec![block(0x7fff_0000_1000, 640, 192)];
-    snapshot.mapped = Some(amount(2 << 20, 2));
-    snapshot.mappings = vec![MappingRow {
+    report.stacks[0].blocks = vec![block(0x0094_8cd0, 1024, 4), block(0x0094_90f0, 48, 3)];
+    report.stacks[1].blocks = vec![block(0x7fff_0000_1000, 640, 192)];
+    report.mapped = Some(vec![Mapped {
         id: 0xabc,
         pid: 4123,
         mapped: amount(2 << 20, 2),
         oldest: Duration::from_secs(61),
         frames: Vec::new(),
-    }];
-    snapshot
+    }]);
+    report
 }
 
 /// The ordinary report, had it been sampled, and in windows.
-fn sampled() -> Snapshot {
-    let mut sampled = snapshot();
-    sampled.mode.sample_bytes = Some(524_288);
+fn sampled() -> Recorded {
+    let mut sampled = report();
+    sampled.sample_bytes = Some(524_288);
     sampled.mapped = None;
-    sampled.mode.sampling = true;
-    sampled.mode.exact = false;
-    sampled.mode.attached =
+    sampled.sampling = true;
+    sampled.exact = false;
+    sampled.attached =
         Attachment { share: 0.020_987, gaps: 12, windows: Some((102_345, 102_100)), open: false };
     sampled.uncertainty = Some(Uncertainty { bytes: 104_858, blocks: 512, samples: 31 });
     sampled.stacks[0].uncertainty = Some(Uncertainty { bytes: 65_000, blocks: 12, samples: 3 });
@@ -156,13 +146,13 @@ fn sampled() -> Snapshot {
 }
 
 /// Nothing outstanding, nothing found.
-fn empty() -> Snapshot {
-    Snapshot {
+fn empty() -> Recorded {
+    Recorded {
         outstanding: Amount::default(),
         bytes_per_second: 0.0,
         stacks_found: 0,
         stacks: Vec::new(),
-        ..snapshot()
+        ..report()
     }
 }
 
@@ -182,50 +172,56 @@ fn losses() -> Losses {
         mappings_full_bytes: 40_960,
         names_given_up: 11,
         children_not_traced: 9,
-        stacks_incomplete: vec![("too_deep", 0), ("no_frame_pointer", 10), ("stack_unreadable", 2000)],
+        stacks_incomplete: vec![
+            (Reason::TooDeep, 0),
+            (Reason::NoFramePointer, 10),
+            (Reason::StackUnreadable, 2000),
+        ],
     }
 }
 
 /// Target-derived strings, all of them hostile.
-fn hostile() -> Snapshot {
-    let mut snapshot = snapshot();
-    snapshot.target.comm = HOSTILE.into();
-    snapshot.target.allocators = vec![HOSTILE.into()];
-    snapshot.notes = vec![format!("{HOSTILE} exited")];
-    let mut row = snapshot.stacks.remove(0);
+fn hostile() -> Recorded {
+    let mut report = report();
+    report.comm = HOSTILE.into();
+    report.allocators = vec![HOSTILE.into()];
+    let at = Duration::from_secs(1);
+    report.remarks =
+        vec![Remark::Exec { pid: 4123, comm: HOSTILE.to_owned(), times: 1, at, by_thread: false }];
+    let mut row = report.stacks.remove(0);
     row.frames = vec![
         Frame {
             function: Some(HOSTILE.into()),
-            module: format!("/srv/{HOSTILE}").into(),
+            module: format!("/srv/{HOSTILE}"),
             file: Some(HOSTILE.into()),
             ..Frame::default()
         },
         Frame { module: HOSTILE.into(), ..Frame::default() },
     ];
-    snapshot.stacks = vec![row];
-    snapshot.stacks_found = 1;
-    snapshot
+    report.stacks = vec![row];
+    report.stacks_found = 1;
+    report
 }
 
 /// An allocation of 16 bytes, with frames, and its free.
-fn trace() -> [Event; 2] {
-    let allocation = AllocationEvent {
+fn trace() -> [(Vec<Frame>, Allocation); 2] {
+    let allocation = Allocation {
         elapsed: Duration::from_micros(4_213),
         pid: 4123,
         tid: 4125,
         freed: false,
         address: 0x0094_8cd0,
         size: 16,
-        stack: 0x9f0c_0000_dead_beef,
-        frames: snapshot().stacks[0].frames.clone(),
+        id: 0x9f0c_0000_dead_beef,
+        stack: None,
     };
-    let free = AllocationEvent {
-        elapsed: Duration::from_secs(94_769),
-        freed: true,
-        frames: Vec::new(),
-        ..allocation.clone()
-    };
-    [Event::Allocation(allocation), Event::Allocation(free)]
+    let free = Allocation { elapsed: Duration::from_secs(94_769), freed: true, ..allocation.clone() };
+    [(report().stacks.remove(0).frames, allocation), (Vec::new(), free)]
+}
+
+/// What a reporter writes for [`trace`], a text each.
+fn trace_lines(reporter: impl Reporter + Clone) -> [String; 2] {
+    trace().map(|(frames, event)| traced(reporter.clone(), &frames, event))
 }
 
 /// Nothing in `text` steers a terminal; lines end where the reporter ends them.
@@ -255,17 +251,21 @@ fn a_closed_pipe_is_an_error_wherever_it_closes() {
     let options = MemleakOptions { top: 10, show_allocs: true, combined_only: false, zone: TimeZone::UTC };
     let reporters: [Box<dyn Reporter>; 3] =
         [Box::new(Text::new(true, TimeZone::UTC)), Box::new(Json), Box::new(Memleak::new(options))];
-    let report = Event::Snapshot(Box::new(Snapshot { losses: losses(), ..with_blocks() }));
+    let report = Recorded { losses: losses(), ..with_blocks() };
+    let [(_, event), _] = trace();
+    let dictionary = Dictionary::default();
     for mut reporter in reporters {
-        for event in [&report, &trace()[0]] {
+        let mut check = |write: &dyn Fn(&mut dyn Reporter, &mut dyn io::Write) -> io::Result<()>| {
             let mut whole = Vec::new();
-            reporter.write(&mut whole, event).unwrap();
-            assert!(reporter.write(&mut Closing(whole.len()), event).is_ok());
+            write(&mut *reporter, &mut whole).unwrap();
+            assert!(write(&mut *reporter, &mut Closing(whole.len())).is_ok());
             for room in 0..whole.len() {
-                let error = reporter.write(&mut Closing(room), event).unwrap_err();
+                let error = write(&mut *reporter, &mut Closing(room)).unwrap_err();
                 assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
             }
-        }
+        };
+        check(&|reporter, out| report.write(reporter, out));
+        check(&|reporter, out| reporter.allocation(out, &dictionary, &event));
     }
 }
 

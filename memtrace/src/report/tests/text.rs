@@ -3,18 +3,19 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use super::{
-    Event, Snapshot, assert_harmless, empty, hostile, losses, sampled, snapshot, trace, with_blocks, written,
+    Frame, Mapped, Recorded, assert_harmless, empty, hostile, losses, report, sampled, trace_lines as lines,
+    with_blocks,
 };
-use crate::model::{Filter, Frame, MappingRow};
+use crate::profile::{Filter, Reason, Remark};
 use crate::report::Text;
 
-fn text(snapshot: Snapshot) -> String {
-    written(Text::new(false, TimeZone::UTC), &Event::Snapshot(Box::new(snapshot)))
+fn text(report: Recorded) -> String {
+    report.written(Text::new(false, TimeZone::UTC))
 }
 
 #[test]
 fn ordinary() {
-    insta::assert_snapshot!(text(snapshot()), @r#"
+    insta::assert_snapshot!(text(report()), @r#"
     [03:04:05] api-server (pid 4123), traced for 5.0 s, allocator glibc; every allocation counted, stacks from frame pointers (callers may be missing where code was built without them)
     Outstanding: 1 MiB in 1,024 blocks, +1.5 MiB/s
 
@@ -33,31 +34,31 @@ fn ordinary() {
 
 #[test]
 fn everything_lost() {
-    let notes = vec!["The target exited.".to_owned()];
-    insta::assert_snapshot!(text(Snapshot { losses: losses(), notes, last: true, ..empty() }), @r#"
+    let remarks = vec![Remark::Exited { pids: vec![4123] }];
+    insta::assert_snapshot!(text(Recorded { losses: losses(), remarks, last: true, ..empty() }), @r#"
     [03:04:05] last report: api-server (pid 4123), traced for 5.0 s, allocator glibc; every allocation counted, stacks from frame pointers (callers may be missing where code was built without them)
     Outstanding: 0 B in 0 blocks, 0 B/s
     Nothing allocated since tracing began is outstanding. (What was allocated before is unknown.)
 
     Lost: 1,203 blocks (4.5 MiB) not tracked: the table of live blocks was full, so the totals are too low by that; raise --max-live.
     Lost: 5 allocations not tracked: the table of threads was full, so the totals are too low.
-    Lost: 1 allocation call never seen to return (longjmp, an exception, a cancelled thread; with gaps, detaching): what came of it is not in the totals.
+    Lost: 1 allocation call never seen to return (longjmp, an exception, a cancelled thread; with gaps, detaching): what they returned is not in the totals.
     Lost: 8 probe runs skipped by the kernel: allocations and frees went unseen, so the figures may be too low or too high.
     Lost: 7 blocks handed out again while still live here: a free was not seen, and the old block no longer counts.
     Lost: 4 allocations without a stack: every walk slot of the CPU was in use, so the totals include this but name no code.
     Lost: 6 allocations without a stack: the table of stacks was full around them, so the totals and rows without frames hold all of this; raise --max-stacks.
     Lost: 3 events did not fit into the ring buffer: trace lines are missing, mappings may be wrong, and stacks may show up a report later.
     Lost: 10 mapped ranges (40 KiB) left out: a process had too many, so what it mapped itself is too low by that at most.
-    Lost: 11 readings of a file given up: functions may lack names or lines; the notes say why.
+    Lost: 11 lookups of names given up: functions may lack names or lines; the notes say why.
     Lost: 9 forks of the target went untraced: what child processes allocate is not in the figures.
     Lost: 2,010 stacks incomplete (no frame pointer: 10, stack unreadable: 2,000): their outer callers are missing.
-    Note: The target exited.
+    Note: process 4123 has exited: blocks not freed by then are still shown
     "#);
 }
 
 #[test]
 fn nothing_passes_the_filters() {
-    let text = text(Snapshot { outstanding: super::amount(10, 1), ..empty() });
+    let text = text(Recorded { outstanding: super::amount(10, 1), ..empty() });
     assert!(text.contains("passes the filters"), "{text}");
 }
 
@@ -98,16 +99,16 @@ fn hostile_names() {
         evil\x1b[2J\x1b]0;owned\x07\x0d\x0aroot# \u{202e}txt\u{2066}\u{9b}31m\x7f\u{2028}\u{e0041}  evil\x1b[2J\x1b]0;owned\x07\x0d\x0aroot# \u{202e}txt\u{2066}\u{9b}31m\x7f\u{2028}\u{e0041}  (/srv/evil\x1b[2J\x1b]0;owned\x07\x0d\x0aroot# \u{202e}txt\u{2066}\u{9b}31m\x7f\u{2028}\u{e0041}+0x0)
         evil\x1b[2J\x1b]0;owned\x07\x0d\x0aroot# \u{202e}txt\u{2066}\u{9b}31m\x7f\u{2028}\u{e0041}+0x0
 
-    Note: evil\x1b[2J\x1b]0;owned\x07\x0d\x0aroot# \u{202e}txt\u{2066}\u{9b}31m\x7f\u{2028}\u{e0041} exited
+    Note: process 4123 called exec after 1.0 s and is evil\x1b[2J\x1b]0;owned\x07\x0d\x0aroot# \u{202e}txt\u{2066}\u{9b}31m\x7f\u{2028}\u{e0041} now: its count began anew
     "#);
 }
 
 #[test]
 fn several_targets_sampled() {
-    let mut snapshot = sampled();
-    snapshot.target.pids = (100..112).collect();
-    snapshot.target.allocators = vec!["glibc".into(), "jemalloc".into()];
-    insta::assert_snapshot!(text(snapshot), @r#"
+    let mut report = sampled();
+    report.pids = (100..112).collect();
+    report.allocators = vec!["glibc".into(), "jemalloc".into()];
+    insta::assert_snapshot!(text(report), @r#"
     [03:04:05] api-server (pids 100, 101, 102, 103, 104, 105, 106, 107 and 4 more), traced for 5.0 s, allocators glibc, jemalloc; estimated from one sample per 512 KiB of allocations while probes were in place: 2.1 % of the time, with 12 gaps, stacks from frame pointers (callers may be missing where code was built without them)
     Outstanding of what was seen: about 1 MiB ± 10 % in 1,024 blocks ± 50 %, +1.5 MiB/s seen, from 31 samples
     Tracing took 3.1 % of the CPU time, 3.1 % of a processor (5 % allowed): 123,456 calls seen
@@ -124,22 +125,21 @@ fn several_targets_sampled() {
 
     … and 3 more stacks hold 959.4 KiB (--top 0 shows all)
 
-    Note: what was allocated in a gap is unknown and not counted, nor are its frees; of the blocks counted any that were freed in one still are; what the program maps itself (mmap) is not told with gaps
+    Note: allocations in a gap are unknown and not counted, nor are their frees; blocks that were counted and freed in a gap still count; mappings (mmap) are unknown with gaps
     "#);
 }
 
 #[test]
 fn frames_that_never_came() {
-    let mut snapshot = snapshot();
-    snapshot.stacks.truncate(1);
-    snapshot.stacks_found = 2;
-    snapshot.stacks[0].frames.clear();
-    snapshot.stacks[0].oldest = None;
-    insta::assert_snapshot!(text(snapshot), @r#"
+    let mut report = report();
+    report.stacks.truncate(1);
+    report.stacks_found = 2;
+    report.stacks[0].frames.clear();
+    insta::assert_snapshot!(text(report), @r#"
     [03:04:05] api-server (pid 4123), traced for 5.0 s, allocator glibc; every allocation counted, stacks from frame pointers (callers may be missing where code was built without them)
     Outstanding: 1 MiB in 1,024 blocks, +1.5 MiB/s
 
-    #1  64 KiB in 64 blocks, 6 % of the total, +12.8 KiB/s, freed 3 of 67 blocks  stack 9f0c0000deadbeef
+    #1  64 KiB in 64 blocks, 6 % of the total, +12.8 KiB/s, oldest 4.2 s, freed 3 of 67 blocks  stack 9f0c0000deadbeef
         (the frames of this stack were not received)
 
     … and 1 more stack holds 960 KiB (--top 0 shows all)
@@ -148,10 +148,10 @@ fn frames_that_never_came() {
 
 #[test]
 fn frames_that_were_not_taken() {
-    let mut snapshot = snapshot();
-    snapshot.stacks[0].frames.clear();
-    snapshot.stacks[0].incomplete = Some("no_walk_slot");
-    let text = text(snapshot);
+    let mut report = report();
+    report.stacks[0].frames.clear();
+    report.stacks[0].incomplete = Some(Reason::NoWalkSlot);
+    let text = text(report);
     assert!(text.contains("\n    (no frames: no walk slot)\n"), "{text}");
 }
 
@@ -168,9 +168,9 @@ fn shares_do_not_round_to_none_or_all() {
 
 #[test]
 fn colour_only_when_asked_for() {
-    let event = Event::Snapshot(Box::new(Snapshot { losses: losses(), ..with_blocks() }));
-    let plain = written(Text::new(false, TimeZone::UTC), &event);
-    let coloured = written(Text::new(true, TimeZone::UTC), &event);
+    let report = Recorded { losses: losses(), ..with_blocks() };
+    let plain = report.written(Text::new(false, TimeZone::UTC));
+    let coloured = report.written(Text::new(true, TimeZone::UTC));
     assert!(!plain.contains('\x1b'));
     assert!(coloured.contains("\x1b[1m64 KiB\x1b[0m in 64 blocks"), "{coloured}");
     assert!(coloured.contains("\x1b[2m(/srv/api-server+0x1167)\x1b[0m"), "{coloured}");
@@ -181,8 +181,7 @@ fn colour_only_when_asked_for() {
 
 #[test]
 fn trace_lines() {
-    let lines = trace().map(|event| written(Text::new(false, TimeZone::UTC), &event)).concat();
-    insta::assert_snapshot!(lines, @r#"
+    insta::assert_snapshot!(lines(Text::new(false, TimeZone::UTC)).concat(), @r#"
         0.004213  4123/4125  alloc  0x948cd0  size 16  stack 9f0c0000deadbeef
         handle<'_> [inlined]  src/api.c  (/srv/api-server+0x1167)
         leak_small  src/api.c:42  (/srv/api-server+0x1167)
@@ -193,40 +192,40 @@ fn trace_lines() {
 
 #[test]
 fn the_time_of_day_is_local() {
-    let event = Event::Snapshot(Box::new(snapshot()));
     let zone = TimeZone::fixed(jiff::tz::offset(-5));
-    assert!(written(Text::new(false, zone), &event).starts_with("[22:04:05] "));
+    assert!(report().written(Text::new(false, zone)).starts_with("[22:04:05] "));
 }
 
 #[test]
 fn a_sample_that_was_taken_before_is_named() {
-    let mut snapshot = sampled();
-    snapshot.mode.sampling = false;
-    let text = text(snapshot);
+    let mut report = sampled();
+    report.sampling = false;
+    let text = text(report);
     assert!(
         text.contains(
             "; every allocation counted now, before that one sample per 512 KiB while probes were in place"
         ),
         "{text}"
     );
-    assert!(text.contains("what the program maps itself (mmap) is not told with gaps"), "{text}");
+    assert!(text.contains("mappings (mmap) are unknown with gaps"), "{text}");
 }
 
 #[test]
 fn of_an_open_window_only_what_is_known_is_said() {
-    let open = |mut snapshot: Snapshot| {
-        snapshot.mode.attached.open = true;
-        text(snapshot)
+    let open = |mut report: Recorded| {
+        report.attached.open = true;
+        text(report)
     };
     assert!(text(sampled()).contains(", freed about 3 of 67 blocks"));
     assert!(!open(sampled()).contains("freed about"), "what is left out is among those allocated");
-    let nothing = Snapshot { mode: sampled().mode, ..empty() };
+    let attached = sampled().attached;
+    let nothing = Recorded { exact: false, attached, ..empty() };
     assert!(open(nothing).contains("Nothing that was seen for long enough is outstanding"));
 }
 
 #[test]
 fn mappings_stand_apart() {
-    let row = |id, bytes| MappingRow {
+    let row = |id, bytes| Mapped {
         id,
         pid: 4123,
         mapped: super::amount(bytes, 2),
@@ -239,9 +238,9 @@ fn mappings_stand_apart() {
         }],
     };
     let mappings = (1..=4).map(|n| row(n, (5 - n) << 20)).collect();
-    let mut snapshot = Snapshot { mapped: Some(super::amount(10 << 20, 8)), mappings, ..empty() };
-    snapshot.target.pids.push(4124);
-    let text = text(snapshot);
+    let mut report = Recorded { mapped: Some(mappings), ..empty() };
+    report.pids.push(4124);
+    let text = text(report);
     let section = text.split_once("Mapped by").map(|(_, section)| section);
     insta::assert_snapshot!(section.unwrap(), @r#"
      the program itself (mmap, not counted above): 10 MiB in 8 ranges
@@ -256,21 +255,23 @@ fn mappings_stand_apart() {
 
 #[test]
 fn rusts_runtime_is_one_line() {
-    let named =
-        |name: &str| Frame { function: Some(name.into()), module: "/srv/app".into(), ..Frame::default() };
-    let mut snapshot = snapshot();
-    snapshot.stacks.truncate(1);
-    snapshot.stacks[0].frames =
+    let named = |name: &str| {
+        let (module, module_offset) = ("/srv/app".to_owned(), name.len() as u64);
+        Frame { function: Some(name.into()), module, module_offset, ..Frame::default() }
+    };
+    let mut report = report();
+    report.stacks.truncate(1);
+    report.stacks[0].frames =
         ["app::leak", "std::rt::lang_start", "std::panic::catch_unwind", "std::rt::a", "main"]
             .map(named)
             .to_vec();
-    let shown = text(snapshot.clone());
+    let shown = text(report.clone());
     assert!(
         shown.contains("app::leak") && shown.contains("… 3 frames of Rust's runtime\n    main"),
         "{shown}"
     );
-    snapshot.stacks[0].frames.remove(1);
-    let shown = text(snapshot);
+    report.stacks[0].frames.remove(1);
+    let shown = text(report);
     assert!(!shown.contains("runtime") && shown.contains("std::rt::a"), "{shown}");
 }
 
@@ -278,7 +279,7 @@ fn rusts_runtime_is_one_line() {
 fn a_filter_is_said_and_nothing_is_claimed_beyond_it() {
     let filter = |min_size, max_size, older| {
         let mut empty = empty();
-        empty.mode.filter = Filter { min_size, max_size, older };
+        empty.filter = Filter { min_size, max_size, older };
         text(empty)
     };
     let sizes = filter(Some(1 << 20), None, None);
@@ -286,20 +287,42 @@ fn a_filter_is_said_and_nothing_is_claimed_beyond_it() {
     assert!(sizes.contains("passes the filter") && !sizes.contains("Nothing allocated"), "{sizes}");
     let older = filter(None, Some(100), Some(Duration::from_secs(60)));
     assert!(older.contains("of up to 100 B counted, shown are blocks older than 1m00s"), "{older}");
-    let mut aged = snapshot();
-    aged.mode.filter.older = Some(Duration::from_secs(1));
+    let mut aged = report();
+    aged.filter.older = Some(Duration::from_secs(1));
     assert!(!text(aged).contains("freed"));
 }
 
 #[test]
 fn long_names_lose_their_middle() {
-    let mut snapshot = snapshot();
-    for frame in &mut snapshot.stacks[0].frames {
-        frame.function = Some(format!("begin{}end", "x".repeat(5000)).into());
-        frame.file = Some("f".repeat(5000).into());
-        frame.module = "m".repeat(5000).into();
+    let mut report = report();
+    for frame in &mut report.stacks[0].frames {
+        frame.function = Some(format!("begin{}end", "x".repeat(5000)));
+        frame.file = Some("f".repeat(5000));
+        frame.module = "m".repeat(5000);
     }
-    let text = text(snapshot);
+    let text = text(report);
     assert!(text.contains("beginxxx") && text.contains("xxxend"), "{text}");
     assert!(text.lines().all(|line| line.len() < 700), "{text}");
+}
+
+#[test]
+fn what_is_not_traced_is_said_first() {
+    let untraced = vec!["malloc (it jumps through a table or a pointer) in /srv/app".to_owned()];
+    let text = text(Recorded { exact: false, untraced, ..empty() });
+    let first = text.lines().next().unwrap();
+    assert!(
+        first
+            .contains("; NOT TRACED: malloc (it jumps through a table or a pointer) in /srv/app; else every"),
+        "{text}"
+    );
+    assert!(
+        text.contains("Outstanding of what was seen: 0 B") && text.contains("the rest is unknown"),
+        "{text}"
+    );
+    assert!(!text.contains("Nothing allocated since"), "{text}");
+    let refused = self::text(Recorded { exact: false, ..empty() });
+    assert!(
+        refused.lines().next().unwrap().contains("NOT EVERYTHING IS TRACED (see the notes)"),
+        "{refused}"
+    );
 }

@@ -1,0 +1,73 @@
+//! What tracing costs, and what is allowed.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// What tracing has taken of the targets' CPU time, as measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Overhead {
+    /// CPU time spent in traps and in the programs behind them.
+    pub spent: Duration,
+    /// CPU time of the targets since tracing began, the above included.
+    pub cpu: Duration,
+    /// Time since tracing began.
+    pub elapsed: Duration,
+    /// Calls that were seen: allocations, mappings and frees.
+    pub calls: u64,
+    /// The largest share of the CPU time that is allowed; `None`: any.
+    pub limit: Option<f64>,
+    /// The share of a processor that is still allowed to a target that uses little CPU time.
+    pub least: Option<f64>,
+}
+
+impl Overhead {
+    /// The share of the targets' CPU time that went into tracing, 0 to 1.
+    #[must_use]
+    pub fn share(&self) -> f64 {
+        let cpu = self.cpu.max(self.spent).as_secs_f64();
+        if cpu > 0.0 { self.spent.as_secs_f64() / cpu } else { 0.0 }
+    }
+
+    /// The share of one processor that went into tracing; more than 1 where several did.
+    #[must_use]
+    pub fn processors(&self) -> f64 {
+        let elapsed = self.elapsed.as_secs_f64();
+        if elapsed > 0.0 { self.spent.as_secs_f64() / elapsed } else { 0.0 }
+    }
+}
+
+/// A part of what a budget is measured by.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Share {
+    /// 0 to 1.
+    pub share: f64,
+    /// Whether it is of one processor, because the targets use little CPU time; else of the targets' CPU time.
+    pub of_processor: bool,
+}
+
+/// How allocations are counted to keep a budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pace {
+    /// Mean number of bytes between two samples; `None`: every allocation is counted.
+    pub sample_bytes: Option<u64>,
+    /// Whether only in short windows.
+    pub windows: bool,
+}
+
+/// What tracing will cost, by an estimate before it begins.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Plan {
+    /// Calls of the targets that probes will see, per second.
+    pub calls_per_second: f64,
+    /// The cost of counting every allocation.
+    pub exact: Share,
+    /// The cost of the cheapest way to count all the time.
+    pub cheapest: Share,
+    /// What is allowed.
+    pub limit: Share,
+    /// Whether there was a choice how to sample.
+    pub chooses: bool,
+    /// What was chosen.
+    pub pace: Pace,
+}

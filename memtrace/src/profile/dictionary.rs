@@ -1,0 +1,272 @@
+//! Texts, modules, functions, locations and stacks, each stored once and named by its index.
+
+use std::{fmt, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Reason, intern::Index};
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident),*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        pub struct $name(pub(super) u32);
+
+        impl $name {
+            /// The place in its table.
+            #[must_use]
+            pub fn index(self) -> usize {
+                self.0 as usize
+            }
+        }
+    )*};
+}
+
+ids! {
+    /// A text.
+    StringId,
+    /// A module.
+    ModuleId,
+    /// A function.
+    FunctionId,
+    /// A place in code.
+    LocationId,
+    /// A stack.
+    StackId
+}
+
+/// A file with code, or a stand-in (`[vdso]`, `[anon]`, `[kernel]`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Module {
+    /// The path as the target sees it.
+    pub name: StringId,
+    /// The build id, in hexadecimal; `None` where the file has none.
+    pub build_id: Option<StringId>,
+}
+
+/// A function and the file that it is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Function {
+    /// The name, demangled.
+    pub name: StringId,
+    /// The source file.
+    pub file: Option<StringId>,
+}
+
+/// A function at a location.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// The function; `None` where only the line is known.
+    pub function: Option<FunctionId>,
+    /// The source file of the line.
+    pub file: Option<StringId>,
+    /// The line in it.
+    pub line: Option<u32>,
+    /// Bytes from the function's start to the location's address.
+    pub offset: u64,
+    /// Whether the function was inlined into the next one.
+    pub inlined: bool,
+}
+
+/// A place in code.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Location {
+    /// The module.
+    pub module: ModuleId,
+    /// An ELF virtual address in the module: a return address, or that of an interrupted instruction.
+    pub address: u64,
+    /// Whether it is a return address: then the call is one byte before.
+    pub is_return: bool,
+    /// The functions there: those inlined first, the function itself last. `None`: not looked up. Empty: nothing is known.
+    pub lines: Option<Box<[Line]>>,
+}
+
+impl Location {
+    /// The address of the call, or of the interrupted instruction.
+    #[must_use]
+    pub fn call(&self) -> u64 {
+        self.address.saturating_sub(u64::from(self.is_return))
+    }
+}
+
+/// A stack.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Stack {
+    /// Innermost first, beginning with the caller of the allocator's function.
+    pub frames: Arc<[LocationId]>,
+    /// Why the walk ended before the program's entry point; `None` for a complete stack.
+    pub incomplete: Option<Reason>,
+}
+
+/// All of them.
+#[derive(Clone, Debug, Default)]
+pub struct Dictionary {
+    pub(super) strings: Vec<Arc<str>>,
+    pub(super) modules: Vec<Module>,
+    pub(super) functions: Vec<Function>,
+    pub(super) locations: Vec<Location>,
+    pub(super) stacks: Vec<Stack>,
+    /// How often each stack is used: one that is not gives up its place.
+    pub(super) users: Vec<u32>,
+    pub(super) index: Index,
+}
+
+/// What a dictionary gained since the previous delta.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Delta {
+    pub(super) strings: Vec<Arc<str>>,
+    pub(super) modules: Vec<Module>,
+    pub(super) functions: Vec<Function>,
+    pub(super) locations: Vec<Location>,
+    /// Earlier locations that were named since.
+    pub(super) named: Vec<(LocationId, Box<[Line]>)>,
+    /// New stacks, and those that took the place of others.
+    pub(super) stacks: Vec<(StackId, Stack)>,
+}
+
+/// A serialized dictionary or profile that refers to what is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Damaged;
+
+impl fmt::Display for Damaged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("it refers to names or stacks that are not in it")
+    }
+}
+
+impl std::error::Error for Damaged {}
+
+/// What of a dictionary has been written.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Written {
+    strings: usize,
+    modules: usize,
+    functions: usize,
+    locations: usize,
+}
+
+impl Dictionary {
+    /// A text; empty for one that is not there.
+    #[must_use]
+    pub fn text(&self, id: StringId) -> &str {
+        self.strings.get(id.index()).map_or("", |text| text)
+    }
+
+    /// The same, to keep.
+    #[must_use]
+    pub fn shared_text(&self, id: StringId) -> Arc<str> {
+        self.strings.get(id.index()).map_or_else(|| Arc::from(""), Arc::clone)
+    }
+
+    /// A module.
+    #[must_use]
+    pub fn module(&self, id: ModuleId) -> Option<&Module> {
+        self.modules.get(id.index())
+    }
+
+    /// A function.
+    #[must_use]
+    pub fn function(&self, id: FunctionId) -> Option<&Function> {
+        self.functions.get(id.index())
+    }
+
+    /// A place in code.
+    #[must_use]
+    pub fn location(&self, id: LocationId) -> Option<&Location> {
+        self.locations.get(id.index())
+    }
+
+    /// How many places in code there are.
+    #[must_use]
+    pub fn locations(&self) -> usize {
+        self.locations.len()
+    }
+
+    /// A stack.
+    #[must_use]
+    pub fn stack(&self, id: StackId) -> Option<&Stack> {
+        self.stacks.get(id.index())
+    }
+
+    /// The frames of a stack; none of one that is not there.
+    #[must_use]
+    pub fn frames(&self, id: StackId) -> &[LocationId] {
+        self.stack(id).map_or(&[], |stack| &stack.frames)
+    }
+
+    /// What came since the last call: enough for [`Dictionary::apply`] to follow.
+    pub fn delta(&mut self) -> Delta {
+        let Written { strings, modules, functions, locations } = self.index.written;
+        let after = |table: &[Location]| table.get(locations..).unwrap_or_default().to_vec();
+        let mut named = std::mem::take(&mut self.index.named);
+        named.sort_unstable();
+        named.dedup();
+        let named = named.into_iter().filter(|id| id.index() < locations);
+        let lines = |id: LocationId| Some((id, self.location(id)?.lines.clone()?));
+        let named = named.filter_map(lines).collect();
+        let mut changed = std::mem::take(&mut self.index.changed);
+        changed.sort_unstable();
+        changed.dedup();
+        let stacks = changed.into_iter().filter_map(|id| Some((id, self.stack(id)?.clone()))).collect();
+        let delta = Delta {
+            strings: self.strings.get(strings..).unwrap_or_default().to_vec(),
+            modules: self.modules.get(modules..).unwrap_or_default().to_vec(),
+            functions: self.functions.get(functions..).unwrap_or_default().to_vec(),
+            locations: after(&self.locations),
+            named,
+            stacks,
+        };
+        self.index.written = Written {
+            strings: self.strings.len(),
+            modules: self.modules.len(),
+            functions: self.functions.len(),
+            locations: self.locations.len(),
+        };
+        delta
+    }
+
+    /// Takes a delta in, as it was written after those taken in before. The result can be read, not added to.
+    ///
+    /// # Errors
+    /// It refers to what is not there. The dictionary is of no use then.
+    pub fn apply(&mut self, delta: Delta) -> Result<(), Damaged> {
+        let firsts = (self.modules.len(), self.functions.len(), self.locations.len());
+        self.strings.extend(delta.strings);
+        self.modules.extend(delta.modules);
+        self.functions.extend(delta.functions);
+        self.locations.extend(delta.locations);
+        let mut is_whole = self.refers_to_itself(firsts);
+        for (id, lines) in delta.named {
+            is_whole &= lines.iter().all(|line| self.has_names_of(line));
+            self.locations.get_mut(id.index()).ok_or(Damaged)?.lines = Some(lines);
+        }
+        for (id, stack) in delta.stacks {
+            is_whole &= stack.frames.iter().all(|id| id.index() < self.locations.len());
+            if id.index() == self.stacks.len() {
+                self.stacks.push(stack);
+            } else {
+                *self.stacks.get_mut(id.index()).ok_or(Damaged)? = stack;
+            }
+        }
+        if is_whole { Ok(()) } else { Err(Damaged) }
+    }
+
+    /// Whether what modules, functions and locations from these on refer to is there.
+    fn refers_to_itself(&self, (modules, functions, locations): (usize, usize, usize)) -> bool {
+        let text = |id: StringId| id.index() < self.strings.len();
+        let module = |module: &Module| text(module.name) && module.build_id.is_none_or(text);
+        let function = |function: &Function| text(function.name) && function.file.is_none_or(text);
+        let location = |location: &Location| {
+            let lines = location.lines.as_deref().unwrap_or_default();
+            location.module.index() < self.modules.len() && lines.iter().all(|line| self.has_names_of(line))
+        };
+        self.modules.iter().skip(modules).all(module)
+            && self.functions.iter().skip(functions).all(function)
+            && self.locations.iter().skip(locations).all(location)
+    }
+
+    fn has_names_of(&self, line: &Line) -> bool {
+        line.file.is_none_or(|id| id.index() < self.strings.len())
+            && line.function.is_none_or(|id| id.index() < self.functions.len())
+    }
+}

@@ -1,0 +1,129 @@
+//! What the figures do not include, and what may be wrong with them.
+
+use memtrace_common::WalkEnd;
+use serde::{Deserialize, Serialize};
+
+/// Why a stack ends before the program's entry point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Reason {
+    /// As deep as a walk goes.
+    TooDeep,
+    /// Code without a frame pointer, where these are followed.
+    NoFramePointer,
+    /// Stack memory that cannot be read.
+    StackUnreadable,
+    /// All walk slots of the CPU were in use.
+    NoWalkSlot,
+    /// Code in no known module.
+    NoModule,
+    /// Code that no unwind information describes.
+    NoUnwindInfo,
+    /// A rule of unwind information that is not supported.
+    UnsupportedUnwindRule,
+    /// A frame that cannot be right.
+    BadFrame,
+    /// A return address that a probe replaced and that is not found.
+    NoReturnAddress,
+    /// Past a function that a signal interrupted.
+    InterruptedCode,
+    /// There was no room for all frames.
+    FramesNotKept,
+    /// The table of stacks was full.
+    StackTableFull,
+}
+
+impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 12] = [
+        Self::TooDeep,
+        Self::NoFramePointer,
+        Self::StackUnreadable,
+        Self::NoWalkSlot,
+        Self::NoModule,
+        Self::NoUnwindInfo,
+        Self::UnsupportedUnwindRule,
+        Self::BadFrame,
+        Self::NoReturnAddress,
+        Self::InterruptedCode,
+        Self::FramesNotKept,
+        Self::StackTableFull,
+    ];
+
+    /// Why a walk ended; `None` for a complete stack.
+    #[must_use]
+    pub fn of(end: WalkEnd) -> Option<Self> {
+        match end {
+            WalkEnd::Complete => None,
+            WalkEnd::TooDeep => Some(Self::TooDeep),
+            WalkEnd::NoFramePointer => Some(Self::NoFramePointer),
+            WalkEnd::Unreadable => Some(Self::StackUnreadable),
+            WalkEnd::NoSlot => Some(Self::NoWalkSlot),
+            WalkEnd::NoModule => Some(Self::NoModule),
+            WalkEnd::NoUnwindInfo => Some(Self::NoUnwindInfo),
+            WalkEnd::Unsupported => Some(Self::UnsupportedUnwindRule),
+            WalkEnd::BadFrame => Some(Self::BadFrame),
+            WalkEnd::NoReturnAddress => Some(Self::NoReturnAddress),
+        }
+    }
+
+    /// As scripts see it.
+    #[must_use]
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::TooDeep => "too_deep",
+            Self::NoFramePointer => "no_frame_pointer",
+            Self::StackUnreadable => "stack_unreadable",
+            Self::NoWalkSlot => "no_walk_slot",
+            Self::NoModule => "no_module",
+            Self::NoUnwindInfo => "no_unwind_info",
+            Self::UnsupportedUnwindRule => "unsupported_unwind_rule",
+            Self::BadFrame => "bad_frame",
+            Self::NoReturnAddress => "no_return_address",
+            Self::InterruptedCode => "interrupted_code",
+            Self::FramesNotKept => "frames_not_kept",
+            Self::StackTableFull => "stack_table_full",
+        }
+    }
+}
+
+/// What the figures do not include, and what may be wrong with them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Losses {
+    /// Blocks not tracked because the table of live blocks was full.
+    pub live_map_full: u64,
+    /// Their bytes.
+    pub live_map_full_bytes: u64,
+    /// Allocation calls whose return was never seen (longjmp, an exception, a cancelled thread).
+    pub in_flight_lost: u64,
+    /// Events that did not fit into the ring buffer. Stacks are sent again, trace lines are lost.
+    pub ring_full: u64,
+    /// Allocations without a stack because all walk slots of the CPU were in use.
+    pub no_walk_slot: u64,
+    /// Allocations not tracked because the table of threads was full.
+    pub no_thread_slot: u64,
+    /// Allocations whose stack found no place in the table of stacks.
+    pub stack_table_full: u64,
+    /// Blocks handed out again at an address that was still live: their free was not seen.
+    pub missed_frees: u64,
+    /// Times the kernel did not run one of the programs.
+    pub kernel_missed: u64,
+    /// Mapped ranges left out because a process had too many.
+    pub mappings_full: u64,
+    /// Their bytes.
+    pub mappings_full_bytes: u64,
+    /// Times that a file was read for less of its names than it has, or for none, and reports that did not wait for their
+    /// names: the notes say why.
+    pub names_given_up: u64,
+    /// Child processes the target forked; they are not traced.
+    pub children_not_traced: u64,
+    /// Stacks that end early, by reason, in stacks of this report's whole table.
+    pub stacks_incomplete: Vec<(Reason, u64)>,
+}
+
+impl Losses {
+    /// Whether there is nothing to report.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}

@@ -1,0 +1,106 @@
+//! Floor 1: a report as a value. Pure: no I/O, no clock, no aya.
+//!
+//! A [`Profile`] holds everything that one report knows: every row, not only those that are shown. Its stacks are ids
+//! in a [`Dictionary`], which a session keeps for all of its reports and which only grows: texts, modules, functions, locations
+//! and stacks are stored once. A [`View`] orders and cuts a profile without changing it; reporters print views. Both
+//! types can be serialized; [`Delta`] is what a dictionary gained since the previous report.
+//!
+//! No sentence is made here: what a reader is to know besides figures is a [`Remark`], which `report` words.
+
+mod cost;
+mod dictionary;
+mod diff;
+mod elide;
+mod intern;
+mod kernel;
+mod losses;
+mod remark;
+mod rows;
+pub mod units;
+mod view;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use cost::{Overhead, Pace, Plan, Share};
+pub use dictionary::{
+    Damaged, Delta, Dictionary, Function, Line, Location, LocationId, Module, ModuleId, Stack, StackId,
+    StringId,
+};
+pub use diff::{Change, Diff, diff};
+pub use elide::elide;
+pub use kernel::{CacheRow, KERNEL_CODE, Kernel, KernelDetail, MemoryKind};
+pub use losses::{Losses, Reason};
+pub use remark::{CacheNumber, FileProblem, Remark, Renewal, Unread};
+pub use rows::{
+    Age, Allocation, Amount, Attachment, Detail, Filter, LiveBlock, MappingRow, Mode, Process, Processes,
+    Row, StackMethod, Uncertainty,
+};
+pub use view::{By, Frame, Selection, SortBy, View};
+
+/// The version of the serialized form of [`Profile`] and [`Delta`]: files of another version are refused.
+pub const VERSION: u32 = 1;
+
+/// What is traced, with the figures that only this kind of target has.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Subject {
+    /// One or more user processes.
+    Processes(Processes),
+    /// The kernel.
+    Kernel(Kernel),
+}
+
+/// Everything that one report knows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Profile {
+    /// Wall-clock time of the report.
+    pub time: jiff::Timestamp,
+    /// Time since tracing began.
+    pub elapsed: Duration,
+    /// Whether this is the session's last report.
+    pub last: bool,
+    /// What is traced.
+    pub subject: Subject,
+    /// Which blocks are in the figures.
+    pub filter: Filter,
+    /// Everything outstanding that passes the filter, over all rows.
+    pub outstanding: Amount,
+    /// Growth of the outstanding bytes since the previous report, in bytes per second.
+    pub bytes_per_second: f64,
+    /// Frees of blocks that are not known: allocated before tracing began, not sampled, or while no probe was in place.
+    pub unknown_frees: u64,
+    /// A row for each stack that holds something, in no order.
+    pub rows: Vec<Row>,
+    /// What was lost.
+    pub losses: Losses,
+    /// What the reader is to know besides.
+    pub remarks: Vec<Remark>,
+}
+
+impl Profile {
+    /// What only processes have.
+    #[must_use]
+    pub fn processes(&self) -> Option<&Processes> {
+        match &self.subject {
+            Subject::Processes(processes) => Some(processes),
+            Subject::Kernel(_) => None,
+        }
+    }
+
+    /// What only the kernel has.
+    #[must_use]
+    pub fn kernel(&self) -> Option<&Kernel> {
+        match &self.subject {
+            Subject::Processes(_) => None,
+            Subject::Kernel(kernel) => Some(kernel),
+        }
+    }
+
+    /// Stacks of all rows, of mappings too.
+    pub fn stacks(&self) -> impl Iterator<Item = StackId> {
+        let mappings = self.processes().and_then(|processes| processes.mapped.as_deref()).unwrap_or_default();
+        let rows = self.rows.iter().filter_map(|row| row.stack);
+        rows.chain(mappings.iter().filter_map(|row| row.stack))
+    }
+}

@@ -1,0 +1,150 @@
+//! What the reader of a report is to know besides figures: values, which `report` words.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Pace, Share, StringId};
+
+/// One thing that the reader is to know.
+///
+/// In JSON its key is its name in snake case ([`Remark::key`]) with its values beside it. Texts named `error` are errors of this
+/// program or of the system, as they are worded there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the remark says what its values are")]
+pub enum Remark {
+    /// The kernel rejects the programs that walk stacks by call frame information.
+    FramePointersOnly,
+    /// No budget is kept: the price of a probe could not be measured.
+    PricesUnknown { error: String },
+    /// Allocations are counted in another way, to keep the budget.
+    PaceChanged { since: Duration, pace: Pace, limit: Share },
+    /// Tracing had cost far more than the budget allows.
+    Detached { at: Duration, took: Share, limit: Share, pace: Pace },
+    /// The budget is too small for tracing this target at all.
+    OverBudget { limit: f64 },
+    /// Functions that hand out blocks are not traced.
+    FunctionsUntraced { pid: u32, functions: Vec<String> },
+    /// Probes could not be attached; `retried`: they will be tried again.
+    AttachRefused { pid: u32, what: String, error: String, tries: u32, retried: bool },
+    /// Probes could be attached only after a failure.
+    AttachedLate { pid: u32, what: String, error: String, since: Duration },
+    /// Older blocks are shown as this old.
+    AgesLimited { days: u64 },
+    /// Processes have exited.
+    Exited { pids: Vec<u32> },
+    /// A process has mapped so many ranges that neighbours were joined.
+    RangesJoined,
+    /// A window is open: blocks allocated in it less than `watch` ago are left out.
+    WindowOpen { watch: Duration },
+    /// No window ran since the previous report.
+    NoWindow,
+    /// A process runs another program.
+    Exec { pid: u32, comm: String, times: u32, at: Duration, by_thread: bool },
+    /// The thread that probes go by ends, and no other one holds them.
+    ProbesUnheld { pid: u32, error: String },
+    /// The kernel does not put breakpoints back.
+    BreakpointsMissing { pid: u32, missing: usize, all: usize },
+    /// A process runs from a copy of its code.
+    CodeCopied { pid: u32, copied: usize, all: usize },
+    /// Probes had ceased to fire.
+    AttachedAnew { pid: u32, times: usize, at: Duration, why: Renewal, gap: Duration },
+    /// The kernel side has no room for a file's unwind table.
+    NoUnwindTable { file: String },
+    /// The kernel side has no room for executable mappings.
+    MappingsLeftOut { mappings: u64 },
+    /// Something of a file cannot be used for names.
+    FileUnread { file: String, unread: Unread, problem: FileProblem },
+    /// There is no room for more names.
+    TooManyNames,
+    /// No thread can be started that looks up names.
+    NoNameThread { error: String },
+    /// The thread that looks up names has ended.
+    NameThreadEnded,
+    /// No process can be started that reads files.
+    NoReader { error: String },
+    /// The process that reads files has kept a privilege.
+    ReaderPrivileged { kept: String },
+    /// Frames whose names did not come in time.
+    NamesLate { frames: u64 },
+    /// The kernel has no tracepoints for a kind of memory.
+    KindUntraced { kind: super::MemoryKind },
+    /// The caches of kmalloc's objects cannot be determined.
+    CachesUnknown,
+    /// The kernel's lists of free objects cannot be read.
+    SlabsUnreadable,
+    /// The kernel hides its addresses.
+    AddressesHidden,
+    /// /proc/slabinfo cannot be read.
+    SlabinfoUnreadable { error: String },
+    /// Objects were freed unseen, and found to be free.
+    FreedUnseen { caches: Vec<CacheNumber>, more: usize },
+    /// Objects were freed unseen, by the number of objects in use.
+    FreedByNumber { caches: Vec<CacheNumber>, more: usize },
+    /// Objects that could not be looked up.
+    Unverified { caches: Vec<CacheNumber>, more: usize },
+}
+
+/// Why probes were attached anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Renewal {
+    /// The thread that they went by ended.
+    ThreadEnded,
+    /// Their breakpoints were not in the code any more.
+    Removed,
+}
+
+/// What of a file is not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unread {
+    /// Its debug file.
+    DebugFile,
+    /// Its debug information.
+    DebugInfo,
+    /// Parts of that.
+    PartOfDebugInfo,
+    /// Its symbols.
+    Symbols,
+}
+
+/// What is wrong with a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileProblem {
+    /// Reading it takes too long.
+    TooSlow {
+        /// The limit.
+        seconds: u64,
+    },
+    /// The process that reads files ended while it read this one.
+    ReaderEnded,
+    /// The debug file is of another build.
+    OtherBuild {
+        /// Its path.
+        path: String,
+    },
+    /// It cannot be read.
+    Unreadable {
+        /// The error.
+        error: String,
+    },
+    /// It is damaged or too large.
+    Refused {
+        /// The error.
+        error: String,
+    },
+}
+
+/// A cache and how many of its objects a remark is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheNumber {
+    /// The cache; `None`: kmalloc's objects whose cache is not known.
+    pub cache: Option<StringId>,
+    /// So many objects...
+    pub number: u64,
+    /// ... of so many.
+    pub all: u64,
+}

@@ -1,0 +1,240 @@
+//! Rows of a profile, and what the figures of processes rest on.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{KernelDetail, Overhead, Reason, StackId};
+
+/// Bytes and blocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Amount {
+    /// Bytes as requested by the program, without the allocator's rounding.
+    pub bytes: u64,
+    /// Number of blocks.
+    pub blocks: u64,
+}
+
+impl Amount {
+    /// The sum of two.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            bytes: self.bytes.saturating_add(other.bytes),
+            blocks: self.blocks.saturating_add(other.blocks),
+        }
+    }
+}
+
+/// One process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Its pid.
+    pub pid: u32,
+    /// The command name, as the kernel has it (at most 15 bytes).
+    pub comm: String,
+}
+
+/// The traced processes, and the figures that only processes have.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Processes {
+    /// The traced processes.
+    pub processes: Vec<Process>,
+    /// The allocators found in them, by name (`glibc`).
+    pub allocators: Vec<String>,
+    /// Functions that hand out blocks and are not traced: with their modules, and why.
+    pub untraced: Vec<String>,
+    /// How allocations were counted.
+    pub mode: Mode,
+    /// How far off the outstanding amount may be; `None` where every allocation is counted.
+    pub uncertainty: Option<Uncertainty>,
+    /// What tracing has cost; `None` where that is not known yet.
+    pub overhead: Option<Overhead>,
+    /// Memory that the processes mapped themselves (`mmap`, `mremap`, `sbrk`), not through an allocator, by stack. It is not
+    /// among the blocks. `None` with gaps, in which too much of it is missed.
+    pub mapped: Option<Vec<MappingRow>>,
+}
+
+/// How stacks are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StackMethod {
+    /// By call frame information (DWARF), whatever the code was built with.
+    Cfi,
+    /// By following frame pointers.
+    FramePointer,
+}
+
+/// Which blocks are in the figures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filter {
+    /// Allocations of at least so many bytes are tracked.
+    pub min_size: Option<u64>,
+    /// Allocations of at most so many bytes are tracked.
+    pub max_size: Option<u64>,
+    /// Blocks of at least this age are shown.
+    pub older: Option<Duration>,
+}
+
+/// How far an estimate may be off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uncertainty {
+    /// Half the width of an interval that holds the true bytes with a probability of 95 % at least.
+    pub bytes: u64,
+    /// The same of blocks.
+    pub blocks: u64,
+    /// Blocks that the estimate rests on.
+    pub samples: u64,
+}
+
+/// When probes were in place.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// The part of the time since tracing began in which allocations were seen, 0 to 1.
+    pub share: f64,
+    /// How often they ceased to be.
+    pub gaps: u64,
+    /// Blocks that were allocated and freed in windows, whenever the latter were allocated; `None` without windows.
+    pub windows: Option<(u64, u64)>,
+    /// Whether a window is open: the blocks allocated in it that were not watched long enough yet are in no amount that is
+    /// outstanding, but among those allocated and freed.
+    pub open: bool,
+}
+
+/// How the figures of processes came about.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Mode {
+    /// Mean number of bytes between two samples, of those taken last; `None` when there are none among the figures.
+    pub sample_bytes: Option<u64>,
+    /// Whether samples are taken now; else every allocation is counted that is seen.
+    pub sampling: bool,
+    /// Whether nothing was sampled, missed in a gap, or left out because its function is not traced, since tracing began.
+    pub exact: bool,
+    /// When allocations were seen.
+    pub attached: Attachment,
+    /// How stacks are taken.
+    pub stacks: StackMethod,
+}
+
+/// How old the oldest block of a stack is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Age {
+    /// The age, to about 4 ms.
+    pub age: Duration,
+    /// Whether that is the age of a block, or only a bound that no live block exceeds.
+    pub exact: bool,
+}
+
+/// One block that was not freed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveBlock {
+    /// Its address in the target.
+    pub address: u64,
+    /// Its size in bytes, as requested.
+    pub size: u64,
+    /// Time since it was allocated, to about 4 ms.
+    pub age: Duration,
+}
+
+/// One stack and what its allocations still hold.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// The hash of the stack's frames: the same in every report of a session.
+    pub id: u64,
+    /// The stack; `None` when its frames have not reached the agent.
+    pub stack: Option<StackId>,
+    /// Not freed.
+    pub outstanding: Amount,
+    /// Everything allocated here since the start.
+    pub allocated: Amount,
+    /// Everything of that freed again.
+    pub freed: Amount,
+    /// Growth of the outstanding bytes since the previous report, in bytes per second.
+    pub bytes_per_second: f64,
+    /// The age of the oldest outstanding block.
+    pub oldest: Age,
+    /// Why there are no frames, or none that are further out; `None` for a complete stack.
+    pub incomplete: Option<Reason>,
+    /// The blocks themselves, oldest first; only with `--show-allocs`, and only of rows that are shown.
+    pub blocks: Vec<LiveBlock>,
+    /// What only rows of this subject have.
+    pub detail: Detail,
+}
+
+/// What a row has besides its amounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Detail {
+    /// Blocks of a process.
+    Process {
+        /// The process; 0 for what found no place in the table of stacks.
+        pid: u32,
+        /// How far off the outstanding amount may be; `None` where every allocation is counted.
+        uncertainty: Option<Uncertainty>,
+    },
+    /// Objects of the kernel.
+    Kernel(KernelDetail),
+}
+
+impl Row {
+    /// The process; 0 where there is none.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        match self.detail {
+            Detail::Process { pid, .. } => pid,
+            Detail::Kernel(_) => 0,
+        }
+    }
+
+    /// How far off the outstanding amount may be.
+    #[must_use]
+    pub fn uncertainty(&self) -> Option<Uncertainty> {
+        match self.detail {
+            Detail::Process { uncertainty, .. } => uncertainty,
+            Detail::Kernel(_) => None,
+        }
+    }
+
+    /// What only rows of the kernel have.
+    #[must_use]
+    pub fn kernel(&self) -> Option<&KernelDetail> {
+        match &self.detail {
+            Detail::Process { .. } => None,
+            Detail::Kernel(detail) => Some(detail),
+        }
+    }
+}
+
+/// One stack and the memory it mapped itself, which it still has.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MappingRow {
+    /// The hash of the stack's frames.
+    pub id: u64,
+    /// The process.
+    pub pid: u32,
+    /// The stack, beginning with the caller of `mmap`; `None` when its frames have not reached the agent.
+    pub stack: Option<StackId>,
+    /// Bytes of address space, and ranges they lie in.
+    pub mapped: Amount,
+    /// Age of the oldest range.
+    pub oldest: Duration,
+}
+
+/// One allocation or free, for `--trace`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Allocation {
+    /// Time since tracing began.
+    pub elapsed: Duration,
+    /// The process.
+    pub pid: u32,
+    /// The thread.
+    pub tid: u32,
+    /// Allocation or free.
+    pub freed: bool,
+    /// The block's address.
+    pub address: u64,
+    /// Its size in bytes, as requested.
+    pub size: u64,
+    /// The allocating stack's id; of a free too.
+    pub id: u64,
+    /// The allocating stack, given once, on its first line.
+    pub stack: Option<StackId>,
+}

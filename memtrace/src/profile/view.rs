@@ -1,0 +1,271 @@
+//! A profile as somebody wants to see it: ordered, filtered, cut. The profile stays as it is.
+
+use std::cmp::{Ordering, Reverse};
+
+use super::{CacheRow, Dictionary, LocationId, MappingRow, Profile, Row, StackId};
+
+/// What rows are ordered by, largest first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SortBy {
+    /// Outstanding bytes.
+    #[default]
+    Bytes,
+    /// Outstanding blocks.
+    Blocks,
+    /// Growth of the outstanding bytes.
+    Rate,
+    /// Age of the oldest block.
+    Age,
+}
+
+/// What is shown of the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum By {
+    /// Stacks.
+    #[default]
+    Stack,
+    /// Slab caches and other kinds of memory.
+    Cache,
+}
+
+/// Which rows are shown, and in which order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// The order.
+    pub sort: SortBy,
+    /// Rows shown of each kind; 0 for all.
+    pub top: usize,
+    /// What is shown of the kernel.
+    pub by: By,
+    /// Only rows of this process.
+    pub pid: Option<u32>,
+    /// Only rows with a frame whose function, file or module contains this text.
+    pub containing: Option<String>,
+}
+
+impl Selection {
+    /// How many of so many rows are shown.
+    fn cut(&self, rows: usize) -> usize {
+        if self.top == 0 { rows } else { rows.min(self.top) }
+    }
+
+    /// Whether rows are left out because of what they are, not because there are too many.
+    #[must_use]
+    pub fn filters(&self) -> bool {
+        self.pid.is_some() || self.containing.is_some()
+    }
+
+    /// Places of the rows that pass the filters, those that are shown first and in order; and how many these are.
+    fn places(&self, dictionary: &Dictionary, profile: &Profile) -> (Vec<usize>, usize) {
+        let passes =
+            |row: &Row| self.pid.is_none_or(|pid| row.pid() == pid) && self.has_text(dictionary, row.stack);
+        let found = profile.rows.iter().enumerate().filter(|(_, row)| passes(row));
+        let mut places: Vec<usize> = found.map(|(place, _)| place).collect();
+        let shown = self.cut(places.len());
+        let order = |a: &usize, b: &usize| match (profile.rows.get(*a), profile.rows.get(*b)) {
+            (Some(a), Some(b)) => self.order(a, b),
+            _ => Ordering::Equal,
+        };
+        if shown < places.len() {
+            // Only those that are shown need an order among themselves.
+            places.select_nth_unstable_by(shown, order);
+        }
+        if let Some(shown) = places.get_mut(..shown) {
+            shown.sort_unstable_by(order);
+        }
+        (places, shown)
+    }
+
+    /// Places of the rows that are shown in [`Profile::rows`], in order.
+    #[must_use]
+    pub fn shown(&self, dictionary: &Dictionary, profile: &Profile) -> Vec<usize> {
+        let (mut places, shown) = self.places(dictionary, profile);
+        places.truncate(shown);
+        places
+    }
+
+    /// The stacks that mapped most, largest first; as many as rows. `None` where mappings are not known.
+    #[must_use]
+    pub fn mappings<'a>(&self, dictionary: &Dictionary, profile: &'a Profile) -> Option<Vec<&'a MappingRow>> {
+        let mapped = profile.processes()?.mapped.as_deref()?;
+        let passes = |row: &&MappingRow| {
+            self.pid.is_none_or(|pid| row.pid == pid) && self.has_text(dictionary, row.stack)
+        };
+        let mut rows: Vec<&MappingRow> = mapped.iter().filter(passes).collect();
+        rows.sort_by_key(|row| (Reverse(row.mapped.bytes), row.id, row.pid));
+        rows.truncate(self.cut(rows.len()));
+        Some(rows)
+    }
+
+    /// Equal rows go by bytes, then by id, so that two reports of the same counts agree.
+    fn order(&self, a: &Row, b: &Row) -> Ordering {
+        let first = match self.sort {
+            SortBy::Bytes => Reverse(a.outstanding.bytes).cmp(&Reverse(b.outstanding.bytes)),
+            SortBy::Blocks => Reverse(a.outstanding.blocks).cmp(&Reverse(b.outstanding.blocks)),
+            SortBy::Rate => b.bytes_per_second.total_cmp(&a.bytes_per_second),
+            SortBy::Age => Reverse(a.oldest.age).cmp(&Reverse(b.oldest.age)),
+        };
+        first
+            .then(Reverse(a.outstanding.bytes).cmp(&Reverse(b.outstanding.bytes)))
+            .then(a.id.cmp(&b.id))
+            .then(a.pid().cmp(&b.pid()))
+    }
+
+    fn has_text(&self, dictionary: &Dictionary, stack: Option<StackId>) -> bool {
+        let Some(text) = &self.containing else { return true };
+        let frames = stack.map_or(&[][..], |stack| dictionary.frames(stack));
+        frames.iter().flat_map(|&location| dictionary.frames_at(location)).any(|frame| {
+            [frame.function, Some(frame.module), frame.file]
+                .into_iter()
+                .flatten()
+                .any(|name| name.contains(text))
+        })
+    }
+}
+
+/// One frame of a stack. Several frames can be at one location: functions inlined there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame<'a> {
+    /// The function, demangled; `None` where nothing names it.
+    pub function: Option<&'a str>,
+    /// Bytes from the function's start to the return address.
+    pub function_offset: u64,
+    /// The path of the file, as the target sees it, or `[anon]`, `[vdso]`, `[kernel]`.
+    pub module: &'a str,
+    /// The call site as an ELF virtual address in the module: what `addr2line -e module` takes.
+    pub module_offset: u64,
+    /// The source file.
+    pub file: Option<&'a str>,
+    /// The line in it.
+    pub line: Option<u32>,
+    /// Whether this frame was inlined into the next one.
+    pub inlined: bool,
+}
+
+impl Dictionary {
+    /// The frames at a location, those inlined there first. At least one, which has only module and offset where nothing
+    /// more is known.
+    pub fn frames_at(&self, location: LocationId) -> impl Iterator<Item = Frame<'_>> {
+        let location = self.location(location);
+        let bare = location.map(|location| Frame {
+            function: None,
+            function_offset: 0,
+            module: self.module(location.module).map_or("", |module| self.text(module.name)),
+            module_offset: location.call(),
+            file: None,
+            line: None,
+            inlined: false,
+        });
+        let lines = location.and_then(|location| location.lines.as_deref()).unwrap_or_default();
+        let named = lines.iter().filter_map(move |line| {
+            let function = line.function.and_then(|id| self.function(id));
+            Some(Frame {
+                function: function.map(|function| self.text(function.name)),
+                function_offset: line.offset,
+                file: line.file.map(|id| self.text(id)),
+                line: line.line,
+                inlined: line.inlined,
+                ..bare?
+            })
+        });
+        named.chain(bare.filter(|_| lines.is_empty()))
+    }
+
+    /// The frames of a stack, innermost first.
+    #[must_use]
+    pub fn frames_of(&self, stack: Option<StackId>) -> Vec<Frame<'_>> {
+        let locations = stack.map_or(&[][..], |stack| self.frames(stack));
+        locations.iter().flat_map(|&location| self.frames_at(location)).collect()
+    }
+}
+
+/// A profile as it is shown.
+pub struct View<'a> {
+    dictionary: &'a Dictionary,
+    profile: &'a Profile,
+    selection: &'a Selection,
+    rows: Vec<&'a Row>,
+    /// How many of the rows are shown: the first.
+    shown: usize,
+}
+
+impl<'a> View<'a> {
+    /// What a selection shows of a profile.
+    #[must_use]
+    pub fn new(dictionary: &'a Dictionary, profile: &'a Profile, selection: &'a Selection) -> Self {
+        let (places, shown) = selection.places(dictionary, profile);
+        let rows = places.into_iter().filter_map(|place| profile.rows.get(place)).collect();
+        Self { dictionary, profile, selection, rows, shown }
+    }
+
+    /// Everything that the report knows.
+    #[must_use]
+    pub fn profile(&self) -> &'a Profile {
+        self.profile
+    }
+
+    /// What ids of the profile stand for.
+    #[must_use]
+    pub fn dictionary(&self) -> &'a Dictionary {
+        self.dictionary
+    }
+
+    /// What is shown.
+    #[must_use]
+    pub fn selection(&self) -> &'a Selection {
+        self.selection
+    }
+
+    /// The rows that are shown, in order.
+    pub fn rows(&self) -> impl DoubleEndedIterator<Item = &'a Row> {
+        self.rows.iter().take(self.shown).copied()
+    }
+
+    /// How many rows pass the filters, shown or not.
+    #[must_use]
+    pub fn rows_found(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Rows that pass the filters and are not shown: their number, and what they hold.
+    #[must_use]
+    pub fn hidden(&self) -> (usize, u64) {
+        let hidden = self.rows.get(self.shown..).unwrap_or_default();
+        (hidden.len(), hidden.iter().fold(0, |sum: u64, row| sum.saturating_add(row.outstanding.bytes)))
+    }
+
+    /// The stacks that mapped most, as [`Selection::mappings`].
+    #[must_use]
+    pub fn mappings(&self) -> Option<Vec<&'a MappingRow>> {
+        self.selection.mappings(self.dictionary, self.profile)
+    }
+
+    /// The kernel's caches in order, and how many there are, shown or not.
+    #[must_use]
+    pub fn caches(&self) -> (Vec<&'a CacheRow>, usize) {
+        let Some(kernel) = self.profile.kernel() else { return (Vec::new(), 0) };
+        let mut rows: Vec<&CacheRow> = kernel.caches.iter().collect();
+        let name = |row: &CacheRow| row.cache.map(|id| self.dictionary.text(id));
+        rows.sort_by(|a, b| {
+            (Reverse(a.outstanding.bytes), Reverse(a.tracked.bytes), name(a)).cmp(&(
+                Reverse(b.outstanding.bytes),
+                Reverse(b.tracked.bytes),
+                name(b),
+            ))
+        });
+        match self.selection.sort {
+            SortBy::Blocks => rows.sort_by_key(|row| Reverse(row.outstanding.blocks)),
+            SortBy::Rate => rows.sort_by(|a, b| b.bytes_per_second.total_cmp(&a.bytes_per_second)),
+            SortBy::Bytes | SortBy::Age => {}
+        }
+        let found = rows.len();
+        rows.truncate(self.selection.cut(found));
+        (rows, found)
+    }
+
+    /// The frames of a stack, innermost first.
+    #[must_use]
+    pub fn frames(&self, stack: Option<StackId>) -> Vec<Frame<'a>> {
+        self.dictionary.frames_of(stack)
+    }
+}

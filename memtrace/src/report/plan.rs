@@ -1,0 +1,64 @@
+//! What tracing will cost, in words.
+
+use crate::profile::units::{format_bytes, format_number, format_percent};
+use crate::profile::{Pace, Plan, Share};
+
+/// A share with what it is of.
+pub(super) fn part(share: Share) -> String {
+    let of = if share.of_processor { "a processor" } else { "the CPU time" };
+    format!("{} of {of}", format_percent(share.share))
+}
+
+/// How allocations are counted.
+pub(super) fn pace(pace: Pace) -> String {
+    let counted = match pace.sample_bytes {
+        None => "every allocation is counted".to_owned(),
+        Some(bytes) => format!("one allocation in {} is counted", format_bytes(bytes)),
+    };
+    if pace.windows { format!("{counted} in short windows only") } else { counted }
+}
+
+/// What tracing will cost and how it is done, before it begins.
+#[must_use]
+pub fn plan(plan: &Plan) -> String {
+    let calls = format_number(plan.calls_per_second.round() as u64);
+    let allowed = |share: Share| {
+        let limit = part(plan.limit);
+        if share.share > plan.limit.share && part(share) != limit {
+            format!(", allowed: {limit}")
+        } else {
+            format!(", too near the {limit} allowed")
+        }
+    };
+    match plan.pace {
+        Pace { sample_bytes: None, windows: false } if plan.calls_per_second == 0.0 => format!(
+            "no calls yet: every allocation is counted, as long as that takes at most {}",
+            part(plan.limit)
+        ),
+        Pace { sample_bytes: None, windows: false } => {
+            format!(
+                "{calls} calls a second: counting every allocation takes {} by estimate",
+                part(plan.exact)
+            )
+        }
+        Pace { windows: false, .. } if !plan.chooses => {
+            format!(
+                "{calls} calls a second: {}, which takes {} by estimate",
+                pace(plan.pace),
+                part(plan.cheapest)
+            )
+        }
+        Pace { windows: false, .. } => format!(
+            "{calls} calls a second: counting every allocation would take {}{}; so {}",
+            part(plan.exact),
+            allowed(plan.exact),
+            pace(plan.pace)
+        ),
+        Pace { windows: true, .. } => format!(
+            "{calls} calls a second: continuous tracing would take {}{}; so {}",
+            part(plan.cheapest),
+            allowed(plan.cheapest),
+            pace(plan.pace)
+        ),
+    }
+}

@@ -1,0 +1,373 @@
+//! Remarks in words, and as keys for scripts.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::plan::{pace, part};
+use crate::profile::units::{format_age, format_count, format_number, format_percent};
+use crate::profile::{CacheNumber, Dictionary, FileProblem, Remark, Renewal, Unread};
+
+/// The remark as one sentence. Texts of the target in it are as they are.
+pub(super) fn sentence(dictionary: &Dictionary, remark: &Remark) -> String {
+    match remark {
+        Remark::FramePointersOnly
+        | Remark::PricesUnknown { .. }
+        | Remark::PaceChanged { .. }
+        | Remark::Detached { .. }
+        | Remark::OverBudget { .. }
+        | Remark::WindowOpen { .. }
+        | Remark::NoWindow => of_cost(remark),
+        Remark::KindUntraced { .. }
+        | Remark::CachesUnknown
+        | Remark::SlabsUnreadable
+        | Remark::AddressesHidden
+        | Remark::SlabinfoUnreadable { .. }
+        | Remark::FreedUnseen { .. }
+        | Remark::FreedByNumber { .. }
+        | Remark::Unverified { .. } => of_kernel(dictionary, remark),
+        Remark::NoUnwindTable { .. }
+        | Remark::MappingsLeftOut { .. }
+        | Remark::FileUnread { .. }
+        | Remark::TooManyNames
+        | Remark::NoNameThread { .. }
+        | Remark::NameThreadEnded
+        | Remark::NoReader { .. }
+        | Remark::ReaderPrivileged { .. }
+        | Remark::NamesLate { .. } => of_files(remark),
+        _ => of_targets(remark),
+    }
+}
+
+/// What tracing costs, and what was done about it.
+fn of_cost(remark: &Remark) -> String {
+    match remark {
+        Remark::FramePointersOnly => {
+            "this kernel rejects the programs that walk stacks by call frame information (they need Linux 5.17): frame \
+             pointers are followed instead"
+                .to_owned()
+        }
+        Remark::PricesUnknown { error } => {
+            format!("the cost of a probe could not be measured, so no budget is kept: {error}")
+        }
+        Remark::PaceChanged { since, pace: how, limit } => {
+            format!("since {} {}, to stay within {}", seconds(*since), pace(*how), part(*limit))
+        }
+        Remark::Detached { at, took, limit, pace: how } => format!(
+            "tracing took {}, far more than is allowed ({}): detached at {}; from then on {}",
+            part(*took),
+            part(*limit),
+            seconds(*at),
+            pace(*how)
+        ),
+        Remark::OverBudget { limit } => format!(
+            "detached: {} of the CPU time is too little to trace this process, even in short windows; raise --max-overhead",
+            format_percent(*limit)
+        ),
+        Remark::WindowOpen { watch } => {
+            format!("a window is open: blocks allocated in it less than {} ago are left out", format_age(*watch))
+        }
+        _ => "no window ran since the previous report".to_owned(),
+    }
+}
+
+/// Targets, and probes on them.
+fn of_targets(remark: &Remark) -> String {
+    match remark {
+        Remark::FunctionsUntraced { pid, functions } => format!(
+            "process {pid}: not traced: {}. What they allocate is missing here, except what they get from traced functions. \
+             A return probe on them could end the process, and their code is not understood well enough to do without; \
+             `memtrace check --pid {pid}` lists what is traced",
+            functions.join("; ")
+        ),
+        Remark::AttachRefused { pid, what, error, retried: true, .. } => {
+            format!("{what} of process {pid} is not traced, to be tried again: {error}")
+        }
+        Remark::AttachRefused { pid, what, error, tries, .. } => {
+            format!("{what} of process {pid} is not traced, {tries} tries failed: {error}")
+        }
+        Remark::AttachedLate { pid, what, error, since } => {
+            format!("{what} of process {pid} was traced only from {} on: {error}", seconds(*since))
+        }
+        Remark::AgesLimited { days } => {
+            format!("tracing has gone on for over {days} days: older blocks are shown as {days} days younger")
+        }
+        Remark::Exited { pids } => {
+            let (noun, have) = if pids.len() == 1 { ("process", "has") } else { ("processes", "have") };
+            let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
+            format!("{noun} {} {have} exited: blocks not freed by then are still shown", pids.join(", "))
+        }
+        Remark::RangesJoined => {
+            "a process has mapped so many ranges that neighbours were joined: some may be younger than shown"
+                .to_owned()
+        }
+        Remark::Exec { pid, comm, times, at, by_thread } => {
+            let often = if *times > 1 { format!(" {times} times, the last time") } else { String::new() };
+            let thread = if *by_thread {
+                "; a thread other than the main one did, and what it allocated before probes were in place again is unknown"
+            } else {
+                ""
+            };
+            format!(
+                "process {pid} called exec{often} after {} and is {comm} now: its count began anew{thread}",
+                seconds(*at)
+            )
+        }
+        Remark::ProbesUnheld { pid, error } => format!(
+            "probes of process {pid} do not stay in place: {error}; this is tried again, and calls may go unseen until then"
+        ),
+        Remark::BreakpointsMissing { pid, missing, all } => format!(
+            "breakpoints are missing from the code of process {pid}, {missing} of {all}, and the kernel does not put them \
+             back: calls there are not seen"
+        ),
+        Remark::CodeCopied { pid, copied, all } => format!(
+            "process {pid} runs from a copy of its code in memory without a file (programs do so to have it on large pages), \
+             where no probe can be: calls at {copied} of {all} probed places are not seen"
+        ),
+        Remark::AttachedAnew { pid, times, at, why, gap } => {
+            let often = if *times > 1 { format!(" {times} times, the last time") } else { String::new() };
+            let why = match why {
+                Renewal::ThreadEnded => format!(
+                    "the thread that the kernel kept them by had ended: calls went unseen for {} ms",
+                    gap.as_millis() + 1
+                ),
+                Renewal::Removed => format!(
+                    "breakpoints had been taken out of its code: calls went unseen, for up to {}",
+                    seconds(*gap)
+                ),
+            };
+            format!("probes of process {pid} were attached anew{often} at {}: {why}", seconds(*at))
+        }
+        other => key_and_values(other).0,
+    }
+}
+
+/// Files of targets, and names in them.
+fn of_files(remark: &Remark) -> String {
+    match remark {
+        Remark::NoUnwindTable { file } => format!(
+            "{file}: no room for its unwind table: stacks through it end there, unless it keeps frame pointers"
+        ),
+        Remark::MappingsLeftOut { mappings } => {
+            format!("{mappings} executable mappings found no room: stacks through them end there")
+        }
+        Remark::FileUnread { file, unread, problem } => {
+            let unread = match (unread, problem) {
+                (Unread::DebugFile, FileProblem::OtherBuild { path }) => {
+                    format!("its debug file {path} is not used")
+                }
+                (Unread::DebugFile, _) => "its debug file is not used".to_owned(),
+                (Unread::DebugInfo, _) => "its debug information is not used".to_owned(),
+                (Unread::PartOfDebugInfo, _) => "parts of its debug information are not used".to_owned(),
+                (Unread::Symbols, _) => "it is not searched for symbols".to_owned(),
+            };
+            let problem = match problem {
+                FileProblem::TooSlow { seconds } => format!("reading it takes longer than {seconds} s"),
+                FileProblem::ReaderEnded => "the process that reads it ended while reading it".to_owned(),
+                FileProblem::OtherBuild { .. } => "it is of another build".to_owned(),
+                FileProblem::Unreadable { error } => format!("it cannot be read ({error})"),
+                FileProblem::Refused { error } => error.clone(),
+            };
+            format!("{file}: {unread}: {problem}")
+        }
+        Remark::TooManyNames => "too many names to remember: places seen later have none".to_owned(),
+        Remark::NoNameThread { error } => {
+            format!("no function has a name: no thread can be started ({error})")
+        }
+        Remark::NameThreadEnded => {
+            "the thread that names functions has ended: new places have no names".to_owned()
+        }
+        Remark::NoReader { error } => {
+            format!("functions lack names: no process can be started to read them ({error})")
+        }
+        Remark::ReaderPrivileged { kept } => {
+            format!("files are read by a process that could not give up {kept}")
+        }
+        Remark::NamesLate { frames } => format!(
+            "looking up functions takes long: {} of this report could not be named in time",
+            format_count(*frames, "frame")
+        ),
+        other => key_and_values(other).0,
+    }
+}
+
+/// What a kernel does not show.
+fn of_kernel(dictionary: &Dictionary, remark: &Remark) -> String {
+    match remark {
+        Remark::KindUntraced { kind } => {
+            format!("this kernel has no tracepoints for {} memory: none of it is traced", kind.name())
+        }
+        Remark::CachesUnknown => {
+            "the caches of kmalloc's objects cannot be determined on this kernel: they are not compared with /proc/slabinfo"
+                .to_owned()
+        }
+        Remark::SlabsUnreadable => {
+            "this kernel's slabs cannot be read: objects whose free nobody announced are found by /proc/slabinfo alone"
+                .to_owned()
+        }
+        Remark::AddressesHidden => {
+            "the kernel hides its addresses (kernel.kptr_restrict): frames have no names; `sysctl kernel.kptr_restrict=1` shows \
+             them to root"
+                .to_owned()
+        }
+        Remark::SlabinfoUnreadable { error } => {
+            format!("/proc/slabinfo cannot be read ({error}): frees that no tracepoint announces go unnoticed")
+        }
+        Remark::FreedUnseen { caches, more } => format!(
+            "some frees are not announced by this kernel (kfree_rcu, in bulk): {} were found to be free, and are left out",
+            list(dictionary, caches, *more)
+        ),
+        Remark::FreedByNumber { caches, more } => format!(
+            "by /proc/slabinfo {} are gone, and are left out; too many, if older objects were freed unseen",
+            list(dictionary, caches, *more)
+        ),
+        Remark::Unverified { caches, more } => {
+            format!("objects that could not be looked up may be gone: {}", list(dictionary, caches, *more))
+        }
+        other => key_and_values(other).0,
+    }
+}
+
+/// `21 of 40 in dentry, 3 of 3 in inode_cache and those in 2 more caches`.
+fn list(dictionary: &Dictionary, caches: &[CacheNumber], more: usize) -> String {
+    let one = |number: &CacheNumber| {
+        let name = number.cache.map_or("kmalloc without a cache", |name| dictionary.text(name));
+        format!("{} of {} in {name}", format_number(number.number), format_number(number.all))
+    };
+    let mut all: Vec<String> = caches.iter().map(one).collect();
+    if more > 0 {
+        all.push(format!("those in {}", format_count(more as u64, "more cache")));
+    }
+    match all.split_last() {
+        None => String::new(),
+        Some((last, [])) => last.clone(),
+        Some((last, others)) => format!("{} and {last}", others.join(", ")),
+    }
+}
+
+/// A time since tracing began: `12.3 s`.
+fn seconds(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}
+
+/// The remark as an object: its key, its values and its sentence.
+pub(super) fn object(dictionary: &Dictionary, remark: &Remark) -> Value {
+    let (key, mut values) = key_and_values(remark);
+    if let (
+        Some(Value::Array(values)),
+        Remark::FreedUnseen { caches, .. }
+        | Remark::FreedByNumber { caches, .. }
+        | Remark::Unverified { caches, .. },
+    ) = (values.get_mut("caches"), remark)
+    {
+        // Ids mean nothing outside.
+        *values = caches
+            .iter()
+            .map(|one| {
+                let cache = one.cache.map(|name| dictionary.text(name));
+                json!({ "cache": cache, "number": one.number, "all": one.all })
+            })
+            .collect();
+    }
+    let mut object = Map::new();
+    object.insert("key".to_owned(), key.into());
+    object.extend(values);
+    object.insert("text".to_owned(), sentence(dictionary, remark).into());
+    Value::Object(object)
+}
+
+/// The name of the variant in snake case, and its fields.
+fn key_and_values(remark: &Remark) -> (String, Map<String, Value>) {
+    let (name, values) = match serde_json::to_value(remark) {
+        Ok(Value::String(name)) => (name, Map::new()),
+        Ok(Value::Object(object)) => match object.into_iter().next() {
+            Some((name, Value::Object(values))) => (name, values),
+            _ => (String::new(), Map::new()),
+        },
+        _ => (String::new(), Map::new()),
+    };
+    (snake_case(&name), values.into_iter().map(|(key, value)| readable(key, value)).collect())
+}
+
+/// Times in seconds, as everywhere in JSON; kinds by their names.
+fn readable(key: String, value: Value) -> (String, Value) {
+    match &value {
+        Value::Object(time) if time.len() == 2 && time.contains_key("secs") && time.contains_key("nanos") => {
+            let of = |key| time.get(key).and_then(Value::as_u64).unwrap_or_default();
+            (format!("{key}_s"), json!(of("secs") as f64 + (of("nanos") / 1_000_000) as f64 / 1e3))
+        }
+        Value::String(name) if key == "kind" => (key, snake_case(name).into()),
+        _ => (key, value),
+    }
+}
+
+fn snake_case(name: &str) -> String {
+    let mut text = String::with_capacity(name.len() + 4);
+    for (at, c) in name.chars().enumerate() {
+        if c.is_ascii_uppercase() && at > 0 {
+            text.push('_');
+        }
+        text.push(c.to_ascii_lowercase());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::{object, sentence};
+    use crate::profile::{CacheNumber, Dictionary, MemoryKind, Pace, Remark, Renewal, Share};
+
+    #[test]
+    fn keys_values_and_text() {
+        let dictionary = Dictionary::default();
+        let remark = Remark::AttachedAnew {
+            pid: 7,
+            times: 2,
+            at: Duration::from_millis(1500),
+            why: Renewal::ThreadEnded,
+            gap: Duration::from_millis(3),
+        };
+        let text = "probes of process 7 were attached anew 2 times, the last time at 1.5 s: the thread that the kernel kept them by had ended: calls went unseen for 4 ms";
+        assert_eq!(
+            object(&dictionary, &remark),
+            json!({ "key": "attached_anew", "pid": 7, "times": 2, "at_s": 1.5, "why": "thread_ended", "gap_s": 0.003, "text": text })
+        );
+        let remark = Remark::KindUntraced { kind: MemoryKind::Vmalloc };
+        assert_eq!(object(&dictionary, &remark)["kind"], "vmalloc");
+        assert_eq!(object(&dictionary, &Remark::NoWindow)["key"], "no_window");
+    }
+
+    #[test]
+    fn caches_are_named() {
+        let mut dictionary = Dictionary::default();
+        let dentry = Some(dictionary.add_text("dentry"));
+        let caches = vec![
+            CacheNumber { cache: dentry, number: 2100, all: 4000 },
+            CacheNumber { cache: None, number: 1, all: 1 },
+        ];
+        let remark = Remark::Unverified { caches, more: 2 };
+        assert_eq!(
+            sentence(&dictionary, &remark),
+            "objects that could not be looked up may be gone: 2,100 of 4,000 in dentry, 1 of 1 in kmalloc without a cache and those in 2 more caches"
+        );
+        assert_eq!(
+            object(&dictionary, &remark)["caches"][0],
+            json!({ "cache": "dentry", "number": 2100, "all": 4000 })
+        );
+    }
+
+    #[test]
+    fn paces_are_worded() {
+        let limit = Share { share: 0.01, of_processor: true };
+        let pace = Pace { sample_bytes: Some(1 << 19), windows: true };
+        let remark = Remark::PaceChanged { since: Duration::from_secs(2), pace, limit };
+        assert_eq!(
+            sentence(&Dictionary::default(), &remark),
+            "since 2.0 s one allocation in 512 KiB is counted in short windows only, to stay within 1 % of a processor"
+        );
+    }
+}

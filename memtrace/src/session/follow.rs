@@ -1,0 +1,194 @@
+//! The loop of a session: steps of its source, reports out, until something ends it.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::{
+    draft::Draft,
+    output::Output,
+    queue::Queue,
+    signals::Signals,
+    source::{Ending, Source, Step},
+};
+
+/// A report that is due so shortly before the end is the last one; an interval's tenth, if that is less.
+const CLOSE: Duration = Duration::from_millis(100);
+
+/// Parts of what has happened that a report waits for at most: more may come meanwhile.
+const PARTS: usize = 32;
+
+/// When to report, and when to stop.
+#[derive(Clone, Copy, Debug)]
+pub struct Schedule {
+    /// Time between two reports.
+    pub interval: Duration,
+    /// Reports before the end.
+    pub count: Option<u64>,
+    /// Time before the end.
+    pub duration: Option<Duration>,
+    /// Whether reports go on after the targets have ended, as bcc's memleak does: until `count` is reached,
+    /// or for one more report.
+    pub outlive: bool,
+    /// Whether a last report is added at the end.
+    pub last_report: bool,
+}
+
+/// A source, what is to be written of it, and where.
+struct Run<'a, S> {
+    source: &'a mut S,
+    queue: Queue,
+    output: &'a mut Output,
+    /// Lines of a trace on their way to the queue.
+    drafts: Vec<Draft>,
+}
+
+/// Follows a source to its end and writes its reports.
+///
+/// # Errors
+/// The output cannot be written ([`super::Closed`] when its reader has gone), or the source cannot be read.
+pub async fn follow(
+    source: &mut impl Source,
+    schedule: Schedule,
+    output: &mut Output,
+) -> anyhow::Result<Ending> {
+    source.begin()?;
+    let mut signals = Signals::new()?;
+    let mut run = Run { source, queue: Queue::default(), output, drafts: Vec::new() };
+    let start = Instant::now();
+    let mut ticks = tokio::time::interval_at(start + schedule.interval, schedule.interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let end = start + schedule.duration.unwrap_or(Duration::from_secs(u32::MAX.into()));
+    let close = CLOSE.min(schedule.interval / 10);
+    let deadline = tokio::time::sleep_until(end);
+    tokio::pin!(deadline);
+    let mut reports = 0;
+    // Why it ends, and whether something may have happened since the last report.
+    let (ending, is_open) = loop {
+        let had_report = run.queue.has_report();
+        tokio::select! {
+            biased;
+            () = signals.received() => break (Ending::Interrupted, true),
+            result = ticks.tick(), if !had_report => {
+                let _: Instant = result;
+                reports += 1;
+                let done = schedule.count.is_some_and(|count| reports >= count) || Instant::now() + close >= end;
+                run.catch_up()?;
+                let ended = run.source.has_ended();
+                run.report(done || ended)?;
+                if schedule.outlive {
+                    // As bcc's memleak, which sleeps between two reports: what came after one was written is old
+                    // enough for the next.
+                    ticks.reset();
+                }
+                if done {
+                    break (Ending::Done, false);
+                }
+                if ended && schedule.count.is_none() {
+                    break (Ending::Exited, false);
+                }
+            }
+            () = &mut deadline => break (Ending::Done, true),
+            () = run.queue.expired() => run.write()?,
+            result = run.source.due(!run.queue.is_full()) => {
+                result?;
+                match run.step()? {
+                    Step::Wait => {}
+                    Step::Report => {
+                        run.catch_up()?;
+                        run.report(false)?;
+                    }
+                    Step::End(Ending::Exited) if schedule.outlive => {}
+                    Step::End(ending) => break (ending, true),
+                }
+            }
+        }
+        if schedule.outlive && had_report && !run.queue.has_report() {
+            ticks.reset();
+        }
+        // Signals have their turn, even if there is always more to do: reports can take longer than their interval.
+        tokio::task::yield_now().await;
+    };
+    if is_open {
+        run.catch_up()?;
+        if schedule.last_report {
+            run.report(true)?;
+        }
+    }
+    run.settle(&mut signals, ending).await?;
+    Ok(ending)
+}
+
+impl<S: Source> Run<'_, S> {
+    /// Does a part of what is due.
+    fn step(&mut self) -> anyhow::Result<Step> {
+        let step = self.source.step(&mut self.drafts)?;
+        self.enqueue()?;
+        self.write()?;
+        Ok(step)
+    }
+
+    /// Takes lines of a trace to the queue.
+    fn enqueue(&mut self) -> anyhow::Result<()> {
+        let has_some = !self.drafts.is_empty();
+        for draft in self.drafts.drain(..) {
+            self.queue.push(draft, self.source.names(), self.output)?;
+        }
+        if has_some { self.output.flush() } else { Ok(()) }
+    }
+
+    /// Takes in what has happened by now. Nothing stays behind because too much waits for names: that is written without
+    /// them.
+    fn catch_up(&mut self) -> anyhow::Result<()> {
+        for _ in 0..PARTS {
+            let is_all = self.source.take(&mut self.drafts)?;
+            self.enqueue()?;
+            if self.queue.is_full() {
+                self.queue.flush(self.source.names(), self.output)?;
+            }
+            if is_all {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn report(&mut self, last: bool) -> anyhow::Result<()> {
+        let draft = self.source.report(last, self.output.wanted())?;
+        self.queue.push(draft, self.source.names(), self.output)
+    }
+
+    /// Writes what has its names, or has waited for long enough.
+    fn write(&mut self) -> anyhow::Result<()> {
+        self.queue.write(self.source.names(), self.output)
+    }
+
+    /// Writes what still waits for names, and meanwhile goes on with what is due (the budget is kept). The first signal ends
+    /// the session, or comes as that has ended by itself: only the next one ends the waiting.
+    async fn settle(&mut self, signals: &mut Signals, ending: Ending) -> anyhow::Result<()> {
+        let mut interrupted = ending == Ending::Interrupted;
+        while !self.queue.is_empty() {
+            tokio::select! {
+                biased;
+                () = signals.received() => {
+                    if interrupted {
+                        self.queue.flush(self.source.names(), self.output)?;
+                    }
+                    interrupted = true;
+                }
+                () = self.queue.expired() => self.write()?,
+                result = self.source.due(false) => {
+                    result?;
+                    let step = self.source.step(&mut self.drafts)?;
+                    self.drafts.clear();
+                    self.write()?;
+                    if step == Step::End(Ending::OverBudget) {
+                        self.queue.flush(self.source.names(), self.output)?;
+                    }
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+        self.output.flush()
+    }
+}

@@ -1,0 +1,19 @@
+//! Floor 4: the loop of a session. It asks a [`Source`] for reports when they are due, has their functions named, and
+//! writes them.
+
+mod draft;
+mod follow;
+mod names;
+mod output;
+mod queue;
+mod signals;
+mod source;
+mod watched;
+
+pub use draft::Draft;
+pub use follow::{Schedule, follow};
+pub use names::Names;
+pub use output::{Closed, Output, write_whole};
+pub use signals::{hold as hold_signals, interrupted};
+pub use source::{Ending, Source, Step, Wanted};
+pub use watched::Watched;

@@ -1,0 +1,173 @@
+//! The stacks of a session, and the names of what is on them.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use crate::{
+    elf::FileId,
+    profile::{Dictionary, Line, LocationId, ModuleId, Reason, Remark, StackId},
+    symbolize::{Name, Place, Program, Symbolizer},
+    target::{Location, Module},
+};
+
+/// Two modules are one if they are the same file under the same name.
+type Identity = (Arc<str>, Option<(FileId, Option<FileId>)>);
+
+/// Owns the dictionary of a session's reports.
+pub struct Names {
+    dictionary: Dictionary,
+    /// The modules of the dictionary, by id; none of a dictionary that was read from a file.
+    modules: Vec<Arc<Module>>,
+    ids: FxHashMap<Identity, ModuleId>,
+    symbolizer: Symbolizer,
+}
+
+impl Names {
+    /// Functions are named by a child of this program; without one they are not.
+    #[must_use]
+    pub fn new(program: Option<Program>) -> Self {
+        Self::of(Dictionary::default(), program)
+    }
+
+    /// Those of a dictionary, in which all is named that ever will be.
+    #[must_use]
+    pub fn known(dictionary: Dictionary) -> Self {
+        Self::of(dictionary, None)
+    }
+
+    fn of(dictionary: Dictionary, program: Option<Program>) -> Self {
+        Self {
+            dictionary,
+            modules: Vec::new(),
+            ids: FxHashMap::default(),
+            symbolizer: Symbolizer::new(program),
+        }
+    }
+
+    /// What ids stand for.
+    #[must_use]
+    pub fn dictionary(&self) -> &Dictionary {
+        &self.dictionary
+    }
+
+    /// The same, for stacks that are not a process's.
+    pub fn dictionary_mut(&mut self) -> &mut Dictionary {
+        &mut self.dictionary
+    }
+
+    /// Adds a user of a stack of a process.
+    pub fn add_stack(&mut self, places: &[Location], incomplete: Option<Reason>) -> StackId {
+        let frames: Vec<LocationId> = places.iter().map(|place| self.location(place)).collect();
+        self.dictionary.add_stack(&frames, incomplete)
+    }
+
+    fn location(&mut self, place: &Location) -> LocationId {
+        let module = self.module(&place.module);
+        self.dictionary.add_location(module, place.address, place.is_return)
+    }
+
+    fn module(&mut self, module: &Arc<Module>) -> ModuleId {
+        let identity = (Arc::clone(&module.name), module.code().map(|code| code.id));
+        if let Some(id) = self.ids.get(&identity) {
+            return *id;
+        }
+        let build_id = module.image().and_then(|image| image.build_id().ok().flatten());
+        let id = self.dictionary.add_module(&module.name, build_id.as_deref().map(hexadecimal).as_deref());
+        self.modules.push(Arc::clone(module));
+        self.ids.insert(identity, id);
+        id
+    }
+
+    /// Has the functions on these stacks looked up. Returns whether there is something to wait for.
+    pub(super) fn ask(&mut self, stacks: &[StackId]) -> bool {
+        let Self { dictionary, modules, symbolizer, .. } = self;
+        let unnamed = unnamed(dictionary, stacks);
+        symbolizer.ask(unnamed.iter().filter_map(|id| place(dictionary, modules, *id)));
+        self.settle(stacks) > 0
+    }
+
+    /// Gives these stacks the names that are known by now. Returns how many places are still being looked up.
+    pub(super) fn settle(&mut self, stacks: &[StackId]) -> u64 {
+        let mut asked = 0;
+        for id in unnamed(&self.dictionary, stacks) {
+            let Some(place) = place(&self.dictionary, &self.modules, id) else {
+                // No file, so no names.
+                self.dictionary.name(id, Box::default());
+                continue;
+            };
+            if self.symbolizer.is_asked(&place) {
+                asked += 1;
+            } else if let Some(names) = self.symbolizer.take(&place) {
+                let address = place.address;
+                let lines =
+                    names.into_iter().map(|name| line(&mut self.dictionary, &name, address)).collect();
+                self.dictionary.name(id, lines);
+            }
+        }
+        asked
+    }
+
+    /// Waits until names have come; forever, if there is nothing to wait for.
+    pub async fn answered(&mut self) {
+        self.symbolizer.answered().await;
+    }
+
+    /// Whether everything that was asked for has been answered. Takes in what has come.
+    pub(super) fn is_settled(&mut self) -> bool {
+        self.symbolizer.catch_up();
+        self.symbolizer.asked() == 0
+    }
+
+    /// Counts a report that does not wait for its names any more.
+    pub(super) fn give_up(&mut self) {
+        self.symbolizer.give_up();
+    }
+
+    /// How often files were read for less of their names than they have, and names were not waited for.
+    pub(super) fn given_up(&self) -> u64 {
+        self.symbolizer.given_up()
+    }
+
+    /// What went wrong so far.
+    pub(super) fn remarks(&self) -> &[Remark] {
+        self.symbolizer.remarks()
+    }
+}
+
+/// Places on these stacks that have no names yet, each once.
+fn unnamed(dictionary: &Dictionary, stacks: &[StackId]) -> Vec<LocationId> {
+    let frames = stacks.iter().flat_map(|stack| dictionary.frames(*stack)).copied();
+    let is_unnamed = |id: &LocationId| dictionary.location(*id).is_some_and(|place| place.lines.is_none());
+    let mut unnamed: Vec<LocationId> = frames.filter(is_unnamed).collect();
+    unnamed.sort_unstable();
+    unnamed.dedup();
+    unnamed
+}
+
+/// Where names of a location are to be found; `None` where there is no file that we read.
+fn place<'a>(dictionary: &Dictionary, modules: &'a [Arc<Module>], id: LocationId) -> Option<Place<'a>> {
+    let location = dictionary.location(id)?;
+    let module = modules.get(location.module.index())?;
+    let code = module.image().and(module.code())?;
+    Some(Place { code, address: location.address, is_return: location.is_return })
+}
+
+fn line(dictionary: &mut Dictionary, name: &Name, address: u64) -> Line {
+    let file = name.file.as_ref().map(|file| dictionary.add_shared_text(file));
+    let function = name.function.as_ref().map(|function| {
+        let function = dictionary.add_shared_text(function);
+        dictionary.add_function(function, file)
+    });
+    // Of an inlined function too it counts from the start of the one that has the code.
+    let offset = name.start.map_or(0, |start| address.saturating_sub(start));
+    Line { function, file, line: name.line, offset, inlined: name.inlined }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

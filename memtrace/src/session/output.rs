@@ -1,0 +1,74 @@
+//! Where reports go.
+
+use std::io::{self, BufWriter, Write};
+
+use super::{draft::Content, source::Wanted};
+use crate::{
+    profile::{Dictionary, Selection, View},
+    report::Reporter,
+};
+
+/// The reader of the output has gone (`| head`): a reason to end, not an error.
+#[derive(Debug, thiserror::Error)]
+#[error("the reader of the output has gone")]
+pub struct Closed;
+
+/// A reporter, what it writes to, and which rows it shows.
+pub struct Output {
+    reporter: Box<dyn Reporter>,
+    writer: BufWriter<Box<dyn Write>>,
+    selection: Selection,
+}
+
+impl Output {
+    /// Reports in the reporter's format to a writer.
+    #[must_use]
+    pub fn new(reporter: Box<dyn Reporter>, writer: Box<dyn Write>, selection: Selection) -> Self {
+        Self { reporter, writer: BufWriter::with_capacity(1 << 16, writer), selection }
+    }
+
+    /// What it makes of a report.
+    #[must_use]
+    pub fn wanted(&self) -> Wanted<'_> {
+        Wanted { selection: &self.selection, everything: false }
+    }
+
+    /// Writes one report or line, whole.
+    ///
+    /// # Errors
+    /// [`Closed`] for a closed pipe; otherwise what the writer says, a full disk for example.
+    pub(super) fn write(&mut self, dictionary: &mut Dictionary, content: &Content) -> anyhow::Result<()> {
+        let written = match content {
+            Content::Report(profile) => {
+                self.reporter.report(&mut self.writer, &View::new(dictionary, profile, &self.selection))
+            }
+            Content::Allocation(event) => self.reporter.allocation(&mut self.writer, dictionary, event),
+        };
+        settle(written)
+    }
+
+    /// Writes out what is buffered: after each report, and when there is nothing more to trace for now.
+    ///
+    /// # Errors
+    /// As [`Output::write`].
+    pub(super) fn flush(&mut self) -> anyhow::Result<()> {
+        let flushed = self.writer.flush();
+        settle(flushed)
+    }
+}
+
+/// Writes a text that is no report of a session.
+///
+/// # Errors
+/// [`Closed`] for a closed pipe; otherwise what the writer says.
+pub fn write_whole(mut out: impl Write, text: &str) -> anyhow::Result<()> {
+    settle(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+fn settle(result: io::Result<()>) -> anyhow::Result<()> {
+    match result {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Closed.into()),
+        Err(error) => Err(anyhow::Error::new(error).context("cannot write the report")),
+    }
+}

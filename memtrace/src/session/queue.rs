@@ -1,0 +1,96 @@
+//! What waits for the names of its functions before it is written, in order.
+
+use std::{collections::VecDeque, time::Duration};
+
+use tokio::time::{Instant, sleep_until};
+
+use super::{draft::Draft, names::Names, output::Output};
+
+/// How long something waits at most. Then it is written without the names that are missing.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Drafts that wait at most: more events stay in the kernel's buffer.
+const MOST: usize = 1 << 16;
+
+struct Waiting {
+    draft: Draft,
+    deadline: Instant,
+}
+
+/// Drafts in the order in which they are to be written.
+#[derive(Default)]
+pub(super) struct Queue {
+    waiting: VecDeque<Waiting>,
+    reports: usize,
+}
+
+impl Queue {
+    /// Takes a draft in, and writes it if it has its names and is the first.
+    pub(super) fn push(
+        &mut self,
+        draft: Draft,
+        names: &mut Names,
+        output: &mut Output,
+    ) -> anyhow::Result<()> {
+        let waits = draft.ask(names);
+        if self.waiting.is_empty() && !waits {
+            return write(draft, names, output);
+        }
+        let patience = if waits { PATIENCE } else { Duration::ZERO };
+        self.reports += usize::from(draft.is_report());
+        self.waiting.push_back(Waiting { draft, deadline: Instant::now() + patience });
+        Ok(())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting.len() >= MOST
+    }
+
+    /// Whether a report waits.
+    pub(super) fn has_report(&self) -> bool {
+        self.reports > 0
+    }
+
+    /// Waits until the first has waited for long enough; forever, if nothing waits.
+    pub(super) async fn expired(&self) {
+        match self.waiting.front() {
+            Some(first) => sleep_until(first.deadline).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Writes what has its names, or has waited for long enough.
+    pub(super) fn write(&mut self, names: &mut Names, output: &mut Output) -> anyhow::Result<()> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let is_settled = names.is_settled();
+        let now = Instant::now();
+        let mut has_written = false;
+        while let Some(first) = self.waiting.pop_front_if(|first| is_settled || first.deadline <= now) {
+            self.reports -= usize::from(first.draft.is_report());
+            write(first.draft, names, output)?;
+            has_written = true;
+        }
+        // Of a trace nothing else may come for long.
+        if has_written { output.flush() } else { Ok(()) }
+    }
+
+    /// Writes everything with the names that are known.
+    pub(super) fn flush(&mut self, names: &mut Names, output: &mut Output) -> anyhow::Result<()> {
+        let now = Instant::now();
+        self.waiting.iter_mut().for_each(|waiting| waiting.deadline = now);
+        self.write(names, output)
+    }
+}
+
+fn write(draft: Draft, names: &mut Names, output: &mut Output) -> anyhow::Result<()> {
+    let is_report = draft.is_report();
+    let content = draft.named(names);
+    output.write(names.dictionary_mut(), &content)?;
+    if is_report { output.flush() } else { Ok(()) }
+}

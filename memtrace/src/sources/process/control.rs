@@ -1,0 +1,270 @@
+//! What tracing costs, and what is done about it: joins the budget to the probes.
+
+use std::time::{Duration, Instant};
+
+use memtrace_common::sampling::{EXACT, NOTHING};
+
+use super::{
+    counting::{Counting, Phase, is_sampling},
+    session::Session,
+};
+use crate::{
+    budget::{self, Budget, Due, Mode, Reading, Verdict, Window},
+    profile::{Overhead, Pace, Plan, Remark, Share},
+    session::{Ending, Step},
+};
+
+/// How long calls are counted before it is said what tracing will cost, and how many are enough to stop earlier.
+const MEASURE: Duration = Duration::from_millis(60);
+const MEASURE_CALLS: u64 = 20_000;
+/// Where there is hardly anything to count, this is enough: what comes later is seen then.
+const MEASURE_LEAST: Duration = Duration::from_millis(30);
+const MEASURE_STEP: Duration = Duration::from_millis(5);
+/// Time between two looks at what is used.
+const PERIOD: Duration = Duration::from_millis(200);
+/// The same in a window.
+const GLANCE: Duration = Duration::from_millis(10);
+/// The same between two windows.
+const WAIT: Duration = Duration::from_millis(50);
+
+impl Session {
+    /// Measures what a probe costs here, unless that is known. Where it cannot be, no overhead is reported, and no budget
+    /// kept.
+    fn calibrate(&mut self) {
+        if self.control.prices.is_some() {
+            return;
+        }
+        match self.tracer.calibrate() {
+            Ok(prices) => self.control.prices = Some(prices),
+            Err(error) => {
+                tracing::debug!("{error:#}");
+                self.control.counting.limit = None;
+                self.remarks.push(Remark::PricesUnknown { error: error.to_string() });
+            }
+        }
+    }
+
+    /// With a budget: sees to it that calls are only counted at first. For targets that run already.
+    pub fn prepare(&mut self) {
+        if self.control.counting.limit.is_some() {
+            self.calibrate();
+        }
+        if self.control.counting.limit.is_some() {
+            self.tracer.set_sampling(NOTHING);
+        }
+    }
+
+    /// With a budget: counts the targets' calls for a moment, and chooses how to trace them. Returns what that will cost.
+    pub fn choose(&mut self) -> Option<Plan> {
+        let mut budget = self.budget()?;
+        let begin = Instant::now();
+        let first = self.reading();
+        let mut now = first;
+        while begin.elapsed() < MEASURE && now.work.calls() - first.work.calls() < MEASURE_CALLS {
+            std::thread::sleep(MEASURE_STEP);
+            now = self.reading();
+            if begin.elapsed() >= MEASURE_LEAST && budget.is_ample(now) {
+                break;
+            }
+        }
+        let mode = budget.begin(now);
+        let plan = plan(&budget);
+        self.control.budget = Some(budget);
+        self.enter(mode);
+        Some(plan)
+    }
+
+    /// The cost is known from now on, and the budget kept: where nothing was chosen, as long as it lasts.
+    pub(super) fn begin_control(&mut self) {
+        self.calibrate();
+        if self.control.budget.is_none() {
+            self.control.budget = self.budget();
+        }
+    }
+
+    fn budget(&mut self) -> Option<Budget> {
+        let Counting { choice, limit } = self.control.counting;
+        let (limit, prices) = (limit?, self.control.prices?);
+        Some(Budget::new(limit, prices, choice, self.reading()))
+    }
+
+    /// What was used so far.
+    pub(super) fn reading(&mut self) -> Reading {
+        let cpu = self.targets.iter_mut().map(super::traced::Traced::cpu_time).sum();
+        Reading { at: self.tracer.elapsed(), cpu, work: self.tracer.work() }
+    }
+
+    /// What tracing has cost since it began.
+    pub(super) fn overhead(&mut self) -> Option<Overhead> {
+        let Reading { at, cpu, work } = self.reading();
+        let limit = self.control.counting.limit;
+        Some(Overhead {
+            spent: budget::spent(&work, &self.control.prices?),
+            cpu,
+            elapsed: at.saturating_sub(self.started),
+            calls: work.calls(),
+            limit,
+            least: limit.map(|limit| limit * budget::LEAST_BUSY),
+        })
+    }
+
+    /// Whether something is to be looked at between reports.
+    pub(super) fn is_controlled(&self) -> bool {
+        self.control.budget.is_some()
+    }
+
+    /// Looks at what is used, and does what the budget says. Returns when to look again as well.
+    pub(super) fn control(&mut self) -> (Step, Duration) {
+        let now = self.reading();
+        let phase = self.control.phase;
+        let Some(budget) = &mut self.control.budget else { return (Step::Wait, PERIOD) };
+        match phase {
+            Phase::Attached => {
+                let verdict = budget.observe(now);
+                self.obey(verdict)
+            }
+            Phase::Waiting => {
+                match budget.window(now) {
+                    Due::Now(window) => self.open(now, window),
+                    Due::Later => {}
+                    Due::Never => return self.give_up(),
+                }
+                self.soon()
+            }
+            Phase::Counting(begin, _) | Phase::Watching(begin, _) if budget.is_overdrawn(&begin, &now) => {
+                self.close(begin, now)
+            }
+            Phase::Counting(..) | Phase::Watching(..) if Instant::now() < self.control.until => self.soon(),
+            Phase::Counting(begin, window) => {
+                self.control.end_counting(&now);
+                self.tracer.pause(false);
+                self.control.set_phase(Phase::Watching(begin, window), now.at);
+                self.control.until = Instant::now() + window.watch;
+                self.soon()
+            }
+            Phase::Watching(begin, _) => self.close(begin, now),
+        }
+    }
+
+    /// A window ends.
+    fn close(&mut self, begin: Reading, now: Reading) -> (Step, Duration) {
+        self.control.end_counting(&now);
+        self.tracer.pause(true);
+        self.control.set_phase(Phase::Waiting, now.at);
+        let Some(budget) = &mut self.control.budget else { return (Step::Wait, PERIOD) };
+        let verdict = budget.window_ended(begin, now);
+        self.obey(verdict)
+    }
+
+    /// When to look again.
+    fn soon(&self) -> (Step, Duration) {
+        let left = self.control.until.saturating_duration_since(Instant::now());
+        let time = match self.control.phase {
+            Phase::Attached => PERIOD,
+            Phase::Waiting => WAIT,
+            Phase::Counting(..) | Phase::Watching(..) => left.min(GLANCE),
+        };
+        (Step::Wait, time)
+    }
+
+    fn obey(&mut self, verdict: Verdict) -> (Step, Duration) {
+        let at = self.tracer.elapsed().saturating_sub(self.started);
+        let Some(budget) = &self.control.budget else { return self.soon() };
+        let limit = share(budget, budget.limit());
+        match verdict {
+            Verdict::Keep => self.soon(),
+            Verdict::Switch(mode) => {
+                let tuned = matches!(mode, Mode::Steady(shift) if is_sampling(shift) && is_sampling(self.control.shift));
+                self.enter(mode);
+                if !tuned {
+                    self.pace(Remark::PaceChanged { since: at, pace: pace(mode), limit });
+                }
+                self.soon()
+            }
+            Verdict::Cut(took, mode) => {
+                let took = share(budget, took.min(1.0));
+                self.enter(mode);
+                self.pace(Remark::Detached { at, took, limit, pace: pace(mode) });
+                (Step::Report, Duration::ZERO)
+            }
+        }
+    }
+
+    fn give_up(&mut self) -> (Step, Duration) {
+        self.tracer.pause(true);
+        self.pace(Remark::OverBudget { limit: self.control.counting.limit.unwrap_or_default() });
+        (Step::End(Ending::OverBudget), PERIOD)
+    }
+
+    /// Notes how tracing goes on; what was noted before no longer holds.
+    fn pace(&mut self, remark: Remark) {
+        tracing::debug!("{remark:?}");
+        self.control.remark = Some(remark);
+    }
+
+    fn enter(&mut self, mode: Mode) {
+        let now = self.tracer.elapsed();
+        self.control.shift = mode.shift();
+        if is_sampling(mode.shift()) {
+            self.control.sampled = Some(mode.shift());
+        }
+        self.tracer.set_sampling(mode.shift());
+        match mode {
+            Mode::Steady(_) => {
+                if self.control.is_detached() {
+                    self.attach_again(true);
+                }
+                self.control.set_phase(Phase::Attached, now);
+            }
+            Mode::Windows(_) => {
+                self.tracer.pause(true);
+                self.ranges.clear();
+                self.control.set_phase(Phase::Waiting, now);
+            }
+        }
+    }
+
+    fn open(&mut self, begin: Reading, window: Window) {
+        self.attach_again(false);
+        self.look_at_window();
+        let now = self.reading();
+        self.control.counting_since = Some(now);
+        self.control.set_phase(Phase::Counting(begin, window), now.at);
+        self.control.until = Instant::now() + window.count;
+    }
+
+    fn attach_again(&mut self, mappings: bool) {
+        for target in &mut self.targets {
+            if let Err(error) = target.attach_again(&mut self.tracer, mappings)
+                && !target.process.has_exited()
+            {
+                tracing::warn!("{error:#}");
+            }
+        }
+    }
+}
+
+fn pace(mode: Mode) -> Pace {
+    let sample_bytes = match mode.shift() {
+        EXACT => None,
+        shift => Some(1 << shift),
+    };
+    Pace { sample_bytes, windows: matches!(mode, Mode::Windows(_)) }
+}
+
+/// A share of what counts as the targets' CPU time.
+fn share(budget: &Budget, share: f64) -> Share {
+    let of_processor = budget.is_quiet();
+    Share { share: if of_processor { share * budget::LEAST_BUSY } else { share }, of_processor }
+}
+
+fn plan(budget: &Budget) -> Plan {
+    Plan {
+        calls_per_second: budget.calls_per_second(),
+        exact: share(budget, budget.share_exact()),
+        cheapest: share(budget, budget.share_cheapest()),
+        limit: share(budget, budget.limit()),
+        chooses: budget.chooses(),
+        pace: pace(budget.mode()),
+    }
+}

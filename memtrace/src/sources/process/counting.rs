@@ -1,0 +1,198 @@
+//! How a session counts: which allocations, at what cost, and since when.
+
+use std::time::{Duration, Instant};
+
+use memtrace_common::{
+    Shift,
+    sampling::{EXACT, NOTHING},
+};
+
+use crate::{
+    budget::{self, Budget, Choice, Reading, Window},
+    model::Prices,
+    profile::{Attachment, Remark},
+};
+
+/// How allocations are to be counted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Counting {
+    /// Which are, or [`Choice::Auto`].
+    pub choice: Choice,
+    /// The share of the targets' CPU time that tracing may take, 0 to 1; `None`: any.
+    pub limit: Option<f64>,
+}
+
+impl Default for Counting {
+    /// Every allocation, whatever it costs.
+    fn default() -> Self {
+        Self { choice: Choice::Fixed(EXACT), limit: None }
+    }
+}
+
+impl Counting {
+    /// Which allocations are counted, as long as nothing is known of the cost.
+    pub(super) fn first(self) -> Shift {
+        match self.choice {
+            Choice::Fixed(shift) => shift,
+            Choice::Auto => EXACT,
+        }
+    }
+
+    /// Whether calls are going to be left out.
+    pub(super) fn skips(self) -> bool {
+        self.limit.is_some() || self.choice != Choice::Fixed(EXACT)
+    }
+}
+
+/// What a session with a budget is doing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Phase {
+    /// Probes are in place.
+    Attached,
+    /// None is, until a window can be paid.
+    Waiting,
+    /// In a window that began with that reading: allocations and frees are counted.
+    Counting(Reading, Window),
+    /// Frees alone.
+    Watching(Reading, Window),
+}
+
+/// The cost of a session.
+#[derive(Debug)]
+pub(super) struct Control {
+    pub(super) prices: Option<Prices>,
+    pub(super) budget: Option<Budget>,
+    pub(super) counting: Counting,
+    pub(super) shift: Shift,
+    pub(super) phase: Phase,
+    /// When the phase ends.
+    pub(super) until: Instant,
+    pub(super) gaps: u64,
+    /// How many there were at the previous report; `None` before the first, or if a window was open then.
+    pub(super) reported_gaps: Option<u64>,
+    /// How samples were taken last, once some were.
+    pub(super) sampled: Option<Shift>,
+    /// Time in which allocations were seen, up to when the phase began.
+    pub(super) attached: Duration,
+    pub(super) since: Option<Duration>,
+    /// When the part of a window began in which allocations and frees are counted.
+    pub(super) counting_since: Option<Reading>,
+    /// Blocks that were allocated and freed in such parts.
+    pub(super) balance: (u64, u64),
+    /// How tracing goes on, since that last changed.
+    pub(super) remark: Option<Remark>,
+}
+
+impl Control {
+    pub(super) fn new(counting: Counting) -> Self {
+        let shift = counting.first();
+        Self {
+            prices: None,
+            budget: None,
+            counting,
+            shift,
+            phase: Phase::Attached,
+            until: Instant::now(),
+            gaps: 0,
+            reported_gaps: None,
+            sampled: Some(shift).filter(|&shift| is_sampling(shift)),
+            attached: Duration::ZERO,
+            since: None,
+            counting_since: None,
+            balance: (0, 0),
+            remark: None,
+        }
+    }
+
+    /// Tracing begins at `now`.
+    pub(super) fn begin(&mut self, now: Duration) {
+        if !matches!(self.phase, Phase::Waiting) {
+            self.since = Some(now);
+        }
+    }
+
+    /// Mean bytes between two samples, of those taken last.
+    pub(super) fn sample_bytes(&self) -> Option<u64> {
+        self.sampled.map(|shift| 1 << shift)
+    }
+
+    /// Whether samples are taken now.
+    pub(super) fn is_sampling(&self) -> bool {
+        is_sampling(self.shift)
+    }
+
+    /// Whether figures are estimates: something was sampled since tracing began.
+    pub(super) fn sampled(&self) -> bool {
+        self.sampled.is_some()
+    }
+
+    /// When the window began that is open, and how long its blocks are watched at least, as those of earlier ones were:
+    /// of younger ones it is not known yet which stay.
+    pub(super) fn open_window(&self) -> Option<(Duration, Duration)> {
+        match self.phase {
+            Phase::Attached | Phase::Waiting => None,
+            Phase::Counting(begin, window) | Phase::Watching(begin, window) => Some((begin.at, window.watch)),
+        }
+    }
+
+    /// Whether calls are left out unseen, by sampling or by size, so that stacks must tell what was nested in them.
+    pub(super) fn skips(&self) -> bool {
+        self.counting.skips()
+    }
+
+    /// The part of a window is over in which allocations and frees were counted, if it was one.
+    pub(super) fn end_counting(&mut self, now: &Reading) {
+        // Where samples are taken, calls that hand on to others cannot be told.
+        if let Some(since) = self.counting_since.take().filter(|_| !self.is_sampling()) {
+            let (allocated, freed) = budget::came_and_went(&since, now);
+            self.balance = (self.balance.0 + allocated, self.balance.1 + freed);
+        }
+    }
+
+    /// Whether probes come and go.
+    pub(super) fn in_windows(&self) -> bool {
+        !matches!(self.phase, Phase::Attached)
+    }
+
+    /// Whether no probe is in place now.
+    pub(super) fn is_detached(&self) -> bool {
+        matches!(self.phase, Phase::Waiting)
+    }
+
+    /// When allocations were seen, of the time from `started` to `now`.
+    pub(super) fn attachment(&self, started: Duration, now: Duration) -> Attachment {
+        let running = self.since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+        let whole = now.saturating_sub(started).as_secs_f64();
+        let share = if self.gaps == 0 || whole <= 0.0 {
+            1.0
+        } else {
+            ((self.attached + running).as_secs_f64() / whole).min(1.0)
+        };
+        let windows = (self.balance != (0, 0)).then_some(self.balance);
+        Attachment { share, gaps: self.gaps, windows, open: self.open_window().is_some() }
+    }
+
+    /// Probes that were to be in place did not fire for a while.
+    pub(super) fn unheard(&mut self, from: Duration, to: Duration) {
+        if let Some(since) = self.since {
+            self.attached += from.saturating_sub(since);
+            self.since = Some(to.max(since));
+        }
+        self.gaps += 1;
+    }
+
+    pub(super) fn set_phase(&mut self, phase: Phase, now: Duration) {
+        let sees = |phase| matches!(phase, Phase::Attached | Phase::Counting(..));
+        if sees(self.phase) && !sees(phase) {
+            self.attached += self.since.take().map_or(Duration::ZERO, |since| now.saturating_sub(since));
+            self.gaps += 1;
+        } else if !sees(self.phase) && sees(phase) {
+            self.since = Some(now);
+        }
+        self.phase = phase;
+    }
+}
+
+pub(super) fn is_sampling(shift: Shift) -> bool {
+    shift != EXACT && shift != NOTHING
+}

@@ -1,0 +1,23 @@
+//! Traced processes.
+
+mod control;
+mod counting;
+mod exec;
+mod holding;
+mod passage;
+mod report;
+mod session;
+mod sites;
+mod source;
+mod stacks;
+mod traced;
+mod untraced;
+mod unwinding;
+mod watch;
+mod watchdog;
+
+pub use counting::Counting;
+pub(super) use report::ages;
+pub use session::{Options, Session};
+pub use sites::{Placement, find_allocator};
+pub use unwinding::Progress;

@@ -1,0 +1,311 @@
+//! From the counts of a session to the profile of one report.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use memtrace_common::{TIME_SHIFT, WalkMethod};
+use rustc_hash::FxHashMap;
+
+use super::{session::Session, traced::Traced};
+use crate::{
+    aggregate::{self, Estimate, Growth, Mapped, Ranges, Survivors, Totals},
+    bpf::MAX_AGE,
+    profile::{
+        Age, Amount, Detail, Filter, LiveBlock, Losses, MappingRow, Mode, Process, Processes, Profile,
+        Reason, Remark, Row, Selection, StackMethod, Subject, Uncertainty,
+    },
+    sources::listed::Listed,
+};
+
+/// Block times are this coarse at most.
+const TICK: Duration = Duration::from_nanos(1 << TIME_SHIFT);
+
+impl Session {
+    /// Everything one report knows but the names of functions. Blocks are listed (`--show-allocs`) of the rows selected.
+    ///
+    /// # Errors
+    /// The table of live blocks cannot be read (`--older`, `--show-allocs`).
+    pub(super) fn profile(&mut self, last: bool, selection: &Selection) -> anyhow::Result<Profile> {
+        self.catch_up();
+        let now = self.tracer.elapsed();
+        let survivors = self.survivors(now)?;
+        let totals = self.totals(now);
+        let (stacks, bytes_per_second) =
+            self.aggregate.advance(now, totals, survivors.as_ref(), self.options.freed);
+        let outstanding = stacks.iter().fold(Amount::default(), |sum, stack| sum.plus(stack.outstanding));
+        let losses = self.losses(&stacks);
+        let subject = Subject::Processes(Processes {
+            processes: self.processes().map(process).collect(),
+            allocators: self.allocators(),
+            untraced: self.targets.iter().flat_map(Traced::left_out).map(str::to_owned).collect(),
+            mode: self.mode(now, &losses),
+            uncertainty: survivors.as_ref().and_then(|survivors| self.uncertainty(survivors)),
+            overhead: self.overhead(),
+            mapped: self.mappings(now),
+        });
+        let mut profile = Profile {
+            time: jiff::Timestamp::now(),
+            elapsed: now.saturating_sub(self.started),
+            last,
+            subject,
+            filter: self.filter(),
+            outstanding,
+            bytes_per_second,
+            unknown_frees: self.tracer.work().unknown_frees,
+            rows: stacks.iter().map(|stack| self.row(stack)).collect(),
+            losses,
+            remarks: self.report_remarks(now),
+        };
+        if self.options.show_allocs {
+            self.list(&mut profile, &stacks, selection, now)?;
+        }
+        Ok(profile)
+    }
+
+    fn uncertainty(&self, survivors: &FxHashMap<u32, Survivors>) -> Option<Uncertainty> {
+        let mut all = Estimate::default();
+        survivors.values().for_each(|survivors| all.plus(&survivors.estimate));
+        // With a window open some may have been drawn that are left out.
+        let sample_bytes = self.control.sample_bytes().filter(|_| self.control.open_window().is_none());
+        self.control.sampled().then(|| all.uncertainty_at(sample_bytes))
+    }
+
+    fn mode(&self, now: Duration, losses: &Losses) -> Mode {
+        let mut attached = self.control.attachment(self.started, now);
+        let config = &self.options.config;
+        let is_filtered = config.min_size > 0 || config.max_size < u64::MAX;
+        if is_filtered || losses.live_map_full > 0 {
+            // Which calls were handed on to others is only told by blocks that are tracked.
+            attached.windows = None;
+        }
+        let is_traced = |target: &Traced| target.left_out().next().is_none() && !target.untraced.is_any();
+        Mode {
+            sample_bytes: self.control.sample_bytes(),
+            sampling: self.control.is_sampling(),
+            exact: !self.control.sampled() && attached.gaps == 0 && self.targets.iter().all(is_traced),
+            attached,
+            stacks: self.method_of_stacks(),
+        }
+    }
+
+    fn filter(&self) -> Filter {
+        let config = &self.options.config;
+        Filter {
+            min_size: Some(config.min_size).filter(|&size| size > 0),
+            max_size: Some(config.max_size).filter(|&size| size < u64::MAX),
+            older: self.options.older,
+        }
+    }
+
+    fn method_of_stacks(&self) -> StackMethod {
+        match self.options.config.method {
+            WalkMethod::Cfi => StackMethod::Cfi,
+            _ => StackMethod::FramePointer,
+        }
+    }
+
+    fn allocators(&self) -> Vec<String> {
+        let mut allocators: Vec<String> =
+            self.targets.iter().flat_map(|target| target.allocators.iter().cloned()).collect();
+        allocators.sort();
+        allocators.dedup();
+        allocators
+    }
+
+    /// Totals of the stacks of every target's present program.
+    fn totals(&self, now: Duration) -> Vec<Totals> {
+        let current: Vec<u32> = self.targets.iter().map(Traced::id).collect();
+        let stacks = self
+            .tracer
+            .stacks()
+            .filter(|stack| stack.hash == 0 || current.contains(&stack.target))
+            .filter(|stack| !self.is_nested(stack.slot))
+            .map(|stack| {
+                let slot = self.stacks.reported_as(stack.slot);
+                let id = if slot == stack.slot {
+                    stack.hash
+                } else {
+                    self.stacks.get(slot).map_or(0, |first| first.hash)
+                };
+                let oldest = Age { age: now.saturating_sub(stack.since), exact: stack.since_exact };
+                let (allocated, freed) = (stack.allocated, stack.freed);
+                Totals { slot, id, target: stack.target, allocated, freed, oldest }
+            });
+        aggregate::join(stacks)
+    }
+
+    /// Whether a stack's blocks are parts of others, which were drawn for themselves.
+    fn is_nested(&self, slot: u32) -> bool {
+        self.control.skips() && self.stacks.get(slot).is_some_and(|stack| stack.passage.nested)
+    }
+
+    /// How old a target's block must be to be shown: as old as was asked for (`--older`), and in a window that is open so
+    /// old that it would have been freed by now if it was freed soon.
+    fn least_age(&self, target: &Traced, now: Duration) -> Duration {
+        let open = self.control.open_window().filter(|_| !target.process.has_exited());
+        let open = open.map(|(begin, watch)| watch.min(now.saturating_sub(begin) + TICK));
+        self.options.older.into_iter().chain(open).max().unwrap_or_default()
+    }
+
+    /// What the reader of this report is to know.
+    fn report_remarks(&mut self, now: Duration) -> Vec<Remark> {
+        let mut remarks: Vec<Remark> = self.remarks.iter().chain(&self.control.remark).cloned().collect();
+        for target in &self.targets {
+            let functions: Vec<String> = target.left_out().map(str::to_owned).collect();
+            if !functions.is_empty() {
+                remarks.push(Remark::FunctionsUntraced { pid: target.pid().get(), functions });
+            }
+        }
+        remarks.extend(ages(now));
+        for target in &self.targets {
+            remarks.extend(target.untraced.remarks(target.pid().get(), self.started));
+        }
+        if self.ranges.values().any(Ranges::is_joined) {
+            remarks.push(Remark::RangesJoined);
+        }
+        let pids: Vec<_> = self
+            .processes()
+            .filter(|process| process.has_exited())
+            .map(|process| process.pid.get())
+            .collect();
+        if !pids.is_empty() && pids.len() < self.targets.len() {
+            remarks.push(Remark::Exited { pids });
+        }
+        let open = self.control.open_window();
+        if let Some((_, watch)) = open {
+            remarks.push(Remark::WindowOpen { watch });
+        } else if self.control.in_windows() && self.control.reported_gaps == Some(self.control.gaps) {
+            remarks.push(Remark::NoWindow);
+        }
+        self.control.reported_gaps = Some(self.control.gaps).filter(|_| open.is_none());
+        remarks
+    }
+
+    /// What is left of each stack's blocks after `--older`; where they were sampled, with what they stand for.
+    fn survivors(&self, now: Duration) -> anyhow::Result<Option<FxHashMap<u32, Survivors>>> {
+        let looks_at_blocks = self.options.older.is_some()
+            || self.options.show_allocs
+            || self.control.sampled()
+            || self.control.open_window().is_some();
+        if !looks_at_blocks {
+            return Ok(None);
+        }
+        let mut survivors: FxHashMap<u32, Survivors> = FxHashMap::default();
+        for target in &self.targets {
+            let older = self.least_age(target, now);
+            self.tracer
+                .for_each_live(target.id(), |block| {
+                    let age = now.saturating_sub(block.time);
+                    if age >= older && !self.is_nested(block.slot) {
+                        let stack = survivors.entry(self.stacks.reported_as(block.slot)).or_default();
+                        stack.estimate.add(block.sample);
+                        stack.oldest = stack.oldest.max(age);
+                    }
+                })
+                .context("cannot read the table of live blocks")?;
+        }
+        Ok(Some(survivors))
+    }
+
+    /// Lists the blocks of the rows selected (`--show-allocs`). `stacks` are those of the profile's rows.
+    fn list(
+        &self,
+        profile: &mut Profile,
+        stacks: &[Growth],
+        selection: &Selection,
+        now: Duration,
+    ) -> anyhow::Result<()> {
+        let shown = selection.shown(self.names.dictionary(), profile);
+        let slots = shown.iter().filter_map(|place| Some((stacks.get(*place)?.totals.slot, *place)));
+        let mut listed = Listed::new(slots);
+        for target in &self.targets {
+            let older = self.least_age(target, now);
+            self.tracer
+                .for_each_live(target.id(), |block| {
+                    let age = now.saturating_sub(block.time);
+                    if age >= older {
+                        let block_of =
+                            || LiveBlock { address: block.address, size: block.sample.size(), age };
+                        listed.add(self.stacks.reported_as(block.slot), block_of);
+                    }
+                })
+                .context("cannot read the table of live blocks")?;
+        }
+        listed.put(profile);
+        Ok(())
+    }
+
+    fn row(&self, stack: &Growth) -> Row {
+        let arrived = self.stacks.get(stack.totals.slot);
+        Row {
+            id: stack.totals.id,
+            stack: arrived.map(|arrived| arrived.id),
+            outstanding: stack.outstanding,
+            allocated: stack.totals.allocated,
+            freed: stack.totals.freed,
+            bytes_per_second: stack.bytes_per_second,
+            oldest: stack.totals.oldest,
+            incomplete: arrived.and_then(|arrived| arrived.incomplete),
+            blocks: Vec::new(),
+            detail: Detail::Process {
+                pid: self.pid_of(stack),
+                uncertainty: stack.uncertainty.filter(|_| self.control.sampled()),
+            },
+        }
+    }
+
+    /// What the targets mapped themselves, and by which stacks.
+    fn mappings(&self, now: Duration) -> Option<Vec<MappingRow>> {
+        if self.control.gaps > 0 {
+            return None;
+        }
+        let row = |pid: u32, slot: u32, mapped: Mapped| {
+            let stack = self.stacks.get(slot);
+            MappingRow {
+                id: stack.map_or(0, |stack| stack.hash),
+                pid,
+                stack: stack.map(|stack| stack.id),
+                mapped: mapped.amount,
+                oldest: now.saturating_sub(mapped.since),
+            }
+        };
+        let of = |target: &Traced| Some((target.pid().get(), self.ranges.get(&target.index)?.by_stack()));
+        let targets = self.targets.iter().filter_map(of);
+        let rows = targets
+            .flat_map(|(pid, stacks)| stacks.into_iter().map(move |(slot, mapped)| row(pid, slot, mapped)));
+        Some(rows.collect())
+    }
+
+    fn pid_of(&self, stack: &Growth) -> u32 {
+        let owner = self.targets.iter().find(|target| target.id() == stack.totals.target);
+        owner.filter(|_| stack.totals.id != 0).map_or(0, |target| target.pid().get())
+    }
+
+    fn losses(&self, stacks: &[Growth]) -> Losses {
+        let mut reasons: FxHashMap<Reason, u64> = FxHashMap::default();
+        for stack in stacks {
+            if let Some(reason) = self.stacks.get(stack.totals.slot).and_then(|stack| stack.incomplete) {
+                *reasons.entry(reason).or_default() += 1;
+            }
+        }
+        let mut stacks_incomplete: Vec<_> = reasons.into_iter().collect();
+        stacks_incomplete.sort_unstable();
+        let ended = self.targets.iter().all(|target| target.process.has_exited());
+        let mappings = self.ranges.values().fold(Amount::default(), |sum, of| sum.plus(of.left_out()));
+        Losses {
+            stacks_incomplete,
+            mappings_full: mappings.blocks,
+            mappings_full_bytes: mappings.bytes,
+            ..self.tracer.losses(ended)
+        }
+    }
+}
+
+fn process(process: &crate::target::Process) -> Process {
+    Process { pid: process.pid.get(), comm: process.comm.clone() }
+}
+
+/// What reports say of ages, once tracing has gone on for longer than they reach.
+pub(in crate::sources) fn ages(elapsed: Duration) -> Option<Remark> {
+    (elapsed > MAX_AGE).then_some(Remark::AgesLimited { days: MAX_AGE.as_secs() / 86_400 })
+}

@@ -1,0 +1,330 @@
+//! A session: the kernel side, the traced processes, and what is known of their stacks.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use anyhow::{Context as _, bail};
+use memtrace_common::{Target, WalkEnd, WalkMethod};
+use rustc_hash::FxHashMap;
+
+use super::{
+    counting::{Control, Counting},
+    exec::{LOADING, PAUSE},
+    sites::Placement,
+    source::Streams,
+    stacks::{Arrival, Stacks},
+    traced::Traced,
+    unwinding::{Progress, Unwinding},
+    watch::Watch,
+};
+use crate::{
+    aggregate::{Aggregate, Ranges},
+    bpf::{BpfEvent, Config, Events, Tracer},
+    profile::{Allocation, Reason, Remark},
+    session::{Draft, Names, hold_signals},
+    symbolize::Program,
+    target::Process,
+};
+
+/// What to count. By default every allocation.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// What the kernel side counts.
+    pub config: Config,
+    /// Only blocks at least this old.
+    pub older: Option<Duration>,
+    /// Whether to list the blocks of the stacks shown.
+    pub show_allocs: bool,
+    /// Whether stacks that hold nothing any more are shown too.
+    pub freed: bool,
+    /// Which allocations are counted, and what that may cost.
+    pub counting: Counting,
+    /// Where probes go.
+    pub placement: Placement,
+    /// How functions are named; `None`: they are not.
+    pub names: Option<Program>,
+}
+
+/// Owns programs and links: dropping it leaves no probe behind.
+pub struct Session {
+    pub(super) tracer: Tracer,
+    pub(super) options: Options,
+    pub(super) targets: Vec<Traced>,
+    pub(super) stacks: Stacks,
+    pub(super) aggregate: Aggregate,
+    /// What each target mapped itself, by index.
+    pub(super) ranges: FxHashMap<u32, Ranges>,
+    pub(super) names: Names,
+    pub(super) control: Control,
+    unwinding: Unwinding,
+    pub(super) progress: Progress,
+    /// When tracing began, on the kernel side's clock.
+    pub(super) started: Duration,
+    /// What reports say from now on.
+    pub(super) remarks: Vec<Remark>,
+    pub(super) streams: Option<Streams>,
+    pub(super) watch: Watch,
+}
+
+impl Session {
+    /// Loads the kernel side; nothing is traced yet. `progress` hears of work that takes over a second. Signals that end
+    /// a session wait from here on until it is followed: see [`crate::session::interrupted`].
+    ///
+    /// # Errors
+    /// Missing privileges, or a kernel that cannot do it: with advice.
+    pub fn new(options: Options, progress: Progress) -> anyhow::Result<Self> {
+        hold_signals();
+        let mut options = options;
+        options.config.sampling = options.counting.first();
+        options.config.skips = options.counting.skips();
+        let mut remarks = Vec::new();
+        let mut tracer = Tracer::load(&options.config);
+        if let Err(error) = &tracer
+            && !error.is_permission()
+            && !error.is_out_of_files()
+            && options.config.method == WalkMethod::Cfi
+        {
+            // Before 5.17 there is no `bpf_loop`.
+            tracing::debug!("walks by call frame information are unavailable: {error:#}");
+            options.config.method = WalkMethod::FramePointer;
+            tracer = Tracer::load(&options.config);
+            remarks.push(Remark::FramePointersOnly);
+        }
+        let tracer = tracer.map_err(|error| {
+            let permission = error.is_permission();
+            let error = anyhow::Error::new(error);
+            if permission {
+                error.context("this needs root (or CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE): try `sudo memtrace …`; `memtrace check` tells more")
+            } else {
+                error.context("this kernel rejects memtrace's eBPF programs: `memtrace check` tells more")
+            }
+        })?;
+        Ok(Self {
+            tracer,
+            control: Control::new(options.counting),
+            names: Names::new(options.names),
+            options,
+            targets: Vec::new(),
+            stacks: Stacks::default(),
+            aggregate: Aggregate::default(),
+            ranges: FxHashMap::default(),
+            unwinding: Unwinding::default(),
+            progress,
+            started: Duration::ZERO,
+            remarks,
+            streams: None,
+            watch: Watch::default(),
+        })
+    }
+
+    /// The stream of events, for who follows it without a loop. To be taken once.
+    ///
+    /// # Errors
+    /// Taken before.
+    pub fn events(&mut self) -> anyhow::Result<Events> {
+        Ok(self.tracer.take_events()?)
+    }
+
+    /// Starts the clock of the reports: probes are in place, the target runs.
+    pub fn begin(&mut self) {
+        self.started = self.tracer.elapsed();
+        self.aggregate.begin(self.started);
+        self.control.begin(self.started);
+        self.begin_control();
+    }
+
+    /// Begins to trace a process.
+    ///
+    /// # Errors
+    /// It cannot be traced, or has no allocator that memtrace knows.
+    pub fn attach(&mut self, process: Process) -> anyhow::Result<()> {
+        let (pid, comm) = (process.pid, process.comm.clone());
+        self.add(process)?;
+        self.warn_of_profilers(pid);
+        for _ in 0..LOADING {
+            if self.attach_new(pid)? > 0 {
+                return Ok(());
+            }
+            std::thread::sleep(PAUSE);
+        }
+        bail!(
+            "process {pid} ({comm}) has no allocator that memtrace knows: neither its libraries nor its program define \
+             malloc and free (is it static and stripped?); `memtrace check --pid {pid}` lists what was looked at"
+        );
+    }
+
+    /// Makes a process known without attaching: for one whose libraries are not mapped yet.
+    ///
+    /// # Errors
+    /// It cannot be read, or there are too many.
+    pub fn add(&mut self, process: Process) -> anyhow::Result<()> {
+        if self.targets.iter().any(|target| target.pid() == process.pid) {
+            bail!("process {} is given twice", process.pid);
+        }
+        let index = self.tracer.add_target(process.pid)?;
+        self.targets.push(Traced::new(process, index, self.options.placement)?);
+        Ok(())
+    }
+
+    /// Attaches to allocators of a process that were mapped since; returns how many there were.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn attach_new(&mut self, pid: NonZeroU32) -> anyhow::Result<usize> {
+        let Some(target) = self.targets.iter_mut().find(|target| target.pid() == pid) else { return Ok(0) };
+        let index = target.index;
+        self.refresh(index, false);
+        let Some(target) = self.targets.iter_mut().find(|target| target.pid() == pid) else { return Ok(0) };
+        let found = target.attach(&mut self.tracer);
+        if found.is_err() && target.process.has_exited() {
+            bail!("process {pid} exited while memtrace was attaching to it");
+        }
+        found.with_context(|| format!("cannot trace process {pid}"))
+    }
+
+    /// The traced processes.
+    pub fn processes(&self) -> impl Iterator<Item = &Process> {
+        self.targets.iter().map(|target| &target.process)
+    }
+
+    /// How probes are attached, for messages.
+    #[must_use]
+    pub fn method(&self) -> String {
+        self.tracer.method().to_string()
+    }
+
+    /// Takes an event in; returns what is to be written of it (`--trace`).
+    pub fn take_event(&mut self, event: BpfEvent) -> Option<Draft> {
+        match event {
+            BpfEvent::Stack { slot, hash, target, end, unloaded, pcs } => {
+                self.take_stack(slot, hash, target, (end, unloaded), &pcs);
+            }
+            BpfEvent::Trace { freed, time, pid, tid, address, size, slot, target } => {
+                let stack = self.stacks.get_mut(slot);
+                let is_first = |shown: &mut bool| !freed && !std::mem::replace(shown, true);
+                let frames = stack.and_then(|stack| is_first(&mut stack.shown).then_some(stack.id));
+                let stack = self.stacks.get(slot).filter(|stack| stack.target == target);
+                return Some(Draft::allocation(Allocation {
+                    elapsed: self.tracer.since_start(time).saturating_sub(self.started),
+                    pid,
+                    tid,
+                    freed,
+                    address,
+                    size,
+                    id: stack.map_or(0, |stack| stack.hash),
+                    stack: frames,
+                }));
+            }
+            BpfEvent::Exec { target, generation, by_thread } => self.take_exec(target, generation, by_thread),
+            BpfEvent::Mapping { target, slot, mapped, unmapped, time } => {
+                self.take_mapping(target, slot, mapped, unmapped, self.tracer.time_of(time));
+            }
+            BpfEvent::Miss { target, loader } => {
+                self.refresh(target, !loader);
+                if loader {
+                    self.attach_loaded(target);
+                }
+            }
+            BpfEvent::Thread { target, main, time } => self.thread_ended(target, main, time),
+            BpfEvent::Oracle { .. } | BpfEvent::KernelStack { .. } => {}
+            BpfEvent::Fork { target } => {
+                tracing::debug!("target {target} forked a process, which is not traced");
+            }
+        }
+        None
+    }
+
+    /// Says something in every report from now on, instead of what it replaces.
+    pub(super) fn remark(&mut self, is_replaced: impl Fn(&Remark) -> bool, remark: Option<Remark>) {
+        self.remarks.retain(|known| !is_replaced(known));
+        self.remarks.extend(remark);
+    }
+
+    /// Reads a target's mappings again; `asked` by programs that met code in an unknown place. What goes wrong costs
+    /// stacks their outer frames, not the session.
+    pub(super) fn refresh(&mut self, index: u32, asked: bool) {
+        let Some(target) = self.targets.iter_mut().find(|target| target.index == index) else { return };
+        if self.options.config.method != WalkMethod::Cfi {
+            target.refresh(&self.tracer);
+            return;
+        }
+        match target.refresh_unwinding(&mut self.tracer, &mut self.unwinding, self.progress, asked) {
+            Ok(remarks) => {
+                for remark in remarks {
+                    self.remark(|known| *known == remark, Some(remark.clone()));
+                }
+            }
+            Err(error) => tracing::warn!("stacks of process {} will be short: {error:#}", target.pid()),
+        }
+    }
+
+    /// Attaches to an allocator that came with a library just loaded.
+    pub(super) fn attach_loaded(&mut self, index: u32) {
+        let Some(target) = self.targets.iter_mut().find(|target| target.index == index) else { return };
+        if let Err(error) = target.attach(&mut self.tracer) {
+            // Reports say so, and try again.
+            tracing::debug!("process {}: {error:#}", target.pid());
+        }
+        self.stay_detached();
+    }
+
+    /// Takes back what was attached while nothing is to be.
+    pub(super) fn stay_detached(&mut self) {
+        if self.control.is_detached() {
+            self.tracer.pause(true);
+        }
+    }
+
+    fn take_mapping(
+        &mut self,
+        target: u32,
+        slot: u32,
+        mapped: (u64, u64),
+        unmapped: (u64, u64),
+        time: Duration,
+    ) {
+        // Of a call that was left out nobody knew that this is part of it.
+        let of_allocator =
+            self.control.skips() && self.stacks.get(slot).is_some_and(|stack| stack.passage.allocator);
+        // In windows too much is missed to say what is mapped.
+        if !of_allocator
+            && !self.control.in_windows()
+            && self.targets.iter().any(|traced| traced.id() == target)
+        {
+            let ranges = self.ranges.entry(Target::index(target)).or_default();
+            ranges.unmap(unmapped.0, unmapped.1);
+            ranges.map(mapped.0, mapped.1, slot, time);
+        }
+    }
+
+    fn take_stack(
+        &mut self,
+        slot: u32,
+        hash: u64,
+        target: u32,
+        (end, unloaded): (WalkEnd, u64),
+        pcs: &[u64],
+    ) {
+        let index = Target::index(target);
+        let Some(traced) = self.targets.iter_mut().find(|traced| traced.index == index) else { return };
+        if target >> 8 < traced.generation {
+            // Of a program that is gone: its frames are not needed any more.
+            return;
+        }
+        let method = self.options.config.method;
+        let (places, whole) = traced.locate(pcs, method, unloaded, end == WalkEnd::NoModule, &self.tracer);
+        let incomplete = match (whole, method) {
+            (true, _) => Reason::of(end),
+            (false, WalkMethod::Cfi) => Some(Reason::InterruptedCode),
+            (false, _) => Some(Reason::NoFramePointer),
+        };
+        let passage = traced.passage(&places);
+        let again = unloaded > 0;
+        let arrival = Arrival { slot, incomplete, target, hash, passage, again };
+        self.stacks.insert(&mut self.names, arrival, &places);
+    }
+
+    /// Detaches every probe; the counts stay readable.
+    pub fn detach(&mut self) {
+        self.tracer.detach();
+    }
+}

@@ -1,0 +1,160 @@
+//! Traced processes as a [`Source`]: their events, their ends, and a clock for the budget and the watchdog.
+
+use std::{pin::Pin, task::Poll, time::Duration};
+
+use anyhow::Context as _;
+use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep};
+
+use super::{session::Session, watch::TURN};
+use crate::{
+    bpf::{BpfLog, Events},
+    profile::Profile,
+    session::{Draft, Ending, Names, Source, Step, Wanted, Watched},
+    target::Exit,
+};
+
+/// Events taken in one step, and the time that may take: after an `execve` probes are attached.
+const BURST: usize = 4096;
+const BURST_TIME: Duration = Duration::from_millis(100);
+
+/// What a session of processes waits for.
+pub(super) struct Streams {
+    events: Watched<Events>,
+    log: Option<Watched<BpfLog>>,
+    exits: Vec<Watched<Exit>>,
+    /// When the budget is to be looked at.
+    look: Pin<Box<Sleep>>,
+    turns: Interval,
+    due: Option<Due>,
+}
+
+/// What is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    Look,
+    Turn,
+    Exit,
+    Names,
+    Events,
+    Log,
+}
+
+impl Streams {
+    /// Takes events, up to a limit. Whether those were all.
+    fn take(&mut self, mut take: impl FnMut(crate::bpf::BpfEvent)) -> bool {
+        let end = Instant::now() + BURST_TIME;
+        for _ in 0..BURST {
+            if Instant::now() >= end {
+                return false;
+            }
+            let Some(event) = self.events.inner().next() else {
+                self.events.exhausted();
+                return true;
+            };
+            take(event);
+        }
+        false
+    }
+
+    fn flush_log(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.inner().flush();
+            log.exhausted();
+        }
+    }
+}
+
+impl Source for Session {
+    fn begin(&mut self) -> anyhow::Result<()> {
+        Session::begin(self);
+        let exits = self.processes().map(|process| process.exit().context("cannot watch the target"));
+        let exits = exits.map(|exit| Watched::new(exit?)).collect::<anyhow::Result<Vec<_>>>()?;
+        let now = Instant::now();
+        let mut turns = tokio::time::interval_at(now + TURN, TURN);
+        turns.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        self.streams = Some(Streams {
+            events: Watched::new(self.tracer.take_events()?)?,
+            log: self.tracer.take_log().map(Watched::new).transpose()?,
+            exits,
+            look: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            turns,
+            due: None,
+        });
+        Ok(())
+    }
+
+    async fn due(&mut self, room: bool) -> anyhow::Result<()> {
+        let is_controlled = self.is_controlled();
+        let Self { streams: Some(streams), names, .. } = self else { return std::future::pending().await };
+        let Streams { events, log, exits, look, turns, due } = streams;
+        *due = Some(tokio::select! {
+            biased;
+            () = look, if is_controlled => Due::Look,
+            _ = turns.tick() => Due::Turn,
+            () = any_exit(exits), if !exits.is_empty() => Due::Exit,
+            () = names.answered() => Due::Names,
+            result = events.readable(), if room => result.map(|()| Due::Events)?,
+            result = readable(log), if log.is_some() => result.map(|()| Due::Log)?,
+        });
+        Ok(())
+    }
+
+    fn step(&mut self, drafts: &mut Vec<Draft>) -> anyhow::Result<Step> {
+        let Some(streams) = &mut self.streams else { return Ok(Step::Wait) };
+        match streams.due.take() {
+            Some(Due::Look) => {
+                let (step, time) = self.control();
+                if let Some(streams) = &mut self.streams {
+                    streams.look.as_mut().reset(Instant::now() + time);
+                }
+                return Ok(step);
+            }
+            Some(Due::Turn) => self.watch(),
+            Some(Due::Exit) if streams.exits.is_empty() => return Ok(Step::End(Ending::Exited)),
+            Some(Due::Events) => {
+                self.take(drafts)?;
+            }
+            Some(Due::Log) => streams.flush_log(),
+            Some(Due::Exit | Due::Names) | None => {}
+        }
+        Ok(Step::Wait)
+    }
+
+    fn take(&mut self, drafts: &mut Vec<Draft>) -> anyhow::Result<bool> {
+        let Some(mut streams) = self.streams.take() else { return Ok(true) };
+        let is_all = streams.take(|event| drafts.extend(self.take_event(event)));
+        streams.flush_log();
+        self.streams = Some(streams);
+        Ok(is_all)
+    }
+
+    fn has_ended(&self) -> bool {
+        self.streams.as_ref().is_some_and(|streams| streams.exits.is_empty())
+    }
+
+    fn report(&mut self, last: bool, wanted: Wanted<'_>) -> anyhow::Result<Draft> {
+        let profile: Profile = self.profile(last, wanted.selection)?;
+        Ok(Draft::report(profile, &self.names, wanted))
+    }
+
+    fn names(&mut self) -> &mut Names {
+        &mut self.names
+    }
+}
+
+async fn readable(log: &mut Option<Watched<BpfLog>>) -> anyhow::Result<()> {
+    match log {
+        Some(log) => log.readable().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until a target has exited and takes it off the list.
+async fn any_exit(exits: &mut Vec<Watched<Exit>>) {
+    let index = std::future::poll_fn(|context| {
+        let exited = exits.iter_mut().position(|exit| exit.poll(context).is_ready());
+        exited.map_or(Poll::Pending, Poll::Ready)
+    })
+    .await;
+    exits.swap_remove(index);
+}
