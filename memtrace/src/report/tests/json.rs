@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::kernel::kernel;
 use super::{
     Event, HOSTILE, Snapshot, assert_harmless, empty, hostile, losses, sampled, snapshot, trace, with_blocks,
     written,
@@ -246,6 +247,25 @@ fn names_are_never_changed() {
     keys(&parsed(&json(Snapshot { losses: losses(), ..with_blocks() })), "", &mut found);
     keys(&parsed(&json(sampled())), "", &mut found);
     assert_eq!(found, promised.split_whitespace().map(str::to_owned).collect());
+}
+
+#[test]
+fn every_key_is_documented() {
+    let documented: String = ["json.md", "losses.md"]
+        .iter()
+        .map(|name| {
+            std::fs::read_to_string(format!("{}/../docs/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+        })
+        .collect();
+    let mut found = BTreeSet::new();
+    for snapshot in [Snapshot { losses: losses(), ..with_blocks() }, sampled(), kernel()] {
+        keys(&parsed(&json(snapshot)), "", &mut found);
+    }
+    trace().iter().for_each(|event| keys(&parsed(&written(Json, event)), "", &mut found));
+    let name = |path: &String| path.rsplit('.').next().map(|name| format!("`{name}`"));
+    let missing: Vec<&String> =
+        found.iter().filter(|path| !name(path).is_some_and(|name| documented.contains(&name))).collect();
+    assert!(missing.is_empty(), "neither in docs/json.md nor in docs/losses.md: {missing:?}");
 }
 
 #[test]

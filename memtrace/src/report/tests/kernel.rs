@@ -16,7 +16,7 @@ fn json(snapshot: Snapshot) -> serde_json::Value {
     serde_json::from_str(&written(Json, &Event::Snapshot(Box::new(snapshot)))).unwrap()
 }
 
-fn kernel() -> Snapshot {
+pub(super) fn kernel() -> Snapshot {
     let mut snapshot = snapshot();
     let frame = |function: &str, module: &str, offset| Frame {
         function: Some(function.into()),
