@@ -16,12 +16,11 @@
 #![cfg_attr(
     not(test),
     warn(
-        clippy::expect_used,
+        clippy::disallowed_methods,
         clippy::indexing_slicing,
         clippy::panic,
         clippy::string_slice,
-        clippy::unreachable,
-        clippy::unwrap_used
+        clippy::unreachable
     )
 )]
 
