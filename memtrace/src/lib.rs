@@ -13,6 +13,17 @@
 //! | 1 model | [`model`] | the words they share |
 //! | 0 ABI | `memtrace-common` | what they share with the eBPF programs |
 
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::disallowed_methods,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unreachable
+    )
+)]
+
 pub mod aggregate;
 pub mod allocators;
 pub mod analysis;

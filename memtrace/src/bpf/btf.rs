@@ -46,9 +46,9 @@ fn scan<const N: usize>(btf: &[u8], wanted: [Member; N]) -> Option<[Option<u32>;
         let (kind, count) = (info >> 24 & 0x1f, (info & 0xffff) as usize);
         let extra = types.get(MEMBER..MEMBER + trailing(kind, count)?)?;
         if kind == KIND_STRUCT {
-            for (index, (structure, member)) in wanted.iter().enumerate() {
-                if found[index].is_none() && is(name, structure) {
-                    found[index] = offset_of(extra, info >> 31 != 0, |name| is(name, member));
+            for (found, (structure, member)) in found.iter_mut().zip(&wanted) {
+                if found.is_none() && is(name, structure) {
+                    *found = offset_of(extra, info >> 31 != 0, |name| is(name, member));
                 }
             }
         }

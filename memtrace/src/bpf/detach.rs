@@ -181,7 +181,8 @@ impl Children {
     fn end(self) {
         let Self { pids, exit } = self;
         // Where the bytes cannot be written the end of the pipe does the same.
-        let _ = write(&exit, &[0; MAX_CHILDREN][..pids.len()]);
+        let bytes = [0; MAX_CHILDREN];
+        let _ = write(&exit, bytes.get(..pids.len()).unwrap_or(&bytes));
         drop(exit);
         for child in pids {
             while waitpid(child, None) == Err(Errno::EINTR) {}

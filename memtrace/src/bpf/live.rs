@@ -54,6 +54,7 @@ impl LiveTable {
     ///
     /// # Errors
     /// The table could not be mapped or read.
+    #[expect(clippy::indexing_slicing, reason = "`place` is below the length of the bucket's arrays")]
     pub(super) fn for_each(&self, target: u32, now: Duration, mut each: impl FnMut(Live)) -> io::Result<()> {
         let owner = live_key(0, target);
         let mine = |key: u64| key != 0 && key & 1 == 0 && key >> 48 == owner >> 48;
@@ -94,6 +95,7 @@ impl LiveTable {
     ///
     /// # Errors
     /// The table could not be mapped or read; what is not cleared takes places.
+    #[expect(clippy::indexing_slicing, reason = "`place` is below the length of the bucket's arrays")]
     pub(super) fn forget_past(&self, target: u32, generation: impl Fn() -> u32) -> io::Result<()> {
         let past = |key: u64| {
             key != 0 && key & 1 == 0 && live_target(key) == target && !is_of_generation(key, generation())

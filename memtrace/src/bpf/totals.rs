@@ -14,7 +14,7 @@ pub struct StackTotals {
     pub slot: u32,
     /// Its identity; 0 for what found no slot of its own.
     pub hash: u64,
-    /// Target and generation, see [`Target::id`].
+    /// Target and generation, see [`memtrace_common::Target::id`].
     pub target: u32,
     /// Allocated since the start.
     pub allocated: Amount,

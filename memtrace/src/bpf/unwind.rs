@@ -170,7 +170,7 @@ impl UnwindTables {
         }
         let most = modules.len().min(usize::from(u16::MAX)) as u32;
         let place = self.gap(most);
-        let placed = &modules[..(place.end - place.start) as usize];
+        let placed = modules.get(..(place.end - place.start) as usize).unwrap_or(modules);
         mapped::write(self.modules.as_fd(), place.start as usize, placed)?;
         let epoch = known.epoch.wrapping_add(1);
         let list = ModuleList::new(place.start, placed.len() as u16, epoch);

@@ -22,11 +22,12 @@ impl Image {
 
 fn ends_with_call(machine: Machine, code: &[u8]) -> bool {
     match machine {
-        Machine::X86_64 => (2..=code.len()).any(|length| {
-            let bytes = &code[code.len() - length..];
-            let instruction = Decoder::new(64, bytes, DecoderOptions::NONE).decode();
-            instruction.mnemonic() == Mnemonic::Call && instruction.len() == length
-        }),
+        Machine::X86_64 => {
+            (2..=code.len()).filter_map(|length| code.get(code.len() - length..)).any(|bytes| {
+                let instruction = Decoder::new(64, bytes, DecoderOptions::NONE).decode();
+                instruction.mnemonic() == Mnemonic::Call && instruction.len() == bytes.len()
+            })
+        }
         // BL, BLR and its authenticated forms (Arm ARM, C4.1.66).
         Machine::Aarch64 => code.last_chunk().is_some_and(|word| {
             let word = u32::from_le_bytes(*word);

@@ -7,13 +7,13 @@ pub fn matches(pattern: &str, name: &str) -> bool {
     let (mut at, mut place) = (0, 0);
     // The last star, and the place in the name up to which it stands for characters.
     let mut star = None;
-    while place < name.len() {
+    while let Some(letter) = name.get(place) {
         match pattern.get(at) {
             Some('*') => {
                 star = Some((at, place));
                 at += 1;
             }
-            Some(one) if *one == '?' || *one == name[place] => (at, place) = (at + 1, place + 1),
+            Some(one) if *one == '?' || one == letter => (at, place) = (at + 1, place + 1),
             _ => {
                 let Some((back, reach)) = star else { return false };
                 star = Some((back, reach + 1));
@@ -21,7 +21,7 @@ pub fn matches(pattern: &str, name: &str) -> bool {
             }
         }
     }
-    pattern[at..].iter().all(|rest| *rest == '*')
+    pattern.iter().skip(at).all(|rest| *rest == '*')
 }
 
 #[cfg(test)]

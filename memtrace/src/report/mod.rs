@@ -1,7 +1,7 @@
 //! Floor 3: what the user or a script gets to read. A [`Reporter`] per format; each only writes to what it is
 //! given.
 //!
-//! Invariant: text that comes from the target passes through [`escape`] (JSON: the same characters as `\u`
+//! Invariant: text that comes from the target passes through [`escape()`] (JSON: the same characters as `\u`
 //! escapes), so a hostile symbol or path cannot steer the reader's terminal.
 
 mod escape;

@@ -24,7 +24,7 @@ fn demangle(name: &str) -> Cow<'_, str> {
     if name.len() > LONGEST {
         return Cow::Borrowed(name);
     }
-    let plain = name.strip_prefix("__").filter(|rest| rest.starts_with(['Z', 'R'])).map(|_| &name[1..]);
+    let plain = name.strip_prefix('_').filter(|rest| rest.starts_with("_Z") || rest.starts_with("_R"));
     let name = plain.unwrap_or(name);
     let mut demangled = Bounded::default();
     if let Ok(rust) = rustc_demangle::try_demangle(name) {

@@ -121,7 +121,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
 
 fn table(rows: &[Row]) -> String {
     let mut text =
-        String::from("| What | Variant | Median | Half of the samples | |\n|---|---|--:|--:|---|\n");
+        String::from("| What | Variant | Median | Middle half of the samples | |\n|---|---|--:|--:|---|\n");
     for Row { what, variant, summary, unit, note } in rows {
         let Summary { median, low, high } = *summary;
         let _ = writeln!(
@@ -141,7 +141,7 @@ fn document(table: &str) -> Result<String> {
     let cpus = std::thread::available_parallelism().context("the number of CPUs")?;
     Ok(format!(
         "# Benchmarks\n\n\
-         Made by `cargo xtask {}` on {}, {cpus} CPUs, Linux {}. Compare figures of this table with each other, \
+         Made by `cargo xtask {}` on {}, {cpus} CPUs, Linux {}. Compare figures within this table only, \
          not with another machine's.\n\n{table}",
         arguments.join(" "),
         processor(&fs::read_to_string("/proc/cpuinfo").context("/proc/cpuinfo")?),

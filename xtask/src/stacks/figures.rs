@@ -38,22 +38,22 @@ pub(super) struct Figures {
 pub(super) const LEGEND: &str = "\
 Programs as they are installed, under load. `cfi` follows call frame information, `fp` frame pointers. In each
 cell the first figure counts every distinct stack once, the second every allocation. node is traced from 4 s after its
-start, when little is compiled any more.
+start, when it has compiled most of its code.
 
 - *Complete*: the walk ended at the first frame of the program or thread.
 - *Depth*: mean number of frames, without inlined ones.
 - *First caller*: the first frame follows a call instruction. That it is the return address on top of the stack is in
   the second table.
-- *After a call*: frames whose address follows a call instruction, of all whose code can be read. Not counted are the
+- *After a call*: frames whose address follows a call instruction, of all whose code can be read. Excluded are the
   code that a signal handler returns to, the frame that the signal interrupted, and addresses that a program put on the
-  stack itself (V8 does, to go on in its interpreter): no call led there.
+  stack itself (V8 does, to continue in its interpreter): no call led there.
 - *Junk*: stacks with at least one frame that follows no call.
 
-Of `fp`, the agent itself drops what comes from the first frame on that follows no call: there *After a call* and *Junk*
-say nothing. Nor does *Complete*: a frame pointer of 0 ends a stack, wherever that is.
+With `fp`, the agent drops everything from the first frame on that follows no call, so *After a call* and *Junk* mean
+nothing there. Nor does *Complete*: a frame pointer of 0 ends a stack, wherever that is.
 
-The comparison with framehop is a sample: as many walks as were read in time. *Ours longer*: the copy of the stack ended, or
-framehop does not know how to go on (frames of more than 512 KiB).
+The comparison with framehop is a sample: as many walks as could be read in time. *Ours longer*: the copy of the stack
+ended, or framehop could not continue (frames of more than 512 KiB).
 ";
 
 /// The tables, and what there is to say besides.

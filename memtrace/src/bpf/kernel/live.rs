@@ -61,6 +61,7 @@ impl ObjectTable {
     ///
     /// # Errors
     /// The table could not be mapped or read.
+    #[expect(clippy::indexing_slicing, reason = "`place` is below the length of the bucket's arrays")]
     pub(super) fn for_each(&self, mut each: impl FnMut(LiveObject)) -> io::Result<()> {
         let mut object = |key, value| each(LiveObject { key, value, presence: Presence::Unknown });
         let mut overflowed = false;

@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::kernel::kernel;
 use super::{
     HOSTILE, Recorded, assert_harmless, empty, hostile, losses, report, sampled, trace_lines as lines,
     with_blocks,
@@ -49,7 +50,7 @@ fn schema_1_only_gains() {
         (include_str!("schema1/process.json"), process),
         (include_str!("schema1/sampled.json"), sampled()),
         (include_str!("schema1/empty.json"), empty()),
-        (include_str!("schema1/kernel.json"), super::kernel::kernel()),
+        (include_str!("schema1/kernel.json"), kernel()),
     ] {
         contains(&serde_json::from_str(before).unwrap(), &parsed(&json(now)), "");
     }
@@ -105,6 +106,25 @@ fn names_are_never_changed() {
     keys(&parsed(&json(Recorded { losses: losses(), ..with_blocks() })), "", &mut found);
     keys(&parsed(&json(sampled())), "", &mut found);
     assert_eq!(found, promised.split_whitespace().map(str::to_owned).collect());
+}
+
+#[test]
+fn every_key_is_documented() {
+    let documented: String = ["json.md", "losses.md"]
+        .iter()
+        .map(|name| {
+            std::fs::read_to_string(format!("{}/../docs/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+        })
+        .collect();
+    let mut found = BTreeSet::new();
+    for report in [Recorded { losses: losses(), ..with_blocks() }, sampled(), kernel()] {
+        keys(&parsed(&json(report)), "", &mut found);
+    }
+    lines(Json).iter().for_each(|line| keys(&parsed(line), "", &mut found));
+    let name = |path: &String| path.rsplit('.').next().map(|name| format!("`{name}`"));
+    let missing: Vec<&String> =
+        found.iter().filter(|path| !name(path).is_some_and(|name| documented.contains(&name))).collect();
+    assert!(missing.is_empty(), "neither in docs/json.md nor in docs/losses.md: {missing:?}");
 }
 
 #[test]

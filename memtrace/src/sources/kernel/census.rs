@@ -97,7 +97,7 @@ impl KernelSession {
                 caches.push(self.cache(kind, counted, &slabs));
                 caches.len() - 1
             });
-            let evidence = &mut caches[place].evidence;
+            let Some(Cache { evidence, .. }) = caches.get_mut(place) else { continue };
             let living = living.get(&slot.slot).copied().unwrap_or_default();
             evidence.tracked += living.all;
             evidence.unknown += living.unknown;
