@@ -13,6 +13,10 @@ use super::{
 };
 use crate::outfile::{Destination, Placed};
 
+/// Of 2.2 MB, a report with 10,000 stacks, level 1 leaves 56 % in 26 ms, level 3 44 % in 42 ms, level 6 42 % in 69 ms and
+/// level 9 42 % in 200 ms.
+const LEVEL: Compression = Compression::new(3);
+
 /// Writes a saved session.
 #[derive(Debug)]
 pub struct Writer {
@@ -99,5 +103,3 @@ fn record(value: &impl Serialize, number: u64) -> Result<Vec<u8>, Error> {
     head.copy_from_slice(numbers.as_flattened());
     Ok(record)
 }
-
-const LEVEL: Compression = Compression::new(6);
