@@ -31,6 +31,15 @@ impl Output {
         settle(written)
     }
 
+    /// Writes a line that is no event, at once.
+    ///
+    /// # Errors
+    /// As [`Output::write`].
+    pub fn say(&mut self, line: &str) -> anyhow::Result<()> {
+        settle(writeln!(self.writer, "{line}"))?;
+        self.flush()
+    }
+
     /// Writes out what is buffered: after each report, and when there is nothing more to trace for now.
     ///
     /// # Errors

@@ -35,6 +35,7 @@ pub(super) struct Args {
 
 pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
     args.trace.check()?;
+    let mut output = args.trace.output()?;
     let start = Instant::now();
     let processes = args.pids.iter().map(|&pid| Process::open(pid)).collect::<Result<Vec<_>, _>>()?;
     let mut session =
@@ -55,7 +56,6 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
         args.trace.remark(&plan);
     }
     block_on(async {
-        let mut output = args.trace.output();
         let ending = follow(&mut session, args.trace.schedule(), &mut output).await?;
         if ending == crate::app::Ending::Exited {
             message("the target has exited");

@@ -106,11 +106,12 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     if args.min_size.unwrap_or(0) > args.max_size.unwrap_or(u64::MAX) {
         usage("--min-size is larger than --max-size: no allocation could match");
     }
+    let output = args.report.output(false)?;
     let start = Instant::now();
     let mut session = KernelSession::new(options(args)?)?;
     tracing::debug!("attached in {} ms", start.elapsed().as_millis());
     args.report.announce("tracing the kernel");
-    run(&mut session, args.report.schedule(), args.report.output())
+    run(&mut session, args.report.schedule(), output)
 }
 
 /// Follows a session of kernel mode to its end.

@@ -1,6 +1,6 @@
 //! `memtrace memleak`: bcc memleak's options and text.
 
-use std::{process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::ValueEnum;
@@ -8,7 +8,7 @@ use memtrace_common::KernelKind;
 
 use crate::{
     analysis::SortBy,
-    app::{By, KernelOptions, KernelSession, Options, Output, Schedule, Session, follow, write_whole},
+    app::{By, Keep, KernelOptions, KernelSession, Options, Output, Schedule, Session, follow},
     bpf::{Config, KernelConfig},
     report::{Memleak, MemleakOptions},
     target::{Launch, Process},
@@ -16,7 +16,7 @@ use crate::{
 
 use super::{
     block_on, kernel,
-    options::{message, parse_count, usage},
+    options::{message, open_output, parse_count, usage},
     run,
 };
 
@@ -77,6 +77,9 @@ pub(super) struct Args {
     /// Accepted; allocators are found by what the process maps
     #[arg(short = 'O', long, value_name = "OBJECT")]
     obj: Option<String>,
+    /// Print to this file instead of standard output (which - is)
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
     /// Trace the kernel's per-CPU allocations instead of slab and pages
     #[arg(long)]
     percpu: bool,
@@ -105,11 +108,12 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
         return run_command(args, command, verbose);
     }
     let Some(pid) = args.pid else { return trace_kernel(args) };
+    let mut output = output(args)?;
     let process = Process::open(pid)?;
     let mut session = Session::new(options(args, verbose), message)?;
     session.attach(process)?;
-    say(&format!("Attaching to pid {pid}, Ctrl+C to quit."))?;
-    block_on(follow(&mut session, schedule(args), &mut output(args)))?;
+    output.say(&format!("Attaching to pid {pid}, Ctrl+C to quit."))?;
+    block_on(follow(&mut session, schedule(args), &mut output))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -118,11 +122,12 @@ fn run_command(args: &Args, command: &str, verbose: bool) -> anyhow::Result<Exit
     if words.is_empty() {
         usage("-c: the command is empty");
     }
-    say(&format!("Executing '{command}' and tracing the resulting process."))?;
+    let mut output = output(args)?;
+    output.say(&format!("Executing '{command}' and tracing the resulting process."))?;
     let launch = Launch::new(words.into_iter().map(Into::into).collect(), None);
     let mut session = Session::new(options(args, verbose), message)?;
     let launched = run::start(&mut session, &launch)?;
-    run::wait_out(&mut session, launched, schedule(args), output(args), false)
+    run::wait_out(&mut session, launched, schedule(args), output, false)
 }
 
 /// bcc's kernel mode: slab and pages together, or per-CPU memory.
@@ -130,6 +135,7 @@ fn trace_kernel(args: &Args) -> anyhow::Result<ExitCode> {
     if args.trace {
         message("-t prints each event of a process; the kernel's are too many, reports follow");
     }
+    let mut output = output(args)?;
     let kinds = if args.percpu { vec![KernelKind::Percpu] } else { vec![KernelKind::Slab, KernelKind::Page] };
     let mut session = KernelSession::new(KernelOptions {
         cgroup: None,
@@ -146,8 +152,8 @@ fn trace_kernel(args: &Args) -> anyhow::Result<ExitCode> {
         show_allocs: args.show_allocs,
         by: By::Stack,
     })?;
-    say("Attaching to kernel allocators, Ctrl+C to quit.")?;
-    kernel::run(&mut session, schedule(args), output(args))
+    output.say("Attaching to kernel allocators, Ctrl+C to quit.")?;
+    kernel::run(&mut session, schedule(args), output)
 }
 
 fn sort(args: &Args) -> SortBy {
@@ -185,17 +191,13 @@ fn schedule(args: &Args) -> Schedule {
     }
 }
 
-fn output(args: &Args) -> Output {
+fn output(args: &Args) -> anyhow::Result<Output> {
     let options = MemleakOptions {
         top: args.top,
         show_allocs: args.show_allocs,
         combined_only: args.combined_only,
         zone: jiff::tz::TimeZone::system(),
     };
-    Output::new(Box::new(Memleak::new(options)), Box::new(std::io::stdout()))
-}
-
-/// Prints a line that scripts wait for.
-fn say(line: &str) -> anyhow::Result<()> {
-    write_whole(std::io::stdout(), &format!("{line}\n"))
+    let (writer, _) = open_output(args.output.as_deref(), Keep::All)?;
+    Ok(Output::new(Box::new(Memleak::new(options)), writer))
 }

@@ -1,9 +1,12 @@
 //! Options that `attach` and `run` share.
 
 use std::{
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, IsTerminal as _, Write},
+    path::{Path, PathBuf},
     time::Duration,
 };
+
+use anyhow::Context as _;
 
 use clap::ValueEnum;
 use memtrace_common::WalkMethod;
@@ -11,7 +14,7 @@ use memtrace_common::WalkMethod;
 use crate::{
     allocators::ReturnProbes,
     analysis::SortBy,
-    app::{Options, Output, Placement, Schedule},
+    app::{Keep, Options, Output, Placement, ReportFile, Schedule},
     bpf::Config,
     model::units::{parse_duration, parse_size},
     report::{Json, Reporter, Text},
@@ -89,6 +92,35 @@ impl From<Stacks> for WalkMethod {
     }
 }
 
+/// Where a command prints to.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct OutputArgs {
+    /// Print to this file instead of standard output (which - is)
+    #[arg(short = 'O', long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+impl OutputArgs {
+    /// What to print to; and whether to print in colour there, if nobody says.
+    pub(super) fn open(&self, keep: Keep) -> anyhow::Result<(Box<dyn Write>, bool)> {
+        open_output(self.output.as_deref(), keep)
+    }
+}
+
+/// Standard output, or a file; and whether to print in colour there, if nobody says.
+pub(super) fn open_output(path: Option<&Path>, keep: Keep) -> anyhow::Result<(Box<dyn Write>, bool)> {
+    match path.filter(|path| *path != Path::new("-")) {
+        Some(path) => {
+            let file = ReportFile::create(path, keep).context("--output")?;
+            Ok((Box::new(file), false))
+        }
+        None => {
+            let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            Ok((Box::new(io::stdout()), colour))
+        }
+    }
+}
+
 /// Options of reports, whatever is traced.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct ReportArgs {
@@ -104,6 +136,9 @@ pub(super) struct ReportArgs {
     /// How reports look
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     format: Format,
+    /// Write reports to this file, not to standard output (-): JSON replaces it by each report, text and --trace add to it
+    #[arg(short = 'O', long, value_name = "FILE")]
+    output: Option<PathBuf>,
     /// When to use colour
     #[arg(long = "color", alias = "colour", value_enum, value_name = "WHEN", default_value_t = Colour::Auto)]
     colour: Colour,
@@ -120,17 +155,20 @@ impl ReportArgs {
         }
     }
 
-    pub(super) fn output(&self) -> Output {
+    /// Where reports go. `trace`: events do as well.
+    pub(super) fn output(&self, trace: bool) -> anyhow::Result<Output> {
+        let keep = if self.format == Format::Json && !trace { Keep::Latest } else { Keep::All };
+        let (writer, colour) = open_output(self.output.as_deref(), keep)?;
         let colour = match self.colour {
             Colour::Always => true,
             Colour::Never => false,
-            Colour::Auto => io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+            Colour::Auto => colour,
         };
         let reporter: Box<dyn Reporter> = match self.format {
             Format::Text => Box::new(Text::new(colour, jiff::tz::TimeZone::system())),
             Format::Json => Box::new(Json),
         };
-        Output::new(reporter, Box::new(io::stdout()))
+        Ok(Output::new(reporter, writer))
     }
 
     /// Says something on standard error, unless that is not for people.
@@ -259,8 +297,8 @@ impl TraceArgs {
         self.report.schedule()
     }
 
-    pub(super) fn output(&self) -> Output {
-        self.report.output()
+    pub(super) fn output(&self) -> anyhow::Result<Output> {
+        self.report.output(self.trace)
     }
 
     /// Says something on standard error, unless that is not for people.
