@@ -115,7 +115,7 @@ fn what_is_not_replaced() {
 fn what_cannot_be_created() {
     let (_directory, _, text) = place();
     for (output, word) in [
-        (format!("{text}/file"), "exists"),
+        (format!("{text}/file"), "existing"),
         ("/proc/self/report".to_owned(), "may write to"),
         ("/dev/null".to_owned(), "device"),
         (String::new(), "directory"),

@@ -77,7 +77,7 @@ pub(super) struct Args {
     /// Accepted; allocators are found by what the process maps
     #[arg(short = 'O', long, value_name = "OBJECT")]
     obj: Option<String>,
-    /// Print to this file instead of standard output (which - is)
+    /// Print to this file instead of standard output (-)
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Trace the kernel's per-CPU allocations instead of slab and pages

@@ -95,7 +95,7 @@ impl From<Stacks> for WalkMethod {
 /// Where a command prints to.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct OutputArgs {
-    /// Print to this file instead of standard output (which - is)
+    /// Print to this file instead of standard output (-)
     #[arg(short = 'O', long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -136,7 +136,7 @@ pub(super) struct ReportArgs {
     /// How reports look
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// Write reports to this file, not to standard output (-): JSON replaces it by each report, text and --trace add to it
+    /// Write to this file instead of standard output (-): each JSON report replaces it, text and --trace are appended
     #[arg(short = 'O', long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// When to use colour

@@ -26,7 +26,8 @@ const FIND: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXE
 /// Opens a directory, to create files in it. A link on the way is followed if it belongs to this user, to root, or to the
 /// owner of the directory it is in: the kernel's rule for sticky directories (`protected_symlinks`), here for all of them.
 pub(super) fn open(path: &Path) -> Result<OwnedFd, Error> {
-    let mut seen = PathBuf::new();
+    // The path so far, without the links.
+    let mut seen = root(path);
     let mut rest = parts(path);
     let mut at = start(path).map_err(|errno| failed(path, errno))?;
     let mut links = 0;
@@ -49,7 +50,9 @@ pub(super) fn open(path: &Path) -> Result<OwnedFd, Error> {
         links += 1;
         let target = if links > LINKS { Err(Errno::ELOOP) } else { readlinkat(&next, c"") };
         let target = PathBuf::from(target.map_err(|errno| failed(&seen, errno))?);
+        seen.pop();
         if target.is_absolute() {
+            seen = root(&target);
             at = start(&target).map_err(|errno| failed(&seen, errno))?;
         }
         let mut further = parts(&target);
@@ -68,6 +71,10 @@ fn is_followed(link: &FileStat, directory: &FileStat) -> bool {
 fn start(path: &Path) -> nix::Result<OwnedFd> {
     let start = if path.is_absolute() { c"/" } else { c"." };
     openat(AT_FDCWD, start, FIND | OFlag::O_DIRECTORY, Mode::empty())
+}
+
+fn root(path: &Path) -> PathBuf {
+    if path.is_absolute() { PathBuf::from("/") } else { PathBuf::new() }
 }
 
 /// The names of a path, and `..`.

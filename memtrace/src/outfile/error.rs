@@ -36,7 +36,7 @@ pub enum Error {
         owner: u32,
     },
     /// The directory cannot be opened.
-    #[error("cannot open {}: name a file in a directory that exists", path.display())]
+    #[error("cannot open {}: name a file in an existing directory", path.display())]
     Open {
         /// The directory's path up to the part that cannot be opened.
         path: PathBuf,

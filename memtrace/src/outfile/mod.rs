@@ -57,6 +57,7 @@ impl Destination {
         let (directory, name) = split(path).ok_or_else(|| Error::Directory { path: path.into() })?;
         let destination =
             Self { path: path.into(), directory: directory::open(directory)?, name: name.to_owned() };
+        destination.owner()?;
         let trial = destination.create()?;
         destination.is_taken(&trial)?;
         Ok(destination)
@@ -98,25 +99,29 @@ impl Destination {
 
     /// Whether there is a file to replace, which has to be a regular one with the owner of the new one.
     fn is_taken(&self, new: &Temporary) -> Result<bool, Error> {
+        let Some(owner) = self.owner()? else { return Ok(false) };
+        let path = || self.path.clone();
+        let own = new.owner().map_err(|source| Error::Create { path: path(), source })?;
+        if owner == own { Ok(true) } else { Err(Error::Foreign { path: path(), owner }) }
+    }
+
+    /// The owner's user id of the regular file under this name, if there is one.
+    fn owner(&self) -> Result<Option<u32>, Error> {
         let path = || self.path.clone();
         let found = match fstatat(&self.directory, self.name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Err(Errno::ENOENT) => return Ok(false),
+            Err(Errno::ENOENT) => return Ok(None),
             Err(error) => return Err(Error::Create { path: path(), source: error.into() }),
             Ok(found) => found,
         };
         let kind = match SFlag::from_bits_truncate(found.st_mode & SFlag::S_IFMT.bits()) {
-            SFlag::S_IFREG => None,
+            SFlag::S_IFREG => return Ok(Some(found.st_uid)),
             SFlag::S_IFDIR => return Err(Error::Directory { path: path() }),
-            SFlag::S_IFLNK => Some("a symbolic link"),
-            SFlag::S_IFIFO => Some("a pipe"),
-            SFlag::S_IFSOCK => Some("a socket"),
-            _ => Some("a device"),
+            SFlag::S_IFLNK => "a symbolic link",
+            SFlag::S_IFIFO => "a pipe",
+            SFlag::S_IFSOCK => "a socket",
+            _ => "a device",
         };
-        if let Some(kind) = kind {
-            return Err(Error::NotRegular { path: path(), kind });
-        }
-        let own = new.owner().map_err(|source| Error::Create { path: path(), source })?;
-        if found.st_uid == own { Ok(true) } else { Err(Error::Foreign { path: path(), owner: found.st_uid }) }
+        Err(Error::NotRegular { path: path(), kind })
     }
 }
 
