@@ -61,19 +61,15 @@ fn attach(target: &Running, options: &[&str]) -> Running {
 #[test]
 fn check_to_a_file() {
     let (directory, path, text) = place();
-    let plain = memtrace(["check"]);
-    for _ in 0..2 {
-        let finished = memtrace(["check", "-O", &text]);
-        assert_eq!((finished.status, finished.stdout.as_str()), (plain.status, ""), "{}", finished.stderr);
-        assert_eq!(read(&path), plain.stdout);
-        assert_eq!(fs::metadata(&path).expect("its attributes").permissions().mode() & 0o7777, 0o600);
-        assert_eq!(names(&directory), ["report"]);
-    }
-    let finished = memtrace(["check", "--pid", &std::process::id().to_string(), "--output", &text]);
-    assert_eq!(finished.stdout, "");
+    fs::write(&path, "an earlier one").expect("a file");
+    let plain = memtrace(["check", "-O", "-"]);
+    assert_eq!(read(&path), "an earlier one");
+    let finished = memtrace(["check", "--pid", &std::process::id().to_string(), "-O", &text]);
+    assert_eq!(finished.stdout, "", "{}", finished.stderr);
     let written = read(&path);
     assert!(written.starts_with(&plain.stdout) && written.contains("\nProcess "), "{written}");
-    assert_eq!(memtrace(["check", "-O", "-"]).stdout, plain.stdout);
+    assert_eq!(fs::metadata(&path).expect("its attributes").permissions().mode() & 0o7777, 0o600);
+    assert_eq!(names(&directory), ["report"]);
 }
 
 /// Every command refuses before it does anything else, and touches nothing.
