@@ -78,6 +78,18 @@ fn named_temporary_files() {
     assert_eq!(names(directory.path()), ["file"]);
 }
 
+/// Where others may write they can exchange a file that has a name before it is in its place.
+#[test]
+fn exchanged_temporary_file() {
+    let directory = directory();
+    let destination = Destination::new(&directory.path().join("file")).unwrap();
+    let new = Temporary::named(&destination.directory).unwrap();
+    let name = directory.path().join(names(directory.path()).remove(0));
+    fs::rename(&name, directory.path().join("away")).unwrap();
+    fs::write(&name, "forged").unwrap();
+    assert!(matches!(destination.put(new, b"true"), Err(Error::Gone { .. })));
+}
+
 #[test]
 fn only_regular_files_are_replaced() {
     let directory = directory();
