@@ -7,9 +7,9 @@
 //! | --- | --- | --- |
 //! | 5 edge | [`cli`] | arguments, exit status |
 //! | 4 app | [`app`] | a session: programs, targets, the loop from events to reports |
-//! | 3 output | [`report`] | a file per format |
+//! | 3 output | [`report`], [`saved`] | a file per format; the container of saved sessions |
 //! | 2 domain | [`analysis`], [`aggregate`], [`budget`] | pure: no I/O, no clock, no aya |
-//! | 2 adapters | [`bpf`], [`target`], [`allocators`], [`elf`], [`kernel`], [`symbolize`], [`unwind`] | the kernel, processes, files |
+//! | 2 adapters | [`bpf`], [`target`], [`allocators`], [`elf`], [`kernel`], [`outfile`], [`symbolize`], [`unwind`] | the kernel, processes, files |
 //! | 1 model | [`model`] | the words they share |
 //! | 0 ABI | `memtrace-common` | what they share with the eBPF programs |
 
@@ -33,8 +33,10 @@ pub mod cli;
 pub mod elf;
 pub mod kernel;
 pub mod model;
+pub mod outfile;
 pub mod profile;
 pub mod report;
+pub mod saved;
 pub mod session;
 pub mod sources;
 pub mod symbolize;

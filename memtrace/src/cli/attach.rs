@@ -36,6 +36,7 @@ pub(super) struct Args {
 
 pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
     args.trace.check()?;
+    let mut output = args.trace.output()?;
     let start = Instant::now();
     let processes = args.pids.iter().map(|&pid| Process::open(pid)).collect::<Result<Vec<_>, _>>()?;
     let mut session =
@@ -56,7 +57,6 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
         args.trace.remark(&plan(&chosen));
     }
     block_on(async {
-        let mut output = args.trace.output();
         let ending = follow(&mut session, args.trace.schedule(), &mut output).await?;
         if ending == Ending::Exited {
             message("the target has exited");

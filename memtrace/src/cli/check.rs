@@ -1,16 +1,18 @@
 //! `memtrace check`.
 
-use std::{fmt::Write as _, io, process::ExitCode};
+use std::{fmt::Write as _, process::ExitCode};
 
 use crate::{
     allocators::ReturnProbes,
     bpf::{self, Feature},
     model::Results,
     report::escape,
-    session::write_whole,
+    session::{Keep, write_whole},
     sources::process::find_allocator,
     target::{Modules, Process, profilers},
 };
+
+use super::output::OutputArgs;
 
 /// Options of `memtrace check`.
 #[derive(Debug, clap::Args)]
@@ -19,20 +21,23 @@ pub(super) struct Args {
     /// Also say what this process offers
     #[arg(short, long, value_name = "PID")]
     pid: Option<u32>,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
+    let (mut output, _) = args.output.open(Keep::All)?;
     let features = bpf::features();
     let mut text = String::from("This machine:\n");
     for feature in &features {
         show(&mut text, feature)?;
     }
-    write_whole(io::stdout(), &text)?;
+    write_whole(&mut output, &text)?;
     let mut works = features.iter().all(|feature| feature.available || !feature.required);
     if let Some(pid) = args.pid {
         let mut text = String::new();
         works &= target(&mut text, pid)?;
-        write_whole(io::stdout(), &text)?;
+        write_whole(&mut output, &text)?;
     }
     Ok(if works { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -26,13 +26,22 @@ use super::{
     options::{ReportArgs, Sort, usage},
 };
 
-/// What rows are about.
+/// What is shown of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum By {
+pub(super) enum By {
     /// Stacks.
     Stack,
     /// Slab caches.
     Cache,
+}
+
+impl From<By> for profile::By {
+    fn from(by: By) -> Self {
+        match by {
+            By::Stack => Self::Stack,
+            By::Cache => Self::Cache,
+        }
+    }
 }
 
 /// Options of `memtrace kernel`.
@@ -108,20 +117,14 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     if args.min_size.unwrap_or(0) > args.max_size.unwrap_or(u64::MAX) {
         usage("--min-size is larger than --max-size: no allocation could match");
     }
+    let selection =
+        Selection { sort: args.sort.into(), top: args.top, by: args.by.into(), ..Selection::default() };
+    let output = args.report.output(selection, false)?;
     let start = Instant::now();
     let mut session = KernelSession::new(options(args)?)?;
     tracing::debug!("attached in {} ms", start.elapsed().as_millis());
     args.report.announce("tracing the kernel");
-    let selection = Selection {
-        sort: args.sort.into(),
-        top: args.top,
-        by: match args.by {
-            By::Stack => profile::By::Stack,
-            By::Cache => profile::By::Cache,
-        },
-        ..Selection::default()
-    };
-    run(&mut session, args.report.schedule(), args.report.output(selection))
+    run(&mut session, args.report.schedule(), output)
 }
 
 /// Follows a session of kernel mode to its end.

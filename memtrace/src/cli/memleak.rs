@@ -1,6 +1,6 @@
 //! `memtrace memleak`: bcc memleak's options and text.
 
-use std::{process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::ValueEnum;
@@ -10,7 +10,7 @@ use crate::{
     bpf::{Config, KernelConfig},
     profile::{Selection, SortBy},
     report::{Memleak, MemleakOptions},
-    session::{Output, Schedule, follow, write_whole},
+    session::{Keep, Output, Schedule, follow},
     sources::{
         kernel::{KernelOptions, KernelSession},
         process::{Options, Session},
@@ -21,6 +21,7 @@ use crate::{
 use super::{
     block_on, kernel,
     options::{message, parse_count, usage},
+    output::open_output,
     run,
 };
 
@@ -81,6 +82,9 @@ pub(super) struct Args {
     /// Accepted; allocators are found by what the process maps
     #[arg(short = 'O', long, value_name = "OBJECT")]
     obj: Option<String>,
+    /// Print to this file instead of standard output (-)
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
     /// Trace the kernel's per-CPU allocations instead of slab and pages
     #[arg(long)]
     percpu: bool,
@@ -109,11 +113,12 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
         return run_command(args, command, verbose);
     }
     let Some(pid) = args.pid else { return trace_kernel(args) };
+    let mut output = output(args)?;
     let process = Process::open(pid)?;
     let mut session = Session::new(options(args, verbose), message)?;
     session.attach(process)?;
-    say(&format!("Attaching to pid {pid}, Ctrl+C to quit."))?;
-    block_on(follow(&mut session, schedule(args), &mut output(args)))?;
+    output.say(&format!("Attaching to pid {pid}, Ctrl+C to quit."))?;
+    block_on(follow(&mut session, schedule(args), &mut output))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -122,11 +127,12 @@ fn run_command(args: &Args, command: &str, verbose: bool) -> anyhow::Result<Exit
     if words.is_empty() {
         usage("-c: the command is empty");
     }
-    say(&format!("Executing '{command}' and tracing the resulting process."))?;
+    let mut output = output(args)?;
+    output.say(&format!("Executing '{command}' and tracing the resulting process."))?;
     let launch = Launch::new(words.into_iter().map(Into::into).collect(), None);
     let mut session = Session::new(options(args, verbose), message)?;
     let launched = run::start(&mut session, &launch)?;
-    run::wait_out(&mut session, launched, schedule(args), output(args), false)
+    run::wait_out(&mut session, launched, schedule(args), output, false)
 }
 
 /// bcc's kernel mode: slab and pages together, or per-CPU memory.
@@ -134,6 +140,7 @@ fn trace_kernel(args: &Args) -> anyhow::Result<ExitCode> {
     if args.trace {
         message("-t prints each event of a process; the kernel's are too many, reports follow");
     }
+    let mut output = output(args)?;
     let kinds = if args.percpu { vec![KernelKind::Percpu] } else { vec![KernelKind::Slab, KernelKind::Page] };
     let mut session = KernelSession::new(KernelOptions {
         cgroup: None,
@@ -147,8 +154,8 @@ fn trace_kernel(args: &Args) -> anyhow::Result<ExitCode> {
         older: Some(Duration::from_millis(args.older)),
         show_allocs: args.show_allocs,
     })?;
-    say("Attaching to kernel allocators, Ctrl+C to quit.")?;
-    kernel::run(&mut session, schedule(args), output(args))
+    output.say("Attaching to kernel allocators, Ctrl+C to quit.")?;
+    kernel::run(&mut session, schedule(args), output)
 }
 
 fn sort(args: &Args) -> SortBy {
@@ -184,7 +191,7 @@ fn schedule(args: &Args) -> Schedule {
     }
 }
 
-fn output(args: &Args) -> Output {
+fn output(args: &Args) -> anyhow::Result<Output> {
     let options = MemleakOptions {
         top: args.top,
         show_allocs: args.show_allocs,
@@ -192,10 +199,6 @@ fn output(args: &Args) -> Output {
         zone: jiff::tz::TimeZone::system(),
     };
     let selection = Selection { sort: sort(args), top: args.top, ..Selection::default() };
-    Output::new(Box::new(Memleak::new(options)), Box::new(std::io::stdout()), selection)
-}
-
-/// Prints a line that scripts wait for.
-fn say(line: &str) -> anyhow::Result<()> {
-    write_whole(std::io::stdout(), &format!("{line}\n"))
+    let (writer, _) = open_output(args.output.as_deref(), Keep::All)?;
+    Ok(Output::new(Box::new(Memleak::new(options)), writer, selection))
 }

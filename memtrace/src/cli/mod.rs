@@ -4,9 +4,12 @@ mod attach;
 mod check;
 mod cost;
 mod demo;
+mod diff;
 mod kernel;
 mod memleak;
 mod options;
+mod output;
+mod report;
 mod run;
 
 use std::{ffi::OsString, io::IsTerminal as _, process::ExitCode};
@@ -36,6 +39,7 @@ Examples:
   memtrace attach 4123 --older 60s -i 3m    every 3 min the blocks older than a minute
   memtrace attach 4123 -d 10m -f json       ten minutes, one JSON object a report
   memtrace run -- ./my-program --its-args   from the first allocation on
+  memtrace attach 4123 --save leak.mt       keep every report; memtrace report leak.mt shows them again
   memtrace kernel --by cache                which of the kernel's slab caches grow
   memtrace check --pid 4123                 what this machine and that process allow";
 
@@ -47,6 +51,10 @@ enum Command {
     Run(run::Args),
     /// Trace kernel allocations
     Kernel(kernel::Args),
+    /// Show a saved report again
+    Report(report::Args),
+    /// Compare two saved reports: what grew, what is new, what is gone
+    Diff(diff::Args),
     /// Start a small program that leaks, and find the leak
     Demo(demo::Args),
     /// Say what this kernel, these privileges and a process allow
@@ -89,6 +97,8 @@ pub fn main() -> ExitCode {
         Command::Attach(args) => attach::main(&args, verbose),
         Command::Run(args) => run::main(&args, verbose),
         Command::Kernel(args) => kernel::main(&args),
+        Command::Report(args) => report::main(&args),
+        Command::Diff(args) => diff::main(&args),
         Command::Demo(args) => demo::main(&args, verbose),
         Command::Check(args) => check::main(&args),
         Command::Memleak(args) => memleak::main(&args, verbose),

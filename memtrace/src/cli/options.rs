@@ -1,7 +1,8 @@
 //! Options that `attach` and `run` share.
 
 use std::{
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, Write as _},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -11,23 +12,15 @@ use memtrace_common::WalkMethod;
 use crate::{
     allocators::ReturnProbes,
     bpf::Config,
-    profile::units::{parse_duration, parse_size},
-    profile::{Selection, SortBy},
-    report::{Json, Reporter, Text},
+    profile::{
+        Selection, SortBy,
+        units::{parse_duration, parse_size},
+    },
     session::{Output, Schedule},
     sources::process::{Options, Placement},
 };
 
-use super::cost::CostArgs;
-
-/// How reports look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people.
-    Text,
-    /// For scripts: one object per line per report.
-    Json,
-}
+use super::{cost::CostArgs, output::ShowArgs};
 
 /// What stacks are ordered by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -51,17 +44,6 @@ impl From<Sort> for SortBy {
             Sort::Age => Self::Age,
         }
     }
-}
-
-/// When to use colour.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Colour {
-    /// On a terminal, unless `NO_COLOR` is set.
-    Auto,
-    /// Always.
-    Always,
-    /// Never.
-    Never,
 }
 
 /// How stacks are taken.
@@ -102,12 +84,11 @@ pub(super) struct ReportArgs {
     /// Stop after this time, with a last report
     #[arg(short, long, value_name = "TIME", value_parser = parse_interval)]
     duration: Option<Duration>,
-    /// How reports look
-    #[arg(short, long, value_enum, default_value_t = Format::Text)]
-    format: Format,
-    /// When to use colour
-    #[arg(long = "color", alias = "colour", value_enum, value_name = "WHEN", default_value_t = Colour::Auto)]
-    colour: Colour,
+    #[command(flatten)]
+    show: ShowArgs,
+    /// Save every report, whole, to this file, for `memtrace report` and `memtrace diff`
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
 }
 
 impl ReportArgs {
@@ -121,22 +102,18 @@ impl ReportArgs {
         }
     }
 
-    pub(super) fn output(&self, selection: Selection) -> Output {
-        let colour = match self.colour {
-            Colour::Always => true,
-            Colour::Never => false,
-            Colour::Auto => io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
-        };
-        let reporter: Box<dyn Reporter> = match self.format {
-            Format::Text => Box::new(Text::new(colour, jiff::tz::TimeZone::system())),
-            Format::Json => Box::new(Json),
-        };
-        Output::new(reporter, Box::new(io::stdout()), selection)
+    /// Where reports go, and which rows of them. `trace`: events do as well.
+    pub(super) fn output(&self, selection: Selection, trace: bool) -> anyhow::Result<Output> {
+        let output = self.show.output(selection, trace)?;
+        match &self.save {
+            Some(path) => output.saved_to(path),
+            None => Ok(output),
+        }
     }
 
     /// Says something on standard error, unless that is not for people.
     pub(super) fn remark(&self, what: &str) {
-        if self.format == Format::Text {
+        if self.show.is_for_people() {
             message(what);
         }
     }
@@ -258,9 +235,9 @@ impl TraceArgs {
         self.report.schedule()
     }
 
-    pub(super) fn output(&self) -> Output {
+    pub(super) fn output(&self) -> anyhow::Result<Output> {
         let selection = Selection { sort: self.sort.into(), top: self.top, ..Selection::default() };
-        self.report.output(selection)
+        self.report.output(selection, self.trace)
     }
 
     /// Says something on standard error, unless that is not for people.

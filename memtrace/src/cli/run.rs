@@ -22,7 +22,7 @@ use super::{
 #[command(after_help = "\
 Examples:
   memtrace run -- ./my-program --its-args
-  memtrace run -f json -- python3 script.py
+  memtrace run -f json -O report.json -- python3 script.py
   sudo memtrace run -- ./server --port 80   runs as you, not as root
   sudo memtrace run --user www-data -- ./server
 
@@ -40,6 +40,7 @@ pub(super) struct Args {
 
 pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
     args.trace.check()?;
+    let output = args.trace.output()?;
     let user = match &args.user {
         Some(name) => Some(User::find(name)?),
         None => User::behind_sudo()?,
@@ -48,7 +49,7 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
     let mut session = Session::new(args.trace.options(verbose, 1, None), message)?;
     let launched = start(&mut session, &launch)?;
     args.trace.announce(&format!("started {} (process {})", escape(&launch.name()), launched.id()));
-    wait_out(&mut session, launched, args.trace.schedule(), args.trace.output(), true)
+    wait_out(&mut session, launched, args.trace.schedule(), output, true)
 }
 
 /// Starts a command with probes in place before its first allocation.

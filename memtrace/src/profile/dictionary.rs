@@ -194,8 +194,9 @@ impl Dictionary {
         self.stack(id).map_or(&[], |stack| &stack.frames)
     }
 
-    /// What came since the last call: enough for [`Dictionary::apply`] to follow.
+    /// What came since the last call, or since the beginning: enough for [`Dictionary::apply`] to follow.
     pub fn delta(&mut self) -> Delta {
+        self.record();
         let Written { strings, modules, functions, locations } = self.index.written;
         let after = |table: &[Location]| table.get(locations..).unwrap_or_default().to_vec();
         let mut named = std::mem::take(&mut self.index.named);

@@ -43,10 +43,11 @@ macro_rules! intern {
 }
 
 impl Dictionary {
-    /// Remembers from now on what [`Dictionary::delta`] is to return. What is there already is in the first one.
-    pub fn record(&mut self) {
-        self.index.records = true;
-        self.index.changed = (0..id(self.stacks.len())).map(StackId).collect();
+    /// Remembers changes from now on, if that was not done before. What is there already is to be written whole.
+    pub(super) fn record(&mut self) {
+        if !std::mem::replace(&mut self.index.records, true) {
+            self.index.changed = (0..id(self.stacks.len())).map(StackId).collect();
+        }
     }
 
     /// Adds a text.
@@ -189,7 +190,6 @@ mod tests {
     fn deltas_make_the_same_dictionary() {
         let (mut first, stack) = dictionary();
         let mut second = Dictionary::default();
-        first.record();
         second.apply(first.delta()).unwrap();
         assert_eq!(first.delta(), Delta::default());
         // An earlier place is named, a stack takes another's place, another is new.
@@ -211,7 +211,6 @@ mod tests {
     #[test]
     fn what_refers_to_nothing_is_refused() {
         let (mut whole, _) = dictionary();
-        whole.record();
         let delta = whole.delta();
         let damage: [fn(&mut Delta); 4] = [
             |delta| delta.strings.truncate(1),

@@ -78,6 +78,15 @@ pub struct Profile {
     pub remarks: Vec<Remark>,
 }
 
+/// A report as it is saved: what the session's dictionary gained for it, and the profile.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Saved {
+    /// To be applied to the dictionary of the reports before.
+    pub gained: Delta,
+    /// The report.
+    pub profile: Profile,
+}
+
 impl Profile {
     /// What only processes have.
     #[must_use]

@@ -4,6 +4,7 @@
 //! Invariant: text that comes from the target passes through [`escape()`] (JSON: the same characters as `\u`
 //! escapes), so a hostile symbol or path cannot steer the reader's terminal.
 
+mod comparison;
 mod escape;
 mod estimates;
 mod header;
@@ -22,6 +23,7 @@ use std::io;
 
 use crate::profile::{Allocation, Dictionary, View};
 
+pub use comparison::Comparison;
 pub use escape::escape;
 pub use json::Json;
 pub use memleak::{Memleak, MemleakOptions};

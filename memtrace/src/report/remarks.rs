@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::plan::{pace, part};
 use crate::profile::units::{format_age, format_count, format_number, format_percent};
@@ -265,7 +265,9 @@ pub(super) fn object(dictionary: &Dictionary, remark: &Remark) -> Value {
             .iter()
             .map(|one| {
                 let cache = one.cache.map(|name| dictionary.text(name));
-                json!({ "cache": cache, "number": one.number, "all": one.all })
+                let fields =
+                    [("cache", Value::from(cache)), ("number", one.number.into()), ("all", one.all.into())];
+                Value::Object(fields.map(|(key, value)| (key.to_owned(), value)).into_iter().collect())
             })
             .collect();
     }
@@ -294,7 +296,7 @@ fn readable(key: String, value: Value) -> (String, Value) {
     match &value {
         Value::Object(time) if time.len() == 2 && time.contains_key("secs") && time.contains_key("nanos") => {
             let of = |key| time.get(key).and_then(Value::as_u64).unwrap_or_default();
-            (format!("{key}_s"), json!(of("secs") as f64 + (of("nanos") / 1_000_000) as f64 / 1e3))
+            (format!("{key}_s"), Value::from(of("secs") as f64 + (of("nanos") / 1_000_000) as f64 / 1e3))
         }
         Value::String(name) if key == "kind" => (key, snake_case(name).into()),
         _ => (key, value),

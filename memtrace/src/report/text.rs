@@ -11,8 +11,7 @@ use super::losses::{self, reason_words};
 use super::{Reporter, escape, estimates, kernel, remarks};
 use crate::profile::units::{format_age, format_bytes, format_count, format_number};
 use crate::profile::{
-    Allocation, Amount, By, Dictionary, Filter, Frame, LiveBlock, Profile, Row, Subject,
-    Uncertainty, View,
+    Allocation, Amount, By, Dictionary, Filter, Frame, LiveBlock, Profile, Row, Subject, Uncertainty, View,
 };
 
 const BOLD: &str = "\x1b[1m";
@@ -37,6 +36,11 @@ impl Text {
 
     fn paint<T>(&self, style: &'static str, text: T) -> Painted<T> {
         Painted { style: if self.colour { style } else { "" }, text }
+    }
+
+    /// A text that stands out.
+    pub(super) fn emphasis(&self, text: &str) -> String {
+        self.paint(BOLD, text).to_string()
     }
 
     fn header(&self, out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
@@ -133,7 +137,7 @@ impl Text {
         row.blocks.iter().try_for_each(|block| live_block(out, block))
     }
 
-    fn frames(&self, out: &mut dyn Write, frames: &[Frame<'_>]) -> io::Result<()> {
+    pub(super) fn frames(&self, out: &mut dyn Write, frames: &[Frame<'_>]) -> io::Result<()> {
         let mut rest = frames;
         while let Some((frame, after)) = rest.split_first() {
             let folded = rest.iter().take_while(|frame| is_rust_runtime(frame)).count();

@@ -1,11 +1,18 @@
 //! Where reports go.
 
-use std::io::{self, BufWriter, Write};
+use std::{
+    io::{self, BufWriter, Write},
+    path::Path,
+};
+
+use anyhow::Context as _;
+use serde::Serialize;
 
 use super::{draft::Content, source::Wanted};
 use crate::{
-    profile::{Dictionary, Selection, View},
+    profile::{Delta, Dictionary, Profile, Selection, VERSION, View},
     report::Reporter,
+    saved::Writer,
 };
 
 /// The reader of the output has gone (`| head`): a reason to end, not an error.
@@ -18,19 +25,35 @@ pub struct Output {
     reporter: Box<dyn Reporter>,
     writer: BufWriter<Box<dyn Write>>,
     selection: Selection,
+    saved: Option<Writer>,
+}
+
+/// [`Saved`], without a copy of the profile.
+#[derive(Serialize)]
+struct ToSave<'a> {
+    gained: Delta,
+    profile: &'a Profile,
 }
 
 impl Output {
     /// Reports in the reporter's format to a writer.
     #[must_use]
     pub fn new(reporter: Box<dyn Reporter>, writer: Box<dyn Write>, selection: Selection) -> Self {
-        Self { reporter, writer: BufWriter::with_capacity(1 << 16, writer), selection }
+        Self { reporter, writer: BufWriter::with_capacity(1 << 16, writer), selection, saved: None }
+    }
+
+    /// Saves each report to a file as well.
+    ///
+    /// # Errors
+    /// No file can be created there, or the one there is not to be replaced.
+    pub fn saved_to(self, path: &Path) -> anyhow::Result<Self> {
+        Ok(Self { saved: Some(Writer::create(path, VERSION).context("--save")?), ..self })
     }
 
     /// What it makes of a report.
     #[must_use]
     pub fn wanted(&self) -> Wanted<'_> {
-        Wanted { selection: &self.selection, everything: false }
+        Wanted { selection: &self.selection, everything: self.saved.is_some() }
     }
 
     /// Writes one report or line, whole.
@@ -40,11 +63,24 @@ impl Output {
     pub(super) fn write(&mut self, dictionary: &mut Dictionary, content: &Content) -> anyhow::Result<()> {
         let written = match content {
             Content::Report(profile) => {
+                if let Some(saved) = &mut self.saved {
+                    let gained = dictionary.delta();
+                    saved.append(&ToSave { gained, profile }).context("cannot save the report")?;
+                }
                 self.reporter.report(&mut self.writer, &View::new(dictionary, profile, &self.selection))
             }
             Content::Allocation(event) => self.reporter.allocation(&mut self.writer, dictionary, event),
         };
         settle(written)
+    }
+
+    /// Writes a line that is no event, at once.
+    ///
+    /// # Errors
+    /// As [`Output::write`].
+    pub fn say(&mut self, line: &str) -> anyhow::Result<()> {
+        settle(writeln!(self.writer, "{line}"))?;
+        self.flush()
     }
 
     /// Writes out what is buffered: after each report, and when there is nothing more to trace for now.

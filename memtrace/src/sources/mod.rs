@@ -3,5 +3,6 @@
 
 pub mod kernel;
 pub mod process;
+pub mod saved;
 
 mod listed;

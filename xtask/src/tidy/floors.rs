@@ -7,12 +7,13 @@ use super::lexer::{Kind, Token, reads};
 const AGENT: &str = "memtrace/src/";
 
 /// Top-level modules of the agent. Those of one floor do not know each other.
-const FLOORS: [(&str, u8); 17] = [
+const FLOORS: [(&str, u8); 19] = [
     ("cli", 5),
     ("tui", 5),
     ("sources", 4),
     ("session", 4),
     ("report", 3),
+    ("saved", 3),
     ("analysis", 2),
     ("aggregate", 2),
     ("budget", 2),
@@ -21,6 +22,7 @@ const FLOORS: [(&str, u8); 17] = [
     ("allocators", 2),
     ("elf", 2),
     ("kernel", 2),
+    ("outfile", 2),
     ("symbolize", 2),
     ("unwind", 2),
     ("model", 1),

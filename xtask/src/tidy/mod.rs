@@ -99,8 +99,11 @@ mod tests {
 
     #[test]
     fn every_rule_is_applied_and_findings_name_their_place() {
-        let source =
-            format!("use crate::session::Source;\nuse aya::Ebpf;\n// FIX{}: later\n{}", "ME", "\n".repeat(400));
+        let source = format!(
+            "use crate::session::Source;\nuse aya::Ebpf;\n// FIX{}: later\n{}",
+            "ME",
+            "\n".repeat(400)
+        );
         let findings: Vec<String> =
             check("memtrace/src/model/probe.rs", source.as_bytes()).iter().map(Finding::to_string).collect();
         assert_eq!(findings.len(), 4, "{findings:#?}");

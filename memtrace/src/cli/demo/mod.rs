@@ -8,23 +8,30 @@ use crate::{
     bpf::Config,
     profile::Selection,
     report::Text,
-    session::{Output, Schedule, follow},
+    session::{Keep, Output, Schedule, follow},
     sources::process::{Options, Session},
     target::{Launch, Process, User},
 };
 
-use super::{block_on, options::message};
+use super::{block_on, options::message, output::OutputArgs};
 
 pub(super) use leaker::main as leaker;
 
 /// Options of `memtrace demo`.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {}
+pub(super) struct Args {
+    #[command(flatten)]
+    output: OutputArgs,
+}
 
 /// Time between the two reports.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-pub(super) fn main(_: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
+pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
+    let (writer, colour) = args.output.open(Keep::All)?;
+    let reporter = Text::new(colour, jiff::tz::TimeZone::system());
+    let selection = Selection { top: 3, ..Selection::default() };
+    let mut output = Output::new(Box::new(reporter), writer, selection);
     let options = Options {
         config: Config { max_live: 100_000, verbose, ..Config::default() },
         names: Some(super::NAMES),
@@ -35,7 +42,7 @@ pub(super) fn main(_: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
     let launch = Launch::new(vec![program.into_os_string(), "demo-leaker".into()], User::behind_sudo()?);
     let mut leaker = launch.start()?;
     leaker.release()?;
-    let ended = trace(&mut session, leaker.id());
+    let ended = trace(&mut session, leaker.id(), &mut output);
     leaker.kill();
     ended?;
     message(
@@ -48,7 +55,7 @@ pub(super) fn main(_: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
 }
 
 /// Attaches to the leaker, which is running by now, as to any other process.
-fn trace(session: &mut Session, pid: u32) -> anyhow::Result<()> {
+fn trace(session: &mut Session, pid: u32, output: &mut Output) -> anyhow::Result<()> {
     leaker::wait_until_running(pid);
     session.attach(Process::open(pid)?)?;
     message(&format!(
@@ -57,14 +64,6 @@ fn trace(session: &mut Session, pid: u32) -> anyhow::Result<()> {
     ));
     let schedule =
         Schedule { interval: INTERVAL, count: Some(2), duration: None, outlive: false, last_report: true };
-    let colour =
-        std::io::IsTerminal::is_terminal(&std::io::stdout()) && std::env::var_os("NO_COLOR").is_none();
-    let reporter = Text::new(colour, jiff::tz::TimeZone::system());
-    let mut output = Output::new(
-        Box::new(reporter),
-        Box::new(std::io::stdout()),
-        Selection { top: 3, ..Selection::default() },
-    );
-    block_on(follow(session, schedule, &mut output))?;
+    block_on(follow(session, schedule, output))?;
     Ok(())
 }

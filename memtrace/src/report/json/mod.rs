@@ -40,6 +40,14 @@ impl Reporter for Json {
     }
 }
 
+/// One line of JSON.
+pub(super) fn to_line(value: &impl Serialize) -> String {
+    let mut out = Vec::new();
+    // Writing to memory does not fail.
+    let _ = line(&mut out, value);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 fn line(out: &mut dyn io::Write, value: &impl Serialize) -> io::Result<()> {
     value.serialize(&mut serde_json::Serializer::with_formatter(&mut *out, TerminalSafe))?;
     out.write_all(b"\n")
@@ -199,8 +207,10 @@ struct Overhead {
     #[serde(serialize_with = "share")]
     processors: f64,
     /// The share that is allowed; null: any.
+    #[serde(serialize_with = "optional_share")]
     limit: Option<f64>,
     /// The share of a processor that is allowed however little CPU time the targets use; null: any.
+    #[serde(serialize_with = "optional_share")]
     limit_processors: Option<f64>,
     /// CPU time that tracing took.
     #[serde(serialize_with = "seconds")]
@@ -259,7 +269,7 @@ struct Stack<'a> {
 
 /// One frame.
 #[derive(Serialize)]
-struct Frame<'a> {
+pub(super) struct Frame<'a> {
     /// Demangled; null where nothing names it.
     function: Option<&'a str>,
     /// From the function's start to the return address; null without a function.
@@ -361,6 +371,13 @@ fn micros<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S:
 fn optional_seconds<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     match duration {
         Some(duration) => seconds(duration, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+fn optional_share<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => share(value, serializer),
         None => serializer.serialize_none(),
     }
 }

@@ -1,0 +1,56 @@
+//! `memtrace diff`.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use crate::{profile::diff, report::Comparison, session::write_whole, sources::saved::SavedReport};
+
+use super::{
+    options::{message, usage},
+    output::ShowArgs,
+};
+
+/// Options of `memtrace diff`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  memtrace diff before.mt after.mt              two sessions, or two builds of a program
+  memtrace diff leak.mt                         the first and the last report of a session
+  memtrace diff leak.mt --before-at 2 --at 9    two of its reports
+
+Stacks are the same if their functions and files are: addresses may differ.")]
+pub(super) struct Args {
+    /// A file that --save wrote
+    before: PathBuf,
+    /// Another one [default: the same]
+    after: Option<PathBuf>,
+    /// Compare this report of the first file, counted from 1 [default: the last, or with one file the first]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    before_at: Option<u64>,
+    /// Compare this report of the second file [default: the last]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    at: Option<u64>,
+    #[command(flatten)]
+    show: ShowArgs,
+    /// Show this many stacks of each kind; 0 shows all
+    #[arg(short = 'T', long, value_name = "N", default_value_t = 10)]
+    top: usize,
+}
+
+pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
+    let before_at = args.before_at.or(args.after.is_none().then_some(1));
+    let (first, second) = (&args.before, args.after.as_ref().unwrap_or(&args.before));
+    if first == second && before_at == args.at {
+        usage("both are the same report: name another one with --at, or another file");
+    }
+    let before = SavedReport::open(first, before_at)?;
+    let after = SavedReport::open(second, args.at)?;
+    for warning in [before.warning(), after.warning()].into_iter().flatten() {
+        message(&warning);
+    }
+    let (before, after) = (before.parts(), after.parts());
+    let comparison = Comparison { before, after, diff: &diff(before, after), top: args.top };
+    let (writer, colour) = args.show.open(false)?;
+    let text = if args.show.is_for_people() { comparison.text(colour) } else { comparison.json() };
+    write_whole(writer, &text)?;
+    Ok(ExitCode::SUCCESS)
+}

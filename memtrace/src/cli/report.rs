@@ -1,0 +1,76 @@
+//! `memtrace report`.
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use crate::{
+    profile::Selection,
+    session::{Schedule, follow},
+    sources::saved::SavedReport,
+};
+
+use super::{
+    block_on,
+    kernel::By,
+    options::{Sort, message},
+    output::ShowArgs,
+};
+
+/// Options of `memtrace report`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  memtrace attach $(pidof my-server) --save leak.mt
+  memtrace report leak.mt                       the last report
+  memtrace report leak.mt --at 1 --sort rate    the first one, by growth
+  memtrace report leak.mt --filter handle_ -T 0 every stack through such a function
+  memtrace report leak.mt -f json -O report.json
+
+The file holds every stack with its names: neither root nor the program's files are needed.")]
+pub(super) struct Args {
+    /// A file that --save wrote
+    file: PathBuf,
+    /// Show this report, counted from 1 [default: the last]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    at: Option<u64>,
+    #[command(flatten)]
+    show: ShowArgs,
+    /// Show this many rows; 0 shows all
+    #[arg(short = 'T', long, value_name = "N", default_value_t = 10)]
+    top: usize,
+    /// What to order rows by, largest first
+    #[arg(long, value_enum, default_value_t = Sort::Bytes)]
+    sort: Sort,
+    /// Show stacks or caches (of the kernel)
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = By::Stack)]
+    by: By,
+    /// Only stacks of this process
+    #[arg(short, long, value_name = "PID")]
+    pid: Option<u32>,
+    /// Only stacks with this text in the name of a function, source file or module
+    #[arg(long, value_name = "TEXT")]
+    filter: Option<String>,
+}
+
+pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
+    let mut source = SavedReport::open(&args.file, args.at)?;
+    if let Some(warning) = source.warning() {
+        message(&warning);
+    }
+    let selection = Selection {
+        sort: args.sort.into(),
+        top: args.top,
+        by: args.by.into(),
+        pid: args.pid,
+        containing: args.filter.clone(),
+    };
+    let schedule = Schedule {
+        interval: Duration::from_secs(3600),
+        count: None,
+        duration: None,
+        outlive: false,
+        last_report: false,
+    };
+    let mut output = args.show.output(selection, false)?;
+    block_on(follow(&mut source, schedule, &mut output))?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,110 @@
+//! A saved report as a [`Source`]: it is shown once, with the names that it was saved with.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use crate::{
+    profile::{Dictionary, Profile, Saved, VERSION},
+    saved::{Reader, Tail},
+    session::{Draft, Ending, Names, Source, Step, Wanted},
+};
+
+/// Memory for a file's contents, which may be made to take much more than the file. Far more than any session has.
+const MEMORY: u64 = 4 << 30;
+
+/// One report of a file.
+pub struct SavedReport {
+    names: Names,
+    profile: Profile,
+    /// What comes after the last whole report.
+    tail: Tail,
+    is_shown: bool,
+}
+
+impl SavedReport {
+    /// Reads a file up to a report, counted from 1; without a number, up to the last.
+    ///
+    /// # Errors
+    /// It is no file of saved reports, cannot be read, or has no such report.
+    pub fn open(path: &Path, at: Option<u64>) -> anyhow::Result<Self> {
+        bound_memory();
+        let mut reader = Reader::open(path, VERSION)?;
+        let mut dictionary = Dictionary::default();
+        let mut profile = None;
+        let mut read = 0;
+        while at.is_none_or(|at| read < at) {
+            let Some(Saved { gained, profile: next }) = reader.next::<Saved>()? else { break };
+            let name = path.display();
+            dictionary.apply(gained).with_context(|| format!("{name} is damaged"))?;
+            profile = Some(next);
+            read += 1;
+        }
+        match (profile, at) {
+            (Some(profile), Some(at)) if read == at => {
+                Ok(Self { names: Names::known(dictionary), profile, tail: Tail::Nothing, is_shown: false })
+            }
+            (Some(profile), None) => {
+                Ok(Self { names: Names::known(dictionary), profile, tail: reader.tail(), is_shown: false })
+            }
+            (_, Some(at)) => anyhow::bail!("{} has no report {at}: there are {read}", path.display()),
+            (None, None) => anyhow::bail!("{} has no whole report", path.display()),
+        }
+    }
+
+    /// What is wrong with the file behind the reports that were read.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        match self.tail {
+            Tail::Nothing => None,
+            Tail::Incomplete => Some("the file ends within a report: this is the last whole one".to_owned()),
+            Tail::Damaged => Some("the file is damaged behind this report: later ones are lost".to_owned()),
+        }
+    }
+
+    /// The report, and what its ids stand for.
+    #[must_use]
+    pub fn parts(&self) -> (&Dictionary, &Profile) {
+        (self.names.dictionary(), &self.profile)
+    }
+}
+
+/// A file may be a stranger's.
+fn bound_memory() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let hard = getrlimit(Resource::RLIMIT_DATA).map_or(MEMORY, |(_, hard)| hard);
+    if let Err(error) = setrlimit(Resource::RLIMIT_DATA, MEMORY.min(hard), hard) {
+        tracing::debug!("memory is not limited: {error}");
+    }
+}
+
+impl Source for SavedReport {
+    fn begin(&mut self) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    async fn due(&mut self, _: bool) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    fn step(&mut self, _: &mut Vec<Draft>) -> anyhow::Result<Step> {
+        let was_shown = std::mem::replace(&mut self.is_shown, true);
+        Ok(if was_shown { Step::End(Ending::Done) } else { Step::Report })
+    }
+
+    fn take(&mut self, _: &mut Vec<Draft>) -> anyhow::Result<bool> {
+        Ok(true)
+    }
+
+    fn has_ended(&self) -> bool {
+        true
+    }
+
+    fn report(&mut self, _: bool, wanted: Wanted<'_>) -> anyhow::Result<Draft> {
+        Ok(Draft::report(self.profile.clone(), &self.names, wanted))
+    }
+
+    fn names(&mut self) -> &mut Names {
+        &mut self.names
+    }
+}
