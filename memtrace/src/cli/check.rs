@@ -6,6 +6,7 @@ use crate::{
     allocators::ReturnProbes,
     bpf::{self, Feature},
     model::Results,
+    profile::units::format_count,
     report::escape,
     session::{Keep, write_whole},
     sources::process::find_allocator,
@@ -16,7 +17,9 @@ use super::output::OutputArgs;
 
 /// Options of `memtrace check`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit status: 0 if tracing works, 1 if something required is missing.")]
+#[command(
+    after_help = "Exit status: 0 if tracing works, 1 if something required is missing or a function of the process cannot be traced."
+)]
 pub(super) struct Args {
     /// Also say what this process offers
     #[arg(short, long, value_name = "PID")]
@@ -55,7 +58,7 @@ fn show(out: &mut String, feature: &Feature) -> std::fmt::Result {
     Ok(())
 }
 
-/// What a process offers; whether it can be traced.
+/// What a process offers; whether all its allocations can be traced.
 fn target(out: &mut String, pid: u32) -> anyhow::Result<bool> {
     let process = Process::open(pid)?;
     writeln!(out, "Process {pid} ({}):", escape(&process.comm))?;
@@ -63,7 +66,7 @@ fn target(out: &mut String, pid: u32) -> anyhow::Result<bool> {
     if let Some(warning) = profilers::warning(pid, &profilers::detect(pid, &modules)) {
         writeln!(out, "  note {warning}")?;
     }
-    let mut found = false;
+    let (mut found, mut complete) = (false, true);
     for module in modules.iter() {
         let Some(path) = module.path() else { continue };
         let name = escape(&module.name);
@@ -77,10 +80,11 @@ fn target(out: &mut String, pid: u32) -> anyhow::Result<bool> {
                         if spec.site.emulated { "cheap" } else { "single-stepped: about ten times slower" };
                     write!(out, "         {}+{:#x} ({cost})", spec.function, spec.site.delta)?;
                     if let Results::AtExits(sites) = &spec.results {
-                        write!(out, ", no return probe: {} sites on its ways out", sites.len())?;
+                        write!(out, ", no return probe: {}", format_count(sites.len() as u64, "exit site"))?;
                     }
                     writeln!(out)?;
                 }
+                complete &= allocator.left_out.is_empty();
                 for function in &allocator.left_out {
                     writeln!(
                         out,
@@ -99,5 +103,5 @@ fn target(out: &mut String, pid: u32) -> anyhow::Result<bool> {
         writeln!(out, "  NO   no allocator: no library and not the program itself defines malloc and free")?;
         writeln!(out, "       → a static program needs its symbols (do not strip it) to be traced")?;
     }
-    Ok(found)
+    Ok(found && complete)
 }

@@ -176,6 +176,14 @@ pub(super) struct TraceArgs {
     return_probes: bool,
 }
 
+/// A process id.
+pub(super) fn parse_pid(text: &str) -> Result<u32, String> {
+    text.parse()
+        .ok()
+        .filter(|&pid| pid > 0)
+        .ok_or_else(|| "a process id is a number: `pidof NAME` prints those of a program".to_owned())
+}
+
 /// A number of reports that is not zero.
 pub(super) fn parse_count(text: &str) -> Result<u64, String> {
     match text.parse() {

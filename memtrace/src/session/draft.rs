@@ -52,10 +52,10 @@ impl Draft {
     /// With the names that are known now. What others are missing it says itself.
     pub(super) fn named(mut self, names: &mut Names) -> Content {
         let unnamed = names.settle(&self.stacks);
+        if unnamed > 0 {
+            names.give_up();
+        }
         if let Content::Report(profile) = &mut self.content {
-            if unnamed > 0 {
-                names.give_up();
-            }
             profile.remarks.extend_from_slice(names.remarks());
             profile.losses.names_given_up += names.given_up();
             if unnamed > 0 {
