@@ -21,11 +21,10 @@ use crate::model::{
 };
 
 use super::{
-    error::Error,
-    load::program,
     multi::{self, Sites},
     programs::{Method, Name, Programs},
 };
+use crate::bpf::shared::{error::Error, object::program};
 
 /// What a link's probes are for, in the order of attaching: frees first, then returns, entries last. So no allocation is
 /// counted whose free or return would be missed.

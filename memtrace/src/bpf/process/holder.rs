@@ -18,10 +18,10 @@ use crate::model::{LoaderHook, ProbeSpec, Role};
 use super::{
     attach::{self, Link, Stage},
     detach::{detach, detach_later},
-    error::Error,
     programs::{Method, Name, Programs},
     tracer::Tracer,
 };
+use crate::bpf::shared::error::Error;
 
 /// Which of a target's probes are attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

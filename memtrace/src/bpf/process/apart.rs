@@ -25,7 +25,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::syscall;
+use crate::bpf::shared::syscall;
 
 /// Bytes of the other process's stack: it makes three system calls.
 const STACK: usize = 64 * 1024;
@@ -117,7 +117,8 @@ extern "C" fn run(call: *mut c_void) -> c_int {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::syscall::attributes, bpf_cmd, create_link, syscall};
+    use super::{bpf_cmd, create_link, syscall};
+    use crate::bpf::shared::syscall::attributes;
 
     #[test]
     fn what_the_kernel_answers_comes_back() {
