@@ -66,6 +66,8 @@ pub(super) enum Why {
     ThreadEnded,
     /// Their breakpoints were not in the code any more.
     Removed,
+    /// The file that they are in has other contents.
+    Rewritten,
 }
 
 impl fmt::Display for Renewal {
@@ -80,6 +82,11 @@ impl fmt::Display for Renewal {
             Why::Removed => write!(
                 f,
                 "breakpoints had been taken out of its code: calls went unseen, for up to {:.1} s",
+                gap.as_secs_f64()
+            ),
+            Why::Rewritten => write!(
+                f,
+                "a file with an allocator had been rewritten: calls went unseen, for up to {:.1} s",
                 gap.as_secs_f64()
             ),
         }
@@ -162,7 +169,7 @@ impl Traced {
     ) -> anyhow::Result<()> {
         let was = self.holding.owed.take().unwrap_or_else(|| tracer.in_place(self.index));
         let from = since.unwrap_or(self.holding.intact);
-        if why == Why::Removed {
+        if why != Why::ThreadEnded {
             // Some may fire still: each call would count twice.
             tracer.release_at_once(self.index);
         } else {

@@ -1,6 +1,6 @@
 //! A session: the kernel side, the traced processes, and what is known of their stacks.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use memtrace_common::{Target, WalkEnd, WalkMethod};
@@ -23,7 +23,7 @@ use crate::{
     bpf::{Config, Events, KernelEvent, KernelLog, Tracer},
     model::{AllocationEvent, Event},
     symbolize::{Program, Symbolizer},
-    target::Process,
+    target::{FileStore, Process},
 };
 
 /// What to count and what to show. By default every allocation, and every stack.
@@ -61,6 +61,7 @@ pub struct Session {
     pub(super) symbolizer: Symbolizer,
     pub(super) control: Control,
     unwinding: Unwinding,
+    files: Arc<FileStore>,
     pub(super) progress: Progress,
     /// When tracing began, on the kernel side's clock.
     pub(super) started: Duration,
@@ -115,6 +116,7 @@ impl Session {
             aggregate: Aggregate::default(),
             ranges: FxHashMap::default(),
             unwinding: Unwinding::default(),
+            files: Arc::default(),
             progress,
             started: Duration::ZERO,
             notes,
@@ -167,7 +169,7 @@ impl Session {
             bail!("process {} is given twice", process.pid);
         }
         let index = self.tracer.add_target(process.pid)?;
-        self.targets.push(Traced::new(process, index, self.options.placement)?);
+        self.targets.push(Traced::new(process, index, self.options.placement, &self.files)?);
         Ok(())
     }
 

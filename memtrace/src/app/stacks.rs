@@ -151,10 +151,14 @@ impl Stack {
 #[cfg(test)]
 mod tests {
     use super::{FEW, NOT_KEPT, Stack, Stacks};
-    use crate::{app::passage::Passage, target::Modules};
+    use crate::{
+        app::passage::Passage,
+        target::{FileStore, Modules},
+    };
 
     fn stack(target: u32, depth: u64) -> Stack {
-        let modules = Modules::read(std::process::id()).expect("this process's mappings");
+        let modules =
+            Modules::read(std::process::id(), &FileStore::default().into()).expect("this process's mappings");
         Stack {
             places: (0..depth).map(|frame| modules.unknown(frame, true)).collect(),
             incomplete: None,
@@ -193,7 +197,8 @@ mod tests {
 
     #[test]
     fn stacks_of_the_same_code_are_one() {
-        let modules = Modules::read(std::process::id()).expect("this process's mappings");
+        let modules =
+            Modules::read(std::process::id(), &FileStore::default().into()).expect("this process's mappings");
         let of = |addresses: &[u64]| Stack {
             places: addresses.iter().map(|&address| modules.unknown(address, true)).collect(),
             ..stack(0, 0)
