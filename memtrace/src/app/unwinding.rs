@@ -30,9 +30,8 @@ pub type Progress = fn(&str);
 #[derive(Default)]
 pub(super) struct Unwinding {
     cache: Cache,
-    /// First row in the kernel side's table, by the table's address; `None` where there was no room. The tables are
-    /// kept, so the addresses stay theirs.
-    placed: FxHashMap<usize, (Arc<Table>, Option<u32>)>,
+    /// First row in the kernel side's table, by the table's address. The tables are kept, so the addresses stay theirs.
+    placed: FxHashMap<usize, (Arc<Table>, u32)>,
 }
 
 impl Unwinding {
@@ -106,10 +105,12 @@ impl Unwinding {
         };
         let key = Arc::as_ptr(&table) as usize;
         let first = match self.placed.get(&key) {
-            Some((_, first)) => *first,
+            Some((_, first)) => Some(*first),
             None => {
                 let first = tracer.add_rows(table.rows()).context("cannot write unwind tables")?;
-                self.placed.insert(key, (Arc::clone(&table), first));
+                if let Some(first) = first {
+                    self.placed.insert(key, (Arc::clone(&table), first));
+                }
                 first
             }
         };

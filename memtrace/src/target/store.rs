@@ -51,7 +51,7 @@ impl FileStore {
         if let Some(known) = lock(&self.files).get(&id.inode).filter(|known| known.id == id) {
             return Some(known);
         }
-        if self.len() >= MAX_FILES {
+        if lock(&self.files).is_full(MAX_FILES) {
             return None;
         }
         let file = Arc::new(StoredFile::open(found)?);
@@ -94,6 +94,10 @@ impl<K: Eq + std::hash::Hash, V> Known<K, V> {
 
     fn live(&self) -> usize {
         self.entries.values().filter(|entry| entry.strong_count() > 0).count()
+    }
+
+    fn is_full(&self, limit: usize) -> bool {
+        self.entries.len() >= limit && self.live() >= limit
     }
 
     fn insert(&mut self, key: K, value: &Arc<V>) {
