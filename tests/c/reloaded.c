@@ -1,5 +1,5 @@
 /* reloaded LIBRARY...: loads libraries and unloads them, one after the other, and keeps ten blocks of each one's `malloc`: of
- * 1000 bytes of the first, of 2000 of the second. With LIBRARY: one with an allocator; with MORE too, a larger file of the
+ * 1000 bytes of the first, of 2000 of the second and so on. With LIBRARY: one with an allocator; with MORE too, a larger file of the
  * same code. */
 #ifdef LIBRARY
 
