@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{resolve::Traced, untraced::Part};
 use crate::target::Module;
@@ -45,9 +45,10 @@ impl HeldFiles {
 impl Traced {
     /// Gives up files that are mapped no more, unless something of them is still known by their paths.
     pub(super) fn forget_unmapped(&mut self) {
-        let Self { modules, specs, untraced, probed, .. } = self;
+        let mapped: FxHashSet<PathBuf> = self.modules.iter().filter_map(|module| module.path()).collect();
+        let Self { specs, untraced, probed, .. } = self;
         probed.keep(|path| {
-            modules.at(path).is_some()
+            mapped.contains(path)
                 || specs.iter().any(|spec| spec.file == path)
                 || untraced.knows(&Part::File(path.to_owned()))
         });

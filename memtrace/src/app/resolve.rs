@@ -333,6 +333,7 @@ impl Traced {
             self.give_back(tracer);
             self.probed.clear();
             self.hooked.clear();
+            self.names.clear();
             self.specs.clear();
             self.left_out.clear();
             self.code = AllocatorCode::default();
