@@ -10,7 +10,7 @@ use crate::{
     report::escape,
     session::{Keep, write_whole},
     sources::process::find_allocator,
-    target::{Modules, Process, profilers},
+    target::{FileStore, Modules, Process, profilers},
 };
 
 use super::output::OutputArgs;
@@ -62,16 +62,17 @@ fn show(out: &mut String, feature: &Feature) -> std::fmt::Result {
 fn target(out: &mut String, pid: u32) -> anyhow::Result<bool> {
     let process = Process::open(pid)?;
     writeln!(out, "Process {pid} ({}):", escape(&process.comm))?;
-    let modules = Modules::read(pid)?;
+    let modules = Modules::read(pid, &FileStore::default().into())?;
     if let Some(warning) = profilers::warning(pid, &profilers::detect(pid, &modules)) {
         writeln!(out, "  note {warning}")?;
     }
     let (mut found, mut complete) = (false, true);
     for module in modules.iter() {
-        let Some(path) = module.path() else { continue };
+        if module.file().is_none() {
+            continue;
+        }
         let name = escape(&module.name);
-        let find = |image| find_allocator((pid, &modules), (image, &path, &module.name), ReturnProbes::Safe);
-        match module.image().map(find) {
+        match find_allocator((pid, &modules), module, ReturnProbes::Safe).as_deref() {
             Some(Ok(allocator)) => {
                 found = true;
                 writeln!(out, "  yes  {} in {name}: {} functions", allocator.name, allocator.specs.len())?;

@@ -129,12 +129,12 @@ fn measure(built: &Built, case: &Case, samples: &mut Samples) -> Result<()> {
 }
 
 /// Of all threads of a process, those that have ended too. `/proc/PID/stat` counts in 10 ms.
-fn cpu_time(pid: u32) -> Result<Duration> {
+pub(super) fn cpu_time(pid: u32) -> Result<Duration> {
     let clock = clock_getcpuclockid(Pid::from_raw(pid.try_into()?)).context("a process's clock")?;
     Ok(clock_gettime(clock).context("a process's CPU time")?.into())
 }
 
-fn milliseconds(time: Duration) -> f64 {
+pub(super) fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
@@ -154,7 +154,7 @@ fn kernel_maps(pid: u32) -> Result<f64> {
 }
 
 /// The number after `name:`.
-fn field(text: &str, name: &str) -> Option<f64> {
+pub(super) fn field(text: &str, name: &str) -> Option<f64> {
     let after = |line: &str| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim_start().to_owned());
     text.lines().find_map(after)?.split_whitespace().next()?.parse().ok()
 }
