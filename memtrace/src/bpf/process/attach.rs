@@ -21,6 +21,7 @@ use crate::model::{
 };
 
 use super::{
+    apart,
     multi::{self, Sites},
     programs::{Method, Name, Programs},
 };
@@ -191,10 +192,12 @@ fn place(
             location: UProbeAttachLocation::AbsoluteOffset(offset),
             cookie: Some(cookie),
         };
-        let attached = program
-            .attach(point, &group.file, UProbeScope::OneProcess(pid))
-            .and_then(|id| program.take_link(id))
-            .map_err(|error| refused(error.into()))?;
+        let attach = || {
+            let id = program.attach(point, &group.file, UProbeScope::OneProcess(pid))?;
+            program.take_link(id)
+        };
+        let attached = apart::run(attach).map_err(|error| refused(error.into()))?;
+        let attached = attached.map_err(|error| refused(error.into()))?;
         links.push(link(Held::Perf(attached)));
     }
     Ok(())
