@@ -12,7 +12,8 @@ use crate::{
 use super::{
     block_on,
     cost::DEFAULT_LIMIT,
-    options::{TraceArgs, message, parse_pid},
+    message::message,
+    options::{TraceArgs, parse_pid},
 };
 
 /// Options of `memtrace attach`.

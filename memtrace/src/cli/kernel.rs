@@ -23,7 +23,8 @@ use crate::{
 
 use super::{
     block_on,
-    options::{ReportArgs, Sort, parse_pid, usage},
+    message::usage,
+    options::{ReportArgs, Sort, parse_pid},
 };
 
 /// What is shown of the kernel.

@@ -2,28 +2,11 @@
 
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
-
 use super::{
-    Dictionary, Function, Line, Location, LocationId, Module, ModuleId, Reason, Stack, StackId, StringId,
-    dictionary::{FunctionId, Written},
+    Reason,
+    dictionary::Dictionary,
+    types::{Function, FunctionId, Line, Location, LocationId, Module, ModuleId, Stack, StackId, StringId},
 };
-
-/// Where everything is, and what was not written yet.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Index {
-    strings: FxHashMap<Arc<str>, StringId>,
-    functions: FxHashMap<Function, FunctionId>,
-    locations: FxHashMap<(ModuleId, u64, bool), LocationId>,
-    stacks: FxHashMap<Stack, StackId>,
-    /// Places of stacks that are not used any more.
-    free: Vec<StackId>,
-    /// Whether changes are remembered for a delta.
-    records: bool,
-    pub(super) written: Written,
-    pub(super) named: Vec<LocationId>,
-    pub(super) changed: Vec<StackId>,
-}
 
 /// The id of something, which is added to a table if it is not there.
 macro_rules! intern {
