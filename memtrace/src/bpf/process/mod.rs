@@ -6,6 +6,7 @@ mod calibrate;
 mod config;
 mod detach;
 mod holder;
+mod holders;
 mod live;
 mod load;
 mod losses;

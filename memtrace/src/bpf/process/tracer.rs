@@ -19,7 +19,7 @@ use super::{
     attach::{self, Link, Stage},
     config::Config,
     detach::{detach, detach_later},
-    holder::Holders,
+    holders::Holders,
     live::{Live, LiveTable},
     load::{self, OBJECT, Sizes},
     multi::MultiLoader,
