@@ -109,15 +109,10 @@ fn main_thread_that_leaves_later() {
         let report = agent.fresh_report();
         assert_kept(&report, 2);
         assert_eq!(report.mode.exact, !perf, "{:?}", report.notes);
-        assert_eq!(said(&report, "attached anew at"), perf, "{:?}", report.notes);
+        assert_eq!(report.remarks_on("attached_anew", "thread_ended"), perf, "{:?}", report.notes);
         assert_eq!(target.finish().status, 0);
         let _: Report = agent.last_report();
     }
-}
-
-/// Whether a note says so.
-fn said(report: &Report, words: &str) -> bool {
-    report.notes.iter().any(|note| note.contains(words))
 }
 
 /// Each thread that holds the probes ends, and the next one takes over. Whether nothing was missed.
@@ -133,7 +128,7 @@ fn hand_on(path: &PathBuf, options: &[&str]) -> bool {
     }
     let report = agent.fresh_report();
     let exact = report.mode.exact;
-    assert_eq!(said(&report, "calls went unseen"), !exact, "{:?}", report.notes);
+    assert_eq!(report.remark("attached_anew").is_some(), !exact, "{:?}", report.notes);
     if exact || !options.is_empty() {
         assert_kept(&report, 4);
     }
@@ -175,7 +170,7 @@ fn exec_by_the_thread_that_holds_the_probes() {
         tell(&mut target, "k", "kept");
         tell(&mut target, "x", "ready");
         let is_traced = |report: &Report| report.target.allocators == ["glibc"];
-        let _: Report = agent.report_when(|report| said(report, "called exec") && is_traced(report));
+        let _: Report = agent.report_when(|report| report.remark("exec").is_some() && is_traced(report));
         // Its main thread has left too.
         let _: Report = agent.fresh_report();
         tell(&mut target, "k", "kept");
@@ -222,7 +217,7 @@ fn breakpoints_that_are_lost_are_put_back() {
         tell(&mut target, "d", "dropped");
         target.write_line("s");
         let report = agent.report_when(|report| report.mode.gaps > 0);
-        assert!(said(&report, "taken out of its code"), "{:?}", report.notes);
+        assert!(report.remarks_on("attached_anew", "removed"), "{:?}", report.notes);
         assert!(!report.mode.exact);
         target.write_line("");
         tell(&mut target, "k", "kept");
@@ -246,7 +241,7 @@ fn code_that_is_a_copy_is_said_to_be() {
     tell(&mut target, "k", "kept");
     tell(&mut target, "c", "copied");
     target.write_line("s");
-    let report = agent.report_when(|report| said(report, "runs from a copy of its code"));
+    let report = agent.report_when(|report| report.remark("code_copied").is_some());
     assert_kept(&report, 1);
     target.write_line("");
     tell(&mut target, "k", "kept");

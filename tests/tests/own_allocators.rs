@@ -29,8 +29,8 @@ fn what_is_not_understood_is_said() {
         [("own_allocator.c", "-DPOINTER"), ("own_allocator.c", "-DTABLE"), ("handler.cpp", "-DHANDLER")]
     {
         let report = traced(file, shape, EXACT);
-        let says = |note: &String| note.contains("not traced: malloc (") && note.contains("own");
-        assert!(report.notes.iter().any(says), "{shape}: {:?}", report.notes);
+        assert!(report.remarks_on("functions_untraced", "malloc ("), "{shape}: {:?}", report.remarks);
+        assert!(report.target.untraced.iter().any(|function| function.contains("own")), "{shape}");
     }
 }
 
@@ -42,7 +42,7 @@ fn what_a_left_out_function_hands_on_is_shown() {
     }
     for agent in [EXACT, &[]] {
         let report = traced("own_allocator.c", "-DCOUNTING", agent);
-        assert!(report.notes.iter().any(|note| note.contains("not traced: malloc (")), "{:?}", report.notes);
+        assert!(report.remarks_on("functions_untraced", "malloc ("), "{:?}", report.remarks);
         let kept = report.through("keep");
         assert_eq!((kept.bytes, kept.blocks), (1000 * ROUNDS, ROUNDS), "{agent:?}: {:?}", report.callers());
     }
