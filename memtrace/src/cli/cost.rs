@@ -23,8 +23,8 @@ const LEAST_MEAN: u64 = 16;
 /// Options for the cost of tracing.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct CostArgs {
-    /// CPU time that tracing may take, as a share of the process's own, such as 5%; or `off`. A process that costs more is sampled;
-    /// one that still does is traced in short windows [default: 10% for attach, off with --trace; else off]
+    /// CPU time that tracing may take, as a share of the process's own, such as 5%; or `off`. A process that costs more
+    /// is sampled; one that still does is traced in short windows [default: 10% for attach, off with --trace; else off]
     #[arg(long, value_name = "SHARE", value_parser = parse_limit)]
     max_overhead: Option<Limit>,
     /// Count one allocation per this many bytes (512KiB; a power of two), large ones always; `auto`: if the budget

@@ -69,7 +69,8 @@ pub(super) struct ShowArgs {
     /// How reports look
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     pub(super) format: Format,
-    /// Write to this file instead of standard output (-): a JSON report replaces the one before, text and --trace are appended
+    /// Write to this file instead of standard output (-): a JSON report replaces the one before, text and --trace are
+    /// appended
     #[arg(short = 'O', long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// When to use colour

@@ -40,8 +40,8 @@ fn ordinary() {
     "#);
 }
 
-/// Everything that schema 1 promised before a report was a profile is still there, with the same values. Of notes only their
-/// number is compared: they are prose.
+/// Everything that schema 1 promised before a report was a profile is still there, with the same values. Of notes only
+/// their number is compared: they are prose.
 #[test]
 fn schema_1_only_gains() {
     let remarks = vec![Remark::Exited { pids: vec![4123] }];

@@ -1,4 +1,4 @@
-//! Where probes go in the files of a process.
+//! Where to put probes in the files of a process.
 
 use std::path::Path;
 
@@ -8,17 +8,17 @@ use crate::{
     target::{Modules, profilers},
 };
 
-/// Where probes go.
+/// Where to put probes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Placement {
-    /// At functions' first bytes, for comparison.
+    /// On the first byte of functions, for comparison.
     pub first_byte: bool,
     /// Which functions have a return probe.
     pub returns: ReturnProbes,
 }
 
-/// Finds the allocator in a file that process `pid` maps. If the process profiles itself, as few functions as can be have a
-/// return probe.
+/// Finds the allocator in a file that process `pid` maps. If the process profiles itself, as few functions as possible
+/// have a return probe.
 ///
 /// # Errors
 /// As [`allocators::find`].
