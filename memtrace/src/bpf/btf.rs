@@ -1,6 +1,6 @@
 //! Offsets of struct members in the running kernel, from its BTF.
 //!
-//! A pass over the types, without an index: a few members are wanted, once, and attaching should not wait for a
+//! A pass over the types, without an index: only a few members are needed, once, and attaching should not wait until a
 //! graph of 150,000 types to be built. Format: Documentation/bpf/btf.rst.
 
 use std::fs;
@@ -13,7 +13,7 @@ const MEMBER: usize = 12;
 pub(super) type Member = (&'static str, &'static str);
 
 /// Offsets in bytes of members in the running kernel, in the order given; `None` for one that is not found
-/// (also when the kernel has no BTF), or is a bit field.
+/// (also if the kernel has no BTF), or is a bit field.
 pub(super) fn member_offsets<const N: usize>(wanted: [Member; N]) -> [Option<u32>; N] {
     let Ok(btf) = fs::read("/sys/kernel/btf/vmlinux") else { return [None; N] };
     scan(&btf, wanted).unwrap_or([None; N])
@@ -69,7 +69,7 @@ pub(super) fn trailing(kind: u32, count: usize) -> Option<usize> {
     })
 }
 
-/// The offset in bytes of the first member that `is` the one wanted. `sized`: offsets carry a bit field's size in
+/// The offset in bytes of the first member for which `is` holds. `sized`: offsets have a bit field's size in
 /// their upper byte.
 fn offset_of(members: &[u8], sized: bool, is: impl Fn(u32) -> bool) -> Option<u32> {
     members.chunks_exact(MEMBER).find_map(|member| {

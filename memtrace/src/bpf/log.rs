@@ -11,12 +11,12 @@ pub struct BpfLog {
 }
 
 impl BpfLog {
-    /// Starts reading; `None` when the object logs nothing.
+    /// Starts reading; `None` if the object logs nothing.
     pub(super) fn new(ebpf: &mut Ebpf) -> Option<Self> {
         EbpfLogger::init(ebpf).ok().map(|logger| Self { logger })
     }
 
-    /// Hands on what has arrived, as records of the `log` crate.
+    /// Forwards what has arrived, as records of the `log` crate.
     pub fn flush(&mut self) {
         self.logger.flush();
     }

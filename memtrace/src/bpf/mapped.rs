@@ -1,4 +1,4 @@
-//! Array maps as memory: the agent reads what the programs count without a system call per entry.
+//! Array maps mapped into memory: the agent reads what the programs count without a system call per entry.
 
 use std::{io, marker::PhantomData, num::NonZeroUsize, os::fd::BorrowedFd, ptr::NonNull};
 
@@ -30,7 +30,7 @@ pub(super) fn write<T: Copy>(map: BorrowedFd<'_>, first: usize, values: &[T]) ->
 
 /// An mmapable array map, or a part of one, in memory.
 ///
-/// Programs write to it all the time: elements are copied out word by word, never borrowed.
+/// Programs write to it concurrently: elements are copied word by word, never borrowed.
 pub(super) struct Mapped<T> {
     base: NonNull<libc::c_void>,
     bytes: NonZeroUsize,
@@ -39,7 +39,7 @@ pub(super) struct Mapped<T> {
 }
 
 impl<T: Copy> Mapped<T> {
-    /// Maps `length` elements from element `start` on, which must lie on a page boundary.
+    /// Maps `length` elements from element `start` on, which must be on a page boundary.
     ///
     /// # Errors
     /// Out of memory, or beyond the map's end.
@@ -47,7 +47,7 @@ impl<T: Copy> Mapped<T> {
         Self::map(map, start, length, ProtFlags::PROT_READ)
     }
 
-    /// The first `length` elements, to be written through [`Mapped::pointer`] too.
+    /// Maps the first `length` elements for reading and writing through [`Mapped::pointer`].
     ///
     /// # Errors
     /// As [`Mapped::new`].
@@ -86,7 +86,7 @@ impl<T: Copy> Mapped<T> {
         (index < self.length).then(|| unsafe { self.base.cast::<T>().as_ptr().add(index).cast_const() })
     }
 
-    /// A copy of an element. Each of its fields is read whole; together they may be from two moments.
+    /// A copy of an element. Each field is read atomically; together they may be inconsistent.
     pub(super) fn get(&self, index: usize) -> Option<T> {
         // SAFETY: a valid, aligned element of plain integers.
         self.pointer(index).map(|pointer| unsafe { pointer.read_volatile() })
@@ -95,7 +95,7 @@ impl<T: Copy> Mapped<T> {
 
 impl<T> Drop for Mapped<T> {
     fn drop(&mut self) {
-        // SAFETY: the mapping made in `new`. Nothing can be done about a failure.
+        // SAFETY: the mapping made in `new`. A failure cannot be handled.
         let _ = unsafe { munmap(self.base, self.bytes.get()) };
     }
 }

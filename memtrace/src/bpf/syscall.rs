@@ -10,7 +10,7 @@ use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_prog_info};
 /// Calls `bpf(2)`.
 ///
 /// # Errors
-/// What the kernel answers.
+/// The kernel's error.
 ///
 /// # Safety
 /// Every pointer and length in `attr` that `command` reads is valid.
@@ -24,7 +24,7 @@ pub(super) unsafe fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i6
 
 /// An empty attribute block.
 pub(super) fn attributes() -> bpf_attr {
-    // SAFETY: a union of plain integers; the kernel wants unused bytes to be zero.
+    // SAFETY: a union of plain integers; the kernel requires unused bytes to be zero.
     unsafe { mem::zeroed() }
 }
 
@@ -33,14 +33,14 @@ pub(super) fn attributes() -> bpf_attr {
 /// # Safety
 /// `result` is such a result.
 pub(super) unsafe fn owned(result: i64) -> OwnedFd {
-    // SAFETY: a new descriptor that nobody else owns; descriptors fit 32 bits.
+    // SAFETY: a new descriptor without another owner; descriptors fit into 32 bits.
     unsafe { OwnedFd::from_raw_fd(result as i32) }
 }
 
 /// Loads BTF.
 ///
 /// # Errors
-/// What the kernel answers.
+/// The kernel's error.
 pub(super) fn load_btf(btf: &[u8]) -> io::Result<OwnedFd> {
     let mut attr = attributes();
     // SAFETY: every field of the union is plain data, and this is the one the command reads.
@@ -51,7 +51,7 @@ pub(super) fn load_btf(btf: &[u8]) -> io::Result<OwnedFd> {
     unsafe { bpf(bpf_cmd::BPF_BTF_LOAD, &mut attr).map(|fd| owned(fd)) }
 }
 
-/// What the kernel knows of a loaded program.
+/// The kernel's information on a loaded program.
 ///
 /// # Errors
 /// Not a program.
@@ -70,7 +70,7 @@ pub(super) fn program_info(program: BorrowedFd<'_>) -> io::Result<bpf_prog_info>
 /// Runs a raw tracepoint program on this thread (`BPF_PROG_TEST_RUN`, kernel 5.10).
 ///
 /// # Errors
-/// What the kernel answers.
+/// The kernel's error.
 pub(super) fn run(program: BorrowedFd<'_>) -> io::Result<()> {
     let mut attr = attributes();
     attr.test.prog_fd = program.as_raw_fd() as u32;
@@ -78,10 +78,10 @@ pub(super) fn run(program: BorrowedFd<'_>) -> io::Result<()> {
     unsafe { bpf(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr) }.map(|_| ())
 }
 
-/// Takes an entry out of a hash map; whether it was there.
+/// Removes an entry from a hash map. Returns whether it existed.
 ///
 /// # Errors
-/// What the kernel answers.
+/// The kernel's error.
 pub(super) fn delete_entry<K: Copy>(map: BorrowedFd<'_>, key: &K) -> io::Result<bool> {
     let mut attr = attributes();
     // SAFETY: every field of the union is plain data, and this is the one the command reads.
@@ -99,7 +99,7 @@ pub(super) fn delete_entry<K: Copy>(map: BorrowedFd<'_>, key: &K) -> io::Result<
 /// Reads a hash map in batches (`BPF_MAP_LOOKUP_BATCH`, kernel 5.6): one system call for `BATCH` entries.
 ///
 /// # Errors
-/// What the kernel answers.
+/// The kernel's error.
 pub(super) fn for_each_entry<K, V>(map: BorrowedFd<'_>, mut entry: impl FnMut(K, V)) -> io::Result<()>
 where
     K: Copy + Default,

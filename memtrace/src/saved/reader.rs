@@ -1,4 +1,4 @@
-//! Reads saved sessions, whoever wrote them.
+//! Reads saved sessions from any source.
 
 use std::{
     fs::{File, OpenOptions},
@@ -14,20 +14,20 @@ use super::{
     Error, FORMAT, MAGIC, MAX_CONTENTS, MAX_PACKED, MAX_RECORDS, MAX_VERSION, RECORD_HEAD, checksum,
 };
 
-/// Characters of a decoder's message that are quoted.
+/// The most characters quoted from a decoder's message.
 const QUOTED: usize = 200;
 
-/// Values within values that are followed.
+/// The deepest nesting of values that is followed.
 const DEPTH: usize = 64;
 
 /// What comes after the last whole record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tail {
-    /// Nothing, or it was not looked at yet.
+    /// Nothing, or it was not examined yet.
     Nothing,
-    /// A record that is cut off: its writer was killed, or is at work.
+    /// A truncated record: its writer was killed, or is still writing.
     Incomplete,
-    /// A record whose checksum or length is wrong. Where others would begin after it cannot be determined.
+    /// A record whose checksum or length is wrong. Where later ones begin cannot be determined.
     Damaged,
 }
 
@@ -38,7 +38,7 @@ pub struct Reader {
     file: BufReader<File>,
     schema: u32,
     version: String,
-    /// Records passed.
+    /// Records read or skipped.
     records: u64,
     tail: Tail,
 }
@@ -74,7 +74,7 @@ impl Reader {
         &self.version
     }
 
-    /// What comes after the last whole record, once [`Reader::next`] or [`Reader::skip`] has said that there is no other.
+    /// What follows the last complete record, once [`Reader::next`] or [`Reader::skip`] has found no other.
     #[must_use]
     pub fn tail(&self) -> Tail {
         self.tail
@@ -83,8 +83,8 @@ impl Reader {
     /// The next record; `None` at the end, see [`Reader::tail`].
     ///
     /// # Errors
-    /// The file cannot be read, or the record is whole but holds something else, or too much. The next call goes on
-    /// behind it.
+    /// The file cannot be read, or the record is complete but contains something else, or too much. The next call continues
+    /// after it.
     #[expect(clippy::should_implement_trait, reason = "each record may be of another type")]
     pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Error> {
         let Some((length, expected)) = self.head()? else { return Ok(None) };
@@ -112,7 +112,7 @@ impl Reader {
         })
     }
 
-    /// Passes the next record without looking at its contents; `false` at the end, see [`Reader::tail`].
+    /// Skips the next record without decoding it; `false` at the end, see [`Reader::tail`].
     ///
     /// # Errors
     /// The file cannot be read.
@@ -238,7 +238,7 @@ fn number(from: &mut impl Read) -> io::Result<u32> {
     Ok(u32::from_le_bytes(bytes))
 }
 
-/// A record's value; else why there is none, or `None` if there is too much in it.
+/// A record's value; otherwise why there is none, or `None` if it is too large.
 fn decode<T: DeserializeOwned>(packed: &[u8]) -> Result<Option<T>, Option<String>> {
     let limit = u64::try_from(MAX_CONTENTS).unwrap_or(u64::MAX);
     let mut contents = BufReader::new(DeflateDecoder::new(packed).take(limit));
@@ -252,13 +252,13 @@ fn decode<T: DeserializeOwned>(packed: &[u8]) -> Result<Option<T>, Option<String
     };
     match contents.read(&mut [0]) {
         Ok(0) => Ok(Some(value)),
-        Ok(_) => Err(Some("more follows its value".to_owned())),
+        Ok(_) => Err(Some("there are more bytes after its value".to_owned())),
         Err(error) => Err(Some(error.to_string())),
     }
 }
 
-/// Opens a regular file and nothing else: a pipe could block, and a device would notice. It is found first, which does
-/// neither, and opened once it is known what it is.
+/// Opens regular files only: a pipe could block, and opening a device can have effects. It is found with `O_PATH`
+/// first, which has neither problem, and opened once its type is known.
 fn open_regular(path: &Path) -> Result<File, Error> {
     let failed = |source| Error::Read { path: path.into(), source };
     let found = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path).map_err(failed)?;

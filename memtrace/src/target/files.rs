@@ -1,4 +1,4 @@
-//! Opens files that a target has a say in: regular ones, and nothing that blocks.
+//! Opens files that a target can choose: regular ones only, and nothing that blocks.
 
 use std::{
     fs::{File, OpenOptions},
@@ -14,8 +14,8 @@ pub(super) fn own_path(file: &File) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
-/// Opens a regular file and nothing else: a pipe could block, and a device would notice. It is found first, which does
-/// neither, and opened once it is known what it is.
+/// Opens regular files only: a pipe could block, and opening a device can have effects. It is found with `O_PATH`
+/// first, which has neither problem, and opened once its type is known.
 pub(super) fn open_regular(path: &Path) -> Option<File> {
     let found = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path).ok()?;
     if !found.metadata().ok()?.is_file() {
@@ -24,7 +24,7 @@ pub(super) fn open_regular(path: &Path) -> Option<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(own_path(&found)).ok()
 }
 
-/// What a separate debug file is opened for.
+/// What to find a separate debug file for.
 struct Search<'a> {
     root: &'a Path,
     build_id: Option<&'a [u8]>,
@@ -32,8 +32,8 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// The first of some paths that is a debug file and fits. Where a checksum is to be compared, a file without a build
-    /// id will do.
+    /// The first of some paths that is a matching debug file. If a checksum can be compared, a file without a build
+    /// id is accepted.
     fn first(&mut self, paths: Vec<PathBuf>, crc: Option<u32>) -> Option<(File, Image)> {
         paths.into_iter().find_map(|path| {
             let file = open_regular(&self.root.join(&path))?;
@@ -49,8 +49,8 @@ impl Search<'_> {
     }
 }
 
-/// Finds a file's debug file in the file system of its process; what is `foreign` to the agent's own may have one there
-/// too, by its build id. Else says why one that is there is not used.
+/// Finds a file's debug file in the file system of its process; if that is `foreign`, also in the agent's own,
+/// by its build id. Otherwise returns why an existing one is not used.
 pub(super) fn find_debug(
     pid: u32,
     foreign: bool,

@@ -1,4 +1,4 @@
-//! Adapter to traced processes: what /proc says of them, their mappings, starting and ending.
+//! Adapter to traced processes: /proc, mappings, start and exit.
 
 mod error;
 mod files;

@@ -1,4 +1,4 @@
-//! The files a process executes from, held open: a target that exits leaves its symbols behind.
+//! The files that a process executes from, held open, so that symbols survive a target that exits.
 
 use std::{
     fs::File,
@@ -21,10 +21,10 @@ use super::{
     threads,
 };
 
-/// More files than any process maps; beyond it, code has no module.
+/// More files than any process maps; code in further files has no module.
 const MAX_MODULES: usize = 1 << 14;
 
-/// Threads that are asked for the mappings, if each ends meanwhile.
+/// The most threads to read the mappings through, if each ends meanwhile.
 const ATTEMPTS: usize = 8;
 
 /// The loader's function and variable for debuggers (glibc's and musl's link.h), and the offset of `r_state` in the
@@ -43,39 +43,39 @@ pub struct Module {
 }
 
 impl Module {
-    /// A path at which the agent can open the file, whatever became of the target: valid as long as `self`.
+    /// A path at which the agent can open the file even if the target is gone: valid as long as `self`.
     #[must_use]
     pub fn path(&self) -> Option<PathBuf> {
         self.code.as_ref().map(|code| own_path(&code.file))
     }
 
-    /// The file and its debug file, where there is a file.
+    /// The file and its debug file, if there is a file.
     #[must_use]
     pub fn code(&self) -> Option<&CodeFile> {
         self.code.as_ref()
     }
 
-    /// The file as ELF; `None` where it is none that we read.
+    /// The file as ELF; `None` if it cannot be read as such.
     #[must_use]
     pub fn image(&self) -> Option<&Image> {
         self.image.as_ref()
     }
 }
 
-/// Where an address lies.
+/// A location in a module.
 #[derive(Clone, Debug)]
 pub struct Location {
     /// The module.
     pub module: Arc<Module>,
-    /// The address in the file's own terms (ELF virtual address); the address itself where there is no file.
+    /// The ELF virtual address in the file; the address itself if there is no file.
     pub address: u64,
-    /// Whether it is a return address; else that of an instruction interrupted by a signal.
+    /// Whether it is a return address; otherwise that of an instruction interrupted by a signal.
     pub is_return: bool,
 }
 
 impl Location {
-    /// Whether a call stands before it; an interrupted instruction needs none, and where there is no file nobody can
-    /// tell.
+    /// Whether a call precedes it; an interrupted instruction needs none, and without a file that cannot be
+    /// determined.
     #[must_use]
     pub fn follows_call(&self) -> bool {
         !self.is_return || self.module.image().is_none_or(|image| image.follows_call(self.address))
@@ -88,7 +88,7 @@ struct Mapped {
     mapping: Mapping,
     bias: Option<u64>,
     module: Arc<Module>,
-    /// The count of unloadings when it had first been seen; it was in every list since.
+    /// The count of unloadings when it was first seen; it has been in every list since.
     since: u64,
 }
 
@@ -103,7 +103,7 @@ pub struct Modules {
     mappings: Vec<Mapped>,
     /// The count of unloadings before they were read.
     count: u64,
-    /// The count at which the program began: what was loaded before anything was unloaded stays where it is, or goes
+    /// The count at which the program began: what was loaded before anything was unloaded stays in place, or disappears
     /// for good.
     first: u64,
     by_inode: FxHashMap<(u64, u64), Arc<Module>>,
@@ -136,11 +136,11 @@ impl Modules {
         Ok(modules)
     }
 
-    /// Reads the mappings again; files already open stay so. `count` tells the count of unloadings: what is seen for the
-    /// first time may have been mapped while the list was read.
+    /// Reads the mappings again; files already open stay open. `count` returns the count of unloadings: what is seen
+    /// for the first time may have been mapped while the list was read.
     ///
     /// # Errors
-    /// The process is gone: what was known stays known.
+    /// The process is gone: the old mappings stay.
     pub fn refresh(&mut self, count: impl Fn() -> u64) -> io::Result<()> {
         let before = count();
         let mappings = self.executable()?;
@@ -168,7 +168,7 @@ impl Modules {
         for _ in 0..ATTEMPTS {
             self.thread = threads::living(self.pid).ok_or(io::ErrorKind::NotFound)?;
             match maps::executable(self.thread) {
-                // A thread that is ending has no mappings any more.
+                // A thread that is ending no longer has mappings.
                 Ok(mappings) if mappings.is_empty() => {}
                 Err(error) if is_gone(&error) => {}
                 result => return result,
@@ -177,7 +177,7 @@ impl Modules {
         Err(io::ErrorKind::NotFound.into())
     }
 
-    /// An address of which nothing is known but itself.
+    /// The location of an address outside all known mappings.
     #[must_use]
     pub fn unknown(&self, address: u64, is_return: bool) -> Location {
         Location { module: Arc::clone(&self.unknown), address, is_return }
@@ -189,7 +189,7 @@ impl Modules {
         self.count
     }
 
-    /// Another program runs in the process: what it has mapped is its own from here on.
+    /// Another program runs in the process: its mappings have nothing to do with the old ones.
     pub fn begin_again(&mut self, count: u64) {
         self.mappings.clear();
         self.first = count;
@@ -204,8 +204,8 @@ impl Modules {
         Some(first.start..late.next_back().map_or(first.end, |last| last.end))
     }
 
-    /// Where `address` lies, of a return address the call before it, at a time when the count of unloadings was `count`;
-    /// `None` if nothing executable is mapped there, or was not known to be then.
+    /// The location of `address` (for a return address, of the call before it) at a time when the count of unloadings
+    /// was `count`; `None` if nothing executable is mapped there, or was not known to be at that time.
     #[must_use]
     pub fn locate(&self, address: u64, is_return: bool, count: u64) -> Option<Location> {
         let inside = address.checked_sub(u64::from(is_return))?;
@@ -222,7 +222,7 @@ impl Modules {
         Some(Location { module: Arc::clone(module), address, is_return })
     }
 
-    /// Every module once, in order of address.
+    /// Every module, once, in order of address.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Module>> {
         let mut seen = rustc_hash::FxHashSet::default();
         self.mappings
@@ -302,12 +302,12 @@ impl Modules {
     }
 }
 
-/// Whether /proc says that a thread has ended.
+/// Whether an error of /proc means that a thread has ended.
 fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
 }
 
-/// Opens the file behind a mapping: through map_files, which needs no path and no mount namespace; else by
+/// Opens the file behind a mapping: through map_files, which needs no path and no mount namespace; otherwise by
 /// its path in the target's root, if it still is that file.
 fn open_mapped(thread: u32, mapping: &Mapping) -> Option<File> {
     let direct = format!("/proc/{thread}/map_files/{:x}-{:x}", mapping.start, mapping.end);
@@ -317,8 +317,8 @@ fn open_mapped(thread: u32, mapping: &Mapping) -> Option<File> {
     })
 }
 
-/// Whether a file is the mapping's: another one may have been mapped there after the list was read. It goes by the name as
-/// well, for in an overlay the list may show another inode than the file has.
+/// Whether a file belongs to a mapping: another one may have been mapped there after the list was read. The name is
+/// compared as well, because in an overlay the list may show a different inode than the file has.
 fn is_of(file: &File, mapping: &Mapping) -> bool {
     has_inode(file, mapping)
         || std::fs::read_link(own_path(file)).is_ok_and(|path| path == Path::new(&mapping.name))
