@@ -1,4 +1,4 @@
-//! Tables of many files at once, and each file's only once.
+//! Builds tables of many files at once, and each file's only once.
 
 use std::collections::hash_map::Entry;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,16 +12,16 @@ use rustc_hash::FxHashMap;
 use super::{Error, Limits, Table};
 use crate::elf::{FileId, Image};
 
-/// What a file may take of the time for all; a 200 MB compiler takes a tenth of a second.
+/// The most time for one file; a 200 MB compiler takes a tenth of a second.
 const FILE_TIME: Duration = Duration::from_secs(5);
 
 /// A file's table, or why it has none.
 pub type Built = Result<Arc<Table>, Arc<Error>>;
 
-/// What says that two files have the same table.
+/// The key under which files have the same table.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Key {
-    /// Copies of a file, in containers for example. The size keeps apart a file and what was stripped off it.
+    /// Copies of a file, for example in containers. The size distinguishes a file from a stripped one.
     BuildId(Vec<u8>, u64),
     File(FileId),
 }
@@ -36,10 +36,10 @@ impl Key {
     }
 }
 
-/// The tables built so far, by build id; by file where there is none.
+/// The tables built so far, by build id; by file if there is none.
 ///
-/// That a file has no table is remembered too, unless reading failed or the time that was left for it was short. Not
-/// even a file made to be slow can take all the time, or take it twice: 5 s are the most for one.
+/// Failures are cached too, unless reading failed or little time was left for the file. Not
+/// even a file crafted to be slow can use up all the time, or use it twice: one gets at most 5 s.
 #[derive(Debug)]
 pub struct Cache {
     built: FxHashMap<Key, Built>,
@@ -96,7 +96,7 @@ impl Cache {
     }
 }
 
-/// Whether building again would give the same.
+/// Whether building again would have the same result.
 fn is_lasting(built: &Built) -> bool {
     use crate::elf::Error as Elf;
     !matches!(
@@ -122,7 +122,7 @@ fn run<'k>(
     let threads = thread::available_parallelism().map_or(1, usize::from).min(jobs.len());
     thread::scope(|scope| {
         for _ in 1..threads {
-            // Where no thread can be had, this one does the work.
+            // If no thread can be started, this one does the work.
             if thread::Builder::new().name("unwind".into()).spawn_scoped(scope, work).is_err() {
                 break;
             }
@@ -132,7 +132,7 @@ fn run<'k>(
     built.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The parser of a file of somebody else's must not take the session down, whatever it meets.
+/// Parsing a stranger's file must not end the session, whatever it contains.
 fn build(image: &Image, limits: Limits, file_time: Duration) -> Built {
     let own = Limits::within(file_time);
     let deadline = own.deadline.min(limits.deadline);
