@@ -173,7 +173,7 @@ fn one_of_two_exits() {
     assert_eq!(report.called_from("keep_in_thread").bytes, 100 * 90, "{:?}", report.callers());
 }
 
-/// As a user does who gives no option: with a budget, so in the way that leaves calls out, where the kernel has one.
+/// Without options: with a budget, and so with uprobe sessions, which can leave calls out, if the kernel has them.
 #[test]
 fn with_nothing_but_a_pid() {
     if !can_trace() {

@@ -44,7 +44,7 @@ fn set_section(program: &Path, name: &str, contents: &[u8]) {
     run_tool("objcopy", &["--add-section", &add, text(program)]);
 }
 
-/// A debug link that leads to a pipe would block whoever opens it.
+/// A debug link to a pipe would block a process that opens it.
 #[test]
 fn links_to_pipes_and_to_numbers() {
     if !can_trace() {

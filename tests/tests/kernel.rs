@@ -226,7 +226,7 @@ fn what_others_were_given_is_not_the_targets() {
 }
 
 #[test]
-fn frees_that_nobody_announces_are_said() {
+fn unannounced_frees_are_reported() {
     let Some(_alone) = alone() else { return };
     let mut target = fixture::start("kernel_leaks", &["epoll-churn", "20000"]);
     let agent = Agent::kernel(&["--cache", "eventpoll_epi"]);

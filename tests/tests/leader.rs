@@ -25,8 +25,8 @@ fn start(path: &PathBuf, arguments: &[&str]) -> Running {
     target
 }
 
-/// Held by each test: where a thread ends that holds probes, another tracer that goes in that moment takes breakpoints along,
-/// which is found and said, but is not what these tests are about.
+/// Held by each test: where a thread ends that holds probes, another tracer that goes in that moment takes breakpoints
+/// along, which is noticed and reported, but is not what these tests are about.
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
@@ -90,7 +90,7 @@ fn main_thread_that_left_before() {
     }
 }
 
-/// Nothing is missed where the kernel leaves probes in place, and a gap is said where it does not.
+/// Nothing is missed if the kernel leaves probes in place, and a gap is reported if it does not.
 #[test]
 fn main_thread_that_leaves_later() {
     if !can_trace() {
@@ -202,7 +202,7 @@ fn another_tracer_that_comes_and_goes() {
     let _: Report = agent.last_report();
 }
 
-/// Breakpoints that the target itself lost are put back, and it is said that they were missing.
+/// Breakpoints that the target itself removed are restored, and the report says that they were missing.
 #[test]
 fn breakpoints_that_are_lost_are_put_back() {
     if !can_trace() {
@@ -228,7 +228,7 @@ fn breakpoints_that_are_lost_are_put_back() {
     }
 }
 
-/// Where the code is a copy no breakpoint can be, and that is said.
+/// Copied code cannot have breakpoints, and the report says so.
 #[test]
 fn code_that_is_a_copy_is_said_to_be() {
     if !can_trace() {

@@ -54,7 +54,7 @@ fn exec_starts_anew() {
     assert!(report.losses.is_exact(), "{:?}", report.losses);
 }
 
-/// What the program before kept takes no place from the new one's blocks.
+/// Blocks of the previous program do not take places from those of the new one.
 #[test]
 fn exec_leaves_the_table_to_the_new_program() {
     if !can_trace() {
@@ -71,7 +71,7 @@ fn exec_leaves_the_table_to_the_new_program() {
     assert!(report.losses.is_exact(), "{:?}", report.losses);
 }
 
-/// Blocks of a program 256 before, at the same addresses, are not taken for the present one's.
+/// Blocks of the program 256 `execve`s before, at the same addresses, are not mistaken for those of the current one.
 #[test]
 fn blocks_of_256_programs_before_are_not_mistaken() {
     if !can_trace() {

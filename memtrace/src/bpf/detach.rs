@@ -118,7 +118,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Processes that each hold a share of some links until they are told to exit.
+/// Processes that each hold a share of some links until they are asked to exit.
 struct Children {
     pids: Vec<Pid>,
     /// Makes them exit, by a byte each or when it is closed.
@@ -265,6 +265,6 @@ mod tests {
             }
             done.send(()).unwrap();
         });
-        ended.recv_timeout(LIMIT).expect("a link that somebody still has");
+        ended.recv_timeout(LIMIT).expect("a link that another process still has");
     }
 }

@@ -46,7 +46,7 @@ pub enum Error {
     Attach {
         /// The function, or the first of several.
         function: String,
-        /// The file that was to be probed.
+        /// The file that should have been probed.
         file: PathBuf,
         /// Why.
         #[source]

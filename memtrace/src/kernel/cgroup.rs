@@ -13,7 +13,7 @@ pub fn open_cgroup(path: &Path) -> io::Result<File> {
     let directory = File::open(path)?;
     if fstatfs(&directory)?.filesystem_type() != CGROUP2_SUPER_MAGIC {
         return Err(io::Error::other(
-            "it is not in a cgroup 2 file system (cgroups of version 1 cannot be told by programs)",
+            "it is not in a cgroup 2 file system (eBPF programs cannot identify cgroups of version 1)",
         ));
     }
     if !directory.metadata()?.is_dir() {

@@ -158,7 +158,7 @@ fn hostile_lengths() {
     }
 }
 
-/// A few bytes that stand for more than there may be, and contents that are no report.
+/// A few bytes that inflate to more than is allowed, and contents that are no report.
 #[test]
 fn hostile_contents() {
     let (_directory, path, _writer) = saved(1);

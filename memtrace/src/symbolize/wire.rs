@@ -188,7 +188,7 @@ pub(super) fn answer<T: DeserializeOwned>(socket: &mut UnixStream, limit: Durati
             Err(error) => return Err(error),
         }
         if line.len() > LONGEST {
-            return Err(io::Error::other("it said too much"));
+            return Err(io::Error::other("its line is too long"));
         }
     }
     Ok(serde_json::from_slice(&line)?)

@@ -66,7 +66,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// Loads the kernel side; nothing is traced yet. `progress` is told about work that takes over a second. Signals
+    /// Loads the kernel side; nothing is traced yet. `progress` is called for work that takes over a second. Signals
     /// that end a session are blocked from here on until it is followed: see [`crate::session::interrupted`].
     ///
     /// # Errors
