@@ -14,32 +14,53 @@
 //! | 1 values | [`profile`], [`model`] | a report as a value; what to probe |
 //! | 0 ABI | `memtrace-common` | what they share with the eBPF programs |
 
+#![expect(
+    unreachable_pub,
+    reason = "`pub` is what a module offers to others; nothing outside the crate sees it"
+)]
 #![cfg_attr(
     not(test),
     warn(
         clippy::disallowed_methods,
         clippy::indexing_slicing,
+        clippy::missing_docs_in_private_items,
         clippy::panic,
         clippy::string_slice,
         clippy::unreachable
     )
 )]
 
-pub mod aggregate;
-pub mod allocators;
-pub mod analysis;
-pub mod bpf;
-pub mod budget;
+mod aggregate;
+mod allocators;
+mod analysis;
+mod bpf;
+mod budget;
 pub mod cli;
-pub mod elf;
-pub mod kernel;
-pub mod model;
-pub mod outfile;
-pub mod profile;
-pub mod report;
-pub mod saved;
-pub mod session;
-pub mod sources;
-pub mod symbolize;
-pub mod target;
-pub mod unwind;
+mod elf;
+mod kernel;
+mod model;
+mod outfile;
+mod profile;
+mod report;
+mod saved;
+mod session;
+mod sources;
+mod symbolize;
+mod target;
+mod unwind;
+
+/// What the benchmarks, the examples and the comparison with other unwinders use. Everything else is private, so that the
+/// compiler finds code that nothing uses.
+pub mod internals {
+    pub use crate::{
+        aggregate::{Aggregate, Estimate, Totals, join},
+        bpf::{BpfEvent, Config, Events},
+        elf::Image,
+        profile::{
+            Age, Amount, Detail, Dictionary, Filter, Kernel, Losses, Profile, Row, Selection, Subject,
+        },
+        sources::process::{Options, Session},
+        target::{Launch, Process, Progress},
+        unwind::{Limits, Table},
+    };
+}

@@ -7,7 +7,7 @@ mod ranges;
 use std::time::Duration;
 
 pub use estimate::Estimate;
-pub use history::{History, Rate};
+pub use history::History;
 pub use ranges::{Mapped, Ranges};
 
 use rustc_hash::FxHashMap;

@@ -12,7 +12,7 @@ use crate::elf::{self, Image, Symbol};
 use crate::model::{FunctionCode, ProbeSpec, Results, Role};
 
 use specs::{Owner, Specs};
-pub use table::{ALLOCATORS, Allocator, C, C_REALLOC, Function};
+pub use table::{ALLOCATORS, Allocator, C, C_REALLOC};
 
 /// Functions inside the allocators of glibc and musl, which identify them in a static program.
 const LIBC_INTERNALS: [&str; 2] = ["_int_malloc", "__libc_malloc_impl"];

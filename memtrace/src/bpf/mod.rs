@@ -27,14 +27,10 @@ mod tracer;
 mod unwind;
 
 pub use config::Config;
-pub use error::Error;
 pub use events::{BpfEvent, Events};
 pub use features::{Feature, features};
 pub use holder::InPlace;
-pub use kernel::{CacheCounts, KernelConfig, KernelLosses, KernelStack, KernelTracer, LiveObject, Presence};
-pub use live::Live;
+pub use kernel::{CacheCounts, KernelConfig, KernelLosses, KernelStack, KernelTracer, Presence};
 pub use log::BpfLog;
-pub use programs::Method;
 pub use time::MAX_AGE;
-pub use totals::StackTotals;
 pub use tracer::Tracer;

@@ -29,13 +29,13 @@ use std::path::{Path, PathBuf};
 use object::LittleEndian as LE;
 use object::elf;
 
-pub use debug::{CodeFile, DebugFile, DebugLink, debug_candidates};
-pub use descriptions::{Description, Descriptions};
+pub use debug::{CodeFile, DebugFile, debug_candidates};
+pub use descriptions::Descriptions;
 pub use error::Error;
 pub use identity::FileId;
 pub use sections::Data;
 pub use slots::{Slot, Slots};
-pub use symbols::{Binding, Symbol, SymbolKind};
+pub use symbols::{Symbol, SymbolKind};
 
 use source::{Source, until_nul};
 
@@ -185,8 +185,8 @@ impl Image {
     }
 
     /// The ELF virtual address of a file offset in an executable segment.
-    #[must_use]
-    pub fn offset_to_vaddr(&self, offset: u64) -> Option<u64> {
+    #[cfg(test)]
+    pub(crate) fn offset_to_vaddr(&self, offset: u64) -> Option<u64> {
         self.segments.iter().find_map(|segment| {
             let into = offset.checked_sub(segment.offset).filter(|into| *into < segment.file_size)?;
             segment.address.checked_add(into)

@@ -10,9 +10,9 @@ mod vmallocinfo;
 use std::{fs, io};
 
 pub use cgroup::open_cgroup;
-pub use modules::{Module, Modules};
-pub use pid_namespace::{Error as NamespaceError, pid_namespace};
-pub use slabinfo::{Slab, Slabs, aliases, read as slabs};
+pub use modules::Modules;
+pub use pid_namespace::pid_namespace;
+pub use slabinfo::{Slabs, aliases, read as slabs};
 pub use vmallocinfo::{Areas, read as vmalloc_areas};
 
 /// The bytes in a line of /proc/meminfo; `None` if it is missing.

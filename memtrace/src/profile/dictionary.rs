@@ -152,12 +152,6 @@ impl Dictionary {
         self.strings.get(id.index()).map_or("", |text| text)
     }
 
-    /// The same, shared.
-    #[must_use]
-    pub fn shared_text(&self, id: StringId) -> Arc<str> {
-        self.strings.get(id.index()).map_or_else(|| Arc::from(""), Arc::clone)
-    }
-
     /// A module.
     #[must_use]
     pub fn module(&self, id: ModuleId) -> Option<&Module> {

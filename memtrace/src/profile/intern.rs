@@ -143,7 +143,7 @@ fn id(length: usize) -> u32 {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::{Damaged, Delta, Dictionary, Line, StackId};
+    use super::super::{Delta, Dictionary, Line, StackId, dictionary::Damaged};
 
     fn line(dictionary: &mut Dictionary, function: &str, line: u32) -> Line {
         let name = dictionary.add_text(function);

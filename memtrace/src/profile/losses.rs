@@ -33,22 +33,6 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Every reason.
-    pub const ALL: [Self; 12] = [
-        Self::TooDeep,
-        Self::NoFramePointer,
-        Self::StackUnreadable,
-        Self::NoWalkSlot,
-        Self::NoModule,
-        Self::NoUnwindInfo,
-        Self::UnsupportedUnwindRule,
-        Self::BadFrame,
-        Self::NoReturnAddress,
-        Self::InterruptedCode,
-        Self::FramesNotKept,
-        Self::StackTableFull,
-    ];
-
     /// Why a walk ended; `None` for a complete stack.
     #[must_use]
     pub fn of(end: WalkEnd) -> Option<Self> {
@@ -118,12 +102,4 @@ pub struct Losses {
     pub children_not_traced: u64,
     /// Stacks that end early, by reason, of all stacks of this report.
     pub stacks_incomplete: Vec<(Reason, u64)>,
-}
-
-impl Losses {
-    /// Whether there is nothing to report.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
 }

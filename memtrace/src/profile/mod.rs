@@ -25,8 +25,7 @@ use serde::{Deserialize, Serialize};
 
 pub use cost::{Overhead, Pace, Plan, Share};
 pub use dictionary::{
-    Damaged, Delta, Dictionary, Function, Line, Location, LocationId, Module, ModuleId, Stack, StackId,
-    StringId,
+    Delta, Dictionary, Function, Line, Location, LocationId, Module, ModuleId, Stack, StackId, StringId,
 };
 pub use diff::{Change, Diff, diff};
 pub use elide::elide;

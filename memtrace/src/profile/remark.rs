@@ -8,11 +8,11 @@ use super::{Pace, Share, StringId};
 
 /// One thing that the reader should know.
 ///
-/// In JSON its key is its name in snake case ([`Remark::key`]) with its values beside it. Texts named `error` are
+/// In JSON its key is its name in snake case with its values beside it. Texts named `error` are
 /// errors of this program or of the system, as they are worded there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
-#[expect(missing_docs, reason = "the remark says what its values are")]
+#[allow(clippy::missing_docs_in_private_items, reason = "the variant says what its values are")]
 pub enum Remark {
     /// The kernel rejects the programs that walk stacks by call frame information.
     FramePointersOnly,

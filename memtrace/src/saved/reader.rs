@@ -2,7 +2,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, BufReader, Read, Seek as _},
+    io::{self, BufReader, Read},
     os::{fd::AsRawFd as _, unix::fs::OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
@@ -36,9 +36,7 @@ pub enum Tail {
 pub struct Reader {
     path: PathBuf,
     file: BufReader<File>,
-    schema: u32,
-    version: String,
-    /// Records read or skipped.
+    /// Records read.
     records: u64,
     tail: Tail,
 }
@@ -53,8 +51,6 @@ impl Reader {
         let mut reader = Self {
             path: path.into(),
             file: BufReader::with_capacity(1 << 16, file),
-            schema: 0,
-            version: String::new(),
             records: 0,
             tail: Tail::Nothing,
         };
@@ -62,19 +58,7 @@ impl Reader {
         Ok(reader)
     }
 
-    /// The version of what is stored.
-    #[must_use]
-    pub fn schema(&self) -> u32 {
-        self.schema
-    }
-
-    /// The version of memtrace that wrote the file: printable ASCII, 64 bytes at most.
-    #[must_use]
-    pub fn version(&self) -> &str {
-        &self.version
-    }
-
-    /// What follows the last complete record, once [`Reader::next`] or [`Reader::skip`] has found no other.
+    /// What follows the last complete record, once [`Reader::next`] has found no other.
     #[must_use]
     pub fn tail(&self) -> Tail {
         self.tail
@@ -85,7 +69,6 @@ impl Reader {
     /// # Errors
     /// The file cannot be read, or the record is complete but contains something else, or too much. The next call continues
     /// after it.
-    #[expect(clippy::should_implement_trait, reason = "each record may be of another type")]
     pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Error> {
         let Some((length, expected)) = self.head()? else { return Ok(None) };
         let mut packed = Vec::new();
@@ -110,22 +93,6 @@ impl Reader {
                 reason: reason.escape_debug().take(QUOTED).collect(),
             },
         })
-    }
-
-    /// Skips the next record without decoding it; `false` at the end, see [`Reader::tail`].
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub fn skip(&mut self) -> Result<bool, Error> {
-        let Some((length, _)) = self.head()? else { return Ok(false) };
-        let position = self.file.stream_position().map_err(|source| self.unreadable(source))?;
-        let size = self.file.get_ref().metadata().map_err(|source| self.unreadable(source))?.len();
-        if size.saturating_sub(position) < length.into() {
-            return Ok(self.end::<()>(Tail::Incomplete).is_some());
-        }
-        self.file.seek_relative(length.into()).map_err(|source| self.unreadable(source))?;
-        self.records += 1;
-        Ok(true)
     }
 
     /// The length and the checksum of the next record, if there is one.
@@ -182,7 +149,6 @@ impl Reader {
                 return Err(Error::Newer { path: self.path.clone(), version, what, found, known });
             }
         }
-        (self.schema, self.version) = (schema, version);
         Ok(())
     }
 }

@@ -28,7 +28,7 @@ pub struct Output {
     saved: Option<Writer>,
 }
 
-/// [`Saved`], without a copy of the profile.
+/// [`crate::profile::Saved`], without a copy of the profile.
 #[derive(Serialize)]
 struct ToSave<'a> {
     gained: Delta,

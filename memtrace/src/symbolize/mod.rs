@@ -2,7 +2,7 @@
 //!
 //! **Invariant**: files of a target are parsed in a child without privileges, and never on the thread that asks. That
 //! thread requests names of places ([`Symbolizer::ask`]), waits for answers ([`Symbolizer::answered`]), and takes
-//! what is known by then ([`Symbolizer::frames`]). The kernel's own symbols ([`KernelSymbolizer`]) are read here: only
+//! what is known by then ([`Symbolizer::take`]). The kernel's own symbols ([`KernelSymbolizer`]) are read here: only
 //! the kernel writes /proc/kallsyms.
 //!
 //! The child receives open files and nothing else; it opens none, so references from one file to another are not followed.

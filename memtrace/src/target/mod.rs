@@ -11,7 +11,6 @@ pub mod profilers;
 pub mod text;
 pub mod threads;
 
-pub use error::Error;
 pub use launch::{Launch, Launched, Progress, User};
 pub use limits::{advice_on_files, raise_file_limit};
 pub use modules::{Location, Module, Modules};

@@ -53,12 +53,6 @@ impl Default for Cache {
 }
 
 impl Cache {
-    /// An empty cache.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     /// The tables of these files, in their order, built on all processors.
     ///
     /// `progress` is called after every file with the numbers of files done and to do, from any thread. Files that

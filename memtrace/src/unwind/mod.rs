@@ -40,7 +40,7 @@ use std::time::{Duration, Instant};
 
 use memtrace_common::Row;
 
-pub use cache::{Built, Cache};
+pub use cache::Cache;
 pub use error::Error;
 
 use crate::elf::Image;
@@ -94,8 +94,8 @@ impl Table {
     }
 
     /// The row of an ELF virtual address: of a return address minus one, or of an interrupted address.
-    #[must_use]
-    pub fn lookup(&self, address: u64) -> Option<Row> {
+    #[cfg(test)]
+    fn lookup(&self, address: u64) -> Option<Row> {
         let pc = u32::try_from(address.checked_sub(self.base)?).ok()?;
         let after = self.rows.partition_point(|row| row.pc <= pc);
         self.rows.get(after.checked_sub(1)?).copied()

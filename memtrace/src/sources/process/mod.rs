@@ -20,4 +20,3 @@ pub use counting::Counting;
 pub(super) use report::ages;
 pub use session::{Options, Session};
 pub use sites::{Placement, find_allocator};
-pub use unwinding::Progress;

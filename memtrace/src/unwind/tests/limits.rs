@@ -75,7 +75,7 @@ fn a_file_is_built_once() {
     let without_id = sound().image();
     let broken = Sample::x86_64(&CALL).image();
     let built = AtomicUsize::new(0);
-    let mut cache = Cache::new();
+    let mut cache = Cache::default();
     let images = [&first, &second, &other, &without_id, &broken, &without_id];
     let all = cache.build_all(images, generous(), |done, of| {
         assert!((1..=4).contains(&done) && of == 4);
@@ -93,7 +93,7 @@ fn a_file_is_built_once() {
 #[test]
 fn a_file_that_time_did_not_suffice_for_is_tried_again() {
     let image = sound().image();
-    let mut cache = Cache::new();
+    let mut cache = Cache::default();
     let late = cache.build_all([&image], Limits::within(Duration::ZERO), |_, _| ());
     assert!(matches!(late[0].as_deref().map_err(Arc::as_ref), Err(Error::TooSlow)));
     assert!(cache.build_all([&image], generous(), |_, _| ())[0].is_ok());
@@ -103,7 +103,7 @@ fn a_file_that_time_did_not_suffice_for_is_tried_again() {
 #[test]
 fn a_file_that_takes_too_long_by_itself_is_not_tried_again() {
     let image = sound().image();
-    let mut cache = Cache::new();
+    let mut cache = Cache::default();
     cache.file_time = Duration::ZERO;
     let slow = cache.build_all([&image], generous(), |_, _| ());
     assert!(matches!(slow[0].as_deref().map_err(Arc::as_ref), Err(Error::Expensive { .. })));
