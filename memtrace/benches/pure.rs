@@ -4,11 +4,9 @@
 use std::{hint::black_box, path::Path, time::Duration};
 
 use divan::{Bencher, counter::ItemsCount};
-use memtrace::{
-    aggregate::{Aggregate, Estimate, Totals},
-    elf::Image,
-    profile::{Age, Amount, Detail, Dictionary, Filter, Kernel, Losses, Profile, Row, Selection, Subject},
-    unwind::{Limits, Table},
+use memtrace::internals::{
+    Age, Aggregate, Amount, Detail, Dictionary, Estimate, Filter, Image, Kernel, Limits, Losses, Profile,
+    Row, Selection, Subject, Table, Totals, join,
 };
 use memtrace_common::Sample;
 
@@ -54,7 +52,7 @@ fn advance(bencher: Bencher<'_, '_>, count: u64) {
     let stacks = stacks(count);
     let mut aggregate = Aggregate::default();
     bencher.counter(ItemsCount::new(count)).bench_local(|| {
-        let joined = memtrace::aggregate::join(stacks.iter().copied());
+        let joined = join(stacks.iter().copied());
         aggregate.advance(Duration::from_secs(1), joined, None, false).0.len()
     });
 }

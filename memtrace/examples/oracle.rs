@@ -12,9 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use memtrace::bpf::{BpfEvent, Config};
-use memtrace::sources::process::{Options, Session};
-use memtrace::target::{Launch, Process, Progress};
+use memtrace::internals::{BpfEvent, Config, Launch, Options, Process, Progress, Session};
 use memtrace_common::{EXACT, WalkEnd};
 use reference::{Frames, Reference, Start};
 

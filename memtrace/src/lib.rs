@@ -1,44 +1,66 @@
 //! memtrace finds memory leaks in live processes: eBPF programs count every allocation and free where they
 //! happen, and the agent names the code that made what is left.
 //!
-//! The floors of this crate; imports point down only, and neighbours on floor 2 do not know each other:
+//! The floors of this crate. Imports point down only, and neighbours do not know each other, with the exceptions in
+//! `xtask/src/tidy/floors.rs`:
 //!
 //! | floor | modules | |
 //! | --- | --- | --- |
 //! | 5 edge | [`cli`] | arguments, exit status |
-//! | 4 app | [`app`] | a session: programs, targets, the loop from events to reports |
-//! | 3 output | [`report`], [`saved`] | a file per format; the container of saved sessions |
+//! | 4 app | [`sources`], [`session`] | sources of reports: processes, the kernel, a file; the loop that follows one |
+//! | 3 output | [`report`], [`saved`] | a file per format; the container of saved reports |
 //! | 2 domain | [`analysis`], [`aggregate`], [`budget`] | pure: no I/O, no clock, no aya |
 //! | 2 adapters | [`bpf`], [`target`], [`allocators`], [`elf`], [`kernel`], [`outfile`], [`symbolize`], [`unwind`] | the kernel, processes, files |
-//! | 1 model | [`model`] | the words they share |
+//! | 1 values | [`profile`], [`model`] | a report as a value; what to probe |
 //! | 0 ABI | `memtrace-common` | what they share with the eBPF programs |
 
+#![expect(
+    unreachable_pub,
+    reason = "`pub` is what a module offers to others; nothing outside the crate sees it"
+)]
 #![cfg_attr(
     not(test),
     warn(
         clippy::disallowed_methods,
         clippy::indexing_slicing,
+        clippy::missing_docs_in_private_items,
         clippy::panic,
         clippy::string_slice,
         clippy::unreachable
     )
 )]
 
-pub mod aggregate;
-pub mod allocators;
-pub mod analysis;
-pub mod bpf;
-pub mod budget;
+mod aggregate;
+mod allocators;
+mod analysis;
+mod bpf;
+mod budget;
 pub mod cli;
-pub mod elf;
-pub mod kernel;
-pub mod model;
-pub mod outfile;
-pub mod profile;
-pub mod report;
-pub mod saved;
-pub mod session;
-pub mod sources;
-pub mod symbolize;
-pub mod target;
-pub mod unwind;
+mod elf;
+mod kernel;
+mod model;
+mod outfile;
+mod profile;
+mod report;
+mod saved;
+mod session;
+mod sources;
+mod symbolize;
+mod target;
+mod unwind;
+
+/// What the benchmarks, the examples and the comparison with other unwinders use. Everything else is private, so that the
+/// compiler finds code that nothing uses.
+pub mod internals {
+    pub use crate::{
+        aggregate::{Aggregate, Estimate, Totals, join},
+        bpf::{BpfEvent, Config, Events},
+        elf::Image,
+        profile::{
+            Age, Amount, Detail, Dictionary, Filter, Kernel, Losses, Profile, Row, Selection, Subject,
+        },
+        sources::process::{Options, Session},
+        target::{Launch, Process, Progress},
+        unwind::{Limits, Table},
+    };
+}

@@ -1,4 +1,4 @@
-// A `malloc` that catches an exception and hands out a block all the same.
+// A `malloc` that catches an exception and still returns a block.
 #include <cstddef>
 #include <cstring>
 #include <unistd.h>

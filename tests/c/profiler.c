@@ -1,2 +1,2 @@
-/* A library that looks like jemalloc, told by the program itself to profile. */
+/* A library that looks like jemalloc, which the program itself has configured to profile. */
 const char *malloc_conf = "background_thread:true,prof:true";

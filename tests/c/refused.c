@@ -1,4 +1,4 @@
-/* With LIBRARY: an allocator whose `malloc` begins with a breakpoint instruction, where the kernel takes no probe. The test
+/* With LIBRARY: an allocator whose `malloc` begins with a breakpoint instruction, where the kernel accepts no probe. The test
  * makes it a `nop` later. Else: refused LIBRARY, which loads it and then keeps ten blocks of it. */
 #ifdef LIBRARY
 

@@ -28,7 +28,7 @@ impl Agent {
         Self::attach_with(pids, &[&["--max-overhead", "off"], options].concat())
     }
 
-    /// The same with nothing said of what it may cost.
+    /// The same without an option for the cost.
     ///
     /// # Panics
     /// If there is no report.
@@ -139,7 +139,7 @@ impl Agent {
             .collect()
     }
 
-    /// Stops the agent: no report is made until it is told to go on. What it traces goes on.
+    /// Stops the agent: it makes no report until it is continued. Its targets keep running.
     pub fn pause(&self) {
         self.running.signal(Signal::SIGSTOP);
     }
@@ -215,7 +215,7 @@ pub fn assert_refused(finished: &Finished, status: i32, word: &str) {
     );
 }
 
-/// Asserts that the agent refused its arguments, in as many lines as it takes to say how they are to be.
+/// Asserts that the agent rejected its arguments, in as many lines as needed to explain them.
 ///
 /// # Panics
 /// If it did not.

@@ -100,7 +100,7 @@ pub fn damage_section(file: &Path, name: &str, damage: impl Fn(&mut [u8])) {
     fs::write(file, bytes).expect("the file can be written");
 }
 
-/// Says of a section that it is compressed.
+/// Marks a section as compressed.
 ///
 /// # Panics
 /// If there is no such file or section.

@@ -49,7 +49,7 @@ pub fn start_path(path: impl AsRef<OsStr>, arguments: &[&str]) -> Running {
     running
 }
 
-/// In the test: lets a fixture work and waits until it is done. Returns its words after «done».
+/// In the test: lets a fixture work and waits until it is done. Returns its words after "done".
 ///
 /// # Panics
 /// If it is not done in time.

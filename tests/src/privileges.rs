@@ -34,7 +34,7 @@ pub fn can_trace() -> bool {
     can
 }
 
-/// Says something about a test that passes: what it measured, or why it could not.
+/// Prints a remark on a passing test: what it measured, or why it could not.
 pub fn remark(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, ops::AddAssign};
 
 use serde::Deserialize;
+use serde_json::Value;
 
 /// One report.
 #[derive(Clone, Debug, Deserialize)]
@@ -21,6 +22,7 @@ pub struct Report {
     pub kernel: Option<Kernel>,
     pub losses: Losses,
     pub notes: Vec<String>,
+    pub remarks: Vec<Value>,
 }
 
 /// How the figures came about.
@@ -103,6 +105,7 @@ pub struct Target {
     pub pids: Vec<u32>,
     pub comm: String,
     pub allocators: Vec<String>,
+    pub untraced: Vec<String>,
 }
 
 /// Bytes and blocks.
@@ -280,6 +283,34 @@ impl Report {
         let mut totals = Totals::default();
         self.stacks.iter().filter(|stack| stack.frames.iter().any(is_it)).for_each(|stack| totals += stack);
         totals
+    }
+
+    /// The first remark with this key. Sentences may change: tests compare keys and values.
+    #[must_use]
+    pub fn remark(&self, key: &str) -> Option<&Value> {
+        self.remarks.iter().find(|remark| remark["key"] == key)
+    }
+
+    /// Whether a remark with this key has a value that contains a text.
+    #[must_use]
+    pub fn remarks_on(&self, key: &str, text: &str) -> bool {
+        fn contains(value: &Value, text: &str) -> bool {
+            match value {
+                Value::String(value) => value.contains(text),
+                Value::Array(values) => values.iter().any(|value| contains(value, text)),
+                Value::Object(values) => {
+                    values.iter().any(|(key, value)| key.contains(text) || contains(value, text))
+                }
+                _ => false,
+            }
+        }
+        let values = |remark: &Value| {
+            let mut values = remark.clone();
+            values.as_object_mut()?.remove("text");
+            Some(values)
+        };
+        let remarks = self.remarks.iter().filter(|remark| remark["key"] == key).filter_map(values);
+        remarks.into_iter().any(|values| contains(&values, text))
     }
 
     /// The functions that called the allocator, for messages.

@@ -211,7 +211,7 @@ impl Drop for Running {
 
 /// Whether process `pid`, a child not yet waited for, ends within `limit`.
 fn has_ended(pid: u32, limit: Duration) -> bool {
-    // SAFETY: the call reads two integers; the descriptor is new and nobody else's.
+    // SAFETY: the call reads two integers; the descriptor is new and has no other owner.
     let fd = unsafe {
         let fd = libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0);
         assert!(fd >= 0, "pidfd_open: {}", std::io::Error::last_os_error());

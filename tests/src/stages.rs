@@ -78,11 +78,11 @@ pub fn assert_lines(report: &Report) {
     assert!(STAGES.iter().all(|(_, bytes)| holder(report, *bytes).1.is_some()), "{:#?}", report.stacks);
 }
 
-/// Asserts that a note says something.
+/// Asserts that a file is not used for all names, and that the reason contains a text.
 ///
 /// # Panics
-/// If none does.
+/// If it is used, or the reason is another.
 #[track_caller]
-pub fn assert_note(report: &Report, words: &str) {
-    assert!(report.notes.iter().any(|note| note.contains(words)), "{:#?}", report.notes);
+pub fn assert_unread(report: &Report, why: &str) {
+    assert!(report.remarks_on("file_unread", why), "{:#?}", report.remarks);
 }

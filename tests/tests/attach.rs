@@ -162,10 +162,10 @@ fn one_of_two_exits() {
     let mut second = fixture::start("lifecycle", &["threads"]);
     let mut agent = Agent::attach(&[first.pid(), second.pid()], &[]);
     fixture::work(&mut first);
-    let gone = format!("process {} has exited", first.pid());
+    let gone = first.pid();
     assert_eq!(first.finish().status, 0);
     let report = agent.report();
-    assert!(report.notes.iter().any(|note| note.starts_with(&gone)), "{:?}", report.notes);
+    assert!(report.remark("exited").is_some_and(|remark| remark["pids"][0] == gone), "{:?}", report.notes);
     fixture::work(&mut second);
     assert_eq!(second.finish().status, 0);
     let report = agent.last_report();
@@ -173,7 +173,7 @@ fn one_of_two_exits() {
     assert_eq!(report.called_from("keep_in_thread").bytes, 100 * 90, "{:?}", report.callers());
 }
 
-/// As a user does who gives no option: with a budget, so in the way that leaves calls out, where the kernel has one.
+/// Without options: with a budget, and so with uprobe sessions, which can leave calls out, if the kernel has them.
 #[test]
 fn with_nothing_but_a_pid() {
     if !can_trace() {

@@ -1,4 +1,4 @@
-//! What cannot be done is said in one line, with the right exit status, and without a panic.
+//! Failures are reported in one line, with the right exit status and without a panic.
 
 use std::{
     ffi::{OsStr, OsString},

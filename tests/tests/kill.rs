@@ -24,7 +24,7 @@ fn probes(before: &[u8], now: &[u8]) -> usize {
     changed.inspect(|(_, now)| assert_eq!(**now, INT3)).count()
 }
 
-/// A target at work, and its C library's code before anybody traced it.
+/// A running target, and its C library's code before it was traced.
 fn start() -> (Running, Vec<u8>) {
     let mut target = fixture::start("lifecycle", &["busy"]);
     let code = proc::libc_code(target.pid());
@@ -140,8 +140,8 @@ fn interrupted_while_attaching() {
     }
 }
 
-/// As long as a call that was left by a jump may return, and probes on returns are met deeper in the stack, no probe is
-/// taken out to the end, of nobody. So those are all taken out at the same time.
+/// While a call that was left by a jump may still return, and its thread meets probes on returns deeper in the stack, the
+/// kernel completes no removal of such a probe in any process. So all are removed at the same time.
 #[test]
 fn calls_that_never_return_hold_nothing_up() {
     if !can_trace() {
@@ -175,7 +175,7 @@ fn wait_for_probe(memory: &File, places: &[u64]) {
 }
 
 /// The kernel gives up where a killed process was about to put a breakpoint, and leaves what it has put already. The target
-/// has a C library of its own: whoever detaches from the same file takes out such breakpoints too.
+/// has a C library of its own: detaching from the same file elsewhere would remove such breakpoints too.
 #[test]
 fn killed_while_attaching() {
     if !can_trace() {

@@ -80,7 +80,7 @@ fn few_open_files_are_the_commands_only() {
     assert!(finished.stdout.lines().any(|line| line == "limits 32 1024"), "{}", finished.stdout);
 }
 
-/// Where it may not raise its limit it says so, and does not blame the kernel.
+/// If it may not raise its limit, it says so and does not blame the kernel.
 #[test]
 fn too_few_open_files() {
     if !can_trace() {

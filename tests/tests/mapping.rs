@@ -38,7 +38,7 @@ fn holes_growth_and_the_allocators_own_mappings() {
     assert_eq!(report.losses.in_flight_lost, 0);
 }
 
-/// Blocks that are filtered out by size have mappings all the same: they are not the program's.
+/// Blocks that are filtered out by size still have mappings: these are not the program's.
 #[test]
 fn filtered_blocks_are_no_mappings() {
     if !can_trace() {

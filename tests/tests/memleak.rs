@@ -10,7 +10,7 @@ use memtrace_tests::{Running, agent_path, can_trace, fixture_path};
 /// Large enough to be the largest stack: the program allocates for itself too.
 const AMOUNT: &str = "30000";
 
-/// Runs memleak as bcc's test does and returns the first word of the last line with «byte» in it.
+/// Runs memleak as bcc's test does and returns the first word of the last line with "byte" in it.
 fn last_amount(tool: &str, kind: &str) -> String {
     let leaker = fixture_path("leaker");
     let command = format!(

@@ -146,7 +146,7 @@ fn count_and_duration() {
     assert!(two.len() <= 2 && two.last().is_some_and(|report| report.last), "{}", two.len());
 }
 
-/// Text for people: what was traced, what is left, who made it; colour only when asked for.
+/// Text for people: what was traced, what is left, who made it; colour only on request.
 #[test]
 fn text() {
     if !can_trace() {

@@ -57,7 +57,7 @@ fn attach(target: &Running, options: &[&str]) -> Running {
     Running::spawn(&mut command)
 }
 
-/// What the agent was to print is in the file: nobody else can read it, and standard output has nothing.
+/// The file has what the agent would have printed; other users cannot read it, and standard output is empty.
 #[test]
 fn check_to_a_file() {
     let (directory, path, text) = place();

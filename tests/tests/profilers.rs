@@ -1,4 +1,4 @@
-//! Targets that profile themselves: their profiles are disturbed, and that is said before.
+//! Targets that profile themselves: their profiles are disturbed, and memtrace warns before.
 
 use std::{path::Path, process::Command};
 
@@ -45,7 +45,7 @@ fn target_that_profiles_itself_is_warned_about() {
     }
 }
 
-/// Nothing is said of others.
+/// There is no warning for others.
 #[test]
 fn target_that_does_not_is_not() {
     if !can_trace() {

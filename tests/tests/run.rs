@@ -198,7 +198,7 @@ fn user_without_an_entry_behind_sudo() {
     assert_no_files_of_the_agents(&output);
 }
 
-/// Whom sudo was called by cannot be told: the command is not run as root instead.
+/// If the caller of sudo cannot be determined, the command is not run as root instead.
 #[test]
 fn unclear_user_behind_sudo() {
     if !can_trace() {

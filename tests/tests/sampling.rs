@@ -1,4 +1,4 @@
-//! Samples stand for the rest without bias, and large blocks are always there.
+//! Samples represent the rest without bias, and large blocks are always counted.
 
 use memtrace_tests::{Agent, Report, Totals, can_trace, fixture};
 
@@ -77,7 +77,7 @@ fn large(options: &[&str]) -> Report {
     agent.interrupt()
 }
 
-/// Whether the call around it was drawn or not, what the allocator maps for blocks is not the program's.
+/// Whether the outer call was sampled or not, memory that the allocator maps for blocks is not the program's.
 #[test]
 fn what_is_mapped_for_blocks_that_were_not_drawn_is_the_allocators() {
     if !can_trace() {

@@ -1,5 +1,5 @@
 //! Ways to leave an allocating function other than by its return, or with another stack. The program that does it defines
-//! its own `malloc`, so that there are no return probes; what it prints and how it ends has to be as if nobody traced it.
+//! its own `malloc`, so that there are no return probes; what it prints and how it ends must be as if it were untraced.
 //! With return probes (`--return-probes`) the same ways show what these would do: the table in ARCHITECTURE.md.
 
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use memtrace_tests::{Agent, CSource, Finished, Report, Totals, can_trace, compil
 /// What `ways.cpp` does a round each.
 const ROUNDS: u64 = 60;
 const EXACT: &[&str] = &["--max-overhead", "off"];
-/// Every block is drawn with a probability of about a half.
+/// Every block is sampled with a probability of about one half.
 const SAMPLED: &[&str] = &["--sample", "256"];
 const WINDOWS: &[&str] = &["--max-overhead", "0.01%"];
 

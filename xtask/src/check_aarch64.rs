@@ -29,7 +29,7 @@ pub(crate) fn run(root: &Path, _: &Args) -> Result<ExitCode> {
     let sysroot = match sysroot(&directory) {
         Ok(sysroot) => sysroot,
         Err(error) => {
-            eprintln!("not checked, for want of the standard library for aarch64: {error:#}");
+            eprintln!("not checked: the standard library for aarch64 is missing: {error:#}");
             return Ok(ExitCode::from(NOT_CHECKED));
         }
     };

@@ -1,4 +1,4 @@
-//! What blocks add up to when each stands for others that were not drawn, and how sure that is.
+//! Estimates of sums over blocks from samples, and their errors.
 
 use memtrace_common::{BLOCK_UNIT, Sample};
 
@@ -7,29 +7,29 @@ use crate::profile::{Amount, Uncertainty};
 /// Half the width of a normal distribution's middle 95 %, in standard deviations.
 const Z_95: f64 = 1.96;
 
-/// A sum over the blocks that were drawn, and not for certain.
+/// A sum over sampled blocks, with its uncertainty.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Drawn {
-    /// What they stand for.
+    /// What they represent.
     sum: f64,
     /// Its variance.
     variance: f64,
-    /// Of the block that stands for most: what those like it add that would not be drawn before one is, on average, and
+    /// For the block with the heaviest weight: what similar blocks add, on average, before one of them is sampled, and
     /// the variance of that.
     unseen: (f64, f64),
 }
 
 impl Drawn {
-    /// Adds a block of so many bytes, or one block, that stands for `inverse` times that.
+    /// Adds a value (bytes, or one block) that represents `inverse` times itself.
     fn add(&mut self, value: f64, inverse: f64) {
-        // Each block drawn adds (1 - p) / p^2 times the square of what it is.
+        // Each sampled block adds (1 - p) / p^2 times the square of its value.
         let variance = inverse * (inverse - 1.0) * value.powi(2);
         self.sum += inverse * value;
         self.variance += variance;
         self.could_miss((inverse - 1.0) * value, variance);
     }
 
-    /// Blocks may be there that nobody saw, as many as go undrawn before one is drawn: that number has a geometric
+    /// There may be blocks that were not sampled, as many as are missed before one is sampled: that number has a geometric
     /// distribution with the mean (1 - p) / p and the variance (1 - p) / p^2.
     fn could_miss(&mut self, mean: f64, variance: f64) {
         if mean > self.unseen.0 {
@@ -43,9 +43,9 @@ impl Drawn {
         self.could_miss(other.unseen.0, other.unseen.1);
     }
 
-    /// How far above the sum the truth may lie.
+    /// How far the true value may be above the sum.
     ///
-    /// Sums of few, unequal weights are skewed: where a block that stands for thousands happens not to be drawn, neither
+    /// Sums of few, unequal weights are skewed: if a block that represents thousands happens not to be sampled, neither
     /// the sum nor its variance shows it. The upper limit is that of Fay and Feuer (Confidence intervals for directly
     /// standardized rates, Statistics in Medicine 16, 1997): the quantile of a gamma distribution with the mean and
     /// variance of the sum and of one more of the heaviest weight. It has at least the probability that is promised; the
@@ -72,7 +72,7 @@ pub struct Estimate {
     blocks: u64,
     drawn_bytes: Drawn,
     drawn_blocks: Drawn,
-    /// Blocks that it rests on.
+    /// Blocks that were sampled for it.
     samples: u64,
 }
 
@@ -90,7 +90,7 @@ impl Estimate {
         }
     }
 
-    /// Adds what other blocks add up to.
+    /// Adds another estimate.
     pub fn plus(&mut self, other: &Self) {
         self.bytes = self.bytes.saturating_add(other.bytes);
         self.blocks = self.blocks.saturating_add(other.blocks);
@@ -105,13 +105,13 @@ impl Estimate {
         Amount { bytes: self.bytes, blocks: (self.blocks + BLOCK_UNIT / 2) / BLOCK_UNIT }
     }
 
-    /// How far off it may be, if no block is much smaller than those drawn: one stack's blocks are alike.
+    /// Its error, if no block is much smaller than the sampled ones: the blocks of one stack are similar.
     #[must_use]
     pub fn uncertainty(&self) -> Uncertainty {
         self.uncertainty_at(None)
     }
 
-    /// The same of everything, which was drawn with that mean: blocks of any size may have been there that were not drawn.
+    /// The error of the total, sampled with that mean: there may be unsampled blocks of any size.
     #[must_use]
     pub fn uncertainty_at(&self, mean: Option<u64>) -> Uncertainty {
         let (mut bytes, mut blocks) = (self.drawn_bytes, self.drawn_blocks);
@@ -153,7 +153,7 @@ mod tests {
         mixed ^ mixed >> 31
     }
 
-    /// How many of 400 samples of some sizes and numbers, drawn with that shift, have the truth within their error: of
+    /// How many of 400 samples of some sizes and numbers, taken with that shift, have the true value within their error: of
     /// bytes, of blocks; and the mean estimate of bytes.
     fn covered(shift: u64, mixture: &[(u64, u64)]) -> ([u32; 2], f64) {
         let blocks: u64 = mixture.iter().map(|(_, number)| number).sum();
@@ -187,7 +187,7 @@ mod tests {
         assert!((mean - 1.0).abs() < 0.005, "biased: {mean} of the truth");
     }
 
-    /// Of few tiny blocks none may be drawn, and each that is stands for thousands.
+    /// Of few tiny blocks none may be sampled, and each sampled one represents thousands.
     #[test]
     fn tiny_blocks_that_were_not_drawn_are_within_the_error() {
         let mixtures: [(u64, &[(u64, u64)]); 6] = [

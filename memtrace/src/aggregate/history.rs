@@ -6,10 +6,10 @@ use rustc_hash::FxHashMap;
 
 use crate::profile::Amount;
 
-/// What a program does in less time says nothing about a second of it: rates count at least this long.
+/// Shorter intervals say nothing about a second: rates are computed over at least this time.
 const SHORTEST: Duration = Duration::from_millis(100);
 
-/// A report so shortly after another says nothing of growth since.
+/// A report this soon after another says nothing about growth since.
 const MOMENT: Duration = Duration::from_secs(1);
 
 /// Growth per second.
@@ -21,7 +21,7 @@ pub struct Rate {
     pub blocks: f64,
 }
 
-/// Remembers the last two reports.
+/// Stores the last two reports.
 #[derive(Clone, Debug)]
 pub struct History<K> {
     previous: Report<K>,
@@ -54,7 +54,7 @@ impl<K: Eq + Hash> History<K> {
         self.previous.time = now;
     }
 
-    /// Takes in what is outstanding now. Returns how fast each has grown, in the order given, and all together.
+    /// Records what is outstanding now. Returns how fast each has grown, in the order given, and all together.
     pub fn advance(
         &mut self,
         now: Duration,
@@ -81,8 +81,8 @@ impl<K: Eq + Hash> History<K> {
         (rates, all)
     }
 
-    /// What rates count from: the previous report, or the one before where that was only a moment ago, as a last report may
-    /// come right behind another.
+    /// What rates are computed from: the previous report, or the one before if that was very recent, as a last report may
+    /// follow right after another.
     fn base(&self, now: Duration) -> &Report<K> {
         let since = now.saturating_sub(self.previous.time);
         self.earlier

@@ -1,4 +1,4 @@
-//! Domain: what is known of each stack, report after report. Pure: no I/O, no clock.
+//! Domain: the figures of each stack, report after report. Pure: no I/O, no clock.
 
 mod estimate;
 mod history;
@@ -7,21 +7,21 @@ mod ranges;
 use std::time::Duration;
 
 pub use estimate::Estimate;
-pub use history::{History, Rate};
+pub use history::History;
 pub use ranges::{Mapped, Ranges};
 
 use rustc_hash::FxHashMap;
 
 use crate::profile::{Age, Amount, Uncertainty};
 
-/// A stack's totals at one moment.
+/// A stack's totals at one point in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Totals {
     /// Slot of the stack in the kernel side's table.
     pub slot: u32,
     /// Hash of its frames.
     pub id: u64,
-    /// Whose it is.
+    /// Its target and generation.
     pub target: u32,
     /// Allocated since the start.
     pub allocated: Amount,
@@ -42,7 +42,7 @@ impl Totals {
     }
 }
 
-/// Makes one of totals with the same slot.
+/// Joins totals with the same slot.
 pub fn join(stacks: impl IntoIterator<Item = Totals>) -> Vec<Totals> {
     let mut joined: Vec<Totals> = Vec::new();
     let mut places: FxHashMap<u32, usize> = FxHashMap::default();
@@ -68,7 +68,7 @@ pub fn join(stacks: impl IntoIterator<Item = Totals>) -> Vec<Totals> {
     joined
 }
 
-/// What the live blocks of a stack that pass a filter add up to.
+/// The sum of a stack's live blocks that pass a filter.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Survivors {
     /// Their bytes and number.
@@ -77,20 +77,20 @@ pub struct Survivors {
     pub oldest: Duration,
 }
 
-/// A stack with what changed since the previous report.
+/// A stack with its changes since the previous report.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Growth {
     /// The totals.
     pub totals: Totals,
     /// Outstanding, after filters.
     pub outstanding: Amount,
-    /// How far off that may be, where blocks were looked at.
+    /// Its error, if blocks were examined.
     pub uncertainty: Option<Uncertainty>,
     /// Growth of the outstanding bytes, per second.
     pub bytes_per_second: f64,
 }
 
-/// Remembers the last reports, for rates.
+/// Stores the last reports, for rates.
 #[derive(Clone, Debug, Default)]
 pub struct Aggregate {
     history: History<u64>,
@@ -102,7 +102,7 @@ impl Aggregate {
         self.history.begin(now);
     }
 
-    /// Turns the totals of now into growth since the last report. `survivors`, when given, replaces the
+    /// Turns the current totals into growth since the last report. `survivors`, if given, replaces the
     /// outstanding amounts by those of blocks that passed a filter (`--older`), by slot.
     ///
     /// Returns the stacks that hold something, with `freed` the others too, and the growth of all together in bytes per

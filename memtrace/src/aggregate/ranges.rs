@@ -6,16 +6,16 @@ use rustc_hash::FxHashMap;
 
 use crate::profile::Amount;
 
-/// Pages are mapped whole.
+/// Mappings consist of whole pages.
 const PAGE: u64 = 4096;
 
-/// Ranges kept of one process: what Linux lets one have by default (`vm.max_map_count`), about 4 MiB.
+/// The most ranges kept of one process: what Linux allows by default (`vm.max_map_count`), about 4 MiB.
 const MAX_RANGES: usize = 1 << 16;
 
-/// Where joining neighbours makes no room, so many ranges are left out before it is tried again: it passes over all.
+/// If joining neighbours makes no room, this many ranges are left out before the next attempt, which scans all.
 const PATIENCE: usize = MAX_RANGES / 8;
 
-/// A mapped range, from its key on.
+/// A mapped range, which begins at its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Range {
     end: u64,
@@ -34,7 +34,7 @@ pub struct Mapped {
 
 /// The ranges of one process, by address; they never overlap.
 ///
-/// Neighbours of one stack that were mapped at the same time are one. Those of different times are told apart, since the
+/// Neighbours of one stack that were mapped at the same time are one. Those of different times are kept separate, since the
 /// older may be unmapped first, as long as there is room; then they are joined too, and count as the oldest of them.
 #[derive(Clone, Debug, Default)]
 pub struct Ranges {
@@ -55,7 +55,7 @@ impl Ranges {
         self.join_at(end);
     }
 
-    /// Makes one range of the two that meet at `address`, if they are of one stack and time.
+    /// Joins the two ranges that meet at `address`, if they have the same stack and time.
     fn join_at(&mut self, address: u64) {
         let Some((&start, &lower)) = self.ranges.range(..address).next_back() else { return };
         let Some(&upper) = self.ranges.get(&address) else { return };
@@ -65,7 +65,7 @@ impl Ranges {
         }
     }
 
-    /// Adds a range where none is, if there is room.
+    /// Adds a range in unused address space, if there is room.
     fn insert(&mut self, start: u64, range: Range) {
         if self.ranges.len() >= MAX_RANGES {
             match self.patience.checked_sub(1) {
@@ -80,7 +80,7 @@ impl Ranges {
         }
     }
 
-    /// Makes one range of all neighbours of one stack.
+    /// Joins all neighbours of the same stack.
     fn join_all(&mut self) {
         let before = self.ranges.len();
         let mut joined: Vec<(u64, Range)> = Vec::new();
@@ -98,7 +98,7 @@ impl Ranges {
         self.ranges = joined.into_iter().collect();
     }
 
-    /// Takes `length` bytes at `address` out of whatever lies there.
+    /// Removes `length` bytes at `address` from the ranges there.
     pub fn unmap(&mut self, address: u64, length: u64) {
         let Some(end) = end(address, length) else { return };
         let before = self.ranges.range(..address).next_back().map(|(&start, &range)| (start, range));
@@ -116,7 +116,7 @@ impl Ranges {
         }
     }
 
-    /// Bytes and number of ranges that found no room, whether they are mapped still or not.
+    /// Bytes and number of ranges that did not fit, whether they are still mapped or not.
     #[must_use]
     pub fn left_out(&self) -> Amount {
         self.left_out
@@ -146,7 +146,7 @@ impl Ranges {
     }
 }
 
-/// The address after the last page; `None` for an empty range, or one that is none.
+/// The address after the last page; `None` for an empty or invalid range.
 fn end(address: u64, length: u64) -> Option<u64> {
     let end = address.checked_add(length.checked_next_multiple_of(PAGE)?)?;
     (length != 0).then_some(end)
@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(ranges.by_stack()[&1].since, later);
     }
 
-    /// As `sbrk` grows the heap by a few bytes again and again, for hours.
+    /// Like `sbrk` growing the heap by a few bytes repeatedly, for hours.
     #[test]
     fn a_heap_that_grows_is_bounded() {
         const STEPS: u64 = 300_000;
@@ -237,7 +237,7 @@ mod tests {
         assert_eq!(ranges.ranges.len(), MAX_RANGES);
         let left_out = Amount { bytes: more as u64 * PAGE, blocks: more as u64 };
         assert_eq!((ranges.left_out(), ranges.is_joined()), (left_out, false));
-        // Room is made by what goes.
+        // Unmapping makes room.
         ranges.unmap(0, 100 * PAGE);
         ranges.map(0, PAGE, 1, NOW);
         assert_eq!((ranges.left_out(), ranges.ranges.len()), (left_out, MAX_RANGES - 49));

@@ -1,4 +1,4 @@
-//! Floor 2: which allocator a file offers, and what to probe in it.
+//! Floor 2: which allocator a file contains, and what to probe in it.
 
 mod specs;
 mod table;
@@ -12,20 +12,20 @@ use crate::elf::{self, Image, Symbol};
 use crate::model::{FunctionCode, ProbeSpec, Results, Role};
 
 use specs::{Owner, Specs};
-pub use table::{ALLOCATORS, Allocator, C, C_REALLOC, Function};
+pub use table::{ALLOCATORS, Allocator, C, C_REALLOC};
 
-/// Functions inside glibc's and musl's allocator, by which it is known in a static program.
+/// Functions inside the allocators of glibc and musl, which identify them in a static program.
 const LIBC_INTERNALS: [&str; 2] = ["_int_malloc", "__libc_malloc_impl"];
 
-/// Which functions that hand out blocks get a return probe.
+/// Which allocating functions get a return probe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReturnProbes {
-    /// Those that nothing but a return leaves.
+    /// Those that are left by returning only.
     #[default]
     Safe,
-    /// Of these, those whose ways out are not understood: for a target that looks at its own stack.
+    /// Of these, those whose exits could not be determined: for a target that reads its own stack.
     Fewest,
-    /// All, for comparison: an exception or a switch of stacks ends the target.
+    /// All, for comparison: an exception or a stack switch kills the target.
     Everywhere,
 }
 
@@ -37,19 +37,19 @@ pub struct Found {
     pub name: String,
     /// One probe for each address, in the table's order.
     pub specs: Vec<ProbeSpec>,
-    /// Where the functions probed lie, those that map memory left out.
+    /// Where the probed functions are, without those that map memory.
     pub code: Vec<FunctionCode>,
-    /// Whether the file is nothing but an allocator, so that all it maps is for blocks.
+    /// Whether the file contains only an allocator, so that everything it maps is for blocks.
     pub is_allocator_alone: bool,
-    /// What is not probed and why, one clause each: «malloc is an indirect function (IFUNC)».
+    /// What is not probed and why, one clause each: "malloc is an indirect function (IFUNC)".
     pub notes: Vec<String>,
-    /// Functions whose blocks stay unseen, since a return probe could end the target and their exits are not known;
+    /// Functions whose blocks stay unseen because a return probe could kill the target and their exits are unknown;
     /// with the reason: "malloc (it is too large)".
     pub left_out: Vec<String>,
 }
 
 impl Found {
-    /// Whether a function that hands out blocks has a return probe.
+    /// Whether an allocating function has a return probe.
     #[must_use]
     pub fn has_return_probes(&self) -> bool {
         let at_return =
@@ -61,7 +61,7 @@ impl Found {
 /// Why a file has nothing to probe.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file does not define both a function that allocates and one that frees. The ordinary answer for
+    /// The file does not define both a function that allocates and one that frees. The normal result for
     /// most of the files of a process.
     #[error("{}: no allocator: {allocating} functions that allocate, {freeing} that free", file.display())]
     NoAllocator {
@@ -92,22 +92,22 @@ pub enum Error {
 
 /// Finds the allocator in a file and the cheapest probe site in each of its functions.
 ///
-/// `path` goes into the specs and messages as it is, `name` is what the target calls the file. A library that wraps
-/// another's allocator is not told from one that is an allocator.
+/// `path` goes into the specs and messages unchanged, `name` is the file's name in the target. A library that wraps
+/// another allocator cannot be distinguished from an allocator.
 ///
 /// # Errors
 /// The file has no allocator, is glibc's loader, or is damaged.
 pub fn find(image: &Image, path: &Path, name: &str, returns: ReturnProbes) -> Result<Found, Error> {
     let elf_error = |source| Error::Elf { file: path.to_owned(), source };
     let soname = image.soname().map_err(elf_error)?;
-    // Before glibc 2.32 the loader exports malloc and free; they serve only until libc's are there.
+    // Before glibc 2.32 the loader exports malloc and free, which are used only until libc's are available.
     if soname.as_deref().is_some_and(|name| name.starts_with("ld-linux")) {
         return Err(Error::Loader { file: path.to_owned() });
     }
     let names = wanted_names();
     let mut symbols = image.symbols(&names).map_err(elf_error)?;
     if !symbols.is_empty() && known_by(&symbols).is_none() {
-        // One that is linked into a program has its names in the other table.
+        // An allocator linked into a program has its names in the other table.
         symbols = image.all_symbols(&names).map_err(elf_error)?;
     }
     let known = known_by(&symbols);
@@ -155,7 +155,7 @@ fn wanted_names() -> Vec<&'static str> {
 }
 
 fn name_in_program(known: Option<&Allocator>, linked_statically: bool) -> String {
-    // A static program has its C library's marker or not, depending on what it uses: no ground to name one.
+    // Whether a static program contains its C library's marker depends on what it uses: not enough to name one.
     let library = |row: &&Allocator| !matches!(row.name, "glibc" | "musl");
     match known.filter(library) {
         Some(row) => format!("{} (static)", row.name),
@@ -165,7 +165,7 @@ fn name_in_program(known: Option<&Allocator>, linked_statically: bool) -> String
 }
 
 fn name_of_library(known: Option<&Allocator>, soname: Option<&str>, path: &Path) -> String {
-    // The soname is the target's word and goes to terminals: plain ones only.
+    // The target chooses the soname, which is printed on terminals: only plain ones are accepted.
     let plain = |name: &&str| {
         !name.is_empty()
             && name

@@ -1,4 +1,4 @@
-//! The probes of one file as they come together.
+//! Collects the probes of one file.
 
 use std::{ops::Range, path::Path};
 
@@ -11,29 +11,29 @@ use crate::model::{ExitSite, FunctionCode, ProbeSpec, Results, Role};
 
 use super::{ReturnProbes, table::Allocator};
 
-/// Enough for one instruction, where the function's length is not known.
+/// Enough for one instruction, if the function's length is unknown.
 const ONE_INSTRUCTION: u64 = 16;
 
-/// How much depends on a function having no return probe.
+/// What a return probe on a function would put at risk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Exits {
     /// Nothing: a return probe is cheaper.
     Unneeded,
     /// The target's own profile.
     Preferred,
-    /// The target's life.
+    /// The target itself.
     Required,
 }
 
-/// What a search for a function's exits found; `None`: none are needed.
+/// The result of a search for a function's exits; `None`: none are needed.
 type Looked = Option<(Exits, Result<Vec<ExitSite>, exits::Incomplete>)>;
 
-/// Whose functions a file defines.
+/// The origin of a file's functions.
 #[derive(Clone, Copy)]
 pub(super) struct Owner<'a> {
-    /// The allocator, where it is known by name.
+    /// The allocator, if it is known by name.
     pub(super) known: Option<&'a Allocator>,
-    /// Whether it is a C library's own, in a library or a static program: nothing is thrown through it.
+    /// Whether it belongs to a C library, shared or in a static program: no exception passes through it.
     pub(super) is_libc: bool,
 }
 
@@ -115,7 +115,7 @@ impl<'a> Specs<'a> {
         {
             return;
         }
-        // Without tables little is understood, which is said; a file is traced all the same.
+        // Without tables little can be determined, which is reported; the file is still traced.
         let tables = Tables {
             descriptions: Descriptions::read(self.image).ok().flatten(),
             slots: Slots::read(self.image).unwrap_or_else(|_| Slots::none(self.image)),
@@ -124,7 +124,7 @@ impl<'a> Specs<'a> {
         let found = loop {
             let found = self.all_exits(owner, returns, &tables, &entries);
             let before = entries.len();
-            // What is left out itself takes nothing over.
+            // A function that is left out does not cover others.
             for (range, found) in self.functions.iter().zip(&found) {
                 if matches!(found, Some((Exits::Required, Err(_)))) {
                     entries.retain(|entry| *entry != range.start);
@@ -139,8 +139,8 @@ impl<'a> Specs<'a> {
             match found {
                 Some((_, Ok(sites))) if !sites.is_empty() => spec.results = Results::AtExits(sites),
                 Some((Exits::Preferred, Err(_))) | None => {}
-                // All its ways lead to functions that are probed themselves, or it is left out. What it asks others for is
-                // theirs.
+                // All its exits lead to functions that are probed, or it is left out. What it requests from others
+                // counts as theirs.
                 Some((_, found)) => {
                     if let Err(reason) = found {
                         self.left_out.push(format!("{} ({reason})", spec.function));
@@ -155,14 +155,14 @@ impl<'a> Specs<'a> {
         }
     }
 
-    /// Addresses of the functions that hand out blocks.
+    /// Addresses of the allocating functions.
     fn entries(&self) -> Vec<u64> {
         let allocates = |spec: &ProbeSpec| matches!(spec.role, Role::Allocate(_));
         let both = self.specs.iter().zip(&self.functions);
         both.filter(|(spec, _)| allocates(spec)).map(|(_, range)| range.start).collect()
     }
 
-    /// The exits of each function, where it is not to have a return probe.
+    /// The exits of each function that must not have a return probe.
     fn all_exits(
         &self,
         owner: Owner<'_>,
@@ -197,7 +197,7 @@ impl<'a> Specs<'a> {
     }
 }
 
-/// Whether a function may be left by other ways than its return, or with another stack.
+/// Whether a function may be left in ways other than returning, or with another stack.
 fn needed(
     spec: &ProbeSpec,
     address: u64,
@@ -211,7 +211,7 @@ fn needed(
     let may_throw = spec.function.starts_with("_Zn") && !spec.function.ends_with("RKSt9nothrow_t");
     let has_personality =
         || descriptions.and_then(|known| known.at(address)).is_some_and(|found| found.has_personality);
-    // What nobody knows may throw, or switch to another stack in the middle.
+    // Unknown functions may throw, or switch to another stack in the middle.
     if may_throw || !owner.is_libc && (owner.known.is_none() || has_personality()) {
         Exits::Required
     } else if returns == ReturnProbes::Fewest {

@@ -1,13 +1,13 @@
-//! Which functions hand out and take back memory. Rows, not code.
+//! Which functions allocate and free memory. Rows, not code.
 //!
-//! Wrappers are left out on purpose: a probe on a function that ends in a probed one costs a second trap and
+//! Wrappers are omitted deliberately: a probe on a function that ends in a probed one costs a second trap and
 //! counts a free twice. So `reallocarray` is not here (in glibc and musl it ends in `realloc`), nor `strdup`,
 //! `getline` and the like, nor libstdc++'s `operator new`, which ends in `malloc`. `malloc_usable_size` and
 //! jemalloc's `xallocx` neither make nor free a block.
 
 use crate::model::{ArgLayout, Mapping, Role};
 
-/// A function to probe where a file defines it.
+/// A function to probe if a file defines it.
 #[derive(Clone, Copy, Debug)]
 pub struct Function {
     /// Its symbol.
@@ -23,7 +23,7 @@ pub struct Allocator {
     pub name: &'static str,
     /// A function that only this allocator's files define, or only those not matched by a row above.
     pub marker: &'static str,
-    /// Whether a library of it holds nothing else.
+    /// Whether its library contains nothing else.
     pub is_alone: bool,
     /// Its functions, in groups.
     pub functions: &'static [&'static [Function]],
@@ -52,11 +52,11 @@ const REALLOC: ArgLayout = ArgLayout { size: 1, count: None, old: Some(0), out: 
 /// C's `realloc`.
 pub const C_REALLOC: &[Function] = &[Function { symbol: "realloc", role: Role::Allocate(REALLOC) }];
 
-/// Without a block, glibc's and musl's is a call of `malloc`, or a jump there.
+/// Without a block, those of glibc and musl call or jump to `malloc`.
 const LIBC_REALLOC: &[Function] =
     &[Function { symbol: "realloc", role: Role::Allocate(ArgLayout { delegates: true, ..REALLOC }) }];
 
-/// What else C, POSIX and tradition name. Their arguments are the same whoever defines them.
+/// Further functions of C, POSIX and tradition. Their arguments are the same in all libraries.
 pub const C: &[Function] = &[
     allocate("malloc", 0),
     Function {
@@ -110,7 +110,7 @@ const fn map(symbol: &'static str, mapping: Mapping) -> Function {
     Function { symbol, role: Role::Map(mapping) }
 }
 
-/// What a C library offers to map memory with.
+/// Functions of a C library that map memory.
 const MAPPING: &[Function] = &[
     map("mmap", Mapping::Map),
     map("mmap64", Mapping::Map),

@@ -211,7 +211,7 @@ fn what_may_be_left_by_an_exception_has_no_return_probe() {
     };
     assert_eq!(results("mallctl", ReturnProbes::Safe), ["_Znwm"]);
     assert_eq!(results("mallctl", ReturnProbes::Fewest), ["malloc", "_Znwm", "_ZnwmRKSt9nothrow_t"]);
-    // Nobody knows what it does.
+    // An unknown function.
     assert_eq!(results("main", ReturnProbes::Safe), ["malloc"]);
     assert_eq!(results("gnu_get_libc_version", ReturnProbes::Safe), [""; 0]);
     assert_eq!(results("_int_malloc", ReturnProbes::Safe), [""; 0]);

@@ -1,32 +1,32 @@
-//! Domain: which of the objects that look outstanding are not there any more.
+//! Domain: which of the objects that look outstanding are gone.
 //!
-//! The kernel announces most frees, but not all: in bulk, after a grace period (`kfree_rcu`), from a CPU's own stock.
-//! An object freed so stays outstanding here, a phantom, until its address is handed out again. Most are found by looking
-//! through their slabs. Of those whose slabs cannot be looked through, /proc/slabinfo tells how many they are: it counts
-//! each cache's objects whoever freed them; what was tracked beyond what the cache has grown by is phantoms.
+//! The kernel announces most frees, but not all: bulk frees, frees after a grace period (`kfree_rcu`), from a CPU's cache.
+//! Such an object stays outstanding here, a phantom, until its address is allocated again. Most are found by searching
+//! their slabs. For slabs that cannot be searched, /proc/slabinfo gives the number: it counts
+//! each cache's objects, however they were freed; tracked objects in excess of the cache's growth are phantoms.
 
-/// What is known of one cache.
+/// What is known about one cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheEvidence {
-    /// Tracked objects that look outstanding, without those that were found to be gone.
+    /// Tracked objects that look outstanding, without those that were found gone.
     pub tracked: u64,
-    /// How many of them it is not known of whether they are there.
+    /// How many of them could not be looked up.
     pub unknown: u64,
     /// Tracked objects whose free was seen.
     pub freed: u64,
-    /// Tracked objects whose free was not seen: their address was handed out again.
+    /// Tracked objects whose free was not seen: their address was allocated again.
     pub missed: u64,
     /// Frees seen of objects that were not tracked.
     pub untracked_freed: u64,
-    /// Allocations seen, but left out by a filter by task.
+    /// Allocations that were seen but excluded by a task filter.
     pub untracked_allocated: u64,
-    /// Objects in use when tracing began, as /proc/slabinfo had it.
+    /// Objects in use when tracing began, by /proc/slabinfo.
     pub before: u64,
     /// Objects in use now.
     pub now: u64,
 }
 
-/// Part of a cache's frees that may go unseen before the cache counts as blind, in hundredths.
+/// The share of a cache's frees that may go unseen before the cache counts as blind, in percent.
 const BLIND_PERCENT: u64 = 2;
 
 impl CacheEvidence {
@@ -43,19 +43,19 @@ impl CacheEvidence {
         self.missed > 0 && self.missed.saturating_mul(100) >= ended.saturating_mul(BLIND_PERCENT)
     }
 
-    /// How many of the objects of which it is not known are phantoms.
+    /// How many of the objects that could not be looked up are phantoms.
     ///
-    /// By events the cache has grown by what is tracked, less what was freed of older objects. Where it has in fact
-    /// grown by less, the difference is frees that nobody announced. Older objects' may be among them, and slabinfo
-    /// counts free objects that CPUs keep at hand as used: the difference says something only where tracked objects are
+    /// By events, the cache has grown by what is tracked, minus frees of older objects. If it has actually
+    /// grown by less, the difference is unannounced frees. Those of older objects may be among them, and slabinfo
+    /// counts free objects that CPUs cache as used: the difference is only meaningful if tracked objects are
     /// known to be freed unseen.
     ///
-    /// With a filter by task, others' objects are part of the growth, and what they freed unseen is part of the
-    /// difference: there must be a difference both with them and without.
+    /// With a task filter, objects of other tasks are part of the growth, and their unseen frees are part of the
+    /// difference: there must be a difference both with and without them.
     #[must_use]
     pub fn phantoms(&self) -> u64 {
         let excess = |left_out: u64| {
-            // More frees of other objects than there can have been such objects: the rest are of objects whose allocation
+            // More frees of other objects than such objects can have existed: the excess are objects whose allocation
             // was not announced.
             let others_freed = self.untracked_freed.min(self.before.saturating_add(left_out));
             i128::from(self.tracked) + i128::from(left_out)
@@ -70,10 +70,10 @@ impl CacheEvidence {
     }
 }
 
-/// What is known of one stack of a cache.
+/// What is known about one stack of a cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StackEvidence {
-    /// Objects that look outstanding, and of which it is not known whether they are there.
+    /// Objects that look outstanding and could not be looked up.
     pub unknown: u64,
     /// Objects whose free was seen.
     pub freed: u64,
@@ -82,13 +82,13 @@ pub struct StackEvidence {
 }
 
 impl StackEvidence {
-    /// How likely its objects are to be freed unseen. A stack of whose objects none has ended tells little.
+    /// How likely its objects are freed unseen. A stack none of whose objects have been freed says little.
     fn blindness(&self) -> f64 {
         self.missed as f64 / (self.missed as f64 + self.freed as f64 + 1.0)
     }
 }
 
-/// Shares out a cache's phantoms among its stacks: those whose objects are known to be freed unseen. Returns each
+/// Distributes a cache's phantoms over its stacks: those whose objects are known to be freed unseen. Returns each
 /// stack's, in the order given; never more than it holds.
 #[must_use]
 pub fn share_out(phantoms: u64, stacks: &[StackEvidence]) -> Vec<u64> {

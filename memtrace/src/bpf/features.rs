@@ -1,4 +1,4 @@
-//! What this kernel and these privileges allow, found out by trying.
+//! What this kernel and the privileges of this process allow, determined by trying.
 
 use std::{num::NonZeroU32, path::Path};
 
@@ -21,7 +21,7 @@ pub fn features() -> Vec<Feature> {
         .unwrap_or_default();
     let small = Config { max_live: 1, max_stacks: 1, skips: true, ..Config::default() };
     let mut attempt = Tracer::load(&small);
-    // Walks by call frame information are what a kernel before 5.17 refuses.
+    // A kernel before 5.17 rejects walks by call frame information.
     let cfi = attempt.is_ok();
     if !cfi {
         attempt = Tracer::load(&Config { method: WalkMethod::FramePointer, ..small });
@@ -34,7 +34,7 @@ pub fn features() -> Vec<Feature> {
             available: version.is_some_and(|version| version >= (5, 15)),
             required: true,
             detail: release,
-            advice: "boot a newer kernel: probes carry cookies, which came with 5.15",
+            advice: "boot a newer kernel: probes need cookies, which 5.15 introduced",
         },
         programs(&attempt),
         probes(attached),
@@ -51,7 +51,7 @@ pub fn features() -> Vec<Feature> {
             advice: if method.is_none() {
                 ""
             } else {
-                "stacks are short where code was built without frame pointers; from kernel 5.17 they are complete"
+                "stacks are short in code without frame pointers; from kernel 5.17 on they are complete"
             },
         },
         Feature {
@@ -67,7 +67,7 @@ pub fn features() -> Vec<Feature> {
             advice: if method.is_none() {
                 ""
             } else {
-                "perf uprobes are used instead: attaching and detaching take longer; they come with kernel 6.10"
+                "perf uprobes are used instead: attaching and detaching take longer; multi-uprobes need kernel 6.10"
             },
         },
         Feature {
@@ -83,7 +83,7 @@ pub fn features() -> Vec<Feature> {
             advice: if method.is_none() {
                 ""
             } else {
-                "sampling saves less without; they come with kernel 6.13"
+                "sampling saves less without them; they need kernel 6.13"
             },
         },
         Feature {
@@ -91,7 +91,7 @@ pub fn features() -> Vec<Feature> {
             available: Path::new("/sys/kernel/btf/vmlinux").exists(),
             required: false,
             detail: "/sys/kernel/btf/vmlinux".to_owned(),
-            advice: "little is lost: a stack taken inside another traced call may end there (CONFIG_DEBUG_INFO_BTF brings it)",
+            advice: "minor: without it, a stack taken inside another traced call may end there; boot a kernel with CONFIG_DEBUG_INFO_BTF",
         },
         kernel::feature(),
     ]
@@ -108,7 +108,7 @@ fn programs(attempt: &Result<Tracer, Error>) -> Feature {
         Err(error) if error.is_out_of_files() => {
             (chain(error), "raise the limit of open files: `ulimit -n 65536`")
         }
-        Err(error) => (chain(error), "this kernel lacks a piece of eBPF: boot a newer one"),
+        Err(error) => (chain(error), "this kernel lacks an eBPF feature: boot a newer one"),
     };
     Feature { name: "eBPF programs and maps", available: attempt.is_ok(), required: true, detail, advice }
 }
@@ -117,7 +117,7 @@ fn programs(attempt: &Result<Tracer, Error>) -> Feature {
 fn probes(attached: Option<Result<(), Error>>) -> Feature {
     let (available, detail) = match &attached {
         None => (false, "not tried".to_owned()),
-        Some(Ok(())) => (true, "attached to this process, and detached".to_owned()),
+        Some(Ok(())) => (true, "attached to this process and detached".to_owned()),
         Some(Err(error)) => (false, chain(error)),
     };
     let advice =
@@ -125,7 +125,7 @@ fn probes(attached: Option<Result<(), Error>>) -> Feature {
     Feature { name: "probes in processes", available, required: true, detail, advice }
 }
 
-/// Attaches to a function of this program, which nobody calls meanwhile.
+/// Attaches to a function of this program that is not called meanwhile.
 fn attach_to_self(tracer: &mut Tracer) -> Result<(), Error> {
     let function = attach_to_self as *const () as u64;
     let probe = ProbeSpec {

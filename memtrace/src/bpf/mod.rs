@@ -8,10 +8,9 @@ mod process;
 mod shared;
 
 pub use features::features;
-pub use kernel::{CacheCounts, KernelConfig, KernelLosses, KernelStack, KernelTracer, LiveObject, Presence};
-pub use process::{Config, InPlace, Live, Method, StackTotals, Tracer};
+pub use kernel::{CacheCounts, KernelConfig, KernelLosses, KernelStack, KernelTracer, Presence};
+pub use process::{Config, InPlace, Tracer};
 pub use shared::{
-    error::Error,
     events::{BpfEvent, Events},
     feature::Feature,
     log::BpfLog,

@@ -1,4 +1,4 @@
-//! What may be spent, and what was.
+//! What may be spent, and what was spent.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use memtrace_common::Work;
 use super::{LEAST_BUSY, Reading};
 use crate::model::Prices;
 
-/// How much CPU time's worth can be saved up, so that a quiet hour does not pay for a storm.
+/// The most CPU time whose share can be saved up, so that a quiet hour does not pay for a storm.
 const SAVINGS: Duration = Duration::from_secs(5);
 
 /// CPU time of tracing in ns.
@@ -23,7 +23,7 @@ pub(super) fn cost(work: &Work, prices: &Prices) -> f64 {
     traps + work.nanoseconds as f64
 }
 
-/// What was done between two moments.
+/// What happened between two readings.
 pub(super) fn difference(before: &Work, now: &Work) -> Work {
     let minus = |now: u64, before: u64| now.saturating_sub(before);
     Work {
@@ -57,7 +57,7 @@ impl Account {
         self.balance
     }
 
-    /// Pays in what the time between two readings allows, and takes out what tracing took.
+    /// Credits what the time between two readings allows, and debits what tracing took.
     pub(super) fn book(&mut self, before: &Reading, now: &Reading, prices: &Prices) {
         let earned = self.limit * counted(before, now);
         let spent = cost(&difference(&before.work, &now.work), prices);
@@ -65,7 +65,7 @@ impl Account {
         self.balance = (self.balance + earned - spent).min(most);
     }
 
-    /// Whether `price` can be paid. If not, it is saved up for.
+    /// Whether `price` can be paid. If not, the account saves up for it.
     pub(super) fn can_pay(&mut self, price: f64) -> bool {
         self.aim = price;
         self.balance >= price
@@ -81,7 +81,7 @@ impl Account {
         cost(&difference(&before.work, &now.work), prices) / counted(before, now).max(1.0)
     }
 
-    /// How long it takes to earn so many ns, with so many processors busy.
+    /// How long it takes to earn this many ns with this many busy processors.
     pub(super) fn time_to_earn(&self, price: f64, processors: f64) -> Duration {
         let seconds = price / (self.limit * processors.max(LEAST_BUSY)) / 1e9;
         Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)

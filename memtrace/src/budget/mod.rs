@@ -1,9 +1,9 @@
-//! Domain: keeping what tracing costs inside a budget. Pure: no I/O, no clock.
+//! Domain: keeps the cost of tracing within a budget. Pure: no I/O, no clock.
 //!
-//! The cost is that of the traps, by the price each was found to have on this machine, and the time measured inside the
-//! programs. It is held against the targets' CPU time on an account: CPU time pays in, at the rate of the limit; tracing
+//! The cost is that of the traps, by their measured price on this machine, and the time measured inside the
+//! programs. An account compares it with the targets' CPU time: CPU time pays in, at the rate of the limit; tracing
 //! draws on it. In debt, tracing steps down: from counting every allocation to sampling, and from there to windows, in
-//! which probes are in place for some milliseconds only, and which are paid for in advance.
+//! which probes are in place for only a few milliseconds, and which are paid for in advance.
 
 mod account;
 mod plan;
@@ -25,62 +25,62 @@ use rates::{Inside, Rates};
 
 use crate::model::Prices;
 
-/// What `--sample auto` begins with: one sample per 32 KiB. Rather too many at first than none: what was not drawn then is
-/// missing for as long as it lives.
+/// What `--sample auto` begins with: one sample per 32 KiB. Too many at first is better than none: what was not sampled
+/// then is missing for as long as it lives.
 pub const AUTO_SHIFT: Shift = 15;
 
-/// A target that hardly runs is not stepped down for it: at least this part of a processor counts as used. So with a limit
-/// of 10 % one hundredth of a processor may be spent on any target.
+/// Tracing is not stepped down because a target hardly runs: at least this share of a processor counts as used. So with
+/// a limit of 10 % one hundredth of a processor may be spent on any target.
 pub const LEAST_BUSY: f64 = 0.1;
 
-/// The least that sampling goes down to: 4 KiB.
+/// The smallest mean distance between samples: 4 KiB.
 const MIN_SHIFT: Shift = 12;
 /// Samples a second that give a fair picture and cost next to nothing.
 const SAMPLES_PER_SECOND: f64 = 1000.0;
 
-/// How many times too large a budget is that leaves no doubt.
+/// How many times larger than needed a budget must be to be clearly sufficient.
 const AMPLE: f64 = 4.0;
-/// How much of the past tells what is going on now.
+/// How much of the past is used to judge the present.
 const RECENT: Duration = Duration::from_secs(1);
-/// The part of it that must have passed before tracing can be cut off.
+/// The part of it that must have passed before tracing can be stopped.
 const LEAST: Duration = Duration::from_millis(150);
-/// How many times the limit is too much by far.
+/// The multiple of the limit that counts as far too much.
 const HARD: f64 = 2.0;
-/// The part of the limit that is aimed at: what windows cost beside the calls in them, and what a price does not know
-/// of its surroundings, has room in the rest. (`cargo xtask bench budget`: of 5 and 20 % aimed at in full, 5.6 and 21.5
+/// The part of the limit to aim for: the cost of windows besides the calls in them, and what a price does not include
+/// of its surroundings, must fit into the rest. (`cargo xtask bench budget`: aiming for all of 5 and 20 %, 5.6 and 21.5
 /// % were lost.)
 const AIM: f64 = 0.88;
 /// Debt at which tracing steps down, in CPU time of the target.
 const DEBT: Duration = Duration::from_millis(500);
-/// How long things must have been calm before tracing does more again.
+/// How long the cost must have been low before tracing does more again.
 const CALM: Duration = Duration::from_secs(10);
-/// Time from one window to the next, about, and the least length of one.
+/// The approximate time from one window to the next, and the minimum length of one.
 const CYCLE: Duration = Duration::from_secs(3);
 const SHORTEST: Duration = Duration::from_millis(60);
-/// The greatest length of one in which so much of the CPU time goes into tracing that the target slows down to a half and
-/// less: what waits for it is to wait no longer.
+/// The maximum length of one in which tracing takes so much of the CPU time that the target slows down to half its speed or
+/// less, so that nothing waits for it longer than this.
 const LONGEST: Duration = Duration::from_millis(150);
 const SLOW: f64 = 0.5;
-/// The part of a window in which allocations are counted; in the rest only frees are, so that what lived for a moment
-/// only is not taken for what stays.
+/// The part of a window in which allocations are counted; in the rest only frees are, so that short-lived blocks
+/// are not mistaken for those that stay.
 const COUNTING: f64 = 1.0 / 3.0;
-/// A budget that pays for a window more seldom than this is too small.
+/// A budget that pays for a window less often than this is too small.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// CPU time that tracing took for all that the programs did.
+/// CPU time that tracing took for everything the programs did.
 #[must_use]
 pub fn spent(work: &Work, prices: &Prices) -> Duration {
     Duration::from_nanos(account::cost(work, prices) as u64)
 }
 
-/// Blocks that came and went between two readings in which both were seen: calls that allocated, and that freed.
+/// Calls that allocated and calls that freed between two readings while both were seen.
 #[must_use]
 pub fn came_and_went(before: &Reading, now: &Reading) -> (u64, u64) {
     let work = account::difference(&before.work, &now.work);
     (work.entries.iter().sum(), work.frees.iter().sum::<u64>() + work.moves)
 }
 
-/// A budget and what has become of it.
+/// A budget and its state.
 #[derive(Clone, Debug)]
 pub struct Budget {
     limit: f64,
@@ -89,7 +89,7 @@ pub struct Budget {
     mode: Mode,
     account: Account,
     inside: Inside,
-    /// What the calls cost when probes were last in place.
+    /// The cost of the calls when probes were last in place.
     rates: Rates,
     /// The last readings, oldest first.
     recent: VecDeque<Reading>,
@@ -132,7 +132,7 @@ impl Budget {
         self.mode
     }
 
-    /// Whether what was counted since the budget was made leaves no doubt that every allocation can be counted.
+    /// Whether the counts since the budget was created clearly allow counting every allocation.
     #[must_use]
     pub fn is_ample(&self, now: Reading) -> bool {
         self.recent.back().is_some_and(|before| {
@@ -141,7 +141,7 @@ impl Budget {
         })
     }
 
-    /// Chooses how to begin, after calls were counted for a moment without anything else being done about them.
+    /// Chooses how to begin, after calls have only been counted for a moment.
     pub fn begin(&mut self, now: Reading) -> Mode {
         if let Some(before) = self.recent.back() {
             self.rates = Rates::between(before, &now, &self.prices);
@@ -151,13 +151,13 @@ impl Budget {
         self.mode
     }
 
-    /// Calls in a second, as there would be without tracing.
+    /// Calls per second without tracing.
     #[must_use]
     pub fn calls_per_second(&self) -> f64 {
         self.rates.calls_per_second()
     }
 
-    /// Whether it chooses which allocations are counted; else that was asked for.
+    /// Whether it chooses which allocations are counted; otherwise the user did.
     #[must_use]
     pub fn chooses(&self) -> bool {
         self.choice == Choice::Auto
@@ -175,7 +175,7 @@ impl Budget {
         self.share(EXACT)
     }
 
-    /// The same of the cheapest way with probes that stay.
+    /// The same for the cheapest way of continuous tracing.
     #[must_use]
     pub fn share_cheapest(&self) -> f64 {
         match self.choice {
@@ -184,7 +184,7 @@ impl Budget {
         }
     }
 
-    /// Looks at what was used while probes are in place.
+    /// Checks the cost while probes are in place.
     pub fn observe(&mut self, now: Reading) -> Verdict {
         self.book(now);
         let Some(before) = self.recent.front().copied() else { return Verdict::Keep };
@@ -195,7 +195,7 @@ impl Budget {
         let beyond = self.account.balance() < 0.0 && share > self.limit;
         if beyond && (far || self.account.is_in_debt(DEBT)) {
             let best = self.best(1.0);
-            // What it is doing costs too much, whatever was expected of it.
+            // The current mode costs too much, whatever was expected.
             let next = if best == self.mode { Mode::Windows(self.window_shift()) } else { best };
             self.enter(next, now);
             return match next {
@@ -206,7 +206,7 @@ impl Budget {
         self.ease(now, share)
     }
 
-    /// Whether tracing can do more again, or draw more samples, or fewer.
+    /// Whether tracing can do more again, or should take more or fewer samples.
     fn ease(&mut self, now: Reading, share: f64) -> Verdict {
         let Mode::Steady(shift) = self.mode else { return Verdict::Keep };
         if self.choice != Choice::Auto || shift == EXACT {
@@ -228,15 +228,15 @@ impl Budget {
         }
     }
 
-    /// The shift that gives about as many samples a second as are useful; only where it is off by far.
+    /// The shift for a useful number of samples per second, if the current one is far off.
     fn tuned(&self, shift: Shift, now: Reading) -> Shift {
         let Some(before) = self.recent.front() else { return shift };
         let seconds = now.at.saturating_sub(before.at).as_secs_f64();
         let returns = now.work.returns().saturating_sub(before.work.returns());
         let pairs = |work: &Work| work.entries.iter().sum::<u64>().saturating_sub(work.plain);
         let entries = pairs(&now.work).saturating_sub(pairs(&before.work));
-        // Without sessions every call returns through a probe, and samples cannot be distinguished. Nor where most results
-        // are seen at exits.
+        // Without sessions every call returns through a probe, so samples cannot be distinguished. Nor can they if most
+        // results are seen at exits.
         let plain = now.work.plain.saturating_sub(before.work.plain);
         if seconds < RECENT.as_secs_f64() / 2.0 || returns * 2 > entries || plain > entries {
             return shift;
@@ -249,7 +249,7 @@ impl Budget {
         }
     }
 
-    /// Whether a window can be opened now, and how long it is. Until then, time pays in.
+    /// Whether a window can be opened now, and its length. Until then, time pays in.
     pub fn window(&mut self, now: Reading) -> Due {
         self.book(now);
         let length = self.window_length();
@@ -310,7 +310,7 @@ impl Budget {
         self.rates.share(shift, &self.inside, &self.prices)
     }
 
-    /// The mode that counts most and stays inside the limit, with room for `margin` times its cost.
+    /// The mode that counts most and stays within the limit, with room for `margin` times its cost.
     fn best(&self, margin: f64) -> Mode {
         let candidates: &[Shift] = match self.choice {
             Choice::Auto => &[EXACT, AUTO_SHIFT],
@@ -320,7 +320,7 @@ impl Budget {
         candidates.iter().find(fits).map_or(Mode::Windows(self.window_shift()), |&shift| Mode::Steady(shift))
     }
 
-    /// In windows a call that is looked at costs little more than one that is not: all are.
+    /// In windows a counted call costs little more than one that is not: all are counted.
     fn window_shift(&self) -> Shift {
         match self.choice {
             Choice::Auto => EXACT,

@@ -1,4 +1,4 @@
-//! The words of a budget: what it is asked, and what it answers.
+//! Types of a budget: its inputs and its decisions.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use memtrace_common::{Shift, Work};
 /// How allocations are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// By probes that stay: every allocation, or a sample.
+    /// Continuously: every allocation, or a sample.
     Steady(Shift),
     /// In windows.
     Windows(Shift),
@@ -23,34 +23,34 @@ impl Mode {
     }
 }
 
-/// What is left to the budget to choose.
+/// What the budget may choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
     /// Whether to sample, and how.
     Auto,
-    /// Only whether to do it in windows.
+    /// Only whether to trace in windows.
     Fixed(Shift),
 }
 
-/// What was used up to a moment.
+/// What was used up to a point in time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
     /// Since tracing began.
     pub at: Duration,
     /// CPU time of the targets.
     pub cpu: Duration,
-    /// What the programs did.
+    /// What the programs have done.
     pub work: Work,
 }
 
-/// What the budget says to a reading.
+/// The budget's decision on a reading.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Verdict {
-    /// Go on.
+    /// Continue.
     Keep,
-    /// Go on in another way.
+    /// Continue in another way.
     Switch(Mode),
-    /// Detach at once: tracing took this share of the CPU time.
+    /// Detach immediately: tracing took this share of the CPU time.
     Cut(f64, Mode),
 }
 
@@ -61,7 +61,7 @@ pub enum Due {
     Now(Window),
     /// Not yet.
     Later,
-    /// Not in any time worth waiting for.
+    /// Not within a reasonable time.
     Never,
 }
 

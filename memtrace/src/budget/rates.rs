@@ -1,4 +1,4 @@
-//! What the targets' calls cost in each mode, from how many there are.
+//! What the targets' calls cost in each mode, computed from their number.
 
 use memtrace_common::{
     Shift, Work,
@@ -11,13 +11,13 @@ use super::{
 };
 use crate::model::Prices;
 
-/// Time inside the programs is taken for this part of what a probe on a free costs, before it was measured: where calls
-/// are counted, and where they are left out.
+/// Before it has been measured, time inside the programs is assumed to be this share of the price of a probe on a free:
+/// if calls are counted, and if they are left out.
 const COUNTED: f64 = 0.5;
 const LEFT_OUT: f64 = 0.1;
-/// The part of a processor at which a target is taken to use all that it gets.
+/// The share of a processor above which a target is assumed to use all it can get.
 const NEVER_RESTS: f64 = 0.8;
-/// Calls that make a measurement.
+/// Calls that suffice for a measurement.
 const ENOUGH: u64 = 2000;
 
 /// Time inside the programs per call in ns.
@@ -32,7 +32,7 @@ impl Inside {
         Self { counted: COUNTED * prices.free, left_out: LEFT_OUT * prices.free }
     }
 
-    /// Takes note of what was measured.
+    /// Records a measurement.
     pub(super) fn learn(&mut self, shift: Shift, before: &Work, now: &Work) {
         let work = difference(before, now);
         if work.calls() < ENOUGH {
@@ -66,11 +66,11 @@ impl Rates {
     pub(super) fn between(before: &Reading, now: &Reading, prices: &Prices) -> Self {
         let work = difference(&before.work, &now.work);
         let cpu = now.cpu.saturating_sub(before.cpu).as_nanos() as f64;
-        // What was measured may be more than there was, by little: then little remains.
+        // The measured cost may slightly exceed the total: then little remains.
         let own = (cpu - cost(&work, prices)).max(cpu / 20.0).max(1.0);
         let wall = (now.at.saturating_sub(before.at).as_nanos() as f64).max(1.0);
         Self {
-            // One that never rests will not rest without tracing either.
+            // A target that is always busy is also busy without tracing.
             processors: if cpu > NEVER_RESTS * wall { cpu } else { own } / wall,
             entries: work.entries.map(|count| count as f64 / own),
             frees: work.frees.map(|count| count as f64 / own),
@@ -80,7 +80,7 @@ impl Rates {
         }
     }
 
-    /// Calls in a second.
+    /// Calls per second.
     pub(super) fn calls_per_second(&self) -> f64 {
         (self.entries.iter().sum::<f64>() + self.frees.iter().sum::<f64>()) * 1e9 * self.processors
     }

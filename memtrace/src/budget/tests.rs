@@ -9,7 +9,7 @@ use super::{AUTO_SHIFT, Budget, Choice, Due, Mode, Prices, Reading, Verdict, spe
 const PRICES: Prices = Prices { free: 500.0, call: 800.0, left_out: 500.0, stepping: 9000.0 };
 const INSIDE: f64 = 150.0;
 
-/// What sees its calls.
+/// How its calls are seen.
 #[derive(Clone, Copy)]
 enum Probes {
     None,
@@ -17,7 +17,7 @@ enum Probes {
     Frees,
 }
 
-/// A process that makes pairs of calls as fast as it gets on.
+/// A process that makes pairs of calls as fast as it can.
 struct Target {
     now: Reading,
     /// ns of its own time between two pairs.
@@ -74,7 +74,7 @@ fn begin(target: &mut Target, limit: f64, choice: Choice) -> (Budget, Mode) {
     (budget, mode)
 }
 
-/// Follows what the budget says for some time; every verdict that changed something.
+/// Follows the budget's decisions for some time. Returns every decision that changed something.
 fn follow(budget: &mut Budget, target: &mut Target, time: Duration) -> Vec<Verdict> {
     let end = target.now.at + time;
     let mut verdicts = Vec::new();

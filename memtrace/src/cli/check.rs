@@ -21,7 +21,7 @@ use super::output::OutputArgs;
     after_help = "Exit status: 0 if tracing works, 1 if something required is missing or a function of the process cannot be traced."
 )]
 pub(super) struct Args {
-    /// Also say what this process offers
+    /// Also check this process
     #[arg(short, long, value_name = "PID")]
     pid: Option<u32>,
     #[command(flatten)]
@@ -58,7 +58,7 @@ fn show(out: &mut String, feature: &Feature) -> std::fmt::Result {
     Ok(())
 }
 
-/// What a process offers; whether all its allocations can be traced.
+/// Writes which allocators a process has. Returns whether it can be traced.
 fn target(out: &mut String, pid: u32) -> anyhow::Result<bool> {
     let process = Process::open(pid)?;
     writeln!(out, "Process {pid} ({}):", escape(&process.comm))?;
@@ -87,10 +87,7 @@ fn target(out: &mut String, pid: u32) -> anyhow::Result<bool> {
                 }
                 complete &= allocator.left_out.is_empty();
                 for function in &allocator.left_out {
-                    writeln!(
-                        out,
-                        "    NO   {function}: not traced, since a return probe could end the process",
-                    )?;
+                    writeln!(out, "    NO   {function}: not traced: a return probe could end the process",)?;
                 }
                 for note in &allocator.notes {
                     writeln!(out, "         {}", escape(note))?;
@@ -101,8 +98,8 @@ fn target(out: &mut String, pid: u32) -> anyhow::Result<bool> {
         }
     }
     if !found {
-        writeln!(out, "  NO   no allocator: no library and not the program itself defines malloc and free")?;
-        writeln!(out, "       → a static program needs its symbols (do not strip it) to be traced")?;
+        writeln!(out, "  NO   no allocator: neither a library nor the program defines malloc and free")?;
+        writeln!(out, "       → a static program must keep its symbols (not be stripped) to be traced")?;
     }
     Ok(found && complete)
 }

@@ -1,4 +1,4 @@
-//! Options about what tracing may cost.
+//! Options for the cost of tracing.
 
 use clap::ValueEnum;
 use memtrace_common::{
@@ -14,21 +14,21 @@ use crate::{
 
 use super::message::usage;
 
-/// The share of its CPU time that `attach` may take of a process, unless told otherwise.
+/// The default budget of `attach`, as a share of the process's CPU time.
 pub(super) const DEFAULT_LIMIT: f64 = 0.10;
 
-/// The smallest mean that sampling makes sense with.
+/// The smallest useful mean distance between samples.
 const LEAST_MEAN: u64 = 16;
 
-/// Options of what tracing may cost.
+/// Options for the cost of tracing.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct CostArgs {
-    /// CPU time that tracing may take, as a share of the process's own, such as 5%; or `off`. What costs more is sampled,
-    /// and what then still does is traced in short windows [default: 10% for attach, off with --trace; else off]
+    /// CPU time that tracing may take, as a share of the process's own, such as 5%; or `off`. A process that costs more
+    /// is sampled; one that still does is traced in short windows [default: 10% for attach, off with --trace; else off]
     #[arg(long, value_name = "SHARE", value_parser = parse_limit)]
     max_overhead: Option<Limit>,
-    /// Count one allocation in so many bytes (512KiB; a power of two), large ones always; `auto`: when the budget
-    /// asks for it; `off`: count every allocation [default: auto with a budget, else off]
+    /// Count one allocation per this many bytes (512KiB; a power of two), large ones always; `auto`: if the budget
+    /// requires it; `off`: count every allocation [default: auto with a budget, else off]
     #[arg(long, value_name = "SIZE", value_parser = parse_sample)]
     sample: Option<Sample>,
     /// Leave out a part of the work, to measure what it costs
@@ -91,7 +91,7 @@ fn parse_sample(text: &str) -> Result<Sample, String> {
     let size = parse_size(text)?;
     if !(LEAST_MEAN..=1 << MAX_SHIFT).contains(&size) {
         return Err(format!(
-            "{text:?} is no sensible distance between samples: from 16 bytes to 1GiB, auto, or off"
+            "{text:?} is not a usable distance between samples: use 16 bytes to 1GiB, auto, or off"
         ));
     }
     // The nearest power of two, by ratio.
@@ -99,7 +99,7 @@ fn parse_sample(text: &str) -> Result<Sample, String> {
 }
 
 impl CostArgs {
-    /// How allocations are to be counted, by a command whose budget is `default` unless told otherwise.
+    /// How allocations are counted by a command whose default budget is `default`.
     pub(super) fn counting(&self, default: Option<f64>) -> Counting {
         let limit = match self.max_overhead {
             None => default,
@@ -109,9 +109,9 @@ impl CostArgs {
         let choice = match (self.sample, limit) {
             (Some(Sample::Mean(shift)), _) => Choice::Fixed(shift),
             (None | Some(Sample::Auto), Some(_)) => Choice::Auto,
-            (Some(Sample::Auto), None) => usage(
-                "--sample auto needs a budget to go by: give --max-overhead, or a size such as --sample 512KiB",
-            ),
+            (Some(Sample::Auto), None) => {
+                usage("--sample auto needs a budget: set --max-overhead, or a size such as --sample 512KiB")
+            }
             (None | Some(Sample::Off), _) => Choice::Fixed(EXACT),
         };
         Counting { choice, limit }

@@ -15,13 +15,13 @@ use super::{
 Examples:
   memtrace diff before.mt after.mt              two sessions, or two builds of a program
   memtrace diff leak.mt                         the first and the last report of a session
-  memtrace diff leak.mt --before-at 2 --at 9    two of its reports
+  memtrace diff leak.mt --before-at 2 --at 9    the second and the ninth report
 
-Stacks are the same if their functions and files are: addresses may differ.")]
+Stacks are matched by function and source file, not by address.")]
 pub(super) struct Args {
     /// A file that --save wrote
     before: PathBuf,
-    /// Another one [default: the same]
+    /// Another such file [default: the same]
     after: Option<PathBuf>,
     /// Compare this report of the first file, counted from 1 [default: the last, or with one file the first]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -40,7 +40,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     let before_at = args.before_at.or(args.after.is_none().then_some(1));
     let (first, second) = (&args.before, args.after.as_ref().unwrap_or(&args.before));
     if first == second && before_at == args.at {
-        usage("both are the same report: name another one with --at, or another file");
+        usage("both are the same report: choose another with --at, or another file");
     }
     let before = SavedReport::open(first, before_at)?;
     let after = SavedReport::open(second, args.at)?;

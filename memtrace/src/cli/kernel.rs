@@ -55,20 +55,20 @@ Examples:
   memtrace kernel --pages --vmalloc          only pages and vmalloc areas, without user memory
   memtrace kernel --pid 4123 --older 1m      what the kernel allocated while a process ran
 
-What was allocated before is unknown. Frees that the kernel announces nowhere are found in its own lists of free objects:
+Earlier allocations are unknown. Frees that no tracepoint announces are found in the kernel's lists of free objects:
 such objects are tracked, but not counted as outstanding.")]
 #[expect(clippy::struct_excessive_bools, reason = "switches of a command line")]
 pub(super) struct Args {
-    /// Trace slab memory: kmalloc and caches (traced if no kind is given)
+    /// Trace slab memory: kmalloc and caches (default)
     #[arg(long)]
     slab: bool,
     /// Trace pages, without user memory and page cache
     #[arg(long)]
     pages: bool,
-    /// Trace per-CPU memory (traced if no kind is given)
+    /// Trace per-CPU memory (default)
     #[arg(long)]
     percpu: bool,
-    /// Trace areas of virtually contiguous memory (kernel 6.3)
+    /// Trace vmalloc areas (kernel 6.3)
     #[arg(long)]
     vmalloc: bool,
     /// Only slab caches of these names; * and ? are wildcards
@@ -77,7 +77,7 @@ pub(super) struct Args {
     /// Only what is allocated while these processes run (interrupts included)
     #[arg(short, long, value_name = "PID", value_delimiter = ',', value_parser = parse_pid)]
     pid: Vec<u32>,
-    /// Only what is allocated while processes of this cgroup run: a directory of the cgroup 2 file system
+    /// Only what is allocated while processes of this cgroup run: a directory in the cgroup 2 file system
     #[arg(long, value_name = "PATH")]
     cgroup: Option<PathBuf>,
     /// Show stacks or caches
@@ -91,7 +91,7 @@ pub(super) struct Args {
     /// Count only objects at least this old
     #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
     older: Option<Duration>,
-    /// Track only objects of at least this size, as the allocator gives them out (100, 4KiB)
+    /// Track only objects of at least this size, as allocated (100, 4KiB)
     #[arg(short = 'z', long, value_name = "SIZE", value_parser = parse_size)]
     min_size: Option<u64>,
     /// Track only objects of at most this size
@@ -106,10 +106,10 @@ pub(super) struct Args {
     /// Live objects that can be tracked: about 30 bytes of kernel memory each
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=200_000_000))]
     max_live: u32,
-    /// Stacks that can be told apart: 64 bytes of kernel memory each
+    /// Distinct stacks that can be tracked: 64 bytes of kernel memory each
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=4_194_304))]
     max_stacks: u32,
-    /// Walk every stack instead of recognising known ones, to compare with
+    /// Walk every stack instead of recognizing known ones, for comparison
     #[arg(long, hide = true)]
     walk_all: bool,
 }
@@ -154,10 +154,10 @@ fn options(args: &Args) -> anyhow::Result<KernelOptions> {
         usage("--cache is for slab memory: other kinds have no caches");
     }
     if args.show_allocs && args.by == By::Cache {
-        usage("--show-allocs lists the objects of stacks: not with --by cache");
+        usage("--show-allocs lists the objects of stacks and cannot be used with --by cache");
     }
     if let Some(pid) = args.pid.iter().find(|pid| !Path::new(&format!("/proc/{pid}")).is_dir()) {
-        anyhow::bail!("no process has the pid {pid}: `ps -e` lists those there are");
+        anyhow::bail!("no process has the pid {pid}: `ps -e` lists all");
     }
     let pid_namespace = kernel::pid_namespace(&args.pid)?;
     let cgroup = match &args.cgroup {

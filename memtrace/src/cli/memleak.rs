@@ -59,16 +59,16 @@ pub(super) struct Args {
     /// Leave out blocks younger than this, in milliseconds
     #[arg(short, long, value_name = "MS", default_value_t = 500)]
     older: u64,
-    /// Run a command and trace it; its words may be quoted as in a shell
+    /// Run a command and trace it; quotes work as in a shell
     #[arg(short, long)]
     command: Option<String>,
     /// Show totals only
     #[arg(long)]
     combined_only: bool,
-    /// Accepted: in the kernel, an address that is handed out again was freed before, always
+    /// Accepted, no effect: if the kernel returns an address again, memtrace always counts the old block as freed
     #[arg(long)]
     wa_missing_free: bool,
-    /// Accepted; memtrace counts every allocation
+    /// Accepted, no effect: memtrace counts every allocation
     #[arg(short, long, value_name = "N", default_value_t = 1)]
     sample_rate: u64,
     /// Show this many stacks
@@ -80,7 +80,7 @@ pub(super) struct Args {
     /// Track only allocations of at most this many bytes
     #[arg(short = 'Z', long, value_name = "BYTES")]
     max_size: Option<u64>,
-    /// Accepted; allocators are found by what the process maps
+    /// Accepted, no effect: memtrace finds allocators in the process's mappings
     #[arg(short = 'O', long, value_name = "OBJECT")]
     obj: Option<String>,
     /// Print to this file instead of standard output (-)
@@ -92,7 +92,7 @@ pub(super) struct Args {
     /// What to order stacks by
     #[arg(long, value_enum, default_value_t = SortKey::Size)]
     sort: SortKey,
-    /// Accepted; allocators are found by what the process maps
+    /// Accepted, no effect: memtrace finds allocators in the process's mappings
     #[arg(long, value_name = "PREFIX")]
     symbols_prefix: Option<String>,
     /// Seconds between two reports
@@ -108,7 +108,7 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
         usage("min_size (-z) can't be greater than max_size (-Z)");
     }
     if args.sample_rate > 1 {
-        message("every allocation is counted: -s is not needed");
+        message("every allocation is counted: -s has no effect");
     }
     if let Some(command) = &args.command {
         return run_command(args, command, verbose);
@@ -139,7 +139,7 @@ fn run_command(args: &Args, command: &str, verbose: bool) -> anyhow::Result<Exit
 /// bcc's kernel mode: slab and pages together, or per-CPU memory.
 fn trace_kernel(args: &Args) -> anyhow::Result<ExitCode> {
     if args.trace {
-        message("-t prints each event of a process; the kernel's are too many, reports follow");
+        message("-t prints the events of a process only: the kernel has too many, so reports follow");
     }
     let mut output = output(args)?;
     let kinds = if args.percpu { vec![KernelKind::Percpu] } else { vec![KernelKind::Slab, KernelKind::Page] };

@@ -21,32 +21,32 @@ use crate::target::{advice_on_files, raise_file_limit};
 
 /// Finds memory leaks in live processes, without restarting or stopping them.
 ///
-/// memtrace attaches to a process with eBPF, counts every allocation and free, and shows which code made the
+/// memtrace attaches to a process with eBPF, counts every allocation and free, and shows which code allocated the
 /// memory that was not freed. Needs Linux 5.15 or newer and root.
 #[derive(Debug, Parser)]
 #[command(name = "memtrace", version, max_term_width = 110, after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Say what is done and how, on standard error; twice for more.
+    /// Verbose output on standard error; twice for more
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
 }
 
 const EXAMPLES: &str = "\
 Examples:
-  memtrace demo                             see it find a leak
-  memtrace attach $(pidof my-server)        report every 5 s what is not freed
-  memtrace attach 4123 --older 60s -i 3m    every 3 min the blocks older than a minute
-  memtrace attach 4123 -d 10m -f json       ten minutes, one JSON object a report
+  memtrace demo                             watch it find a leak
+  memtrace attach $(pidof my-server)        report every 5 s what has not been freed
+  memtrace attach 4123 --older 60s -i 3m    every 3 min, the blocks older than a minute
+  memtrace attach 4123 -d 10m -f json       ten minutes, one JSON object per report
   memtrace run -- ./my-program --its-args   from the first allocation on
-  memtrace attach 4123 --save leak.mt       keep every report; memtrace report leak.mt shows them again
-  memtrace kernel --by cache                which of the kernel's slab caches grow
-  memtrace check --pid 4123                 what this machine and that process allow";
+  memtrace attach 4123 --save leak.mt       save every report; memtrace report leak.mt shows them again
+  memtrace kernel --by cache                which slab caches of the kernel grow
+  memtrace check --pid 4123                 what this machine and this process support";
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Trace live processes, no restart
+    /// Trace live processes
     Attach(attach::Args),
     /// Start a command, traced from its first allocation
     Run(run::Args),
@@ -58,14 +58,14 @@ enum Command {
     Diff(diff::Args),
     /// Start a small program that leaks, and find the leak
     Demo(demo::Args),
-    /// Say what this kernel, these privileges and a process allow
+    /// Check what the kernel, your privileges and a process allow
     Check(check::Args),
-    /// bcc memleak's options and text, for scripts and habits that exist
+    /// Drop-in replacement for bcc's memleak: its options and output
     Memleak(memleak::Args),
     /// The program that `demo` traces
     #[command(hide = true)]
     DemoLeaker,
-    /// The process that reads files for the names of functions; started by memtrace itself
+    /// The process that reads files for names of functions; started by memtrace itself
     #[command(hide = true)]
     Symbolizer {
         /// The agent's process
@@ -77,7 +77,7 @@ enum Command {
 /// How this program is started to read files for the names of functions.
 const NAMES: crate::symbolize::Program = crate::symbolize::Program { command: "symbolizer" };
 
-/// Exit status for a command line that makes no sense.
+/// Exit status for an invalid command line.
 const USAGE: u8 = 2;
 
 /// Runs the command line of this process.
@@ -120,7 +120,7 @@ pub fn main() -> ExitCode {
     })
 }
 
-/// Shows help or version where that was asked for; else says in one line what is wrong.
+/// Shows help or version if requested; otherwise prints in one line what is wrong.
 fn usage_error(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         let _ = error.print();
@@ -134,14 +134,14 @@ fn usage_error(error: &clap::Error) -> ExitCode {
     ExitCode::from(USAGE)
 }
 
-/// Whether the program was called by bcc's name.
+/// Whether the program was called by the name of bcc's tool.
 fn called_memleak(arguments: &[OsString]) -> bool {
     arguments
         .first()
         .is_some_and(|name| std::path::Path::new(name).file_stem().is_some_and(|stem| stem == "memleak"))
 }
 
-/// An error and its causes, those left out that the one before has quoted.
+/// An error and its causes, without those that the previous one quotes.
 fn causes(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
@@ -178,7 +178,7 @@ fn log_to_stderr(verbose: u8) {
         .try_init();
 }
 
-/// Runs a future on this thread: everything memtrace does waits for the kernel, nothing computes for long.
+/// Runs a future on this thread: memtrace mostly waits for the kernel and computes little.
 fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
 }

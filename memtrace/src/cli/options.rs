@@ -49,14 +49,14 @@ impl From<Sort> for SortBy {
 /// How stacks are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Stacks {
-    /// By call frame information: complete, whatever the code was built with.
+    /// By call frame information: complete, however the code was built.
     Cfi,
-    /// By frame pointers: short or wrong where code was built without them.
+    /// By frame pointers: short or wrong in code built without them.
     Fp,
-    /// The caller alone, to measure what the rest costs.
+    /// The caller only, to measure what the rest costs.
     #[value(hide = true)]
     Caller,
-    /// By the kernel's `bpf_get_stackid`, to compare with; reported is the caller alone.
+    /// By the kernel's `bpf_get_stackid`, for comparison; only the caller is reported.
     #[value(hide = true)]
     Kernel,
 }
@@ -72,7 +72,7 @@ impl From<Stacks> for WalkMethod {
     }
 }
 
-/// Options of reports, whatever is traced.
+/// Options of reports, for every kind of target.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct ReportArgs {
     /// Time between two reports (500ms, 5s, 1m; a bare number is seconds)
@@ -86,7 +86,7 @@ pub(super) struct ReportArgs {
     duration: Option<Duration>,
     #[command(flatten)]
     show: ShowArgs,
-    /// Save every report, whole, to this file, for `memtrace report` and `memtrace diff`
+    /// Save every report with all stacks to this file, for `memtrace report` and `memtrace diff`
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
 }
@@ -102,7 +102,7 @@ impl ReportArgs {
         }
     }
 
-    /// Where reports go, and which rows of them. `trace`: events do as well.
+    /// Where reports go, and which of their rows. `trace`: events go there too.
     pub(super) fn output(&self, selection: Selection, trace: bool) -> anyhow::Result<Output> {
         let output = self.show.output(selection, trace)?;
         match &self.save {
@@ -111,14 +111,14 @@ impl ReportArgs {
         }
     }
 
-    /// Says something on standard error, unless that is not for people.
+    /// Prints a remark on standard error, unless the output is for scripts.
     pub(super) fn remark(&self, what: &str) {
         if self.show.is_for_people() {
             message(what);
         }
     }
 
-    /// Says on standard error that tracing has begun.
+    /// Announces on standard error that tracing has begun.
     pub(super) fn announce(&self, what: &str) {
         let interval = humantime::format_duration(self.interval);
         self.remark(&format!("{what}; a report every {interval}, Ctrl-C for the last one"));
@@ -154,7 +154,7 @@ pub(super) struct TraceArgs {
     /// Live blocks that can be tracked: about 50 bytes of kernel memory each
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=200_000_000))]
     max_live: u32,
-    /// Stacks that can be told apart: 64 bytes of kernel memory each
+    /// Distinct stacks that can be tracked: 64 bytes of kernel memory each
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=4_194_304))]
     max_stacks: u32,
     #[command(flatten)]
@@ -162,16 +162,16 @@ pub(super) struct TraceArgs {
     /// How stacks are taken
     #[arg(long, value_enum, value_name = "HOW", default_value_t = Stacks::Cfi)]
     stacks: Stacks,
-    /// Show stacks that hold nothing any more too
+    /// Also show stacks that no longer hold anything
     #[arg(long, hide = true)]
     freed: bool,
-    /// Attach as on kernels without multi-uprobes, to test
+    /// Attach as on kernels without multi-uprobes, for tests
     #[arg(long, hide = true)]
     perf_uprobes: bool,
-    /// Put probes at functions' first bytes, as other tools do: slow, to compare with
+    /// Probe the first byte of functions, as other tools do: slow, for comparison
     #[arg(long, hide = true)]
     first_byte: bool,
-    /// Put return probes on every function that hands out blocks, even where that can end the target: to compare with
+    /// Use return probes on every allocating function, even where that can kill the target: for comparison
     #[arg(long, hide = true)]
     return_probes: bool,
 }
@@ -193,14 +193,14 @@ pub(super) fn parse_count(text: &str) -> Result<u64, String> {
     }
 }
 
-/// A time that is not zero.
+/// A nonzero time.
 fn parse_interval(text: &str) -> Result<Duration, String> {
     let time = parse_duration(text)?;
     if time.is_zero() { Err("must be more than zero".to_owned()) } else { Ok(time) }
 }
 
 impl TraceArgs {
-    /// Checks what one option alone cannot show.
+    /// Checks options against each other.
     pub(super) fn check(&self) -> anyhow::Result<()> {
         if self.min_size.unwrap_or(0) > self.max_size.unwrap_or(u64::MAX) {
             usage("--min-size is larger than --max-size: no allocation could match");
@@ -208,8 +208,8 @@ impl TraceArgs {
         Ok(())
     }
 
-    /// Options of a session that traces `targets` processes, and takes `limit` of their CPU time at most unless told
-    /// otherwise.
+    /// Options of a session that traces `targets` processes, with `limit` as the default budget: a share of their CPU
+    /// time.
     pub(super) fn options(&self, verbose: bool, targets: usize, limit: Option<f64>) -> Options {
         let targets = u32::try_from(targets).unwrap_or(u32::MAX);
         Options {
@@ -229,7 +229,7 @@ impl TraceArgs {
             older: self.older,
             show_allocs: self.show_allocs,
             freed: self.freed,
-            // Who asks for every event is to have every event.
+            // --trace promises every event.
             counting: self.cost.counting(limit.filter(|_| !self.trace)),
             placement: Placement {
                 first_byte: self.first_byte,
@@ -248,14 +248,14 @@ impl TraceArgs {
         self.report.output(selection, self.trace)
     }
 
-    /// Says something on standard error, unless that is not for people.
+    /// Prints a remark on standard error, unless the output is for scripts.
     pub(super) fn remark(&self, what: &str) {
         if !self.trace {
             self.report.remark(what);
         }
     }
 
-    /// Says on standard error that tracing has begun, unless that is not for people.
+    /// Announces on standard error that tracing has begun, unless the output is for scripts.
     pub(super) fn announce(&self, what: &str) {
         if !self.trace {
             self.report.announce(what);

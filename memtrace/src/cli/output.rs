@@ -1,4 +1,4 @@
-//! Options about what reports look like, and where they go.
+//! Options for the format of reports and for where they go.
 
 use std::{
     io::{self, IsTerminal as _, Write},
@@ -43,13 +43,13 @@ pub(super) struct OutputArgs {
 }
 
 impl OutputArgs {
-    /// What to print to; and whether to print in colour there, if nobody says.
+    /// The writer, and whether to print in colour by default.
     pub(super) fn open(&self, keep: Keep) -> anyhow::Result<(Box<dyn Write>, bool)> {
         open_output(self.output.as_deref(), keep)
     }
 }
 
-/// Standard output, or a file; and whether to print in colour there, if nobody says.
+/// Standard output or a file, and whether to print in colour by default.
 pub(super) fn open_output(path: Option<&Path>, keep: Keep) -> anyhow::Result<(Box<dyn Write>, bool)> {
     match path.filter(|path| *path != Path::new("-")) {
         Some(path) => {
@@ -69,7 +69,8 @@ pub(super) struct ShowArgs {
     /// How reports look
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     pub(super) format: Format,
-    /// Write to this file instead of standard output (-): each JSON report replaces it, text and --trace are appended
+    /// Write to this file instead of standard output (-): a JSON report replaces the one before, text and --trace are
+    /// appended
     #[arg(short = 'O', long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// When to use colour
@@ -78,7 +79,7 @@ pub(super) struct ShowArgs {
 }
 
 impl ShowArgs {
-    /// What to print to, and whether to print in colour there. `all`: what is printed later does not replace it.
+    /// The writer, and whether to print in colour. `all`: later output does not replace earlier output.
     pub(super) fn open(&self, all: bool) -> anyhow::Result<(Box<dyn Write>, bool)> {
         let keep = if self.format == Format::Json && !all { Keep::Latest } else { Keep::All };
         let (writer, colour) = open_output(self.output.as_deref(), keep)?;
@@ -90,7 +91,7 @@ impl ShowArgs {
         Ok((writer, colour))
     }
 
-    /// Where reports go, and which rows of them. `trace`: events do as well.
+    /// Where reports go, and which of their rows. `trace`: events go there too.
     pub(super) fn output(&self, selection: Selection, trace: bool) -> anyhow::Result<Output> {
         let (writer, colour) = self.open(trace)?;
         let reporter: Box<dyn Reporter> = match self.format {
@@ -100,7 +101,7 @@ impl ShowArgs {
         Ok(Output::new(reporter, writer, selection))
     }
 
-    /// Whether what is shown is for people, not for scripts.
+    /// Whether the format is for people, not for scripts.
     pub(super) fn is_for_people(&self) -> bool {
         self.format == Format::Text
     }

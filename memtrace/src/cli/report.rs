@@ -17,10 +17,10 @@ Examples:
   memtrace attach $(pidof my-server) --save leak.mt
   memtrace report leak.mt                       the last report
   memtrace report leak.mt --at 1 --sort rate    the first one, by growth
-  memtrace report leak.mt --filter handle_ -T 0 every stack through such a function
+  memtrace report leak.mt --filter handle_ -T 0 every stack with such a function
   memtrace report leak.mt -f json -O report.json
 
-The file holds every stack with its names: neither root nor the program's files are needed.")]
+The file holds every stack with its names: this needs neither root nor the program's files.")]
 pub(super) struct Args {
     /// A file that --save wrote
     file: PathBuf,

@@ -23,11 +23,11 @@ Examples:
   sudo memtrace run -- ./server --port 80   runs as you, not as root
   sudo memtrace run --user www-data -- ./server
 
-The command's standard input and output are its own, and its exit status becomes memtrace's.")]
+The command keeps its standard input and output, and memtrace exits with its status.")]
 pub(super) struct Args {
     #[command(flatten)]
     trace: TraceArgs,
-    /// Run the command as this user (name or number). Default: the caller of sudo, else who you are
+    /// Run the command as this user (name or number). Default: the caller of sudo, otherwise you
     #[arg(short, long, value_name = "USER")]
     user: Option<String>,
     /// The command and its arguments
@@ -65,7 +65,7 @@ pub(super) fn start(session: &mut Session, launch: &Launch) -> anyhow::Result<La
     session.warn_of_profilers(pid);
     if allocators == 0 {
         bail!(
-            "{} has no allocator that memtrace knows: neither its libraries nor itself define malloc and free (is it \
+            "{} has no allocator that memtrace knows: neither the program nor its libraries define malloc and free (is it \
              static and stripped?)",
             launch.name()
         );
@@ -74,7 +74,7 @@ pub(super) fn start(session: &mut Session, launch: &Launch) -> anyhow::Result<La
     Ok(launched)
 }
 
-/// Follows a command to the end of the session, and then of the command, if `wait`; its exit status.
+/// Follows a command to the end of the session and, if `wait`, to its own end. Returns its exit status.
 pub(super) fn wait_out(
     session: &mut Session,
     mut launched: Launched,
@@ -93,7 +93,7 @@ pub(super) fn wait_out(
     if !wait {
         return Ok(ExitCode::SUCCESS);
     }
-    // From here on a signal ends memtrace at once.
+    // From here on, a signal ends memtrace immediately.
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         // SAFETY: the default action, no handler.
         let _ = unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) };

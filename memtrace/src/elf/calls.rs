@@ -8,8 +8,8 @@ use super::{Image, Machine};
 const LONGEST: u64 = 8;
 
 impl Image {
-    /// Whether the instruction before an ELF virtual address is a call. Code that cannot be read is given the benefit
-    /// of the doubt.
+    /// Whether the instruction before an ELF virtual address is a call. Code that cannot be read is assumed to
+    /// have one.
     #[must_use]
     pub fn follows_call(&self, address: u64) -> bool {
         let Some(start) = address.checked_sub(LONGEST) else { return false };

@@ -18,18 +18,18 @@ const MAX_ALTLINK: u64 = 4096 + 64;
 const BUILD_ID_BYTES: std::ops::RangeInclusive<usize> = 2..=64;
 const DEBUG_ROOT: &str = "usr/lib/debug";
 
-/// An open file with code, and what belongs to it: all that naming functions takes.
+/// An open file with code, and its debug files: everything needed to name functions.
 #[derive(Clone, Debug)]
 pub struct CodeFile {
     /// The path as the target sees it.
     pub name: Arc<str>,
     /// The file: regular, and of at most 4 GiB.
     pub file: Arc<File>,
-    /// Its separate debug file, where it has one.
+    /// Its separate debug file, if it has one.
     pub debug: Option<DebugFile>,
     /// Which file it is, and which its debug file.
     pub id: (FileId, Option<FileId>),
-    /// A debug file that is not used: it is of another build.
+    /// A debug file that is not used: it belongs to another build.
     pub misfit: Option<PathBuf>,
 }
 
@@ -53,7 +53,7 @@ impl CodeFile {
 pub struct DebugFile {
     /// The file.
     pub file: Arc<File>,
-    /// The checksum that the link to it gives. It is still to be compared; a build id's path gives none.
+    /// The checksum in the link to it, which has not been compared yet; `None` for a path by build id.
     pub crc: Option<u32>,
     /// The file that it shares parts with (`.gnu_debugaltlink`).
     pub shared: Option<Arc<File>>,
@@ -62,7 +62,7 @@ pub struct DebugFile {
 /// The contents of `.gnu_debuglink`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DebugLink {
-    /// The debug file's name. It comes from the file as it is: [`debug_candidates`] checks it.
+    /// The debug file's name, unchecked: [`debug_candidates`] checks it.
     pub name: OsString,
     /// The debug file's CRC-32.
     pub crc: u32,
@@ -89,7 +89,7 @@ impl Image {
         Ok(None)
     }
 
-    /// The debug link, where the file has one.
+    /// The debug link, if the file has one.
     ///
     /// # Errors
     /// The section is over its limit, malformed, or outside the file.
@@ -102,7 +102,7 @@ impl Image {
 
 impl Image {
     /// The build id of the file that this one shares debug information with (`.gnu_debugaltlink`, written by dwz). Where
-    /// that lies the section says too, but not by a path that could be followed.
+    /// that is, the section says too, but by a path that must not be followed.
     ///
     /// # Errors
     /// The section is over its limit, malformed, or outside the file.
@@ -168,7 +168,7 @@ fn build_id_path(id: &[u8]) -> Option<PathBuf> {
     Some(PathBuf::from(format!("{DEBUG_ROOT}/.build-id/{first:02x}/{rest}.debug")))
 }
 
-/// The name, if it is one path component and nothing else.
+/// The name, if it is a single path component.
 fn plain_name(name: &OsStr) -> Option<&OsStr> {
     let plain = !name.as_bytes().iter().any(|byte| matches!(byte, b'/' | 0));
     let mut components = Path::new(name).components();
@@ -178,7 +178,7 @@ fn plain_name(name: &OsStr) -> Option<&OsStr> {
     }
 }
 
-/// The directory without its leading slash; `None` where it climbs.
+/// The directory without its leading slash; `None` if it contains `..`.
 fn inside_root(dir: &Path) -> Option<PathBuf> {
     dir.components()
         .filter(|component| !matches!(component, Component::RootDir | Component::CurDir))

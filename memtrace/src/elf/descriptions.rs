@@ -1,4 +1,4 @@
-//! Functions as a file's call frame information has them: their bounds, and whether exceptions pass through them.
+//! Functions in a file's call frame information: their bounds, and whether exceptions pass through them.
 //! Unlike symbols, it also describes functions that are local to a stripped file.
 
 use std::ops::Range;
@@ -17,19 +17,19 @@ pub struct Descriptions {
     frames: Data,
 }
 
-/// What is known of a function by its frame description.
+/// What a frame description says about a function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
     /// Its code, by ELF virtual address. A part that a compiler split off (`.cold`) is a function of its own here.
     pub range: Range<u64>,
-    /// Whether it names a personality routine: an exception that passes runs code of it, or ends the process.
+    /// Whether it has a personality routine: an exception that passes runs code in it, or ends the process.
     pub has_personality: bool,
     /// Whether it has a table of handlers and cleanups (LSDA).
     pub has_handlers: bool,
 }
 
 impl Descriptions {
-    /// Reads `.eh_frame_hdr` and `.eh_frame`; `None` where the file has no search table.
+    /// Reads `.eh_frame_hdr` and `.eh_frame`; `None` if the file has no search table.
     ///
     /// # Errors
     /// A section is over 128 MiB or outside the file.
@@ -39,7 +39,7 @@ impl Descriptions {
         Ok(Some(Self { header, frames }))
     }
 
-    /// The function that holds an ELF virtual address; `None` where none is described, or its description is damaged.
+    /// The function that contains an ELF virtual address; `None` if none is described, or its description is damaged.
     #[must_use]
     pub fn at(&self, address: u64) -> Option<Description> {
         let bases =

@@ -1,4 +1,4 @@
-//! The dynamic section: what a file calls itself.
+//! The dynamic section: a file's own name.
 
 use object::LittleEndian as LE;
 use object::elf;
@@ -27,8 +27,8 @@ impl Image {
         Ok(Some(String::from_utf8_lossy(name).into_owned()))
     }
 
-    /// Whether this is a program rather than a library: at a fixed address, or position independent and said
-    /// to be (`DF_1_PIE`), or with a loader but without a soname (glibc's libc.so.6 has both).
+    /// Whether this is a program rather than a library: at a fixed address, or position independent and marked
+    /// as such (`DF_1_PIE`), or with a loader but without a soname (glibc's libc.so.6 has both).
     ///
     /// # Errors
     /// As [`Image::soname`].

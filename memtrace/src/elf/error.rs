@@ -23,7 +23,7 @@ pub enum Error {
     /// The file cannot be read, or became shorter while it was read.
     #[error("cannot read {len} bytes at offset {offset:#x} ({what})")]
     Read {
-        /// The part that was to be read.
+        /// The part that should have been read.
         what: &'static str,
         /// Where in the file, in bytes.
         offset: u64,
@@ -88,7 +88,7 @@ pub enum Error {
     /// A field contradicts the format.
     #[error("malformed: {0}")]
     Malformed(&'static str),
-    /// An address that no executable segment holds.
+    /// An address in no executable segment.
     #[error("address {address:#x} is in no executable segment")]
     NotCode {
         /// The ELF virtual address.

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 
 use super::{Error, Image};
 
-/// Says that two open files are the same and unchanged in between.
+/// Identifies an open file and its contents: equal if it is the same file, unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FileId {
     /// Device and inode.

@@ -30,13 +30,13 @@ use std::sync::Arc;
 use object::LittleEndian as LE;
 use object::elf;
 
-pub use debug::{CodeFile, DebugFile, DebugLink, debug_candidates};
-pub use descriptions::{Description, Descriptions};
+pub use debug::{CodeFile, DebugFile, debug_candidates};
+pub use descriptions::Descriptions;
 pub use error::Error;
 pub use identity::FileId;
 pub use sections::Data;
 pub use slots::{Slot, Slots};
-pub use symbols::{Binding, Symbol, SymbolKind};
+pub use symbols::{Symbol, SymbolKind};
 
 use source::{Source, until_nul};
 
@@ -71,7 +71,7 @@ pub struct Segment {
 
 /// An ELF file: 64-bit, little-endian, x86_64 or aarch64.
 ///
-/// Holds the file open; the tables are read when they are asked for.
+/// Keeps the file open; tables are read on demand.
 #[derive(Debug)]
 pub struct Image {
     source: Source,
@@ -107,10 +107,10 @@ struct Section {
 }
 
 impl Image {
-    /// Opens a file. A pipe or device at `path` is refused and does not block.
+    /// Opens a file. A pipe or device at `path` is rejected without blocking.
     ///
     /// # Errors
-    /// The file cannot be opened, is not regular, empty, over 4 GiB, or no ELF file of the kind we take.
+    /// The file cannot be opened, is not regular, is empty or over 4 GiB, or is not an ELF file of a supported kind.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let file = OpenOptions::new()
             .read(true)
@@ -184,7 +184,7 @@ impl Image {
     /// The file offset of an ELF virtual address in an executable segment.
     ///
     /// Other segments are left out on purpose: lld lets them overlap in the file, so that an offset found
-    /// through them is another address's.
+    /// through them may belong to another address.
     #[must_use]
     pub fn vaddr_to_offset(&self, address: u64) -> Option<u64> {
         self.segments.iter().find_map(|segment| {
@@ -194,8 +194,8 @@ impl Image {
     }
 
     /// The ELF virtual address of a file offset in an executable segment.
-    #[must_use]
-    pub fn offset_to_vaddr(&self, offset: u64) -> Option<u64> {
+    #[cfg(test)]
+    pub(crate) fn offset_to_vaddr(&self, offset: u64) -> Option<u64> {
         self.segments.iter().find_map(|segment| {
             let into = offset.checked_sub(segment.offset).filter(|into| *into < segment.file_size)?;
             segment.address.checked_add(into)
@@ -217,7 +217,7 @@ impl Image {
             let end = segment.offset.saturating_add(segment.file_size);
             first_page(segment) <= map_pgoff && map_pgoff < end
         };
-        // Where small segments share a page, the one that begins there is the one meant.
+        // If small segments share a page, the mapping belongs to the one that begins there.
         let begins = |segment: &&Segment| first_page(segment) == map_pgoff && covers(segment);
         let segment = self
             .segments
@@ -228,7 +228,7 @@ impl Image {
         Some(map_start.wrapping_sub(address))
     }
 
-    /// Up to `len` bytes of code at an ELF virtual address; fewer where the segment ends.
+    /// Up to `len` bytes of code at an ELF virtual address; fewer at the end of the segment.
     ///
     /// # Errors
     /// The address is in no executable segment, `len` is over 1 MiB, or the file is too short.

@@ -6,10 +6,10 @@ use super::source::{Block, until_nul};
 use super::{Error, Image, Section};
 
 const MAX_SECTION_NAMES: u64 = 1 << 20;
-/// What is read of `.eh_frame_hdr`: the part before its table is 12 bytes, or 28 with the widest encodings.
+/// Bytes read of `.eh_frame_hdr`: the part before its table is 12 bytes, or 28 with the widest encodings.
 const FRAME_HEADER: u64 = 64;
 
-/// Bytes of a file and where they belong in memory.
+/// Bytes of a file and their address in memory.
 pub struct Data {
     /// ELF virtual address of the first byte; 0 for what is not loaded.
     pub address: u64,
@@ -25,10 +25,10 @@ impl Data {
 }
 
 impl Image {
-    /// A section, as it is in the file; `None` where the file has none of that name, or keeps no bytes for it.
+    /// A section, as in the file; `None` if the file has none of that name, or has no bytes for it.
     ///
     /// # Errors
-    /// The section has more than `limit` bytes or is outside the file, and so for the names of sections (1 MiB).
+    /// The section has more than `limit` bytes or is outside the file; the same goes for the names of sections (1 MiB).
     pub fn section_data(&self, name: &str, limit: u64) -> Result<Option<Data>, Error> {
         let Some(section) = self.section_by_name(name.as_bytes())? else { return Ok(None) };
         let block = self.source.read("section", section.offset, section.size, limit)?;
@@ -48,7 +48,7 @@ impl Image {
         Ok(Some(Data { address: part.address, block }))
     }
 
-    /// What a file holds from an ELF virtual address to the end of its segment; `None` where it is in none.
+    /// The bytes of a file from an ELF virtual address to the end of its segment; `None` if it is in none.
     ///
     /// # Errors
     /// These are more than `limit` bytes or outside the file.

@@ -1,4 +1,4 @@
-//! What the dynamic linker puts into a file's slots: where code that goes through the PLT or the GOT ends up.
+//! What the dynamic linker writes into a file's slots: where code that goes through the PLT or the GOT ends up.
 
 use object::LittleEndian as LE;
 use object::elf;
@@ -7,9 +7,9 @@ use rustc_hash::FxHashMap;
 use super::source::until_nul;
 use super::{Error, Image, Section};
 
-/// Relocations looked at, those of all tables; a browser's libraries have some 500,000.
+/// The most relocations examined, of all tables; a browser's libraries have about 500,000.
 const MAX_RELOCATIONS: u64 = 4 << 20;
-/// Slots kept. Large programs have some thousands.
+/// The most slots kept. Large programs have a few thousand.
 const MAX_SLOTS: usize = 1 << 18;
 const RELOCATIONS_AT_ONCE: u64 = 4096;
 /// The longest symbol name that matters here, with its NUL.
@@ -18,17 +18,17 @@ const MAX_NAME: u64 = 256;
 /// What a slot will hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Slot {
-    /// The address of a function of this file. Another file may define it too and be asked first.
+    /// The address of a function of this file. Another file may define it too, and take precedence.
     Own(u64),
     /// That of a function of another file, by its name; an empty one for a function that is chosen when the file is loaded
     /// (IFUNC).
     Foreign(String),
 }
 
-/// What a slot's relocation says.
+/// What a slot's relocation refers to.
 #[derive(Clone, Copy, Debug)]
 enum Source {
-    /// It names this symbol.
+    /// A symbol.
     Symbol(u32),
     /// A resolver's result.
     Chosen,
@@ -42,7 +42,7 @@ pub struct Slots<'a> {
 }
 
 impl<'a> Slots<'a> {
-    /// None: nothing is known.
+    /// No slots: nothing is known.
     #[must_use]
     pub fn none(image: &'a Image) -> Self {
         Self { image, sources: FxHashMap::default() }
@@ -54,7 +54,7 @@ impl<'a> Slots<'a> {
     /// There are too many (4 Mi relocations, 256 Ki slots), or a table is outside the file.
     pub fn read(image: &'a Image) -> Result<Self, Error> {
         let mut slots = Self { image, sources: FxHashMap::default() };
-        // What is not loaded is for linkers.
+        // Sections that are not loaded are for linkers.
         let tables = || {
             let loaded = |section: &&Section| section.kind == elf::SHT_RELA && section.address != 0;
             image.sections.iter().filter(loaded)
@@ -97,7 +97,7 @@ impl<'a> Slots<'a> {
         Ok(())
     }
 
-    /// The function whose address is stored at an ELF virtual address; `None` where none is, or its symbol is damaged.
+    /// The function whose address is stored at an ELF virtual address; `None` if there is none, or its symbol is damaged.
     #[must_use]
     pub fn at(&self, address: u64) -> Option<Slot> {
         match *self.sources.get(&address)? {

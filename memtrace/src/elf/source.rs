@@ -1,7 +1,7 @@
-//! Bounded reads of a file that somebody else may be writing.
+//! Bounded reads of a file that another process may be writing.
 //!
 //! Read with pread instead of mapped: a mapped file that its owner truncates raises SIGBUS here, and the
-//! tables we want are small beside the file.
+//! tables needed are small compared to the file.
 
 use std::fs::{File, Metadata};
 use std::os::unix::fs::FileExt;
@@ -40,8 +40,8 @@ impl Source {
         self.file.metadata().map_err(|source| Error::Metadata { source })
     }
 
-    /// Reads `len` bytes at `offset`, refusing more than `limit` and anything outside the file, before
-    /// memory is taken for it.
+    /// Reads `len` bytes at `offset`, rejecting more than `limit` and anything outside the file before
+    /// allocating memory for it.
     pub(super) fn read(&self, what: &'static str, offset: u64, len: u64, limit: u64) -> Result<Block, Error> {
         if len > limit {
             return Err(Error::Limit { what, value: len, limit });
@@ -81,7 +81,7 @@ impl Block {
         pod::bytes_of_slice(&self.words).get(..self.len).unwrap_or_default()
     }
 
-    /// The bytes as entries; a rest that is no whole entry is left out.
+    /// The bytes as entries; an incomplete last entry is left out.
     pub(super) fn entries<T: Pod>(&self) -> &[T] {
         let bytes = self.bytes();
         let count = bytes.len().checked_div(size_of::<T>()).unwrap_or_default();
@@ -89,7 +89,7 @@ impl Block {
     }
 }
 
-/// The bytes up to the first NUL; `None` where there is none.
+/// The bytes up to the first NUL; `None` if there is none.
 pub(super) fn until_nul(bytes: &[u8]) -> Option<&[u8]> {
     bytes.iter().position(|byte| *byte == 0).and_then(|end| bytes.get(..end))
 }

@@ -11,14 +11,14 @@ use super::{Error, Image, Section};
 
 const MAX_SYMBOLS: u64 = 8 << 20;
 const MAX_STRINGS: u64 = 512 << 20;
-/// Places in the strings where one of the wanted names ends: a suffix such as `free` is a common one.
+/// The most places in the strings at which a requested name ends: a suffix such as `free` is common.
 const MAX_PLACES: usize = 1 << 20;
-/// Versions of one name at addresses of their own.
+/// The most versions of one name with different addresses.
 const MAX_VERSIONS: usize = 16;
 const SYMBOLS_AT_ONCE: u64 = 2048;
 const STRINGS_AT_ONCE: u64 = 256 << 10;
 
-/// What stands at a symbol's address.
+/// What is at a symbol's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SymbolKind {
     /// A function.
@@ -46,11 +46,11 @@ pub enum Binding {
 /// A function or datum that a file defines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Symbol<'n> {
-    /// Its name, one of those asked for.
+    /// Its name, one of those requested.
     pub name: &'n str,
     /// Its ELF virtual address, never 0.
     pub address: u64,
-    /// Its length in bytes; 0 where unknown.
+    /// Its length in bytes; 0 if unknown.
     pub size: u64,
     /// What it is.
     pub kind: SymbolKind,
@@ -61,7 +61,7 @@ pub struct Symbol<'n> {
 impl Image {
     /// Finds the definitions of several functions and data at once, in the order of `names`.
     ///
-    /// A name comes several times when it has versions at addresses of their own; local symbols only where
+    /// A name occurs several times if it has versions with different addresses; local symbols only if
     /// no exported one has the name. `.symtab` is read only when `.dynsym` does not mention any of the
     /// names, not even as an import: a static program. Undefined and absolute symbols are left out.
     ///
@@ -71,7 +71,7 @@ impl Image {
         self.symbols_of(names, false)
     }
 
-    /// The same from both tables: what a program has linked in need not be exported.
+    /// The same from both tables: what is linked into a program need not be exported.
     ///
     /// # Errors
     /// As [`Image::symbols`].
@@ -156,7 +156,7 @@ impl Image {
     }
 }
 
-/// Looks at each string that ends in `bytes` after the first `before` bytes, which were looked at already.
+/// Examines each string that ends in `bytes` after the first `before` bytes, which have been examined already.
 fn note_places(places: &mut FxHashMap<u32, usize>, bytes: &[u8], start: u64, before: u64, names: &[&str]) {
     let ends = bytes.iter().enumerate().filter(|(end, byte)| **byte == 0 && *end as u64 >= before);
     for (end, _) in ends {
@@ -188,7 +188,7 @@ fn definition<'n>(symbol: &elf::Sym64<LE>, name: &'n str, kind: SymbolKind) -> O
         elf::STB_LOCAL => Binding::Local,
         _ => return None,
     };
-    // Numbers from SHN_LORESERVE on (absolute, common) are no sections, 0xffff is an index kept elsewhere.
+    // Numbers from SHN_LORESERVE on (absolute, common) are not sections; 0xffff is an index stored elsewhere.
     let section = symbol.st_shndx.get(LE);
     let placed = section != elf::SHN_UNDEF && (section < elf::SHN_LORESERVE || section == elf::SHN_XINDEX);
     let address = symbol.st_value.get(LE);

@@ -3,8 +3,10 @@ use std::path::{Path, PathBuf};
 
 use object::elf;
 
+use super::debug::DebugLink;
 use super::fixture::{CODE_ADDRESS, CODE_OFFSET, Fixture, damaged, file_of, function};
-use super::{Binding, DebugLink, Error, Image, Machine, Segment, SymbolKind, debug_candidates, prologue};
+use super::symbols::Binding;
+use super::{Error, Image, Machine, Segment, SymbolKind, debug_candidates, prologue};
 use crate::model::{ArgLayout, Role};
 
 const NAMES: [&str; 4] = ["malloc", "free", "cfree", "calloc"];

@@ -1,5 +1,5 @@
-//! Adapter to what the kernel says of its own memory: /proc/slabinfo, /proc/vmallocinfo, /proc/meminfo, /proc/modules;
-//! of cgroups, and of PID namespaces.
+//! Adapter to the kernel's information on its own memory: /proc/slabinfo, /proc/vmallocinfo, /proc/meminfo, /proc/modules;
+//! and to cgroups and PID namespaces.
 
 mod cgroup;
 mod modules;
@@ -10,12 +10,12 @@ mod vmallocinfo;
 use std::{fs, io};
 
 pub use cgroup::open_cgroup;
-pub use modules::{Module, Modules};
-pub use pid_namespace::{Error as NamespaceError, pid_namespace};
-pub use slabinfo::{Slab, Slabs, aliases, read as slabs};
+pub use modules::Modules;
+pub use pid_namespace::pid_namespace;
+pub use slabinfo::{Slabs, aliases, read as slabs};
 pub use vmallocinfo::{Areas, read as vmalloc_areas};
 
-/// Bytes that a line of /proc/meminfo gives; `None` where it is missing.
+/// The bytes in a line of /proc/meminfo; `None` if it is missing.
 #[must_use]
 pub fn meminfo(name: &str) -> Option<u64> {
     find(&fs::read_to_string("/proc/meminfo").ok()?, name)

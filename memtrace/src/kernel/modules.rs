@@ -1,4 +1,4 @@
-//! Where the kernel's modules lie.
+//! Where the kernel's modules are.
 
 use std::{fs, io};
 
@@ -45,7 +45,7 @@ impl Modules {
         Self(modules)
     }
 
-    /// The module that an address lies in.
+    /// The module that contains an address.
     #[must_use]
     pub fn find(&self, address: u64) -> Option<&Module> {
         let after = self.0.partition_point(|module| module.base <= address);

@@ -5,19 +5,19 @@ use std::{fs, io, os::unix::fs::MetadataExt as _};
 /// Inode of the initial PID namespace (include/linux/proc_ns.h).
 const INITIAL: u64 = 0xEFFF_FFFC;
 
-/// Why processes cannot be told by their PIDs.
+/// Why processes cannot be identified by their PIDs.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// /proc does not tell.
-    #[error("cannot tell the PID namespace of process {pid}")]
+    /// /proc cannot be read.
+    #[error("cannot determine the PID namespace of process {pid}")]
     Unknown {
         /// The process.
         pid: u32,
-        /// Why not.
+        /// The error.
         #[source]
         source: io::Error,
     },
-    /// The kernel tells a process's PID in its own namespace only.
+    /// The kernel reports a process's PID in its own namespace only.
     #[error(
         "process {0} is in another PID namespace than memtrace, which is not in the initial one either: run memtrace in that \
          namespace (`nsenter --pid --mount --target PID`), or outside of all"
@@ -25,11 +25,11 @@ pub enum Error {
     Other(u32),
 }
 
-/// Device and inode of the PID namespace of this process and of all `pids`, as programs are told; `None` in the initial
+/// Device and inode of the PID namespace of this process and of all `pids`, for the programs; `None` in the initial
 /// one, whose PIDs every process has.
 ///
 /// # Errors
-/// This process is in another namespace than the initial one, and one of them in a third.
+/// This process is not in the initial namespace, and one of them is in a third.
 pub fn pid_namespace(pids: &[u32]) -> Result<Option<(u64, u64)>, Error> {
     let read = |path: String, pid| {
         let metadata = fs::metadata(path).map_err(|source| Error::Unknown { pid, source })?;

@@ -1,4 +1,4 @@
-//! /proc/slabinfo: what each slab cache holds, whoever allocated or freed it.
+//! /proc/slabinfo: the objects of each slab cache, however they were allocated or freed.
 
 use std::{fs, io, path::Path};
 
@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 /// One cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Slab {
-    /// Objects in use. SLUB counts what CPUs keep at hand as in use.
+    /// Objects in use. SLUB counts objects that CPUs cache as in use.
     pub active: u64,
     /// Bytes of an object.
     pub size: u64,
@@ -19,7 +19,7 @@ pub type Slabs = FxHashMap<String, Slab>;
 /// The caches of the running kernel.
 ///
 /// # Errors
-/// The file cannot be read (that takes root), or lists nothing.
+/// The file cannot be read (this needs root), or lists nothing.
 pub fn read() -> io::Result<Slabs> {
     let slabs = parse(&fs::read_to_string("/proc/slabinfo")?);
     if slabs.is_empty() { Err(io::Error::other("it lists no caches")) } else { Ok(slabs) }
@@ -41,7 +41,7 @@ fn parse(text: &str) -> Slabs {
     slabs
 }
 
-/// Other names of caches: caches of equal objects are one, which /proc/slabinfo lists by one of their names.
+/// Aliases of caches: caches of similar objects are merged, and /proc/slabinfo lists them under one of their names.
 ///
 /// Returns pairs of a name and the one in `slabs`.
 #[must_use]

@@ -1,8 +1,8 @@
-//! /proc/vmallocinfo: the areas of virtually contiguous memory that there are.
+//! /proc/vmallocinfo: the existing areas of virtually contiguous memory.
 
 use std::{fs, io};
 
-/// Areas, taken together.
+/// Areas, summed up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Areas {
     /// How many.
@@ -14,12 +14,12 @@ pub struct Areas {
 /// Those of the running kernel.
 ///
 /// # Errors
-/// The file cannot be read: that takes root.
+/// The file cannot be read: this needs root.
 pub fn read() -> io::Result<Areas> {
     fs::read_to_string("/proc/vmallocinfo").map(|text| parse(&text))
 }
 
-/// `start-end bytes caller …`; after those in use come areas that were freed and wait to be given back. Addresses may be
+/// `start-end bytes caller …`; areas in use are followed by freed ones that have not been returned yet. Addresses may be
 /// hashed.
 fn parse(text: &str) -> Areas {
     text.lines().filter(|line| !line.contains("unpurged vm_area")).fold(Areas::default(), |areas, line| {

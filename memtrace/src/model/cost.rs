@@ -1,14 +1,14 @@
 //! What tracing costs.
 
-/// What probes cost on this machine, in ns, whatever the programs behind them do.
+/// What probes cost on this machine, in ns, without the programs that they run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Prices {
     /// A probe on a function that frees.
     pub free: f64,
     /// Those on a function that allocates, at its entry and its return.
     pub call: f64,
-    /// The same for a call that is left out: less where its return is then not probed.
+    /// The same for a call that is left out: less if its return is then not probed.
     pub left_out: f64,
-    /// What is added at a site whose instruction the kernel single-steps.
+    /// The extra cost of a site whose instruction the kernel single-steps.
     pub stepping: f64,
 }

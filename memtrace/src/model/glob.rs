@@ -1,11 +1,11 @@
 //! Patterns for names: `*` stands for any characters, `?` for one.
 
-/// Whether a name fits a pattern, as a whole.
+/// Whether a pattern matches a whole name.
 #[must_use]
 pub fn matches(pattern: &str, name: &str) -> bool {
     let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
     let (mut at, mut place) = (0, 0);
-    // The last star, and the place in the name up to which it stands for characters.
+    // The last star, and the place in the name up to which it matches.
     let mut star = None;
     while let Some(letter) = name.get(place) {
         match pattern.get(at) {

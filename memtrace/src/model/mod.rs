@@ -1,4 +1,4 @@
-//! Floor 1: the words of probing. Plain data, no I/O, no clock, no aya.
+//! Floor 1: types for probing. Plain data, no I/O, no clock, no aya.
 
 mod cost;
 pub mod glob;

@@ -5,15 +5,15 @@ use std::path::PathBuf;
 /// What a probed function does with memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// Hands out a block; probed at entry and at return.
+    /// Allocates a block; probed at entry and at return.
     Allocate(ArgLayout),
-    /// Takes back the block in its first argument; probed at entry only.
+    /// Frees the block in its first argument; probed at entry only.
     Free,
     /// Maps or unmaps memory; probed at entry and at return.
     Map(Mapping),
 }
 
-/// A function that maps memory. Arguments and results are what its manual page says.
+/// A function that maps memory. Arguments and results are those of its manual page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mapping {
     /// `mmap`.
@@ -35,26 +35,26 @@ pub struct ArgLayout {
     pub size: u8,
     /// The argument that holds the number of elements, as in `calloc`.
     pub count: Option<u8>,
-    /// The argument that holds the block that is given up on success, as in `realloc`.
+    /// The argument that holds the block that is freed on success, as in `realloc`.
     pub old: Option<u8>,
     /// The argument that points to where the new block's address is stored, as in `posix_memalign`;
     /// the function then returns 0 on success. `None`: the address is the return value.
     pub out: Option<u8>,
-    /// Whether, given no block, it is a call of `malloc`, which is probed too: `realloc` of some libraries.
+    /// Whether without a block it calls `malloc`, which is probed too: `realloc` of some libraries.
     pub delegates: bool,
 }
 
-/// Where in its file the code of a probed function lies.
+/// Where the code of a probed function is in its file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FunctionCode {
     /// ELF virtual addresses.
     pub range: std::ops::Range<u64>,
-    /// Whether a block that is allocated inside it is one that it returns itself, and is drawn for. Not so in `free`, and
-    /// where [`ArgLayout::delegates`].
+    /// Whether a block that is allocated inside it is the one that it returns, and is sampled for. False for `free`, and
+    /// with [`ArgLayout::delegates`].
     pub allocates: bool,
 }
 
-/// Where in a function a probe sits, for `--verbose`.
+/// Where a probe is in a function, for `--verbose`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Site {
     /// Bytes after the function's first.
@@ -71,7 +71,7 @@ pub struct LoaderHook {
     pub file: PathBuf,
     /// The function's offset in it, in bytes.
     pub offset: u64,
-    /// Address in the target of `r_debug.r_state`, which says what it is about to do.
+    /// Address in the target of `r_debug.r_state`, its state.
     pub state: u64,
 }
 
@@ -88,7 +88,7 @@ pub struct ProbeSpec {
     pub site: Site,
     /// What the function does.
     pub role: Role,
-    /// How its results are seen.
+    /// How its results are read.
     pub results: Results,
 }
 
@@ -103,16 +103,16 @@ impl ProbeSpec {
     }
 }
 
-/// How the result of a probed function is seen.
+/// How the result of a probed function is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Results {
-    /// Where it returns to, by a return probe: the return address on the target's stack is replaced meanwhile.
+    /// By a return probe: the return address on the target's stack is replaced meanwhile.
     AtReturn,
-    /// On its ways out, by plain probes: nothing is replaced.
+    /// By plain probes at its exits: nothing is replaced.
     AtExits(Vec<ExitSite>),
 }
 
-/// A place that a function's ways out pass, with the result known.
+/// A place that exits of a function pass, with the result in a known place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ExitSite {
     /// Its offset in the file, in bytes.
@@ -123,17 +123,17 @@ pub struct ExitSite {
     pub frame: ExitFrame,
     /// What the function will return.
     pub result: ExitResult,
-    /// Only where this condition holds, by its number in x86 instructions (0: overflow … 15: greater); else the function
-    /// goes on.
+    /// Only if this condition holds, by its number in x86 instructions (0: overflow … 15: greater); otherwise the function
+    /// continues.
     pub condition: Option<u8>,
 }
 
 /// Where the canonical frame address is at an exit site, in words of 8 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ExitFrame {
-    /// So far above the stack pointer.
+    /// This far above the stack pointer.
     StackPointer(u32),
-    /// So far above the frame pointer.
+    /// This far above the frame pointer.
     FramePointer(u32),
 }
 
@@ -142,7 +142,7 @@ impl ExitFrame {
     pub const MAX_WORDS: u32 = memtrace_common::Exit::MAX_WORDS;
 }
 
-/// What a function returns by one of its ways out.
+/// What a function returns at one of its exits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ExitResult {
     /// What the register holds, by its number in instructions (0: rax … 15: r15).

@@ -17,10 +17,10 @@ use nix::{
 
 use super::Error;
 
-/// Links on the way at most, as in the kernel.
+/// The most links followed, as in the kernel.
 const LINKS: usize = 40;
 
-/// To find something, which neither blocks nor follows a link.
+/// Finds something without blocking or following a link.
 const FIND: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 /// Opens a directory, to create files in it. A link on the way is followed if it belongs to this user, to root, or to the

@@ -11,7 +11,7 @@ pub enum Error {
         /// The path as it was given.
         path: PathBuf,
     },
-    /// There is something under this name that is not to be replaced.
+    /// Something under this name must not be replaced.
     #[error("{} is {kind}, and only a regular file is replaced: name another file", path.display())]
     NotRegular {
         /// The path as it was given.
@@ -19,7 +19,7 @@ pub enum Error {
         /// What it is.
         kind: &'static str,
     },
-    /// There is somebody else's file under this name.
+    /// Another user's file has this name.
     #[error("{} belongs to another user ({owner}) and is not replaced: remove it, or name another file", path.display())]
     Foreign {
         /// The path as it was given.
@@ -27,7 +27,7 @@ pub enum Error {
         /// The owner's user id.
         owner: u32,
     },
-    /// A part of the directory's path is a link that somebody else placed.
+    /// A part of the directory's path is another user's link.
     #[error("{} is a symbolic link of another user ({owner}) and is not followed: name the directory itself", path.display())]
     ForeignLink {
         /// The directory's path up to the link.
@@ -52,14 +52,14 @@ pub enum Error {
         source: io::Error,
     },
     /// The file cannot be written.
-    #[error("cannot write {}, which keeps what it held", path.display())]
+    #[error("cannot write {}, whose old contents are kept", path.display())]
     Write {
         /// The path as it was given.
         path: PathBuf,
         /// The system's reason.
         source: io::Error,
     },
-    /// Somebody removed the file, or put another one in its place.
+    /// The file was removed or replaced by another process.
     #[error("{} was removed or replaced while it was being written: name a file that only memtrace writes", path.display())]
     Gone {
         /// The path as it was given.

@@ -2,12 +2,12 @@
 //!
 //! Invariants:
 //!
-//! - Under its name a file is whole from the beginning: it is written and synced first, and then put in place. A process that
+//! - A file under its final name is always complete: it is written and synced first, and then put in place. A process that
 //!   is killed leaves the old file or the new one.
-//! - No symbolic link that somebody else placed is followed: the directory is found part by part and held open, and in it
-//!   nothing is opened by a name that exists.
-//! - Only a regular file of one's own is replaced.
-//! - Nobody else may read the file (mode 0600).
+//! - No symbolic link of another user is followed: the directory is resolved part by part and held open, and in it
+//!   nothing is opened by an existing name.
+//! - Only regular files of the same owner are replaced.
+//! - Other users cannot read the file (mode 0600).
 
 mod directory;
 mod error;
@@ -36,10 +36,10 @@ use nix::{
 pub use error::Error;
 use temporary::Temporary;
 
-/// How often a file is put in place anew, because another one has appeared there meanwhile.
+/// Attempts to put a file in place if another one appears there meanwhile.
 const ATTEMPTS: usize = 3;
 
-/// Where a file is to be: a name in a directory that is held open.
+/// The destination of a file: a name in a directory that is held open.
 #[derive(Debug)]
 pub struct Destination {
     path: PathBuf,
@@ -51,8 +51,8 @@ impl Destination {
     /// Finds the directory, and makes sure that a file can be created there and put in place. Nothing is left there.
     ///
     /// # Errors
-    /// The directory cannot be opened or written to, a link on the way belongs to somebody else, or the name is taken by what
-    /// is not replaced.
+    /// The directory cannot be opened or written to, a link on the way belongs to another user, or something that must
+    /// not be replaced has the name.
     pub fn new(path: &Path) -> Result<Self, Error> {
         let (directory, name) = split(path).ok_or_else(|| Error::Directory { path: path.into() })?;
         let destination =
@@ -63,10 +63,10 @@ impl Destination {
         Ok(destination)
     }
 
-    /// Puts a file with these contents in place, instead of the one there.
+    /// Puts a file with these contents in place, replacing an existing one.
     ///
     /// # Errors
-    /// The file cannot be written, or the name is taken by what is not replaced. What was there before is still there.
+    /// The file cannot be written, or something that must not be replaced has the name. The old file is unchanged.
     pub fn replace(&self, contents: &[u8]) -> Result<Placed, Error> {
         self.put(self.create()?, contents)
     }
@@ -90,14 +90,14 @@ impl Destination {
         let file = new.into_file();
         let status = file.metadata().map_err(failed)?;
         let found = fstatat(&self.directory, self.name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW);
-        // Where others may write they can put another file under the name that this one had meanwhile.
+        // Others who may write to the directory can put another file under the temporary name.
         if !found.is_ok_and(|found| (found.st_dev, found.st_ino) == (status.dev(), status.ino())) {
             return Err(Error::Gone { path: self.path.clone() });
         }
         Ok(Placed { file, path: self.path.clone() })
     }
 
-    /// Whether there is a file to replace, which has to be a regular one with the owner of the new one.
+    /// Whether there is a file to replace, which must be regular and have the same owner as the new one.
     fn is_taken(&self, new: &Temporary) -> Result<bool, Error> {
         let Some(owner) = self.owner()? else { return Ok(false) };
         let path = || self.path.clone();
@@ -136,7 +136,7 @@ fn split(path: &Path) -> Option<(&Path, &OsStr)> {
     is_name.then(|| (Path::new(OsStr::from_bytes(directory)), OsStr::from_bytes(name)))
 }
 
-/// A file in its place, to be appended to.
+/// A file in its place that can be appended to.
 #[derive(Debug)]
 pub struct Placed {
     file: File,
@@ -147,7 +147,7 @@ impl Placed {
     /// Its size in bytes.
     ///
     /// # Errors
-    /// [`Error::Gone`]: it has no name any more, so that nobody would read what is appended.
+    /// [`Error::Gone`]: it no longer has a name, so nothing would read what is appended.
     pub fn size(&self) -> Result<u64, Error> {
         match self.file.metadata() {
             Ok(status) if status.nlink() == 0 => Err(Error::Gone { path: self.path.clone() }),
@@ -156,14 +156,15 @@ impl Placed {
         }
     }
 
-    /// Appends all of this, by one write where the system takes it; or nothing of it.
+    /// Appends all of this, with one write if the system accepts it, or nothing.
     ///
     /// # Errors
-    /// A full disk, for example; or [`Error::Gone`].
+    /// For example a full disk; or [`Error::Gone`].
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let size = self.size()?;
         self.file.write_all(bytes).map_err(|source| {
-            // Best effort: where this fails too, the file ends with a part, which readers of saved files recognize.
+            // Best effort: if this fails too, the file ends with an incomplete piece, which readers of saved files
+            // recognize.
             if let Err(error) = self.file.set_len(size) {
                 tracing::warn!("{} ends with an incomplete piece: {error}", self.path.display());
             }

@@ -1,4 +1,4 @@
-//! A file that is not in its place yet.
+//! A temporary file that is not in place yet.
 
 use std::{
     ffi::OsStr,
@@ -20,7 +20,7 @@ use nix::{
 const FLAGS: OFlag = OFlag::O_RDWR.union(OFlag::O_APPEND).union(OFlag::O_CLOEXEC);
 const MODE: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR);
 
-/// A file without a name, or with one that goes with this value.
+/// A file without a name, or with one that is removed with this value.
 #[derive(Debug)]
 pub(super) struct Temporary {
     file: File,
@@ -28,18 +28,18 @@ pub(super) struct Temporary {
 }
 
 impl Temporary {
-    /// Creates a file in a directory. Where the file system can do that it has no name, so that nothing of it stays if this
+    /// Creates a file in a directory. If the file system supports that, it has no name, so that nothing of it stays if this
     /// process is killed.
     pub(super) fn create(directory: &OwnedFd) -> nix::Result<Self> {
         match openat(directory, c".", FLAGS | OFlag::O_TMPFILE, MODE) {
             Ok(file) => Ok(Self { file: file.into(), name: None }),
-            // What file systems and kernels return that do not know it.
+            // Errors of file systems and kernels without this feature.
             Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::EINVAL | Errno::ENOENT) => Self::named(directory),
             Err(errno) => Err(errno),
         }
     }
 
-    /// Creates a file under a name that nobody can foresee.
+    /// Creates a file under an unpredictable name.
     pub(super) fn named(directory: &OwnedFd) -> nix::Result<Self> {
         let name = Name::new(directory)?;
         let flags = FLAGS | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW;
@@ -56,15 +56,15 @@ impl Temporary {
         Ok(self.file.metadata()?.uid())
     }
 
-    /// Gives the file its name in `directory`: a new one, or with `replace` that of another file, which is gone then.
+    /// Gives the file its name in `directory`: a new one, or with `replace` that of an existing file, which it replaces.
     ///
     /// # Errors
-    /// `EEXIST`: the name is taken, and that was not known.
+    /// `EEXIST`: the name has been taken meanwhile.
     pub(super) fn put(&mut self, directory: &OwnedFd, name: &OsStr, replace: bool) -> nix::Result<()> {
         let temporary = match self.name.take() {
             Some(temporary) => temporary,
             None if !replace => return self.link(directory, name),
-            // No system call puts a nameless file in the place of another. It is whole by now, should this process be
+            // No system call replaces a file by a nameless one. The file is complete by now, in case this process is
             // killed before it has its own name.
             None => {
                 let temporary = Name::new(directory)?;
@@ -78,7 +78,7 @@ impl Temporary {
     }
 
     fn link(&self, directory: &OwnedFd, name: &OsStr) -> nix::Result<()> {
-        // By its descriptor alone only root could.
+        // Linking by descriptor alone needs root.
         let own = format!("/proc/self/fd/{}", self.file.as_raw_fd());
         linkat(AT_FDCWD, own.as_str(), directory, name, AtFlags::AT_SYMLINK_FOLLOW)
     }

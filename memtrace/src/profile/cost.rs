@@ -15,9 +15,9 @@ pub struct Overhead {
     pub elapsed: Duration,
     /// Calls that were seen: allocations, mappings and frees.
     pub calls: u64,
-    /// The largest share of the CPU time that is allowed; `None`: any.
+    /// The largest share of the CPU time that is allowed; `None`: no limit.
     pub limit: Option<f64>,
-    /// The share of a processor that is still allowed to a target that uses little CPU time.
+    /// The share of a processor that is always allowed for a target that uses little CPU time.
     pub least: Option<f64>,
 }
 
@@ -37,21 +37,21 @@ impl Overhead {
     }
 }
 
-/// A part of what a budget is measured by.
+/// A share of what a budget is measured against.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Share {
     /// 0 to 1.
     pub share: f64,
-    /// Whether it is of one processor, because the targets use little CPU time; else of the targets' CPU time.
+    /// Whether it is of one processor, because the targets use little CPU time; otherwise of the targets' CPU time.
     pub of_processor: bool,
 }
 
-/// How allocations are counted to keep a budget.
+/// How allocations are counted to stay within a budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pace {
     /// Mean number of bytes between two samples; `None`: every allocation is counted.
     pub sample_bytes: Option<u64>,
-    /// Whether only in short windows.
+    /// Whether tracing happens in short windows only.
     pub windows: bool,
 }
 
@@ -66,7 +66,7 @@ pub struct Plan {
     pub cheapest: Share,
     /// What is allowed.
     pub limit: Share,
-    /// Whether there was a choice how to sample.
+    /// Whether memtrace could choose the sampling.
     pub chooses: bool,
     /// What was chosen.
     pub pace: Pace,

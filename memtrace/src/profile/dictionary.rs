@@ -1,4 +1,4 @@
-//! Texts, modules, functions, locations and stacks, each stored once and named by its index.
+//! Texts, modules, functions, locations and stacks, each stored once and referred to by its index.
 
 use std::{fmt, sync::Arc};
 
@@ -17,7 +17,7 @@ pub struct Dictionary {
     pub(super) functions: Vec<Function>,
     pub(super) locations: Vec<Location>,
     pub(super) stacks: Vec<Stack>,
-    /// How often each stack is used: one that is not gives up its place.
+    /// How often each stack is used: the place of an unused one is reused.
     pub(super) users: Vec<u32>,
     pub(super) index: Index,
 }
@@ -29,35 +29,29 @@ pub struct Delta {
     pub(super) modules: Vec<Module>,
     pub(super) functions: Vec<Function>,
     pub(super) locations: Vec<Location>,
-    /// Earlier locations that were named since.
+    /// Earlier locations that have been named since.
     pub(super) named: Vec<(LocationId, Box<[Line]>)>,
-    /// New stacks, and those that took the place of others.
+    /// New stacks, and those that replaced others.
     pub(super) stacks: Vec<(StackId, Stack)>,
 }
 
-/// A serialized dictionary or profile that refers to what is not there.
+/// A serialized dictionary or profile with a reference to something that does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Damaged;
 
 impl fmt::Display for Damaged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("it refers to names or stacks that are not in it")
+        f.write_str("it refers to names or stacks that it does not contain")
     }
 }
 
 impl std::error::Error for Damaged {}
 
 impl Dictionary {
-    /// A text; empty for one that is not there.
+    /// A text; empty for an unknown id.
     #[must_use]
     pub fn text(&self, id: StringId) -> &str {
         self.strings.get(id.index()).map_or("", |text| text)
-    }
-
-    /// The same, to keep.
-    #[must_use]
-    pub fn shared_text(&self, id: StringId) -> Arc<str> {
-        self.strings.get(id.index()).map_or_else(|| Arc::from(""), Arc::clone)
     }
 
     /// A module.
@@ -90,13 +84,13 @@ impl Dictionary {
         self.stacks.get(id.index())
     }
 
-    /// The frames of a stack; none of one that is not there.
+    /// The frames of a stack; empty for an unknown id.
     #[must_use]
     pub fn frames(&self, id: StackId) -> &[LocationId] {
         self.stack(id).map_or(&[], |stack| &stack.frames)
     }
 
-    /// What came since the last call, or since the beginning: enough for [`Dictionary::apply`] to follow.
+    /// What was added since the last call, or since the beginning, for [`Dictionary::apply`].
     pub fn delta(&mut self) -> Delta {
         self.record();
         let Written { strings, modules, functions, locations } = self.index.written;
@@ -128,10 +122,10 @@ impl Dictionary {
         delta
     }
 
-    /// Takes a delta in, as it was written after those taken in before. The result can be read, not added to.
+    /// Applies a delta. Deltas must be applied in the order in which they were made. The result can be read, not extended.
     ///
     /// # Errors
-    /// It refers to what is not there. The dictionary is of no use then.
+    /// It refers to something that does not exist. The dictionary is then unusable.
     pub fn apply(&mut self, delta: Delta) -> Result<(), Damaged> {
         let firsts = (self.modules.len(), self.functions.len(), self.locations.len());
         self.strings.extend(delta.strings);
@@ -154,7 +148,7 @@ impl Dictionary {
         if is_whole { Ok(()) } else { Err(Damaged) }
     }
 
-    /// Whether what modules, functions and locations from these on refer to is there.
+    /// Whether everything that modules, functions and locations from these on refer to exists.
     fn refers_to_itself(&self, (modules, functions, locations): (usize, usize, usize)) -> bool {
         let text = |id: StringId| id.index() < self.strings.len();
         let module = |module: &Module| text(module.name) && module.build_id.is_none_or(text);

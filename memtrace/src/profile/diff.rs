@@ -1,7 +1,7 @@
-//! Two profiles compared: of one session, or of two builds of a program, whose addresses have nothing in common.
+//! Compares two profiles: of one session, or of two builds of a program, whose addresses have nothing in common.
 //!
 //! Stacks are the same if their functions and files are: directories and addresses differ between builds, and lines move
-//! when code above them changes. Where several stacks differ in their lines only, those with the same lines belong
+//! when code above them changes. If several stacks differ in their lines only, those with the same lines belong
 //! together, and the rest is compared as a whole.
 
 use std::{cmp::Reverse, collections::BTreeMap};
@@ -46,9 +46,9 @@ pub struct Diff {
     pub same: usize,
 }
 
-/// What makes stacks the same: of each frame the function and its file, or the module where no function is known.
+/// What identifies a stack: for each frame the function and its file, or the module if no function is known.
 type Code = Vec<(String, String)>;
-/// What tells those apart: lines, or offsets where no function is known.
+/// What distinguishes stacks of the same code: lines, or offsets if no function is known.
 type Lines = Vec<u64>;
 
 /// Stacks of one profile that have the same lines.
@@ -65,7 +65,7 @@ impl Held {
     }
 }
 
-/// Compares what two profiles say is outstanding. Rows without frames count as one stack.
+/// Compares the outstanding memory of two profiles. Rows without frames count as one stack.
 #[must_use]
 pub fn diff(before: (&Dictionary, &Profile), after: (&Dictionary, &Profile)) -> Diff {
     let (mut old, new) = (by_code(before), by_code(after));
@@ -106,7 +106,7 @@ impl Diff {
     }
 }
 
-/// Stacks of the same code: those with the same lines together; what is left on both sides, as one.
+/// Pairs stacks of the same code: by lines if possible; what remains on both sides is combined.
 fn pairs(mut old: BTreeMap<Lines, Held>, new: BTreeMap<Lines, Held>) -> Vec<(Option<Held>, Option<Held>)> {
     let mut pairs = Vec::new();
     let mut left = Vec::new();

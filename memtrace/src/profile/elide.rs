@@ -1,9 +1,9 @@
-//! Text that is too long to be read.
+//! Shortens texts that are too long to read.
 
 use std::borrow::Cow;
 
-/// At most `most` bytes of a text: its beginning and its end, with `…` for what is between. Of a function's name the
-/// beginning says whose it is, and the end which one.
+/// At most `most` bytes of a text: its beginning and its end, with `…` in between. In the name of a function,
+/// the beginning identifies the module or type, and the end the function.
 #[must_use]
 pub fn elide(text: &str, most: usize) -> Cow<'_, str> {
     const MARK: &str = "…";

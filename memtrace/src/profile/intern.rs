@@ -1,4 +1,4 @@
-//! How a dictionary is added to: what is there already gets the same id.
+//! Adding to a dictionary: equal entries get the same id.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ macro_rules! intern {
 }
 
 impl Dictionary {
-    /// Remembers changes from now on, if that was not done before. What is there already is to be written whole.
+    /// Starts to record changes, if that has not happened yet. Existing entries count as changes.
     pub(super) fn record(&mut self) {
         if !std::mem::replace(&mut self.index.records, true) {
             self.index.changed = (0..id(self.stacks.len())).map(StackId).collect();
@@ -40,7 +40,7 @@ impl Dictionary {
         intern!(self.strings, StringId, Arc::<str>::from(text))
     }
 
-    /// Adds a text that others have too.
+    /// Adds a shared text.
     pub fn add_shared_text(&mut self, text: &Arc<str>) -> StringId {
         intern!(self.strings, StringId, Arc::clone(text))
     }
@@ -69,7 +69,7 @@ impl Dictionary {
         found
     }
 
-    /// Says which functions are at a place; none where nothing is known.
+    /// Sets the functions at a place; empty if none is known.
     pub fn name(&mut self, location: LocationId, lines: Box<[Line]>) {
         if let Some(known) = self.locations.get_mut(location.index()) {
             known.lines = Some(lines);
@@ -104,7 +104,7 @@ impl Dictionary {
         id
     }
 
-    /// Takes a user of a stack away: with the last one its place is free. Returns the frames given up.
+    /// Removes a user of a stack: the last one frees its place. Returns the number of frames freed.
     pub fn release_stack(&mut self, id: StackId) -> usize {
         let Some(users) = self.users.get_mut(id.index()).filter(|users| **users > 0) else { return 0 };
         *users -= 1;
@@ -118,7 +118,7 @@ impl Dictionary {
     }
 }
 
-/// Tables are bounded by whoever adds to them, far below this.
+/// Callers bound the tables far below this.
 fn id(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }
@@ -127,7 +127,7 @@ fn id(length: usize) -> u32 {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::{Damaged, Delta, Dictionary, Line, StackId};
+    use super::super::{Delta, Dictionary, Line, StackId, dictionary::Damaged};
 
     fn line(dictionary: &mut Dictionary, function: &str, line: u32) -> Line {
         let name = dictionary.add_text(function);
@@ -176,7 +176,7 @@ mod tests {
         let mut second = Dictionary::default();
         second.apply(first.delta()).unwrap();
         assert_eq!(first.delta(), Delta::default());
-        // An earlier place is named, a stack takes another's place, another is new.
+        // An earlier place is named, a stack replaces another, a third is new.
         let lines = [line(&mut first, "f", 3)];
         let frames = first.frames(stack).to_vec();
         first.name(frames[0], lines.into());

@@ -8,7 +8,7 @@ use super::{Amount, StringId};
 /// The name of the kernel's own code as a module; other modules go by their names.
 pub const KERNEL_CODE: &str = "[kernel]";
 
-/// Which of the kernel's allocators memory is of.
+/// The kernel's allocators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum MemoryKind {
     /// kmalloc, and caches of objects.
@@ -19,12 +19,12 @@ pub enum MemoryKind {
     Percpu,
     /// Areas of virtually contiguous memory.
     Vmalloc,
-    /// Objects whose stack could not be walked: kind and size are kept with the stack.
+    /// Objects whose stack could not be walked: kind and size are stored with the stack.
     Unknown,
 }
 
 impl MemoryKind {
-    /// As scripts see it.
+    /// Its name in JSON.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -74,7 +74,7 @@ pub struct CacheRow {
     pub tracked: Amount,
     /// Tracked objects that were freed unseen.
     pub phantoms: u64,
-    /// How many of them were not found to be free, but must be by the number of objects in use.
+    /// How many of them were not found free but must be, by the number of objects in use.
     pub by_number: u64,
     /// How many of the others could not be looked up one by one.
     pub unverified: u64,
@@ -89,7 +89,7 @@ pub struct CacheRow {
 }
 
 impl CacheRow {
-    /// Which part of what is tracked was freed unseen.
+    /// The share of tracked objects that was freed unseen.
     #[must_use]
     pub fn phantom_share(&self) -> f64 {
         if self.phantoms == 0 { 0.0 } else { self.phantoms as f64 / self.tracked.blocks as f64 }
@@ -109,9 +109,9 @@ pub struct Kernel {
     pub caches: Vec<CacheRow>,
     /// Everything that is tracked and was freed unseen.
     pub phantoms: Amount,
-    /// Bytes of pages handed out for user memory and page cache since tracing began, which are not tracked.
+    /// Bytes of pages allocated for user memory and page cache since tracing began, which are not tracked.
     pub user_page_bytes: Option<u64>,
-    /// Pages that other rows count already: of slabs, of per-CPU and of vmalloc memory.
+    /// Pages that other rows already count: those of slabs, per-CPU and vmalloc memory.
     pub counted_elsewhere: Amount,
     /// Allocations that memtrace caused itself, which are not tracked.
     pub own_allocations: u64,

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 /// Why a stack ends before the program's entry point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Reason {
-    /// As deep as a walk goes.
+    /// The maximum depth of a walk.
     TooDeep,
-    /// Code without a frame pointer, where these are followed.
+    /// Code without a frame pointer, in a walk by frame pointers.
     NoFramePointer,
     /// Stack memory that cannot be read.
     StackUnreadable,
@@ -20,9 +20,9 @@ pub enum Reason {
     NoUnwindInfo,
     /// A rule of unwind information that is not supported.
     UnsupportedUnwindRule,
-    /// A frame that cannot be right.
+    /// An impossible frame.
     BadFrame,
-    /// A return address that a probe replaced and that is not found.
+    /// A return address that a probe replaced and that was not found.
     NoReturnAddress,
     /// Past a function that a signal interrupted.
     InterruptedCode,
@@ -33,22 +33,6 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Every reason.
-    pub const ALL: [Self; 12] = [
-        Self::TooDeep,
-        Self::NoFramePointer,
-        Self::StackUnreadable,
-        Self::NoWalkSlot,
-        Self::NoModule,
-        Self::NoUnwindInfo,
-        Self::UnsupportedUnwindRule,
-        Self::BadFrame,
-        Self::NoReturnAddress,
-        Self::InterruptedCode,
-        Self::FramesNotKept,
-        Self::StackTableFull,
-    ];
-
     /// Why a walk ended; `None` for a complete stack.
     #[must_use]
     pub fn of(end: WalkEnd) -> Option<Self> {
@@ -66,7 +50,7 @@ impl Reason {
         }
     }
 
-    /// As scripts see it.
+    /// Its name in JSON.
     #[must_use]
     pub fn key(self) -> &'static str {
         match self {
@@ -101,9 +85,9 @@ pub struct Losses {
     pub no_walk_slot: u64,
     /// Allocations not tracked because the table of threads was full.
     pub no_thread_slot: u64,
-    /// Allocations whose stack found no place in the table of stacks.
+    /// Allocations whose stack did not fit into the table of stacks.
     pub stack_table_full: u64,
-    /// Blocks handed out again at an address that was still live: their free was not seen.
+    /// Blocks allocated at an address that was still live: its free was not seen.
     pub missed_frees: u64,
     /// Times the kernel did not run one of the programs.
     pub kernel_missed: u64,
@@ -111,19 +95,11 @@ pub struct Losses {
     pub mappings_full: u64,
     /// Their bytes.
     pub mappings_full_bytes: u64,
-    /// Times that a file was read for less of its names than it has, or for none, and reports that did not wait for their
+    /// How often names in a file were given up, or a report did not wait for its
     /// names: the notes say why.
     pub names_given_up: u64,
     /// Child processes the target forked; they are not traced.
     pub children_not_traced: u64,
-    /// Stacks that end early, by reason, in stacks of this report's whole table.
+    /// Stacks that end early, by reason, of all stacks of this report.
     pub stacks_incomplete: Vec<(Reason, u64)>,
-}
-
-impl Losses {
-    /// Whether there is nothing to report.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
 }

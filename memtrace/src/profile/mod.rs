@@ -1,11 +1,11 @@
 //! Floor 1: a report as a value. Pure: no I/O, no clock, no aya.
 //!
 //! A [`Profile`] holds everything that one report knows: every row, not only those that are shown. Its stacks are ids
-//! in a [`Dictionary`], which a session keeps for all of its reports and which only grows: texts, modules, functions, locations
-//! and stacks are stored once. A [`View`] orders and cuts a profile without changing it; reporters print views. Both
-//! types can be serialized; [`Delta`] is what a dictionary gained since the previous report.
+//! in a [`Dictionary`], which a session keeps for all of its reports and which only grows: texts, modules, functions,
+//! locations and stacks are stored once. A [`View`] orders and cuts a profile without changing it; reporters print
+//! views. Both types can be serialized; [`Delta`] is what a dictionary has gained since the previous report.
 //!
-//! No sentence is made here: what a reader is to know besides figures is a [`Remark`], which `report` words.
+//! No sentence is made here: what a reader should know besides figures is a [`Remark`], which `report` words.
 
 mod cost;
 mod dictionary;
@@ -26,7 +26,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use cost::{Overhead, Pace, Plan, Share};
-pub use dictionary::{Damaged, Delta, Dictionary};
+pub use dictionary::{Delta, Dictionary};
 pub use diff::{Change, Diff, diff};
 pub use elide::elide;
 pub use kernel::{CacheRow, KERNEL_CODE, Kernel, KernelDetail, MemoryKind};
@@ -36,10 +36,10 @@ pub use rows::{
     Age, Allocation, Amount, Attachment, Detail, Filter, LiveBlock, MappingRow, Mode, Process, Processes,
     Row, StackMethod, Uncertainty,
 };
-pub use types::{Function, Line, Location, LocationId, Module, ModuleId, Stack, StackId, StringId};
+pub use types::{Line, LocationId, ModuleId, StackId, StringId};
 pub use view::{By, Frame, Selection, SortBy, View};
 
-/// The version of the serialized form of [`Profile`] and [`Delta`]: files of another version are refused.
+/// The version of the serialized form of [`Profile`] and [`Delta`]: files of another version are rejected.
 pub const VERSION: u32 = 1;
 
 /// What is traced, with the figures that only this kind of target has.
@@ -68,20 +68,20 @@ pub struct Profile {
     pub outstanding: Amount,
     /// Growth of the outstanding bytes since the previous report, in bytes per second.
     pub bytes_per_second: f64,
-    /// Frees of blocks that are not known: allocated before tracing began, not sampled, or while no probe was in place.
+    /// Frees of unknown blocks: allocated before tracing began, not sampled, or while no probe was in place.
     pub unknown_frees: u64,
-    /// A row for each stack that holds something, in no order.
+    /// A row for each stack that holds something, in no particular order.
     pub rows: Vec<Row>,
     /// What was lost.
     pub losses: Losses,
-    /// What the reader is to know besides.
+    /// What else the reader should know.
     pub remarks: Vec<Remark>,
 }
 
 /// A report as it is saved: what the session's dictionary gained for it, and the profile.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Saved {
-    /// To be applied to the dictionary of the reports before.
+    /// To be applied to the dictionary of the previous reports.
     pub gained: Delta,
     /// The report.
     pub profile: Profile,

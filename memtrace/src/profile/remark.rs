@@ -1,4 +1,4 @@
-//! What the reader of a report is to know besides figures: values, which `report` words.
+//! What the reader of a report should know besides figures: values, which `report` words.
 
 use std::time::Duration;
 
@@ -6,27 +6,27 @@ use serde::{Deserialize, Serialize};
 
 use super::{Pace, Share, StringId};
 
-/// One thing that the reader is to know.
+/// One thing that the reader should know.
 ///
-/// In JSON its key is its name in snake case ([`Remark::key`]) with its values beside it. Texts named `error` are errors of this
-/// program or of the system, as they are worded there.
+/// In JSON its key is its name in snake case with its values beside it. Texts named `error` are
+/// errors of this program or of the system, as they are worded there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
-#[expect(missing_docs, reason = "the remark says what its values are")]
+#[allow(clippy::missing_docs_in_private_items, reason = "the variant says what its values are")]
 pub enum Remark {
     /// The kernel rejects the programs that walk stacks by call frame information.
     FramePointersOnly,
     /// No budget is kept: the price of a probe could not be measured.
     PricesUnknown { error: String },
-    /// Allocations are counted in another way, to keep the budget.
+    /// Allocations are counted in another way, to stay within the budget.
     PaceChanged { since: Duration, pace: Pace, limit: Share },
-    /// Tracing had cost far more than the budget allows.
+    /// Tracing cost far more than the budget allows.
     Detached { at: Duration, took: Share, limit: Share, pace: Pace },
-    /// The budget is too small for tracing this target at all.
+    /// The budget is too small to trace this target at all.
     OverBudget { limit: f64 },
-    /// Functions that hand out blocks are not traced.
+    /// Allocating functions are not traced.
     FunctionsUntraced { pid: u32, functions: Vec<String> },
-    /// Probes could not be attached; `retried`: they will be tried again.
+    /// Probes could not be attached; `retried`: memtrace will retry.
     AttachRefused { pid: u32, what: String, error: String, tries: u32, retried: bool },
     /// Probes could be attached only after a failure.
     AttachedLate { pid: u32, what: String, error: String, since: Duration },
@@ -42,31 +42,31 @@ pub enum Remark {
     NoWindow,
     /// A process runs another program.
     Exec { pid: u32, comm: String, times: u32, at: Duration, by_thread: bool },
-    /// The thread that probes go by ends, and no other one holds them.
+    /// The thread that holds the probes has ended, and no other one holds them.
     ProbesUnheld { pid: u32, error: String },
-    /// The kernel does not put breakpoints back.
+    /// The kernel does not restore breakpoints.
     BreakpointsMissing { pid: u32, missing: usize, all: usize },
     /// A process runs from a copy of its code.
     CodeCopied { pid: u32, copied: usize, all: usize },
-    /// Probes had ceased to fire.
+    /// Probes no longer fired.
     AttachedAnew { pid: u32, times: usize, at: Duration, why: Renewal, gap: Duration },
-    /// The kernel side has no room for a file's unwind table.
+    /// A file's unwind table did not fit into the kernel side.
     NoUnwindTable { file: String },
-    /// The kernel side has no room for executable mappings.
+    /// Executable mappings did not fit into the kernel side.
     MappingsLeftOut { mappings: u64 },
     /// Something of a file cannot be used for names.
     FileUnread { file: String, unread: Unread, problem: FileProblem },
     /// There is no room for more names.
     TooManyNames,
-    /// No thread can be started that looks up names.
+    /// The thread that looks up names cannot be started.
     NoNameThread { error: String },
     /// The thread that looks up names has ended.
     NameThreadEnded,
-    /// No process can be started that reads files.
+    /// The process that reads files cannot be started.
     NoReader { error: String },
     /// The process that reads files has kept a privilege.
     ReaderPrivileged { kept: String },
-    /// Frames whose names did not come in time.
+    /// Frames whose names did not arrive in time.
     NamesLate { frames: u64 },
     /// The kernel has no tracepoints for a kind of memory.
     KindUntraced { kind: super::MemoryKind },
@@ -78,21 +78,21 @@ pub enum Remark {
     AddressesHidden,
     /// /proc/slabinfo cannot be read.
     SlabinfoUnreadable { error: String },
-    /// Objects were freed unseen, and found to be free.
+    /// Objects were freed unseen, and found free.
     FreedUnseen { caches: Vec<CacheNumber>, more: usize },
-    /// Objects were freed unseen, by the number of objects in use.
+    /// Objects were freed unseen, judging by the number of objects in use.
     FreedByNumber { caches: Vec<CacheNumber>, more: usize },
     /// Objects that could not be looked up.
     Unverified { caches: Vec<CacheNumber>, more: usize },
 }
 
-/// Why probes were attached anew.
+/// Why probes were reattached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Renewal {
-    /// The thread that they went by ended.
+    /// The thread that held them ended.
     ThreadEnded,
-    /// Their breakpoints were not in the code any more.
+    /// Their breakpoints were no longer in the code.
     Removed,
     /// The file that they are in has other contents.
     Rewritten,
@@ -123,7 +123,7 @@ pub enum FileProblem {
     },
     /// The process that reads files ended while it read this one.
     ReaderEnded,
-    /// The debug file is of another build.
+    /// The debug file belongs to another build.
     OtherBuild {
         /// Its path.
         path: String,
@@ -143,10 +143,10 @@ pub enum FileProblem {
 /// A cache and how many of its objects a remark is about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheNumber {
-    /// The cache; `None`: kmalloc's objects whose cache is not known.
+    /// The cache; `None`: kmalloc's objects whose cache is unknown.
     pub cache: Option<StringId>,
-    /// So many objects...
+    /// The objects that the remark is about.
     pub number: u64,
-    /// ... of so many.
+    /// All tracked objects of the cache.
     pub all: u64,
 }

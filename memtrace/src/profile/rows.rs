@@ -1,4 +1,4 @@
-//! Rows of a profile, and what the figures of processes rest on.
+//! Rows of a profile, and how the figures of processes came about.
 
 use std::time::Duration;
 
@@ -42,23 +42,23 @@ pub struct Processes {
     pub processes: Vec<Process>,
     /// The allocators found in them, by name (`glibc`).
     pub allocators: Vec<String>,
-    /// Functions that hand out blocks and are not traced: with their modules, and why.
+    /// Allocating functions that are not traced: with their modules, and why.
     pub untraced: Vec<String>,
     /// How allocations were counted.
     pub mode: Mode,
-    /// How far off the outstanding amount may be; `None` where every allocation is counted.
+    /// The error of the outstanding amount; `None` where every allocation is counted.
     pub uncertainty: Option<Uncertainty>,
     /// What tracing has cost; `None` where that is not known yet.
     pub overhead: Option<Overhead>,
-    /// Memory that the processes mapped themselves (`mmap`, `mremap`, `sbrk`), not through an allocator, by stack. It is not
-    /// among the blocks. `None` with gaps, in which too much of it is missed.
+    /// Memory that the processes mapped themselves (`mmap`, `mremap`, `sbrk`), not through an allocator, by stack. It
+    /// is not among the blocks. `None` with gaps, in which too many mappings are missed.
     pub mapped: Option<Vec<MappingRow>>,
 }
 
 /// How stacks are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StackMethod {
-    /// By call frame information (DWARF), whatever the code was built with.
+    /// By call frame information (DWARF), however the code was built.
     Cfi,
     /// By following frame pointers.
     FramePointer,
@@ -67,22 +67,22 @@ pub enum StackMethod {
 /// Which blocks are in the figures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Filter {
-    /// Allocations of at least so many bytes are tracked.
+    /// The minimum size of tracked allocations.
     pub min_size: Option<u64>,
-    /// Allocations of at most so many bytes are tracked.
+    /// The maximum size of tracked allocations.
     pub max_size: Option<u64>,
-    /// Blocks of at least this age are shown.
+    /// The minimum age of blocks shown.
     pub older: Option<Duration>,
 }
 
-/// How far an estimate may be off.
+/// The error of an estimate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Uncertainty {
-    /// Half the width of an interval that holds the true bytes with a probability of 95 % at least.
+    /// Half the width of an interval that contains the true bytes with a probability of at least 95 %.
     pub bytes: u64,
     /// The same of blocks.
     pub blocks: u64,
-    /// Blocks that the estimate rests on.
+    /// Blocks that were sampled for the estimate.
     pub samples: u64,
 }
 
@@ -91,21 +91,21 @@ pub struct Uncertainty {
 pub struct Attachment {
     /// The part of the time since tracing began in which allocations were seen, 0 to 1.
     pub share: f64,
-    /// How often they ceased to be.
+    /// The number of times they were not.
     pub gaps: u64,
-    /// Blocks that were allocated and freed in windows, whenever the latter were allocated; `None` without windows.
+    /// Blocks allocated in windows, and blocks of any age freed in them; `None` without windows.
     pub windows: Option<(u64, u64)>,
-    /// Whether a window is open: the blocks allocated in it that were not watched long enough yet are in no amount that is
-    /// outstanding, but among those allocated and freed.
+    /// Whether a window is open: blocks allocated in it that have not been watched long enough are not counted as
+    /// outstanding, but as allocated and freed.
     pub open: bool,
 }
 
 /// How the figures of processes came about.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Mode {
-    /// Mean number of bytes between two samples, of those taken last; `None` when there are none among the figures.
+    /// Mean number of bytes between two samples, of those taken last; `None` if the figures include none.
     pub sample_bytes: Option<u64>,
-    /// Whether samples are taken now; else every allocation is counted that is seen.
+    /// Whether samples are taken now; otherwise every allocation seen is counted.
     pub sampling: bool,
     /// Whether nothing was sampled, missed in a gap, or left out because its function is not traced, since tracing began.
     pub exact: bool,
@@ -120,7 +120,7 @@ pub struct Mode {
 pub struct Age {
     /// The age, to about 4 ms.
     pub age: Duration,
-    /// Whether that is the age of a block, or only a bound that no live block exceeds.
+    /// Whether that is the age of a block; otherwise it is an upper bound.
     pub exact: bool,
 }
 
@@ -140,23 +140,23 @@ pub struct LiveBlock {
 pub struct Row {
     /// The hash of the stack's frames: the same in every report of a session.
     pub id: u64,
-    /// The stack; `None` when its frames have not reached the agent.
+    /// The stack; `None` if its frames have not reached the agent.
     pub stack: Option<StackId>,
     /// Not freed.
     pub outstanding: Amount,
     /// Everything allocated here since the start.
     pub allocated: Amount,
-    /// Everything of that freed again.
+    /// The part of that freed again.
     pub freed: Amount,
     /// Growth of the outstanding bytes since the previous report, in bytes per second.
     pub bytes_per_second: f64,
     /// The age of the oldest outstanding block.
     pub oldest: Age,
-    /// Why there are no frames, or none that are further out; `None` for a complete stack.
+    /// Why frames are missing; `None` for a complete stack.
     pub incomplete: Option<Reason>,
     /// The blocks themselves, oldest first; only with `--show-allocs`, and only of rows that are shown.
     pub blocks: Vec<LiveBlock>,
-    /// What only rows of this subject have.
+    /// What only rows of this kind of target have.
     pub detail: Detail,
 }
 
@@ -165,9 +165,9 @@ pub struct Row {
 pub enum Detail {
     /// Blocks of a process.
     Process {
-        /// The process; 0 for what found no place in the table of stacks.
+        /// The process; 0 for what did not fit into the table of stacks.
         pid: u32,
-        /// How far off the outstanding amount may be; `None` where every allocation is counted.
+        /// The error of the outstanding amount; `None` where every allocation is counted.
         uncertainty: Option<Uncertainty>,
     },
     /// Objects of the kernel.
@@ -184,7 +184,7 @@ impl Row {
         }
     }
 
-    /// How far off the outstanding amount may be.
+    /// The error of the outstanding amount.
     #[must_use]
     pub fn uncertainty(&self) -> Option<Uncertainty> {
         match self.detail {
@@ -203,14 +203,14 @@ impl Row {
     }
 }
 
-/// One stack and the memory it mapped itself, which it still has.
+/// One stack and the memory that it mapped itself and still holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MappingRow {
     /// The hash of the stack's frames.
     pub id: u64,
     /// The process.
     pub pid: u32,
-    /// The stack, beginning with the caller of `mmap`; `None` when its frames have not reached the agent.
+    /// The stack, beginning with the caller of `mmap`; `None` if its frames have not reached the agent.
     pub stack: Option<StackId>,
     /// Bytes of address space, and ranges they lie in.
     pub mapped: Amount,
@@ -233,7 +233,7 @@ pub struct Allocation {
     pub address: u64,
     /// Its size in bytes, as requested.
     pub size: u64,
-    /// The allocating stack's id; of a free too.
+    /// The allocating stack's id, also for a free.
     pub id: u64,
     /// The allocating stack, given once, on its first line.
     pub stack: Option<StackId>,

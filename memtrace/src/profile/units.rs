@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-/// The largest size [`parse_size`] takes: 1 EiB, more than any address space holds.
+/// The largest size that [`parse_size`] accepts: 1 EiB, more than any address space.
 pub const MAX_SIZE: u64 = 1 << 60;
 
-/// The longest time [`parse_duration`] takes: ten years of 365 days.
+/// The longest time that [`parse_duration`] accepts: ten years of 365 days.
 pub const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
@@ -19,7 +19,7 @@ const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 pub fn parse_size(text: &str) -> Result<u64, String> {
     let trimmed = text.trim();
     let bare = trimmed.chars().all(|c| c.is_ascii_digit());
-    // bytesize takes any number of digits only together with a unit.
+    // bytesize accepts any number of digits only together with a unit.
     let size =
         format!("{trimmed}{}", if bare { "B" } else { "" }).parse::<ByteSize>().map_err(|_reason| {
             format!(
@@ -35,7 +35,7 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
 /// Reads a share of a whole, as a number or in percent: `5%`, `5 %` and `0.05` are the same. Returns 0 to 1, not 0.
 ///
 /// # Errors
-/// One sentence for the user when `text` is no such share.
+/// One sentence for the user when `text` is not such a share.
 pub fn parse_share(text: &str) -> Result<f64, String> {
     let trimmed = text.trim();
     let share = match trimmed.strip_suffix('%') {
@@ -105,7 +105,7 @@ pub fn format_bytes(bytes: u64) -> String {
     text
 }
 
-/// A rate in bytes per second, signed: `+1.5 MiB/s`, `-20 KiB/s`, `0 B/s`. `? B/s` for what is not finite.
+/// A rate in bytes per second, signed: `+1.5 MiB/s`, `-20 KiB/s`, `0 B/s`. `? B/s` if not finite.
 #[must_use]
 pub fn format_rate(bytes_per_second: f64) -> String {
     if !bytes_per_second.is_finite() {

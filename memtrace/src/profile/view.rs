@@ -1,4 +1,4 @@
-//! A profile as somebody wants to see it: ordered, filtered, cut. The profile stays as it is.
+//! A view of a profile: ordered, filtered and cut. The profile stays unchanged.
 
 use std::cmp::{Ordering, Reverse};
 
@@ -44,18 +44,18 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// How many of so many rows are shown.
+    /// How many of this many rows are shown.
     fn cut(&self, rows: usize) -> usize {
         if self.top == 0 { rows } else { rows.min(self.top) }
     }
 
-    /// Whether rows are left out because of what they are, not because there are too many.
+    /// Whether rows are filtered by a property, not only cut by number.
     #[must_use]
     pub fn filters(&self) -> bool {
         self.pid.is_some() || self.containing.is_some()
     }
 
-    /// Places of the rows that pass the filters, those that are shown first and in order; and how many these are.
+    /// Places of the rows that pass the filters, the rows shown first and in order; and the number of rows shown.
     fn places(&self, dictionary: &Dictionary, profile: &Profile) -> (Vec<usize>, usize) {
         let passes =
             |row: &Row| self.pid.is_none_or(|pid| row.pid() == pid) && self.has_text(dictionary, row.stack);
@@ -67,7 +67,7 @@ impl Selection {
             _ => Ordering::Equal,
         };
         if shown < places.len() {
-            // Only those that are shown need an order among themselves.
+            // Only the rows shown need to be sorted.
             places.select_nth_unstable_by(shown, order);
         }
         if let Some(shown) = places.get_mut(..shown) {
@@ -84,7 +84,7 @@ impl Selection {
         places
     }
 
-    /// The stacks that mapped most, largest first; as many as rows. `None` where mappings are not known.
+    /// The stacks that mapped most, largest first; as many as rows. `None` if mappings are unknown.
     #[must_use]
     pub fn mappings<'a>(&self, dictionary: &Dictionary, profile: &'a Profile) -> Option<Vec<&'a MappingRow>> {
         let mapped = profile.processes()?.mapped.as_deref()?;
@@ -97,7 +97,7 @@ impl Selection {
         Some(rows)
     }
 
-    /// Equal rows go by bytes, then by id, so that two reports of the same counts agree.
+    /// Ties are ordered by bytes, then by id, so that two reports of the same counts agree.
     fn order(&self, a: &Row, b: &Row) -> Ordering {
         let first = match self.sort {
             SortBy::Bytes => Reverse(a.outstanding.bytes).cmp(&Reverse(b.outstanding.bytes)),
@@ -143,7 +143,7 @@ pub struct Frame<'a> {
 }
 
 impl Dictionary {
-    /// The frames at a location, those inlined there first. At least one, which has only module and offset where nothing
+    /// The frames at a location, inlined ones first. At least one, which has only module and offset if nothing
     /// more is known.
     pub fn frames_at(&self, location: LocationId) -> impl Iterator<Item = Frame<'_>> {
         let location = self.location(location);
@@ -204,13 +204,13 @@ impl<'a> View<'a> {
         self.profile
     }
 
-    /// What ids of the profile stand for.
+    /// The dictionary that the profile refers to.
     #[must_use]
     pub fn dictionary(&self) -> &'a Dictionary {
         self.dictionary
     }
 
-    /// What is shown.
+    /// What the view selects.
     #[must_use]
     pub fn selection(&self) -> &'a Selection {
         self.selection

@@ -15,7 +15,7 @@ const SCHEMA: u32 = 1;
 /// Two reports, and what changed from one to the other.
 #[derive(Clone, Copy)]
 pub struct Comparison<'a> {
-    /// The earlier one, with what its ids stand for.
+    /// The earlier one, with its dictionary.
     pub before: (&'a Dictionary, &'a Profile),
     /// The later one.
     pub after: (&'a Dictionary, &'a Profile),
@@ -89,7 +89,7 @@ impl<'a> Comparison<'a> {
             let _ = writeln!(out, "\nUnchanged: {}", format_count(same as u64, "stack"));
         }
         if self.kinds().iter().all(|(_, changes)| changes.is_empty()) && same == 0 {
-            out.push_str("Nothing is outstanding in either.\n");
+            out.push_str("Nothing is outstanding in either report.\n");
         }
         out
     }

@@ -1,4 +1,4 @@
-//! Text of the target, made harmless for a terminal.
+//! Text from the target, escaped for a terminal.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -8,12 +8,12 @@ use crate::profile::elide;
 /// Bytes of a name that are shown to people: a line or two of a terminal.
 const SHOWN: usize = 200;
 
-/// A name as people are shown it: made harmless, and without its middle if it is long.
+/// A name as it is shown to people: escaped, and without its middle if it is long.
 pub(super) fn short(text: &str) -> String {
     escape(&elide(text, SHOWN)).into_owned()
 }
 
-/// Shows what could steer, reorder or hide text on a terminal as an escape: `\x1b`, `\u{202e}`.
+/// Escapes what could control a terminal, or reorder or hide text on it: `\x1b`, `\u{202e}`.
 ///
 /// These are control characters (C0, DEL, C1; line breaks and tabs too), bidirectional controls, line and
 /// paragraph separators, and characters that take no room. A backslash stays as it is.

@@ -3,13 +3,13 @@
 use crate::profile::units::{format_bytes, format_count, format_number, format_percent, format_rate};
 use crate::profile::{Amount, Mode, Overhead, Uncertainty};
 
-/// An amount, where it is an estimate with how far off it may be: `about 1.5 MiB ± 14 %`, `390 blocks`.
+/// An amount, with its error if it is an estimate: `about 1.5 MiB ± 14 %`, `390 blocks`.
 pub(super) fn amounts(amount: Amount, doubt: Option<Uncertainty>, noun: &str) -> (String, String) {
     let (bytes, blocks) = (format_bytes(amount.bytes), format_count(amount.blocks, noun));
     match doubt {
         None => (bytes, blocks),
         Some(doubt) if doubt.samples == 0 && doubt.bytes > 0 => {
-            (format!("under {}", format_bytes(doubt.bytes)), "nothing that was drawn".to_owned())
+            (format!("under {}", format_bytes(doubt.bytes)), "no samples".to_owned())
         }
         Some(doubt) => (
             format!("about {bytes}{}", error(doubt.bytes, amount.bytes)),
@@ -18,7 +18,7 @@ pub(super) fn amounts(amount: Amount, doubt: Option<Uncertainty>, noun: &str) ->
     }
 }
 
-/// ` ± 14 %`; nothing for what is certain.
+/// ` ± 14 %`; empty for an exact value.
 fn error(half_width: u64, value: u64) -> String {
     match (half_width as f64 / value as f64 * 100.0).round() {
         _ if half_width == 0 || value == 0 => String::new(),
@@ -27,7 +27,7 @@ fn error(half_width: u64, value: u64) -> String {
     }
 }
 
-/// Growth; with gaps it is only what was seen of it.
+/// Growth; with gaps, only the part that was seen.
 pub(super) fn rate(bytes_per_second: f64, mode: Option<&Mode>) -> String {
     let seen = if mode.is_some_and(|mode| mode.attached.gaps > 0) { " seen" } else { "" };
     format!("{}{seen}", format_rate(bytes_per_second))
@@ -57,7 +57,7 @@ pub(super) fn counted(mode: &Mode, sizes: Option<String>) -> String {
 pub(super) fn cost(overhead: &Overhead) -> String {
     let (share, processors) = (overhead.share(), overhead.processors());
     let allowed = match (overhead.limit, overhead.least) {
-        // Above its share, but so little that it is still allowed.
+        // Above its share, but little enough to be allowed.
         (Some(limit), Some(least)) if share > limit && processors <= least => {
             format!(" ({} of a processor allowed to a process that uses little)", format_percent(least))
         }

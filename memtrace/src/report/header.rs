@@ -1,10 +1,10 @@
-//! The first line of a report's text: what is traced, and how.
+//! The header of a report's text: what is traced, and how.
 
 use super::{escape, estimates};
 use crate::profile::units::{format_age, format_bytes};
 use crate::profile::{Filter, Processes, Profile, StackMethod};
 
-/// Process ids named in the header; of more, only their number is given.
+/// Process ids listed in the header; of further ones, only the number is given.
 const PIDS_SHOWN: usize = 8;
 
 pub(super) fn processes(of: &Processes) -> String {

@@ -1,4 +1,4 @@
-//! Text of kernel mode: what it shows besides stacks.
+//! Text of kernel mode, apart from stacks.
 
 use std::io::{self, Write};
 
@@ -47,7 +47,7 @@ pub(super) fn more(row: &Row, detail: &KernelDetail, profile: &Profile) -> Strin
     format!(", since the start {} and {blocks:+.1} objects/s{unseen}", format_rate(bytes))
 }
 
-/// Frames as the kernel itself writes them: `function+offset [module]`.
+/// Frames as the kernel writes them: `function+offset [module]`.
 pub(super) fn frames(out: &mut dyn Write, frames: &[Frame<'_>]) -> io::Result<()> {
     for frame in frames {
         match frame.function {
@@ -86,7 +86,7 @@ pub(super) fn caches(out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
             (None, Some(bytes)) => signed(bytes, format_bytes),
             (None, None) => "-".to_owned(),
         };
-        // Only of slab caches it is known which objects were freed unseen.
+        // Which objects were freed unseen is known for slab caches only.
         let phantom = match &row.cache {
             None => "-".to_owned(),
             Some(_) => share(row.phantoms, row.tracked.blocks).unwrap_or_else(|| "0 %".to_owned()),
@@ -115,8 +115,8 @@ pub(super) fn left_out(out: &mut dyn Write, profile: &Profile) -> io::Result<()>
     if let Some(bytes) = of.user_page_bytes {
         writeln!(
             out,
-            "\nNot counted: {} of pages handed out for user memory and page cache since the start, by whatever process; {} of pages \
-             that other rows are made of.",
+            "\nNot counted: {} of pages for user memory and page cache since the start, by any process; {} of pages \
+             that back other rows.",
             format_bytes(bytes),
             format_bytes(of.counted_elsewhere.bytes)
         )?;

@@ -3,7 +3,7 @@
 use crate::profile::units::{format_bytes, format_count, format_number};
 use crate::profile::{Losses, Profile, Reason, Subject};
 
-/// The sentences of a report. In the kernel an address that is handed out again is a free that is known: no loss.
+/// The sentences of a report. If the kernel returns an address again, the free of the old block is certain: no loss.
 pub(super) fn of(profile: &Profile) -> Vec<String> {
     match profile.subject {
         Subject::Processes(_) => sentences(&profile.losses),
@@ -17,12 +17,12 @@ pub(super) fn of(profile: &Profile) -> Vec<String> {
     }
 }
 
-/// Of kernel objects without a walk slot: in the kernel an object's size is kept with its stack.
-const WITHOUT_SIZE: &str = "the sizes of objects without a walk slot: only their number is in the totals.";
+/// For kernel objects without a walk slot: the size of a kernel object is stored with its stack.
+const WITHOUT_SIZE: &str = "the sizes of objects without a walk slot; only their number is in the totals.";
 
-/// One sentence for each loss there is: what happened, what it does to the figures, what to do about it.
+/// One sentence for each loss: what happened, how it affects the figures, what to do about it.
 ///
-/// None contains "byte": in memleak's text scripts take that for the mark of a stack.
+/// None contains "byte": scripts that read memleak's text recognize stacks by that word.
 pub(super) fn sentences(losses: &Losses) -> Vec<String> {
     let untracked = format!(
         "({}) not tracked: the table of live blocks was full, so the totals are too low by that; raise --max-live",

@@ -1,7 +1,7 @@
 //! The text of bcc's memleak, which scripts read.
 //!
-//! Invariant: the last line of a report with "byte" in it is the line of the last stack, which is the first in
-//! the order asked for, unless a function or module has the word in its name. So everything bcc does not print (losses,
+//! Invariant: the last line of a report that contains "byte" is that of the last stack, which is the first in
+//! the requested order, unless a function or module has the word in its name. So what bcc does not print (losses,
 //! notes) comes before the report's header.
 
 use std::io::{self, Write};
@@ -13,14 +13,14 @@ use super::{Reporter, escape};
 use super::{losses, remarks};
 use crate::profile::{Allocation, Dictionary, Frame, LiveBlock, Row, View};
 
-/// The options of bcc's memleak that its text depends on.
+/// The options of bcc's memleak that affect its text.
 #[derive(Clone, Debug)]
 pub struct MemleakOptions {
-    /// `-T`: bcc's header gives the number that was asked for, not the number found.
+    /// `-T`: bcc's header has the number requested, not the number found.
     pub top: usize,
     /// `-a`: list the blocks.
     pub show_allocs: bool,
-    /// `--combined-only`: bcc lists no blocks then, and an empty report has an empty line.
+    /// `--combined-only`: bcc then lists no blocks, and an empty report has an empty line.
     pub combined_only: bool,
     /// The zone of the header's time of day.
     pub zone: TimeZone,
@@ -65,7 +65,7 @@ impl Reporter for Memleak {
         view.rows().rev().try_for_each(|row| stack(out, view, row))
     }
 
-    /// The messages are bcc's; of its tuple (task, pid, CPU, flags, seconds, message) what is known here.
+    /// The messages are bcc's; of its tuple (task, pid, CPU, flags, seconds, message), what memtrace knows.
     fn allocation(&mut self, out: &mut dyn Write, _: &Dictionary, event: &Allocation) -> io::Result<()> {
         let seconds = event.elapsed.as_secs_f64();
         let Allocation { tid, address, size, .. } = event;
@@ -77,7 +77,7 @@ impl Reporter for Memleak {
     }
 }
 
-/// The blocks of all rows together, smallest first, as bcc has them.
+/// The blocks of all rows together, smallest first, as in bcc.
 fn blocks(out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
     let mut blocks: Vec<&LiveBlock> = view.rows().flat_map(|row| &row.blocks).collect();
     blocks.sort_by_key(|block| block.size);

@@ -1,8 +1,8 @@
-//! Floor 3: what the user or a script gets to read. A [`Reporter`] per format; each only writes to what it is
+//! Floor 3: what the user or a script reads. A [`Reporter`] per format; each only writes to the writer it is
 //! given.
 //!
 //! Invariant: text that comes from the target passes through [`escape()`] (JSON: the same characters as `\u`
-//! escapes), so a hostile symbol or path cannot steer the reader's terminal.
+//! escapes), so a hostile symbol or path cannot control the reader's terminal.
 
 mod comparison;
 mod escape;

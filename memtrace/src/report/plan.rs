@@ -3,7 +3,7 @@
 use crate::profile::units::{format_bytes, format_number, format_percent};
 use crate::profile::{Pace, Plan, Share};
 
-/// A share with what it is of.
+/// A share and its whole.
 pub(super) fn part(share: Share) -> String {
     let of = if share.of_processor { "a processor" } else { "the CPU time" };
     format!("{} of {of}", format_percent(share.share))
@@ -18,7 +18,7 @@ pub(super) fn pace(pace: Pace) -> String {
     if pace.windows { format!("{counted} in short windows only") } else { counted }
 }
 
-/// What tracing will cost and how it is done, before it begins.
+/// What tracing will cost and how memtrace will trace, before it begins.
 #[must_use]
 pub fn plan(plan: &Plan) -> String {
     let calls = format_number(plan.calls_per_second.round() as u64);
@@ -27,23 +27,22 @@ pub fn plan(plan: &Plan) -> String {
         if share.share > plan.limit.share && part(share) != limit {
             format!(", allowed: {limit}")
         } else {
-            format!(", too near the {limit} allowed")
+            format!(", too close to the {limit} allowed")
         }
     };
     match plan.pace {
-        Pace { sample_bytes: None, windows: false } if plan.calls_per_second == 0.0 => format!(
-            "no calls yet: every allocation is counted, as long as that takes at most {}",
-            part(plan.limit)
-        ),
+        Pace { sample_bytes: None, windows: false } if plan.calls_per_second == 0.0 => {
+            format!("no calls yet: every allocation is counted while that takes at most {}", part(plan.limit))
+        }
         Pace { sample_bytes: None, windows: false } => {
             format!(
-                "{calls} calls a second: counting every allocation takes {} by estimate",
+                "{calls} calls a second: counting every allocation takes an estimated {}",
                 part(plan.exact)
             )
         }
         Pace { windows: false, .. } if !plan.chooses => {
             format!(
-                "{calls} calls a second: {}, which takes {} by estimate",
+                "{calls} calls a second: {}, which takes an estimated {}",
                 pace(plan.pace),
                 part(plan.cheapest)
             )

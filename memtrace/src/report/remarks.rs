@@ -1,4 +1,4 @@
-//! Remarks in words, and as keys for scripts.
+//! Remarks as sentences, and as objects for scripts.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::plan::{pace, part};
 use crate::profile::units::{format_age, format_count, format_number, format_percent};
 use crate::profile::{CacheNumber, Dictionary, FileProblem, Remark, Renewal, Unread};
 
-/// The remark as one sentence. Texts of the target in it are as they are.
+/// The remark as one sentence. Text from the target is not escaped in it.
 pub(super) fn sentence(dictionary: &Dictionary, remark: &Remark) -> String {
     match remark {
         Remark::FramePointersOnly
@@ -39,12 +39,12 @@ pub(super) fn sentence(dictionary: &Dictionary, remark: &Remark) -> String {
     }
 }
 
-/// What tracing costs, and what was done about it.
+/// What tracing costs, and how memtrace reacted.
 fn of_cost(remark: &Remark) -> String {
     match remark {
         Remark::FramePointersOnly => {
-            "this kernel rejects the programs that walk stacks by call frame information (they need Linux 5.17): frame \
-             pointers are followed instead"
+            "this kernel rejects the programs that unwind stacks by call frame information (they need Linux 5.17): frame \
+             pointers are used instead"
                 .to_owned()
         }
         Remark::PricesUnknown { error } => {
@@ -54,7 +54,7 @@ fn of_cost(remark: &Remark) -> String {
             format!("since {} {}, to stay within {}", seconds(*since), pace(*how), part(*limit))
         }
         Remark::Detached { at, took, limit, pace: how } => format!(
-            "tracing took {}, far more than is allowed ({}): detached at {}; from then on {}",
+            "tracing took {}, far more than the {} allowed: detached at {}; since then {}",
             part(*took),
             part(*limit),
             seconds(*at),
@@ -76,18 +76,18 @@ fn of_targets(remark: &Remark) -> String {
     match remark {
         Remark::FunctionsUntraced { pid, functions } => format!(
             "process {pid}: not traced: {}. What they allocate is missing here, except what they get from traced functions. \
-             A return probe on them could end the process, and their code is not understood well enough to do without; \
+             A return probe on them could end the process, and their exits could not be determined; \
              `memtrace check --pid {pid}` lists what is traced",
             functions.join("; ")
         ),
         Remark::AttachRefused { pid, what, error, retried: true, .. } => {
-            format!("{what} of process {pid} is not traced, to be tried again: {error}")
+            format!("{what} of process {pid} is not traced, will be retried: {error}")
         }
         Remark::AttachRefused { pid, what, error, tries, .. } => {
-            format!("{what} of process {pid} is not traced, {tries} tries failed: {error}")
+            format!("{what} of process {pid} is not traced after {tries} failed attempts: {error}")
         }
         Remark::AttachedLate { pid, what, error, since } => {
-            format!("{what} of process {pid} was traced only from {} on: {error}", seconds(*since))
+            format!("{what} of process {pid} has been traced only since {}: {error}", seconds(*since))
         }
         Remark::AgesLimited { days } => {
             format!("tracing has gone on for over {days} days: older blocks are shown as {days} days younger")
@@ -104,35 +104,35 @@ fn of_targets(remark: &Remark) -> String {
         Remark::Exec { pid, comm, times, at, by_thread } => {
             let often = if *times > 1 { format!(" {times} times, the last time") } else { String::new() };
             let thread = if *by_thread {
-                "; a thread other than the main one did, and what it allocated before probes were in place again is unknown"
+                "; the call came from a thread other than the main one, and allocations before the probes were back are unknown"
             } else {
                 ""
             };
             format!(
-                "process {pid} called exec{often} after {} and is {comm} now: its count began anew{thread}",
+                "process {pid} called exec{often} after {} and is now {comm}: its count was restarted{thread}",
                 seconds(*at)
             )
         }
         Remark::ProbesUnheld { pid, error } => format!(
-            "probes of process {pid} do not stay in place: {error}; this is tried again, and calls may go unseen until then"
+            "probes of process {pid} do not stay in place: {error}; memtrace retries, and calls may go unseen until then"
         ),
         Remark::BreakpointsMissing { pid, missing, all } => format!(
-            "breakpoints are missing from the code of process {pid}, {missing} of {all}, and the kernel does not put them \
-             back: calls there are not seen"
+            "breakpoints are missing from the code of process {pid}, {missing} of {all}, and the kernel does not restore them: calls there are \
+             not seen"
         ),
         Remark::CodeCopied { pid, copied, all } => format!(
-            "process {pid} runs from a copy of its code in memory without a file (programs do so to have it on large pages), \
-             where no probe can be: calls at {copied} of {all} probed places are not seen"
+            "process {pid} runs from a copy of its code in anonymous memory (programs do this to use large pages), \
+             which cannot be probed: calls at {copied} of {all} probed places are not seen"
         ),
         Remark::AttachedAnew { pid, times, at, why, gap } => {
             let often = if *times > 1 { format!(" {times} times, the last time") } else { String::new() };
             let why = match why {
                 Renewal::ThreadEnded => format!(
-                    "the thread that the kernel kept them by had ended: calls went unseen for {} ms",
+                    "the thread that they depended on had ended: calls went unseen for {} ms",
                     gap.as_millis() + 1
                 ),
                 Renewal::Removed => format!(
-                    "breakpoints had been taken out of its code: calls went unseen, for up to {}",
+                    "breakpoints had been removed from its code: calls went unseen for up to {}",
                     seconds(*gap)
                 ),
                 Renewal::Rewritten => format!(
@@ -140,7 +140,7 @@ fn of_targets(remark: &Remark) -> String {
                     seconds(*gap)
                 ),
             };
-            format!("probes of process {pid} were attached anew{often} at {}: {why}", seconds(*at))
+            format!("probes of process {pid} were reattached{often} at {}: {why}", seconds(*at))
         }
         other => key_and_values(other).0,
     }
@@ -150,10 +150,12 @@ fn of_targets(remark: &Remark) -> String {
 fn of_files(remark: &Remark) -> String {
     match remark {
         Remark::NoUnwindTable { file } => format!(
-            "{file}: no room for its unwind table: stacks through it end there, unless it keeps frame pointers"
+            "{file}: its unwind table did not fit: stacks through it end there, unless it keeps frame pointers"
         ),
         Remark::MappingsLeftOut { mappings } => {
-            format!("{mappings} executable mappings found no room: stacks through them end there")
+            format!(
+                "{mappings} executable mappings did not fit into the table: stacks through them end there"
+            )
         }
         Remark::FileUnread { file, unread, problem } => {
             let unread = match (unread, problem) {
@@ -163,39 +165,39 @@ fn of_files(remark: &Remark) -> String {
                 (Unread::DebugFile, _) => "its debug file is not used".to_owned(),
                 (Unread::DebugInfo, _) => "its debug information is not used".to_owned(),
                 (Unread::PartOfDebugInfo, _) => "parts of its debug information are not used".to_owned(),
-                (Unread::Symbols, _) => "it is not searched for symbols".to_owned(),
+                (Unread::Symbols, _) => "its symbols are not used".to_owned(),
             };
             let problem = match problem {
                 FileProblem::TooSlow { seconds } => format!("reading it takes longer than {seconds} s"),
                 FileProblem::ReaderEnded => "the process that reads it ended while reading it".to_owned(),
-                FileProblem::OtherBuild { .. } => "it is of another build".to_owned(),
+                FileProblem::OtherBuild { .. } => "it belongs to another build".to_owned(),
                 FileProblem::Unreadable { error } => format!("it cannot be read ({error})"),
                 FileProblem::Refused { error } => error.clone(),
             };
             format!("{file}: {unread}: {problem}")
         }
-        Remark::TooManyNames => "too many names to remember: places seen later have none".to_owned(),
+        Remark::TooManyNames => "too many names: code seen from now on has none".to_owned(),
         Remark::NoNameThread { error } => {
-            format!("no function has a name: no thread can be started ({error})")
+            format!("no function has a name: the thread that looks them up cannot be started ({error})")
         }
         Remark::NameThreadEnded => {
-            "the thread that names functions has ended: new places have no names".to_owned()
+            "the thread that looks up names has ended: code seen from now on has none".to_owned()
         }
         Remark::NoReader { error } => {
-            format!("functions lack names: no process can be started to read them ({error})")
+            format!("functions lack names: the process that reads them cannot be started ({error})")
         }
         Remark::ReaderPrivileged { kept } => {
             format!("files are read by a process that could not give up {kept}")
         }
         Remark::NamesLate { frames } => format!(
-            "looking up functions takes long: {} of this report could not be named in time",
+            "looking up functions is slow: {} of this report could not be named in time",
             format_count(*frames, "frame")
         ),
         other => key_and_values(other).0,
     }
 }
 
-/// What a kernel does not show.
+/// What this kernel does not show.
 fn of_kernel(dictionary: &Dictionary, remark: &Remark) -> String {
     match remark {
         Remark::KindUntraced { kind } => {
@@ -206,7 +208,7 @@ fn of_kernel(dictionary: &Dictionary, remark: &Remark) -> String {
                 .to_owned()
         }
         Remark::SlabsUnreadable => {
-            "this kernel's slabs cannot be read: objects whose free nobody announced are found by /proc/slabinfo alone"
+            "this kernel's slabs cannot be searched: unannounced frees are determined from /proc/slabinfo alone"
                 .to_owned()
         }
         Remark::AddressesHidden => {
@@ -215,14 +217,14 @@ fn of_kernel(dictionary: &Dictionary, remark: &Remark) -> String {
                 .to_owned()
         }
         Remark::SlabinfoUnreadable { error } => {
-            format!("/proc/slabinfo cannot be read ({error}): frees that no tracepoint announces go unnoticed")
+            format!("/proc/slabinfo cannot be read ({error}): unannounced frees go unnoticed")
         }
         Remark::FreedUnseen { caches, more } => format!(
-            "some frees are not announced by this kernel (kfree_rcu, in bulk): {} were found to be free, and are left out",
+            "some frees are not announced by this kernel (kfree_rcu, in bulk): {} were found free and are left out",
             list(dictionary, caches, *more)
         ),
         Remark::FreedByNumber { caches, more } => format!(
-            "by /proc/slabinfo {} are gone, and are left out; too many, if older objects were freed unseen",
+            "by /proc/slabinfo {} are gone and are left out; too many, if older objects were freed unseen",
             list(dictionary, caches, *more)
         ),
         Remark::Unverified { caches, more } => {
@@ -264,7 +266,7 @@ pub(super) fn object(dictionary: &Dictionary, remark: &Remark) -> Value {
         | Remark::Unverified { caches, .. },
     ) = (values.get_mut("caches"), remark)
     {
-        // Ids mean nothing outside.
+        // Ids are internal.
         *values = caches
             .iter()
             .map(|one| {
@@ -295,7 +297,7 @@ fn key_and_values(remark: &Remark) -> (String, Map<String, Value>) {
     (snake_case(&name), values.into_iter().map(|(key, value)| readable(key, value)).collect())
 }
 
-/// Times in seconds, as everywhere in JSON; kinds by their names.
+/// Durations in seconds, as everywhere in JSON; kinds by name.
 fn readable(key: String, value: Value) -> (String, Value) {
     match &value {
         Value::Object(time) if time.len() == 2 && time.contains_key("secs") && time.contains_key("nanos") => {
@@ -337,7 +339,7 @@ mod tests {
             why: Renewal::ThreadEnded,
             gap: Duration::from_millis(3),
         };
-        let text = "probes of process 7 were attached anew 2 times, the last time at 1.5 s: the thread that the kernel kept them by had ended: calls went unseen for 4 ms";
+        let text = "probes of process 7 were reattached 2 times, the last time at 1.5 s: the thread that they depended on had ended: calls went unseen for 4 ms";
         assert_eq!(
             object(&dictionary, &remark),
             json!({ "key": "attached_anew", "pid": 7, "times": 2, "at_s": 1.5, "why": "thread_ended", "gap_s": 0.003, "text": text })

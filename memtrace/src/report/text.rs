@@ -38,7 +38,7 @@ impl Text {
         Painted { style: if self.colour { style } else { "" }, text }
     }
 
-    /// A text that stands out.
+    /// Emphasized text.
     pub(super) fn emphasis(&self, text: &str) -> String {
         self.paint(BOLD, text).to_string()
     }
@@ -112,7 +112,7 @@ impl Text {
         }
         let words = if row.oldest.exact { "oldest" } else { "none older than" };
         write!(out, ", {words} {}", format_age(row.oldest.age))?;
-        // How many old blocks were freed nobody knows; nor how many of those that were watched for long enough.
+        // How many of the old blocks, or of those watched for long enough, were freed is unknown.
         if profile.filter.older.is_none() && !mode.is_some_and(|mode| mode.attached.open) {
             write!(
                 out,
@@ -171,7 +171,7 @@ impl Text {
         Ok(())
     }
 
-    /// What the rows leave out, or that there is nothing to show.
+    /// What the rows leave out, or why there are none.
     fn remainder(&self, out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
         let profile = view.profile();
         let (hidden, bytes) = view.hidden();
@@ -189,22 +189,22 @@ impl Text {
         }
         let mode = profile.processes().map(|of| &of.mode);
         if profile.filter != Filter::default() || view.selection().filters() {
-            writeln!(out, "No outstanding block passes the filter; without it there may be some.")
+            writeln!(out, "No outstanding block passes the filter; others may exist.")
         } else if profile.outstanding.blocks > 0 {
             writeln!(out, "No stack with outstanding allocations passes the filters.")
         } else if mode.is_some_and(|mode| !mode.exact) {
             let open = mode.is_some_and(|mode| mode.attached.open);
-            let seen = if open { "seen for long enough" } else { "drawn or seen" };
+            let seen = if open { "seen for long enough" } else { "sampled or seen" };
             writeln!(out, "Nothing that was {seen} is outstanding; the rest is unknown.")
         } else {
             writeln!(
                 out,
-                "Nothing allocated since tracing began is outstanding. (What was allocated before is unknown.)"
+                "Nothing allocated since tracing began is outstanding. (Earlier allocations are unknown.)"
             )
         }
     }
 
-    /// Memory that the target mapped itself. Large areas that live as long as the process are usual: a few stacks will do.
+    /// Memory that the target mapped itself. Large areas that live as long as the process are common: a few stacks suffice.
     fn mappings(&self, out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
         let rows = view.profile().processes().and_then(|of| of.mapped.as_deref()).unwrap_or_default();
         let all = rows.iter().fold(Amount::default(), |sum, row| sum.plus(row.mapped));
@@ -300,7 +300,7 @@ impl<T: fmt::Display> fmt::Display for Painted<T> {
     }
 }
 
-/// A module's path, harmless and short.
+/// A module's path, escaped and shortened.
 struct Module<'a>(&'a str);
 
 impl fmt::Display for Module<'_> {
@@ -314,18 +314,18 @@ fn live_block(out: &mut dyn Write, block: &LiveBlock) -> io::Result<()> {
     writeln!(out, "    addr = {:#x}  size = {}  age {}", block.address, block.size, format_age(block.age))
 }
 
-/// What blocks are called.
+/// The noun for blocks.
 fn noun(profile: &Profile) -> &'static str {
     if profile.kernel().is_some() { "object" } else { "block" }
 }
 
-/// Whose a row is, where that is not plain.
+/// The process of a row, if there are several.
 fn process(profile: &Profile, pid: u32) -> String {
     let several = profile.processes().is_some_and(|of| of.processes.len() > 1);
     if several { format!(", process {pid}") } else { String::new() }
 }
 
-/// What an estimate rests on.
+/// The samples behind an estimate.
 fn samples(doubt: Uncertainty) -> String {
     format!(", from {}", format_count(doubt.samples, "sample"))
 }
@@ -333,7 +333,7 @@ fn samples(doubt: Uncertainty) -> String {
 /// Frames of Rust's runtime in a row that are shown as one line.
 const FOLDED: usize = 3;
 
-/// Whether a frame only starts a Rust program or thread, or catches its panics: a dozen of them stand between `main`
+/// Whether a frame only starts a Rust program or thread, or catches its panics: a dozen of them lie between `main`
 /// and the program's own.
 fn is_rust_runtime(frame: &Frame<'_>) -> bool {
     const PREFIXES: [&str; 9] = [

@@ -7,7 +7,7 @@ use crate::outfile;
 /// Why a saved session cannot be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file cannot be created or written. What it holds is whole.
+    /// The file cannot be created or written. Its contents are complete.
     #[error(transparent)]
     File(#[from] outfile::Error),
     /// Another program has changed the file's size: appending would not continue it.
@@ -55,7 +55,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A pipe, a device, a directory.
-    #[error("{} is not a regular file: copy what it holds to one", path.display())]
+    #[error("{} is not a regular file: copy its contents to one", path.display())]
     NotRegular {
         /// The file.
         path: PathBuf,
@@ -84,12 +84,12 @@ pub enum Error {
         known: u32,
     },
     /// The beginning of the file is damaged.
-    #[error("{} is damaged at its beginning: use another copy of it", path.display())]
+    #[error("{} is damaged at its beginning: use another copy", path.display())]
     Header {
         /// The file.
         path: PathBuf,
     },
-    /// A whole record holds something else than it should.
+    /// A complete record contains something unexpected.
     #[error("record {record} of {} is not a report: {reason}", path.display())]
     Contents {
         /// The file.

@@ -1,8 +1,8 @@
-//! Reads saved sessions, whoever wrote them.
+//! Reads saved sessions from any source.
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, BufReader, Read, Seek as _},
+    io::{self, BufReader, Read},
     os::{fd::AsRawFd as _, unix::fs::OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
@@ -14,20 +14,20 @@ use super::{
     Error, FORMAT, MAGIC, MAX_CONTENTS, MAX_PACKED, MAX_RECORDS, MAX_VERSION, RECORD_HEAD, checksum,
 };
 
-/// Characters of a decoder's message that are quoted.
+/// The most characters quoted from a decoder's message.
 const QUOTED: usize = 200;
 
-/// Values within values that are followed.
+/// The deepest nesting of values that is followed.
 const DEPTH: usize = 64;
 
 /// What comes after the last whole record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tail {
-    /// Nothing, or it was not looked at yet.
+    /// Nothing, or it was not examined yet.
     Nothing,
-    /// A record that is cut off: its writer was killed, or is at work.
+    /// A truncated record: its writer was killed, or is still writing.
     Incomplete,
-    /// A record whose checksum or length is wrong. Where others would begin after it cannot be determined.
+    /// A record whose checksum or length is wrong. Where later ones begin cannot be determined.
     Damaged,
 }
 
@@ -36,9 +36,7 @@ pub enum Tail {
 pub struct Reader {
     path: PathBuf,
     file: BufReader<File>,
-    schema: u32,
-    version: String,
-    /// Records passed.
+    /// Records read.
     records: u64,
     tail: Tail,
 }
@@ -53,8 +51,6 @@ impl Reader {
         let mut reader = Self {
             path: path.into(),
             file: BufReader::with_capacity(1 << 16, file),
-            schema: 0,
-            version: String::new(),
             records: 0,
             tail: Tail::Nothing,
         };
@@ -62,19 +58,7 @@ impl Reader {
         Ok(reader)
     }
 
-    /// The version of what is stored.
-    #[must_use]
-    pub fn schema(&self) -> u32 {
-        self.schema
-    }
-
-    /// The version of memtrace that wrote the file: printable ASCII, 64 bytes at most.
-    #[must_use]
-    pub fn version(&self) -> &str {
-        &self.version
-    }
-
-    /// What comes after the last whole record, once [`Reader::next`] or [`Reader::skip`] has said that there is no other.
+    /// What follows the last complete record, once [`Reader::next`] has found no other.
     #[must_use]
     pub fn tail(&self) -> Tail {
         self.tail
@@ -83,9 +67,8 @@ impl Reader {
     /// The next record; `None` at the end, see [`Reader::tail`].
     ///
     /// # Errors
-    /// The file cannot be read, or the record is whole but holds something else, or too much. The next call goes on
-    /// behind it.
-    #[expect(clippy::should_implement_trait, reason = "each record may be of another type")]
+    /// The file cannot be read, or the record is complete but contains something else, or too much. The next call continues
+    /// after it.
     pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Error> {
         let Some((length, expected)) = self.head()? else { return Ok(None) };
         let mut packed = Vec::new();
@@ -110,22 +93,6 @@ impl Reader {
                 reason: reason.escape_debug().take(QUOTED).collect(),
             },
         })
-    }
-
-    /// Passes the next record without looking at its contents; `false` at the end, see [`Reader::tail`].
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub fn skip(&mut self) -> Result<bool, Error> {
-        let Some((length, _)) = self.head()? else { return Ok(false) };
-        let position = self.file.stream_position().map_err(|source| self.unreadable(source))?;
-        let size = self.file.get_ref().metadata().map_err(|source| self.unreadable(source))?.len();
-        if size.saturating_sub(position) < length.into() {
-            return Ok(self.end::<()>(Tail::Incomplete).is_some());
-        }
-        self.file.seek_relative(length.into()).map_err(|source| self.unreadable(source))?;
-        self.records += 1;
-        Ok(true)
     }
 
     /// The length and the checksum of the next record, if there is one.
@@ -182,7 +149,6 @@ impl Reader {
                 return Err(Error::Newer { path: self.path.clone(), version, what, found, known });
             }
         }
-        (self.schema, self.version) = (schema, version);
         Ok(())
     }
 }
@@ -238,7 +204,7 @@ fn number(from: &mut impl Read) -> io::Result<u32> {
     Ok(u32::from_le_bytes(bytes))
 }
 
-/// A record's value; else why there is none, or `None` if there is too much in it.
+/// A record's value; otherwise why there is none, or `None` if it is too large.
 fn decode<T: DeserializeOwned>(packed: &[u8]) -> Result<Option<T>, Option<String>> {
     let limit = u64::try_from(MAX_CONTENTS).unwrap_or(u64::MAX);
     let mut contents = BufReader::new(DeflateDecoder::new(packed).take(limit));
@@ -252,13 +218,13 @@ fn decode<T: DeserializeOwned>(packed: &[u8]) -> Result<Option<T>, Option<String
     };
     match contents.read(&mut [0]) {
         Ok(0) => Ok(Some(value)),
-        Ok(_) => Err(Some("more follows its value".to_owned())),
+        Ok(_) => Err(Some("there are more bytes after its value".to_owned())),
         Err(error) => Err(Some(error.to_string())),
     }
 }
 
-/// Opens a regular file and nothing else: a pipe could block, and a device would notice. It is found first, which does
-/// neither, and opened once it is known what it is.
+/// Opens regular files only: a pipe could block, and opening a device can have effects. It is found with `O_PATH`
+/// first, which has neither problem, and opened once its type is known.
 fn open_regular(path: &Path) -> Result<File, Error> {
     let failed = |source| Error::Read { path: path.into(), source };
     let found = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path).map_err(failed)?;

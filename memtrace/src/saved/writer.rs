@@ -23,13 +23,13 @@ pub struct Writer {
     path: PathBuf,
     schema: u32,
     destination: Destination,
-    /// Once there is a record: the file, and its size in bytes.
+    /// After the first record: the file, and its size in bytes.
     placed: Option<(Placed, u64)>,
     records: u64,
 }
 
 impl Writer {
-    /// Makes sure that the file can be created. It is, or replaces the one there, with the first record. `schema` is the
+    /// Makes sure that the file can be created. The first record creates it, or replaces the existing one. `schema` is the
     /// version of what is stored; a larger one cannot be read by programs that know a smaller one.
     ///
     /// # Errors
@@ -41,7 +41,7 @@ impl Writer {
     /// Appends a record.
     ///
     /// # Errors
-    /// A full disk, for example, or a value that is too large. The records before it stay readable, and further ones can
+    /// For example a full disk, or a value that is too large. The records before it stay readable, and further ones can
     /// be appended.
     pub fn append(&mut self, value: &impl Serialize) -> Result<(), Error> {
         if self.records >= MAX_RECORDS {

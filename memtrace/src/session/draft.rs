@@ -1,4 +1,4 @@
-//! A report or a line of a trace whose functions have no names yet.
+//! A report or a trace line before its functions are named.
 
 use super::names::Names;
 use crate::profile::{Allocation, Profile, Remark, Selection, StackId};
@@ -12,7 +12,7 @@ pub struct Wanted<'a> {
     pub everything: bool,
 }
 
-/// What is to be written.
+/// What will be written.
 pub(super) enum Content {
     /// A report.
     Report(Box<Profile>),
@@ -20,14 +20,14 @@ pub(super) enum Content {
     Allocation(Allocation),
 }
 
-/// What is to be written, and the stacks on it that are to be named.
+/// What will be written, and the stacks in it that need names.
 pub struct Draft {
     content: Content,
     stacks: Vec<StackId>,
 }
 
 impl Draft {
-    /// A report. What is wanted of it is named.
+    /// A report. Of its functions, those that are wanted get names.
     #[must_use]
     pub fn report(profile: Profile, names: &Names, wanted: Wanted<'_>) -> Self {
         let stacks = if wanted.everything {
@@ -42,7 +42,7 @@ impl Draft {
         Self { content: Content::Report(Box::new(profile)), stacks }
     }
 
-    /// A line of a trace.
+    /// A trace line.
     #[must_use]
     pub fn allocation(allocation: Allocation) -> Self {
         Self { stacks: allocation.stack.into_iter().collect(), content: Content::Allocation(allocation) }
@@ -53,12 +53,12 @@ impl Draft {
         matches!(self.content, Content::Report(_))
     }
 
-    /// Has its functions looked up. Returns whether there is something to wait for.
+    /// Requests the names of its functions. Returns whether any are pending.
     pub(super) fn ask(&self, names: &mut Names) -> bool {
         names.ask(&self.stacks)
     }
 
-    /// With the names that are known now. What others are missing it says itself.
+    /// The content, with the names known so far and a remark about those that are missing.
     pub(super) fn named(mut self, names: &mut Names) -> Content {
         let unnamed = names.settle(&self.stacks);
         if unnamed > 0 {

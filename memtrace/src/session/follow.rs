@@ -12,10 +12,10 @@ use super::{
     source::{Ending, Source, Step},
 };
 
-/// A report that is due so shortly before the end is the last one; an interval's tenth, if that is less.
+/// A report due within this time before the end is the last one; a tenth of the interval, if that is less.
 const CLOSE: Duration = Duration::from_millis(100);
 
-/// Parts of what has happened that a report waits for at most: more may come meanwhile.
+/// The most batches of events that a report waits for: more may arrive meanwhile.
 const PARTS: usize = 32;
 
 /// When to report, and when to stop.
@@ -34,12 +34,12 @@ pub struct Schedule {
     pub last_report: bool,
 }
 
-/// A source, what is to be written of it, and where.
+/// A source, what is pending of its output, and where that goes.
 struct Run<'a, S> {
     source: &'a mut S,
     queue: Queue,
     output: &'a mut Output,
-    /// Lines of a trace on their way to the queue.
+    /// Trace lines on their way to the queue.
     drafts: Vec<Draft>,
 }
 
@@ -63,7 +63,7 @@ pub async fn follow(
     let deadline = tokio::time::sleep_until(end);
     tokio::pin!(deadline);
     let mut reports = 0;
-    // Why it ends, and whether something may have happened since the last report.
+    // Why the session ends, and whether anything may have happened since the last report.
     let (ending, is_open) = loop {
         let had_report = run.queue.has_report();
         tokio::select! {
@@ -77,8 +77,8 @@ pub async fn follow(
                 let ended = run.source.has_ended();
                 run.report(done || ended)?;
                 if schedule.outlive {
-                    // As bcc's memleak, which sleeps between two reports: what came after one was written is old
-                    // enough for the next.
+                    // Like bcc's memleak, which sleeps between two reports: what was allocated after one was written
+                    // is old enough for the next.
                     ticks.reset();
                 }
                 if done {
@@ -106,7 +106,7 @@ pub async fn follow(
         if schedule.outlive && had_report && !run.queue.has_report() {
             ticks.reset();
         }
-        // Signals have their turn, even if there is always more to do: reports can take longer than their interval.
+        // Lets signals through even if there is always more to do: reports can take longer than their interval.
         tokio::task::yield_now().await;
     };
     if is_open {
@@ -120,7 +120,7 @@ pub async fn follow(
 }
 
 impl<S: Source> Run<'_, S> {
-    /// Does a part of what is due.
+    /// Does part of what is due.
     fn step(&mut self) -> anyhow::Result<Step> {
         let step = self.source.step(&mut self.drafts)?;
         self.enqueue()?;
@@ -128,7 +128,7 @@ impl<S: Source> Run<'_, S> {
         Ok(step)
     }
 
-    /// Takes lines of a trace to the queue.
+    /// Moves trace lines to the queue.
     fn enqueue(&mut self) -> anyhow::Result<()> {
         let has_some = !self.drafts.is_empty();
         for draft in self.drafts.drain(..) {
@@ -137,8 +137,8 @@ impl<S: Source> Run<'_, S> {
         if has_some { self.output.flush() } else { Ok(()) }
     }
 
-    /// Takes in what has happened by now. Nothing stays behind because too much waits for names: that is written without
-    /// them.
+    /// Processes what has happened so far. If too much waits for names, it is written without them, so that nothing is
+    /// left behind.
     fn catch_up(&mut self) -> anyhow::Result<()> {
         for _ in 0..PARTS {
             let is_all = self.source.take(&mut self.drafts)?;
@@ -158,13 +158,13 @@ impl<S: Source> Run<'_, S> {
         self.queue.push(draft, self.source.names(), self.output)
     }
 
-    /// Writes what has its names, or has waited for long enough.
+    /// Writes what has its names or has waited long enough.
     fn write(&mut self) -> anyhow::Result<()> {
         self.queue.write(self.source.names(), self.output)
     }
 
-    /// Writes what still waits for names, and meanwhile goes on with what is due (the budget is kept). The first signal ends
-    /// the session, or comes as that has ended by itself: only the next one ends the waiting.
+    /// Writes what still waits for names, and meanwhile continues with what is due (keeping the budget). The first
+    /// signal ends the session or arrives after its end; only the next one ends the wait.
     async fn settle(&mut self, signals: &mut Signals, ending: Ending) -> anyhow::Result<()> {
         let mut interrupted = ending == Ending::Interrupted;
         while !self.queue.is_empty() {

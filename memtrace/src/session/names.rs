@@ -32,13 +32,13 @@ pub struct Names {
 }
 
 impl Names {
-    /// Functions are named by a child of this program; without one they are not.
+    /// With a program, its child names functions; without one, they stay unnamed.
     #[must_use]
     pub fn new(program: Option<Program>) -> Self {
         Self::of(Dictionary::default(), program)
     }
 
-    /// Those of a dictionary, in which all is named that ever will be.
+    /// The names of a complete dictionary: no more will be looked up.
     #[must_use]
     pub fn known(dictionary: Dictionary) -> Self {
         Self::of(dictionary, None)
@@ -53,13 +53,13 @@ impl Names {
         }
     }
 
-    /// What ids stand for.
+    /// The dictionary.
     #[must_use]
     pub fn dictionary(&self) -> &Dictionary {
         &self.dictionary
     }
 
-    /// The same, for stacks that are not a process's.
+    /// The dictionary, to add stacks that do not belong to a process.
     pub fn dictionary_mut(&mut self) -> &mut Dictionary {
         &mut self.dictionary
     }
@@ -108,7 +108,7 @@ impl Names {
         id
     }
 
-    /// Has the functions on these stacks looked up. Returns whether there is something to wait for.
+    /// Requests the names of the functions on these stacks. Returns whether any are pending.
     pub(super) fn ask(&mut self, stacks: &[StackId]) -> bool {
         let Self { dictionary, modules, symbolizer, .. } = self;
         let unnamed = unnamed(dictionary, stacks);
@@ -116,12 +116,12 @@ impl Names {
         self.settle(stacks) > 0
     }
 
-    /// Gives these stacks the names that are known by now. Returns how many places are still being looked up.
+    /// Adds the names known so far to these stacks. Returns how many places are still pending.
     pub(super) fn settle(&mut self, stacks: &[StackId]) -> u64 {
         let mut asked = 0;
         for id in unnamed(&self.dictionary, stacks) {
             let Some(place) = place(&self.dictionary, &self.modules, id) else {
-                // No file, so no names.
+                // Without a file there are no names.
                 self.dictionary.name(id, Box::default());
                 continue;
             };
@@ -137,23 +137,23 @@ impl Names {
         asked
     }
 
-    /// Waits until names have come; forever, if there is nothing to wait for.
+    /// Waits until names have arrived; forever if none are pending.
     pub async fn answered(&mut self) {
         self.symbolizer.answered().await;
     }
 
-    /// Whether everything that was asked for has been answered. Takes in what has come.
+    /// Whether no name is pending. Processes what has arrived.
     pub(super) fn is_settled(&mut self) -> bool {
         self.symbolizer.catch_up();
         self.symbolizer.asked() == 0
     }
 
-    /// Counts a report that does not wait for its names any more.
+    /// Counts a report that no longer waits for its names.
     pub(super) fn give_up(&mut self) {
         self.symbolizer.give_up();
     }
 
-    /// How often files were read for less of their names than they have, and names were not waited for.
+    /// How often names in a file were given up, or a report did not wait for names.
     pub(super) fn given_up(&self) -> u64 {
         self.symbolizer.given_up()
     }
@@ -193,7 +193,7 @@ fn line(dictionary: &mut Dictionary, name: &Name, address: u64) -> Line {
         let function = dictionary.add_shared_text(function);
         dictionary.add_function(function, file)
     });
-    // Of an inlined function too it counts from the start of the one that has the code.
+    // Also for an inlined function, the offset counts from the start of the function that has the code.
     let offset = name.start.map_or(0, |start| address.saturating_sub(start));
     Line { function, file, line: name.line, offset, inlined: name.inlined }
 }

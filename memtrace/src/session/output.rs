@@ -15,9 +15,9 @@ use crate::{
     saved::Writer,
 };
 
-/// The reader of the output has gone (`| head`): a reason to end, not an error.
+/// The reader of the output has exited (`| head`): the session ends without an error.
 #[derive(Debug, thiserror::Error)]
-#[error("the reader of the output has gone")]
+#[error("the reader of the output has exited")]
 pub struct Closed;
 
 /// A reporter, what it writes to, and which rows it shows.
@@ -28,7 +28,7 @@ pub struct Output {
     saved: Option<Writer>,
 }
 
-/// [`Saved`], without a copy of the profile.
+/// [`crate::profile::Saved`], without a copy of the profile.
 #[derive(Serialize)]
 struct ToSave<'a> {
     gained: Delta,
@@ -36,7 +36,7 @@ struct ToSave<'a> {
 }
 
 impl Output {
-    /// Reports in the reporter's format to a writer.
+    /// Writes reports in the reporter's format to a writer.
     #[must_use]
     pub fn new(reporter: Box<dyn Reporter>, writer: Box<dyn Write>, selection: Selection) -> Self {
         Self { reporter, writer: BufWriter::with_capacity(1 << 16, writer), selection, saved: None }
@@ -45,21 +45,21 @@ impl Output {
     /// Saves each report to a file as well.
     ///
     /// # Errors
-    /// No file can be created there, or the one there is not to be replaced.
+    /// No file can be created there, or the existing one must not be replaced.
     pub fn saved_to(self, path: &Path) -> anyhow::Result<Self> {
         Ok(Self { saved: Some(Writer::create(path, VERSION).context("--save")?), ..self })
     }
 
-    /// What it makes of a report.
+    /// What the output needs of a report.
     #[must_use]
     pub fn wanted(&self) -> Wanted<'_> {
         Wanted { selection: &self.selection, everything: self.saved.is_some() }
     }
 
-    /// Writes one report or line, whole.
+    /// Writes one report or line completely.
     ///
     /// # Errors
-    /// [`Closed`] for a closed pipe; otherwise what the writer says, a full disk for example.
+    /// [`Closed`] for a closed pipe; otherwise the writer's error, such as a full disk.
     pub(super) fn write(&mut self, dictionary: &mut Dictionary, content: &Content) -> anyhow::Result<()> {
         let written = match content {
             Content::Report(profile) => {
@@ -74,7 +74,7 @@ impl Output {
         settle(written)
     }
 
-    /// Writes a line that is no event, at once.
+    /// Writes a line that is not an event, and flushes.
     ///
     /// # Errors
     /// As [`Output::write`].
@@ -83,7 +83,7 @@ impl Output {
         self.flush()
     }
 
-    /// Writes out what is buffered: after each report, and when there is nothing more to trace for now.
+    /// Flushes the buffer: after each report, and when no more events are pending.
     ///
     /// # Errors
     /// As [`Output::write`].
@@ -93,10 +93,10 @@ impl Output {
     }
 }
 
-/// Writes a text that is no report of a session.
+/// Writes a text that is not a session's report.
 ///
 /// # Errors
-/// [`Closed`] for a closed pipe; otherwise what the writer says.
+/// [`Closed`] for a closed pipe; otherwise the writer's error.
 pub fn write_whole(mut out: impl Write, text: &str) -> anyhow::Result<()> {
     settle(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }

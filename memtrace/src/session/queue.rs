@@ -1,4 +1,4 @@
-//! What waits for the names of its functions before it is written, in order.
+//! Drafts that wait for the names of their functions, in the order in which they are written.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -6,10 +6,10 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{draft::Draft, names::Names, output::Output};
 
-/// How long something waits at most. Then it is written without the names that are missing.
+/// The longest wait. Then a draft is written without the missing names.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Drafts that wait at most: more events stay in the kernel's buffer.
+/// The most drafts that wait: further events stay in the kernel's buffer.
 const MOST: usize = 1 << 16;
 
 struct Waiting {
@@ -17,7 +17,7 @@ struct Waiting {
     deadline: Instant,
 }
 
-/// Drafts in the order in which they are to be written.
+/// Drafts in the order in which they will be written.
 #[derive(Default)]
 pub(super) struct Queue {
     waiting: VecDeque<Waiting>,
@@ -25,7 +25,7 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// Takes a draft in, and writes it if it has its names and is the first.
+    /// Adds a draft, and writes it if it has its names and is the first.
     pub(super) fn push(
         &mut self,
         draft: Draft,
@@ -55,7 +55,7 @@ impl Queue {
         self.reports > 0
     }
 
-    /// Waits until the first has waited for long enough; forever, if nothing waits.
+    /// Waits until the first has waited long enough; forever if none waits.
     pub(super) async fn expired(&self) {
         match self.waiting.front() {
             Some(first) => sleep_until(first.deadline).await,
@@ -63,7 +63,7 @@ impl Queue {
         }
     }
 
-    /// Writes what has its names, or has waited for long enough.
+    /// Writes what has its names or has waited long enough.
     pub(super) fn write(&mut self, names: &mut Names, output: &mut Output) -> anyhow::Result<()> {
         if self.waiting.is_empty() {
             return Ok(());
@@ -76,7 +76,7 @@ impl Queue {
             write(first.draft, names, output)?;
             has_written = true;
         }
-        // Of a trace nothing else may come for long.
+        // After a trace line, nothing else may arrive for a long time.
         if has_written { output.flush() } else { Ok(()) }
     }
 

@@ -7,19 +7,19 @@ use std::{
 
 use crate::outfile::{Destination, Error, Placed};
 
-/// Bytes after which what is appended does not wait for the end of a report: events of a trace can be many.
+/// Bytes after which appended output does not wait for the end of a report: a trace can have many events.
 const PIECE: usize = 1 << 20;
 
-/// What a file holds in the end.
+/// Which reports a file keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
     /// All reports: each is appended.
     All,
-    /// The latest report: each replaces the file, so that who opens it always sees a whole one.
+    /// The latest report: each replaces the file, so that a reader always sees a complete one.
     Latest,
 }
 
-/// A file that reports are written to. It is created with the first report, or replaces the one there; each report ends with
+/// A file that reports are written to. The first report creates it or replaces the existing one; each report ends with
 /// a flush.
 #[derive(Debug)]
 pub struct ReportFile {
@@ -33,7 +33,7 @@ impl ReportFile {
     /// Makes sure that the file can be created.
     ///
     /// # Errors
-    /// No file can be created there, or the one there is not to be replaced.
+    /// No file can be created there, or the existing one must not be replaced.
     pub fn create(path: &Path, keep: Keep) -> Result<Self, Error> {
         Ok(Self { destination: Destination::new(path)?, keep, report: Vec::new(), placed: None })
     }

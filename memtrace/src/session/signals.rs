@@ -1,6 +1,6 @@
-//! The signals that end a session in good order.
+//! The signals that end a session cleanly.
 //!
-//! Until something waits for them they are held back: one that ended the process while the kernel attaches probes for it
+//! They are blocked until something waits for them: one that ended the process while the kernel attaches probes for it
 //! could leave a breakpoint in a target.
 
 use anyhow::Context as _;
@@ -14,18 +14,18 @@ fn set() -> SigSet {
     ENDING.into_iter().collect()
 }
 
-/// Holds them back on this thread, and on those it starts; not from commands.
+/// Blocks them on this thread and on those it starts; commands that it starts receive them.
 pub fn hold() {
     if let Err(error) = set().thread_block() {
-        tracing::debug!("signals are not held back: {error}");
+        tracing::debug!("signals are not blocked: {error}");
     }
 }
 
-/// Whether one has come that is held back.
+/// Whether one is pending.
 #[must_use]
 pub fn interrupted() -> bool {
     let mut pending = *SigSet::empty().as_ref();
-    // SAFETY: the call writes a set of signals over another.
+    // SAFETY: the call overwrites a set of signals.
     let pending = unsafe {
         libc::sigpending(&raw mut pending);
         SigSet::from_sigset_t_unchecked(pending)
@@ -37,12 +37,12 @@ pub fn interrupted() -> bool {
 pub(super) struct Signals([unix::Signal; 3]);
 
 impl Signals {
-    /// From here on they are handled, those that were held back too.
+    /// Handles them from here on, including pending ones.
     pub(super) fn new() -> anyhow::Result<Self> {
         let on = |kind| signal(kind).context("cannot handle signals");
         let signals =
             Self([on(SignalKind::interrupt())?, on(SignalKind::terminate())?, on(SignalKind::hangup())?]);
-        set().thread_unblock().context("cannot let signals through")?;
+        set().thread_unblock().context("cannot unblock signals")?;
         Ok(signals)
     }
 

@@ -8,22 +8,22 @@ use super::{
 /// Why a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// As many reports, or as much time, as asked for; or there is nothing more to report.
+    /// The requested number of reports or the requested time is over, or there is nothing more to report.
     Done,
     /// Every target has exited.
     Exited,
     /// By a signal.
     Interrupted,
-    /// Tracing cost more than its budget allows, whatever was done about it.
+    /// Tracing costs more than its budget in every mode.
     OverBudget,
 }
 
-/// What the loop is to do after a step.
+/// What the loop does after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Wait for the next one.
     Wait,
-    /// Report at once.
+    /// Report immediately.
     Report,
     /// End.
     End(Ending),
@@ -31,29 +31,29 @@ pub enum Step {
 
 /// Where reports come from. It owns the descriptors that it waits for.
 pub trait Source {
-    /// Starts the clock of the reports: everything is in place. To be called once, first, in the runtime that will wait.
+    /// Starts the clock of the reports. Called once, before anything else, in the runtime that will wait.
     ///
     /// # Errors
-    /// The kernel side cannot be read, or a descriptor not be watched.
+    /// The kernel side cannot be read, or a descriptor cannot be watched.
     fn begin(&mut self) -> anyhow::Result<()>;
 
-    /// Waits until there is something for [`Source::step`] to do. `room`: whether there is room for more drafts. May be
+    /// Waits until [`Source::step`] has something to do. `room`: whether there is room for more drafts. May be
     /// cancelled at any time, and called again.
     fn due(&mut self, room: bool) -> impl Future<Output = anyhow::Result<()>>;
 
-    /// Does a part of what is due, in 100 ms or so. What is to be written, lines of a trace, is added to `drafts`.
+    /// Does part of what is due, in about 100 ms. Trace lines to write are added to `drafts`.
     ///
     /// # Errors
-    /// The source cannot go on.
+    /// The source cannot continue.
     fn step(&mut self, drafts: &mut Vec<Draft>) -> anyhow::Result<Step>;
 
-    /// Takes in a part of what has happened, so that a report can show it. Whether that was all.
+    /// Processes part of what has happened, so that a report can show it. Returns whether that was all.
     ///
     /// # Errors
-    /// The source cannot go on.
+    /// The source cannot continue.
     fn take(&mut self, drafts: &mut Vec<Draft>) -> anyhow::Result<bool>;
 
-    /// Whether nothing more will happen: every target has exited.
+    /// Whether every target has exited, so that nothing more will happen.
     fn has_ended(&self) -> bool;
 
     /// Everything that one report knows; its functions need not have names yet.

@@ -1,4 +1,4 @@
-//! A descriptor that is waited for.
+//! A file descriptor that the loop polls.
 
 use std::os::fd::AsRawFd;
 
@@ -12,12 +12,12 @@ pub struct Watched<T: AsRawFd> {
 }
 
 impl<T: AsRawFd> Watched<T> {
-    /// Begins to watch it. What it is has to own its descriptor, which stays open and the same.
+    /// Starts to watch it. The object must own its descriptor, which must stay open and unchanged.
     ///
     /// # Errors
     /// It cannot be polled.
     pub fn new(inner: T) -> anyhow::Result<Self> {
-        // SAFETY: every `T` here (ring buffer, log, pidfd) owns its descriptor, which stays open and the same until
+        // SAFETY: every `T` here (ring buffer, log, pidfd) owns its descriptor, which stays open and unchanged until
         // it is dropped with the `AsyncFd`.
         let fd = unsafe { AsyncFd::register_with_interest(inner, tokio::io::Interest::READABLE) }
             .map_err(|refused| refused.into_parts().1)
@@ -25,7 +25,7 @@ impl<T: AsRawFd> Watched<T> {
         Ok(Self { fd, ready: false })
     }
 
-    /// What it belongs to.
+    /// The object that owns the descriptor.
     pub fn inner(&mut self) -> &mut T {
         self.fd.get_mut()
     }
@@ -39,7 +39,7 @@ impl<T: AsRawFd> Watched<T> {
         Ok(())
     }
 
-    /// Everything was read: the next `readable` waits for news.
+    /// Everything was read: the next `readable` waits for more.
     pub fn exhausted(&mut self) {
         self.ready = false;
         let mut nothing = std::task::Context::from_waker(std::task::Waker::noop());

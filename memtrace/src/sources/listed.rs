@@ -4,7 +4,7 @@ use rustc_hash::FxHashMap;
 
 use crate::profile::{LiveBlock, Profile};
 
-/// Blocks listed of each row, the oldest.
+/// The most blocks listed per row: the oldest.
 const MAX_LISTED: usize = 1000;
 
 /// The blocks of some rows, by slot of their stacks.
@@ -14,7 +14,7 @@ pub(super) struct Listed {
 }
 
 impl Listed {
-    /// Of these slots, with the places of their rows.
+    /// An empty list for these slots, with the places of their rows.
     pub(super) fn new(slots: impl IntoIterator<Item = (u32, usize)>) -> Self {
         Self { by_slot: slots.into_iter().map(|(slot, row)| (slot, (row, Vec::new()))).collect() }
     }

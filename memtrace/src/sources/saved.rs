@@ -10,7 +10,7 @@ use crate::{
     session::{Draft, Ending, Names, Source, Step, Wanted},
 };
 
-/// Memory for a file's contents, which may be made to take much more than the file. Far more than any session has.
+/// The limit of memory: contents can be crafted to inflate to far more than the file. No real session needs that much.
 const MEMORY: u64 = 4 << 30;
 
 /// One report of a file.
@@ -26,7 +26,7 @@ impl SavedReport {
     /// Reads a file up to a report, counted from 1; without a number, up to the last.
     ///
     /// # Errors
-    /// It is no file of saved reports, cannot be read, or has no such report.
+    /// It is not a file of saved reports, cannot be read, or has no such report.
     pub fn open(path: &Path, at: Option<u64>) -> anyhow::Result<Self> {
         bound_memory();
         let mut reader = Reader::open(path, VERSION)?;
@@ -47,29 +47,31 @@ impl SavedReport {
             (Some(profile), None) => {
                 Ok(Self { names: Names::known(dictionary), profile, tail: reader.tail(), is_shown: false })
             }
-            (_, Some(at)) => anyhow::bail!("{} has no report {at}: there are {read}", path.display()),
-            (None, None) => anyhow::bail!("{} has no whole report", path.display()),
+            (_, Some(at)) => anyhow::bail!("{} has no report {at}: it has {read}", path.display()),
+            (None, None) => anyhow::bail!("{} has no complete report", path.display()),
         }
     }
 
-    /// What is wrong with the file behind the reports that were read.
+    /// What is wrong with the file after the reports that were read.
     #[must_use]
     pub fn warning(&self) -> Option<String> {
         match self.tail {
             Tail::Nothing => None,
-            Tail::Incomplete => Some("the file ends within a report: this is the last whole one".to_owned()),
-            Tail::Damaged => Some("the file is damaged behind this report: later ones are lost".to_owned()),
+            Tail::Incomplete => {
+                Some("the file ends within a report: this is the last complete one".to_owned())
+            }
+            Tail::Damaged => Some("the file is damaged after this report: later ones are lost".to_owned()),
         }
     }
 
-    /// The report, and what its ids stand for.
+    /// The dictionary and the report.
     #[must_use]
     pub fn parts(&self) -> (&Dictionary, &Profile) {
         (self.names.dictionary(), &self.profile)
     }
 }
 
-/// A file may be a stranger's.
+/// Files may come from strangers.
 fn bound_memory() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let hard = getrlimit(Resource::RLIMIT_DATA).map_or(MEMORY, |(_, hard)| hard);

@@ -1,4 +1,4 @@
-//! The child that reads files of strangers: its whole life.
+//! The child that reads files of strangers, from start to end.
 
 use std::{
     fs::File,
@@ -22,7 +22,7 @@ pub fn serve(agent: i32) {
     if agent != getppid() {
         return;
     }
-    // SAFETY: standard input is this function's: nothing else of this process reads it.
+    // SAFETY: only this function uses standard input in this process.
     let socket = UnixStream::from(unsafe { OwnedFd::from_raw_fd(0) });
     let Ok(kept) = sandbox::enter(agent) else { return };
     if wire::send(&socket, &Hello { kept }, &[]).is_err() {

@@ -1,4 +1,4 @@
-//! Names as their language writes them, and no longer than anybody reads.
+//! Demangles names and limits their length.
 
 use std::{borrow::Cow, fmt};
 
@@ -7,10 +7,10 @@ use crate::profile::elide;
 /// Bytes of a name that are kept, demangled.
 pub(super) const MOST: usize = 4096;
 
-/// Longer names are left as they are: the parser's work grows with them.
+/// Longer names are left unchanged: the parser's work grows with their length.
 const LONGEST: usize = 1 << 17;
 
-/// What a mangled name may come to before it is cut: a few bytes of one can stand for megabytes.
+/// What a mangled name may expand to before it is cut: a few bytes can expand to megabytes.
 const WRITTEN: usize = 1 << 20;
 
 /// A function's name, demangled, of at most [`MOST`] bytes.
@@ -19,7 +19,7 @@ pub(super) fn name(raw: &[u8]) -> String {
     elide(&demangle(&raw), MOST).into_owned()
 }
 
-/// Demangles Rust's and C++'s names. Everything else is a name already: a C function `f` is not C++'s `float`.
+/// Demangles Rust and C++ names. Everything else is already a name: a C function `f` is not C++'s `float`.
 fn demangle(name: &str) -> Cow<'_, str> {
     if name.len() > LONGEST {
         return Cow::Borrowed(name);
@@ -50,7 +50,7 @@ struct Bounded {
 }
 
 impl Bounded {
-    /// What is written, cut where it is too long; `None` if it could not be.
+    /// The written text, cut if it is too long; `None` if writing failed.
     fn take(&mut self, write: impl FnOnce(&mut Self) -> fmt::Result) -> Option<String> {
         let written = write(self);
         (written.is_ok() || self.is_full).then(|| std::mem::take(&mut self.text))

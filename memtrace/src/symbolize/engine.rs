@@ -17,29 +17,29 @@ use crate::profile::{Unread, elide};
 
 type Reader = EndianSlice<'static, LittleEndian>;
 
-/// Functions inlined into each other that are listed: of more, the outermost.
+/// The most nested inlined functions listed: of more, the outermost.
 const INLINED: usize = 32;
 
-/// Files that were handed in.
+/// The files that were received.
 #[derive(Default)]
 pub(super) struct Engine {
     sections: Sections,
     objects: FxHashMap<u64, Object>,
 }
 
-/// What is known of a file.
+/// What is known about a file.
 #[derive(Default)]
 struct Object {
     debug: Option<Context<Reader>>,
-    /// By preference.
+    /// In order of preference.
     tables: Vec<Table>,
-    /// Whether the debug information has turned out to be damaged somewhere.
+    /// Whether the debug information was found to be damaged.
     is_damaged: bool,
 }
 
 impl Engine {
-    /// Takes a file in, with its debug file and what that shares parts with, if it has these. Returns what is wrong with
-    /// them; what is right is used all the same.
+    /// Loads a file, with its debug file and the file that shares parts with that, if it has these. Returns what is
+    /// wrong with them; the rest is used.
     pub(super) fn load(&mut self, number: u64, load: Load, files: &[File]) -> Vec<Trouble> {
         let mut object = Object::default();
         let mut problems = Vec::new();
@@ -122,8 +122,8 @@ impl Engine {
         })
     }
 
-    /// The functions at an address of a file: those inlined there first, the function itself last. Empty where nothing is
-    /// known. What is found to be wrong is added to `problems`.
+    /// The functions at an address of a file: inlined ones first, the function itself last. Empty if nothing is
+    /// known. Problems found are added to `problems`.
     pub(super) fn name(&mut self, number: u64, address: u64, problems: &mut Vec<Trouble>) -> Vec<Named> {
         let Some(object) = self.objects.get_mut(&number) else { return Vec::new() };
         let found = object.debug.as_ref().map_or(Ok(Vec::new()), |debug| frames(debug, address));
@@ -156,7 +156,7 @@ impl Engine {
                 frames.extend(symbol().map(named));
             }
         }
-        // Code that was inlined lies in the function itself.
+        // Inlined code is inside the function itself.
         let start = frames.last().and_then(|last| last.start);
         frames.iter_mut().for_each(|frame| frame.start = start);
         frames
@@ -176,7 +176,7 @@ fn open(file: &File, size: u64) -> Result<(Elf, &'static [u8]), Refused> {
 /// Why a file or its debug information is not used.
 #[derive(Debug, thiserror::Error)]
 enum Refused {
-    #[error("its checksum is not the one in the link to it")]
+    #[error("its checksum differs from the one in the link to it")]
     Checksum,
     #[error("parts of it are in another file (.gnu_debugaltlink), which was not found")]
     Elsewhere,
@@ -188,7 +188,7 @@ enum Refused {
     Read(#[from] std::io::Error),
 }
 
-/// The CRC-32 of a file. It is read, not mapped: holes of a sparse file cost nothing then.
+/// The CRC-32 of a file. It is read, not mapped, so that holes of a sparse file cost nothing.
 fn checksum(file: &File, size: u64) -> std::io::Result<u32> {
     let mut crc = flate2::Crc::new();
     let mut block = vec![0; 1 << 18];
@@ -205,7 +205,7 @@ fn checksum(file: &File, size: u64) -> std::io::Result<u32> {
     Ok(crc.sum())
 }
 
-/// What the debug information says of an address.
+/// What the debug information says about an address.
 fn frames(debug: &Context<Reader>, address: u64) -> Result<Vec<Named>, gimli::Error> {
     let mut frames = Vec::new();
     let mut iter = debug.find_frames(address).skip_all_loads()?;
@@ -232,7 +232,7 @@ fn frames(debug: &Context<Reader>, address: u64) -> Result<Vec<Named>, gimli::Er
     Ok(frames)
 }
 
-/// Where the part of a function begins that holds an address.
+/// Where the part of a function that contains an address begins.
 fn start(unit: UnitRef<'_, Reader>, function: gimli::UnitOffset, address: u64) -> Option<u64> {
     let entry = unit.entry(function).ok()?;
     let mut ranges = unit.die_ranges(&entry).ok()?;

@@ -11,7 +11,7 @@ use blazesym::{
 };
 use rustc_hash::FxHashMap;
 
-/// Names functions of the kernel. Remembers what it has looked up.
+/// Names functions of the kernel, and caches them.
 pub struct KernelSymbolizer {
     blazesym: Blazesym,
     source: Source<'static>,
@@ -29,7 +29,7 @@ impl Default for KernelSymbolizer {
             .build();
         let source = Source::Kernel(Kernel {
             kallsyms: MaybeDefault::Some(PathBuf::from("/proc/kallsyms")),
-            // An image need not be that of the running kernel.
+            // An image may not belong to the running kernel.
             vmlinux: MaybeDefault::None,
             debug_syms: false,
             ..Kernel::default()
@@ -44,7 +44,7 @@ impl KernelSymbolizer {
         if let Some(known) = self.known.get(&address) {
             return known.clone();
         }
-        // The call is one byte before: what follows may belong to the next function.
+        // The call ends one byte before: the address may belong to the next function.
         let call = address.saturating_sub(1);
         let found = match self.blazesym.symbolize_single(&self.source, Input::AbsAddr(call)) {
             Ok(symbolized) => symbolized.into_sym().map(|symbol| (Arc::from(&*symbol.name), symbol.addr)),

@@ -1,11 +1,11 @@
 //! From an address in a file to functions and lines.
 //!
 //! **Invariant**: files of a target are parsed in a child without privileges, and never on the thread that asks. That
-//! thread says which places it wants named ([`Symbolizer::ask`]), hears of answers ([`Symbolizer::answered`]), and takes
-//! what is known by then ([`Symbolizer::frames`]). The kernel's own symbols ([`KernelSymbolizer`]) are read here: nobody
-//! but the kernel writes /proc/kallsyms.
+//! thread requests names of places ([`Symbolizer::ask`]), waits for answers ([`Symbolizer::answered`]), and takes
+//! what is known by then ([`Symbolizer::take`]). The kernel's own symbols ([`KernelSymbolizer`]) are read here: only
+//! the kernel writes /proc/kallsyms.
 //!
-//! The child is given open files and nothing else; it opens none, so what a file says of other files leads nowhere.
+//! The child receives open files and nothing else; it opens none, so references from one file to another are not followed.
 //! The only user of blazesym and addr2line.
 
 mod child;
@@ -38,17 +38,17 @@ use crate::{
 pub use child::serve;
 pub use kernel::KernelSymbolizer;
 
-/// Bytes of names that are remembered: further places have no names.
+/// The most bytes of names that are kept: further places have no names.
 const REMEMBERED: usize = 256 << 20;
 
-/// Remarks that are shown: with more files than that in trouble, the rest has the same. And those that are remembered.
+/// The most remarks that are shown: if more files have problems, the rest have the same. And the most that are kept.
 const REMARKS: usize = 20;
 const REMARKS_KEPT: usize = 1000;
 
 /// Bytes of a file's name in a remark.
 const SHOWN: usize = 200;
 
-/// How the child is started: this program, with an argument that leads it to [`serve`].
+/// How the child is started: this program, with an argument for which it calls [`serve`].
 #[derive(Clone, Copy, Debug)]
 pub struct Program {
     /// The argument.
@@ -62,13 +62,13 @@ pub struct Place<'a> {
     pub code: &'a CodeFile,
     /// The frame's address, as an ELF virtual address: a return address, or an interrupted instruction's.
     pub address: u64,
-    /// Whether it is a return address. Then the place is that of the call, one byte before: what follows may belong to
-    /// the next line or the next function.
+    /// Whether it is a return address. The place is then that of the call, one byte before: the address itself may
+    /// belong to the next line or the next function.
     pub is_return: bool,
 }
 
 impl Place<'_> {
-    /// The address whose function and line are wanted.
+    /// The address to look up.
     fn call(&self) -> u64 {
         self.address.saturating_sub(u64::from(self.is_return))
     }
@@ -89,7 +89,7 @@ pub struct Name {
     pub inlined: bool,
 }
 
-/// Names frames. What it has looked up it keeps until it is taken.
+/// Names frames. Results are kept until they are taken.
 pub struct Symbolizer {
     /// `None`: nothing is named.
     program: Option<Program>,
@@ -107,7 +107,8 @@ pub struct Symbolizer {
 }
 
 impl Symbolizer {
-    /// Names by a child of this program, which is started when something is to be named. Without a program nothing is.
+    /// Names places with a child of this program, which is started when there is something to name. Without a program,
+    /// nothing is named.
     #[must_use]
     pub fn new(program: Option<Program>) -> Self {
         Self {
@@ -124,7 +125,7 @@ impl Symbolizer {
         }
     }
 
-    /// Has places named that are not known yet. Returns at once.
+    /// Requests names of places that are not known yet. Does not block.
     pub fn ask<'a>(&mut self, places: impl IntoIterator<Item = Place<'a>>) {
         let Some(program) = self.program else { return };
         let mut wanted: FxHashMap<usize, (&CodeFile, Vec<u64>)> = FxHashMap::default();
@@ -178,13 +179,13 @@ impl Symbolizer {
         }
     }
 
-    /// How many places are being looked up.
+    /// How many places are pending.
     #[must_use]
     pub fn asked(&self) -> usize {
         self.asked.len()
     }
 
-    /// Waits for the next answer and takes it in; forever, if there is nothing to wait for.
+    /// Waits for the next answer and processes it; forever if none is pending.
     pub async fn answered(&mut self) {
         let news = match &mut self.news {
             Some(news) if !self.asked.is_empty() => news.recv().await,
@@ -200,7 +201,7 @@ impl Symbolizer {
         }
     }
 
-    /// Takes in what has come by now.
+    /// Processes the answers that have arrived.
     pub fn catch_up(&mut self) {
         while let Some(Ok(news)) = self.news.as_mut().map(UnboundedReceiver::try_recv) {
             self.hear(news);
@@ -210,7 +211,7 @@ impl Symbolizer {
     fn hear(&mut self, news: News) {
         match news {
             News::Remark(remark) => {
-                // A file that is read again has the same trouble.
+                // A file that is read again has the same problem.
                 let is_new = matches!(remark, Remark::FileUnread { .. }) && !self.remarks.contains(&remark);
                 self.given_up += u64::from(is_new);
                 self.remark(remark);
@@ -236,7 +237,7 @@ impl Symbolizer {
         }
     }
 
-    /// A text as it is remembered. The child has bounded it, or should have.
+    /// The shared copy of a text. The child has bounded it, or should have.
     fn text(&mut self, text: &str) -> Arc<str> {
         let text = elide(text, demangle::MOST);
         if let Some(known) = self.texts.get(&*text) {
@@ -254,12 +255,12 @@ impl Symbolizer {
         }
     }
 
-    /// Counts that names are not waited for. They are still looked up, for what comes later.
+    /// Counts a report that does not wait for names. They are still looked up, for later reports.
     pub fn give_up(&mut self) {
         self.given_up += 1;
     }
 
-    /// How often files were read for less of their names than they have, and names were not waited for.
+    /// How often names in a file were given up, or a report did not wait for names.
     #[must_use]
     pub fn given_up(&self) -> u64 {
         self.given_up
@@ -271,20 +272,20 @@ impl Symbolizer {
         self.remarks.get(..REMARKS).unwrap_or(&self.remarks)
     }
 
-    /// The functions at a place: those inlined there first, the function itself last; none where nothing is known. `None` if
-    /// it was not looked up, or taken before.
+    /// The functions at a place: inlined ones first, the function itself last; empty if nothing is known. `None` if
+    /// it was not looked up, or was taken before.
     pub fn take(&mut self, place: &Place<'_>) -> Option<Vec<Name>> {
         self.known.remove(&self.key(place)?)
     }
 
-    /// Whether a place is still being looked up.
+    /// Whether a place is pending.
     #[must_use]
     pub fn is_asked(&self, place: &Place<'_>) -> bool {
         self.key(place).is_some_and(|key| self.asked.contains(&key))
     }
 }
 
-/// What is said of a file that is read for less of its names than it has.
+/// The remark on a file of which not all is used for names.
 fn trouble(code: &CodeFile, unread: Unread, problem: FileProblem) -> Remark {
     Remark::FileUnread { file: elide(&code.name, SHOWN).into_owned(), unread, problem }
 }

@@ -1,6 +1,6 @@
-//! How the child gives up everything that it does not need.
+//! Drops everything that the child does not need.
 //!
-//! It keeps its memory, up to a limit, one socket, and the files that come through it.
+//! It keeps its memory, up to a limit, one socket, and the files that it receives.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use seccompiler::{
 /// The user without rights, as the kernel itself calls it (`/proc/sys/kernel/overflowuid`).
 const NOBODY: u32 = 65534;
 
-/// What it may allocate: debug information that was inflated, and tables of it.
+/// The limit of allocated memory: inflated debug information, and tables for it.
 const MEMORY: u64 = 2 << 30;
 
 /// Memory and mapped files together. A file has 4 GiB at most.
@@ -28,10 +28,10 @@ const ADDRESSES: u64 = 32 << 30;
 /// Seconds of processor time: the agent's deadlines come first, unless it is stopped.
 const SECONDS: u64 = 600;
 
-/// Gives everything up. Returns what it could not, in words.
+/// Drops everything. Returns what could not be dropped, in words.
 ///
 /// # Errors
-/// The agent has gone.
+/// The agent has exited.
 pub(super) fn enter(agent: Pid) -> Result<Vec<String>, nix::Error> {
     let mut kept = Vec::new();
     let mut check = |what: &str, done: Result<(), String>| {
@@ -39,7 +39,7 @@ pub(super) fn enter(agent: Pid) -> Result<Vec<String>, nix::Error> {
             kept.push(format!("{what} ({error})"));
         }
     };
-    // SAFETY: nobody in this process knows a descriptor but the three standard ones.
+    // SAFETY: this process uses no descriptor but the three standard ones.
     unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
     for (resource, limit) in [
         (Resource::RLIMIT_CORE, 0),
@@ -73,7 +73,7 @@ fn become_nobody() -> nix::Result<()> {
     setresuid(user, user, user)
 }
 
-/// Of the user nobody there are none left; without root's rights at the start, some may be.
+/// The user nobody has none left; if the process was not started by root, some may be left.
 fn drop_capabilities() -> Result<(), String> {
     const VERSION_3: u32 = 0x2008_0522;
     let header = [VERSION_3, 0];
@@ -83,7 +83,7 @@ fn drop_capabilities() -> Result<(), String> {
     if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error().to_string()) }
 }
 
-/// Leaves only the system calls that reading a socket and mapped files takes. Others fail.
+/// Allows only the system calls needed to read a socket and mapped files. Others fail.
 fn filter() -> Result<(), String> {
     let plain = [
         libc::SYS_read,
@@ -99,7 +99,7 @@ fn filter() -> Result<(), String> {
         libc::SYS_getrandom,
         libc::SYS_clock_gettime,
         libc::SYS_rt_sigprocmask,
-        // The handler of SIGSEGV and SIGBUS takes itself away, so that the process dies of them.
+        // The handler of SIGSEGV and SIGBUS removes itself, so that the process dies of them.
         libc::SYS_rt_sigaction,
         libc::SYS_rt_sigreturn,
         libc::SYS_sigaltstack,
@@ -110,7 +110,7 @@ fn filter() -> Result<(), String> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         plain.into_iter().map(|call| (call, Vec::new())).collect();
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
-        // Nothing that could be executed.
+        // No executable memory.
         let executable = libc::PROT_EXEC.unsigned_abs().into();
         let none = SeccompCondition::new(2, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(executable), 0);
         let rule = none.and_then(|none| SeccompRule::new(vec![none])).map_err(|error| error.to_string())?;

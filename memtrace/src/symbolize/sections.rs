@@ -1,7 +1,7 @@
-//! Sections of a mapped file, inflated where they are compressed.
+//! Sections of a mapped file, inflated if they are compressed.
 //!
-//! The file is mapped for as long as the process lives, and so is what was inflated: this runs in a child that is
-//! replaced when it has taken too much.
+//! The file stays mapped for as long as the process lives, and inflated sections stay in memory: this runs in a child
+//! that is replaced when it uses too much.
 
 use std::{fs::File, io, num::NonZeroUsize};
 
@@ -9,15 +9,15 @@ use flate2::{Decompress, FlushDecompress, Status};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap};
 use object::{CompressionFormat, LittleEndian, Object as _, ObjectSection as _, read::elf::ElfFile64};
 
-/// An ELF file of the kind that `crate::elf` takes.
+/// An ELF file of the kind that `crate::elf` accepts.
 pub(super) type Elf = ElfFile64<'static, LittleEndian>;
 
-/// What one section and all of a child may inflate to.
+/// What one section and all sections of a child may inflate to.
 const EACH: u64 = 512 << 20;
 const TOGETHER: u64 = 1 << 30;
 
-/// Debug information shrinks to a third, tables of zeros to less: a section that says more of itself than so many times
-/// its compressed size is no debug information, unless it is small anyway.
+/// Debug information compresses to a third, tables of zeros to less: a section that claims to be more than this many times
+/// its compressed size is not debug information, unless it is small anyway.
 const RATIO: u64 = 20;
 const SMALL: u64 = 16 << 20;
 
@@ -27,36 +27,36 @@ pub(super) enum Problem {
     /// It is damaged.
     #[error("{0}")]
     Damaged(&'static str),
-    /// `object` says so.
+    /// The error of `object`.
     #[error(transparent)]
     Elf(#[from] object::Error),
-    /// Its compression is not known here.
+    /// Its compression is not supported.
     #[error("{name} is compressed in a way that is not supported")]
     Compression {
         /// The section.
         name: &'static str,
     },
-    /// It says that it inflates to too much.
+    /// It claims to inflate to too much.
     #[error("{name} would inflate to {size} bytes, from {compressed}")]
     TooLarge {
         /// The section.
         name: &'static str,
-        /// What its header says.
+        /// The size in its header.
         size: u64,
         /// Its bytes in the file.
         compressed: u64,
     },
 }
 
-/// Maps the first `size` bytes of a file, for good.
+/// Maps the first `size` bytes of a file permanently.
 ///
 /// # Errors
 /// The kernel refused.
 pub(super) fn map(file: &File, size: u64) -> io::Result<&'static [u8]> {
     let length = usize::try_from(size).ok().and_then(NonZeroUsize::new).ok_or(io::ErrorKind::InvalidInput)?;
-    // SAFETY: a new mapping, for reading only. The file may change below it, and so may the bytes: whoever can write to
-    // it can have them read as anything, and has this process, which has nothing, for himself. Where the file is cut
-    // short the process ends.
+    // SAFETY: a new read-only mapping. The file may change under it, and so may the bytes: anyone who can write to it
+    // controls what is read, and thereby at most this process, which has no privileges. If the file is truncated,
+    // the process ends.
     let bytes = unsafe {
         let start = mmap(None, length, ProtFlags::PROT_READ, MapFlags::MAP_PRIVATE, file, 0)?;
         std::slice::from_raw_parts(start.as_ptr().cast::<u8>(), length.get())
@@ -71,7 +71,7 @@ pub(super) struct Sections {
 }
 
 impl Sections {
-    /// A section's bytes; none where the file has none of that name.
+    /// A section's bytes; empty if the file has none of that name.
     ///
     /// # Errors
     /// It is damaged, or compressed and too large.

@@ -5,15 +5,15 @@ use object::{
     read::elf::{ElfFile64, SectionHeader as _, Sym as _},
 };
 
-/// Symbols of one table that are looked at: more than any program has.
+/// The most symbols of a table that are read: more than any program has.
 const MOST: usize = 4 << 20;
 
-/// Bytes of a name that are looked at.
+/// The most bytes read of a name.
 const LONGEST: usize = 4 << 20;
 
 /// A function as its symbol describes it.
 pub(super) struct Function {
-    /// Its name as the file has it.
+    /// Its name as in the file.
     pub(super) name: &'static [u8],
     /// Its first address.
     pub(super) start: u64,
@@ -31,12 +31,12 @@ struct Symbol {
 pub(super) struct Table {
     symbols: Vec<Symbol>,
     names: &'static [u8],
-    /// Whether the table lists every function: then one without a size extends to the next.
+    /// Whether the table lists every function: one without a size then extends to the next.
     is_whole: bool,
 }
 
 impl Table {
-    /// A table of a file: `SHT_SYMTAB` or `SHT_DYNSYM`. Empty where the file has none, or a damaged one.
+    /// A table of a file: `SHT_SYMTAB` or `SHT_DYNSYM`. Empty if the file has none, or a damaged one.
     pub(super) fn new(file: &ElfFile64<'static, LE>, data: &'static [u8], kind: u32) -> Self {
         Self::read(file, data, kind).unwrap_or(Self { symbols: Vec::new(), names: &[], is_whole: false })
     }
@@ -62,7 +62,7 @@ impl Table {
                 name: symbol.st_name(LE),
             })
             .collect();
-        // Of several at one address the largest, and a global one, comes first.
+        // Of several at one address, the largest comes first, and of these a global one.
         symbols.sort_by_key(|symbol| (symbol.start, std::cmp::Reverse(symbol.size), symbol.is_local));
         Some(Self { symbols, names, is_whole: kind == elf::SHT_SYMTAB })
     }

@@ -56,7 +56,7 @@ fn symbols_by_address() {
     assert_eq!(engine.name(9, CODE_ADDRESS, &mut Vec::new()), []);
 }
 
-/// The offset in a function counts from its start, which debug information tells where there is no symbol.
+/// The offset in a function counts from its start, which debug information has if there is no symbol.
 #[test]
 fn starts_without_symbols() {
     let directory = tempfile::tempdir().unwrap();

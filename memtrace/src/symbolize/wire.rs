@@ -1,6 +1,6 @@
-//! What the agent and the child that symbolizes say to each other: a line of JSON each, and open files.
+//! The protocol between the agent and the symbolizing child: a line of JSON per message, and open files.
 //!
-//! The child is not trusted: it has read what a stranger wrote. So its lines are bounded, and each read has a deadline.
+//! The child is not trusted: it has parsed a stranger's data. So its lines are bounded, and each read has a deadline.
 
 use std::{
     fs::File,
@@ -21,34 +21,34 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::profile::Unread;
 
-/// Addresses of one request.
+/// The most addresses per request.
 pub(super) const BATCH: usize = 32;
 
-/// Files that come with a request: the file itself, its debug file, and the one that this shares parts with.
+/// Files sent with a request: the file itself, its debug file, and the one that this shares parts with.
 const FILES: usize = 3;
 
-/// The longest line taken: an answer to a full batch is shorter, whatever the names.
+/// The longest line accepted: an answer to a full batch is shorter, whatever the names.
 const LONGEST: usize = 16 << 20;
 
-/// Which addresses of a file are to be named.
+/// The addresses of a file to name.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Request {
     /// The agent's number for the file.
     pub(super) file: u64,
-    /// Given the first time; the file comes with it.
+    /// Set in the first request on a file; the file is sent with it.
     pub(super) load: Option<Load>,
     /// ELF virtual addresses, at most [`BATCH`].
     pub(super) addresses: Vec<u64>,
 }
 
-/// How a file is to be read.
+/// How to read a file.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Load {
     /// Its bytes.
     pub(super) size: u64,
-    /// Its debug file, which comes behind it.
+    /// Its debug file, which follows it.
     pub(super) debug: Option<DebugLoad>,
-    /// Whether its debug information is left alone.
+    /// Whether to ignore its debug information.
     pub(super) only_symbols: bool,
 }
 
@@ -59,7 +59,7 @@ pub(super) struct DebugLoad {
     pub(super) size: u64,
     /// The checksum that it must have.
     pub(super) crc: Option<u32>,
-    /// Bytes of the file that it shares parts with, which comes behind it.
+    /// Bytes of the file that it shares parts with, which follows it.
     pub(super) shared: Option<u64>,
 }
 
@@ -82,7 +82,7 @@ pub(super) struct Trouble {
 /// The child's first line.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Hello {
-    /// What it could not give up, in words.
+    /// The privileges it could not drop, in words.
     pub(super) kept: Vec<String>,
 }
 
@@ -104,7 +104,7 @@ pub(super) struct Named {
 /// Sends a line and files.
 ///
 /// # Errors
-/// The other side has gone, or takes nothing.
+/// The other side has exited, or accepts nothing.
 pub(super) fn send(socket: &UnixStream, line: &impl Serialize, files: &[&File]) -> io::Result<()> {
     let mut bytes = serde_json::to_vec(line)?;
     bytes.push(b'\n');
@@ -115,7 +115,7 @@ pub(super) fn send(socket: &UnixStream, line: &impl Serialize, files: &[&File]) 
     }
     let mut rest = bytes.as_slice();
     while !rest.is_empty() {
-        // Without a signal where the other side has gone.
+        // Without a signal if the other side has exited.
         match sendmsg::<UnixAddr>(
             socket.as_raw_fd(),
             &[IoSlice::new(rest)],
@@ -134,10 +134,10 @@ pub(super) fn send(socket: &UnixStream, line: &impl Serialize, files: &[&File]) 
     Ok(())
 }
 
-/// In the child: the next line and the files that came with it; `None` when the agent has gone.
+/// In the child: the next line and the files sent with it; `None` if the agent has exited.
 ///
 /// # Errors
-/// The line is not one of the agent's.
+/// The line is not a valid request.
 pub(super) fn receive(socket: &UnixStream) -> io::Result<Option<(Request, Vec<File>)>> {
     let (mut line, mut files) = (Vec::new(), Vec::new());
     let mut part = [0; 8192];
@@ -151,7 +151,7 @@ pub(super) fn receive(socket: &UnixStream) -> io::Result<Option<(Request, Vec<Fi
         };
         for message in received.cmsgs()? {
             if let ControlMessageOwned::ScmRights(descriptors) = message {
-                // SAFETY: the kernel has just made these for this process.
+                // SAFETY: the kernel has just created these for this process.
                 files.extend(
                     descriptors.into_iter().map(|fd| File::from(unsafe { OwnedFd::from_raw_fd(fd) })),
                 );
@@ -169,7 +169,7 @@ pub(super) fn receive(socket: &UnixStream) -> io::Result<Option<(Request, Vec<Fi
 /// In the agent: the child's next line.
 ///
 /// # Errors
-/// It does not come in time (`TimedOut`), is too long, no JSON, or the child has gone (`UnexpectedEof`).
+/// It does not arrive in time (`TimedOut`), is too long or not JSON, or the child has exited (`UnexpectedEof`).
 pub(super) fn answer<T: DeserializeOwned>(socket: &mut UnixStream, limit: Duration) -> io::Result<T> {
     let end = Instant::now() + limit;
     let mut line = Vec::new();
@@ -188,7 +188,7 @@ pub(super) fn answer<T: DeserializeOwned>(socket: &mut UnixStream, limit: Durati
             Err(error) => return Err(error),
         }
         if line.len() > LONGEST {
-            return Err(io::Error::other("it said too much"));
+            return Err(io::Error::other("its line is too long"));
         }
     }
     Ok(serde_json::from_slice(&line)?)

@@ -1,6 +1,6 @@
-//! The thread that has files read by the child: it starts it, waits for it, and replaces it.
+//! The thread that controls the child that reads files: it starts it, waits for it, and replaces it.
 //!
-//! A file that the child dies of, or does not come to an end with, is tried again with less of it: without its debug
+//! A file that kills the child, or that it does not finish, is retried with less: without its debug
 //! file, without its debug information, not at all.
 
 use std::{
@@ -23,13 +23,13 @@ use crate::{
     profile::{FileProblem, Remark, Unread, elide},
 };
 
-/// What one request may take: the first one on a file reads all that is to be known of it.
+/// The time limit of a request: the first one on a file reads everything about it.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// After so many failures files are not tried again with less.
+/// After this many failures files are not retried with less.
 const PATIENCE: u32 = 20;
 
-/// Addresses of a file that are to be named.
+/// Addresses of a file to name.
 pub(super) struct Job {
     /// The file's number.
     pub(super) number: usize,
@@ -37,14 +37,14 @@ pub(super) struct Job {
     pub(super) addresses: Vec<u64>,
 }
 
-/// So often is it tried to start a child where that fails.
+/// Attempts to start a child if that fails.
 const REFUSED: u32 = 3;
 
-/// What has become of a part of a job.
+/// The result of part of a job.
 pub(super) enum News {
-    /// The functions at addresses of a file; none where nothing is known.
+    /// The functions at addresses of a file; empty if nothing is known.
     Names(usize, Vec<(u64, Vec<Named>)>),
-    /// Something the reader of reports is to know: that a file is read for less of its names than it has, for example.
+    /// A remark for reports, for example that not all of a file is used for names.
     Remark(Remark),
 }
 
@@ -61,7 +61,7 @@ enum Depth {
     Nothing,
 }
 
-/// A child at work.
+/// A running child.
 struct Helper {
     process: Child,
     socket: UnixStream,
@@ -78,11 +78,11 @@ impl Drop for Helper {
     }
 }
 
-/// What the thread has.
+/// The state of the thread.
 pub(super) struct Worker {
     program: Program,
     helper: Option<Helper>,
-    /// How often none could be started.
+    /// How often starting a child has failed.
     refused: u32,
     depths: FxHashMap<usize, Depth>,
     failures: u32,
@@ -94,7 +94,7 @@ impl Worker {
         Self { program, helper: None, refused: 0, depths: FxHashMap::default(), failures: 0, news }
     }
 
-    /// Does jobs until there are no more.
+    /// Processes jobs until there are no more.
     pub(super) fn run(mut self, jobs: &std::sync::mpsc::Receiver<Job>) {
         for job in jobs {
             for batch in job.addresses.chunks(BATCH) {
@@ -127,7 +127,7 @@ impl Worker {
         }
     }
 
-    /// Whether there is a child, which is started if there is none.
+    /// Whether there is a child; starts one if there is none.
     fn has_helper(&mut self) -> bool {
         if self.helper.is_none() && self.refused < REFUSED {
             match Helper::start(&self.program, &self.news) {
@@ -166,8 +166,8 @@ impl Worker {
         Ok(answer)
     }
 
-    /// The child has died or hangs. If that may be the fault of another file, or of somebody who killed it, the file is
-    /// tried again as it is.
+    /// The child has died or hangs. If another file may be the cause, or it may have been killed, the file is
+    /// retried unchanged.
     fn failed(&mut self, job: &Job, depth: Depth, error: &io::Error) {
         let helper = self.helper.take();
         let is_in_time = error.kind() != io::ErrorKind::TimedOut;
@@ -207,7 +207,7 @@ fn size(file: &File) -> io::Result<u64> {
 }
 
 impl Helper {
-    /// Starts the child. It begins as this program does, with nothing of this process's memory and descriptors.
+    /// Starts the child: this program, executed again, without this process's memory and descriptors.
     fn start(program: &Program, news: &UnboundedSender<News>) -> io::Result<Self> {
         let (mut socket, theirs) = UnixStream::pair()?;
         let process = Command::new("/proc/self/exe")

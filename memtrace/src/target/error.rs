@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, io, path::PathBuf};
 
-/// An error of a target. Each says what to do, where something can be done.
+/// An error of a target. Each says what to do, if anything can be done.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No such process.
@@ -11,9 +11,9 @@ pub enum Error {
     )]
     NoSuchProcess(u32),
     /// The pid is that of a thread.
-    #[error("{tid} is a thread of process {pid}: give {pid}")]
+    #[error("{tid} is a thread of process {pid}: use {pid}")]
     Thread {
-        /// What was given.
+        /// The thread.
         tid: u32,
         /// Its process.
         pid: u32,
@@ -26,7 +26,7 @@ pub enum Error {
         /// Its name.
         comm: String,
     },
-    /// Dead, but not waited for.
+    /// Dead, but not reaped.
     #[error("process {pid} ({comm}) is a zombie: it has exited, and its memory is gone")]
     Zombie {
         /// The process.
@@ -43,25 +43,25 @@ pub enum Error {
         pid: u32,
         /// Its name.
         comm: String,
-        /// What it is.
+        /// Its kind.
         what: String,
     },
     /// /proc refused.
     #[error("cannot read {what} of process {pid}: {}", if nix::unistd::geteuid().is_root() {
-        "root may not either, so a sandbox, a security module or another user namespace forbids it"
+        "not even root may, so a sandbox, a security module or another user namespace prevents it"
     } else {
-        "it takes root, or CAP_SYS_PTRACE"
+        "this needs root, or CAP_SYS_PTRACE"
     })]
     Permission {
         /// The process.
         pid: u32,
         /// Which file.
         what: &'static str,
-        /// What the kernel said.
+        /// The kernel's error.
         #[source]
         source: io::Error,
     },
-    /// The process ended while it was looked at.
+    /// The process ended while it was being read.
     #[error("process {0} exited while memtrace was attaching to it")]
     Exited(u32),
     /// Something else about a process.
@@ -71,7 +71,7 @@ pub enum Error {
         pid: u32,
         /// What was tried.
         what: &'static str,
-        /// Why not.
+        /// The error.
         #[source]
         source: io::Error,
     },
@@ -80,13 +80,13 @@ pub enum Error {
     Spawn {
         /// The command.
         command: PathBuf,
-        /// Why not.
+        /// The error.
         #[source]
         source: io::Error,
     },
-    /// A variable of sudo's does not say who called it.
+    /// A variable of sudo does not identify its caller.
     #[error(
-        "{variable} is {value:?}, not a number: who called sudo cannot be told, and the command is not run as root \
+        "{variable} is {value:?}, not a number: the caller of sudo cannot be determined, and the command is not run as root \
          instead (give --user, or --user root)"
     )]
     Caller {
@@ -95,7 +95,7 @@ pub enum Error {
         /// Its value.
         value: OsString,
     },
-    /// `--user` names nobody.
-    #[error("there is no user `{0}` (give a name or a number)")]
+    /// `--user` names an unknown user.
+    #[error("there is no user `{0}` (use a name or a number)")]
     NoSuchUser(String),
 }

@@ -1,4 +1,4 @@
-//! Opens files that a target has a say in: regular ones, and nothing that blocks.
+//! Opens files that a target can choose: regular ones only, and nothing that blocks.
 
 use std::{
     fs::{File, Metadata, OpenOptions},
@@ -44,7 +44,7 @@ impl Regular {
     }
 }
 
-/// What a separate debug file is opened for.
+/// What to find a separate debug file for.
 struct Search<'a> {
     root: &'a Path,
     build_id: Option<&'a [u8]>,
@@ -69,8 +69,8 @@ impl Search<'_> {
     }
 }
 
-/// Finds a file's debug file below the root of its process; where that is `foreign` to the agent, it may also have one
-/// below the agent's own, by its build id. Else says why one that is there is not used.
+/// Finds a file's debug file in the file system of its process; if that is `foreign`, also in the agent's own,
+/// by its build id. Otherwise returns why an existing one is not used.
 pub(super) fn find_debug(
     theirs: &Path,
     foreign: bool,

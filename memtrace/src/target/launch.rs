@@ -1,8 +1,8 @@
 //! Starting a command so that its first allocation is seen.
 //!
-//! The command is started stopped (`PTRACE_TRACEME`) and let run from one system call to the next while its
+//! The command is started stopped (`PTRACE_TRACEME`) and runs from one system call to the next while its
 //! dynamic loader maps its libraries; whenever a file has been mapped, the caller may attach probes. The
-//! loader is done when the first system call comes from elsewhere: no constructor has run before, since
+//! loader is done when the first system call comes from elsewhere: no constructor has run by then, since
 //! libraries allocate in code that is not the loader's.
 
 use std::{
@@ -26,13 +26,13 @@ use nix::{
 
 use super::{error::Error, limits::limits_before, maps};
 
-/// System calls watched at most: a loader of a thousand libraries makes about ten thousand.
+/// The most system calls followed: a loader of a thousand libraries makes about ten thousand.
 const MAX_STEPS: usize = 100_000;
 
-/// The number that is nobody's: to `setresuid` and `setresgid` it means that nothing is to change.
+/// Not a valid id: for `setresuid` and `setresgid` it means "unchanged".
 const UNCHANGED: u32 = u32::MAX;
 
-/// Who a command runs as.
+/// The user that a command runs as.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
     uid: Uid,
@@ -46,12 +46,12 @@ impl User {
     /// The user of a name or number.
     ///
     /// # Errors
-    /// Nobody is called that.
+    /// There is no such user.
     pub fn find(name: &str) -> Result<Self, Error> {
         let unknown = || Error::NoSuchUser(name.to_owned());
         let user = match name.parse::<u32>() {
             Ok(UNCHANGED) => return Err(unknown()),
-            // Containers run as users without an entry.
+            // Containers use users without an entry.
             Ok(uid) => match PasswdUser::from_uid(Uid::from_raw(uid)) {
                 Ok(None) => {
                     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(uid));
@@ -64,10 +64,10 @@ impl User {
         Self::of(&user.ok().flatten().ok_or_else(unknown)?).ok_or_else(unknown)
     }
 
-    /// The user who called sudo, if somebody did. One without an entry is who the numbers say, without further groups.
+    /// The caller of sudo, if there is one. One without an entry has the ids in the variables, without further groups.
     ///
     /// # Errors
-    /// Who it was cannot be told: nothing is to run as root instead.
+    /// The caller cannot be determined: the command must not run as root instead.
     pub fn behind_sudo() -> Result<Option<Self>, Error> {
         let Some(uid) = std::env::var_os("SUDO_UID").filter(|_| nix::unistd::geteuid().is_root()) else {
             return Ok(None);
@@ -97,7 +97,7 @@ impl User {
     }
 }
 
-/// A user's or group's number in a variable of sudo's.
+/// A user or group id in a variable of sudo.
 fn id(variable: &'static str, value: &OsStr) -> Result<u32, Error> {
     let number = value.to_str().and_then(|text| text.parse().ok()).filter(|&number| number != UNCHANGED);
     number.ok_or_else(|| Error::Caller { variable, value: value.to_owned() })
@@ -112,7 +112,7 @@ pub struct Launch {
     files: (u64, u64),
 }
 
-/// What the loader has just done.
+/// What the loader has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// It mapped another file.
@@ -130,8 +130,8 @@ pub struct Launched {
 }
 
 impl Launch {
-    /// `command`: the program, looked up in PATH, and its arguments. `user`: who it runs as, `None` for the agent's. The
-    /// limit of open files will be what it was before [`super::raise_file_limit`].
+    /// `command`: the program, looked up in PATH, and its arguments. `user`: the user it runs as, `None` for the
+    /// agent's. The limit of open files will be what it was before [`super::raise_file_limit`].
     #[must_use]
     pub fn new(command: Vec<OsString>, user: Option<User>) -> Self {
         Self { command, user, files: limits_before() }
@@ -162,7 +162,7 @@ impl Launch {
         unsafe {
             command.pre_exec(move || {
                 setrlimit(Resource::RLIMIT_NOFILE, files.0, files.1)?;
-                // The agent may hold some back.
+                // The agent may have blocked some.
                 SigSet::empty().thread_set_mask()?;
                 if let Some(user) = &user {
                     nix::unistd::setgroups(&user.groups)?;
@@ -170,7 +170,7 @@ impl Launch {
                     nix::unistd::setresuid(user.uid, user.uid, user.uid)?;
                 }
                 ptrace::traceme()?;
-                // Had the agent died before that, nobody would ever let this process go on.
+                // If the agent died before that, this process would stay stopped forever.
                 if nix::unistd::getppid() != agent {
                     return Err(io::ErrorKind::Interrupted.into());
                 }
@@ -186,13 +186,13 @@ impl Launch {
 }
 
 impl Launched {
-    /// Its pid, as one that can be traced.
+    /// Its pid, for tracing.
     #[must_use]
     pub fn pid(&self) -> Option<NonZeroU32> {
         NonZeroU32::new(self.child.id())
     }
 
-    /// Lets the loader work until it has mapped another executable file, or is done.
+    /// Lets the loader run until it has mapped another executable file, or is done.
     ///
     /// # Errors
     /// The process ended instead.
@@ -215,7 +215,7 @@ impl Launched {
         Ok(Progress::Ready)
     }
 
-    /// Lets it run freely.
+    /// Releases it.
     ///
     /// # Errors
     /// It has ended.
@@ -232,7 +232,7 @@ impl Launched {
         self.child.id()
     }
 
-    /// Ends it.
+    /// Kills it.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -244,7 +244,7 @@ impl Launched {
         self.child.try_wait().ok().flatten()
     }
 
-    /// Waits for its end; the status as a shell gives it: its own, or 128 plus the signal.
+    /// Waits for its end. Returns the status as a shell does: its own, or 128 plus the signal.
     pub fn wait(&mut self) -> u8 {
         match self.child.wait() {
             Ok(status) => status
@@ -271,7 +271,7 @@ impl Launched {
         .map_err(|errno| self.failed("hold", errno))
     }
 
-    /// Runs to the next entry to or exit from a system call: where that was made from, and which it is.
+    /// Runs to the next entry to or exit from a system call. Returns where that was made from, and its number.
     fn next_call(&self) -> Result<(u64, u64), Errno> {
         let mut deliver: Option<Signal> = None;
         loop {
@@ -319,7 +319,7 @@ impl Launched {
 
 impl Drop for Launched {
     fn drop(&mut self) {
-        // Held until now: whoever started it has given up, and it has not begun.
+        // Still held: the caller has given up, and the command has not started.
         if self.traced {
             self.kill();
         }

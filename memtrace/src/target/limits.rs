@@ -1,4 +1,4 @@
-//! How many files may be open: the agent holds those of its targets, a command has the limits of who started it.
+//! The limit of open files: the agent holds the files of its targets, a command keeps the limits of its caller.
 
 use std::{io, sync::OnceLock};
 
@@ -7,16 +7,16 @@ use nix::{
     sys::resource::{Resource, getrlimit, setrlimit},
 };
 
-/// Enough for the files and probes of many targets. More is asked for only where the hard limit is higher anyway.
+/// Enough for the files and probes of many targets. The limit becomes higher only if the hard limit already is.
 const ENOUGH: u64 = 1 << 16;
 
-/// What `ulimit` says where nobody has changed it.
+/// The usual default of `ulimit`.
 const USUAL: (u64, u64) = (1024, 1024);
 
 /// Soft and hard limit before they were raised.
 static BEFORE: OnceLock<(u64, u64)> = OnceLock::new();
 
-/// Raises this process's limit of open files as far as it may, to 65,536 at least.
+/// Raises this process's limit of open files as far as allowed, to 65,536 at least.
 pub fn raise_file_limit() {
     let (_, hard) = *BEFORE.get_or_init(limits);
     // With CAP_SYS_RESOURCE the hard limit can be raised too.
@@ -34,7 +34,7 @@ fn limits() -> (u64, u64) {
     getrlimit(Resource::RLIMIT_NOFILE).unwrap_or(USUAL)
 }
 
-/// What to do, where an error comes of too many open files.
+/// What to do about an error that is caused by too many open files.
 #[must_use]
 pub fn advice_on_files<'a>(
     causes: impl IntoIterator<Item = &'a (dyn std::error::Error + 'static)>,

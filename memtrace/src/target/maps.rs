@@ -5,9 +5,9 @@ use std::{
     io::{self, BufRead as _, BufReader, Read as _},
 };
 
-/// More than any process has; the kernel's default limit is 65,530.
+/// More than any process has: the kernel's default limit is 65,530.
 const MAX_LINES: usize = 1 << 20;
-/// Longest line read: PATH_MAX escaped fourfold, and the numbers.
+/// The longest line read: PATH_MAX, escaped to four times the size, and the numbers.
 const MAX_LINE: u64 = 4 * 4096 + 256;
 
 /// One executable mapping.
@@ -19,7 +19,7 @@ pub(super) struct Mapping {
     pub(super) end: u64,
     /// Offset in the file.
     pub(super) offset: u64,
-    /// Device and inode of the file; 0 when there is none.
+    /// Device and inode of the file; 0 if there is none.
     pub(super) inode: (u64, u64),
     /// Path as the target sees it, `[vdso]`, or empty.
     pub(super) name: String,
@@ -28,7 +28,7 @@ pub(super) struct Mapping {
 /// Reads the executable mappings of a process, in order of address.
 ///
 /// # Errors
-/// The process is gone, or /proc refuses.
+/// The process is gone, or access to /proc is denied.
 pub(super) fn executable(pid: u32) -> io::Result<Vec<Mapping>> {
     let mut reader = BufReader::new(File::open(format!("/proc/{pid}/maps"))?);
     let mut mappings = Vec::new();
@@ -40,7 +40,7 @@ pub(super) fn executable(pid: u32) -> io::Result<Vec<Mapping>> {
         }
         mappings.extend(parse(&line));
     }
-    // The file is read in pieces, and ends early when the process exits meanwhile. Then this link is gone too.
+    // The file is read in pieces, and ends early if the process exits meanwhile. Then this link is gone too.
     std::fs::read_link(format!("/proc/{pid}/exe"))?;
     Ok(mappings)
 }

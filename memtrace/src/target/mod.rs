@@ -1,4 +1,4 @@
-//! Adapter to traced processes: what /proc says of them, their mappings, starting and ending.
+//! Adapter to traced processes: /proc, mappings, start and exit.
 
 mod error;
 mod files;
@@ -12,7 +12,6 @@ mod store;
 pub mod text;
 pub mod threads;
 
-pub use error::Error;
 pub use launch::{Launch, Launched, Progress, User};
 pub use limits::{advice_on_files, raise_file_limit};
 pub use modules::{Location, Module, Modules};

@@ -1,4 +1,4 @@
-//! The files a process executes from, held open: a target that exits leaves its symbols behind.
+//! The files that a process executes from, held open, so that symbols survive a target that exits.
 
 use std::{
     io,
@@ -79,13 +79,13 @@ impl Module {
         self.file().map(|file| file.path())
     }
 
-    /// The file and its debug file, where there is a file.
+    /// The file and its debug file, if there is a file.
     #[must_use]
     pub fn code(&self) -> Option<&CodeFile> {
         self.backed.as_ref().map(|backed| &backed.code)
     }
 
-    /// The file as ELF; `None` where it is none that we read.
+    /// The file as ELF; `None` if it cannot be read as such.
     #[must_use]
     pub fn image(&self) -> Option<&Image> {
         self.file()?.image()
@@ -101,20 +101,20 @@ impl Module {
     }
 }
 
-/// Where an address lies.
+/// A location in a module.
 #[derive(Clone, Debug)]
 pub struct Location {
     /// The module.
     pub module: Arc<Module>,
-    /// The address in the file's own terms (ELF virtual address); the address itself where there is no file.
+    /// The ELF virtual address in the file; the address itself if there is no file.
     pub address: u64,
-    /// Whether it is a return address; else that of an instruction interrupted by a signal.
+    /// Whether it is a return address; otherwise that of an instruction interrupted by a signal.
     pub is_return: bool,
 }
 
 impl Location {
-    /// Whether a call stands before it; an interrupted instruction needs none, and where there is no file nobody can
-    /// tell.
+    /// Whether a call precedes it; an interrupted instruction needs none, and without a file that cannot be
+    /// determined.
     #[must_use]
     pub fn follows_call(&self) -> bool {
         !self.is_return || self.module.image().is_none_or(|image| image.follows_call(self.address))
@@ -127,7 +127,7 @@ struct Mapped {
     mapping: Mapping,
     bias: Option<u64>,
     module: Arc<Module>,
-    /// The count of unloadings when it had first been seen; it was in every list since.
+    /// The count of unloadings when it was first seen; it has been in every list since.
     since: u64,
 }
 
@@ -141,7 +141,7 @@ pub struct Modules {
     mappings: Vec<Mapped>,
     /// The count of unloadings before they were read.
     count: u64,
-    /// The count at which the program began: what was loaded before anything was unloaded stays where it is, or goes
+    /// The count at which the program began: what was loaded before anything was unloaded stays in place, or disappears
     /// for good.
     first: u64,
     /// Those of the files that are mapped now.
@@ -171,11 +171,11 @@ impl Modules {
         Ok(modules)
     }
 
-    /// Reads the mappings again, and gives up the files that are mapped no more. `count` tells the count of unloadings: what
-    /// is seen for the first time may have been mapped while the list was read.
+    /// Reads the mappings again; files already open stay open. `count` returns the count of unloadings: what is seen
+    /// for the first time may have been mapped while the list was read.
     ///
     /// # Errors
-    /// The process is gone: what was known stays known.
+    /// The process is gone: the old mappings stay.
     pub fn refresh(&mut self, count: impl Fn() -> u64) -> io::Result<()> {
         let before = count();
         let mappings = self.executable()?;
@@ -208,7 +208,7 @@ impl Modules {
         for _ in 0..ATTEMPTS {
             self.thread = threads::living(self.pid).ok_or(io::ErrorKind::NotFound)?;
             match maps::executable(self.thread) {
-                // A thread that is ending has no mappings any more.
+                // A thread that is ending no longer has mappings.
                 Ok(mappings) if mappings.is_empty() => {}
                 Err(error) if is_gone(&error) => {}
                 result => return result,
@@ -217,7 +217,7 @@ impl Modules {
         Err(io::ErrorKind::NotFound.into())
     }
 
-    /// An address of which nothing is known but itself.
+    /// The location of an address outside all known mappings.
     #[must_use]
     pub fn unknown(&self, address: u64, is_return: bool) -> Location {
         Location { module: Arc::clone(&self.unknown), address, is_return }
@@ -229,7 +229,7 @@ impl Modules {
         self.count
     }
 
-    /// Another program runs in the process: what it has mapped is its own from here on.
+    /// Another program runs in the process: its mappings have nothing to do with the old ones.
     pub fn begin_again(&mut self, count: u64) {
         self.mappings.clear();
         self.first = count;
@@ -244,8 +244,8 @@ impl Modules {
         Some(first.start..late.next_back().map_or(first.end, |last| last.end))
     }
 
-    /// Where `address` lies, of a return address the call before it, at a time when the count of unloadings was `count`;
-    /// `None` if nothing executable is mapped there, or was not known to be then.
+    /// The location of `address` (for a return address, of the call before it) at a time when the count of unloadings
+    /// was `count`; `None` if nothing executable is mapped there, or was not known to be at that time.
     #[must_use]
     pub fn locate(&self, address: u64, is_return: bool, count: u64) -> Option<Location> {
         let inside = address.checked_sub(u64::from(is_return))?;
@@ -262,7 +262,7 @@ impl Modules {
         Some(Location { module: Arc::clone(module), address, is_return })
     }
 
-    /// Every module once, in order of address.
+    /// Every module, once, in order of address.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Module>> {
         let mut seen = rustc_hash::FxHashSet::default();
         self.mappings

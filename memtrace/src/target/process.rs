@@ -1,4 +1,4 @@
-//! A process that is to be traced.
+//! A process to trace.
 
 use std::{
     fs, io,
@@ -18,7 +18,7 @@ const KERNEL_THREAD: u32 = 0x0020_0000;
 /// The processor memtrace runs on.
 const MACHINE: Machine = if cfg!(target_arch = "aarch64") { Machine::Aarch64 } else { Machine::X86_64 };
 
-/// A live process, checked to be one that can be traced.
+/// A live process that can be traced.
 #[derive(Debug)]
 pub struct Process {
     /// Its pid.
@@ -39,11 +39,11 @@ impl AsRawFd for Exit {
 }
 
 impl Process {
-    /// Looks at process `pid`.
+    /// Checks process `pid`.
     ///
     /// # Errors
     /// There is no such process, or it is one that cannot be traced: a thread, a kernel thread, one without a living
-    /// thread, a 32-bit program; or /proc refuses.
+    /// thread, a 32-bit program; or access to /proc is denied.
     pub fn open(pid: u32) -> Result<Self, Error> {
         let number = i32::try_from(pid).ok().filter(|&pid| pid > 0).ok_or(Error::NoSuchProcess(pid))?;
         let stat = ProcProcess::new(number)
@@ -58,7 +58,7 @@ impl Process {
         Ok(Self { pid: number, comm: stat.comm, exit })
     }
 
-    /// What becomes readable when the process exits.
+    /// A descriptor that becomes readable when the process exits.
     ///
     /// # Errors
     /// Out of file descriptors.
@@ -66,7 +66,7 @@ impl Process {
         self.exit.0.try_clone().map(Exit)
     }
 
-    /// CPU time that it has used, all its threads together; `None` when it is gone.
+    /// CPU time that all its threads have used; `None` if it is gone.
     #[must_use]
     pub fn cpu_time(&self) -> Option<Duration> {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(self.pid.get()).ok()?);
@@ -101,7 +101,7 @@ fn pidfd(pid: u32) -> Result<Exit, Error> {
     // SAFETY: the call reads two integers.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0) };
     if fd >= 0 {
-        // SAFETY: a new descriptor that nobody else owns.
+        // SAFETY: a new descriptor without another owner.
         return Ok(Exit(unsafe { OwnedFd::from_raw_fd(fd as RawFd) }));
     }
     match io::Error::last_os_error() {

@@ -1,5 +1,5 @@
-//! Targets that profile themselves: their profilers look at return addresses, where a pending return probe has put the kernel's
-//! trampoline. What they see of a call that is being traced then ends there, or names `[uprobes]` as its caller.
+//! Targets that profile themselves: their profilers read return addresses, where a pending return probe has put the
+//! kernel's trampoline. Their stacks of a traced call then end there, or show `[uprobes]` as the caller.
 
 use std::{
     fmt,
@@ -11,41 +11,41 @@ use std::{
 
 use super::{modules::Modules, store::StoredFile, threads};
 
-/// Bytes of an environment that are read, and of a configuration in memory.
+/// The most bytes read of an environment, and of a configuration in memory.
 const MAX_ENVIRONMENT: u64 = 1 << 20;
 const MAX_CONFIGURATION: usize = 1 << 10;
 
-/// How a profiler shows itself in a process.
+/// How to recognize a profiler in a process.
 #[derive(Clone, Copy, Debug)]
 enum Sign {
-    /// A library whose file name begins so.
+    /// A library whose file name begins with this.
     Library(&'static str),
     /// A function that the program or a library defines.
     Function(&'static str),
     /// An environment variable that is set and not empty.
     Variable(&'static str),
-    /// A setting of jemalloc's, in effect wherever it stands.
+    /// A setting of jemalloc, in any of its configurations.
     Setting(&'static str),
 }
 
-/// A profiler that programs bring along.
+/// A profiler that programs contain or load.
 struct Row {
     name: &'static str,
-    /// One of these, ...
+    /// One of these must apply ...
     any: &'static [Sign],
-    /// ... and, unless there are none, one of these.
+    /// ... and, unless the list is empty, one of these.
     of: &'static [Sign],
     disturbed: Disturbed,
 }
 
-/// What of it a return probe disturbs.
+/// What a return probe disturbs in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disturbed {
     /// The stacks of its allocations.
     Allocations,
     /// Stacks that are sampled while an allocating function runs.
     Samples,
-    /// The stacks of allocations in its reports of errors and leaks.
+    /// Allocation stacks in its reports of errors and leaks.
     Reports,
 }
 
@@ -120,7 +120,7 @@ const ROWS: &[Row] = &[
 const CONFIGURATION_VARIABLES: [&str; 3] = ["MALLOC_CONF", "JE_MALLOC_CONF", "_RJEM_MALLOC_CONF"];
 /// Variables of a program that jemalloc reads: each points to a string.
 const CONFIGURATION_SYMBOLS: [&str; 3] = ["malloc_conf", "je_malloc_conf", "_rjem_malloc_conf"];
-/// A link whose target is a configuration of jemalloc's.
+/// A link whose target is a configuration of jemalloc.
 const CONFIGURATION_LINK: &str = "/etc/malloc.conf";
 
 /// A profiler that a target uses on itself.
@@ -128,9 +128,9 @@ const CONFIGURATION_LINK: &str = "/etc/malloc.conf";
 pub struct SelfProfiler {
     /// Its name.
     pub name: &'static str,
-    /// How it was recognised.
+    /// How it was recognized.
     pub sign: String,
-    /// What of it a return probe disturbs.
+    /// What a return probe disturbs in it.
     pub disturbed: Disturbed,
 }
 
@@ -140,26 +140,26 @@ impl fmt::Display for SelfProfiler {
     }
 }
 
-/// What is known of a process.
+/// What is known about a process.
 #[derive(Clone, Debug, Default)]
 struct Facts {
-    /// File names of what it has mapped.
+    /// Names of the files it has mapped.
     libraries: Vec<String>,
-    /// Which of the functions that rows name are defined in it.
+    /// The functions of the table that it defines.
     functions: Vec<&'static str>,
     /// Its environment.
     variables: Vec<(String, String)>,
-    /// Configurations of jemalloc's that are not in the environment: where from, and what; weakest first.
+    /// Configurations of jemalloc outside the environment: source and text, weakest first.
     configurations: Vec<(&'static str, String)>,
 }
 
-/// The profilers that process `pid` uses on itself, as far as they are known.
+/// The known profilers that process `pid` uses on itself.
 #[must_use]
 pub fn detect(pid: u32, modules: &Modules) -> Vec<SelfProfiler> {
     recognise(&facts(pid, modules))
 }
 
-/// What is said before probes are attached to process `pid`; `None` if it does not profile itself.
+/// The warning before probes are attached to process `pid`; `None` if it does not profile itself.
 #[must_use]
 pub fn warning(pid: u32, found: &[SelfProfiler]) -> Option<String> {
     let names: Vec<String> = found.iter().map(SelfProfiler::to_string).collect();
@@ -187,7 +187,7 @@ fn recognise(facts: &Facts) -> Vec<SelfProfiler> {
 }
 
 impl Facts {
-    /// How a sign shows, in words that hold nothing that the target has chosen.
+    /// How a sign applies, in words that contain nothing chosen by the target.
     fn show(&self, sign: Sign) -> Option<String> {
         match sign {
             Library(prefix) => {
@@ -203,7 +203,7 @@ impl Facts {
         }
     }
 
-    /// Where a setting such as `prof:true` stands that nothing stronger takes back.
+    /// Where a setting such as `prof:true` is made, unless a stronger source overrides it.
     fn setting(&self, setting: &str) -> Option<&'static str> {
         let key = setting.split(':').next().unwrap_or_default();
         let of_environment = CONFIGURATION_VARIABLES.iter().filter_map(|&name| {
@@ -224,7 +224,7 @@ impl Facts {
 fn facts(pid: u32, modules: &Modules) -> Facts {
     let Some(thread) = threads::living(pid) else { return Facts::default() };
     let mut facts = Facts { variables: environment(thread), ..Facts::default() };
-    // The link in the file system is weaker than the program's variable, that than the environment.
+    // The link in the file system is weaker than the program's variable, which is weaker than the environment.
     if let Ok(target) = fs::read_link(format!("/proc/{thread}/root{CONFIGURATION_LINK}")) {
         facts.configurations.push((CONFIGURATION_LINK, target.to_string_lossy().into_owned()));
     }

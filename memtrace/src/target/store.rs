@@ -33,15 +33,9 @@ pub struct FileStore {
 
 impl FileStore {
     /// Files held.
-    #[must_use]
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         lock(&self.files).live()
-    }
-
-    /// Whether no file is held.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// A file that was found, opened and parsed if it is not known yet; `None` if it cannot be opened, or if there are too

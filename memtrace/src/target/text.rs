@@ -1,4 +1,4 @@
-//! The code that a process has in memory at probed places.
+//! The code in a process's memory at probed addresses.
 
 use std::{fs::File, io, os::unix::fs::FileExt as _, path::Path};
 
@@ -15,20 +15,20 @@ pub enum Backing {
     Other,
 }
 
-/// What became of a probed instruction.
+/// The state of a probed instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
-    /// The file's first byte is not there: a breakpoint is.
+    /// The file's byte has been replaced: there is a breakpoint.
     Probed,
-    /// The instruction is as the file has it: no breakpoint.
+    /// The instruction is as in the file: no breakpoint.
     Plain,
-    /// It runs from a copy of the file, where no probe can be.
+    /// It runs from a copy of the file, which cannot be probed.
     Copied,
-    /// It is not mapped any more.
+    /// It is no longer mapped.
     Gone,
 }
 
-/// Judges a byte of memory (`None`: not readable), the file's byte, and what the memory is.
+/// Determines the state from a byte of memory (`None`: not readable), the file's byte, and what the memory is.
 #[must_use]
 pub fn judge(byte: Option<u8>, original: u8, backing: Backing) -> Code {
     match (byte, backing) {
@@ -50,10 +50,10 @@ pub fn file_byte(file: &Path, offset: u64) -> io::Result<u8> {
     Ok(byte)
 }
 
-/// The byte at each of some addresses in the memory of process `pid`; `None` where there is none.
+/// The byte at each of some addresses in the memory of process `pid`; `None` if it cannot be read.
 ///
 /// # Errors
-/// The process is gone, or /proc refuses.
+/// The process is gone, or access to /proc is denied.
 pub fn memory_bytes(pid: u32, addresses: impl IntoIterator<Item = u64>) -> io::Result<Vec<Option<u8>>> {
     let thread = threads::living(pid).ok_or(io::ErrorKind::NotFound)?;
     let memory = File::open(format!("/proc/{thread}/mem"))?;

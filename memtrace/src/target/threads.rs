@@ -1,5 +1,5 @@
-//! The threads of a process. It lives as long as one of them does, whatever became of the main thread: `/proc/PID` shows no
-//! memory then, `/proc/TID` of a living thread does.
+//! The threads of a process. It lives as long as one of them does, even if the main thread has ended: `/proc/PID` then
+//! shows no memory, but `/proc/TID` of a living thread does.
 
 use std::{
     fs::{self, File},
@@ -7,15 +7,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Bytes of a `stat` file that hold the flags: a name of at most 64 bytes, numbers, a letter.
+/// Bytes of a `stat` file that contain the flags: a name of at most 64 bytes, numbers, a letter.
 const HEAD: u64 = 256;
-/// `PF_EXITING` (include/linux/sched.h): it has no memory any more, or is giving it up.
+/// `PF_EXITING` (include/linux/sched.h): it has released its memory or is about to.
 const EXITING: u64 = 4;
-/// Time between two looks at a thread that is ending.
+/// Time between two checks of a thread that is ending.
 const STEP: Duration = Duration::from_micros(500);
 
-/// The thread through which /proc shows process `pid`: the main thread while it lives, then the oldest of those that do.
-/// `None`: there is no such process, or all of it has ended.
+/// The thread through which /proc shows process `pid`: the main thread while it lives, then the oldest living one.
+/// `None`: there is no such process, or all its threads have ended.
 #[must_use]
 pub fn living(pid: u32) -> Option<u32> {
     if lives(pid, pid) {
@@ -37,7 +37,7 @@ pub fn lives(pid: u32, tid: u32) -> bool {
         .is_ok_and(|_| !is_ending(&text))
 }
 
-/// Waits up to `limit` until a thread that is said to have ended has: the kernel says so a moment before.
+/// Waits up to `limit` until a thread whose end was announced has ended: the kernel announces it slightly before.
 #[must_use]
 pub fn has_ended(pid: u32, tid: u32, limit: Duration) -> bool {
     let end = Instant::now() + limit;
@@ -50,7 +50,7 @@ pub fn has_ended(pid: u32, tid: u32, limit: Duration) -> bool {
     true
 }
 
-/// Whether a thread is to be killed, as all are when one ends the process.
+/// Whether a thread is about to be killed, as all are when one ends the process.
 fn is_killed(pid: u32, tid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")).unwrap_or_default();
     status
@@ -60,7 +60,7 @@ fn is_killed(pid: u32, tid: u32) -> bool {
         .any(|mask| mask & 1 << (libc::SIGKILL - 1) != 0)
 }
 
-/// Whether the thread of a `stat` file has ended or is about to. The fields follow the name, which may hold parentheses.
+/// Whether the thread of a `stat` file has ended or is about to. The fields follow the name, which may contain parentheses.
 fn is_ending(stat: &[u8]) -> bool {
     let name_end = stat.iter().rposition(|&byte| byte == b')').map_or(stat.len(), |end| end + 1);
     let fields = String::from_utf8_lossy(stat.get(name_end..).unwrap_or_default());

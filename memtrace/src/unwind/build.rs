@@ -1,4 +1,4 @@
-//! Puts a table together: entries and the gaps between them, by ascending address.
+//! Builds a table: entries and the gaps between them, by ascending address.
 
 use memtrace_common::Row;
 
@@ -8,13 +8,13 @@ use super::rules::Rule;
 use super::{Error, Limits, Table};
 use crate::elf::Image;
 
-/// Rows of a file; a 200 MB compiler has 110,000. 22 steps find one among so many.
+/// The most rows of a file; a 200 MB compiler has 110,000. A search takes at most 22 steps.
 const MAX_ROWS: u64 = (4 << 20) - 1;
 
 /// Bytes of code at a file's entry point that count as its first frame, if nothing describes them.
 const ENTRY_CODE: u64 = 256;
 
-/// Code without calls that is worth a row, in bytes.
+/// The minimum size of code without calls that gets a row, in bytes.
 const LEAF: u64 = 64;
 
 /// Bytes: `call *disp32(base, index, scale)` with its prefix.
@@ -45,7 +45,7 @@ pub(super) fn table(image: &Image, limits: Limits) -> Result<Table, Error> {
     if described { Ok(Table { base, rows: builder.rows }) } else { Err(Error::NoFrames) }
 }
 
-/// Executable ranges by ascending address. Where they overlap, the first one counts.
+/// Executable ranges by ascending address. If they overlap, the first one counts.
 fn segments(image: &Image) -> Vec<(u64, u64)> {
     let range = |segment: &crate::elf::Segment| {
         (segment.address, segment.address.saturating_add(segment.memory_size))
@@ -87,7 +87,7 @@ impl Builder<'_> {
         self.undescribed(described, end)
     }
 
-    /// An entry's code up to `stop`, and what lies between the one before, which ends at `gap`, and it.
+    /// An entry's code up to `stop`, and the code between the previous one, which ends at `gap`, and this one.
     fn entry(&mut self, cfi: &mut Cfi<'_>, gap: u64, entry: Entry, stop: u64) -> Result<(), Error> {
         let ends = self.code.switches_stack(entry.begin)?;
         let mut rows = None;
@@ -103,7 +103,7 @@ impl Builder<'_> {
             }
             self.range(begin, end, rule)
         })?;
-        // A function that calls nothing is on a stack only where a signal interrupts it, most likely in its largest part.
+        // A function that calls nothing is on a stack only if a signal interrupts it, most likely in its largest part.
         let (begin, end, rule) = longest;
         let leaf = rows == Some(self.rows.len()) && end.saturating_sub(begin) >= LEAF && rule != self.last;
         if leaf && !self.code.has_call(entry.begin, stop)? {
@@ -112,17 +112,17 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// Code that nothing describes, up to a function which begins with `rule`.
+    /// Code without a description, up to a function that begins with `rule`.
     fn gap(&mut self, begin: u64, end: u64, rule: Rule) -> Result<(), Error> {
         let last = end.saturating_sub(LONGEST_CALL).max(begin);
-        // What follows a call that does not return has that call's return address.
+        // The code after a call that does not return has that call's return address.
         let early = begin < end && rule.is_entered_by_return() && !self.code.has_call(last, end)?;
         let before = if early { end.saturating_sub(1) } else { end };
         self.undescribed(begin, before)?;
         self.range(before, end, rule)
     }
 
-    /// Code that nothing describes. Where the kernel starts the file, there is nothing above it on the stack: the dynamic
+    /// Code without a description. If the kernel starts the file there, it is the outermost frame: the dynamic
     /// loader runs constructors from such code.
     fn undescribed(&mut self, begin: u64, end: u64) -> Result<(), Error> {
         let entry = self.entry.clamp(begin, end);
@@ -132,7 +132,7 @@ impl Builder<'_> {
         self.range(after, end, Rule::NO_FDE)
     }
 
-    /// Code with one rule. It needs a row unless it already has that rule or cannot be asked for.
+    /// Code with one rule. It needs a row unless it already has that rule or is never looked up.
     fn range(&mut self, begin: u64, end: u64, rule: Rule) -> Result<(), Error> {
         let needed = begin < end && rule != self.last;
         if needed && (rule.is_entered_by_return() || self.code.has_call(begin, end)?) {

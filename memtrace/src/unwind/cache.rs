@@ -1,4 +1,4 @@
-//! Tables of many files at once, and each file's only once.
+//! Builds tables of many files at once, and each file's only once.
 
 use std::collections::{HashSet, hash_map::Entry};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,7 +12,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::{Error, Limits, Table};
 use crate::elf::{FileId, Image};
 
-/// What a file may take of the time for all; a 200 MB compiler takes a tenth of a second.
+/// The most time for one file; a 200 MB compiler takes a tenth of a second.
 const FILE_TIME: Duration = Duration::from_secs(5);
 
 /// A file's table, or why it has none.
@@ -24,8 +24,8 @@ const MAX_FILES: usize = 1 << 14;
 /// The tables built so far, by file. Copies of a file, in containers for example, are each read, for a build id is what the
 /// file's owner wrote there; they have one table all the same.
 ///
-/// That a file has no table is remembered too, unless reading failed or the time that was left for it was short. Not
-/// even a file made to be slow can take all the time, or take it twice: 5 s are the most for one.
+/// Failures are cached too, unless reading failed or little time was left for the file. Not
+/// even a file crafted to be slow can use up all the time, or use it twice: one gets at most 5 s.
 #[derive(Debug)]
 pub struct Cache {
     built: FxHashMap<FileId, Built>,
@@ -47,12 +47,6 @@ impl Default for Cache {
 }
 
 impl Cache {
-    /// An empty cache.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     /// The tables of these files, in their order, built on all processors.
     ///
     /// `progress` is called after every file with the numbers of files done and to do, from any thread. Files that
@@ -115,7 +109,7 @@ impl Cache {
     }
 }
 
-/// Whether building again would give the same.
+/// Whether building again would have the same result.
 fn is_lasting(built: &Built) -> bool {
     use crate::elf::Error as Elf;
     !matches!(
@@ -141,7 +135,7 @@ fn run<'k>(
     let threads = thread::available_parallelism().map_or(1, usize::from).min(jobs.len());
     thread::scope(|scope| {
         for _ in 1..threads {
-            // Where no thread can be had, this one does the work.
+            // If no thread can be started, this one does the work.
             if thread::Builder::new().name("unwind".into()).spawn_scoped(scope, work).is_err() {
                 break;
             }
@@ -151,7 +145,7 @@ fn run<'k>(
     built.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The parser of a file of somebody else's must not take the session down, whatever it meets.
+/// Parsing a stranger's file must not end the session, whatever it contains.
 fn build(image: &Image, limits: Limits, file_time: Duration) -> Built {
     let own = Limits::within(file_time);
     let deadline = own.deadline.min(limits.deadline);

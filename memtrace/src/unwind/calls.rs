@@ -3,13 +3,13 @@
 use super::{Error, Limits};
 use crate::elf::{self, Image, Machine};
 
-/// Code that is read at once, in bytes.
+/// Bytes of code read at a time.
 const WINDOW: u64 = 256 << 10;
-/// What pieces of a range overlap by, so that a call across their border is seen: more than the bytes that
-/// are looked at together.
+/// The overlap of pieces of a range, so that a call across their border is seen: more than the bytes that
+/// are examined together.
 const OVERLAP: u64 = 8;
 
-/// A file's code, read where it is asked for.
+/// A file's code, read on demand.
 pub(super) struct Code<'i> {
     image: &'i Image,
     limits: Limits,
@@ -42,8 +42,8 @@ impl<'i> Code<'i> {
         }
     }
 
-    /// Whether a function replaces the stack before anything else, as glibc's `__start_context` does: nobody can
-    /// call that, `makecontext` writes its address where a return address belongs.
+    /// Whether a function replaces the stack before anything else, as glibc's `__start_context` does: it is never
+    /// called, `makecontext` writes its address in place of a return address.
     pub(super) fn switches_stack(&mut self, address: u64) -> Result<bool, Error> {
         const ENDBR64: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
         const MOV_RBX_TO_RSP: [u8; 3] = [0x48, 0x89, 0xdc];
@@ -54,7 +54,7 @@ impl<'i> Code<'i> {
         Ok(code.strip_prefix(&ENDBR64).unwrap_or(code).starts_with(&MOV_RBX_TO_RSP))
     }
 
-    /// The bytes at an address, fewer than asked for where the file's code ends; at most [`WINDOW`].
+    /// The bytes at an address, fewer than requested at the end of the file's code; at most [`WINDOW`].
     fn bytes(&mut self, address: u64, len: u64) -> Result<&[u8], Error> {
         let held = self.start.saturating_add(self.bytes.len() as u64);
         if address < self.start || address.saturating_add(len) > held {

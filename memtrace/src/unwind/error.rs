@@ -26,9 +26,9 @@ pub enum Error {
     /// There is more than any real program has.
     #[error("{what}: {value}, the limit is {limit}")]
     Limit {
-        /// What there is too much of.
+        /// The part that is too large.
         what: &'static str,
-        /// How much, in bytes or entries.
+        /// Its size, in bytes or entries.
         value: u64,
         /// The most accepted.
         limit: u64,
@@ -36,7 +36,7 @@ pub enum Error {
     /// The time was over before the table was complete.
     #[error("building the unwind table takes too long")]
     TooSlow,
-    /// The file alone took more time than any real program's, however much there was for all.
+    /// The file took more time than that of any real program.
     #[error("building the unwind table takes over {} s", limit.as_secs())]
     Expensive {
         /// The most a file may take.

@@ -13,18 +13,18 @@ use crate::elf::{Data, Image, Machine};
 /// Bytes of a file with their order.
 pub(super) type Bytes<'d> = EndianSlice<'d, LittleEndian>;
 
-/// The largest section taken, in bytes; that of a 200 MB compiler has 8 MB.
+/// The largest section accepted, in bytes; that of a 200 MB compiler has 8 MB.
 const MAX_SECTION: u64 = 128 << 20;
 /// FDEs of a file; that compiler has 160,000.
 const MAX_ENTRIES: u64 = 2 << 20;
-/// The longest FDE taken, in bytes; the longest seen has 34 KB. Time is checked between FDEs.
+/// The longest FDE accepted, in bytes; the longest seen has 34 KB. Time is checked between FDEs.
 const MAX_FDE: u64 = 256 << 10;
-/// The longest CIE taken, in bytes: it is evaluated anew for each of its FDEs. They have 20 to 40 bytes.
+/// The longest CIE accepted, in bytes: it is evaluated for each of its FDEs. They have 20 to 40 bytes.
 const MAX_CIE: u64 = 1 << 10;
-/// CIEs kept at hand. A linker merges those of all objects into a few.
+/// CIEs that are cached. A linker merges those of all objects into a few.
 const MAX_CIES: usize = 256;
 const ADDRESS_SIZE: u8 = 8;
-/// FDEs between two looks at the clock.
+/// FDEs between two checks of the clock.
 pub(super) const CLOCK_INTERVAL: usize = 16;
 
 /// The sections of a file that describe frames.
@@ -103,7 +103,7 @@ impl<'d> Cfi<'d> {
         let mut entries = self.eh.entries(Place::Eh, Vec::new())?;
         match self.debug.entries(Place::Debug, entries.clone()) {
             Ok(both) => entries = both,
-            // It may be compressed, and is not needed where programs have exceptions.
+            // It may be compressed, and is not needed in programs with exceptions.
             Err(Error::Frames(_)) if !entries.is_empty() => {}
             Err(error) => return Err(error),
         }

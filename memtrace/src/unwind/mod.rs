@@ -3,20 +3,20 @@
 //! A compiler describes for every instruction of a function how to find the caller's frame: call frame
 //! information (CFI), in `.eh_frame` or `.debug_frame`. It is a small program per function (an FDE), far too much
 //! for a probe to interpret. A [`Table`] is the same knowledge, computed once per file, as an array of [`Row`]s that a
-//! binary search finds its way in: "from this address on, the caller's frame is 48 bytes above the stack pointer, and
+//! binary search finds: "from this address on, the caller's frame is 48 bytes above the stack pointer, and
 //! its frame pointer was saved 16 bytes below that". What a row's fields mean is documented at [`Row`].
 //!
 //! # Call sites only
-//! An address on a stack is a return address, so rows for prologues and epilogues are never asked for. A row stays if
+//! An address on a stack is a return address, so rows for prologues and epilogues are never looked up. A row stays if
 //! its bytes can hold a call (see `calls`), or a system call, which is where most signals arrive: nine of ten
 //! go. A walk must look up a return address *minus one*: that is inside the call, whatever follows it. Code between
-//! functions that nothing describes has rows of its own ([`Row::NO_FDE`]), so that it does not get the rule of the
+//! functions without a description has rows of its own ([`Row::NO_FDE`]), so that it does not get the rule of the
 //! function before it; they stay under the same condition.
 //!
 //! Three kinds of return addresses follow no call: a signal trampoline, the start of a program or
 //! thread, and the start of a `makecontext` coroutine. Their functions' rows begin one byte early.
 //!
-//! Calls are searched for byte by byte, so a constant may look like one and keep a row that nobody needs. The
+//! Calls are searched for byte by byte, so a constant may look like one and keep a row that is not needed. The
 //! reverse cannot happen.
 //!
 //! # Limits
@@ -41,7 +41,7 @@ use std::time::{Duration, Instant};
 
 use memtrace_common::Row;
 
-pub use cache::{Built, Cache};
+pub use cache::Cache;
 pub use error::Error;
 
 use crate::elf::Image;
@@ -54,7 +54,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Give up after so much time from now on.
+    /// Give up after this much time from now on.
     #[must_use]
     pub fn within(time: Duration) -> Self {
         let now = Instant::now();
@@ -104,8 +104,8 @@ impl Table {
     }
 
     /// The row of an ELF virtual address: of a return address minus one, or of an interrupted address.
-    #[must_use]
-    pub fn lookup(&self, address: u64) -> Option<Row> {
+    #[cfg(test)]
+    fn lookup(&self, address: u64) -> Option<Row> {
         let pc = u32::try_from(address.checked_sub(self.base)?).ok()?;
         let after = self.rows.partition_point(|row| row.pc <= pc);
         self.rows.get(after.checked_sub(1)?).copied()

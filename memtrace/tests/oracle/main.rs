@@ -10,9 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use memtrace::bpf::{BpfEvent, Config, Events};
-use memtrace::sources::process::{Options, Session};
-use memtrace::target::Process;
+use memtrace::internals::{BpfEvent, Config, Events, Options, Process, Session};
 use memtrace_common::{EXACT, WalkEnd};
 use reference::{Reference, Start};
 

@@ -1,5 +1,5 @@
 //! Allocates and frees as fast as it can in `churn`, and keeps a block of 48 bytes in `keep_one` once in a thousand
-//! rounds: from «ready» on, until its standard input ends. With `aligned`, by a function that hands such calls on to
+//! rounds: from "ready" on, until its standard input ends. With `aligned`, by a function that hands such calls on to
 //! `malloc`.
 
 use std::{
@@ -21,7 +21,7 @@ fn churn(size: usize, aligned: bool) {
 
 #[inline(never)]
 fn keep_one() {
-    // SAFETY: a block that nobody uses.
+    // SAFETY: a block that is not used otherwise.
     black_box(unsafe { libc::malloc(48) });
 }
 

@@ -1,6 +1,6 @@
 //! Makes the kernel hold memory by ordinary system calls, or has it allocate and free a lot: `kernel_leaks KIND COUNT`.
 //!
-//! What takes preparation (descriptors to watch, files) is done before «ready», so that the work allocates what it is to
+//! Preparation (descriptors to watch, files) is done before "ready", so that the work allocates what it should
 //! show and little else.
 
 use std::{
@@ -88,7 +88,7 @@ fn datagrams(count: u64) {
     });
 }
 
-/// Descriptors of one file, which `epoll` tells apart.
+/// Descriptors of one file, which `epoll` distinguishes.
 fn duplicates(count: u64) -> Vec<OwnedFd> {
     let (reader, writer) = nix::unistd::pipe().expect("a pipe");
     std::mem::forget(writer);

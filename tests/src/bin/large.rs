@@ -9,7 +9,7 @@ const LARGE: usize = 200 << 10;
 
 #[inline(never)]
 fn keep_large() {
-    // SAFETY: a block that nobody uses.
+    // SAFETY: a block that is not used otherwise.
     black_box(unsafe { libc::malloc(LARGE) });
 }
 

@@ -1,4 +1,4 @@
-//! Leaks once, when told to on standard input: `leaker KIND [BYTES]`.
+//! Leaks once, on a request on standard input: `leaker KIND [BYTES]`.
 
 use std::{ffi::c_void, hint::black_box, ptr::null_mut};
 

@@ -155,7 +155,7 @@ fn main() {
     }
 }
 
-/// Says the number of a thread that lives as long as the process.
+/// Prints the number of a thread that lives as long as the process.
 fn thread() {
     say("ready");
     wait();

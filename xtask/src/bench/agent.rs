@@ -142,7 +142,7 @@ impl Chosen {
         let last = self.agent.newest()?.unwrap_or(self.last);
         let mut mode = last.describe();
         if let Some(ending) = ending {
-            mode.push_str(&format!(", ended with «{ending}»"));
+            mode.push_str(&format!(", ended with \"{ending}\""));
         }
         Ok((last, mode))
     }

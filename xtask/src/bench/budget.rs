@@ -1,4 +1,4 @@
-//! Whether a budget is kept by a program that does little but allocate, and a leak in it found even so.
+//! Whether a budget is kept with a program that does little but allocate, and a leak in it is still found.
 
 use std::process::Command;
 use std::time::Duration;

@@ -32,7 +32,7 @@ pub(super) struct Outcome {
     pub(super) variant: Variant,
     /// Ns per operation.
     pub(super) cost: Summary,
-    /// What the agent said at last, where it chose.
+    /// The agent's last mode, if it chose one.
     pub(super) mode: Option<String>,
 }
 
@@ -61,7 +61,7 @@ pub(super) fn compare(start: Start<'_>, plan: Plan<'_>) -> Result<Vec<Outcome>> 
     variants.iter().zip(samples).map(outcome).collect()
 }
 
-/// Samples of a variant, and what the agent said about its mode.
+/// Samples of a variant, and the agent's mode.
 fn watched(
     start: Start<'_>,
     load: &mut dyn Load,

@@ -85,7 +85,7 @@ impl Watcher {
 fn await_line(stream: impl Read + Send + 'static, text: &str) -> Result<()> {
     let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
     if !lines.by_ref().any(|line| line.contains(text)) {
-        bail!("a watcher ended before it said «{text}»");
+        bail!("a watcher ended before it printed \"{text}\"");
     }
     thread::spawn(move || lines.for_each(drop));
     Ok(())

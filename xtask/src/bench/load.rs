@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-/// A part of a window, which tells how many operations the next part may have: what watches may change its mind
+/// A part of a window, which determines how many operations the next part may have: the tracer may change its mode
 /// in between.
 const PART: Duration = Duration::from_millis(50);
 /// The next part has at most so many times the operations.
 const GROWTH: f64 = 8.0;
 
-/// A program that does operations when it is told to.
+/// A program that does operations on request.
 pub(super) trait Load {
     fn pid(&self) -> u32;
 

@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: what tracing costs, in one table.
 //!
 //! Figures of one run compare with each other, not with those of another machine or hour: variants take turns,
-//! and each is told by its median and the range that half of its samples lie in. Nothing here fails because
+//! and each is reported as its median and the range that contains half of its samples. Nothing here fails because
 //! something was slow.
 
 mod agent;
@@ -77,7 +77,7 @@ pub(crate) struct Args {
     save: bool,
 }
 
-/// What every topic is told.
+/// The options of every topic.
 #[derive(Clone, Copy)]
 struct Options {
     runs: u32,

@@ -1,4 +1,4 @@
-//! What a malloc/free pair costs, by who is watching.
+//! What a malloc/free pair costs, by tracer.
 
 use std::process::Command;
 use std::time::Duration;
@@ -117,7 +117,7 @@ fn note(outcome: &Outcome, all: &[Outcome], of_one_thread: Option<&[Outcome]>) -
     remarks.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
-/// How much dearer a second thread makes a pair, beside what it does to empty probes.
+/// How much slower a second thread makes a pair, apart from its effect on empty probes.
 fn second_thread(two: &[Outcome], one: &[Outcome]) -> Option<String> {
     let slowdown = |variant| Some(median(two, variant)? / median(one, variant)?);
     let (exact, empty) = (slowdown(Variant::Exact)?, slowdown(Variant::Empty3)?);

@@ -32,7 +32,7 @@ const ALL: [Variant; 7] = [
     Variant::Under(Wrapper::Valgrind),
 ];
 
-/// How a cost is told.
+/// How a cost is expressed.
 #[derive(Clone, Copy)]
 enum Unit {
     Microseconds,

@@ -1,6 +1,6 @@
 //! Medians and their spread.
 
-/// What is told of a set of samples: half of them lie between `low` and `high`.
+/// The summary of a set of samples: half of them are between `low` and `high`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Summary {
     pub(super) median: f64,

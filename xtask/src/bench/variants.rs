@@ -10,7 +10,7 @@ pub(super) enum Variant {
     Untraced,
     /// Every allocation, with whole stacks.
     Exact,
-    /// What a user gets who asks for nothing.
+    /// The default, without options.
     Default,
     Sampled,
     /// Probes at the same places that do nothing: what exact tracing cannot be cheaper than.
@@ -82,7 +82,7 @@ impl Variant {
     }
 }
 
-/// Those whose tools are installed. Says which are not.
+/// Those whose tools are installed. Prints which are not.
 pub(super) fn available(variants: &[Variant]) -> Vec<Variant> {
     let is_there = |variant: &Variant| {
         let missing = variant.tool().filter(|tool| !is_installed(tool));

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 /// How long a program may take to become ready.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What is to be traced.
+/// What to trace.
 pub(super) enum Trace {
     /// A running process.
     Attach(u32),

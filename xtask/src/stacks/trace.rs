@@ -15,7 +15,7 @@ use super::programs::Program;
 use super::reports::{self, Comparison, Report};
 use super::subject::Trace;
 
-/// The built agent and what it is told.
+/// The built agent and its options.
 pub(super) struct Tools {
     agent: PathBuf,
     oracle: PathBuf,

@@ -1,5 +1,5 @@
 //! The floors of the agent: imports point down only, domain and adapters never meet, and the two crates that the
-//! rest is to be shielded from stay in their module.
+//! rest is shielded from stay in their module.
 
 use super::Finding;
 use super::lexer::{Kind, Token, reads};

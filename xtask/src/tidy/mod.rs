@@ -64,7 +64,7 @@ pub(crate) fn run(root: &Path, _args: &Args) -> Result<ExitCode> {
 fn listed(root: &Path) -> Result<Vec<String>> {
     let list = process::capture(
         process::command("git")
-            // The checkout may belong to another user than the one who runs this, as in a container.
+            // The checkout may belong to a different user than the one running this, as in a container.
             .args(["-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"])
             .current_dir(root),
     )?;

@@ -69,7 +69,7 @@ pub(super) fn panics(path: &str, code: &[Token<'_>]) -> Vec<Finding> {
     code.windows(2).filter_map(panicking).collect()
 }
 
-/// Paths of the machine somebody worked on, in text and in objects.
+/// Paths of a developer's machine, in text and in objects.
 pub(super) fn absolute_paths(path: &str, bytes: &[u8]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (at, line) in bytes.split(|byte| *byte == b'\n').enumerate() {

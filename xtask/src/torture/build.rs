@@ -30,7 +30,7 @@ impl Built {
         )?;
         let programs = target.join("torture");
         fs::create_dir_all(&programs).with_context(|| programs.display().to_string())?;
-        // Gone first: one that somebody runs cannot be written to.
+        // Removed first: a running program cannot be written to.
         let agent = programs.join(AGENT);
         let _ = fs::remove_file(&agent);
         fs::copy(target.join("debug/memtrace"), &agent).with_context(|| agent.display().to_string())?;
@@ -54,8 +54,8 @@ fn compile(compiler: &str, source: &Path, program: &Path, flags: &[&str]) -> Res
     process::run(process::command(compiler).args(common).args(flags).arg(source).arg("-o").arg(program))
 }
 
-/// Copies the C library, its loader and other allocators for the targets, and returns the options that link with them. Files
-/// of their own: whoever detaches from a file, takes out of all processes what others may have left there.
+/// Copies the C library, its loader and other allocators for the targets, and returns the options that link with them.
+/// Files of their own: detaching from a file also removes, from all processes, breakpoints that others left there.
 fn own_libraries(programs: &Path) -> Result<[String; 2]> {
     let directory = programs.join("lib");
     fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;

@@ -110,7 +110,7 @@ impl<'a> Checks<'a> {
         for (at, target) in targets.into_iter().enumerate() {
             self.judge_target(at, &target.end()?);
         }
-        self.await_nobody();
+        self.await_no_process();
         if self.plan.mode == Mode::Run {
             self.judge_command(&ended, &sent);
         }
@@ -138,7 +138,7 @@ impl<'a> Checks<'a> {
     }
 
     /// Waits until no process of the round is left.
-    fn await_nobody(&mut self) {
+    fn await_no_process(&mut self) {
         let end = Instant::now() + LIMIT;
         loop {
             let left = tagged(&self.tag);

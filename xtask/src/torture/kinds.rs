@@ -106,7 +106,7 @@ pub(super) fn libraries() -> impl Iterator<Item = &'static str> {
     RECIPES.iter().filter_map(|recipe| recipe.preload)
 }
 
-/// The kinds that are wanted and that work here untraced. What is left out is said on standard error.
+/// The requested kinds that work on this machine untraced. Those left out are listed on standard error.
 pub(super) fn available(programs: &Path, choice: &Choice<'_>) -> Result<Vec<Kind>> {
     let mut kinds = Vec::new();
     for recipe in RECIPES.iter().filter(|recipe| choice.takes(recipe.name)) {
@@ -127,7 +127,7 @@ pub(super) fn available(programs: &Path, choice: &Choice<'_>) -> Result<Vec<Kind
     Ok(kinds)
 }
 
-/// What it prints if nobody traces it. None if it does not end well, or a library is missing.
+/// What it prints untraced. `None` if it fails, or a library is missing.
 fn untraced(kind: &Kind) -> Result<Option<String>> {
     let directory = tempfile::tempdir()?;
     let target = Target::start(&mut kind.command(), directory.path(), "untraced")?;

@@ -1,5 +1,5 @@
 //! `cargo xtask torture`: signals to the agent and to its targets at random moments, in every mode, with targets of every
-//! kind that once died or could die of being traced. After each round everything has to be as if nobody had been there.
+//! kind that once died or could die of being traced. After each round everything must be as if nothing had been traced.
 //!
 //! Seed and round determine what happens; when exactly is the machine's. So a round that failed may have to be played
 //! again many times.

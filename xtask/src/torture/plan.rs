@@ -1,4 +1,4 @@
-//! What happens in a round: told by seed and round alone. When exactly it happens is the machine's.
+//! What happens in a round, determined by seed and round alone. The exact times depend on the machine.
 
 use std::time::Duration;
 

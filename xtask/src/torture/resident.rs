@@ -22,8 +22,8 @@ const LIVELY: &str = "50";
 const MORTAL: &str = "2000";
 /// One of them dies every so many looks.
 const EVERY: u64 = 4;
-/// Stacks that the agent tells apart: few, so that the table is soon full. Each time a library is loaded again there are new
-/// ones.
+/// Distinct stacks that the agent tracks: few, so that the table is soon full. Each time a library is loaded again
+/// there are new ones.
 const STACKS: &str = "1024";
 /// What the agent has after this time it has for good.
 const WARM_UP: Duration = Duration::from_secs(15);

@@ -1,4 +1,4 @@
-//! A round: targets and an agent are started, things happen to them, and then everything has to be as if nobody had
+//! A round: targets and an agent are started, things happen to them, and then everything must be as if nothing had
 //! been there.
 
 use std::cell::RefCell;
@@ -19,7 +19,7 @@ use super::schedule::Schedule;
 use super::system::{children, describe, runs, tagged};
 use super::target::{LIMIT, Target};
 
-/// What attaching takes where nobody knows yet.
+/// The assumed time to attach before it has been measured.
 const ATTACHING: Duration = Duration::from_millis(150);
 /// Between two looks at what is due.
 const TICK: Duration = Duration::from_micros(500);
@@ -137,7 +137,7 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Nobody stays stopped, and an agent that nobody has ended is.
+    /// No process stays stopped, and an agent that is still running is ended.
     fn go_on(&mut self) {
         for pid in tagged(self.checks.tag()) {
             send(pid, Signal::SIGCONT);

@@ -9,7 +9,7 @@ use nix::fcntl::OFlag;
 
 use super::build::AGENT;
 
-/// The variable by which processes of a round know each other, whoever their parent is.
+/// The variable that identifies processes of a round, whatever their parent is.
 pub(super) const TAG: &str = "TORTURE_TAG";
 
 /// What the kernel says when something has gone wrong in it.
@@ -27,7 +27,8 @@ pub(super) fn tagged(tag: &str) -> Vec<u32> {
     .collect()
 }
 
-/// The directory of `/proc` that tells about a process: its own, or that of a thread which goes on without the main one.
+/// The directory of `/proc` with information on a process: its own, or that of a thread that continues without the main
+/// one.
 pub(super) fn living(pid: u32) -> PathBuf {
     let own = PathBuf::from(format!("/proc/{pid}"));
     let is_alive = |directory: &Path| fs::read_link(directory.join("exe")).is_ok();

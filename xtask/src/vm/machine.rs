@@ -94,7 +94,7 @@ impl Machine<'_> {
     }
 
     fn start(&self, suites: &[String]) -> Result<Child> {
-        // A machine that nobody follows any more ends by itself.
+        // A machine whose output is no longer read ends by itself.
         let all = self.limit.as_secs() * (suites.len() as u64 + 1) + 60;
         let mut command = process::command("timeout");
         command.arg("--foreground").arg(all.to_string()).arg("qemu-system-x86_64");

@@ -12,20 +12,20 @@ use memtrace_common::Calibration;
 use super::layout::Layout;
 use crate::bpf::shared::{error::Error, mapped::Mapped, object::map_fd, object::program, syscall};
 
-/// Makes the kernel allocate 16 KiB for a list of so many buffers (16 bytes each, copied from the caller).
+/// A list of this many buffers makes the kernel allocate 16 KiB (16 bytes each, copied from the caller).
 const BUFFERS: usize = 1024;
 const PAGE_SHIFT: u32 = 12;
 
-/// What was learnt.
+/// The results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Learnt {
     /// The agent's pid as programs see it.
     pub(super) tgid: u32,
-    /// `struct page` of address 0, were it memory; 0 if that stayed unknown.
+    /// Where the `struct page` of address 0 would be; 0 if unknown.
     pub(super) page_base: u64,
 }
 
-/// Learns it, by programs of an object loaded for this alone.
+/// Determines it with programs of an object that is loaded only for this.
 pub(super) fn calibrate(ebpf: &mut Ebpf, layout: &Layout) -> Result<Learnt, Error> {
     const MAP: &str = "CALIBRATION";
     let map = ebpf.map(MAP).and_then(map_fd).ok_or(Error::Missing(MAP))?;
@@ -42,9 +42,9 @@ pub(super) fn calibrate(ebpf: &mut Ebpf, layout: &Layout) -> Result<Learnt, Erro
         program.load().map_err(refused)?;
         program.attach(tracepoint).map_err(refused)?;
     }
-    // Without it kernel mode works, and says what it cannot tell.
+    // Kernel mode works without it, and reports what is missing.
     if let Err(error) = allocate() {
-        tracing::debug!("no allocation to learn from: {error}");
+        tracing::debug!("no allocation to calibrate with: {error}");
     }
     let Calibration { address, paired, .. } = shared.get(0).unwrap_or_default();
     let page_base = match layout.page {
@@ -57,7 +57,7 @@ pub(super) fn calibrate(ebpf: &mut Ebpf, layout: &Layout) -> Result<Learnt, Erro
     Ok(Learnt { tgid, page_base })
 }
 
-/// Has the kernel allocate memory for this process by `kmalloc`, and free it again.
+/// Makes the kernel allocate memory for this process with `kmalloc`, and free it again.
 fn allocate() -> io::Result<()> {
     let mut null = File::options().write(true).open("/dev/null")?;
     let buffers = [IoSlice::new(b"x"); BUFFERS];

@@ -1,23 +1,23 @@
-//! What a session of kernel mode is to count.
+//! What a kernel session counts.
 
 use std::{fs::File, sync::Arc};
 
 use memtrace_common::KernelKind;
 
-/// What to count, and how much room to give it.
+/// What to count, and table sizes.
 #[derive(Clone, Debug)]
 pub struct KernelConfig {
     /// Kinds of memory.
     pub kinds: Vec<KernelKind>,
     /// Live objects that can be tracked.
     pub max_live: u32,
-    /// Stacks that can be told apart.
+    /// Distinct stacks that can be tracked.
     pub max_stacks: u32,
     /// Smallest object in bytes that is tracked.
     pub min_size: u64,
     /// Largest object in bytes that is tracked.
     pub max_size: u64,
-    /// Caches there are, and whether each is wanted; `None` for all.
+    /// Existing caches, and whether each is traced; `None` for all.
     pub caches: Option<Vec<(String, bool)>>,
     /// Processes that tracking is limited to, by their PIDs in `pid_namespace`; empty for all.
     pub tasks: Vec<u32>,
@@ -25,7 +25,7 @@ pub struct KernelConfig {
     pub pid_namespace: Option<(u64, u64)>,
     /// The directory of the cgroup that tracking is limited to.
     pub cgroup: Option<Arc<File>>,
-    /// Whether stacks are recognised without walking them.
+    /// Whether stacks are recognized without walking them.
     pub memo: bool,
 }
 

@@ -9,9 +9,9 @@ use crate::profile::Reason;
 pub struct KernelStack {
     /// Its index.
     pub slot: u32,
-    /// Why it has no frames: what it counts is of many stacks. `None` for a stack.
+    /// Why it has no frames: it counts objects of many stacks. `None` for a stack.
     pub nameless: Option<Reason>,
-    /// Kind of memory; `None` for what found no slot at all.
+    /// Kind of memory; `None` for what did not get a slot at all.
     pub kind: Option<KernelKind>,
     /// Index of the cache, see [`super::KernelTracer::caches`].
     pub cache: u32,
@@ -21,13 +21,13 @@ pub struct KernelStack {
     pub allocated: u64,
     /// Objects seen to be freed.
     pub freed: u64,
-    /// Objects whose free was not seen: their address was handed out again.
+    /// Objects whose free was not seen: their address was allocated again.
     pub missed: u64,
-    /// Objects whose free was not seen: they were found among their slab's free ones.
+    /// Objects whose free was not seen: they were found among the free ones of their slab.
     pub evicted: u64,
 }
 
-/// What was counted of a cache besides tracked objects.
+/// What was counted for a cache besides tracked objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CacheCounts {
     /// Its index.
@@ -47,20 +47,20 @@ pub struct KernelLosses {
     pub live_map_full: u64,
     /// Their bytes.
     pub live_map_full_bytes: u64,
-    /// Stacks the ring had no room for.
+    /// Stacks that did not fit into the ring buffer.
     pub ring_full: u64,
     /// Allocations without a stack: every walk slot of the CPU was in use.
     pub no_walk_slot: u64,
-    /// Allocations whose stack found no slot of its own.
+    /// Allocations whose stack did not get a slot of its own.
     pub stack_table_full: u64,
-    /// Objects handed out at an address that was still live.
+    /// Objects allocated at an address that was still live.
     pub missed_frees: u64,
-    /// Runs of programs that the kernel left out.
+    /// Runs of programs that the kernel skipped.
     pub kernel_missed: u64,
     /// Pages of user memory and page cache, not tracked.
     pub user_pages: u64,
     /// The agent's own allocations, not tracked.
     pub own: u64,
-    /// Walks of a stack that were needed.
+    /// Stacks that had to be walked.
     pub walks: u64,
 }

@@ -1,4 +1,4 @@
-//! Looking tracked objects up on their slabs' lists of free objects.
+//! Looks up tracked objects in the lists of free objects of their slabs.
 
 use std::{
     io,
@@ -21,9 +21,9 @@ use crate::bpf::shared::{error::Error, mapped::Mapped, object::map_fd, object::p
 pub(super) struct Examiner {
     slabs: OwnedFd,
     evict: OwnedFd,
-    /// The program for what CPUs have at hand. Without it up to a slab per CPU and cache goes unseen.
+    /// The program for free objects that CPUs cache. Without it up to a slab per CPU and cache is missed.
     cpu: Option<OwnedFd>,
-    /// The program for what nodes have at hand.
+    /// The program for free objects that nodes cache.
     node: Option<OwnedFd>,
     state: Mapped<Examination>,
     requests: Mapped<u64>,
@@ -41,7 +41,7 @@ struct Findings {
 }
 
 impl Examiner {
-    /// Loads the programs; `None` where this kernel's lists are of another kind, or it takes no such programs.
+    /// Loads the programs; `None` if this kernel has other lists, or rejects the programs.
     pub(super) fn new(ebpf: &mut Ebpf, layout: &Layout) -> Result<Option<Self>, Error> {
         let Some(freelists) = layout.freelists else { return Ok(None) };
         let mut loaded = |name: &'static str| {
@@ -54,7 +54,7 @@ impl Examiner {
         let (slabs, evict) = (loaded("examine_slabs")?, loaded("evict")?);
         let mut optional = |name: &'static str, is_wanted: bool| {
             let program = is_wanted.then(|| loaded(name))?;
-            program.inspect_err(|error| tracing::debug!("not all free objects are seen: {error}")).ok()
+            program.inspect_err(|error| tracing::debug!("not all free objects are found: {error}")).ok()
         };
         let cpu = optional("examine_cpu", freelists.sees_cpus());
         let node = optional("examine_node", freelists.sees_nodes());
@@ -73,13 +73,13 @@ impl Examiner {
         }))
     }
 
-    /// Finds out which objects are there, and takes those out of the table that are not. `caches` says which `struct
-    /// kmem_cache` the objects of a slot lie in; objects of other slots are left as they are. Those not older than
-    /// `since` count as there: one handed out at the same address after it was freed would look the same. Sorts the
+    /// Determines which objects still exist, and removes the others from the table. `caches` has the `struct
+    /// kmem_cache` of the objects of each slot; objects of other slots are left alone. Those not older than
+    /// `since` count as existing: one allocated at the same address after a free would look the same. Sorts the
     /// objects by key.
     ///
     /// # Errors
-    /// The kernel refuses to run a program.
+    /// The kernel rejects running a program.
     pub(super) fn examine(
         &self,
         objects: &mut [LiveObject],
@@ -108,7 +108,7 @@ impl Examiner {
         self.evict(objects)
     }
 
-    /// Takes objects that are gone out of the table. Whose address was handed out meanwhile stays: it is another object.
+    /// Removes objects that are gone from the table. One whose address was allocated meanwhile stays: it is another object.
     fn evict(&self, objects: &[LiveObject]) -> io::Result<()> {
         let gone: Vec<&LiveObject> =
             objects.iter().filter(|object| object.presence == Presence::Gone).collect();
@@ -122,7 +122,7 @@ impl Examiner {
         Ok(())
     }
 
-    /// Has a program work through requests.
+    /// Runs a program on requests until all are done.
     fn run(&self, program: &OwnedFd, requests: &[u64], place: u32, found: &mut Findings) -> io::Result<()> {
         let mut at = 0;
         while let Some(rest) = requests.get(at..).filter(|rest| !rest.is_empty()) {
@@ -130,7 +130,7 @@ impl Examiner {
             for (index, request) in part.iter().enumerate() {
                 write(&self.requests, index, *request);
             }
-            // The slab examined last is kept: the next page may lie in it.
+            // The slab examined last is kept: the next page may be in it.
             let last = self.state.get(0).unwrap_or_default();
             let Examination { start, end, .. } = last;
             let asked = Examination {
@@ -154,7 +154,7 @@ impl Examiner {
     }
 }
 
-/// Writes an element that programs read when they are run next.
+/// Writes an element that programs read at their next run.
 fn write<T: Copy>(map: &Mapped<T>, index: usize, value: T) {
     if let Some(pointer) = map.pointer(index) {
         // SAFETY: an element of a writable mapping; no program that uses it runs.
@@ -163,7 +163,7 @@ fn write<T: Copy>(map: &Mapped<T>, index: usize, value: T) {
 }
 
 impl Findings {
-    /// Says of each object whether it is there. Both are in order of address.
+    /// Marks for each object whether it exists. Both are in order of address.
     fn judge(&self, objects: &mut [LiveObject], caches: &FxHashMap<u32, u64>, since: Duration) {
         let mut slabs = self.slabs.iter().peekable();
         for object in objects {
@@ -182,7 +182,7 @@ impl Findings {
             .phantoms
             .binary_search_by_key(&object.key, |phantom| phantom.key)
             .is_ok_and(|place| self.phantoms.get(place).is_some_and(|phantom| phantom.value == object.value));
-        // The pages of its slab were given back.
+        // The pages of its slab were freed.
         if is_phantom || slab.cache != cache {
             Presence::Gone
         } else if slab.state == Examined::WHOLE {
@@ -225,7 +225,7 @@ mod tests {
             Presence::There,
             Presence::Gone,
             Presence::Unknown,
-            // Handed out again.
+            // Allocated again.
             Presence::There,
             Presence::There,
         ];

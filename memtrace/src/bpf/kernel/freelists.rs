@@ -2,14 +2,14 @@
 
 use super::types::Types;
 
-/// Lists of free objects, and what finds them.
+/// Lists of free objects, and the offsets to find them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Freelists {
     /// `slab.freelist` and `.counters`.
     slab: (u32, u32),
     /// `kmem_cache.offset`: of the link in a free object.
     link: u32,
-    /// `kmem_cache.random`, which links are combined with (CONFIG_SLAB_FREELIST_HARDENED).
+    /// `kmem_cache.random`, which obfuscates links (CONFIG_SLAB_FREELIST_HARDENED).
     random: Option<u32>,
     /// `bpf_array.pptrs`: per-CPU pointers of values.
     array_pointers: Option<u32>,
@@ -17,7 +17,7 @@ pub(super) struct Freelists {
     cpu: Option<CpuFreelist>,
     /// `kmem_cache.cpu_sheaves`, from Linux 6.18 on.
     of_cache: Option<u32>,
-    /// What is in sheaves.
+    /// Sheaves.
     sheaves: Option<Sheaves>,
 }
 
@@ -41,20 +41,20 @@ struct Sheaves {
     cpu: [u32; 3],
     /// `slab_sheaf.cache`, `.size`, `.objects`, `.barn_list`.
     sheaf: [u32; 4],
-    /// What a cache has per node, and `barn` in it.
+    /// A cache's per-node data, and `barn` in it.
     node: Nodes,
     /// `node_barn.sheaves_full`.
     full: u32,
 }
 
-/// What a cache has per memory node.
+/// A cache's data per memory node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Nodes {
     /// `kmem_cache.per_node`; before Linux 7 `kmem_cache.node`.
     of_cache: u32,
-    /// Bytes for each.
+    /// Bytes per entry.
     stride: u32,
-    /// Whether these are pointers to what `barn` is in.
+    /// Whether the entries are pointers to the structure that contains `barn`.
     is_pointer: bool,
     /// Offset of `barn` there.
     barn: u32,
@@ -74,22 +74,22 @@ impl Freelists {
             array_pointers,
             cpu: CpuFreelist::new(types),
             of_cache: types.offset("kmem_cache", "cpu_sheaves"),
-            // Without CPUs' sheaves, what is in nodes' would say little.
+            // Without the sheaves of CPUs, those of nodes would say little.
             sheaves: array_pointers.and_then(|_| Sheaves::new(types)),
         })
     }
 
-    /// Whether CPUs have free objects at hand, and these can be looked through.
+    /// Whether CPUs cache free objects, and these can be searched.
     pub(super) fn sees_cpus(&self) -> bool {
         self.array_pointers.is_some() && (self.cpu.is_some() || self.sheaves.is_some())
     }
 
-    /// Whether nodes have full sheaves, and these can be looked through.
+    /// Whether nodes have full sheaves, and these can be searched.
     pub(super) fn sees_nodes(&self) -> bool {
         self.sheaves.is_some()
     }
 
-    /// The load-time constants that say all this.
+    /// The load-time constants for all this.
     pub(super) fn constants(&self) -> Vec<(&'static str, u64)> {
         let offset = |offset: Option<u32>| offset.map_or(0, u64::from);
         let mut constants = vec![

@@ -1,10 +1,10 @@
-//! Where this kernel keeps what kernel mode's programs read: one object serves all kernels.
+//! Where this kernel stores what kernel mode's programs read: one object works on all kernels.
 
 use std::fs;
 
 use super::{freelists::Freelists, types::Types};
 
-/// Structures whose layout is wanted.
+/// Structures whose layout is needed.
 const STRUCTURES: [&str; 10] = [
     "page",
     "slab",
@@ -18,7 +18,7 @@ const STRUCTURES: [&str; 10] = [
     "bpf_array",
 ];
 
-/// What [`Layout`] knows tracepoints of.
+/// Tracepoints that [`Layout`] covers.
 pub(super) const TRACEPOINTS: [&str; 12] = [
     "kmalloc",
     "kmalloc_node",
@@ -37,7 +37,7 @@ pub(super) const TRACEPOINTS: [&str; 12] = [
 /// Places of arguments and members. The default is that of Linux 6.1 and newer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
-    /// Which of `TRACEPOINTS` there are.
+    /// Which of `TRACEPOINTS` exist.
     pub(super) tracepoints: Vec<&'static str>,
     /// Place of `bytes_alloc` among `kmalloc`'s arguments.
     pub(super) kmalloc_bytes: u32,
@@ -60,7 +60,7 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// That of the running kernel; `None` when it has no BTF.
+    /// The layout of the running kernel; `None` if it has no BTF.
     pub(super) fn of_this_kernel() -> Option<Self> {
         let btf = fs::read("/sys/kernel/btf/vmlinux").ok()?;
         let types = Types::read(&btf, |name| name.starts_with("btf_trace_") || STRUCTURES.contains(&name))?;
@@ -96,7 +96,7 @@ impl Layout {
         }
     }
 
-    /// Whether there is a tracepoint.
+    /// Whether a tracepoint exists.
     pub(super) fn has(&self, tracepoint: &str) -> bool {
         self.tracepoints.contains(&tracepoint)
     }

@@ -13,14 +13,14 @@ use crate::bpf::shared::{mapped::Mapped, syscall, time};
 /// Buckets mapped at a time: 2 MiB, so that the table does not count as the agent's memory.
 const WINDOW: usize = 1 << 14;
 
-/// Whether an object that looks outstanding is there.
+/// Whether an object that looks outstanding still exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
-    /// It is: its slab was looked through, and it is not among the free objects.
+    /// It does: its slab was searched, and it is not among the free objects.
     There,
-    /// It is not, and is out of the table.
+    /// It does not, and has been removed from the table.
     Gone,
-    /// That cannot be told.
+    /// Unknown.
     Unknown,
 }
 
@@ -31,7 +31,7 @@ pub struct LiveObject {
     pub key: u64,
     /// Its value, see [`memtrace_common::object_value`].
     pub value: u64,
-    /// Whether it is there.
+    /// Whether it still exists.
     pub presence: Presence,
 }
 
@@ -42,7 +42,7 @@ impl LiveObject {
         self.value as u32
     }
 
-    /// When that was, on the tracer's clock, which says `now`.
+    /// When that was, on the tracer's clock, whose time is `now`.
     #[must_use]
     pub fn time(&self, now: Duration) -> Duration {
         time::at((self.value >> 32) as u32, now)
@@ -57,7 +57,7 @@ pub(super) struct ObjectTable {
 }
 
 impl ObjectTable {
-    /// Calls `each` with every live object.
+    /// Calls `each` for every live object.
     ///
     /// # Errors
     /// The table could not be mapped or read.

@@ -14,7 +14,7 @@ use crate::bpf::shared::error::Error;
 /// The eBPF object, as committed and checked by the build script.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("MEMTRACE_KERNEL_BPF_OBJECT_PATH"));
 
-/// A program, its tracepoints (a kernel has one or more of them), and the kind of memory it is for.
+/// A program, its tracepoints (a kernel has one or more of them), and its kind of memory.
 pub(super) struct Probe {
     pub(super) program: &'static str,
     pub(super) tracepoints: &'static [&'static str],
@@ -25,7 +25,7 @@ const fn probe(program: &'static str, tracepoints: &'static [&'static str], kind
     Probe { program, tracepoints, kind }
 }
 
-/// Frees before allocations: what is allocated is not to be freed unseen.
+/// Frees before allocations: no object that was counted may be freed unseen.
 pub(super) const PROBES: [Probe; 10] = [
     probe("kfree", &["kfree"], KernelKind::Slab),
     probe("kmem_cache_free", &["kmem_cache_free"], KernelKind::Slab),
@@ -70,7 +70,7 @@ pub(super) fn load(
     sizes: Sizes,
     epoch: u64,
 ) -> Result<Ebpf, Error> {
-    // Kernels before 5.11 charge maps against this limit.
+    // Kernels before 5.11 count maps against this limit.
     let _ = nix::sys::resource::setrlimit(
         nix::sys::resource::Resource::RLIMIT_MEMLOCK,
         nix::sys::resource::RLIM_INFINITY,
@@ -140,7 +140,7 @@ pub(super) fn fill_filters(ebpf: &mut Ebpf, config: &KernelConfig) -> Result<(),
             map.try_into().map_err(Error::map("CACHE_NAMES"))?;
         for (name, wanted) in caches.iter().take(MAX_CACHES as usize) {
             let mut key = [0; CACHE_NAME];
-            // The kernel side cuts names likewise, and leaves a zero byte at the end.
+            // The kernel side truncates names in the same way, and leaves a zero byte at the end.
             key.iter_mut().zip(name.bytes().take(CACHE_NAME - 1)).for_each(|(place, byte)| *place = byte);
             map.insert(key, u32::from(*wanted), 0).map_err(Error::map("CACHE_NAMES"))?;
         }

@@ -16,5 +16,5 @@ mod types;
 pub use config::KernelConfig;
 pub use counts::{CacheCounts, KernelLosses, KernelStack};
 pub(super) use feature::feature;
-pub use live::{LiveObject, Presence};
+pub use live::Presence;
 pub use tracer::KernelTracer;

@@ -1,10 +1,10 @@
-//! The CPUs and memory nodes that there can be. Those that are only possible count: the kernel lays per-CPU memory out
-//! for each of them, and one may come while memtrace runs.
+//! The possible CPUs and memory nodes. Those that are not present count too: the kernel allocates per-CPU memory
+//! for each of them, and one may come online while memtrace runs.
 
 /// A set of numbers, as the kernel lists it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Possible {
-    /// How many there are.
+    /// The number of members.
     pub(super) count: u32,
     /// The number after the largest.
     pub(super) end: u32,
@@ -54,7 +54,7 @@ mod tests {
         }
     }
 
-    /// Configured CPUs are those that are there now.
+    /// Configured CPUs are those that are present now.
     #[test]
     fn no_fewer_than_configured() {
         let configured = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_CONF);

@@ -1,4 +1,4 @@
-//! The kernel side of a session of kernel mode: maps, programs, links.
+//! The kernel side of a kernel session: maps, programs, links.
 
 use std::{
     io,
@@ -37,7 +37,7 @@ use crate::bpf::shared::{
 };
 use crate::profile::Reason;
 
-/// Live objects that are examined at a time: 12 MiB of them.
+/// Live objects that are examined at a time: 12 MiB.
 const BATCH: usize = 1 << 19;
 
 /// The program at the entry of `kmem_cache_free_bulk`.
@@ -46,7 +46,7 @@ const FREE_BULK: &str = "free_bulk";
 /// Programs, maps and links. Dropping it detaches every program.
 pub struct KernelTracer {
     stacks: Mapped<KernelSlot>,
-    /// How many of them are stacks'.
+    /// How many of them belong to stacks.
     named: usize,
     caches: Mapped<KernelCache>,
     live: ObjectTable,
@@ -64,7 +64,7 @@ impl KernelTracer {
     /// Loads everything; nothing is traced yet.
     ///
     /// # Errors
-    /// Missing privileges ([`Error::is_permission`]), or a kernel that refuses a map or a program.
+    /// Missing privileges ([`Error::is_permission`]), or a kernel that rejects a map or a program.
     pub fn load(config: &KernelConfig) -> Result<Self, Error> {
         let layout = Layout::of_this_kernel().ok_or(Error::NoBtf)?;
         tracing::debug!("{layout:?}");
@@ -146,7 +146,7 @@ impl KernelTracer {
         Ok(())
     }
 
-    /// Kinds that were asked for, but that this kernel has no tracepoints for.
+    /// Requested kinds without tracepoints in this kernel.
     #[must_use]
     pub fn unseen_kinds(&self, config: &KernelConfig) -> Vec<KernelKind> {
         let seen = |kind| {
@@ -164,19 +164,19 @@ impl KernelTracer {
         self.sees_bulk
     }
 
-    /// Whether slabs can be looked through for objects that were freed.
+    /// Whether slabs can be searched for objects that were freed.
     #[must_use]
     pub fn examines_slabs(&self) -> bool {
         self.examiner.is_some()
     }
 
-    /// Whether it can be told which cache an address lies in.
+    /// Whether the cache of an address can be determined.
     #[must_use]
     pub fn knows_caches(&self) -> bool {
         self.learnt.page_base != 0 && self.layout.slab_cache.is_some() && self.layout.cache.is_some()
     }
 
-    /// The stream of events. To be taken once.
+    /// The stream of events. Can be taken once.
     ///
     /// # Errors
     /// Taken before, or the ring buffer cannot be mapped.
@@ -188,7 +188,7 @@ impl KernelTracer {
     /// Every slot in use.
     pub fn stacks(&self) -> impl Iterator<Item = KernelStack> {
         (0..self.stacks.len()).filter_map(|index| {
-            // What is gone is read before what was allocated: the difference is never negative.
+            // Frees are read before allocations: the difference is never negative.
             let gone = self.stacks.get(index).filter(|slot| slot.allocated != 0)?;
             let slot = self.stacks.get(index)?;
             Some(KernelStack {
@@ -211,7 +211,7 @@ impl KernelTracer {
         })
     }
 
-    /// Every cache that was met.
+    /// Every cache seen so far.
     #[must_use]
     pub fn caches(&self) -> Vec<CacheCounts> {
         let used = self.caches.get(0).map_or(0, |first| first.pointer as usize);
@@ -227,7 +227,7 @@ impl KernelTracer {
             .collect()
     }
 
-    /// Calls `each` with every object in the table, without looking whether it is there.
+    /// Calls `each` for every object in the table, without checking whether it still exists.
     ///
     /// # Errors
     /// The table cannot be read.
@@ -235,8 +235,8 @@ impl KernelTracer {
         self.live.for_each(each)
     }
 
-    /// Calls `each` with every live object: a pass over the whole table. Where slabs can be examined, it is known of most
-    /// slab objects whether they are there, and those that are gone are taken out.
+    /// Calls `each` for every live object: a pass over the whole table. If slabs can be examined, it is known for most
+    /// slab objects whether they still exist, and those that are gone are removed.
     ///
     /// # Errors
     /// The table cannot be read.
@@ -261,7 +261,7 @@ impl KernelTracer {
         Ok(())
     }
 
-    /// The `struct kmem_cache` of each slot whose objects lie in one.
+    /// The `struct kmem_cache` of each slot whose objects are in one.
     fn cache_of_slots(&self) -> FxHashMap<u32, u64> {
         let pointer = |index: u32| self.caches.get(index as usize).map(|cache| cache.pointer);
         self.stacks()
@@ -320,7 +320,7 @@ impl Drop for KernelTracer {
     }
 }
 
-/// Loads the program for frees in bulk. Not every kernel takes one of its kind.
+/// Loads the program for bulk frees. Not every kernel accepts a program of this type.
 fn load_bulk(ebpf: &mut Ebpf) -> Result<(), Error> {
     let refused = |source| Error::Program { program: FREE_BULK, source };
     let btf = Btf::from_sys_fs().map_err(|error| refused(error.into()))?;
@@ -328,7 +328,7 @@ fn load_bulk(ebpf: &mut Ebpf) -> Result<(), Error> {
     program.load("kmem_cache_free_bulk", &btf).map_err(refused)
 }
 
-/// A time as objects have it.
+/// A time in the form that objects store.
 fn time_of(elapsed: Duration) -> Duration {
     Duration::from_nanos((elapsed.as_nanos() as u64) >> TIME_SHIFT << TIME_SHIFT)
 }

@@ -1,5 +1,5 @@
-//! The running kernel's types, from its BTF, by name: what a tracepoint's arguments are, where members lie, how large
-//! structures are. Format: Documentation/bpf/btf.rst.
+//! The running kernel's types, from its BTF, by name: a tracepoint's arguments, offsets of members, sizes of
+//! structures. Format: Documentation/bpf/btf.rst.
 
 use rustc_hash::FxHashMap;
 
@@ -16,10 +16,10 @@ const KIND_PROTOTYPE: u32 = 13;
 
 /// Bytes of a type's three words, and of a member.
 const WORDS: usize = 12;
-/// Anonymous structures in each other, at most: a bound for damaged BTF.
+/// The most nested anonymous structures: a bound for damaged BTF.
 const DEPTH: u32 = 8;
 
-/// Types, found by number, and those with a name that was asked for.
+/// Types by number, and those with a requested name.
 pub(super) struct Types<'a> {
     types: &'a [u8],
     strings: &'a [u8],
@@ -31,7 +31,7 @@ pub(super) struct Types<'a> {
 struct Type<'a> {
     name: &'a str,
     kind: u32,
-    /// Whether members' offsets carry a bit field's size in their upper byte.
+    /// Whether members' offsets have a bit field's size in their upper byte.
     sized: bool,
     /// Size or type.
     word: u32,
@@ -39,7 +39,7 @@ struct Type<'a> {
 }
 
 impl<'a> Types<'a> {
-    /// Reads BTF; `None` if it is none. Structures and typedefs can be asked for later if `keeps` says so of their name.
+    /// Reads BTF; `None` if it is not BTF. Structures and typedefs can be looked up later if `keeps` accepts their name.
     pub(super) fn read(btf: &'a [u8], keeps: impl Fn(&str) -> bool) -> Option<Self> {
         if u16::from_ne_bytes(*btf.first_chunk()?) != MAGIC {
             return None;
@@ -110,7 +110,7 @@ impl<'a> Types<'a> {
     }
 
     /// Types of a tracepoint's arguments: the names of typedefs, `*` and a structure's name for pointers to one. `None`
-    /// when this kernel has no such tracepoint.
+    /// if this kernel has no such tracepoint.
     pub(super) fn arguments(&self, tracepoint: &str) -> Option<Vec<String>> {
         let typedef = self.get(*self.named.get(&(false, format!("btf_trace_{tracepoint}").as_str()))?)?;
         let pointer = self.get(typedef.word).filter(|one| one.kind == KIND_POINTER)?;

@@ -1,12 +1,12 @@
-//! Links that are made to the end when this process is killed.
+//! Makes links in a way that completes even if this process is killed.
 //!
 //! To put a breakpoint into a target's code, and to take it out, the kernel looks up a page, which it does not do for a
-//! process that is about to die. An attach that SIGKILL interrupts fails in the middle, and what was put in already stays
-//! ("failed to unregister, leaking uprobe"). So links are made by another process. It shares memory and descriptors with
-//! this one: the link is this process's at once, and if this process dies meanwhile, the other one ends with the last
-//! reference to every link, by itself. Signals to the terminal or the process group do not reach it. SIGKILL to just that
-//! process does: then this one takes back what is left. SIGKILL to a whole control group in that very millisecond leaves a
-//! breakpoint, until somebody traces a process with the same file.
+//! process that is about to die. An attach that SIGKILL interrupts fails in the middle, and what it had written stays
+//! ("failed to unregister, leaking uprobe"). So links are made by another process. It shares memory and descriptors
+//! with this one: the link belongs to this process immediately, and if this process dies meanwhile, the other one ends
+//! with the last reference to every link, voluntarily. Signals to the terminal or the process group do not reach it.
+//! SIGKILL to just that process does: this one then removes what is left. SIGKILL to a whole control group in that same
+//! millisecond leaves a breakpoint until a process with the same file is traced again.
 
 use std::{
     ffi::{c_int, c_void},
@@ -30,7 +30,7 @@ use crate::bpf::shared::syscall;
 /// Bytes of the other process's stack: it attaches a perf uprobe at most, by aya. Pages that it does not touch cost nothing.
 const STACK: usize = 1024 * 1024;
 
-/// What the other process is to do.
+/// What the other process does.
 enum Order<'a> {
     /// `BPF_LINK_CREATE`.
     Create(&'a mut bpf_attr),
@@ -40,7 +40,7 @@ enum Order<'a> {
     Run(&'a mut dyn FnMut()),
 }
 
-/// The same, and what came of it.
+/// The same, and its result.
 struct Call<'a> {
     order: Order<'a>,
     outcome: io::Result<i64>,
@@ -49,7 +49,7 @@ struct Call<'a> {
 /// Makes a link.
 ///
 /// # Errors
-/// What the kernel answers; [`io::ErrorKind::Interrupted`] if somebody killed the other process.
+/// The kernel's error; [`io::ErrorKind::Interrupted`] if the other process was killed.
 ///
 /// # Safety
 /// As [`syscall::bpf`].
@@ -57,12 +57,12 @@ pub(super) unsafe fn create_link(attr: &mut bpf_attr) -> io::Result<OwnedFd> {
     let mut create = || carry_out(Order::Create(&mut *attr));
     let made = create();
     if matches!(&made, Err(error) if error.kind() == io::ErrorKind::Interrupted) {
-        // What was left of it goes with the next link that has these sites.
+        // What is left of it is removed with the next link that has these sites.
         if let Ok(again) = create() {
             let _ = carry_out(Order::Close(again as RawFd));
         }
     }
-    // SAFETY: it is the result of such a command.
+    // SAFETY: this is the result of such a command.
     made.map(|fd| unsafe { syscall::owned(fd) })
 }
 
@@ -93,7 +93,7 @@ fn carry_out(order: Order<'_>) -> io::Result<i64> {
     if pid > 0 {
         while waitpid(Pid::from_raw(pid), Some(WaitPidFlag::__WALL)) == Err(Errno::EINTR) {}
     } else {
-        // No process can be had: as well as it goes.
+        // No process can be created: do it here.
         call.outcome = call.order.carry_out();
     }
     if let Ok(before) = before {

@@ -41,7 +41,7 @@ pub(super) enum Stage {
     Mappings,
     /// Returns of functions that allocate.
     Returns,
-    /// Sites on the ways out of those without a return probe.
+    /// Exit sites of those without a return probe.
     Exits,
     /// Entries of functions that allocate, and with sessions their returns.
     Entries,
@@ -135,7 +135,7 @@ fn groups(specs: &[ProbeSpec], target: u8, method: Method) -> Vec<Group> {
 }
 
 impl Group {
-    /// Adds a site. Functions that end in the same one share its exits.
+    /// Adds a site. Functions that end in the same code share its exits.
     fn add(&mut self, offset: u64, cookie: Cookie) {
         let known = self.offsets.iter().zip(&self.cookies).any(|known| known == (&offset, &cookie.0));
         if !known {
@@ -153,13 +153,13 @@ pub(super) struct Link {
     pub(super) _held: Held,
 }
 
-/// What the kernel gave for a link.
+/// What the kernel returned for a link.
 pub(super) enum Held {
     Multi(#[expect(dead_code, reason = "closing it detaches")] OwnedFd),
     Perf(#[expect(dead_code, reason = "dropping it detaches")] UProbeLink),
 }
 
-/// Attaches a program to some sites. An error leaves in `links` what was attached before it.
+/// Attaches a program to some sites. After an error, `links` has what was attached before it.
 fn place(
     ebpf: &mut Ebpf,
     programs: &mut Programs,
@@ -203,8 +203,8 @@ fn place(
     Ok(())
 }
 
-/// Attaches the programs to the sites of one process. An error leaves in `links` what was attached before it, for the
-/// caller to give up by [`super::detach`].
+/// Attaches the programs to the sites of one process. After an error, `links` has what was attached before it, for the
+/// caller to detach with [`super::detach`].
 pub(super) fn attach(
     ebpf: &mut Ebpf,
     programs: &mut Programs,
@@ -219,7 +219,7 @@ pub(super) fn attach(
     Ok(())
 }
 
-/// Attaches a program that does nothing to the same sites, by a thread: see [`super::holder`].
+/// Attaches a program that does nothing to the same sites, through a thread: see [`super::holder`].
 pub(super) fn attach_anchors(
     ebpf: &mut Ebpf,
     specs: &[ProbeSpec],
@@ -233,7 +233,7 @@ pub(super) fn attach_anchors(
     Ok(())
 }
 
-/// The same where the dynamic loader is watched.
+/// The same for the sites in the dynamic loader.
 pub(super) fn attach_loader_anchor(
     ebpf: &mut Ebpf,
     hook: &LoaderHook,

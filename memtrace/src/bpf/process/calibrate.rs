@@ -14,17 +14,17 @@ use super::{
 };
 use crate::bpf::shared::error::Error;
 
-/// Time of a batch in ns, about, and batches: the median batch counts.
+/// The approximate time of a batch in ns, and the number of batches: the median batch counts.
 const BATCH: f64 = 60_000.0;
 const BATCHES: usize = 9;
 
-/// What a trap costs the code around it, by cold caches and predictors, on top of its own time. `cargo xtask bench`
-/// compares what tracing costs with what it says: pair loops, python3 and a C++ program lost between 0.95 and 1.08
-/// times what was reckoned without this.
+/// What a trap costs the code around it through cold caches and predictors, on top of its own time. `cargo xtask bench`
+/// compares the actual cost of tracing with the reported one: pair loops, python3 and a C++ program lost between 0.95
+/// and 1.08 times the estimate without this.
 const AFTERMATH: f64 = 1.05;
 
 /// Functions that begin with an instruction that the kernel emulates, or with one that it single-steps. Their lengths
-/// differ, so that no two become one.
+/// differ, so that they are not merged.
 macro_rules! functions {
     ($($name:ident: $($instruction:literal)+;)*) => {$(
         #[unsafe(naked)]
@@ -51,7 +51,7 @@ functions! {
 }
 
 impl Tracer {
-    /// Measures what probes cost here. Takes some 20 ms, and leaves detaching to a thread.
+    /// Measures what probes cost on this machine. Takes about 20 ms, and leaves detaching to a thread.
     ///
     /// # Errors
     /// The kernel refused a probe.
@@ -98,7 +98,7 @@ impl Tracer {
     }
 }
 
-/// Where in this program's file an address of its code lies.
+/// The offset in this program's file of an address of its code.
 ///
 /// # Errors
 /// `/proc` cannot be read.
@@ -114,7 +114,7 @@ pub(in crate::bpf) fn file_offset(address: u64) -> Result<u64, Error> {
     Ok(offset.unwrap_or(0))
 }
 
-/// CPU time of a call in ns, with some code after it as a target has it.
+/// CPU time of a call in ns, followed by some code as in a target.
 fn time(function: extern "C" fn()) -> f64 {
     let batch = |calls: u32| {
         let begin = thread_time();

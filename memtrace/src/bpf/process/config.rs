@@ -1,16 +1,16 @@
-//! What the kernel side is told before it is loaded.
+//! The configuration of the kernel side, set before it is loaded.
 
 use memtrace_common::{Shift, WalkMethod, sampling::EXACT};
 
 #[expect(unused_imports, reason = "for the documentation")]
 use memtrace_common::Part;
 
-/// What to count, and how much room to give it.
+/// What to count, and table sizes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Live blocks that can be tracked.
     pub max_live: u32,
-    /// Stacks that can be told apart.
+    /// Distinct stacks that can be tracked.
     pub max_stacks: u32,
     /// Smallest size in bytes that is tracked.
     pub min_size: u64,
@@ -18,21 +18,21 @@ pub struct Config {
     pub max_size: u64,
     /// Whether every event is streamed.
     pub trace: bool,
-    /// Whether each walk is streamed with the memory it was made in, for tests.
+    /// Whether each walk is streamed with the stack memory that it read, for tests.
     pub oracle: bool,
     /// Whether the programs log.
     pub verbose: bool,
     /// How stacks are taken.
     pub method: WalkMethod,
-    /// Unwind rows there is room for, 8 bytes each.
+    /// Unwind rows that fit, 8 bytes each.
     pub rows: u32,
-    /// Processes that are going to be traced.
+    /// Processes that will be traced.
     pub targets: u32,
     /// Which allocations are counted at first.
     pub sampling: Shift,
-    /// Whether calls are going to be left out, so that it pays to attach by uprobe sessions where the kernel has them.
+    /// Whether calls will be left out, so that uprobe sessions pay off if the kernel has them.
     pub skips: bool,
-    /// Whether to attach by perf uprobes even where multi-uprobes are to be had, as on older kernels.
+    /// Whether to attach by perf uprobes even if multi-uprobes are available, as on older kernels.
     pub perf: bool,
     /// Parts of the programs' work that are left out, to measure what they cost: bits of [`Part`].
     pub without: u32,

@@ -1,15 +1,15 @@
-//! Taking probes out of targets, so that none stays whatever happens to this process meanwhile.
+//! Removes probes from targets so that none stays, whatever happens to this process meanwhile.
 //!
-//! When the last reference to a link goes, the kernel takes its breakpoints out of the target's code, in the context of
-//! the process that gave it up. If a fatal signal is pending there it gives up halfway («failed to unregister, leaking
-//! uprobe»), and a breakpoint stays. Not so in a process that is exiting by itself. So a child is forked, which has
-//! the link too; this process closes its own; and then the child exits.
+//! When the last reference to a link is dropped, the kernel removes its breakpoints from the target's code, in the
+//! context of the process that dropped it. If a fatal signal is pending there, it gives up halfway ("failed to
+//! unregister, leaking uprobe"), and a breakpoint stays. In a process that exits voluntarily this does not happen. So a
+//! child is forked, which has the link too; this process closes its copy; then the child exits.
 //!
 //! For each link the kernel waits for grace periods, about 50 ms, and a process that exits closes one after the other. So
-//! links are shared out among children, which wait at the same time: 60 targets are detached in 1 s instead of 15.
+//! links are distributed over children, which wait concurrently: 60 targets are detached in 1 s instead of 15.
 //!
-//! Children are told to exit by a byte, or by the end of the pipe if this process is killed before. A child of the same
-//! moment would have the pipe's other end too, and each could wait for the other's exit: so there is one group at a time.
+//! Children exit when they read a byte, or the end of the pipe if this process is killed before. A child forked at the same
+//! time would have the pipe's other end too, and each could wait for the other's exit: so there is one group at a time.
 
 use std::{
     ops::Range,
@@ -27,22 +27,22 @@ use nix::{
 
 use super::attach::{Link, Stage};
 
-/// Links are shared out among so many children at most.
+/// The most children that links are distributed over.
 const MAX_CHILDREN: usize = 32;
 
 /// Held from the first child's fork to the last one's end.
 static ONE_GROUP: Mutex<()> = Mutex::new(());
 
-/// Links that a thread is to detach.
+/// Links for a thread to detach.
 struct Later {
     links: Vec<Link>,
-    /// Whether there is that thread.
+    /// Whether that thread exists.
     is_running: bool,
 }
 
 static LATER: Mutex<Later> = Mutex::new(Later { links: Vec::new(), is_running: false });
 
-/// There is more for it.
+/// There is more work for it.
 static MORE: Condvar = Condvar::new();
 
 /// Detaches in the opposite order of attaching, and waits until the kernel is done.
@@ -55,35 +55,35 @@ pub(super) fn detach(mut links: Vec<Link>) {
     }
 }
 
-/// What a link is detached with; the highest first.
+/// The group that a link is detached with; the highest first.
 ///
-/// What looks at returns goes together. The kernel waits until no call under way can return to a probe. A call that its
+/// Probes on returns go together. The kernel waits until no call in progress can return to a probe. A call that its
 /// thread left by `longjmp` never returns; the kernel gives up on it 100 ms after that thread met the last probe of this
-/// kind. Were some still in place, it might meet those for ever.
+/// kind. If some were still in place, it might meet those forever.
 fn turn(link: &Link) -> u8 {
     match link.stage {
         Stage::Loader => 0,
         Stage::Frees => 1,
         Stage::MappingReturns | Stage::Mappings | Stage::Returns | Stage::Entries => 2,
-        // Before the entries: else a call that was left would be settled by the exit of one whose entry was not seen.
+        // Before the entries: otherwise a call that was left could be paired with the exit of one whose entry was not seen.
         Stage::Exits => 3,
     }
 }
 
-/// Detaches links, in no order.
+/// Detaches links, in no particular order.
 fn detach_together(mut links: Vec<Link>) {
     let _turn = lock(&ONE_GROUP);
     let children = Children::new(&mut links)
         .inspect_err(|error| tracing::debug!("no child to detach with: {error}"))
         .ok();
-    // The children have them still.
+    // The children still have them.
     drop(links);
     if let Some(children) = children {
         children.end();
     }
 }
 
-/// The same without waiting: by one thread, whatever comes while it is at work.
+/// The same without waiting: by one thread, which also handles what is added while it works.
 pub(super) fn detach_later(links: Vec<Link>) {
     if links.is_empty() {
         return;
@@ -99,8 +99,8 @@ pub(super) fn detach_later(links: Vec<Link>) {
     MORE.notify_one();
 }
 
-/// Detaches what is waiting for it. Does not end: a thread that ends by itself just when the process is killed keeps the
-/// signal pending, and may be the last one to have the links.
+/// Detaches what is queued. Does not end: a thread that ends voluntarily just when the process is killed keeps the
+/// signal pending, and may be the last one with the links.
 fn detach_pending() {
     loop {
         let links = {
@@ -118,15 +118,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Processes that each hold a share of some links until they are told to exit.
+/// Processes that each hold a share of some links until they are asked to exit.
 struct Children {
     pids: Vec<Pid>,
-    /// Tells them to, by a byte for each or when it is closed.
+    /// Makes them exit, by a byte each or when it is closed.
     exit: OwnedFd,
 }
 
 impl Children {
-    /// Forks as many as can be, and waits until none has another one's links.
+    /// Forks as many as possible, and waits until none has another one's links.
     fn new(links: &mut [Link]) -> Result<Self, Errno> {
         let mut most = MAX_CHILDREN;
         loop {
@@ -135,7 +135,8 @@ impl Children {
                 (None, _) => return Ok(children),
                 (Some(error), 0) => return Err(error),
                 (Some(error), some) => {
-                    // No link's last reference is this process's: all are shared out again among those there can be.
+                    // This process never has a link's last reference: all are distributed again over those that could
+                    // be forked.
                     tracing::debug!("only {some} children to detach with: {error}");
                     children.end();
                     most = some;
@@ -144,7 +145,7 @@ impl Children {
         }
     }
 
-    /// Forks at most so many, until that is refused.
+    /// Forks at most this many, until the system refuses.
     fn fork(links: &mut [Link], most: usize) -> Result<(Self, Option<Errno>), Errno> {
         let (wait, exit) = pipe2(OFlag::O_CLOEXEC)?;
         let (ready, say) = pipe2(OFlag::O_CLOEXEC)?;
@@ -169,7 +170,7 @@ impl Children {
         while count < pids.len() {
             match read(&ready, &mut said) {
                 Err(Errno::EINTR) => {}
-                // The end: those that are left were killed.
+                // End of file: the remaining ones were killed.
                 Ok(0) | Err(_) => break,
                 Ok(bytes) => count += bytes,
             }
@@ -177,10 +178,10 @@ impl Children {
         Ok((Self { pids, exit }, refused))
     }
 
-    /// Tells them to exit, and waits until the kernel is done with their links.
+    /// Makes them exit, and waits until the kernel is done with their links.
     fn end(self) {
         let Self { pids, exit } = self;
-        // Where the bytes cannot be written the end of the pipe does the same.
+        // If the bytes cannot be written, the end of the pipe does the same.
         let bytes = [0; MAX_CHILDREN];
         let _ = write(&exit, bytes.get(..pids.len()).unwrap_or(&bytes));
         drop(exit);
@@ -190,7 +191,7 @@ impl Children {
     }
 }
 
-/// What a child does: gives up all links but its own, says so, and exits when it is told to.
+/// A child's code: closes all links but its own, reports that, and exits on request.
 fn hold(links: &mut [Link], own: Range<usize>, exit: &OwnedFd, say: &OwnedFd, wait: &OwnedFd) -> ! {
     let mut byte = 0u8;
     // SAFETY: a link is closed by a system call, and nothing of this process looks at it afterwards; descriptors of
@@ -204,7 +205,7 @@ fn hold(links: &mut [Link], own: Range<usize>, exit: &OwnedFd, say: &OwnedFd, wa
         }
         libc::write(say.as_raw_fd(), (&raw const byte).cast(), 1);
         libc::close(say.as_raw_fd());
-        // A signal is no reason to exit before the other process has closed its links.
+        // A signal must not make it exit before the other process has closed its links.
         while libc::read(wait.as_raw_fd(), (&raw mut byte).cast(), 1) < 0 && Errno::last() == Errno::EINTR {}
         libc::_exit(0)
     }
@@ -225,7 +226,7 @@ mod tests {
         detach,
     };
 
-    /// Far longer than it takes.
+    /// Far longer than needed.
     const LIMIT: Duration = Duration::from_secs(60);
 
     #[test]
@@ -259,11 +260,11 @@ mod tests {
         thread::spawn(move || {
             detach(links);
             for mut reader in readers {
-                // Ends when nobody has the other end any more.
+                // Ends when no process has the other end.
                 assert_eq!(reader.read(&mut [0]).unwrap(), 0);
             }
             done.send(()).unwrap();
         });
-        ended.recv_timeout(LIMIT).expect("a link that somebody still has");
+        ended.recv_timeout(LIMIT).expect("a link that another process still has");
     }
 }

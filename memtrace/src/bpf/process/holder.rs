@@ -1,13 +1,15 @@
-//! The task by whose memory the kernel tells which mappings a target's probes belong in.
+//! The thread that holds a target's probes: the kernel takes the target's mappings from the memory of a task.
 //!
-//! For a multi-uprobe that is the main thread, for a perf uprobe the thread that it was opened with. A task that has ended has
-//! no memory. A multi-uprobe then puts no breakpoint anywhere any more; those in place go on firing, until somebody else takes
-//! a probe away from the same place. A perf uprobe is deaf from that moment on, and takes a breakpoint out when it is met.
+//! For a multi-uprobe that task is the main thread, for a perf uprobe the thread that it was opened with. A task that
+//! has ended has no memory. A multi-uprobe then sets no more breakpoints; those in place keep firing until another
+//! tracer removes a probe from the same address. A perf uprobe is deaf from then on, and removes a breakpoint that is
+//! hit.
 //!
-//! So where the main thread has ended, multi-uprobes get anchors: perf uprobes at the same places, opened with a thread that
-//! lives, whose program does nothing. By them breakpoints are put in place and stay; the multi-uprobes fire there for every thread
-//! of the process. When that thread ends too, breakpoints stay until a probe is taken away there; so its anchors are only given
-//! up when those of another one have been there for a while. Where there are no multi-uprobes, the perf uprobes themselves go by a living thread, and are attached anew when it ends.
+//! So if the main thread has ended, multi-uprobes get anchors: perf uprobes at the same addresses, opened with a living
+//! thread, whose program does nothing. They set breakpoints and keep them; the multi-uprobes fire there for every
+//! thread of the process. When that thread ends too, breakpoints stay until a probe is removed there; so its anchors
+//! are only closed when those of another one have been in place for a while. Without multi-uprobes, the perf uprobes
+//! themselves are opened with a living thread, and reattached when it ends.
 
 use std::num::NonZeroU32;
 
@@ -36,7 +38,7 @@ pub struct InPlace {
 }
 
 impl InPlace {
-    /// Whether a probe of that role is.
+    /// Whether a probe of that role is attached.
     #[must_use]
     pub fn has(&self, role: Role) -> bool {
         match role {
@@ -46,7 +48,7 @@ impl InPlace {
         }
     }
 
-    /// Whether anything is that counts.
+    /// Whether any probe that counts is attached.
     #[must_use]
     pub fn counts(&self) -> bool {
         self.frees || self.allocations || self.mappings
@@ -54,10 +56,10 @@ impl InPlace {
 }
 
 impl Tracer {
-    /// Says which thread holds a target's probes that are attached from now on; `None`: the main one does.
+    /// Sets the thread that holds probes attached to a target from now on; `None`: the main thread.
     ///
     /// # Errors
-    /// The kernel does not take the program of anchors.
+    /// The kernel rejects the program of anchors.
     pub fn hold_by(&mut self, target: u32, thread: Option<NonZeroU32>) -> Result<(), Error> {
         match thread {
             Some(thread) => {
@@ -72,22 +74,22 @@ impl Tracer {
         Ok(())
     }
 
-    /// Whether probes go on firing when the thread has ended that holds them.
+    /// Whether probes keep firing after the thread that holds them has ended.
     #[must_use]
     pub fn outlives_holder(&self) -> bool {
         self.method() != Method::Perf
     }
 
-    /// The task to attach a target's probes by, whose main thread is `main`.
+    /// The thread to attach a target's probes with, whose main thread is `main`.
     pub(super) fn task(&self, target: u32, main: NonZeroU32) -> NonZeroU32 {
         let holder = self.holders.threads.get(&target).copied();
         holder.filter(|_| !self.outlives_holder()).unwrap_or(main)
     }
 
-    /// Anchors probes that have been attached to a target, where that is necessary.
+    /// Anchors probes that have been attached to a target, if necessary.
     ///
     /// # Errors
-    /// The kernel refused, since the thread has ended perhaps.
+    /// The kernel refused, possibly because the thread has ended.
     pub(super) fn anchor(&mut self, target: u32, probes: &[ProbeSpec]) -> Result<(), Error> {
         if let Some(thread) = self.anchoring(target) {
             let mut links = Vec::new();
@@ -111,7 +113,7 @@ impl Tracer {
         Ok(())
     }
 
-    /// Keeps anchors, or gives up those of an attach that failed.
+    /// Keeps anchors, or detaches those of an attach that failed.
     fn keep_anchors(&mut self, links: Vec<Link>, attached: Result<(), Error>) -> Result<(), Error> {
         match &attached {
             Ok(()) => self.holders.anchors.extend(links),
@@ -120,7 +122,7 @@ impl Tracer {
         attached
     }
 
-    /// Anchors what is attached to a target by its present holder, in place of an earlier one that has ended.
+    /// Anchors what is attached to a target with its current holder, in place of an earlier one that has ended.
     ///
     /// # Errors
     /// As [`Tracer::anchor`].
@@ -136,7 +138,7 @@ impl Tracer {
         hook.map_or(Ok(()), |hook| self.anchor_loader(target, hook))
     }
 
-    /// Gives up a target's anchors of threads that have ended. To be called when its present holder is known to live.
+    /// Closes a target's anchors of threads that have ended. Called when its current holder is known to live.
     pub fn give_up_superseded(&mut self, target: u32) {
         let links = self.holders.superseded.extract_if(.., |link| u32::from(link.target) == target);
         detach_later(links.collect());
@@ -166,7 +168,7 @@ impl Tracer {
         detach(self.take_links(|link| u32::from(link.target) == target));
     }
 
-    /// Takes links off the lists, anchors too.
+    /// Removes links from the lists, including anchors.
     pub(super) fn take_links(&mut self, which: impl Fn(&Link) -> bool) -> Vec<Link> {
         let Holders { anchors, superseded, .. } = &mut self.holders;
         [&mut self.links, anchors, superseded]

@@ -23,7 +23,7 @@ const WINDOW: usize = 1 << 14;
 pub struct Live {
     /// Its address.
     pub address: u64,
-    /// Its size in bytes, and what it stands for.
+    /// Its size in bytes, and what it represents.
     pub sample: Sample,
     /// Slot of the allocating stack.
     pub slot: u32,
@@ -72,7 +72,7 @@ impl LiveTable {
                             continue;
                         }
                         let block = (&raw const (*bucket).blocks[place]).read_volatile();
-                        // Replaced while it was read: it is another block now.
+                        // Replaced while it was read: it is now another block.
                         if (&raw const (*bucket).keys[place]).read_volatile() == key {
                             each(Live::new(key, block, now));
                         }
@@ -90,11 +90,11 @@ impl LiveTable {
         Ok(())
     }
 
-    /// Clears what blocks of earlier programs of a target take up: those of other generations than the present one, which
-    /// `generation` tells. It is asked for after each key is read: a key of a program that began meanwhile is not older.
+    /// Clears blocks of earlier programs of a target: those of generations other than the current one, which
+    /// `generation` returns. It is called after each key is read: a key of a program that began meanwhile is not older.
     ///
     /// # Errors
-    /// The table could not be mapped or read; what is not cleared takes places.
+    /// The table could not be mapped or read; what is not cleared occupies places.
     #[expect(clippy::indexing_slicing, reason = "`place` is below the length of the bucket's arrays")]
     pub(super) fn forget_past(&self, target: u32, generation: impl Fn() -> u32) -> io::Result<()> {
         let past = |key: u64| {
@@ -113,7 +113,7 @@ impl LiveTable {
                     let place = word(unsafe { &raw mut (*bucket).keys[place] });
                     let key = place.load(Ordering::Acquire);
                     if past(key) {
-                        // Where a program took the place meanwhile it is not free.
+                        // If a program took the place meanwhile, it is not free.
                         let _ = place.compare_exchange(key, 0, Ordering::AcqRel, Ordering::Relaxed);
                     }
                 }
@@ -126,7 +126,7 @@ impl LiveTable {
         Ok(())
     }
 
-    /// The same in the overflow map; how many were taken out, by bucket.
+    /// The same in the overflow map. Returns how many were removed, by bucket.
     fn forget_overflowed(&self, past: impl Fn(u64) -> bool) -> io::Result<FxHashMap<u32, u64>> {
         let mut keys = Vec::new();
         syscall::for_each_entry(self.overflow.as_fd(), |key: u64, _: Block| {

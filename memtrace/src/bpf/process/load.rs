@@ -25,7 +25,7 @@ const THREADS: u32 = 1 << 14;
 /// Bytes of the ring buffer: a thousand of the deepest stacks at once, or 65,000 trace lines.
 const RING: u32 = 1 << 20;
 const TRACE_RING: u32 = 1 << 22;
-/// A thousand walks with their memory.
+/// The same for tests: a thousand walks with their stack memory.
 const ORACLE_RING: u32 = 1 << 26;
 
 /// Table sizes that follow from the configuration.
@@ -64,9 +64,9 @@ impl Sizes {
     }
 }
 
-/// Loads maps and life-cycle programs; the latter run from now on.
+/// Creates the maps and loads the life-cycle programs, which run from now on.
 pub(super) fn load(config: &Config, sizes: Sizes, epoch: u64) -> Result<Ebpf, Error> {
-    // Kernels before 5.11 charge maps against this limit.
+    // Kernels before 5.11 count maps against this limit.
     let _ = nix::sys::resource::setrlimit(
         nix::sys::resource::Resource::RLIMIT_MEMLOCK,
         nix::sys::resource::RLIM_INFINITY,
@@ -116,7 +116,7 @@ fn ring(config: &Config) -> u32 {
     }
 }
 
-/// Offsets in the kernel's list of pending return probes; all 0 when one of them is unknown.
+/// Offsets in the kernel's list of pending return probes; all 0 if one of them is unknown.
 fn return_instances() -> [u32; 5] {
     let offsets = btf::member_offsets([
         ("task_struct", "utask"),

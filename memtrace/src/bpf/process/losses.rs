@@ -10,7 +10,7 @@ use crate::bpf::shared::syscall;
 use crate::profile::Losses;
 
 impl Tracer {
-    /// What was lost so far; incomplete stacks and mapped ranges are not the kernel side's to count. `ended`: every target has
+    /// What was lost so far, without incomplete stacks and mapped ranges, which the agent counts. `ended`: every target has
     /// exited, so that calls in flight on threads that ended are no loss.
     #[must_use]
     pub fn losses(&self, ended: bool) -> Losses {

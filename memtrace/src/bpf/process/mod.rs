@@ -19,7 +19,5 @@ mod unwind;
 pub(super) use calibrate::file_offset;
 pub use config::Config;
 pub use holder::InPlace;
-pub use live::Live;
 pub use programs::Method;
-pub use totals::StackTotals;
 pub use tracer::Tracer;

@@ -1,5 +1,5 @@
 //! Multi-uprobes: one link for any number of sites, so that attaching and detaching take milliseconds instead
-//! of a tenth of a second a probe. aya 0.14 neither loads nor attaches them, so the object is parsed a second
+//! of a tenth of a second per probe. aya 0.14 neither loads nor attaches them, so the object is parsed a second
 //! time with aya's own parser and relocated against the maps that aya made.
 
 use std::{
@@ -32,7 +32,7 @@ const UPROBE_SESSION: u32 = 57;
 pub(super) enum Kind {
     /// At entries, or at returns.
     Multi,
-    /// At both: what it answers at the entry decides whether the return is probed (kernel 6.13).
+    /// At both: its return value at the entry decides whether the return is probed (kernel 6.13).
     Session,
 }
 
@@ -45,16 +45,16 @@ impl Kind {
     }
 }
 
-/// A program that the kernel has taken.
+/// A loaded program.
 pub(super) struct Loaded {
     pub(super) fd: OwnedFd,
     kind: Kind,
 }
 
-/// How often the kernel is asked to load a program whose verification signals interrupt.
+/// Attempts to load a program if signals interrupt its verification.
 const ATTEMPTS: u32 = 5;
 
-/// `BPF_LOG_STATS`: what the verification of a program took.
+/// `BPF_LOG_STATS`: statistics of a program's verification.
 const LOG_STATISTICS: u32 = 4;
 
 /// One set of sites in one file.
@@ -88,7 +88,7 @@ impl MultiLoader {
         }
         let mut object = Object::parse(object).map_err(refused)?;
         let features = aya::features();
-        let btf = features.btf().ok_or_else(|| refused("the kernel takes no BTF"))?;
+        let btf = features.btf().ok_or_else(|| refused("the kernel does not accept BTF"))?;
         object.fixup_and_sanitize_btf(btf).map_err(refused)?;
         let btf = object.btf.as_ref().ok_or_else(|| refused("it has no BTF"))?.to_bytes();
         let sections: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
@@ -108,13 +108,13 @@ impl MultiLoader {
     /// Loads a program that can be attached.
     ///
     /// # Errors
-    /// `InvalidInput` for an unknown program; else what the kernel answers: `EINVAL` before 6.6, for a session before
+    /// `InvalidInput` for an unknown program; otherwise the kernel's error: `EINVAL` before 6.6, for a session before
     /// 6.13.
     pub(super) fn load(&self, name: &str, kind: Kind) -> io::Result<Loaded> {
         let program = self.object.programs.get(name).ok_or(io::ErrorKind::InvalidInput)?;
         let function: &Function =
             self.object.functions.get(&program.function_key()).ok_or(io::ErrorKind::InvalidInput)?;
-        // The kernel wants them in the order of instructions; relocation appends callees' as it finds them.
+        // The kernel requires them in the order of instructions; relocation appends those of callees as it finds them.
         let mut func_info: Vec<bpf_func_info> = function.func_info.func_info.clone();
         func_info.sort_by_key(|info| info.insn_off);
         let mut attr = syscall::attributes();
@@ -152,7 +152,7 @@ impl MultiLoader {
     }
 }
 
-/// Tries again to load a program as long as signals (SIGSTOP, SIGCONT) interrupt the verifier, which answers EAGAIN then:
+/// Retries loading a program if signals (SIGSTOP, SIGCONT) interrupt the verifier, which then returns EAGAIN:
 /// five times, as libbpf does.
 fn unless_interrupted<T>(mut load: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     for _ in 1..ATTEMPTS {
@@ -167,7 +167,7 @@ fn unless_interrupted<T>(mut load: impl FnMut() -> io::Result<T>) -> io::Result<
 /// Attaches a program to sites: one link, which detaches when its descriptor is closed.
 ///
 /// # Errors
-/// What the kernel answers.
+/// The kernel's error.
 pub(super) fn attach(program: &Loaded, sites: &Sites<'_>) -> io::Result<OwnedFd> {
     let path = CString::new(sites.file.as_os_str().as_bytes())?;
     let mut attr: bpf_attr = syscall::attributes();
@@ -185,11 +185,11 @@ pub(super) fn attach(program: &Loaded, sites: &Sites<'_>) -> io::Result<OwnedFd>
     unsafe { apart::create_link(&mut attr) }
 }
 
-/// Whether a program can be attached. A kernel takes programs of types it cannot attach (sessions before 6.13); it refuses
-/// the type before it looks for the file.
+/// Whether a program can be attached. A kernel loads programs of types that it cannot attach (sessions before 6.13); it
+/// rejects the type before it looks up the file.
 ///
 /// # Errors
-/// What the kernel answers if it cannot.
+/// The kernel's error if it cannot.
 fn can_attach(program: &Loaded) -> io::Result<()> {
     let file = Path::new("/proc/self/fd/none");
     match attach(program, &Sites { file, offsets: &[0], cookies: &[0], pid: 0, at_return: false }) {

@@ -1,4 +1,4 @@
-//! The programs that sit on a target's functions, and the ways to load them.
+//! The programs attached to a target's functions, and the ways to load them.
 
 use aya::{Ebpf, programs::UProbe};
 
@@ -8,11 +8,11 @@ use crate::bpf::shared::{error::Error, object::program};
 /// How probes are attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// One link for many sites, and one program for entry and return, which can be left out (kernel 6.13).
+    /// One link for many sites, and one program for entry and return; the return can be skipped (kernel 6.13).
     Session,
     /// One link for many sites (kernel 6.6; used from 6.10 on).
     Multi,
-    /// A perf event a site.
+    /// A perf event per site.
     Perf,
 }
 
@@ -70,12 +70,12 @@ impl Name {
     }
 }
 
-/// Loaded whatever the method.
+/// Loaded with every method.
 const COMMON: [Name; 4] = [Name::FreeEnter, Name::LibrariesChanged, Name::NothingEnter, Name::NothingLeave];
 const SESSION: [Name; 3] = [Name::AllocSession, Name::NothingSession, Name::NothingSkip];
 const PAIR: [Name; 2] = [Name::AllocEnter, Name::AllocLeave];
 
-/// The programs, loaded one way or the other.
+/// The programs, loaded in one of these ways.
 pub(super) enum Programs {
     /// As multi-uprobes, and perhaps a session; the loader for those that are needed later.
     Multi(Vec<(Name, Loaded)>, Box<MultiLoader>),
@@ -84,7 +84,7 @@ pub(super) enum Programs {
 }
 
 impl Programs {
-    /// Loads them in the best way that works. `skips`: sessions are wanted.
+    /// Loads them in the best way that works. `skips`: prefer sessions.
     pub(super) fn load(ebpf: &mut Ebpf, loader: Option<MultiLoader>, skips: bool) -> Result<Self, Error> {
         if let Some(loader) = loader {
             let load = |names: &[Name]| -> std::io::Result<Vec<(Name, Loaded)>> {
@@ -92,7 +92,7 @@ impl Programs {
             };
             let session = skips.then(|| {
                 load(&SESSION)
-                    .inspect_err(|error| tracing::debug!("uprobe sessions are not to be had: {error}"))
+                    .inspect_err(|error| tracing::debug!("uprobe sessions are unavailable: {error}"))
             });
             let allocating = match session {
                 Some(Ok(session)) => Ok(session),
@@ -104,7 +104,7 @@ impl Programs {
                     return Ok(Self::Multi(programs, Box::new(loader)));
                 }
                 Err(error) => {
-                    tracing::debug!("multi-uprobes are not to be had ({error}): perf uprobes instead");
+                    tracing::debug!("multi-uprobes are unavailable ({error}): using perf uprobes");
                 }
             }
         }
@@ -113,7 +113,7 @@ impl Programs {
         Ok(Self::Perf)
     }
 
-    /// Loads a program that few targets need, unless it is loaded.
+    /// Loads a program that few targets need, unless it is already loaded.
     pub(super) fn need(&mut self, ebpf: &mut Ebpf, name: Name) -> Result<(), Error> {
         match self {
             Self::Multi(programs, _) if programs.iter().any(|(known, _)| *known == name) => Ok(()),
@@ -128,7 +128,7 @@ impl Programs {
         }
     }
 
-    /// Loads those for perf uprobes that are not loaded yet.
+    /// Loads the perf uprobe programs that are not loaded yet.
     pub(super) fn load_perf(ebpf: &mut Ebpf, names: &[Name]) -> Result<(), Error> {
         for name in names.iter().map(|name| name.symbol()) {
             let program = program::<UProbe>(ebpf, name)?;
@@ -149,7 +149,7 @@ impl Programs {
         }
     }
 
-    /// Every one of those.
+    /// All of those.
     pub(super) fn loaded(&self) -> impl Iterator<Item = &Loaded> {
         let programs = match self {
             Self::Multi(programs, _) => programs.as_slice(),
@@ -158,7 +158,7 @@ impl Programs {
         programs.iter().map(|(_, program)| program)
     }
 
-    /// The way they were loaded.
+    /// How they were loaded.
     pub(super) fn method(&self) -> Method {
         match self {
             Self::Perf => Method::Perf,

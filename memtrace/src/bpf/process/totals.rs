@@ -12,7 +12,7 @@ use crate::profile::Amount;
 pub struct StackTotals {
     /// Its slot.
     pub slot: u32,
-    /// Its identity; 0 for what found no slot of its own.
+    /// Its identity; 0 for what did not get a slot of its own.
     pub hash: u64,
     /// Target and generation, see [`memtrace_common::Target::id`].
     pub target: u32,
@@ -20,13 +20,13 @@ pub struct StackTotals {
     pub allocated: Amount,
     /// Freed of that.
     pub freed: Amount,
-    /// When the stack last held nothing, since the start of tracing: no live block is older.
+    /// The time since the start of tracing at which the stack last held nothing: no live block is older.
     pub since: Duration,
     /// Whether nothing was freed since then, so that the oldest block is exactly that old.
     pub since_exact: bool,
 }
 
-/// Every stack that anything was allocated at; `now`: the time since the start of tracing.
+/// Every stack with allocations; `now`: the time since the start of tracing.
 pub(super) fn read(stacks: &Mapped<StackSlot>, now: Duration) -> impl Iterator<Item = StackTotals> {
     (0..stacks.len()).filter_map(move |index| {
         // Freed is read before allocated: the difference is never negative.
@@ -51,7 +51,7 @@ pub(super) fn read(stacks: &Mapped<StackSlot>, now: Duration) -> impl Iterator<I
     })
 }
 
-/// Blocks that were sampled stand for fractions too.
+/// Sampled blocks may represent fractions of blocks.
 fn amount(bytes: u64, units: u64) -> Amount {
     Amount { bytes, blocks: (units + BLOCK_UNIT / 2) / BLOCK_UNIT }
 }

@@ -59,7 +59,7 @@ impl Tracer {
     /// Loads everything; nothing is traced yet.
     ///
     /// # Errors
-    /// Missing privileges ([`Error::is_permission`]), or a kernel that refuses a map or a program.
+    /// Missing privileges ([`Error::is_permission`]), or a kernel that rejects a map or a program.
     pub fn load(config: &Config) -> Result<Self, Error> {
         let sizes = Sizes::new(config);
         let epoch = monotonic_ns();
@@ -107,7 +107,7 @@ impl Tracer {
         })
     }
 
-    /// The stream of events. To be taken once.
+    /// The stream of events. Can be taken once.
     ///
     /// # Errors
     /// Taken before, or the ring buffer cannot be mapped.
@@ -116,7 +116,7 @@ impl Tracer {
         Ok(Events::new(ring))
     }
 
-    /// The programs' messages. To be taken once; `None` afterwards.
+    /// The programs' messages. Can be taken once; `None` afterwards.
     pub fn take_log(&mut self) -> Option<BpfLog> {
         BpfLog::new(&mut self.ebpf)
     }
@@ -127,7 +127,7 @@ impl Tracer {
         self.programs.method()
     }
 
-    /// Makes a process known and gives it an index. Its probes are attached by [`Tracer::attach`].
+    /// Registers a process and assigns it an index. [`Tracer::attach`] attaches its probes.
     ///
     /// # Errors
     /// Too many targets.
@@ -150,7 +150,7 @@ impl Tracer {
     /// Attaches probes to a target's allocator functions.
     ///
     /// # Errors
-    /// The kernel refused one; those attached before it are detached again.
+    /// The kernel refused one; those attached before it have been detached.
     pub fn attach(&mut self, target: u32, pid: NonZeroU32, probes: &[ProbeSpec]) -> Result<(), Error> {
         let task = self.task(target, pid);
         let mut links = Vec::new();
@@ -160,7 +160,7 @@ impl Tracer {
         self.anchor(target, probes)
     }
 
-    /// Keeps the links of an attach that succeeded. Those of one that failed are given up as all are, not merely
+    /// Keeps the links of an attach that succeeded. Those of one that failed are detached like all others, not merely
     /// dropped: a signal that ends this process meanwhile would leave breakpoints.
     fn keep(&mut self, links: Vec<Link>, attached: Result<(), Error>) -> Result<(), Error> {
         match &attached {
@@ -170,7 +170,7 @@ impl Tracer {
         attached
     }
 
-    /// Says where a target's dynamic loader keeps what it is doing.
+    /// Sets where a target's dynamic loader stores its state.
     pub fn set_loader_state(&self, target: u32, address: u64) {
         self.unwind.set_loader_state(target, address);
     }
@@ -178,7 +178,7 @@ impl Tracer {
     /// Watches a target's dynamic loader, so that changes of its libraries are reported at once.
     ///
     /// # Errors
-    /// The kernel refused; changes are then seen when code in an unknown place is met.
+    /// The kernel refused; changes are then noticed when code at an unknown address is met.
     pub fn watch_loader(&mut self, target: u32, pid: NonZeroU32, hook: &LoaderHook) -> Result<(), Error> {
         let task = self.task(target, pid);
         let mut links = Vec::new();
@@ -188,13 +188,13 @@ impl Tracer {
         self.anchor_loader(target, hook)
     }
 
-    /// Says where in a target libraries come and go: stacks with addresses there are told apart by what was unloaded
+    /// Sets where in a target libraries come and go: stacks with addresses there are distinguished by what was unloaded
     /// before. The range may only grow.
     pub fn set_unstable(&self, target: u32, range: &std::ops::Range<u64>) {
         self.unwind.set_unstable(target, range);
     }
 
-    /// A count that changes when a target unloads libraries, to be asked for before its mappings are read.
+    /// A count that changes when a target unloads libraries; read it before the target's mappings.
     #[must_use]
     pub fn unloaded(&self, target: u32) -> u64 {
         self.unwind.unloaded(target)
@@ -206,7 +206,7 @@ impl Tracer {
     }
 
     /// Detaches the probes on functions that allocate and map, of every target; with `frees`, those on functions that free
-    /// too. Does not wait until the kernel is done with it.
+    /// too. Does not wait until the kernel is done.
     pub fn pause(&mut self, frees: bool) {
         let ends = |stage| match stage {
             Stage::Loader => false,
@@ -216,13 +216,13 @@ impl Tracer {
         detach_later(self.take_links(|link| ends(link.stage)));
     }
 
-    /// Detaches every probe of a target, without waiting: they hold on to the task that was its main thread, which is
+    /// Detaches every probe of a target, without waiting: they depend on the task that was its main thread, which is
     /// another one after an `execve` by a thread.
     pub fn release(&mut self, target: u32) {
         detach_later(self.take_links(|link| u32::from(link.target) == target));
     }
 
-    /// Says which allocations of every target are counted from now on.
+    /// Sets which allocations of all targets are counted from now on.
     pub fn set_sampling(&mut self, sampling: Shift) {
         self.sampling = sampling;
         for target in 0..self.target_count {
@@ -230,12 +230,12 @@ impl Tracer {
         }
     }
 
-    /// Begins a new window of a target: what was in flight when its probes were detached is forgotten.
+    /// Begins a new window of a target: calls that were in flight when its probes were detached are forgotten.
     pub fn begin_window(&mut self, target: u32) {
         self.unwind.begin_window(target);
     }
 
-    /// What the programs did so far, on all CPUs.
+    /// What the programs have done so far, on all CPUs.
     #[must_use]
     pub fn work(&self) -> Work {
         let mut sum = Work::default();
@@ -252,7 +252,7 @@ impl Tracer {
         &mut self.ebpf
     }
 
-    /// Tells the kernel side which thread a target's probes go by.
+    /// Tells the kernel side which thread holds a target's probes.
     pub(super) fn set_holder(&self, target: u32, thread: u32) {
         self.unwind.set_holder(target, thread);
     }
@@ -262,13 +262,13 @@ impl Tracer {
         (&mut self.ebpf, &mut self.programs)
     }
 
-    /// The current generation of a target: how often it called `execve`.
+    /// The current generation of a target: how often it has called `execve`.
     #[must_use]
     pub fn generation(&self, target: u32) -> u32 {
         self.unwind.generation(target)
     }
 
-    /// Stores a file's unwind rows; the index of the first. `None` when there is no room.
+    /// Stores a file's unwind rows. Returns the index of the first; `None` if they do not fit.
     ///
     /// # Errors
     /// The table cannot be mapped.
@@ -276,8 +276,8 @@ impl Tracer {
         self.unwind.add_rows(rows).map_err(Error::io("writing unwind rows"))
     }
 
-    /// Makes `modules`, in order of address, what walks in a target know; `unloaded` is what [`Tracer::unloaded`] said
-    /// before they were read. Returns how many found no room.
+    /// Sets the modules for walks in a target, in order of address; `unloaded` is what [`Tracer::unloaded`] returned
+    /// before they were read. Returns how many did not fit.
     ///
     /// # Errors
     /// The table cannot be mapped.
@@ -296,7 +296,7 @@ impl Tracer {
     /// # Errors
     /// The table cannot be mapped.
     pub fn for_each_live(&self, target: u32, mut each: impl FnMut(Live)) -> io::Result<()> {
-        // Keys repeat after 256 `execve`s, stacks' owners do not.
+        // Keys repeat after 256 `execve`s, owners of stacks do not.
         let owns = |slot: u32| {
             slot == STACK_TABLE_FULL
                 || self.stacks.get(slot as usize).is_none_or(|slot| slot.target == target)
@@ -308,7 +308,7 @@ impl Tracer {
         })
     }
 
-    /// Makes the places free that a target's earlier programs left taken. Costs as much as [`Tracer::for_each_live`].
+    /// Clears the blocks of a target's earlier programs from the table. Costs as much as [`Tracer::for_each_live`].
     ///
     /// # Errors
     /// The table cannot be mapped.
@@ -322,7 +322,7 @@ impl Tracer {
         Duration::from_nanos(monotonic_ns().saturating_sub(self.epoch))
     }
 
-    /// The same of a time that an event carries.
+    /// The same for the time of an event.
     #[must_use]
     pub fn time_of(&self, ticks: u32) -> Duration {
         time::at(ticks, self.elapsed())

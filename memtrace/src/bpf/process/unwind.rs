@@ -1,4 +1,4 @@
-//! Unwind rows and modules, as the programs' walks search them.
+//! Unwind rows and modules, for the walks of the programs.
 
 use std::{
     io,
@@ -11,10 +11,10 @@ use rustc_hash::FxHashMap;
 
 use crate::bpf::shared::mapped::{self, Mapped};
 
-/// Modules that all targets' lists can have together.
+/// The most modules of all targets together.
 pub(super) const MODULES: u32 = 1 << 13;
 
-/// Writes what walks read. A list of modules is written beside the one in use and then becomes it by one word.
+/// Writes what walks read. A new list of modules is written beside the current one and becomes current with one word.
 pub(super) struct UnwindTables {
     pub(super) rows: OwnedFd,
     pub(super) row_capacity: u32,
@@ -26,7 +26,7 @@ pub(super) struct UnwindTables {
     lists: FxHashMap<u32, List>,
 }
 
-/// Where a target's list is, and where the one before it was: a walk may still be in that.
+/// Where a target's list is, and where the previous one was: a walk may still use that.
 #[derive(Clone, Debug, Default)]
 struct List {
     current: Range<u32>,
@@ -54,7 +54,7 @@ impl UnwindTables {
         }
     }
 
-    /// Stores a file's rows; where they begin. `None` when there is no room.
+    /// Stores a file's rows. Returns where they begin; `None` if they do not fit.
     pub(super) fn add_rows(&mut self, rows: &[Row]) -> io::Result<Option<u32>> {
         let count = u32::try_from(rows.len()).unwrap_or(u32::MAX);
         if count > self.row_capacity - self.next_row {
@@ -70,7 +70,7 @@ impl UnwindTables {
         self.targets.pointer(index as usize).map(<*const Target>::cast_mut)
     }
 
-    /// Says where a target's dynamic loader keeps what it is doing.
+    /// Sets where a target's dynamic loader stores its state.
     pub(super) fn set_loader_state(&self, target: u32, address: u64) {
         if let Some(entry) = self.target(target) {
             // SAFETY: points to a mapped element; programs write this word in `execve` only.
@@ -78,7 +78,7 @@ impl UnwindTables {
         }
     }
 
-    /// Says where in a target libraries come and go.
+    /// Sets where in a target libraries come and go.
     pub(super) fn set_unstable(&self, target: u32, range: &Range<u64>) {
         if let Some(entry) = self.target(target) {
             // SAFETY: points to a mapped element; programs only read these words. A walk that sees one of them late takes
@@ -90,7 +90,7 @@ impl UnwindTables {
         }
     }
 
-    /// Says which allocations of a target are counted.
+    /// Sets which allocations of a target are counted.
     pub(super) fn set_sampling(&self, target: u32, sampling: u32) {
         if let Some(entry) = self.target(target) {
             // SAFETY: points to a mapped element; programs only read this word.
@@ -98,7 +98,7 @@ impl UnwindTables {
         }
     }
 
-    /// Says which thread a target's probes go by; 0: the main one.
+    /// Sets the thread that holds a target's probes; 0: the main one.
     pub(super) fn set_holder(&self, target: u32, thread: u32) {
         if let Some(entry) = self.target(target) {
             // SAFETY: as above.
@@ -106,7 +106,7 @@ impl UnwindTables {
         }
     }
 
-    /// Counts a window of a target.
+    /// Counts a new window of a target.
     pub(super) fn begin_window(&self, target: u32) {
         if let Some(entry) = self.target(target) {
             // SAFETY: as above.
@@ -117,7 +117,7 @@ impl UnwindTables {
         }
     }
 
-    /// How often a target called `execve`.
+    /// How often a target has called `execve`.
     pub(super) fn generation(&self, target: u32) -> u32 {
         // SAFETY: points to a mapped element.
         self.target(target).map_or(0, |entry| unsafe { (&raw const (*entry).generation).read_volatile() })
@@ -129,11 +129,11 @@ impl UnwindTables {
         self.target(target).map_or(0, |entry| unsafe { (&raw const (*entry).unloaded).read_volatile() })
     }
 
-    /// Lets walks go on, now that `modules` are those of a time when the count of unloadings was `unloaded`. If
+    /// Lets walks continue, now that `modules` are those of a time when the count of unloadings was `unloaded`. If
     /// it has changed since, they stay stopped.
     fn freshen(&self, entry: *mut Target, unloaded: u64) {
-        // SAFETY: points to a mapped element. Programs set `stale` after they have changed `unloaded`; so whatever comes
-        // between these writes is seen by the last read, or will set `stale` afterwards.
+        // SAFETY: points to a mapped element. Programs set `stale` after they have changed `unloaded`; so any change
+        // between these writes is seen by the last read or will set `stale` afterwards.
         unsafe {
             (&raw mut (*entry).unloaded_seen).write_volatile(unloaded);
             (&raw mut (*entry).stale).write_volatile(0);
@@ -144,8 +144,8 @@ impl UnwindTables {
         }
     }
 
-    /// Makes `modules`, in order of address, the list of a target, unless it is that already. Returns how many found
-    /// no room.
+    /// Makes `modules`, in order of address, the list of a target, unless it already is. Returns how many did not
+    /// fit.
     pub(super) fn set_modules(
         &mut self,
         target: u32,
@@ -156,7 +156,7 @@ impl UnwindTables {
             return Ok(modules.len());
         }
         let known = self.lists.get(&target).cloned().unwrap_or_default();
-        // After `execve` the programs have no list, whatever the agent wrote before.
+        // After `execve` the programs have no list, even if the agent has written one.
         // SAFETY: points to a mapped element.
         let listed = self
             .target(target)
@@ -189,7 +189,7 @@ impl UnwindTables {
         Ok(left_out)
     }
 
-    /// The first free range of `count` places, or the largest one there is.
+    /// The first free range of `count` places, or the largest one.
     fn gap(&self, count: u32) -> Range<u32> {
         let mut taken: Vec<&Range<u32>> = self
             .lists

@@ -1,6 +1,6 @@
 //! Offsets of struct members in the running kernel, from its BTF.
 //!
-//! A pass over the types, without an index: a few members are wanted, once, and attaching should not wait for a
+//! A pass over the types, without an index: only a few members are needed, once, and attaching should not wait until a
 //! graph of 150,000 types to be built. Format: Documentation/bpf/btf.rst.
 
 use std::fs;
@@ -69,7 +69,7 @@ pub(in crate::bpf) fn trailing(kind: u32, count: usize) -> Option<usize> {
     })
 }
 
-/// The offset in bytes of the first member that `is` the one wanted. `sized`: offsets carry a bit field's size in
+/// The offset in bytes of the first member for which `is` holds. `sized`: offsets have a bit field's size in
 /// their upper byte.
 fn offset_of(members: &[u8], sized: bool, is: impl Fn(u32) -> bool) -> Option<u32> {
     members.chunks_exact(MEMBER).find_map(|member| {

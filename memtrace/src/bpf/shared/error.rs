@@ -8,12 +8,12 @@ pub enum Error {
     /// The object could not be loaded into the kernel.
     #[error("cannot load the eBPF object")]
     Load(#[source] aya::EbpfError),
-    /// A program was refused.
-    #[error("the kernel refused the eBPF program `{program}`")]
+    /// The kernel rejected a program.
+    #[error("the kernel rejected the eBPF program `{program}`")]
     Program {
         /// The program's name.
         program: &'static str,
-        /// What the kernel said.
+        /// The kernel's error.
         #[source]
         source: aya::programs::ProgramError,
     },
@@ -32,7 +32,7 @@ pub enum Error {
     /// A system call failed.
     #[error("{what} failed")]
     Io {
-        /// Which.
+        /// The call.
         what: &'static str,
         /// Why.
         #[source]
@@ -46,15 +46,15 @@ pub enum Error {
     Attach {
         /// The function, or the first of several.
         function: String,
-        /// The file that was to be probed.
+        /// The file that should have been probed.
         file: PathBuf,
         /// Why.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The kernel does not describe its types.
+    /// The kernel has no BTF.
     #[error(
-        "this kernel has no BTF (/sys/kernel/btf/vmlinux): kernel mode reads from it where a tracepoint's arguments are; \
+        "this kernel has no BTF (/sys/kernel/btf/vmlinux): kernel mode needs it for the arguments of tracepoints; \
          boot one with CONFIG_DEBUG_INFO_BTF"
     )]
     NoBtf,
@@ -64,10 +64,10 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the kernel refused for lack of privileges.
+    /// Whether privileges are missing.
     #[must_use]
     pub fn is_permission(&self) -> bool {
-        // The verifier says EACCES for what it refuses.
+        // The verifier also rejects programs with EACCES.
         let verifier = matches!(self, Self::Program { .. });
         self.has_number(|number| number == libc::EPERM || (!verifier && number == libc::EACCES))
     }
@@ -78,7 +78,7 @@ impl Error {
         self.has_number(|number| matches!(number, libc::EMFILE | libc::ENFILE))
     }
 
-    /// Whether a cause is an error of the system with such a number.
+    /// Whether a cause is a system error with this number.
     fn has_number(&self, is_it: impl Fn(i32) -> bool) -> bool {
         let mut source: Option<&(dyn std::error::Error + 'static)> = Some(self);
         while let Some(error) = source {

@@ -17,11 +17,11 @@ pub enum BpfEvent {
         slot: u32,
         /// Its identity.
         hash: u64,
-        /// Whose it is: target and generation, see [`Target::id`].
+        /// Its target and generation, see [`Target::id`].
         target: u32,
         /// Why the walk ended.
         end: WalkEnd,
-        /// What [`super::Tracer::unloaded`] was at the walk.
+        /// The value of [`crate::bpf::Tracer::unloaded`] at the walk.
         unloaded: u64,
         /// Return addresses, innermost first.
         pcs: Vec<u64>,
@@ -30,12 +30,12 @@ pub enum BpfEvent {
     KernelStack {
         /// Its slot.
         slot: u32,
-        /// How many of the frames, innermost, are the tracing's and the allocator's own.
+        /// The number of innermost frames that belong to the tracing and the allocator.
         own: u32,
         /// Return addresses, innermost first.
         pcs: Vec<u64>,
     },
-    /// A walk with the memory it was made in (tests).
+    /// A walk with the stack memory that it read (tests).
     Oracle {
         /// The stack's slot.
         slot: u32,
@@ -43,7 +43,7 @@ pub enum BpfEvent {
         end: WalkEnd,
         /// Return addresses, innermost first.
         pcs: Vec<u64>,
-        /// Where the return address lay.
+        /// Where the return address was.
         sp: u64,
         /// The frame pointer.
         fp: u64,
@@ -71,13 +71,13 @@ pub enum BpfEvent {
         /// Target and generation.
         target: u32,
     },
-    /// A target called `execve`; its counts start anew under another generation.
+    /// A target called `execve`; its counts restart under another generation.
     Exec {
         /// The target's index.
         target: u32,
         /// The generation that begins.
         generation: u32,
-        /// Whether another thread than the main one called it, and is the main one now.
+        /// Whether a thread other than the main one called it, and is now the main one.
         by_thread: bool,
     },
     /// A target forked a process, which is not traced.
@@ -93,19 +93,19 @@ pub enum BpfEvent {
         slot: u32,
         /// What is mapped now: first address and bytes.
         mapped: (u64, u64),
-        /// What was given up: first address and bytes.
+        /// What was unmapped: first address and bytes.
         unmapped: (u64, u64),
-        /// When, for [`super::Tracer::time_of`].
+        /// When, for [`crate::bpf::Tracer::time_of`].
         time: u32,
     },
-    /// A target's mappings are to be read again.
+    /// A target's mappings must be read again.
     Miss {
         /// The target's index.
         target: u32,
-        /// Whether its dynamic loader said so: the request will not be repeated.
+        /// Whether its dynamic loader triggered this: the request will not be repeated.
         loader: bool,
     },
-    /// A thread of a target ends that its probes go by.
+    /// A thread that holds a target's probes ends.
     Thread {
         /// The target's index.
         target: u32,
@@ -126,7 +126,7 @@ impl Events {
         Self { ring }
     }
 
-    /// The next event, `None` when there is none at the moment.
+    /// The next event; `None` if there is none at the moment.
     #[expect(clippy::should_implement_trait, reason = "an iterator that ends would be fused by its users")]
     pub fn next(&mut self) -> Option<BpfEvent> {
         loop {

@@ -16,7 +16,7 @@ impl BpfLog {
         EbpfLogger::init(ebpf).ok().map(|logger| Self { logger })
     }
 
-    /// Hands on what has arrived, as records of the `log` crate.
+    /// Forwards what has arrived, as records of the `log` crate.
     pub fn flush(&mut self) {
         self.logger.flush();
     }

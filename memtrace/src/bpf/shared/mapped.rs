@@ -1,4 +1,4 @@
-//! Array maps as memory: the agent reads what the programs count without a system call per entry.
+//! Array maps mapped into memory: the agent reads what the programs count without a system call per entry.
 
 use std::{io, marker::PhantomData, num::NonZeroUsize, os::fd::BorrowedFd, ptr::NonNull};
 
@@ -39,7 +39,7 @@ pub(in crate::bpf) struct Mapped<T> {
 }
 
 impl<T: Copy> Mapped<T> {
-    /// Maps `length` elements from element `start` on, which must lie on a page boundary.
+    /// Maps `length` elements from element `start` on, which must be on a page boundary.
     ///
     /// # Errors
     /// Out of memory, or beyond the map's end.
@@ -47,7 +47,7 @@ impl<T: Copy> Mapped<T> {
         Self::map(map, start, length, ProtFlags::PROT_READ)
     }
 
-    /// The first `length` elements, to be written through [`Mapped::pointer`] too.
+    /// Maps the first `length` elements for reading and writing through [`Mapped::pointer`].
     ///
     /// # Errors
     /// As [`Mapped::new`].
@@ -99,7 +99,7 @@ impl<T: Copy> Mapped<T> {
 
 impl<T> Drop for Mapped<T> {
     fn drop(&mut self) {
-        // SAFETY: the mapping made in `new`. Nothing can be done about a failure.
+        // SAFETY: the mapping made in `new`. A failure cannot be handled.
         let _ = unsafe { munmap(self.base, self.bytes.get()) };
     }
 }

@@ -10,7 +10,7 @@ use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_prog_info};
 /// Calls `bpf(2)`.
 ///
 /// # Errors
-/// What the kernel answers.
+/// The kernel's error.
 ///
 /// # Safety
 /// Every pointer and length in `attr` that `command` reads is valid.
@@ -51,7 +51,7 @@ pub(in crate::bpf) fn load_btf(btf: &[u8]) -> io::Result<OwnedFd> {
     unsafe { bpf(bpf_cmd::BPF_BTF_LOAD, &mut attr).map(|fd| owned(fd)) }
 }
 
-/// What the kernel knows of a loaded program.
+/// The kernel's information on a loaded program.
 ///
 /// # Errors
 /// Not a program.
@@ -78,7 +78,7 @@ pub(in crate::bpf) fn run(program: BorrowedFd<'_>) -> io::Result<()> {
     unsafe { bpf(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr) }.map(|_| ())
 }
 
-/// Takes an entry out of a hash map; whether it was there.
+/// Removes an entry from a hash map. Returns whether it existed.
 ///
 /// # Errors
 /// What the kernel answers.

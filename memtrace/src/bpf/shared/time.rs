@@ -1,14 +1,14 @@
-//! Times of blocks and objects: 32 bits of a clock that goes on.
+//! Times of blocks and objects: the lower 32 bits of a running clock.
 
 use std::time::Duration;
 
 use memtrace_common::TIME_SHIFT;
 
-/// Up to this age, 208 days, a time is known for certain: 32 bits begin anew then. What is older counts as that much
+/// Up to this age, 208 days, a time is unambiguous: 32 bits wrap then. Anything older counts as that much
 /// younger.
 pub const MAX_AGE: Duration = Duration::from_nanos(1 << (32 + TIME_SHIFT));
 
-/// A time may lie so far after «now», 73 minutes: programs go on while the agent reads.
+/// A time may be this far after "now", 73 minutes: programs continue while the agent reads.
 const AHEAD: u32 = 1 << 20;
 
 /// The time that `ticks` stands for at `now`, both since the start of tracing: the last one that it fits.

@@ -27,7 +27,7 @@ fn leak_session() {
     std::hint::black_box(session);
 }
 
-/// A log line that nobody frees after writing it: 120 bytes each.
+/// A log line that is never freed after it was written: 120 bytes each.
 #[inline(never)]
 fn leak_log_line() {
     // SAFETY: calloc takes any size.

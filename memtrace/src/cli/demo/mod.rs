@@ -46,7 +46,7 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
     leaker.kill();
     ended?;
     message(
-        "found: `leak_session` (4 KiB a time) and `leak_log_line` (120 bytes), each the first frame of its stack above, with file and line; `work` frees what it allocates and is not listed",
+        "found: `leak_session` (4 KiB each time) and `leak_log_line` (120 bytes), each the first frame of its stack above, with file and line; `work` frees what it allocates and is not listed",
     );
     message(
         "next: memtrace attach $(pidof your-server)    or: memtrace run -- ./your-program    (memtrace --help)",

@@ -1,4 +1,4 @@
-//! Which sites are probed: few, and no way out without one.
+//! Chooses the sites to probe: few, and no exit without one.
 
 use iced_x86::FlowControl;
 
@@ -11,7 +11,7 @@ use super::{
     value::{Value, Values},
 };
 
-/// Which of a node's ways a site sees.
+/// Which ways out of a node a site sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ways {
     All,
@@ -26,7 +26,7 @@ struct Candidate {
     result: ExitResult,
 }
 
-/// Chooses sites; their offsets are ELF virtual addresses still.
+/// Chooses sites; their offsets are still ELF virtual addresses.
 pub(super) fn choose(graph: &Graph, values: &Values, entry_site: u64) -> Result<Vec<ExitSite>, Incomplete> {
     // One for each node.
     let mut chosen: Vec<Option<Candidate>> = (0..graph.nodes.len())
@@ -44,8 +44,8 @@ pub(super) fn choose(graph: &Graph, values: &Values, entry_site: u64) -> Result<
             *site = Some(Candidate { node, ways: Ways::All, result: ExitResult::Register(register) });
         }
     }
-    // The later of two on one way goes: the earlier sees the result before the function does anything else. Nodes are
-    // numbered in about the order they are reached in.
+    // Of two sites on one way, the later is dropped: the earlier sees the result before the function does anything
+    // else. Nodes are numbered approximately in the order in which they are reached.
     for node in (0..chosen.len()).rev() {
         let Some(site) = chosen.get_mut(node).and_then(Option::take) else { continue };
         if !uncovered(graph, &chosen).is_empty()
@@ -61,7 +61,7 @@ fn address(graph: &Graph, node: usize) -> Option<u64> {
     graph.nodes.get(node).map(Node::address)
 }
 
-/// What the kernel emulates behind the last change of the result.
+/// Instructions after the last change of the result that the kernel emulates.
 fn emulated(graph: &Graph, values: &Values, index: usize) -> Option<Candidate> {
     let node = graph.nodes.get(index).filter(|node| node.is_emulated && frame(node).is_some())?;
     let known = |value| match value {
@@ -77,7 +77,7 @@ fn emulated(graph: &Graph, values: &Values, index: usize) -> Option<Candidate> {
     }
     let (taken, not_taken) = (known(values.at(node.taken)), known(values.at(node.next)));
     match (taken, not_taken) {
-        // Both are known and differ: the block's way is the one to see.
+        // Both are known and differ: the site must see the way with the block.
         (Some(result @ ExitResult::Register(_)), _) | (Some(result), None) => {
             Some(Candidate { node: index, ways: Ways::Taken, result })
         }

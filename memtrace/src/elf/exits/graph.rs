@@ -1,4 +1,4 @@
-//! A function's instructions and the ways between them.
+//! A function's instructions and the edges between them.
 
 use std::ops::Range;
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::elf::prologue;
 
-/// Functions that do not return. What follows a call of one is reached in another way, or not at all.
+/// Functions that do not return. Code after a call of one is reached in another way, or not at all.
 const NEVER_RETURN: &[&str] = &[
     "__assert_fail",
     "__cxa_bad_cast",
@@ -38,23 +38,23 @@ const NEVER_RETURN: &[&str] = &[
 /// Functions that return their first argument.
 const RETURN_FIRST_ARGUMENT: &[&str] = &["memcpy", "memmove", "memset"];
 
-/// How a way out ends.
+/// How an exit ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Exit {
     /// The register holds the result.
     Result(General),
-    /// In a function that is probed itself.
+    /// In a function that is itself probed.
     HandedOn,
 }
 
 /// An instruction.
 pub(super) struct Node {
     pub(super) instruction: Instruction,
-    /// What is known of the stack before it.
+    /// What is known about the stack before it.
     pub(super) stack: Stack,
     /// Whether the kernel emulates it.
     pub(super) is_emulated: bool,
-    /// The instruction behind it, where that can be reached from it.
+    /// The next instruction, if it can be reached from this one.
     pub(super) next: Option<usize>,
     /// The instruction that it jumps to.
     pub(super) taken: Option<usize>,
@@ -72,7 +72,7 @@ impl Node {
     }
 }
 
-/// All that can be reached from a function's entry, which is the first node.
+/// Everything reachable from a function's entry, which is the first node.
 pub(super) struct Graph {
     pub(super) nodes: Vec<Node>,
 }
@@ -86,7 +86,7 @@ impl Graph {
         let entry = function.range.start;
         let mut builder = Builder {
             code,
-            // A jump to its own entry is a loop, not a call of somebody else.
+            // A jump to its own entry is a loop, not a call of another function.
             handed_on: &|address| address != entry && handed_on(address),
             parts: Vec::new(),
             nodes: Vec::new(),
@@ -237,7 +237,7 @@ impl Builder<'_> {
         self.behind_stub(address).unwrap_or(Target::Address(address))
     }
 
-    /// Where an entry of the PLT leads: it is a jump through a slot, with `endbr64` before it perhaps.
+    /// Where an entry of the PLT leads: it is a jump through a slot, possibly with `endbr64` before it.
     fn behind_stub(&self, address: u64) -> Option<Target> {
         let bytes = self.code.stub(address)?;
         let mut decoder = Decoder::with_ip(64, &bytes, address, DecoderOptions::NONE);
@@ -260,7 +260,7 @@ impl Builder<'_> {
         }
     }
 
-    /// Whether a call does not come back: by its name, or since no code of the function follows it.
+    /// Whether a call does not return: by its name, or because no code of the function follows it.
     fn never_returns(&self, instruction: &Instruction) -> bool {
         let behind = instruction.next_ip();
         if !self.parts.iter().any(|part| part.range.contains(&behind)) {
@@ -272,7 +272,7 @@ impl Builder<'_> {
         }
     }
 
-    /// Every way out leaves the stack as it was at the entry.
+    /// Every exit leaves the stack as it was at the entry.
     fn check_stacks(&self) -> Result<(), Incomplete> {
         let balanced = |node: &Node| node.exit.is_none() || node.stack.sp == Some(8);
         if self.nodes.iter().all(balanced) { Ok(()) } else { Err(Incomplete::Stack) }

@@ -1,16 +1,16 @@
-//! Where the ways out of a function pass, so that its result is seen without a return probe.
+//! Sites at the exits of a function, so that its result is seen without a return probe.
 //!
-//! A return probe replaces the return address on the target's stack. Whoever looks at it meanwhile (an exception, a
+//! A return probe replaces the return address on the target's stack. Code that reads it meanwhile (an exception, a
 //! profiler, a switch to another stack) finds the kernel's trampoline there, and the target may die. A plain probe
-//! changes nothing. So a function is decoded whole, and every way out gets a site: an instruction that the kernel
-//! emulates, behind which nothing is called and the result does not change any more, in whatever register it is by then; or
-//! else the `ret`.
+//! changes nothing. So a function is decoded completely, and every exit gets a site: an instruction that the kernel
+//! emulates, after which nothing is called and the result no longer changes, in whatever register it is by then; or
+//! otherwise the `ret`.
 //! A conditional jump may be such a site for one of its ways only.
 //!
 //! Only a function that is understood completely gets sites: bounds are known, no jump through a table, the canonical
-//! frame address (CFA) follows from the stack or frame pointer at each site, no way out without a site.
+//! frame address (CFA) follows from the stack or frame pointer at each site, and every exit has a site.
 //!
-//! [`graph`] decodes, [`stack`] follows the stack pointer, [`value`] says where the result is, [`cover`] chooses.
+//! [`graph`] decodes, [`stack`] follows the stack pointer, [`value`] determines where the result is, [`cover`] chooses.
 
 mod cover;
 mod graph;
@@ -28,9 +28,9 @@ use crate::model::ExitSite;
 use super::{Image, Machine, Slot, Slots, descriptions::Descriptions};
 use graph::Graph;
 
-/// Instructions of a function and of what it jumps to.
+/// The most instructions of a function and of what it jumps to.
 const MAX_INSTRUCTIONS: usize = 4 << 10;
-/// Functions and parts of functions that it jumps to.
+/// The most functions and parts of functions that it jumps to.
 const MAX_PARTS: usize = 32;
 /// The longest of them in bytes.
 const MAX_PART: u64 = 64 << 10;
@@ -41,7 +41,7 @@ pub enum Incomplete {
     /// Decoded on x86_64 only.
     #[error("its machine code is not decoded on this architecture")]
     Machine,
-    /// Neither a symbol nor call frame information says where it ends.
+    /// Neither a symbol nor call frame information gives its end.
     #[error("the end of its code is unknown")]
     Bounds,
     /// It has bytes that are no instruction, or one that is not expected in a function.
@@ -67,26 +67,26 @@ pub enum Incomplete {
 /// A function to look for exits of.
 #[derive(Clone, Debug)]
 pub struct Function {
-    /// Its code by ELF virtual address; empty: the call frame information says where it ends.
+    /// Its code by ELF virtual address; empty: the call frame information gives its end.
     pub range: Range<u64>,
     /// Address of the site of its entry probe.
     pub entry_site: u64,
-    /// Whether it stores the block's address in memory instead of returning it: the site then lies behind the last write.
+    /// Whether it stores the block's address in memory instead of returning it: the site is then after the last write.
     pub has_out: bool,
-    /// Whether it is of an allocator known by name: where such a function catches an exception it returns no block.
+    /// Whether it belongs to an allocator known by name: if such a function catches an exception, it returns no block.
     pub is_known: bool,
 }
 
-/// What a file says of its functions.
+/// What a file says about its functions.
 pub struct Tables<'a> {
-    /// Frame descriptions, where it has them.
+    /// Frame descriptions, if it has any.
     pub descriptions: Option<Descriptions>,
     /// Slots of the dynamic linker.
     pub slots: Slots<'a>,
 }
 
-/// Finds the sites of a function. `handed_on` says which addresses are entries of functions that are probed themselves:
-/// ways that end there need no site. No sites: all of them end so.
+/// Finds the sites of a function. `handed_on` returns whether an address is the entry of a function that is itself probed:
+/// exits that end there need no site. No sites: all exits end there.
 ///
 /// # Errors
 /// The function is not understood completely.
@@ -119,9 +119,9 @@ fn find_in(
 
 /// Code of a file and what its slots hold.
 trait Code {
-    /// The function, or part of one, that holds an address.
+    /// The function, or part of one, that contains an address.
     fn part(&self, address: u64) -> Option<(Range<u64>, Vec<u8>)>;
-    /// Whether exceptions may be caught in the function that holds an address, and what it then returns is unknown.
+    /// Whether exceptions may be caught in the function that contains an address, so that its result is unknown.
     fn catches(&self, address: u64) -> bool;
     /// A few bytes at an address.
     fn stub(&self, address: u64) -> Option<Vec<u8>>;

@@ -24,7 +24,7 @@ impl Effects {
         Self(InstructionInfoFactory::new())
     }
 
-    /// Whether it changes a register; what a call does is not known here.
+    /// Whether it changes a register; the effects of a call are unknown here.
     pub(super) fn writes(&mut self, instruction: &Instruction, register: General) -> bool {
         self.0
             .info(instruction)

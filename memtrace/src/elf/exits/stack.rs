@@ -10,9 +10,9 @@ const RBP: General = General(5);
 /// What is known before an instruction. Distances are in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stack {
-    /// CFA less stack pointer.
+    /// CFA minus stack pointer.
     pub(super) sp: Option<i64>,
-    /// CFA less frame pointer.
+    /// CFA minus frame pointer.
     pub(super) fp: Option<i64>,
 }
 
@@ -20,7 +20,7 @@ pub(super) struct Stack {
 pub(super) const ENTRY: Stack = Stack { sp: Some(8), fp: None };
 
 impl Stack {
-    /// What holds whichever way an instruction is reached.
+    /// What holds on every way to an instruction.
     pub(super) fn join(self, other: Self) -> Self {
         let same = |one: Option<i64>, two: Option<i64>| one.filter(|_| one == two);
         Self { sp: same(self.sp, other.sp), fp: same(self.fp, other.fp) }
@@ -41,7 +41,7 @@ impl Stack {
     fn sp_after(self, instruction: &Instruction, effects: &mut Effects) -> Option<i64> {
         let increment = i64::from(instruction.stack_pointer_increment());
         if increment != 0 {
-            // push and pop; what pops into the stack pointer is not understood.
+            // push and pop; pops into the stack pointer are not supported.
             let pops_itself =
                 instruction.mnemonic() == Mnemonic::Pop && instruction.op0_register() == Register::RSP;
             return self.sp.filter(|_| !pops_itself)?.checked_sub(increment);

@@ -191,7 +191,7 @@ fn what_a_function_jumps_to_has_its_exits() {
     // Probed itself.
     let code = Fake::new(&format!("53 5b {}", to("e9", 2, OTHER))).with("c3");
     assert_eq!(find_in(&code, &function(7), &|address| address == OTHER), Ok(vec![]));
-    // Nobody knows where it ends.
+    // Its end is unknown.
     let code = Fake::new(&format!("53 5b {}", to("e9", 2, 0x9000)));
     assert_eq!(code.find(), Err(Incomplete::Bounds));
 }

@@ -1,4 +1,4 @@
-//! Where the function's result is before each instruction, once it does not change any more.
+//! Where the function's result is before each instruction, once it no longer changes.
 
 use iced_x86::{Code, Instruction, Mnemonic, OpKind};
 
@@ -10,13 +10,13 @@ use super::{
 /// What the ways from an instruction to the exits have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Value {
-    /// None of them has been looked at yet.
+    /// None of them has been visited yet.
     Open,
     /// On all of them the register holds the function's result.
     Register(General),
     /// On all of them the result is 0.
     Zero,
-    /// The result is not there yet, or differs.
+    /// The result does not exist yet, or differs.
     Varies,
 }
 
@@ -41,7 +41,7 @@ impl Values {
     }
 }
 
-/// Goes through the graph against its direction until nothing changes. `has_out`: a write to memory may be the result's.
+/// Propagates backwards through the graph until nothing changes. `has_out`: a write to memory may be the result.
 pub(super) fn analyse(graph: &Graph, has_out: bool) -> Values {
     let mut values = Values { before: vec![Value::Open; graph.nodes.len()] };
     let mut effects = Effects::new();
@@ -51,7 +51,7 @@ pub(super) fn analyse(graph: &Graph, has_out: bool) -> Values {
         for (index, node) in graph.nodes.iter().enumerate().rev() {
             let value = before(node, behind(node, &values), has_out, &mut effects);
             let Some(known) = values.before.get_mut(index) else { continue };
-            // Only upwards, so that it ends.
+            // Values only rise, so it ends.
             let joined = known.join(value);
             changed |= joined != *known;
             *known = joined;
@@ -80,7 +80,7 @@ fn before(node: &Node, behind: Value, has_out: bool, effects: &mut Effects) -> V
     if node.exit.is_some() {
         return behind;
     }
-    // Whoever is called may leave the function in another way: it has handed out nothing then.
+    // A callee may leave the function in another way: it has then allocated nothing.
     if is_call(instruction) {
         return Value::Varies;
     }

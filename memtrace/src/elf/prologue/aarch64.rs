@@ -11,7 +11,7 @@ pub(super) fn choose(code: &[u8]) -> Site {
 }
 
 /// What `arm_probe_decode_insn` has simulated for uprobes since their beginning. Not here: NOP, simulated
-/// since 6.13 only, and LDR (literal), refused since 6.12.
+/// since 6.13 only, and LDR (literal), rejected since 6.12.
 fn is_simulated(word: u32) -> bool {
     const RULES: [(u32, u32); 8] = [
         (0x7c00_0000, 0x1400_0000), // B, BL

@@ -1,4 +1,4 @@
-//! Where in a function a probe costs least and still sees what it needs.
+//! Finds where a probe in a function costs least and still sees what it needs.
 //!
 //! A uprobe on an instruction that the kernel emulates costs one trap; on any other the kernel steps a copy
 //! out of line, a second trap: some twenty times the time in a virtual machine. So the probe goes to the
@@ -14,7 +14,7 @@ use super::Machine;
 
 pub(super) use x86_64::is_emulated;
 
-/// How many bytes of a function to hand to [`choose`]. A jump back to the site from beyond them is not seen;
+/// How many bytes of a function to pass to [`choose`]. A jump back to the site from beyond them is not seen;
 /// no compiler makes one from so far.
 pub const MAX_FUNCTION: u64 = 64 << 10;
 

@@ -94,7 +94,7 @@ fn straight_line(body: &[u8], limit: u64, role: Role) -> Option<u64> {
     null_jump
 }
 
-/// The registers that must be as they were at the entry. The kernel takes the return address to replace from
+/// The registers that must be unchanged since the entry. The kernel takes the return address to replace from
 /// where %rsp points, so a return probe needs that one too.
 fn registers_to_keep(role: Role) -> Vec<Register> {
     let argument = |number: u8| ARGUMENTS.get(usize::from(number)).copied();

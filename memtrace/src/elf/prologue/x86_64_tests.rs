@@ -100,7 +100,7 @@ fn a_jump_may_be_the_site_but_none_may_come_before_it() {
     site_is("ff e0 53 c3", MALLOC, 0, false);
     // ret; push
     site_is("c3 53 c3", Role::Free, 0, false);
-    // 16-bit jcc, which the kernel refuses; bnd jmp
+    // 16-bit jcc, which the kernel rejects; bnd jmp
     site_is("66 0f 84 00 00 53 c3", MALLOC, 0, false);
     site_is("f2 e9 00 10 00 00", MALLOC, 0, false);
 }

@@ -41,7 +41,7 @@ impl From<profile::Amount> for Amount {
 }
 
 impl<'a> Mappings<'a> {
-    /// The kernel maps nothing for itself, which schema 1 has as nothing mapped.
+    /// The kernel has no mappings of its own, which schema 1 shows as none.
     fn new(view: &View<'a>) -> Option<Self> {
         let all = match &view.profile().subject {
             Subject::Processes(processes) => processes.mapped.as_deref()?,
@@ -78,7 +78,7 @@ impl<'a> From<&'a Subject> for Target<'a> {
 impl ModeInfo {
     fn new(profile: &Profile) -> Self {
         let Filter { min_size, max_size, older } = profile.filter;
-        // All the kernel's allocations are counted, all the time.
+        // Kernel mode counts every allocation, all the time.
         let all = Self {
             exact: true,
             sample_bytes: None,

@@ -8,11 +8,11 @@ use crate::profile::{self, Dictionary, View};
 /// Kernel mode's part of a stack.
 #[derive(Serialize)]
 pub(super) struct KernelStack<'a> {
-    /// `slab`, `page`, `percpu` or `vmalloc`; `unknown` for what found no place in the table of stacks.
+    /// `slab`, `page`, `percpu` or `vmalloc`; `unknown` for objects that did not fit into the table of stacks.
     kind: &'static str,
     /// The slab cache; null for other kinds, and where it cannot be determined.
     cache: Option<&'a str>,
-    /// Tracked: `bytes`, and what was freed where no tracepoint is.
+    /// Tracked: `bytes`, and what was freed without a tracepoint.
     tracked_bytes: u64,
     /// Tracked.
     tracked_blocks: u64,
@@ -54,11 +54,11 @@ struct Cache<'a> {
     tracked_bytes: u64,
     /// Tracked.
     tracked_blocks: u64,
-    /// Growth in fact since tracing began, as the kernel counts (/proc/slabinfo, /proc/meminfo); null where it does not.
+    /// Growth since tracing began as the kernel counts it (/proc/slabinfo, /proc/meminfo); null where it does not.
     grown_bytes: Option<i64>,
     /// The same in objects.
     grown_blocks: Option<i64>,
-    /// Part of `tracked_blocks` that was freed where no tracepoint is.
+    /// The part of `tracked_blocks` that was freed without a tracepoint.
     #[serde(serialize_with = "rate")]
     phantom_share: f64,
     unverified_blocks: u64,

@@ -1,6 +1,6 @@
 //! JSON for scripts: one object per line.
 //!
-//! The structs here are the schema's one home. Scripts rely on the names: add, never rename. Addresses and
+//! The schema is defined by the structs here and nowhere else. Scripts rely on the names: add, never rename. Addresses and
 //! offsets are `"0x…"` strings, as JSON numbers lose digits above 2^53; times in seconds have three decimals.
 
 mod convert;
@@ -57,7 +57,7 @@ fn line(out: &mut dyn io::Write, value: &impl Serialize) -> io::Result<()> {
     out.write_all(b"\n")
 }
 
-/// Compact JSON in which what could steer a terminal is escaped too, beyond the C0 controls that JSON demands.
+/// Compact JSON that also escapes what could control a terminal, beyond the C0 controls that JSON requires.
 struct TerminalSafe;
 
 impl Formatter for TerminalSafe {
@@ -88,21 +88,21 @@ struct Report<'a> {
     last: bool,
     target: Target<'a>,
     mode: ModeInfo,
-    /// Everything outstanding, over all stacks, those not listed too.
+    /// Everything outstanding, over all stacks, listed or not.
     outstanding: Amount,
-    /// How far off that may be; null when exact.
+    /// The error of `outstanding`; null if exact.
     uncertainty: Option<Uncertainty>,
     /// Growth of the outstanding bytes since the previous report.
     #[serde(serialize_with = "rate")]
     bytes_per_second: f64,
-    /// Frees of blocks that are not known: allocated before, not sampled, or in a gap.
+    /// Frees of unknown blocks: allocated before tracing began, not sampled, or in a gap.
     unknown_frees: u64,
     /// Null where it could not be measured.
     overhead: Option<Overhead>,
     /// Number of stacks that match the filters; `stacks` may list fewer.
     stacks_found: usize,
     stacks: Vec<Stack<'a>>,
-    /// Null with gaps, in which too much of it is missed.
+    /// Null with gaps, in which too many mappings are missed.
     mappings: Option<Mappings<'a>>,
     /// Kernel mode only.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -110,7 +110,7 @@ struct Report<'a> {
     losses: Losses,
     /// The texts of `remarks`.
     notes: Vec<String>,
-    /// What the reader is to know besides: each with its `key`, its values, and a sentence, `text`.
+    /// What else the reader should know: each with its `key`, its values, and a sentence, `text`.
     remarks: Vec<Value>,
 }
 
@@ -150,7 +150,7 @@ struct Target<'a> {
     comm: &'a str,
     /// The allocators found, `glibc` for example.
     allocators: &'a [String],
-    /// Functions that hand out blocks and are not traced; `exact` is false then.
+    /// Allocating functions that are not traced; `exact` is then false.
     untraced: &'a [String],
 }
 
@@ -159,14 +159,14 @@ struct Target<'a> {
 struct ModeInfo {
     /// Whether nothing was sampled, missed in a gap, or allocated by a function that is not traced.
     exact: bool,
-    /// Mean bytes between two samples, of those taken last; null when there are none among the figures.
+    /// Mean bytes between two samples, of those taken last; null if the figures include none.
     sample_bytes: Option<u64>,
     /// Whether samples are taken now; else every allocation seen is counted.
     sampling: bool,
     /// The part of the time in which allocations were seen, 0 to 1.
     #[serde(serialize_with = "share")]
     attached_share: f64,
-    /// How often they ceased to be.
+    /// The number of times they were not.
     gaps: u64,
     /// Blocks allocated in windows; null without windows.
     window_allocated_blocks: Option<u64>,
@@ -176,11 +176,11 @@ struct ModeInfo {
     window_open: bool,
     /// How stacks are taken: `cfi`, by call frame information; `fp`, by frame pointers.
     stacks: &'static str,
-    /// Only allocations of at least so many bytes are tracked; null: all.
+    /// The minimum size of tracked allocations; null: none.
     min_size: Option<u64>,
-    /// Only allocations of at most so many bytes are tracked; null: all.
+    /// The maximum size of tracked allocations; null: none.
     max_size: Option<u64>,
-    /// Outstanding bytes and blocks are those of at least this age; null: all.
+    /// The minimum age of outstanding blocks; null: none.
     #[serde(serialize_with = "optional_seconds")]
     older_s: Option<Duration>,
 }
@@ -192,12 +192,12 @@ struct Amount {
     blocks: u64,
 }
 
-/// The true value lies within so much of the estimate with a probability of 95 %.
+/// Half the width of an interval that contains the true value with a probability of at least 95 %.
 #[derive(Serialize)]
 struct Uncertainty {
     bytes: u64,
     blocks: u64,
-    /// Blocks that the estimate rests on.
+    /// Blocks that were sampled for the estimate.
     samples: u64,
 }
 
@@ -210,10 +210,10 @@ struct Overhead {
     /// Of one processor.
     #[serde(serialize_with = "share")]
     processors: f64,
-    /// The share that is allowed; null: any.
+    /// The share that is allowed; null: no limit.
     #[serde(serialize_with = "optional_share")]
     limit: Option<f64>,
-    /// The share of a processor that is allowed however little CPU time the targets use; null: any.
+    /// The share of a processor that is always allowed, however little CPU time the targets use; null: no limit.
     #[serde(serialize_with = "optional_share")]
     limit_processors: Option<f64>,
     /// CPU time that tracing took.
@@ -232,13 +232,13 @@ struct Stack<'a> {
     /// 16 hexadecimal digits, the same in every report of a session.
     #[serde(serialize_with = "id")]
     id: u64,
-    /// Whose it is; 0 for what found no place in the table of stacks.
+    /// The process; 0 for what did not fit into the table of stacks.
     pid: u32,
     /// Outstanding.
     bytes: u64,
     /// Outstanding.
     blocks: u64,
-    /// How far off these may be; null when exact.
+    /// The error of these; null if exact.
     uncertainty: Option<Uncertainty>,
     /// Since tracing began.
     allocated_bytes: u64,
@@ -254,16 +254,16 @@ struct Stack<'a> {
     /// Age of the oldest outstanding block in seconds; null when unknown.
     #[serde(serialize_with = "optional_seconds")]
     oldest_s: Option<Duration>,
-    /// Whether `oldest_s` is a block's age; false: only a bound that no block exceeds. Null with `oldest_s`.
+    /// Whether `oldest_s` is a block's age; false: an upper bound. Null with `oldest_s`.
     oldest_exact: Option<bool>,
     /// Whether the frames reach the program's entry point.
     complete: bool,
-    /// Why not, `no_frame_pointer` for example; null for a complete stack, or when its frames were lost
+    /// Why not, for example `no_frame_pointer`; null for a complete stack, or if its frames were lost
     /// (`complete` is false then).
     incomplete: Option<&'static str>,
-    /// Innermost first, beginning with the caller of the allocator function.
+    /// Innermost first, starting at the caller of the allocator.
     frames: Vec<Frame<'a>>,
-    /// The blocks, oldest first; only when they were asked for.
+    /// The blocks, oldest first; only with `--show-allocs`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     allocs: Vec<Alloc>,
     /// Kernel mode only.
@@ -318,9 +318,9 @@ struct Losses {
     no_walk_slot: u64,
     /// Allocations not tracked: the table of threads was full.
     no_thread_slot: u64,
-    /// Allocations whose stack found no place in the table of stacks.
+    /// Allocations whose stack did not fit into the table of stacks.
     stack_table_full: u64,
-    /// Blocks handed out at an address that was still live.
+    /// Blocks allocated at an address that was still live.
     missed_frees: u64,
     /// Times the kernel did not run a program.
     kernel_missed: u64,
@@ -328,7 +328,7 @@ struct Losses {
     mappings_full: u64,
     /// Their bytes.
     mappings_full_bytes: u64,
-    /// Times that a file was read for less of its names than it has, or a report did not wait for them.
+    /// Times that names in a file were given up, or that a report did not wait for names.
     names_given_up: u64,
     /// Child processes forked by the target.
     children_not_traced: u64,
@@ -352,7 +352,7 @@ struct TraceLine<'a> {
     addr: u64,
     /// Bytes.
     size: u64,
-    /// Id of the allocating stack, of a free too.
+    /// Id of the allocating stack, also for a free.
     #[serde(serialize_with = "id")]
     stack: u64,
     /// The stack's frames, on its first line only.

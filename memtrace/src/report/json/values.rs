@@ -1,4 +1,4 @@
-//! How values are written: times in seconds, addresses as hexadecimal strings.
+//! How times, shares, rates, addresses and ids are written.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ pub(super) fn share<S: Serializer>(share: &f64, serializer: S) -> Result<S::Ok, 
     serializer.serialize_f64((share * 1e5).round() / 1e5)
 }
 
-/// Always a number: JSON has none for what is not finite.
+/// Always a finite number: JSON has no others.
 pub(super) fn rate<S: Serializer>(rate: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     let rounded = (rate * 1e3).round() / 1e3;
     // `+ 0.0` turns -0.0 into 0.0.

@@ -7,8 +7,8 @@ use super::{
     HOSTILE, Recorded, assert_harmless, empty, hostile, losses, report, sampled, trace_lines as lines,
     with_blocks,
 };
-use crate::profile::Remark;
-use crate::report::Json;
+use crate::profile::{Remark, diff};
+use crate::report::{Comparison, Json};
 
 fn json(report: Recorded) -> String {
     report.written(Json)
@@ -40,8 +40,8 @@ fn ordinary() {
     "#);
 }
 
-/// Everything that schema 1 promised before a report was a profile is still there, with the same values. Of notes only their
-/// number is compared: they are prose.
+/// Everything that schema 1 promised before a report was a profile is still there, with the same values. Of notes only
+/// their number is compared: they are prose.
 #[test]
 fn schema_1_only_gains() {
     let remarks = vec![Remark::Exited { pids: vec![4123] }];
@@ -108,6 +108,16 @@ fn names_are_never_changed() {
     assert_eq!(found, promised.split_whitespace().map(str::to_owned).collect());
 }
 
+/// A comparison with a stack of each kind.
+fn compared() -> String {
+    let (mut earlier, mut later) = (report(), report());
+    later.stacks[0].outstanding.bytes += 1;
+    earlier.stacks[1].frames.clear();
+    let (earlier, later) = (earlier.profile(), later.profile());
+    let (before, after) = ((&earlier.0, &earlier.1), (&later.0, &later.1));
+    Comparison { before, after, diff: &diff(before, after), top: 0 }.json()
+}
+
 #[test]
 fn every_key_is_documented() {
     let documented: String = ["json.md", "losses.md"]
@@ -121,6 +131,7 @@ fn every_key_is_documented() {
         keys(&parsed(&json(report)), "", &mut found);
     }
     lines(Json).iter().for_each(|line| keys(&parsed(line), "", &mut found));
+    keys(&parsed(&compared()), "", &mut found);
     let name = |path: &String| path.rsplit('.').next().map(|name| format!("`{name}`"));
     let missing: Vec<&String> =
         found.iter().filter(|path| !name(path).is_some_and(|name| documented.contains(&name))).collect();

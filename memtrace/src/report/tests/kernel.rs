@@ -85,7 +85,7 @@ fn by_cache_there_are_no_stacks() {
     report.kernel.as_mut().unwrap().0.user_page_bytes = Some(4096);
     let text = text(report);
     assert!(!text.contains("#1") && text.contains("eventpoll_epi"), "{text}");
-    assert!(text.contains("Not counted: 4 KiB of pages handed out for user memory"), "{text}");
+    assert!(text.contains("Not counted: 4 KiB of pages for user memory"), "{text}");
 }
 
 #[test]

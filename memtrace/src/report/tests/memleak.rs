@@ -78,7 +78,7 @@ fn hostile_names() {
     let text = memleak(options(), hostile());
     assert_harmless(&text);
     insta::assert_snapshot!(text, @r#"
-    Note: process 4123 called exec after 1.0 s and is evil\x1b[2J\x1b]0;owned\x07\x0d\x0aroot# \u{202e}txt\u{2066}\u{9b}31m\x7f\u{2028}\u{e0041} now: its count began anew
+    Note: process 4123 called exec after 1.0 s and is now evil\x1b[2J\x1b]0;owned\x07\x0d\x0aroot# \u{202e}txt\u{2066}\u{9b}31m\x7f\u{2028}\u{e0041}: its count was restarted
     [05:04:05] Top 10 stacks with outstanding allocations:
     	65536 bytes in 64 allocations from stack
     		evil\x1b[2J\x1b]0;owned\x07\x0d\x0aroot# \u{202e}txt\u{2066}\u{9b}31m\x7f\u{2028}\u{e0041}+0x0 [evil\x1b[2J\x1b]0;owned\x07\x0d\x0aroot# \u{202e}txt\u{2066}\u{9b}31m\x7f\u{2028}\u{e0041}]

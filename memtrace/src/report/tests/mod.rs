@@ -4,6 +4,7 @@ mod json;
 mod kernel;
 mod memleak;
 mod recorded;
+mod remarks;
 mod text;
 
 use std::io;

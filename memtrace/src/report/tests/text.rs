@@ -38,7 +38,7 @@ fn everything_lost() {
     insta::assert_snapshot!(text(Recorded { losses: losses(), remarks, last: true, ..empty() }), @r#"
     [03:04:05] last report: api-server (pid 4123), traced for 5.0 s, allocator glibc; every allocation counted, stacks from frame pointers (callers may be missing where code was built without them)
     Outstanding: 0 B in 0 blocks, 0 B/s
-    Nothing allocated since tracing began is outstanding. (What was allocated before is unknown.)
+    Nothing allocated since tracing began is outstanding. (Earlier allocations are unknown.)
 
     Lost: 1,203 blocks (4.5 MiB) not tracked: the table of live blocks was full, so the totals are too low by that; raise --max-live.
     Lost: 5 allocations not tracked: the table of threads was full, so the totals are too low.
@@ -99,7 +99,7 @@ fn hostile_names() {
         evil\x1b[2J\x1b]0;owned\x07\x0d\x0aroot# \u{202e}txt\u{2066}\u{9b}31m\x7f\u{2028}\u{e0041}  evil\x1b[2J\x1b]0;owned\x07\x0d\x0aroot# \u{202e}txt\u{2066}\u{9b}31m\x7f\u{2028}\u{e0041}  (/srv/evil\x1b[2J\x1b]0;owned\x07\x0d\x0aroot# \u{202e}txt\u{2066}\u{9b}31m\x7f\u{2028}\u{e0041}+0x0)
         evil\x1b[2J\x1b]0;owned\x07\x0d\x0aroot# \u{202e}txt\u{2066}\u{9b}31m\x7f\u{2028}\u{e0041}+0x0
 
-    Note: process 4123 called exec after 1.0 s and is evil\x1b[2J\x1b]0;owned\x07\x0d\x0aroot# \u{202e}txt\u{2066}\u{9b}31m\x7f\u{2028}\u{e0041} now: its count began anew
+    Note: process 4123 called exec after 1.0 s and is now evil\x1b[2J\x1b]0;owned\x07\x0d\x0aroot# \u{202e}txt\u{2066}\u{9b}31m\x7f\u{2028}\u{e0041}: its count was restarted
     "#);
 }
 

@@ -25,7 +25,7 @@ pub(super) struct Cache {
     pub(super) is_counted: bool,
 }
 
-/// A stack's rows in the kernel side's table, taken together, and what they hold.
+/// A stack's rows in the kernel side's table, combined, and what they hold.
 pub(super) struct Stack {
     pub(super) totals: Totals,
     /// These rows.
@@ -36,17 +36,17 @@ pub(super) struct Stack {
     pub(super) cache: usize,
     /// What is tracked.
     pub(super) tracked: Amount,
-    /// What of it was freed unseen.
+    /// The part of it that was freed unseen.
     pub(super) phantoms: Amount,
-    /// How many of these objects were not found to be free, but must be by the number of those in use.
+    /// How many of these were not found free but must be, by the number of objects in use.
     pub(super) by_number: u64,
-    /// Of how many of the others it is not known whether they are there.
+    /// How many of the others could not be looked up.
     pub(super) unknown: u64,
-    /// What of it is shown: old enough, no phantom.
+    /// The part of it that is shown: old enough and not a phantom.
     pub(super) outstanding: Amount,
 }
 
-/// Everything, at one moment.
+/// Everything at one point in time.
 pub(super) struct Census {
     pub(super) caches: Vec<Cache>,
     pub(super) stacks: Vec<Stack>,
@@ -56,11 +56,11 @@ pub(super) struct Census {
 /// Objects of a slot.
 #[derive(Clone, Copy, Default)]
 struct Living {
-    /// Those that look outstanding. What was found to be free is not among them.
+    /// Those that look outstanding, without those that were found free.
     all: u64,
-    /// Of how many of them it is not known.
+    /// How many of them could not be looked up.
     unknown: u64,
-    /// How many of them are old enough.
+    /// How many of those are old enough.
     old: u64,
     oldest: Duration,
 }
@@ -68,7 +68,7 @@ struct Living {
 impl KernelSession {
     /// Counts.
     pub(super) fn census(&mut self, now: Duration) -> anyhow::Result<Census> {
-        // First, so that what comes meanwhile looks like growth, not like phantoms.
+        // First, so that concurrent allocations look like growth, not like phantoms.
         let living = self.living(now)?;
         let slabs = kernel::slabs().unwrap_or_default();
         let counts = self.tracer.caches();
@@ -80,7 +80,7 @@ impl KernelSession {
         for slot in slots {
             let kind = slot.kind.map_or(MemoryKind::Unknown, MemoryKind::from);
             let counted = counts.iter().find(|one| one.index == slot.cache);
-            // What has no kind has passed the filters too.
+            // Objects without a kind have passed the filters too.
             if slot.kind.is_some() && !self.is_shown(counted.map(|one| one.name.as_str())) {
                 continue;
             }
@@ -146,7 +146,7 @@ impl KernelSession {
         Cache { kind, name, evidence, size, is_counted }
     }
 
-    /// Shares each cache's phantoms out among its slots, and joins the slots of one stack.
+    /// Distributes each cache's phantoms over its slots, and joins the slots of a stack.
     fn stacks(
         &self,
         now: Duration,
@@ -170,7 +170,7 @@ impl KernelSession {
                     missed: slot.missed,
                 })
                 .collect();
-            // The number tells nothing of a few: others' frees, unseen, are in it too.
+            // Small numbers are inconclusive: they include unseen frees of other objects.
             let by_number = cache.is_counted && cache.evidence.unknown == cache.evidence.tracked;
             let phantoms = if by_number { cache.evidence.phantoms() } else { 0 };
             for ((slot, living), phantoms) in slots.into_iter().zip(share_out(phantoms, &evidence)) {
@@ -187,11 +187,11 @@ impl KernelSession {
         stacks
     }
 
-    /// `phantoms`: how many of the objects of which it is not known are not there.
+    /// `phantoms`: how many of the objects that could not be looked up are gone.
     fn stack(&self, now: Duration, slot: &KernelStack, cache: usize, living: Living, phantoms: u64) -> Stack {
         let amount = |blocks: u64| Amount { bytes: blocks.saturating_mul(slot.size), blocks };
         let real = living.all.saturating_sub(phantoms);
-        // Which of a stack's objects are phantoms is not known: the same part of the old ones as of all.
+        // Which of a stack's objects are phantoms is unknown: assume the same share of the old ones as of all.
         let old = match living.all {
             0 => 0,
             all => (u128::from(living.old) * u128::from(real)).div_ceil(u128::from(all)) as u64,
@@ -217,7 +217,7 @@ impl KernelSession {
         }
     }
 
-    /// The same in every report: of the frames and the cache, not of the size. 0 for what found no slot of its own.
+    /// An id that is the same in every report: a hash of frames and cache, not of the size. 0 without a slot of its own.
     fn identity(&self, slot: &KernelStack) -> u64 {
         use std::hash::{Hash as _, Hasher as _};
         if slot.kind.is_none() {
@@ -228,7 +228,7 @@ impl KernelSession {
         let frames =
             self.frames.whole(slot.slot).map_or(&[][..], |stack| self.names.dictionary().frames(stack));
         match frames {
-            // None, or not arrived yet: nothing to join by.
+            // No frames, or not received yet: nothing to compare.
             [] => slot.slot.hash(&mut hasher),
             [frames @ .., _] => frames.hash(&mut hasher),
         }
@@ -237,7 +237,7 @@ impl KernelSession {
 }
 
 impl Stack {
-    /// Totals that come to what is shown.
+    /// Totals that add up to what is shown.
     pub(super) fn shown(&self) -> Totals {
         let Totals { allocated, .. } = self.totals;
         let freed = Amount {
@@ -247,7 +247,7 @@ impl Stack {
         Totals { freed, ..self.totals }
     }
 
-    /// Takes another slot of the same stack in.
+    /// Adds another slot of the same stack.
     fn join(&mut self, other: &Self) {
         self.slots.extend(&other.slots);
         self.totals.allocated = self.totals.allocated.plus(other.totals.allocated);

@@ -9,7 +9,7 @@ use crate::{
     symbolize::KernelSymbolizer,
 };
 
-/// Beginnings of the names of functions that trace or allocate: a stack begins with their caller.
+/// Prefixes of functions that trace or allocate: a stack begins with their caller.
 const INNER: [&str; 22] = [
     "bpf_",
     "__bpf_",
@@ -35,7 +35,7 @@ const INNER: [&str; 22] = [
     "vmap",
 ];
 
-/// Parts of the names of functions that take pages for what is counted as memory of another kind.
+/// Parts of the names of functions that allocate pages for memory that counts as another kind.
 const ELSEWHERE: [(KernelKind, &str); 9] = [
     (KernelKind::Slab, "allocate_slab"),
     (KernelKind::Slab, "new_slab"),
@@ -53,9 +53,9 @@ const ELSEWHERE: [(KernelKind, &str); 9] = [
 struct Stack {
     /// Every frame.
     whole: StackId,
-    /// The frames from the allocating function's caller on, once they have names.
+    /// The frames from the allocating function's caller outwards, once they have names.
     trimmed: Option<StackId>,
-    /// Whether the first frame is the allocating function's caller for certain: the tracepoint has said so.
+    /// Whether the tracepoint named the first frame as the allocating function's caller.
     is_exact: bool,
 }
 
@@ -70,7 +70,7 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    /// Takes a stack in, without its first `own` frames.
+    /// Adds a stack, without its first `own` frames.
     pub(super) fn insert(&mut self, dictionary: &mut Dictionary, slot: u32, own: usize, pcs: &[u64]) {
         let pcs = pcs.get(own..).unwrap_or_default();
         let frames: Vec<LocationId> = pcs.iter().map(|&pc| self.location(dictionary, pc)).collect();
@@ -78,12 +78,12 @@ impl Frames {
         self.by_slot.insert(slot, Stack { whole, trimmed: None, is_exact: own > 0 });
     }
 
-    /// A stack with every frame; `None` when these have not arrived.
+    /// A stack with every frame; `None` if these have not arrived.
     pub(super) fn whole(&self, slot: u32) -> Option<StackId> {
         self.by_slot.get(&slot).map(|stack| stack.whole)
     }
 
-    /// A stack that begins with the caller of the allocating function, with the names of its functions.
+    /// A stack from the allocating function's caller outwards, with the names of its functions.
     pub(super) fn named(&mut self, dictionary: &mut Dictionary, slot: u32) -> Option<StackId> {
         let Stack { whole, trimmed, is_exact } = *self.by_slot.get(&slot)?;
         if trimmed.is_some() {
@@ -95,7 +95,7 @@ impl Frames {
         }
         let is_inner = |id: &&LocationId| dictionary.frames_at(**id).any(|frame| is_inner(frame.function));
         let inner = if is_exact { 0 } else { frames.iter().take_while(is_inner).count() };
-        // A stack of nothing else is shown as it is.
+        // A stack that consists of nothing else is shown unchanged.
         let named = match frames.get(inner..) {
             Some(outer) if inner > 0 && !outer.is_empty() => dictionary.add_stack(outer, None),
             _ => whole,
@@ -106,7 +106,7 @@ impl Frames {
         Some(named)
     }
 
-    /// Whether the pages that this stack takes are counted as one of these other kinds.
+    /// Whether the pages that this stack allocates count as one of these other kinds.
     pub(super) fn is_elsewhere(
         &mut self,
         dictionary: &mut Dictionary,
@@ -128,7 +128,7 @@ impl Frames {
             .get_or_insert_with(|| (KernelSymbolizer::default(), Modules::read().unwrap_or_default()))
     }
 
-    /// The place of a return address. Addresses are counted from the first of the kernel or the module.
+    /// The place of a return address. Addresses are relative to the start of the kernel or the module.
     fn location(&mut self, dictionary: &mut Dictionary, address: u64) -> LocationId {
         let (symbolizer, modules) = self.symbolizer();
         let (name, base) = match modules.find(address.saturating_sub(1)) {

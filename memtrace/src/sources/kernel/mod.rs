@@ -23,7 +23,7 @@ use crate::{
 /// What to count.
 #[derive(Clone, Debug)]
 pub struct KernelOptions {
-    /// What the kernel side counts. Its list of caches is filled in from `caches`.
+    /// What the kernel side counts. Its list of caches is taken from `caches`.
     pub config: KernelConfig,
     /// Patterns for the names of caches; empty for all.
     pub caches: Vec<String>,
@@ -35,7 +35,7 @@ pub struct KernelOptions {
     pub show_allocs: bool,
 }
 
-/// Counters of the kernel when tracing began.
+/// The kernel's counters when tracing began.
 struct Before {
     slabs: Slabs,
     percpu: Option<u64>,
@@ -71,7 +71,7 @@ impl KernelSession {
     /// Loads the kernel side and begins to trace.
     ///
     /// # Errors
-    /// Missing privileges, or a kernel that cannot do it: with advice. No cache fits the patterns.
+    /// Missing privileges, or a kernel that lacks a feature: with advice. No cache matches the patterns.
     pub fn new(options: KernelOptions) -> anyhow::Result<Self> {
         let mut options = options;
         options.config.caches = wanted_caches(&options.caches)?;
@@ -79,7 +79,7 @@ impl KernelSession {
             let permission = error.is_permission();
             let error = anyhow::Error::new(error);
             if permission {
-                error.context("this needs root (or CAP_BPF and CAP_PERFMON): try `sudo memtrace …`; `memtrace check` tells more")
+                error.context("this needs root (or CAP_BPF and CAP_PERFMON): try `sudo memtrace …`; `memtrace check` shows more")
             } else {
                 error.context("this kernel rejects memtrace's eBPF programs for kernel mode")
             }
@@ -102,8 +102,8 @@ impl KernelSession {
         })
     }
 
-    /// Whether rows of a cache are shown. The kernel side leaves most others out; a cache that is younger than the
-    /// session it does not know.
+    /// Whether rows of a cache are shown. The kernel side filters most others, but does not know caches that are
+    /// younger than the session.
     fn is_shown(&self, cache: Option<&str>) -> bool {
         let patterns = &self.options.caches;
         let Some(wanted) = &self.options.config.caches else { return true };
@@ -114,12 +114,12 @@ impl KernelSession {
     }
 }
 
-/// Every cache there is, and whether a pattern fits it; `None` without patterns.
+/// Every existing cache, and whether a pattern matches it; `None` without patterns.
 fn wanted_caches(patterns: &[String]) -> anyhow::Result<Option<Vec<(String, bool)>>> {
     if patterns.is_empty() {
         return Ok(None);
     }
-    let slabs = kernel::slabs().context("cannot read /proc/slabinfo, which --cache takes the names from")?;
+    let slabs = kernel::slabs().context("cannot read /proc/slabinfo, which has the names for --cache")?;
     let aliases = kernel::aliases(&slabs);
     let caches: Vec<(String, bool)> = slabs
         .into_keys()
@@ -131,13 +131,13 @@ fn wanted_caches(patterns: &[String]) -> anyhow::Result<Option<Vec<(String, bool
         .collect();
     anyhow::ensure!(
         caches.iter().any(|(_, wanted)| *wanted),
-        "no slab cache is called {}: /proc/slabinfo lists those there are (caches of equal objects are one)",
+        "no slab cache is called {}: /proc/slabinfo lists all (caches of similar objects are merged)",
         patterns.iter().map(|pattern| format!("{pattern:?}")).collect::<Vec<_>>().join(" or ")
     );
     Ok(Some(caches))
 }
 
-/// Whether a name fits one of the patterns.
+/// Whether a name matches one of the patterns.
 fn fits(patterns: &[String], name: &str) -> bool {
     patterns.iter().any(|pattern| glob::matches(pattern, name))
 }

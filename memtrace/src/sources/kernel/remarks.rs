@@ -8,9 +8,9 @@ use crate::{
     profile::{CacheNumber, CacheRow, MemoryKind, Remark},
 };
 
-/// Caches named in a remark; of more, only their number is given.
+/// Caches listed in a remark; of further ones, only the number is given.
 const NAMED: usize = 4;
-/// Objects that cannot be looked up are mentioned if they are one in so many.
+/// Objects that cannot be looked up are mentioned if they are at least one in this many.
 const UNVERIFIED_PART: u64 = 50;
 
 /// What is known from the start.
@@ -32,14 +32,14 @@ pub(super) fn of_start(tracer: &KernelTracer, config: &KernelConfig) -> Vec<Rema
     remarks
 }
 
-/// What reports say of the tasks they are about.
+/// Remarks on the tasks that tracing is limited to.
 pub(super) fn of_tasks(pids: &[u32]) -> Option<Remark> {
     let is_gone = |pid: &u32| !Path::new(&format!("/proc/{pid}")).exists();
     let pids: Vec<u32> = pids.iter().copied().filter(is_gone).collect();
     (!pids.is_empty()).then_some(Remark::Exited { pids })
 }
 
-/// What reports say of frees that nobody announced.
+/// Remarks on frees without a tracepoint.
 pub(super) fn of_caches(caches: &[CacheRow]) -> Vec<Remark> {
     let found = named(caches, |cache| cache.phantoms - cache.by_number, |cache| cache.tracked.blocks);
     let by_number = named(caches, |cache| cache.by_number, |cache| cache.tracked.blocks);
@@ -56,12 +56,12 @@ pub(super) fn of_caches(caches: &[CacheRow]) -> Vec<Remark> {
     .collect()
 }
 
-/// Objects that are counted as outstanding, of whatever age.
+/// Objects that count as outstanding, of any age.
 fn kept(cache: &CacheRow) -> u64 {
     cache.tracked.blocks - cache.phantoms
 }
 
-/// Caches of which a number is not 0, with that number, out of another: the largest first, and how many more there are.
+/// Caches whose number is not 0, with that number and the total, largest first; and how many more there are.
 fn named(
     caches: &[CacheRow],
     number: impl Fn(&CacheRow) -> u64,

@@ -1,4 +1,4 @@
-//! From the counts of a session of kernel mode to one report.
+//! From the counts of a kernel session to the profile of one report.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::{
 };
 
 impl KernelSession {
-    /// Everything one report knows. Frames have names where they are wanted.
+    /// Everything that one report knows. Frames are named where names are wanted.
     pub(super) fn profile(&mut self, last: bool, wanted: Wanted<'_>) -> anyhow::Result<Profile> {
         let now = self.tracer.elapsed();
         let census = self.census(now)?;
@@ -38,7 +38,7 @@ impl KernelSession {
         remarks.extend(remarks::of_tasks(&self.options.config.tasks));
         let by_slot: FxHashMap<u32, &Stack> =
             census.stacks.iter().map(|stack| (stack.totals.slot, stack)).collect();
-        // A row each, in the same order.
+        // One row each, in the same order.
         let stacks: Vec<(&Growth, &Stack)> =
             grown.iter().filter_map(|grown| Some((grown, *by_slot.get(&grown.totals.slot)?))).collect();
         let rows = stacks.iter().filter_map(|(grown, stack)| self.row(grown, stack, &census)).collect();
@@ -101,7 +101,7 @@ impl KernelSession {
         })
     }
 
-    /// What there is besides stacks.
+    /// What the profile has besides stacks.
     fn kernel_figures(&mut self, now: Duration, census: &Census) -> Kernel {
         let mut rows: Vec<CacheRow> = census.caches.iter().map(|cache| self.cache_row(cache)).collect();
         for stack in &census.stacks {
@@ -199,7 +199,7 @@ impl KernelSession {
             .map(|slot| (slot.slot, (slot.size, slot.kind == Some(KernelKind::Percpu))))
             .collect();
         let older = self.options.older.unwrap_or_default();
-        // The census has taken out what is gone.
+        // The census has removed what is gone.
         self.tracer
             .for_each_tracked(|object| {
                 let age = now.saturating_sub(object.time(now));
@@ -216,7 +216,7 @@ impl KernelSession {
 }
 
 fn losses(losses: &KernelLosses) -> Losses {
-    tracing::debug!("{} walks of stacks were needed", losses.walks);
+    tracing::debug!("{} stacks were walked", losses.walks);
     Losses {
         live_map_full: losses.live_map_full,
         live_map_full_bytes: losses.live_map_full_bytes,

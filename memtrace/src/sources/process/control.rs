@@ -1,4 +1,4 @@
-//! What tracing costs, and what is done about it: joins the budget to the probes.
+//! What tracing costs, and how memtrace reacts: connects the budget to the probes.
 
 use std::time::{Duration, Instant};
 
@@ -14,13 +14,13 @@ use crate::{
     session::{Ending, Step},
 };
 
-/// How long calls are counted before it is said what tracing will cost, and how many are enough to stop earlier.
+/// How long calls are counted to estimate the cost of tracing, and how many suffice to stop earlier.
 const MEASURE: Duration = Duration::from_millis(60);
 const MEASURE_CALLS: u64 = 20_000;
-/// Where there is hardly anything to count, this is enough: what comes later is seen then.
+/// Enough for a target with hardly any calls: later ones are noticed then.
 const MEASURE_LEAST: Duration = Duration::from_millis(30);
 const MEASURE_STEP: Duration = Duration::from_millis(5);
-/// Time between two looks at what is used.
+/// Time between two checks of the cost.
 const PERIOD: Duration = Duration::from_millis(200);
 /// The same in a window.
 const GLANCE: Duration = Duration::from_millis(10);
@@ -28,8 +28,8 @@ const GLANCE: Duration = Duration::from_millis(10);
 const WAIT: Duration = Duration::from_millis(50);
 
 impl Session {
-    /// Measures what a probe costs here, unless that is known. Where it cannot be, no overhead is reported, and no budget
-    /// kept.
+    /// Measures what a probe costs on this machine, unless that is known. If that fails, no overhead is reported, and
+    /// no budget is kept.
     fn calibrate(&mut self) {
         if self.control.prices.is_some() {
             return;
@@ -44,7 +44,7 @@ impl Session {
         }
     }
 
-    /// With a budget: sees to it that calls are only counted at first. For targets that run already.
+    /// With a budget: makes the probes only count calls at first. For targets that are already running.
     pub fn prepare(&mut self) {
         if self.control.counting.limit.is_some() {
             self.calibrate();
@@ -74,7 +74,7 @@ impl Session {
         Some(plan)
     }
 
-    /// The cost is known from now on, and the budget kept: where nothing was chosen, as long as it lasts.
+    /// From now on the cost is measured and the budget enforced, even if no mode was chosen.
     pub(super) fn begin_control(&mut self) {
         self.calibrate();
         if self.control.budget.is_none() {
@@ -88,7 +88,7 @@ impl Session {
         Some(Budget::new(limit, prices, choice, self.reading()))
     }
 
-    /// What was used so far.
+    /// What has been used so far.
     pub(super) fn reading(&mut self) -> Reading {
         let cpu = self.targets.iter_mut().map(super::traced::Traced::cpu_time).sum();
         Reading { at: self.tracer.elapsed(), cpu, work: self.tracer.work() }
@@ -108,12 +108,12 @@ impl Session {
         })
     }
 
-    /// Whether something is to be looked at between reports.
+    /// Whether the budget needs checks between reports.
     pub(super) fn is_controlled(&self) -> bool {
         self.control.budget.is_some()
     }
 
-    /// Looks at what is used, and does what the budget says. Returns when to look again as well.
+    /// Checks the cost and does what the budget requires. Also returns when to check again.
     pub(super) fn control(&mut self) -> (Step, Duration) {
         let now = self.reading();
         let phase = self.control.phase;
@@ -156,7 +156,7 @@ impl Session {
         self.obey(verdict)
     }
 
-    /// When to look again.
+    /// When to check again.
     fn soon(&self) -> (Step, Duration) {
         let left = self.control.until.saturating_duration_since(Instant::now());
         let time = match self.control.phase {
@@ -196,7 +196,7 @@ impl Session {
         (Step::End(Ending::OverBudget), PERIOD)
     }
 
-    /// Notes how tracing goes on; what was noted before no longer holds.
+    /// Records how tracing continues, in place of the previous record.
     fn pace(&mut self, remark: Remark) {
         tracing::debug!("{remark:?}");
         self.control.remark = Some(remark);
@@ -252,7 +252,7 @@ fn pace(mode: Mode) -> Pace {
     Pace { sample_bytes, windows: matches!(mode, Mode::Windows(_)) }
 }
 
-/// A share of what counts as the targets' CPU time.
+/// A share of what the budget takes as the targets' CPU time.
 fn share(budget: &Budget, share: f64) -> Share {
     let of_processor = budget.is_quiet();
     Share { share: if of_processor { share * budget::LEAST_BUSY } else { share }, of_processor }

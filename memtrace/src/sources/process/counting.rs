@@ -13,24 +13,24 @@ use crate::{
     profile::{Attachment, Remark},
 };
 
-/// How allocations are to be counted.
+/// How to count allocations.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Counting {
-    /// Which are, or [`Choice::Auto`].
+    /// Which ones, or [`Choice::Auto`].
     pub choice: Choice,
-    /// The share of the targets' CPU time that tracing may take, 0 to 1; `None`: any.
+    /// The share of the targets' CPU time that tracing may take, 0 to 1; `None`: no limit.
     pub limit: Option<f64>,
 }
 
 impl Default for Counting {
-    /// Every allocation, whatever it costs.
+    /// Every allocation, at any cost.
     fn default() -> Self {
         Self { choice: Choice::Fixed(EXACT), limit: None }
     }
 }
 
 impl Counting {
-    /// Which allocations are counted, as long as nothing is known of the cost.
+    /// Which allocations are counted until the cost is known.
     pub(super) fn first(self) -> Shift {
         match self.choice {
             Choice::Fixed(shift) => shift,
@@ -38,7 +38,7 @@ impl Counting {
         }
     }
 
-    /// Whether calls are going to be left out.
+    /// Whether calls will be left out.
     pub(super) fn skips(self) -> bool {
         self.limit.is_some() || self.choice != Choice::Fixed(EXACT)
     }
@@ -49,11 +49,11 @@ impl Counting {
 pub(super) enum Phase {
     /// Probes are in place.
     Attached,
-    /// None is, until a window can be paid.
+    /// No probe is in place until the budget allows a window.
     Waiting,
-    /// In a window that began with that reading: allocations and frees are counted.
+    /// In a window that began with this reading: allocations and frees are counted.
     Counting(Reading, Window),
-    /// Frees alone.
+    /// Only frees are counted.
     Watching(Reading, Window),
 }
 
@@ -68,18 +68,18 @@ pub(super) struct Control {
     /// When the phase ends.
     pub(super) until: Instant,
     pub(super) gaps: u64,
-    /// How many there were at the previous report; `None` before the first, or if a window was open then.
+    /// Gaps at the previous report; `None` before the first, or if a window was open then.
     pub(super) reported_gaps: Option<u64>,
-    /// How samples were taken last, once some were.
+    /// The most recent sampling, if there was any.
     pub(super) sampled: Option<Shift>,
-    /// Time in which allocations were seen, up to when the phase began.
+    /// Time in which allocations were seen, up to the start of the phase.
     pub(super) attached: Duration,
     pub(super) since: Option<Duration>,
-    /// When the part of a window began in which allocations and frees are counted.
+    /// When the part of a window in which both allocations and frees are counted began.
     pub(super) counting_since: Option<Reading>,
-    /// Blocks that were allocated and freed in such parts.
+    /// Blocks allocated and blocks freed in such parts.
     pub(super) balance: (u64, u64),
-    /// How tracing goes on, since that last changed.
+    /// How tracing has continued since it last changed.
     pub(super) remark: Option<Remark>,
 }
 
@@ -126,8 +126,8 @@ impl Control {
         self.sampled.is_some()
     }
 
-    /// When the window began that is open, and how long its blocks are watched at least, as those of earlier ones were:
-    /// of younger ones it is not known yet which stay.
+    /// When the open window began, and for how long its blocks are watched at least, as those of earlier ones were:
+    /// which of the younger blocks stay is not known yet.
     pub(super) fn open_window(&self) -> Option<(Duration, Duration)> {
         match self.phase {
             Phase::Attached | Phase::Waiting => None,
@@ -135,21 +135,21 @@ impl Control {
         }
     }
 
-    /// Whether calls are left out unseen, by sampling or by size, so that stacks must tell what was nested in them.
+    /// Whether calls are left out by sampling or by size, so that calls nested in them must be recognized by their stacks.
     pub(super) fn skips(&self) -> bool {
         self.counting.skips()
     }
 
-    /// The part of a window is over in which allocations and frees were counted, if it was one.
+    /// Ends the part of a window in which both allocations and frees were counted, if it was one.
     pub(super) fn end_counting(&mut self, now: &Reading) {
-        // Where samples are taken, calls that hand on to others cannot be told.
+        // With sampling, calls that delegate to others cannot be recognized.
         if let Some(since) = self.counting_since.take().filter(|_| !self.is_sampling()) {
             let (allocated, freed) = budget::came_and_went(&since, now);
             self.balance = (self.balance.0 + allocated, self.balance.1 + freed);
         }
     }
 
-    /// Whether probes come and go.
+    /// Whether tracing happens in windows.
     pub(super) fn in_windows(&self) -> bool {
         !matches!(self.phase, Phase::Attached)
     }
@@ -159,7 +159,7 @@ impl Control {
         matches!(self.phase, Phase::Waiting)
     }
 
-    /// When allocations were seen, of the time from `started` to `now`.
+    /// When allocations were seen between `started` and `now`.
     pub(super) fn attachment(&self, started: Duration, now: Duration) -> Attachment {
         let running = self.since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
         let whole = now.saturating_sub(started).as_secs_f64();
@@ -172,7 +172,7 @@ impl Control {
         Attachment { share, gaps: self.gaps, windows, open: self.open_window().is_some() }
     }
 
-    /// Probes that were to be in place did not fire for a while.
+    /// Probes that should have been in place did not fire for a while.
     pub(super) fn unheard(&mut self, from: Duration, to: Duration) {
         if let Some(since) = self.since {
             self.attached += from.saturating_sub(since);

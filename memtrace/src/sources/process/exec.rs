@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 use super::{session::Session, traced::Traced};
 use crate::profile::Remark;
 
-/// Looks at a program that begins, 5 ms apart, until its C library is there. If it takes longer, reports look.
+/// Checks of a new program for its C library, 5 ms apart. If it takes longer, reports check.
 pub(super) const LOADING: u32 = 10;
-/// The time between two of them.
+/// The time between two checks.
 pub(super) const PAUSE: Duration = Duration::from_millis(5);
-/// The time between two passes over the table of blocks for what earlier programs left.
+/// The time between two passes that clear blocks of earlier programs from the table.
 const FORGETTING: Duration = Duration::from_secs(1);
 
 impl Session {
-    /// Takes note of `execve`s whose events were lost.
+    /// Handles `execve`s whose events were lost.
     pub(super) fn catch_up(&mut self) {
         let late: Vec<_> = self
             .targets
@@ -30,8 +30,8 @@ impl Session {
         self.forget_past();
     }
 
-    /// Makes the places free that programs before an `execve` left taken. That passes over the whole table of blocks: once a
-    /// second at most, however often a program calls it.
+    /// Clears the blocks of programs before an `execve`. That scans the whole table of blocks, so it happens once a
+    /// second at most, however often the program calls `execve`.
     fn forget_past(&mut self) {
         let Self { targets, tracer, .. } = self;
         for target in targets.iter_mut().filter(|target| target.forgotten.0 < target.generation) {
@@ -40,12 +40,15 @@ impl Session {
             }
             target.forgotten = (target.generation, Some(Instant::now()));
             if let Err(error) = tracer.forget_past(target.index) {
-                tracing::debug!("programs before that of process {} take up places: {error}", target.pid());
+                tracing::debug!(
+                    "blocks of earlier programs of process {} remain in the table: {error}",
+                    target.pid()
+                );
             }
         }
     }
 
-    /// Tries again to attach what was refused. Where probes come and go, the next window does.
+    /// Retries refused attaches. In window mode the next window does that.
     fn try_again(&mut self) {
         if self.control.in_windows() {
             return;
@@ -55,7 +58,7 @@ impl Session {
         }
     }
 
-    /// Looks for the allocators of targets that have none: after an `execve` by a thread nobody tells when libraries are
+    /// Looks for allocators of targets that have none: after an `execve` by a thread, nothing announces that libraries are
     /// loaded.
     fn look_again(&mut self) {
         let without = |target: &&Traced| target.allocators.is_empty() && !target.process.has_exited();
@@ -67,7 +70,7 @@ impl Session {
     }
 
     pub(super) fn take_exec(&mut self, index: u32, generation: u32, by_thread: bool) {
-        // Where a program calls it faster than probes can be attached, what is past is passed over.
+        // If a program calls it faster than probes can be attached, past programs are skipped.
         let current = self.tracer.generation(index);
         let (by_thread, generation) = (by_thread && current <= generation, generation.max(current));
         let Some(target) = self.targets.iter_mut().find(|target| target.index == index) else { return };
@@ -89,7 +92,7 @@ impl Session {
         }
         let Some(target) = self.targets.iter_mut().find(|target| target.index == index) else { return };
         if let Err(error) = target.attach(&mut self.tracer) {
-            // Reports say so, and try again.
+            // Reports say so, and attaching is retried.
             tracing::debug!("process {}: {error:#}", target.pid());
         }
         let (pid, comm) = (target.pid().get(), target.process.comm.clone());

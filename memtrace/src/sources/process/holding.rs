@@ -1,4 +1,4 @@
-//! Probes stay where they were put: they go by a thread that lives, and their breakpoints are in the code.
+//! Keeps probes in place: a living thread holds them, and their breakpoints are in the code.
 
 use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
@@ -15,26 +15,26 @@ use crate::{
     },
 };
 
-/// Threads that are tried, if each ends meanwhile.
+/// The most threads to try, if each ends meanwhile.
 const ATTEMPTS: usize = 3;
 
-/// Threads that become holders between two turns of the watchdog: the anchors of each stay until then.
+/// The most threads that become holders between two turns of the watchdog: the anchors of each stay until then.
 const MOST_CHANGES: u32 = 8;
 
 /// What holds a target's probes.
 #[derive(Debug, Default)]
 pub(super) struct Holding {
-    /// The thread that they go by, where that is not the main one.
+    /// The thread that holds them, if that is not the main thread.
     thread: Option<u32>,
-    /// Where breakpoints are to be.
+    /// Where breakpoints should be.
     sites: Vec<Site>,
     /// When all were last known to be there.
     intact: Duration,
     /// How often another thread became the holder since the last turn.
     changes: u32,
-    /// What is to be attached, and could not be.
+    /// The error of an attach that failed and is still needed.
     owed: Option<InPlace>,
-    /// What had to be done, and was not said yet.
+    /// What had to be done and has not been reported yet.
     pub(super) renewals: Vec<Renewed>,
     /// How often that was.
     pub(super) times: usize,
@@ -51,16 +51,16 @@ struct Site {
     role: Role,
 }
 
-/// Probes were attached anew, for those in place had ceased to fire.
+/// Probes were reattached because those in place no longer fired.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Renewed {
     pub(super) why: Renewal,
-    /// From when on they may not have fired, and when they did again, since the start of tracing.
+    /// When they may have stopped firing and when they fired again, since the start of tracing.
     pub(super) from: Duration,
     pub(super) to: Duration,
 }
 
-/// What was found at the places of breakpoints.
+/// What was found at the addresses of breakpoints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Findings {
     /// Breakpoints in place.
@@ -79,17 +79,17 @@ impl Findings {
 }
 
 impl Traced {
-    /// Whether another thread than the main one holds its probes.
+    /// Whether a thread other than the main one holds its probes.
     pub(super) fn is_held(&self) -> bool {
         self.holding.thread.is_some()
     }
 
-    /// The thread that its probes go by.
+    /// The thread that holds its probes.
     pub(super) fn holder(&self) -> u32 {
         self.holding.thread.unwrap_or(self.pid().get())
     }
 
-    /// Sees to it that a thread that lives holds the probes. `since`: when the thread ended that did, if it has just done so.
+    /// Makes sure that a living thread holds the probes. `since`: when the previous holder ended, if that just happened.
     pub(super) fn hold(&mut self, tracer: &mut Tracer, since: Option<Duration>) -> anyhow::Result<()> {
         let is_owed = self.holding.owed.is_some();
         if !is_owed && threads::lives(self.pid().get(), self.holder()) {
@@ -99,13 +99,13 @@ impl Traced {
             return self.renew(tracer, Renewal::ThreadEnded, since);
         }
         if since.is_some() && self.holding.changes >= MOST_CHANGES {
-            // One thread after the other ends. Nothing is missed, as a rule, until the next turn.
+            // Threads end one after the other. Usually nothing is missed until the next turn.
             return Ok(());
         }
         self.holding.changes += 1;
         let was = tracer.in_place(self.index);
         let since = since.unwrap_or(self.holding.intact);
-        // While nobody held them, another tracer may have taken them along.
+        // While no thread held them, another tracer may have removed them.
         let missing = was.counts() && self.examine(tracer, false).plain > 0;
         self.by_living(tracer, |target, tracer| {
             let specs = target.specs_of(was);
@@ -119,7 +119,7 @@ impl Traced {
         Ok(())
     }
 
-    /// A turn of the watchdog: gives up the anchors of threads that have ended, if the holder lives.
+    /// A turn of the watchdog: drops the anchors of threads that have ended, if the holder lives.
     pub(super) fn settle(&mut self, tracer: &mut Tracer) {
         self.holding.changes = 0;
         if threads::lives(self.pid().get(), self.holder()) {
@@ -127,7 +127,7 @@ impl Traced {
         }
     }
 
-    /// Attaches what is attached anew, by a thread that lives.
+    /// Reattaches probes with a living thread.
     pub(super) fn renew(
         &mut self,
         tracer: &mut Tracer,
@@ -154,7 +154,7 @@ impl Traced {
         placed
     }
 
-    /// Does something with a thread that lives as the holder; with another one if it ends meanwhile. A process that has none
+    /// Does something with a living thread as the holder; with another one if it ends meanwhile. A process that has none
     /// is left alone.
     fn by_living(
         &mut self,
@@ -182,7 +182,7 @@ impl Traced {
     fn place_again(&self, tracer: &mut Tracer, was: InPlace) -> anyhow::Result<()> {
         let specs = self.specs_of(was);
         if !specs.is_empty() {
-            // What was in flight may have returned unseen.
+            // Calls in flight may have returned unseen.
             tracer.begin_window(self.index);
         }
         let hook = self.modules.loader_hook().filter(|_| was.loader);
@@ -193,16 +193,16 @@ impl Traced {
             .with_context(|| format!("cannot attach to process {} again", self.pid()))
     }
 
-    /// Everything is attached anew in another way: nothing is owed.
+    /// Everything is being reattached in another way: nothing is pending.
     pub(super) fn forgive(&mut self) {
         self.holding.owed = None;
     }
 
-    /// Detaches everything: an `execve` by another thread than the main one has made that the main one.
+    /// Detaches everything: an `execve` by a thread other than the main one has made that thread the main one.
     pub(super) fn give_back(&mut self, tracer: &mut Tracer) {
         let was_held = self.holding.thread.take().is_some();
         if was_held && !tracer.outlives_holder() {
-            // They may go by the thread that is the main one now, and would fire beside the new ones.
+            // They may be held by what is now the main thread, and would fire besides the new ones.
             tracer.release_at_once(self.index);
         } else {
             tracer.release(self.index);
@@ -212,19 +212,19 @@ impl Traced {
         }
     }
 
-    /// Another program runs: its code lies elsewhere.
+    /// Another program runs: its code is elsewhere.
     pub(super) fn forget_sites(&mut self, tracer: &Tracer) {
         self.holding.sites.clear();
         self.holding.intact = tracer.elapsed();
     }
 
-    /// Whether it is known where breakpoints are to be.
+    /// Whether the addresses of breakpoints are known.
     pub(super) fn has_sites(&self) -> bool {
         !self.holding.sites.is_empty()
     }
 
-    /// Looks whether the breakpoints are in the code. `thorough`: what is mapped is read anew first, as it is when one is
-    /// missing.
+    /// Checks whether the breakpoints are in the code. `thorough`: reads the mappings again first, as also happens when
+    /// one is missing.
     pub(super) fn examine(&mut self, tracer: &Tracer, thorough: bool) -> Findings {
         if thorough {
             self.refresh(tracer);
@@ -243,7 +243,7 @@ impl Traced {
         findings
     }
 
-    /// Takes note of where breakpoints are to be, now that other code may be mapped.
+    /// Updates the addresses of breakpoints, now that other code may be mapped.
     pub(super) fn add_sites(&mut self) {
         let mut file = None;
         for spec in &self.specs {
@@ -268,7 +268,7 @@ impl Traced {
         }
     }
 
-    /// What is in the code where breakpoints are to be. In windows some probes are not attached.
+    /// What is in the code where breakpoints should be. In windows some probes are not attached.
     fn findings(&mut self, in_place: InPlace) -> Findings {
         let mut findings = Findings::default();
         let addresses = self.holding.sites.iter().map(|site| site.address);
@@ -277,7 +277,7 @@ impl Traced {
         let modules = &self.modules;
         self.holding.sites.retain(|site| {
             let backing = match modules.backing(&site.file, site.address) {
-                // Code that is made as the program runs may lie where a library was.
+                // Code that was generated at run time may be where a library was.
                 Backing::Anonymous if !modules.addresses(&site.file)(site.offset).is_empty() => {
                     Backing::Other
                 }

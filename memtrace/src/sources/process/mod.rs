@@ -20,5 +20,4 @@ mod watchdog;
 pub use counting::Counting;
 pub(super) use report::ages;
 pub use session::{Options, Session};
-pub use sites::{Placement, Searched, find_allocator};
-pub use unwinding::Progress;
+pub use sites::{Placement, find_allocator};

@@ -1,7 +1,7 @@
 //! Stacks that go through an allocator's own functions.
 //!
-//! Where calls are left out (sampled, or by size) and not even put in flight, the kernel side cannot know what is nested
-//! in them. The stack tells: a block allocated inside an allocating function is that function's business, and memory
+//! If calls are left out (by sampling or by size) without being put in flight, the kernel side cannot know what is nested
+//! in them. The stack shows it: a block allocated inside an allocating function is part of that call, and memory
 //! mapped inside one is the allocator's.
 
 use std::{ops::Range, path::PathBuf, sync::Arc};
@@ -11,15 +11,15 @@ use crate::{
     target::{Location, Module},
 };
 
-/// Frames looked at: allocators are not deep.
+/// Frames examined: allocators are not deep.
 const FRAMES: usize = 12;
 
 /// What a stack goes through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Passage {
-    /// An allocator: what is mapped there is for blocks.
+    /// Whether it goes through an allocator: memory mapped there is for blocks.
     pub(super) allocator: bool,
-    /// A function that allocates, and returns what it gets there: the same block twice.
+    /// Whether it goes through a function that allocates and returns the block it gets: the same block twice.
     pub(super) nested: bool,
 }
 
@@ -30,7 +30,7 @@ pub(super) struct AllocatorCode {
 }
 
 impl AllocatorCode {
-    /// Adds a file's functions; `alone`: there is nothing else in it.
+    /// Adds a file's functions; `alone`: the file contains nothing else.
     pub(super) fn add(&mut self, module: &Arc<Module>, code: Vec<FunctionCode>, alone: bool) {
         self.files.push((Arc::clone(module), code, alone));
     }
@@ -57,7 +57,7 @@ impl AllocatorCode {
     }
 }
 
-/// A return address may lie just behind the function, if its last instruction is a call.
+/// A return address may be one byte past the function, if its last instruction is a call.
 fn contains(range: &Range<u64>, place: &Location) -> bool {
     range.contains(&place.address.saturating_sub(u64::from(place.is_return)))
 }

@@ -21,7 +21,8 @@ use crate::{
 const TICK: Duration = Duration::from_nanos(1 << TIME_SHIFT);
 
 impl Session {
-    /// Everything one report knows but the names of functions. Blocks are listed (`--show-allocs`) of the rows selected.
+    /// Everything that one report knows, without names of functions. Blocks are listed (`--show-allocs`) for the rows
+    /// selected.
     ///
     /// # Errors
     /// The table of live blocks cannot be read (`--older`, `--show-allocs`).
@@ -65,7 +66,7 @@ impl Session {
     fn uncertainty(&self, survivors: &FxHashMap<u32, Survivors>) -> Option<Uncertainty> {
         let mut all = Estimate::default();
         survivors.values().for_each(|survivors| all.plus(&survivors.estimate));
-        // With a window open some may have been drawn that are left out.
+        // With a window open, some samples may be left out.
         let sample_bytes = self.control.sample_bytes().filter(|_| self.control.open_window().is_none());
         self.control.sampled().then(|| all.uncertainty_at(sample_bytes))
     }
@@ -75,7 +76,7 @@ impl Session {
         let config = &self.options.config;
         let is_filtered = config.min_size > 0 || config.max_size < u64::MAX;
         if is_filtered || losses.live_map_full > 0 {
-            // Which calls were handed on to others is only told by blocks that are tracked.
+            // Only tracked blocks show which calls delegated to others.
             attached.windows = None;
         }
         let is_traced = |target: &Traced| target.left_out().next().is_none() && !target.untraced.is_any();
@@ -112,7 +113,7 @@ impl Session {
         allocators
     }
 
-    /// Totals of the stacks of every target's present program.
+    /// Totals of the stacks of every target's current program.
     fn totals(&self, now: Duration) -> Vec<Totals> {
         let current: Vec<u32> = self.targets.iter().map(Traced::id).collect();
         let stacks = self
@@ -134,20 +135,20 @@ impl Session {
         aggregate::join(stacks)
     }
 
-    /// Whether a stack's blocks are parts of others, which were drawn for themselves.
+    /// Whether a stack's blocks are parts of others, which were sampled separately.
     fn is_nested(&self, slot: u32) -> bool {
         self.control.skips() && self.stacks.get(slot).is_some_and(|stack| stack.passage.nested)
     }
 
-    /// How old a target's block must be to be shown: as old as was asked for (`--older`), and in a window that is open so
-    /// old that it would have been freed by now if it was freed soon.
+    /// How old a target's block must be to be shown: at least `--older`, and in an open window old enough
+    /// that a block that is freed soon would be gone.
     fn least_age(&self, target: &Traced, now: Duration) -> Duration {
         let open = self.control.open_window().filter(|_| !target.process.has_exited());
         let open = open.map(|(begin, watch)| watch.min(now.saturating_sub(begin) + TICK));
         self.options.older.into_iter().chain(open).max().unwrap_or_default()
     }
 
-    /// What the reader of this report is to know.
+    /// The remarks of this report.
     fn report_remarks(&mut self, now: Duration) -> Vec<Remark> {
         let mut remarks: Vec<Remark> = self.remarks.iter().chain(&self.control.remark).cloned().collect();
         for target in &self.targets {
@@ -181,7 +182,7 @@ impl Session {
         remarks
     }
 
-    /// What is left of each stack's blocks after `--older`; where they were sampled, with what they stand for.
+    /// What remains of each stack's blocks after `--older`, with what they represent if they were sampled.
     fn survivors(&self, now: Duration) -> anyhow::Result<Option<FxHashMap<u32, Survivors>>> {
         let looks_at_blocks = self.options.older.is_some()
             || self.options.show_allocs
@@ -207,7 +208,7 @@ impl Session {
         Ok(Some(survivors))
     }
 
-    /// Lists the blocks of the rows selected (`--show-allocs`). `stacks` are those of the profile's rows.
+    /// Lists the blocks of the selected rows (`--show-allocs`). `stacks` are those of the profile's rows.
     fn list(
         &self,
         profile: &mut Profile,
@@ -305,7 +306,7 @@ fn process(process: &crate::target::Process) -> Process {
     Process { pid: process.pid.get(), comm: process.comm.clone() }
 }
 
-/// What reports say of ages, once tracing has gone on for longer than they reach.
+/// The remark on ages, once tracing has run for longer than they can express.
 pub(in crate::sources) fn ages(elapsed: Duration) -> Option<Remark> {
     (elapsed > MAX_AGE).then_some(Remark::AgesLimited { days: MAX_AGE.as_secs() / 86_400 })
 }

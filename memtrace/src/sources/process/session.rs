@@ -34,13 +34,13 @@ pub struct Options {
     pub older: Option<Duration>,
     /// Whether to list the blocks of the stacks shown.
     pub show_allocs: bool,
-    /// Whether stacks that hold nothing any more are shown too.
+    /// Whether stacks that no longer hold anything are shown too.
     pub freed: bool,
-    /// Which allocations are counted, and what that may cost.
+    /// Which allocations are counted, and the budget for that.
     pub counting: Counting,
     /// Where probes go.
     pub placement: Placement,
-    /// How functions are named; `None`: they are not.
+    /// The program that names functions; `None`: they stay unnamed.
     pub names: Option<Program>,
 }
 
@@ -60,18 +60,18 @@ pub struct Session {
     pub(super) progress: Progress,
     /// When tracing began, on the kernel side's clock.
     pub(super) started: Duration,
-    /// What reports say from now on.
+    /// Remarks of all further reports.
     pub(super) remarks: Vec<Remark>,
     pub(super) streams: Option<Streams>,
     pub(super) watch: Watch,
 }
 
 impl Session {
-    /// Loads the kernel side; nothing is traced yet. `progress` hears of work that takes over a second. Signals that end
-    /// a session wait from here on until it is followed: see [`crate::session::interrupted`].
+    /// Loads the kernel side; nothing is traced yet. `progress` is called for work that takes over a second. Signals
+    /// that end a session are blocked from here on until it is followed: see [`crate::session::interrupted`].
     ///
     /// # Errors
-    /// Missing privileges, or a kernel that cannot do it: with advice.
+    /// Missing privileges, or a kernel that lacks a feature: with advice.
     pub fn new(options: Options, progress: Progress) -> anyhow::Result<Self> {
         hold_signals();
         let mut options = options;
@@ -84,7 +84,7 @@ impl Session {
             && !error.is_out_of_files()
             && options.config.method == WalkMethod::Cfi
         {
-            // Before 5.17 there is no `bpf_loop`.
+            // Linux before 5.17 has no `bpf_loop`.
             tracing::debug!("walks by call frame information are unavailable: {error:#}");
             options.config.method = WalkMethod::FramePointer;
             tracer = Tracer::load(&options.config);
@@ -94,9 +94,9 @@ impl Session {
             let permission = error.is_permission();
             let error = anyhow::Error::new(error);
             if permission {
-                error.context("this needs root (or CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE): try `sudo memtrace …`; `memtrace check` tells more")
+                error.context("this needs root (or CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE): try `sudo memtrace …`; `memtrace check` shows more")
             } else {
-                error.context("this kernel rejects memtrace's eBPF programs: `memtrace check` tells more")
+                error.context("this kernel rejects memtrace's eBPF programs: `memtrace check` shows more")
             }
         })?;
         Ok(Self {
@@ -118,7 +118,7 @@ impl Session {
         })
     }
 
-    /// The stream of events, for who follows it without a loop. To be taken once.
+    /// The stream of events, for callers without a loop. Can be taken once.
     ///
     /// # Errors
     /// Taken before.
@@ -149,25 +149,25 @@ impl Session {
             std::thread::sleep(PAUSE);
         }
         bail!(
-            "process {pid} ({comm}) has no allocator that memtrace knows: neither its libraries nor its program define \
+            "process {pid} ({comm}) has no allocator that memtrace knows: neither the program nor its libraries define \
              malloc and free (is it static and stripped?); `memtrace check --pid {pid}` lists what was looked at"
         );
     }
 
-    /// Makes a process known without attaching: for one whose libraries are not mapped yet.
+    /// Adds a process without attaching, for one whose libraries are not mapped yet.
     ///
     /// # Errors
     /// It cannot be read, or there are too many.
     pub fn add(&mut self, process: Process) -> anyhow::Result<()> {
         if self.targets.iter().any(|target| target.pid() == process.pid) {
-            bail!("process {} is given twice", process.pid);
+            bail!("process {} is listed twice", process.pid);
         }
         let index = self.tracer.add_target(process.pid)?;
         self.targets.push(Traced::new(process, index, self.options.placement, &self.files)?);
         Ok(())
     }
 
-    /// Attaches to allocators of a process that were mapped since; returns how many there were.
+    /// Attaches to allocators of a process that have been mapped since. Returns their number.
     ///
     /// # Errors
     /// The kernel refused.
@@ -194,7 +194,7 @@ impl Session {
         self.tracer.method().to_string()
     }
 
-    /// Takes an event in; returns what is to be written of it (`--trace`).
+    /// Processes an event. Returns the trace line for it (`--trace`).
     pub fn take_event(&mut self, event: BpfEvent) -> Option<Draft> {
         match event {
             BpfEvent::Stack { slot, hash, target, end, unloaded, pcs } => {
@@ -235,13 +235,13 @@ impl Session {
         None
     }
 
-    /// Says something in every report from now on, instead of what it replaces.
+    /// Adds a remark to all further reports, in place of those it replaces.
     pub(super) fn remark(&mut self, is_replaced: impl Fn(&Remark) -> bool, remark: Option<Remark>) {
         self.remarks.retain(|known| !is_replaced(known));
         self.remarks.extend(remark);
     }
 
-    /// Reads a target's mappings again; `asked` by programs that met code in an unknown place. What goes wrong costs
+    /// Reads a target's mappings again; `asked`: a program met code at an unknown address. A failure costs
     /// stacks their outer frames, not the session.
     pub(super) fn refresh(&mut self, index: u32, asked: bool) {
         let Some(target) = self.targets.iter_mut().find(|target| target.index == index) else { return };
@@ -263,13 +263,13 @@ impl Session {
     pub(super) fn attach_loaded(&mut self, index: u32) {
         let Some(target) = self.targets.iter_mut().find(|target| target.index == index) else { return };
         if let Err(error) = target.attach(&mut self.tracer) {
-            // Reports say so, and try again.
+            // Reports say so, and attaching is retried.
             tracing::debug!("process {}: {error:#}", target.pid());
         }
         self.stay_detached();
     }
 
-    /// Takes back what was attached while nothing is to be.
+    /// Detaches what was attached while no probe should be in place.
     pub(super) fn stay_detached(&mut self) {
         if self.control.is_detached() {
             self.tracer.pause(true);
@@ -284,10 +284,10 @@ impl Session {
         unmapped: (u64, u64),
         time: Duration,
     ) {
-        // Of a call that was left out nobody knew that this is part of it.
+        // If the outer call was left out, the kernel side did not know that this one is part of it.
         let of_allocator =
             self.control.skips() && self.stacks.get(slot).is_some_and(|stack| stack.passage.allocator);
-        // In windows too much is missed to say what is mapped.
+        // In windows, too many calls are missed to know what is mapped.
         if !of_allocator
             && !self.control.in_windows()
             && self.targets.iter().any(|traced| traced.id() == target)
@@ -309,7 +309,7 @@ impl Session {
         let index = Target::index(target);
         let Some(traced) = self.targets.iter_mut().find(|traced| traced.index == index) else { return };
         if target >> 8 < traced.generation {
-            // Of a program that is gone: its frames are not needed any more.
+            // The program is gone: its frames are no longer needed.
             return;
         }
         let method = self.options.config.method;

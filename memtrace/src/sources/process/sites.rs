@@ -1,4 +1,4 @@
-//! Where probes go in the files of a process.
+//! Where to put probes in the files of a process.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,10 +8,10 @@ use crate::{
     target::{Module, Modules, StoredFile, profilers},
 };
 
-/// Where probes go.
+/// Where to put probes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Placement {
-    /// At functions' first bytes, for comparison.
+    /// On the first byte of functions, for comparison.
     pub first_byte: bool,
     /// Which functions have a return probe.
     pub returns: ReturnProbes,

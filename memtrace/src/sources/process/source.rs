@@ -13,7 +13,7 @@ use crate::{
     target::Exit,
 };
 
-/// Events taken in one step, and the time that may take: after an `execve` probes are attached.
+/// The most events processed in one step, and the most time for it: an `execve` attaches probes.
 const BURST: usize = 4096;
 const BURST_TIME: Duration = Duration::from_millis(100);
 
@@ -22,7 +22,7 @@ pub(super) struct Streams {
     events: Watched<Events>,
     log: Option<Watched<BpfLog>>,
     exits: Vec<Watched<Exit>>,
-    /// When the budget is to be looked at.
+    /// When to check the budget.
     look: Pin<Box<Sleep>>,
     turns: Interval,
     due: Option<Due>,
@@ -40,7 +40,7 @@ enum Due {
 }
 
 impl Streams {
-    /// Takes events, up to a limit. Whether those were all.
+    /// Takes events, up to a limit. Returns whether those were all.
     fn take(&mut self, mut take: impl FnMut(crate::bpf::BpfEvent)) -> bool {
         let end = Instant::now() + BURST_TIME;
         for _ in 0..BURST {

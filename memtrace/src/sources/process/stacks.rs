@@ -1,10 +1,10 @@
-//! Stacks whose frames have arrived, and which of them are one.
+//! Stacks whose frames have arrived, and which of them are the same.
 //!
-//! Where libraries come and go, the kernel side counts a stack anew after each unloading, since its addresses may mean
-//! other code. Those that turn out to be of the same code are one stack for the reader.
+//! If libraries come and go, the kernel side counts a stack separately after each unloading, since its addresses may mean
+//! other code. Those that turn out to be the same code are one stack in reports.
 //!
-//! The frames are in the session's dictionary: 4 bytes each, and a stack may have 511. There is a limit to them all, and
-//! one to the places that they name.
+//! The frames are in the session's dictionary: 4 bytes each, and a stack may have 511. Their number is limited, and so is
+//! the number of places that they name.
 
 use memtrace_common::Target;
 use rustc_hash::FxHashMap;
@@ -40,23 +40,23 @@ pub(super) struct Arrival {
     pub(super) again: bool,
 }
 
-/// Frames kept of all stacks, 16 MiB. Stacks that come later keep their innermost ones.
+/// The most frames kept of all stacks, 16 MiB. Later stacks keep their innermost frames only.
 const MAX_FRAMES: usize = 1 << 22;
 
-/// Places in code that are kept, about 100 MiB.
+/// The most places in code that are kept, about 100 MiB.
 const MAX_PLACES: usize = 1 << 20;
 
-/// Frames kept of each stack from there on, up to a quarter more in all.
+/// Frames kept of each stack beyond that, up to a quarter more in total.
 const FEW: usize = 16;
 
 /// Every stack, by its slot in the kernel side's table.
 pub(super) struct Stacks {
     by_slot: FxHashMap<u32, Stack>,
-    /// Frames of them all: those that several have count for each.
+    /// Frames of all stacks: shared ones count for each.
     frames: usize,
     /// Frames kept whole.
     limit: usize,
-    /// The first slot of each, among those taken after an unloading.
+    /// The first slot of each stack, among those taken after an unloading.
     first: FxHashMap<(StackId, u32), u32>,
     same_as: FxHashMap<u32, u32>,
 }
@@ -74,7 +74,7 @@ impl Default for Stacks {
 }
 
 impl Stacks {
-    /// Takes a stack in.
+    /// Adds a stack.
     pub(super) fn insert(&mut self, names: &mut Names, arrival: Arrival, places: &[Location]) {
         let Arrival { slot, mut incomplete, target, hash, passage, again } = arrival;
         let room = self.room(places.len(), names.dictionary().locations());

@@ -30,7 +30,7 @@ use super::{
     unwinding::{Progress, Unwinding},
 };
 
-/// Code in a place that no mapping explains makes programs ask again and again: looked at this often.
+/// Code outside all mappings makes the programs ask repeatedly: mappings are read at most this often.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// A traced process.
@@ -42,7 +42,7 @@ pub(super) struct Traced {
     pub(super) forgotten: (u32, Option<Instant>),
     pub(super) allocators: Vec<String>,
     pub(super) modules: Modules,
-    /// When the mappings were last read for nothing.
+    /// When the mappings were last read in vain.
     unchanged: Option<Instant>,
     /// Where libraries come and go.
     unstable: Option<Range<u64>>,
@@ -58,7 +58,7 @@ pub(super) struct Traced {
     pub(super) names: FxHashMap<PathBuf, String>,
     /// What is probed, to attach to again.
     pub(super) specs: Vec<ProbeSpec>,
-    /// Functions that hand out blocks and are not probed, by file.
+    /// Allocating functions that are not probed, by file.
     left_out: Vec<(PathBuf, String)>,
     /// Where the functions of allocators lie.
     pub(super) code: AllocatorCode,
@@ -114,10 +114,10 @@ impl Traced {
         Target::id(self.index, self.generation)
     }
 
-    /// Attaches probes to the allocators in files that were not looked at yet. Returns their number.
+    /// Attaches probes to the allocators in files that have not been searched yet. Returns their number.
     ///
     /// # Errors
-    /// The first that was refused. The others are attached, and it is noted in `untraced`.
+    /// The first attach that was refused. The others succeed, and the failure is recorded in `untraced`.
     pub(super) fn attach(&mut self, tracer: &mut Tracer) -> anyhow::Result<usize> {
         self.attach_except(tracer, &[])
     }
@@ -203,7 +203,7 @@ impl Traced {
         Ok(true)
     }
 
-    /// Tries again what was refused; what fails again is noted in `untraced`.
+    /// Retries refused attaches; those that fail again are recorded in `untraced`.
     pub(super) fn attach_refused(&mut self, tracer: &mut Tracer) {
         let due: Vec<Part> = self.untraced.due(tracer.elapsed()).cloned().collect();
         let mut files = Vec::new();
@@ -220,13 +220,13 @@ impl Traced {
         }
     }
 
-    /// Functions of the program and its libraries that hand out blocks and are not traced: why, and in which file.
+    /// Allocating functions of the program and its libraries that are not traced: why, and in which file.
     pub(super) fn left_out(&self) -> impl Iterator<Item = &str> {
         let is_mapped = |path| self.modules.iter().any(|module| module.path().as_ref() == Some(path));
         self.left_out.iter().filter(move |(path, _)| is_mapped(path)).map(|(_, function)| function.as_str())
     }
 
-    /// CPU time that it has used since tracing began. Of a process that is gone: up to when it was last asked for.
+    /// CPU time that it has used since tracing began. For a process that is gone: up to the last read.
     pub(super) fn cpu_time(&mut self) -> Duration {
         if let Some(now) = self.process.cpu_time() {
             self.cpu.1 = now;
@@ -237,7 +237,7 @@ impl Traced {
     /// Attaches again after a pause; with `mappings`, to functions that map memory too.
     ///
     /// # Errors
-    /// The kernel refused: nothing is attached, which is noted in `untraced`.
+    /// The kernel refused: nothing is attached, which is recorded in `untraced`.
     pub(super) fn attach_again(&mut self, tracer: &mut Tracer, mappings: bool) -> anyhow::Result<()> {
         self.forgive();
         self.hold(tracer, None)?;
@@ -288,7 +288,7 @@ impl Traced {
         unwinding.update(tracer, self.index, &self.modules, unloaded, progress)
     }
 
-    /// Tells the kernel side where libraries come and go, before it learns of the libraries.
+    /// Tells the kernel side where libraries come and go, before it is given the libraries.
     fn widen_unstable(&mut self, tracer: &Tracer) {
         let Some(seen) = self.modules.unstable() else { return };
         let known = self.unstable.clone().unwrap_or(seen.clone());
@@ -299,7 +299,7 @@ impl Traced {
         }
     }
 
-    /// Watches the dynamic loader, once for each program that the process runs.
+    /// Watches the dynamic loader, once per program that the process runs.
     fn watch_loader(&mut self, tracer: &mut Tracer) {
         let Some(hook) = self.modules.loader_hook() else { return };
         if self.loader.as_ref() == Some(&hook.file) {
@@ -322,7 +322,7 @@ impl Traced {
     pub(super) fn exec(&mut self, generation: u32, by_thread: bool, tracer: &mut Tracer) {
         self.generation = generation;
         if by_thread || self.is_held() {
-            // The kernel goes by the task that was the main thread, and that is gone.
+            // The kernel identifies the process by the task that was the main thread and is gone.
             self.give_back(tracer);
             self.probed.clear();
             self.hooked.clear();
@@ -337,7 +337,7 @@ impl Traced {
         }
         self.forget_sites(tracer);
         self.loader = None;
-        // The files of the new program are probed already where the old one had them mapped too.
+        // Files of the new program that the old one had mapped too are already probed.
         self.modules.begin_again(tracer.unloaded(self.index));
         self.refresh(tracer);
         if let Ok(process) = Process::open(self.pid().get()) {
@@ -345,14 +345,14 @@ impl Traced {
         }
     }
 
-    /// Places of a stack's addresses, innermost first, and whether the stack is all there as far as the agent can tell.
+    /// Places of a stack's addresses, innermost first, and whether the stack is complete as far as the agent can determine.
     ///
-    /// A walk by call frame information is trusted: an address in no known mapping comes as what it is. Only past a
-    /// frame that a signal interrupted, whose rule may be another instruction's, a frame has to follow a call; as every
-    /// frame but the first has to that was found by frame pointers. The stack ends before one that does not.
+    /// A walk by call frame information is trusted: an address outside all known mappings is kept as it is. Only past a
+    /// frame that a signal interrupted, whose rule may belong to another instruction, a frame must follow a call; so must
+    /// every frame but the first that was found by frame pointers. The stack ends before one that does not.
     /// `unloaded`: the count of unloadings at the walk, `unknown`: the kernel side knew no module of the last address.
-    /// Mappings that were first seen after more unloadings say nothing about these addresses; and what the kernel side
-    /// did not know is taken from mappings of just that time only.
+    /// Mappings first seen after more unloadings say nothing about these addresses; and what the kernel side
+    /// did not know is only taken from mappings of exactly that time.
     pub(super) fn locate(
         &mut self,
         pcs: &[u64],
@@ -362,7 +362,7 @@ impl Traced {
         tracer: &Tracer,
     ) -> (Vec<Location>, bool) {
         if self.modules.count() < unloaded || pcs.iter().any(|&pc| self.place_of(pc, unloaded).is_none()) {
-            // A library that was loaded since.
+            // A library has been loaded since.
             self.refresh(tracer);
         }
         let timely = self.modules.count() == unloaded && tracer.unloaded(self.index) == unloaded;

@@ -1,15 +1,15 @@
-//! What could not be attached to: said in every report, and tried again.
+//! Attaches that failed: they are in every report, and are retried.
 
 use std::{path::PathBuf, time::Duration};
 
 use crate::profile::Remark;
 
-/// How often an attach is tried in all. What is refused so often stays refused, and each try costs the target.
+/// The most attempts of an attach. What is refused this often stays refused, and each attempt costs the target.
 const MAX_TRIES: u32 = 10;
-/// The time before the second; each waits twice as long as the one before, 102 s in all.
+/// The time before the second attempt; each waits twice as long as the one before, 102 s in total.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// What one attach was to probe.
+/// What an attach should have probed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     /// The allocator in one file.
@@ -22,13 +22,13 @@ pub(super) enum Part {
 #[derive(Clone, Debug)]
 struct Attempt {
     part: Part,
-    /// What readers call it.
+    /// Its name in reports.
     name: String,
     error: String,
     tries: u32,
-    /// When to try again, since the start of tracing.
+    /// When to retry, since the start of tracing.
     next: Duration,
-    /// When it succeeded at last, since the start of tracing.
+    /// When it finally succeeded, since the start of tracing.
     since: Option<Duration>,
 }
 
@@ -37,12 +37,12 @@ struct Attempt {
 pub(super) struct Untraced(Vec<Attempt>);
 
 impl Untraced {
-    /// Notes a failure at that time since the start of tracing.
+    /// Records a failure at this time since the start of tracing.
     pub(super) fn failed(&mut self, part: Part, name: &str, error: &anyhow::Error, now: Duration) {
         let error = format!("{error:#}");
         match self.0.iter_mut().find(|attempt| attempt.part == part) {
             Some(attempt) => {
-                // After a success another pause may have come: it is tried as often again.
+                // After a success there may have been another pause: attempts start over.
                 attempt.tries = if attempt.since.take().is_some() { 1 } else { attempt.tries + 1 };
                 attempt.error = error;
                 attempt.next = now + PAUSE * (1 << (attempt.tries.min(MAX_TRIES) - 1));
@@ -54,7 +54,7 @@ impl Untraced {
         }
     }
 
-    /// Notes a success at that time since the start of tracing, if there was a failure before.
+    /// Records a success at this time since the start of tracing, if there was a failure before.
     pub(super) fn succeeded(&mut self, part: &Part, now: Duration) {
         for attempt in self.0.iter_mut().filter(|attempt| attempt.part == *part) {
             attempt.since.get_or_insert(now);
@@ -74,7 +74,7 @@ impl Untraced {
         self.0.iter().filter(due).map(|attempt| &attempt.part)
     }
 
-    /// Another program: its files are told anew. `released`: nothing of what was probed before is needed any more. Returns
+    /// Another program runs: its files are reported afresh. `released`: nothing that was probed before is needed. Returns
     /// the files that are not probed.
     pub(super) fn begin_again(&mut self, released: bool) -> Vec<PathBuf> {
         let mut files = Vec::new();
@@ -90,7 +90,7 @@ impl Untraced {
         files
     }
 
-    /// What readers are told; `started`: when the clock of the reports began.
+    /// Remarks for the report; `started`: when the clock of the reports began.
     pub(super) fn remarks(&self, pid: u32, started: Duration) -> impl Iterator<Item = Remark> {
         self.0.iter().map(move |Attempt { name, error, tries, since, .. }| {
             let (what, error) = (name.clone(), error.clone());

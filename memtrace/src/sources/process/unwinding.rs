@@ -1,4 +1,4 @@
-//! Unwind tables of traced processes: built per file, placed in the kernel side once, listed per process.
+//! Unwind tables of traced processes: built per file, stored in the kernel side once, listed per process.
 
 use std::{
     sync::{
@@ -19,17 +19,17 @@ use crate::{
     unwind::{Cache, Limits, Table},
 };
 
-/// Time for all tables of a process. A hostile file can take no more of it than all of it.
+/// Time for all tables of a process. A hostile file can use up all of it, but no more.
 const DEADLINE: Duration = Duration::from_secs(20);
 /// Bytes of a file's name in a remark.
 const SHOWN: usize = 200;
-/// Work shorter than this goes without a word; then one a second.
+/// Work shorter than this is not announced; longer work is, once a second.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// Hears of progress on long work.
+/// Called with the progress of long work.
 pub type Progress = fn(&str);
 
-/// What is built and placed.
+/// The tables that are built and stored.
 #[derive(Default)]
 pub(super) struct Unwinding {
     cache: Cache,
@@ -98,7 +98,7 @@ impl Unwinding {
         Ok(remarks)
     }
 
-    /// The first row of a table in the kernel side; `None` if there is no room.
+    /// The first row of a table in the kernel side; `None` if it does not fit.
     fn place(&mut self, tracer: &mut Tracer, table: &Arc<Table>) -> anyhow::Result<Option<u32>> {
         let key = Arc::as_ptr(table) as usize;
         if let Some((_, first)) = self.placed.get(&key) {

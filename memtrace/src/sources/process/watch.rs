@@ -1,4 +1,4 @@
-//! What a session does to keep hearing its targets: probes go by living threads, breakpoints stay in the code.
+//! Keeps targets traced: living threads hold the probes, and breakpoints stay in the code.
 
 use std::{
     num::NonZeroU32,
@@ -17,19 +17,19 @@ use crate::{
 
 /// Time between two turns.
 pub(super) const TURN: Duration = Duration::from_secs(1);
-/// The same between two looks at windows' probes.
+/// Time between two checks of windows' probes.
 const WINDOWS: Duration = Duration::from_secs(10);
-/// How long a thread takes to end once the kernel has said so.
+/// How long a thread takes to end after the kernel has announced it.
 const ENDING: Duration = Duration::from_millis(20);
 
-/// When windows' probes were looked at.
+/// When windows' probes were last checked.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     windows: Option<Instant>,
 }
 
 impl Session {
-    /// Says that a process profiles itself, and what of that is going to be disturbed. To be called before probes are
+    /// Warns that a process profiles itself, and what of that tracing will disturb. Called before probes are
     /// attached.
     pub fn warn_of_profilers(&self, pid: NonZeroU32) {
         let Some(target) = self.targets.iter().find(|target| target.pid() == pid) else { return };
@@ -38,7 +38,7 @@ impl Session {
         }
     }
 
-    /// A thread ended that a target's probes go by, or went by.
+    /// A thread ended that holds or held a target's probes.
     pub(super) fn thread_ended(&mut self, index: u32, main: bool, time: u64) {
         let Some(at) = self.targets.iter().position(|target| target.index == index) else { return };
         let Some(target) = self.targets.get_mut(at) else { return };
@@ -51,7 +51,7 @@ impl Session {
         self.hold(at, Some(self.tracer.since_start(time)));
     }
 
-    /// A turn of the watchdog. To be called every [`TURN`].
+    /// A turn of the watchdog. Called every [`TURN`].
     pub(super) fn watch(&mut self) {
         let runs = self.tracer.work().runs;
         for at in 0..self.targets.len() {
@@ -63,7 +63,7 @@ impl Session {
             let look = target.holding.watchdog.turn(runs, cpu);
             target.settle(&mut self.tracer);
             self.hold(at, None);
-            // In windows probes come and go: each is looked at when it opens.
+            // In window mode probes are checked when a window opens.
             if look != Look::No && !self.control.in_windows() {
                 self.look(at, look == Look::Closely);
             }
@@ -71,7 +71,7 @@ impl Session {
         self.note_renewals();
     }
 
-    /// Looks whether the probes of a window that has just been opened are in place, now and then.
+    /// Checks from time to time whether the probes of a window that was just opened are in place.
     pub(super) fn look_at_window(&mut self) {
         if self.watch.windows.is_some_and(|last| last.elapsed() < WINDOWS) {
             return;
@@ -92,7 +92,7 @@ impl Session {
         self.remark(|known| matches!(known, Remark::ProbesUnheld { pid: of, .. } if *of == pid), remark);
     }
 
-    /// Looks whether a target's breakpoints are in its code, and puts them there again.
+    /// Checks whether a target's breakpoints are in its code, and restores them.
     fn look(&mut self, at: usize, closely: bool) {
         let Some(target) = self.targets.get_mut(at) else { return };
         let mut findings = target.examine(&self.tracer, closely);
@@ -120,12 +120,12 @@ impl Session {
         self.remark(|known| matches!(known, Remark::CodeCopied { pid: of, .. } if *of == pid), copied);
     }
 
-    /// Tells the reader what had to be attached anew, and that it was unheard meanwhile.
+    /// Adds a remark on probes that had to be reattached, and counts the gap.
     pub(super) fn note_renewals(&mut self) {
         for at in 0..self.targets.len() {
             let Some(target) = self.targets.get_mut(at) else { break };
             let renewals = std::mem::take(&mut target.holding.renewals);
-            // The threads of a process that ends do so one by one.
+            // The threads of an exiting process end one by one.
             let Some(last) = renewals.last().filter(|_| !target.process.has_exited()) else { continue };
             target.holding.times += renewals.len();
             for Renewed { from, to, .. } in &renewals {

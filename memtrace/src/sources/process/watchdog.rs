@@ -1,36 +1,36 @@
-//! When to look whether a target's breakpoints are still in its code: figures that stand still must not do so unnoticed.
+//! When to check whether a target's breakpoints are still in its code: figures that stop moving must not go unnoticed.
 
 use std::time::Duration;
 
 /// CPU time in which a target could have made a call.
 const BUSY: Duration = Duration::from_millis(1);
-/// Turns after which a busy target is looked at even though calls come: they may come from another target, or from some
+/// Turns after which a busy target is checked although calls arrive: they may come from another target, or from some
 /// of the functions only.
 const TURNS: u32 = 10;
-/// Most turns between two looks at a target that works and makes no call: that may be its way.
+/// The most turns between two checks of a target that works without making calls: that may be normal for it.
 const MOST: u32 = 16;
 
-/// What is to be done.
+/// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Look {
     /// Nothing.
     No,
     /// Compare the code.
     Briefly,
-    /// Read what is mapped as well.
+    /// Also read the mappings.
     Closely,
 }
 
 /// Decides once a second, a turn, for one target.
 #[derive(Debug, Default)]
 pub(super) struct Watchdog {
-    /// Runs of the programs and CPU time at the last turn at which there were new runs.
+    /// Runs of the programs and CPU time at the last turn with new runs.
     heard: Option<(u64, Duration)>,
-    /// CPU time at the last look.
+    /// CPU time at the last check.
     looked: Duration,
     /// Turns since.
     turns: u32,
-    /// Turns to let pass before the next look at a silent target.
+    /// Turns before the next check of a silent target.
     pause: u32,
 }
 
@@ -92,7 +92,7 @@ mod tests {
         let (mut dog, mut state) = (Watchdog::default(), (7, 0));
         let found = turns(&mut dog, &mut state, 80, 0, 1000);
         assert_eq!(looks(&found, Look::Closely), [1, 3, 6, 11, 20, 37, 54, 71]);
-        // Heard again, it is trusted again.
+        // Once calls arrive, it is trusted again.
         turns(&mut dog, &mut state, 1, 1, 10);
         assert_eq!(looks(&turns(&mut dog, &mut state, 4, 0, 10), Look::Closely), [0, 2]);
     }

@@ -128,7 +128,7 @@ fn processes_share_the_modules_of_their_files() {
     assert!(shared.len() > 1 && store.len() == shared.len());
     assert!(shared.iter().zip(backed(&second)).all(|(first, second)| Arc::ptr_eq(first, &second)));
     drop((first, second, shared));
-    assert!(store.is_empty());
+    assert_eq!(store.len(), 0);
     drop(child.stdin.take());
     child.wait().unwrap();
 }

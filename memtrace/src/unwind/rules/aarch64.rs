@@ -10,7 +10,7 @@ use crate::unwind::frames::Bytes;
 
 const LR: Register = AArch64::X30;
 const FP: Register = AArch64::X29;
-/// Slots below the CFA that a `u8` can say beside the two special values.
+/// Slots below the CFA that a `u8` can express besides the two special values.
 const MAX_PAIR: u8 = Row::AT_SP - 1;
 
 pub(super) fn rule<'d, S: UnwindSection<Bytes<'d>>>(frame: &Frame<'_, 'd, S>) -> Rule {

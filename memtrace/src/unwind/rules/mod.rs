@@ -1,4 +1,4 @@
-//! From a row of call frame information to ours: what the machines have in common.
+//! From a row of call frame information to ours: the part common to all machines.
 
 mod aarch64;
 mod x86_64;
@@ -14,7 +14,7 @@ use crate::elf::Machine;
 
 /// Bytes of a stack slot.
 const SLOT: i64 = 8;
-/// Operations of the longest expression that any rule understands, and one.
+/// Operations of the longest expression that any rule understands, plus one.
 const MAX_OPERATIONS: usize = 4;
 
 /// A [`Row`] without its address.
@@ -35,7 +35,7 @@ impl Rule {
         Self { kind, cfa: 0, fp: Row::SAME }
     }
 
-    /// Whether code under this rule is returned to without having called.
+    /// Whether code under this rule can be returned to without having made a call.
     pub(super) fn is_entered_by_return(self) -> bool {
         self == Self::SIGNAL || self == Self::END
     }
@@ -46,7 +46,7 @@ impl Rule {
     }
 }
 
-/// A row of call frame information and what is needed to read it.
+/// A row of call frame information with the context to read it.
 pub(super) struct Frame<'f, 'd, S> {
     pub(super) section: &'f S,
     pub(super) cie: &'f CommonInformationEntry<Bytes<'d>>,
@@ -82,7 +82,7 @@ impl<'d, S: UnwindSection<Bytes<'d>>> Frame<'_, 'd, S> {
         parse().unwrap_or_default()
     }
 
-    /// The offset, where a register's value is saved at a constant distance from another register's.
+    /// The offset, if a register's value is saved at a constant distance from that of another register.
     fn saved_near(&self, register: Register, base: Register) -> Option<i64> {
         let Some(RegisterRule::Expression(expression)) = self.saved(register) else { return None };
         match self.operations(expression)[..] {

@@ -31,7 +31,7 @@ pub(super) fn rule<'d, S: UnwindSection<Bytes<'d>>>(frame: &Frame<'_, 'd, S>) ->
     }
 }
 
-/// Code may also say that it is a signal frame without being the kernel's.
+/// Code other than the kernel's may also claim to be a signal frame.
 fn signal<'d, S: UnwindSection<Bytes<'d>>>(frame: &Frame<'_, 'd, S>) -> Rule {
     let context = |register| frame.saved_near(register, X86_64::RSP);
     let is_kernels = frame.cfa_deref() == Some((X86_64::RSP, CONTEXT_RSP, 0))
@@ -61,7 +61,7 @@ fn cfa<'d, S: UnwindSection<Bytes<'d>>>(frame: &Frame<'_, 'd, S>) -> Option<(u8,
 
 fn fp<'d, S: UnwindSection<Bytes<'d>>>(frame: &Frame<'_, 'd, S>) -> Option<u8> {
     match frame.saved(X86_64::RBP) {
-        // Where no caller is to expect a value, any is as good.
+        // If no caller expects a value, any will do.
         None | Some(RegisterRule::SameValue | RegisterRule::Undefined) => Some(Row::SAME),
         Some(RegisterRule::Offset(offset)) => slots_below(offset, MAX_FP),
         Some(RegisterRule::Expression(_)) => {

@@ -75,7 +75,7 @@ fn a_file_is_built_once() {
     let without_id = sound().image();
     let broken = Sample::x86_64(&CALL).image();
     let built = AtomicUsize::new(0);
-    let mut cache = Cache::new();
+    let mut cache = Cache::default();
     let images = [&first, &second, &other, &without_id, &broken, &without_id];
     let all = cache.build_all(images, generous(), |done, of| {
         assert!((1..=5).contains(&done) && of == 5);
@@ -100,7 +100,7 @@ fn a_file_with_the_build_id_and_size_of_another_has_a_table_of_its_own() {
     let (forged, sound) = (forged.image(), sound.image());
     assert_eq!(forged.build_id().unwrap(), sound.build_id().unwrap());
     assert_eq!(forged.file_id().unwrap().size, sound.file_id().unwrap().size);
-    let mut cache = Cache::new();
+    let mut cache = Cache::default();
     let first = cache.build_all([&forged], generous(), |_, _| ())[0].clone().ok();
     let second = cache.build_all([&sound], generous(), |_, _| ())[0].clone().ok();
     assert!(second.is_some() && first != second);
@@ -108,7 +108,7 @@ fn a_file_with_the_build_id_and_size_of_another_has_a_table_of_its_own() {
 
 #[test]
 fn files_of_which_there_are_too_many_are_forgotten() {
-    let mut cache = Cache::new();
+    let mut cache = Cache::default();
     cache.max_files = 10;
     let placed = cache.build_all([&sound().image()], generous(), |_, _| ())[0].clone().unwrap();
     let broken: Vec<Image> = (0..11).map(|_| Sample::x86_64(&CALL).image()).collect();
@@ -126,7 +126,7 @@ fn files_of_which_there_are_too_many_are_forgotten() {
 #[test]
 fn a_file_that_time_did_not_suffice_for_is_tried_again() {
     let image = sound().image();
-    let mut cache = Cache::new();
+    let mut cache = Cache::default();
     let late = cache.build_all([&image], Limits::within(Duration::ZERO), |_, _| ());
     assert!(matches!(late[0].as_deref().map_err(Arc::as_ref), Err(Error::TooSlow)));
     assert!(cache.build_all([&image], generous(), |_, _| ())[0].is_ok());
@@ -136,7 +136,7 @@ fn a_file_that_time_did_not_suffice_for_is_tried_again() {
 #[test]
 fn a_file_that_takes_too_long_by_itself_is_not_tried_again() {
     let image = sound().image();
-    let mut cache = Cache::new();
+    let mut cache = Cache::default();
     cache.file_time = Duration::ZERO;
     let slow = cache.build_all([&image], generous(), |_, _| ());
     assert!(matches!(slow[0].as_deref().map_err(Arc::as_ref), Err(Error::Expensive { .. })));

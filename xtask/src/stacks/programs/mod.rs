@@ -57,7 +57,7 @@ impl Program {
             return Ok(());
         }
         if !self.packages.is_empty() {
-            // As another user than root this fails, and the check below tells.
+            // This fails for users other than root; the check below reports it.
             let _ = finish(
                 Command::new("apt-get")
                     .args(["install", "-qq", "-y", "--no-install-recommends"])
