@@ -8,6 +8,7 @@ use serde::Deserialize;
 #[derive(Clone, Debug, Deserialize)]
 #[allow(missing_docs, reason = "the names are those of the JSON, which the agent documents")]
 pub struct Report {
+    pub elapsed_s: f64,
     pub last: bool,
     pub target: Target,
     pub mode: Mode,
