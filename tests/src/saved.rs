@@ -6,6 +6,7 @@ use std::{
     io::{Read as _, Write as _},
     path::Path,
     process::Command,
+    time::Instant,
 };
 
 use flate2::{Compression, read::DeflateDecoder, write::DeflateEncoder};
@@ -13,7 +14,7 @@ use flate2::{Compression, read::DeflateDecoder, write::DeflateEncoder};
 use crate::{
     agent::memtrace,
     binaries::agent_path,
-    running::{Finished, Running},
+    running::{Finished, Running, limit},
 };
 
 /// Length and checksum in front of a record's contents.
@@ -26,6 +27,19 @@ pub fn attach(pids: &[u32], file: &Path, options: &[&str]) -> Running {
     command.arg("attach").args(pids.iter().map(u32::to_string));
     command.args(["--max-overhead", "off", "--interval", "50ms", "--save"]).arg(file).args(options);
     Running::spawn(&mut command)
+}
+
+/// Waits for another report in a file.
+///
+/// # Panics
+/// If none comes within [`limit`].
+pub fn wait_for_report(file: &Path) {
+    let size = || fs::metadata(file).map_or(0, |file| file.len());
+    let (before, end) = (size(), Instant::now() + limit());
+    while size() == before {
+        assert!(Instant::now() < end, "no report in {}", file.display());
+        std::thread::yield_now();
+    }
 }
 
 /// `memtrace report FILE`, which has to succeed.

@@ -5,12 +5,11 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
-    time::Instant,
 };
 
 use memtrace_tests::{
-    CSource, Finished, Report, Running, can_trace, compile, fixture, limit, memtrace,
-    saved::{attach, last_text, report, shown},
+    CSource, Finished, Report, Running, can_trace, compile, fixture, memtrace,
+    saved::{attach, last_text, report, shown, wait_for_report},
     shared_directory, unprivileged,
 };
 use nix::sys::signal::Signal;
@@ -30,16 +29,6 @@ fn place() -> (tempfile::TempDir, PathBuf, PathBuf) {
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
-}
-
-/// Waits for another report in a file.
-fn wait_for_report(file: &Path) {
-    let size = || fs::metadata(file).map_or(0, |file| file.len());
-    let (before, end) = (size(), Instant::now() + limit());
-    while size() == before {
-        assert!(Instant::now() < end, "no report in {}", file.display());
-        std::thread::yield_now();
-    }
 }
 
 /// Lets a program work for two rounds, with reports between them, and end. Returns what the agent printed.
