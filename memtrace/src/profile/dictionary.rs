@@ -158,6 +158,12 @@ impl Dictionary {
         self.strings.get(id.index()).map_or_else(|| Arc::from(""), Arc::clone)
     }
 
+    /// Whether a text is there.
+    #[must_use]
+    pub(super) fn has_text(&self, id: StringId) -> bool {
+        id.index() < self.strings.len()
+    }
+
     /// A module.
     #[must_use]
     pub fn module(&self, id: ModuleId) -> Option<&Module> {
@@ -254,7 +260,7 @@ impl Dictionary {
 
     /// Whether what modules, functions and locations from these on refer to is there.
     fn refers_to_itself(&self, (modules, functions, locations): (usize, usize, usize)) -> bool {
-        let text = |id: StringId| id.index() < self.strings.len();
+        let text = |id: StringId| self.has_text(id);
         let module = |module: &Module| text(module.name) && module.build_id.is_none_or(text);
         let function = |function: &Function| text(function.name) && function.file.is_none_or(text);
         let location = |location: &Location| {
@@ -267,7 +273,7 @@ impl Dictionary {
     }
 
     fn has_names_of(&self, line: &Line) -> bool {
-        line.file.is_none_or(|id| id.index() < self.strings.len())
+        line.file.is_none_or(|id| self.has_text(id))
             && line.function.is_none_or(|id| id.index() < self.functions.len())
     }
 }

@@ -8,7 +8,7 @@ use super::{Pace, Share, StringId};
 
 /// One thing that the reader is to know.
 ///
-/// In JSON its key is its name in snake case ([`Remark::key`]) with its values beside it. Texts named `error` are errors of this
+/// In JSON its key is its name in snake case, with its values beside it. Texts named `error` are errors of this
 /// program or of the system, as they are worded there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -84,6 +84,19 @@ pub enum Remark {
     FreedByNumber { caches: Vec<CacheNumber>, more: usize },
     /// Objects that could not be looked up.
     Unverified { caches: Vec<CacheNumber>, more: usize },
+}
+
+impl Remark {
+    /// Caches that it is about.
+    #[must_use]
+    pub fn caches(&self) -> &[CacheNumber] {
+        match self {
+            Self::FreedUnseen { caches, .. }
+            | Self::FreedByNumber { caches, .. }
+            | Self::Unverified { caches, .. } => caches,
+            _ => &[],
+        }
+    }
 }
 
 /// Why probes were attached anew.
