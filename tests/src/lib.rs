@@ -33,5 +33,5 @@ pub use cgroup::Cgroup;
 pub use compiler::{CSource, compile, run_tool, shared_directory};
 pub use elf::{compressed_zeros, damage_section, mark_compressed, spinning_elf32, spinning_elf64};
 pub use privileges::{can_trace, remark};
-pub use report::{Cache, Frame, Kernel, Losses, Report, Stack, Totals, TraceLine};
+pub use report::{Cache, Frame, Kernel, Losses, Remark, Report, Stack, Totals, TraceLine};
 pub use running::{Finished, Running, limit};

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, ops::AddAssign};
 
 use serde::Deserialize;
+use serde_json::Value;
 
 /// One report.
 #[derive(Clone, Debug, Deserialize)]
@@ -21,7 +22,16 @@ pub struct Report {
     pub mappings: Option<Mappings>,
     pub kernel: Option<Kernel>,
     pub losses: Losses,
-    pub notes: Vec<String>,
+    pub remarks: Vec<Remark>,
+}
+
+/// What the reader is to know besides figures.
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Remark {
+    pub key: String,
+    #[serde(flatten)]
+    pub values: BTreeMap<String, Value>,
 }
 
 /// How the figures came about.
@@ -252,6 +262,19 @@ impl Frame {
     }
 }
 
+impl Remark {
+    /// One of its values; null if it has none of this name.
+    #[must_use]
+    pub fn value(&self, name: &str) -> &Value {
+        self.values.get(name).unwrap_or(&Value::Null)
+    }
+
+    /// The texts in a list of its values.
+    pub fn texts(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.value(name).as_array().into_iter().flatten().filter_map(Value::as_str)
+    }
+}
+
 impl Report {
     /// Reads a line of the agent's standard output.
     ///
@@ -281,6 +304,18 @@ impl Report {
         let mut totals = Totals::default();
         self.stacks.iter().filter(|stack| stack.frames.iter().any(is_it)).for_each(|stack| totals += stack);
         totals
+    }
+
+    /// The remark with this key; the first, if there are several.
+    #[must_use]
+    pub fn remark(&self, key: &str) -> Option<&Remark> {
+        self.remarks.iter().find(|remark| remark.key == key)
+    }
+
+    /// Whether there is a remark with this key.
+    #[must_use]
+    pub fn says(&self, key: &str) -> bool {
+        self.remark(key).is_some()
     }
 
     /// The functions that called the allocator, for messages.

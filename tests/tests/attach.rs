@@ -162,10 +162,11 @@ fn one_of_two_exits() {
     let mut second = fixture::start("lifecycle", &["threads"]);
     let mut agent = Agent::attach(&[first.pid(), second.pid()], &[]);
     fixture::work(&mut first);
-    let gone = format!("process {} has exited", first.pid());
+    let gone = first.pid();
     assert_eq!(first.finish().status, 0);
     let report = agent.report();
-    assert!(report.notes.iter().any(|note| note.starts_with(&gone)), "{:?}", report.notes);
+    let exited = report.remark("exited").map(|remark| remark.value("pids"));
+    assert_eq!(exited, Some(&[gone].into()), "{:?}", report.remarks);
     fixture::work(&mut second);
     assert_eq!(second.finish().status, 0);
     let report = agent.last_report();

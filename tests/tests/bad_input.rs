@@ -59,7 +59,7 @@ fn without_privileges() {
 
 #[test]
 fn check_without_privileges_says_what_to_do() {
-    let finished = unprivileged(&["check".as_ref()]);
+    let finished = unprivileged(&["check"]);
     assert_eq!(finished.status, FAILED, "{}", finished.stderr);
     assert!(finished.stdout.contains("NO") && finished.stdout.contains("root"), "{}", finished.stdout);
     assert!(!finished.stderr.contains("panicked"), "{}", finished.stderr);

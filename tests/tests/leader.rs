@@ -53,7 +53,7 @@ fn assert_kept(report: &Report, times: u64) {
         Totals::kept(times * 100 * 222, times * 100),
         "{:?} {:?}",
         report.callers(),
-        report.notes
+        report.remarks
     );
 }
 
@@ -81,7 +81,7 @@ fn main_thread_that_left_before() {
         tell(&mut target, "k", "kept");
         let report = agent.fresh_report();
         assert_kept(&report, 1);
-        assert!(report.mode.exact && report.losses.is_exact(), "{:?}", report.notes);
+        assert!(report.mode.exact && report.losses.is_exact(), "{:?}", report.remarks);
         assert_eq!(report.target.comm, "threads");
         tell(&mut target, "k", "kept");
         assert_eq!(target.finish().status, 0);
@@ -108,16 +108,11 @@ fn main_thread_that_leaves_later() {
         tell(&mut target, "k", "kept");
         let report = agent.fresh_report();
         assert_kept(&report, 2);
-        assert_eq!(report.mode.exact, !perf, "{:?}", report.notes);
-        assert_eq!(said(&report, "attached anew at"), perf, "{:?}", report.notes);
+        assert_eq!(report.mode.exact, !perf, "{:?}", report.remarks);
+        assert_eq!(report.says("attached_anew"), perf, "{:?}", report.remarks);
         assert_eq!(target.finish().status, 0);
         let _: Report = agent.last_report();
     }
-}
-
-/// Whether a note says so.
-fn said(report: &Report, words: &str) -> bool {
-    report.notes.iter().any(|note| note.contains(words))
 }
 
 /// Each thread that holds the probes ends, and the next one takes over. Whether nothing was missed.
@@ -133,7 +128,7 @@ fn hand_on(path: &PathBuf, options: &[&str]) -> bool {
     }
     let report = agent.fresh_report();
     let exact = report.mode.exact;
-    assert_eq!(said(&report, "calls went unseen"), !exact, "{:?}", report.notes);
+    assert_eq!(report.says("attached_anew"), !exact, "{:?}", report.remarks);
     if exact || !options.is_empty() {
         assert_kept(&report, 4);
     }
@@ -175,7 +170,7 @@ fn exec_by_the_thread_that_holds_the_probes() {
         tell(&mut target, "k", "kept");
         tell(&mut target, "x", "ready");
         let is_traced = |report: &Report| report.target.allocators == ["glibc"];
-        let _: Report = agent.report_when(|report| said(report, "called exec") && is_traced(report));
+        let _: Report = agent.report_when(|report| report.says("exec") && is_traced(report));
         // Its main thread has left too.
         let _: Report = agent.fresh_report();
         tell(&mut target, "k", "kept");
@@ -202,7 +197,7 @@ fn another_tracer_that_comes_and_goes() {
     tell(&mut target, "k", "kept");
     let report = agent.fresh_report();
     assert_kept(&report, 1);
-    assert!(report.mode.exact, "{:?}", report.notes);
+    assert!(report.mode.exact, "{:?}", report.remarks);
     assert_eq!(target.finish().status, 0);
     let _: Report = agent.last_report();
 }
@@ -222,7 +217,8 @@ fn breakpoints_that_are_lost_are_put_back() {
         tell(&mut target, "d", "dropped");
         target.write_line("s");
         let report = agent.report_when(|report| report.mode.gaps > 0);
-        assert!(said(&report, "taken out of its code"), "{:?}", report.notes);
+        let why = report.remark("attached_anew").map(|remark| remark.value("why"));
+        assert_eq!(why, Some(&"removed".into()), "{:?}", report.remarks);
         assert!(!report.mode.exact);
         target.write_line("");
         tell(&mut target, "k", "kept");
@@ -246,7 +242,7 @@ fn code_that_is_a_copy_is_said_to_be() {
     tell(&mut target, "k", "kept");
     tell(&mut target, "c", "copied");
     target.write_line("s");
-    let report = agent.report_when(|report| said(report, "runs from a copy of its code"));
+    let report = agent.report_when(|report| report.says("code_copied"));
     assert_kept(&report, 1);
     target.write_line("");
     tell(&mut target, "k", "kept");

@@ -78,9 +78,9 @@ fn a_refused_attach_is_tried_again() {
     let links = agent.links();
     target.write_line("go");
     let _: String = target.line_with("loaded");
-    let says = |report: &Report, what: &str| report.notes.iter().any(|note| note.contains(what));
-    let report = agent.report_when(|report| says(report, "refused.so"));
-    assert!(says(&report, "is not traced"), "{:?}", report.notes);
+    let report = agent.report_when(|report| report.says("attach_refused"));
+    let refused = report.remark("attach_refused").and_then(|remark| remark.value("what").as_str());
+    assert!(refused.is_some_and(|what| what.contains("refused.so")), "{:?}", report.remarks);
     assert_eq!(agent.links(), links, "nothing stays of an attach that failed");
     // The breakpoint becomes an instruction that can be probed.
     let mut bytes = std::fs::read(&library).expect("the library");
@@ -89,8 +89,8 @@ fn a_refused_attach_is_tried_again() {
     bytes[first] = 0x90;
     let file = std::fs::OpenOptions::new().write(true).open(&library).expect("the library");
     std::os::unix::fs::FileExt::write_all_at(&file, &bytes[first..=first], first as u64).expect("a byte");
-    let report = agent.report_when(|report| says(report, "was traced only from"));
-    assert!(!says(&report, "is not traced"), "{:?}", report.notes);
+    let report = agent.report_when(|report| report.says("attached_late"));
+    assert!(!report.says("attach_refused"), "{:?}", report.remarks);
     fixture::work(&mut target);
     let report = agent.interrupt();
     assert_eq!(kept(&report, 104, "keep_own").0, 10, "{:#?}", report.stacks);

@@ -50,7 +50,7 @@ fn exec_starts_anew() {
     let report = lifecycle("exec");
     assert_eq!(report.called_from("keep_after"), Totals::kept(200 * 80, 200), "{:?}", report.callers());
     assert_eq!(report.called_from("keep_before"), Totals::default());
-    assert!(report.notes.iter().any(|note| note.contains("exec")), "{:?}", report.notes);
+    assert!(report.says("exec"), "{:?}", report.remarks);
     assert!(report.losses.is_exact(), "{:?}", report.losses);
 }
 
@@ -101,7 +101,7 @@ fn exec_by_a_thread_is_followed() {
     let links = agent.links();
     target.write_line("go");
     let _: String = target.line_with("executed");
-    let report = agent.report_when(|report| report.notes.iter().any(|note| note.contains("exec")));
+    let report = agent.report_when(|report| report.says("exec"));
     assert_eq!(report.target.allocators, ["glibc"]);
     // The same again, in the dynamic loader too, when those of the program before are given up.
     let end = Instant::now() + limit();
@@ -154,8 +154,9 @@ fn exec_again_and_again_attaches_nothing_twice() {
         target.write_line("go");
         let _: String = target.line_with("ready");
         if times > 2 {
-            let said = format!("exec {} times", times - 1);
-            agent.report_when(|report| report.notes.iter().any(|note| note.contains(&said)));
+            agent.report_when(|report| {
+                report.remark("exec").is_some_and(|remark| *remark.value("times") == times - 1)
+            });
             links.push(agent.links());
         }
     }
