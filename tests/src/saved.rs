@@ -67,7 +67,7 @@ pub fn report(file: &Path, options: &[&str]) -> Finished {
 #[must_use]
 pub fn last_text(reports: &str) -> &str {
     let begins = |(at, _): &(usize, &str)| *at == 0 || reports[..*at].ends_with('\n');
-    let last = reports.match_indices('[').filter(begins).next_back();
+    let last = reports.match_indices('[').rfind(begins);
     &reports[last.expect("a report").0..]
 }
 

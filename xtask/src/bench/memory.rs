@@ -129,12 +129,12 @@ fn measure(built: &Built, case: &Case, samples: &mut Samples) -> Result<()> {
 }
 
 /// Of all threads of a process, those that have ended too. `/proc/PID/stat` counts in 10 ms.
-fn cpu_time(pid: u32) -> Result<Duration> {
+pub(super) fn cpu_time(pid: u32) -> Result<Duration> {
     let clock = clock_getcpuclockid(Pid::from_raw(pid.try_into()?)).context("a process's clock")?;
     Ok(clock_gettime(clock).context("a process's CPU time")?.into())
 }
 
-fn milliseconds(time: Duration) -> f64 {
+pub(super) fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
