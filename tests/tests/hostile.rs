@@ -220,7 +220,7 @@ fn debug_files_that_do_not_fit() {
     split(&program, zeroed, |_| ());
     let report = trace(&program);
     assert_names(&report);
-    assert_unread(&report, "part_of_debug_info", "refused");
+    assert_unread(&report, "debug_file", "refused");
     let program = build(directory.path());
     split(&program, |_| (), |_| ());
     let report = trace(&program);
