@@ -1,9 +1,9 @@
 //! Libraries that come and go: no stack is named after a library that was not there, and one through a library loaded
 //! after attaching is complete within a second.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use memtrace_tests::{Agent, CSource, Report, can_trace, compile, fixture};
+use memtrace_tests::{Agent, CSource, Report, Totals, can_trace, compile, fixture};
 
 const SMALL: CSource<'_> =
     CSource { file: "plugin.c", options: &["-O2", "-shared", "-fPIC", "-DSIZE=104", "-DKEEP=keep_small"] };
@@ -95,4 +95,71 @@ fn a_refused_attach_is_tried_again() {
     let report = agent.interrupt();
     assert_eq!(kept(&report, 104, "keep_own").0, 10, "{:#?}", report.stacks);
     assert_eq!(target.finish().status, 0);
+}
+
+/// A target that loads and unloads libraries, and what is done to their files meanwhile.
+fn reloaded(libraries: &[&Path], meanwhile: impl Fn()) -> Report {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let program = compile(directory.path(), "reloaded", CSource { file: "reloaded.c", options: &["-O2"] });
+    let names: Vec<&str> = libraries.iter().map(|path| path.to_str().expect("a path in UTF-8")).collect();
+    let mut target = fixture::start_path(program, &names);
+    let mut agent = Agent::attach(&[target.pid()], &[]);
+    target.write_line("go");
+    for at in 0..libraries.len() {
+        let _: String = target.line_with("loaded");
+        // What is loaded is attached to.
+        let _ = agent.fresh_report();
+        target.write_line("go");
+        let _: String = target.line_with("unloaded");
+        let _ = agent.fresh_report();
+        if at + 1 < libraries.len() {
+            meanwhile();
+            target.write_line("go");
+        }
+    }
+    let report = agent.interrupt();
+    target.write_line("go");
+    assert_eq!(target.finish().status, 0);
+    report
+}
+
+const OWN: &[&str] = &["-O2", "-shared", "-fPIC", "-fno-builtin", "-DLIBRARY"];
+
+/// The agent knows a file by a descriptor, which is another file's once the first is unloaded.
+#[test]
+fn a_library_that_comes_after_another_is_not_taken_for_it() {
+    if !can_trace() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let plain = [("small.so", SMALL), ("large.so", LARGE)]
+        .map(|(name, source)| compile(directory.path(), name, source));
+    let own = compile(directory.path(), "own.so", CSource { file: "reloaded.c", options: OWN });
+    // The last one is given the descriptor of the first, which was closed once the second was there.
+    let report = reloaded(&[&plain[0], &plain[1], &own], || ());
+    assert_eq!(report.called_from("keep_own"), Totals::kept(60_000, 30), "{:?}", report.losses);
+}
+
+/// Code that stays where it was is probed once, though the file is another one.
+#[test]
+fn a_library_that_is_rewritten_while_it_is_unloaded_is_probed_once() {
+    if !can_trace() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let build = |name: &str, options: &[&str]| {
+        compile(directory.path(), name, CSource { file: "reloaded.c", options })
+    };
+    let (own, more) = (build("own.so", OWN), build("more.so", &[OWN, &["-DMORE"]].concat()));
+    let rewrite = || {
+        let contents = std::fs::read(&more).expect("the larger library");
+        std::fs::write(&own, contents).expect("it can be rewritten");
+    };
+    let report = reloaded(&[&own, &own], rewrite);
+    // Its first block lies where that of the library before was.
+    let counted = report.called_from("keep_own");
+    assert_eq!((counted.allocated_bytes, counted.allocated_blocks), (30_000, 20), "{:?}", report.losses);
+    assert_eq!((counted.bytes, report.losses.missed_frees), (29_000, 1), "{counted:?}");
+    let why = report.remark("attached_anew").map(|remark| remark.value("why"));
+    assert_eq!(why, Some(&"rewritten".into()), "{:?}", report.remarks);
 }

@@ -2,39 +2,18 @@
 //!
 //! **Invariant**: the only user of aya. No other module sees a map, a program or a link.
 
-mod apart;
-mod attach;
-mod btf;
-mod calibrate;
-mod config;
-mod detach;
-mod error;
-mod events;
 mod features;
-mod holder;
 mod kernel;
-mod live;
-mod load;
-mod log;
-mod losses;
-mod mapped;
-mod multi;
-mod programs;
-mod syscall;
-mod time;
-mod totals;
-mod tracer;
-mod unwind;
+mod process;
+mod shared;
 
-pub use config::Config;
-pub use error::Error;
-pub use events::{BpfEvent, Events};
-pub use features::{Feature, features};
-pub use holder::InPlace;
+pub use features::features;
 pub use kernel::{CacheCounts, KernelConfig, KernelLosses, KernelStack, KernelTracer, LiveObject, Presence};
-pub use live::Live;
-pub use log::BpfLog;
-pub use programs::Method;
-pub use time::MAX_AGE;
-pub use totals::StackTotals;
-pub use tracer::Tracer;
+pub use process::{Config, InPlace, Live, Method, StackTotals, Tracer};
+pub use shared::{
+    error::Error,
+    events::{BpfEvent, Events},
+    feature::Feature,
+    log::BpfLog,
+    time::MAX_AGE,
+};

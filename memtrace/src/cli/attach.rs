@@ -12,7 +12,8 @@ use crate::{
 use super::{
     block_on,
     cost::DEFAULT_LIMIT,
-    options::{TraceArgs, message},
+    message::message,
+    options::{TraceArgs, parse_pid},
 };
 
 /// Options of `memtrace attach`.
@@ -28,7 +29,7 @@ Examples:
 The process is never stopped. Memory allocated before memtrace attached is not known to it, and is not counted.")]
 pub(super) struct Args {
     /// Processes to trace
-    #[arg(required = true, value_name = "PID")]
+    #[arg(required = true, value_name = "PID", value_parser = parse_pid)]
     pids: Vec<u32>,
     #[command(flatten)]
     trace: TraceArgs,
@@ -43,6 +44,12 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
         Session::new(args.trace.options(verbose, processes.len(), Some(DEFAULT_LIMIT)), message)?;
     session.prepare();
     for process in processes {
+        if process.is_stopped() {
+            message(&format!(
+                "process {} is stopped: it allocates nothing until it is continued",
+                process.pid
+            ));
+        }
         if interrupted() {
             break;
         }

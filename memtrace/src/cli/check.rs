@@ -6,17 +6,20 @@ use crate::{
     allocators::ReturnProbes,
     bpf::{self, Feature},
     model::Results,
+    profile::units::format_count,
     report::escape,
     session::{Keep, write_whole},
     sources::process::find_allocator,
-    target::{Modules, Process, profilers},
+    target::{FileStore, Modules, Process, profilers},
 };
 
 use super::output::OutputArgs;
 
 /// Options of `memtrace check`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit status: 0 if tracing works, 1 if something required is missing.")]
+#[command(
+    after_help = "Exit status: 0 if tracing works, 1 if something required is missing or a function of the process cannot be traced."
+)]
 pub(super) struct Args {
     /// Also say what this process offers
     #[arg(short, long, value_name = "PID")]
@@ -55,20 +58,21 @@ fn show(out: &mut String, feature: &Feature) -> std::fmt::Result {
     Ok(())
 }
 
-/// What a process offers; whether it can be traced.
+/// What a process offers; whether all its allocations can be traced.
 fn target(out: &mut String, pid: u32) -> anyhow::Result<bool> {
     let process = Process::open(pid)?;
     writeln!(out, "Process {pid} ({}):", escape(&process.comm))?;
-    let modules = Modules::read(pid)?;
+    let modules = Modules::read(pid, &FileStore::default().into())?;
     if let Some(warning) = profilers::warning(pid, &profilers::detect(pid, &modules)) {
         writeln!(out, "  note {warning}")?;
     }
-    let mut found = false;
+    let (mut found, mut complete) = (false, true);
     for module in modules.iter() {
-        let Some(path) = module.path() else { continue };
+        if module.file().is_none() {
+            continue;
+        }
         let name = escape(&module.name);
-        let find = |image| find_allocator((pid, &modules), (image, &path, &module.name), ReturnProbes::Safe);
-        match module.image().map(find) {
+        match find_allocator((pid, &modules), module, ReturnProbes::Safe).as_deref() {
             Some(Ok(allocator)) => {
                 found = true;
                 writeln!(out, "  yes  {} in {name}: {} functions", allocator.name, allocator.specs.len())?;
@@ -77,10 +81,11 @@ fn target(out: &mut String, pid: u32) -> anyhow::Result<bool> {
                         if spec.site.emulated { "cheap" } else { "single-stepped: about ten times slower" };
                     write!(out, "         {}+{:#x} ({cost})", spec.function, spec.site.delta)?;
                     if let Results::AtExits(sites) = &spec.results {
-                        write!(out, ", no return probe: {} sites on its ways out", sites.len())?;
+                        write!(out, ", no return probe: {}", format_count(sites.len() as u64, "exit site"))?;
                     }
                     writeln!(out)?;
                 }
+                complete &= allocator.left_out.is_empty();
                 for function in &allocator.left_out {
                     writeln!(
                         out,
@@ -99,5 +104,5 @@ fn target(out: &mut String, pid: u32) -> anyhow::Result<bool> {
         writeln!(out, "  NO   no allocator: no library and not the program itself defines malloc and free")?;
         writeln!(out, "       → a static program needs its symbols (do not strip it) to be traced")?;
     }
-    Ok(found)
+    Ok(found && complete)
 }

@@ -12,7 +12,7 @@ use crate::{
     sources::process::Counting,
 };
 
-use super::options::usage;
+use super::message::usage;
 
 /// The share of its CPU time that `attach` may take of a process, unless told otherwise.
 pub(super) const DEFAULT_LIMIT: f64 = 0.10;

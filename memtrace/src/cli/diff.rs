@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use crate::{profile::diff, report::Comparison, session::write_whole, sources::saved::SavedReport};
 
 use super::{
-    options::{message, usage},
+    message::{message, usage},
     output::ShowArgs,
 };
 

@@ -23,7 +23,8 @@ use crate::{
 
 use super::{
     block_on,
-    options::{ReportArgs, Sort, usage},
+    message::usage,
+    options::{ReportArgs, Sort, parse_pid},
 };
 
 /// What is shown of the kernel.
@@ -74,7 +75,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     cache: Vec<String>,
     /// Only what is allocated while these processes run (interrupts included)
-    #[arg(short, long, value_name = "PID", value_delimiter = ',')]
+    #[arg(short, long, value_name = "PID", value_delimiter = ',', value_parser = parse_pid)]
     pid: Vec<u32>,
     /// Only what is allocated while processes of this cgroup run: a directory of the cgroup 2 file system
     #[arg(long, value_name = "PATH")]

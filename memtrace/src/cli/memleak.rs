@@ -20,7 +20,8 @@ use crate::{
 
 use super::{
     block_on, kernel,
-    options::{message, parse_count, usage},
+    message::{message, usage},
+    options::parse_count,
     output::open_output,
     run,
 };

@@ -7,6 +7,7 @@ mod demo;
 mod diff;
 mod kernel;
 mod memleak;
+mod message;
 mod options;
 mod output;
 mod report;
@@ -114,7 +115,7 @@ pub fn main() -> ExitCode {
         }
         tracing::debug!("{error:#}");
         // Whatever could not be done for want of descriptors, nothing else is wrong with it.
-        options::message(&advice_on_files(error.chain()).unwrap_or_else(|| one_line(&error)));
+        message::message(&advice_on_files(error.chain()).unwrap_or_else(|| one_line(&error)));
         ExitCode::FAILURE
     })
 }
@@ -129,7 +130,7 @@ fn usage_error(error: &clap::Error) -> ExitCode {
     let what: Vec<&str> =
         text.lines().map_while(|line| Some(line.trim()).filter(|line| !line.is_empty())).collect();
     let what = what.join(" ");
-    options::message(&format!("{} (see --help)", what.strip_prefix("error: ").unwrap_or(&what)));
+    message::message(&format!("{} (see --help)", what.strip_prefix("error: ").unwrap_or(&what)));
     ExitCode::from(USAGE)
 }
 

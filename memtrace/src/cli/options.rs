@@ -1,10 +1,6 @@
 //! Options that `attach` and `run` share.
 
-use std::{
-    io::{self, Write as _},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use clap::ValueEnum;
 use memtrace_common::WalkMethod;
@@ -20,7 +16,11 @@ use crate::{
     sources::process::{Options, Placement},
 };
 
-use super::{cost::CostArgs, output::ShowArgs};
+use super::{
+    cost::CostArgs,
+    message::{message, usage},
+    output::ShowArgs,
+};
 
 /// What stacks are ordered by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -176,6 +176,14 @@ pub(super) struct TraceArgs {
     return_probes: bool,
 }
 
+/// A process id.
+pub(super) fn parse_pid(text: &str) -> Result<u32, String> {
+    text.parse()
+        .ok()
+        .filter(|&pid| pid > 0)
+        .ok_or_else(|| "a process id is a number: `pidof NAME` prints those of a program".to_owned())
+}
+
 /// A number of reports that is not zero.
 pub(super) fn parse_count(text: &str) -> Result<u64, String> {
     match text.parse() {
@@ -253,15 +261,4 @@ impl TraceArgs {
             self.report.announce(what);
         }
     }
-}
-
-/// Writes a line to standard error. That it cannot be read is no reason to stop.
-pub(super) fn message(text: &str) {
-    let _ = writeln!(io::stderr(), "memtrace: {text}");
-}
-
-/// Ends the program as clap does for a wrong option.
-pub(super) fn usage(text: &str) -> ! {
-    message(text);
-    std::process::exit(2)
 }

@@ -8,12 +8,7 @@ use crate::{
     sources::saved::SavedReport,
 };
 
-use super::{
-    block_on,
-    kernel::By,
-    options::{Sort, message},
-    output::ShowArgs,
-};
+use super::{block_on, kernel::By, message::message, options::Sort, output::ShowArgs};
 
 /// Options of `memtrace report`.
 #[derive(Debug, clap::Args)]

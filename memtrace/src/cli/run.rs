@@ -12,10 +12,7 @@ use crate::{
     target::{Launch, Launched, Process, Progress, User},
 };
 
-use super::{
-    block_on,
-    options::{TraceArgs, message},
-};
+use super::{block_on, message::message, options::TraceArgs};
 
 /// Options of `memtrace run`.
 #[derive(Debug, clap::Args)]

@@ -34,17 +34,17 @@ pub struct CodeFile {
 }
 
 impl CodeFile {
-    /// Joins a file and its debug file; `None` if its attributes cannot be read.
+    /// Joins a file, which is `id`, and its debug file.
     #[must_use]
     pub fn new(
         name: Arc<str>,
-        file: File,
+        (file, id): (Arc<File>, FileId),
         debug: Option<DebugFile>,
         misfit: Option<PathBuf>,
-    ) -> Option<Self> {
-        let id = |file: &File| file.metadata().ok().map(|metadata| FileId::new(&metadata));
-        let id = (id(&file)?, debug.as_ref().and_then(|debug| id(&debug.file)));
-        Some(Self { name, file: Arc::new(file), debug, id, misfit })
+    ) -> Self {
+        let of_debug = debug.as_ref().and_then(|debug| debug.file.metadata().ok());
+        let id = (id, of_debug.map(|metadata| FileId::new(&metadata)));
+        Self { name, file, debug, id, misfit }
     }
 }
 

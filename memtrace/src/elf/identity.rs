@@ -14,6 +14,8 @@ pub struct FileId {
     pub size: u64,
     /// Last change of the contents: seconds and nanoseconds since 1970.
     pub modified: (i64, i64),
+    /// Last change of the contents or of the attributes. Unlike `modified`, the file's owner cannot set it.
+    pub changed: (i64, i64),
 }
 
 impl Image {
@@ -27,6 +29,13 @@ impl Image {
 }
 
 impl FileId {
+    /// Whether the contents are those of `earlier`, an identity that the same file had while it was held open, unless its
+    /// owner has set the time back: attributes and links may have changed.
+    #[must_use]
+    pub fn has_contents_of(&self, earlier: &Self) -> bool {
+        (self.inode, self.size, self.modified) == (earlier.inode, earlier.size, earlier.modified)
+    }
+
     /// Which file has these attributes.
     #[must_use]
     pub fn new(metadata: &Metadata) -> Self {
@@ -34,6 +43,7 @@ impl FileId {
             inode: (metadata.dev(), metadata.ino()),
             size: metadata.size(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
     }
 }

@@ -25,6 +25,7 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use object::LittleEndian as LE;
 use object::elf;
@@ -124,6 +125,14 @@ impl Image {
     /// # Errors
     /// As [`Image::open`].
     pub fn from_file(file: File) -> Result<Self, Error> {
+        Self::from_shared(Arc::new(file))
+    }
+
+    /// The same of a file that others hold too.
+    ///
+    /// # Errors
+    /// As [`Image::open`].
+    pub fn from_shared(file: Arc<File>) -> Result<Self, Error> {
         let source = Source::new(file)?;
         let ident_size = size_of::<elf::Ident>() as u64;
         let ident = source.read("ELF identification", 0, ident_size, ident_size)?;

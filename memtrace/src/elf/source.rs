@@ -5,6 +5,7 @@
 
 use std::fs::{File, Metadata};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use object::pod::{self, Pod};
 
@@ -16,13 +17,13 @@ pub(super) const MAX_FILE: u64 = 4 << 30;
 /// A regular file and its size when it was opened.
 #[derive(Debug)]
 pub(super) struct Source {
-    file: File,
+    file: Arc<File>,
     size: u64,
 }
 
 impl Source {
     /// Takes a regular, non-empty file of at most [`MAX_FILE`] bytes.
-    pub(super) fn new(file: File) -> Result<Self, Error> {
+    pub(super) fn new(file: Arc<File>) -> Result<Self, Error> {
         let metadata = file.metadata().map_err(|source| Error::Metadata { source })?;
         if !metadata.is_file() {
             return Err(Error::NotRegular);

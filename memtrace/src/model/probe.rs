@@ -139,7 +139,7 @@ pub enum ExitFrame {
 
 impl ExitFrame {
     /// The largest distance that a cookie has room for: 32 KiB.
-    pub const MAX_WORDS: u32 = 4095;
+    pub const MAX_WORDS: u32 = memtrace_common::Exit::MAX_WORDS;
 }
 
 /// What a function returns by one of its ways out.

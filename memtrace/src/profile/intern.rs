@@ -2,29 +2,11 @@
 
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
-
 use super::{
-    Dictionary, Function, Line, Location, LocationId, Module, ModuleId, Reason, Stack, StackId, StringId,
-    dictionary::{FunctionId, Written},
+    Reason,
+    dictionary::Dictionary,
+    types::{Function, FunctionId, Line, Location, LocationId, Module, ModuleId, Stack, StackId, StringId},
 };
-
-/// Where everything is, and what was not written yet.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Index {
-    strings: FxHashMap<Arc<str>, StringId>,
-    modules: FxHashMap<Module, ModuleId>,
-    functions: FxHashMap<Function, FunctionId>,
-    locations: FxHashMap<(ModuleId, u64, bool), LocationId>,
-    stacks: FxHashMap<Stack, StackId>,
-    /// Places of stacks that are not used any more.
-    free: Vec<StackId>,
-    /// Whether changes are remembered for a delta.
-    records: bool,
-    pub(super) written: Written,
-    pub(super) named: Vec<LocationId>,
-    pub(super) changed: Vec<StackId>,
-}
 
 /// The id of something, which is added to a table if it is not there.
 macro_rules! intern {
@@ -63,11 +45,13 @@ impl Dictionary {
         intern!(self.strings, StringId, Arc::clone(text))
     }
 
-    /// Adds a module.
+    /// Adds a module. Two can have the same name: of a file that replaced another, for example.
     pub fn add_module(&mut self, name: &Arc<str>, build_id: Option<&str>) -> ModuleId {
         let name = self.add_shared_text(name);
         let build_id = build_id.map(|id| self.add_text(id));
-        intern!(self.modules, ModuleId, Module { name, build_id })
+        let module = ModuleId(id(self.modules.len()));
+        self.modules.push(Module { name, build_id });
+        module
     }
 
     /// Adds a function.
@@ -164,14 +148,14 @@ mod tests {
     #[test]
     fn the_same_is_stored_once() {
         let (mut dictionary, stack) = dictionary();
-        let module = dictionary.add_module(&Arc::from("/bin/a"), Some("ab12"));
+        let module = dictionary.locations[0].module;
         let frames = [0x10, 0x20].map(|address| dictionary.add_location(module, address, true));
         assert_eq!(dictionary.add_stack(&frames, None), stack);
-        assert_eq!(
-            (dictionary.modules.len(), dictionary.locations.len(), dictionary.stacks.len()),
-            (1, 2, 1)
-        );
+        assert_eq!((dictionary.locations.len(), dictionary.stacks.len()), (2, 1));
         assert_ne!(dictionary.add_location(module, 0x10, false), frames[0]);
+        let other = dictionary.add_module(&Arc::from("/bin/a"), None);
+        assert_ne!(dictionary.add_location(other, 0x10, true), frames[0], "another file of the same name");
+        assert_eq!(dictionary.strings.len(), 2);
     }
 
     #[test]

@@ -11,11 +11,13 @@ mod cost;
 mod dictionary;
 mod diff;
 mod elide;
+mod index;
 mod intern;
 mod kernel;
 mod losses;
 mod remark;
 mod rows;
+mod types;
 pub mod units;
 mod view;
 
@@ -24,10 +26,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use cost::{Overhead, Pace, Plan, Share};
-pub use dictionary::{
-    Damaged, Delta, Dictionary, Function, Line, Location, LocationId, Module, ModuleId, Stack, StackId,
-    StringId,
-};
+pub use dictionary::{Damaged, Delta, Dictionary};
 pub use diff::{Change, Diff, diff};
 pub use elide::elide;
 pub use kernel::{CacheRow, KERNEL_CODE, Kernel, KernelDetail, MemoryKind};
@@ -37,6 +36,7 @@ pub use rows::{
     Age, Allocation, Amount, Attachment, Detail, Filter, LiveBlock, MappingRow, Mode, Process, Processes,
     Row, StackMethod, Uncertainty,
 };
+pub use types::{Function, Line, Location, LocationId, Module, ModuleId, Stack, StackId, StringId};
 pub use view::{By, Frame, Selection, SortBy, View};
 
 /// The version of the serialized form of [`Profile`] and [`Delta`]: files of another version are refused.

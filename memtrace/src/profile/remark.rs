@@ -107,6 +107,8 @@ pub enum Renewal {
     ThreadEnded,
     /// Their breakpoints were not in the code any more.
     Removed,
+    /// The file that they are in has other contents.
+    Rewritten,
 }
 
 /// What of a file is not used.

@@ -90,3 +90,13 @@ pub(super) fn gaps(mode: &Mode) -> Option<String> {
             .to_owned()
     })
 }
+
+/// The part of `total` in whole percent: never 0 % of something, never 100 % of a part.
+pub(super) fn share(bytes: u64, total: u64) -> Option<String> {
+    let total = u128::from(total);
+    let percent = (u128::from(bytes).checked_mul(100)? + total / 2).checked_div(total)?;
+    Some(match percent {
+        0 if bytes > 0 => "under 1 %".to_owned(),
+        _ => format!("{} %", percent.min(if u128::from(bytes) < total { 99 } else { 100 })),
+    })
+}

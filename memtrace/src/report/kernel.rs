@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::escape;
-use super::text::share;
+use super::estimates::share;
 use crate::profile::units::{format_bytes, format_count, format_number, format_rate};
 use crate::profile::{
     By, CacheRow, Dictionary, Frame, KERNEL_CODE, Kernel, KernelDetail, MemoryKind, Profile, Row, View,

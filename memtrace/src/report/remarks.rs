@@ -135,6 +135,10 @@ fn of_targets(remark: &Remark) -> String {
                     "breakpoints had been taken out of its code: calls went unseen, for up to {}",
                     seconds(*gap)
                 ),
+                Renewal::Rewritten => format!(
+                    "a file with an allocator had been rewritten: calls went unseen, for up to {}",
+                    seconds(*gap)
+                ),
             };
             format!("probes of process {pid} were attached anew{often} at {}: {why}", seconds(*at))
         }

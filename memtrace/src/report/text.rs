@@ -103,7 +103,7 @@ impl Text {
         if let Some(detail) = row.kernel() {
             write!(out, "{}", kernel::of(view.dictionary(), detail))?;
         }
-        if let Some(share) = share(row.outstanding.bytes, profile.outstanding.bytes) {
+        if let Some(share) = estimates::share(row.outstanding.bytes, profile.outstanding.bytes) {
             write!(out, ", {share} of the total")?;
         }
         write!(out, "{}, {}", process(profile, row.pid()), estimates::rate(row.bytes_per_second, mode))?;
@@ -348,14 +348,4 @@ fn is_rust_runtime(frame: &Frame<'_>) -> bool {
         "<&dyn core::ops::function::Fn",
     ];
     frame.function.is_some_and(|name| PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
-}
-
-/// The part of `total` in whole percent: never 0 % of something, never 100 % of a part.
-pub(super) fn share(bytes: u64, total: u64) -> Option<String> {
-    let total = u128::from(total);
-    let percent = (u128::from(bytes).checked_mul(100)? + total / 2).checked_div(total)?;
-    Some(match percent {
-        0 if bytes > 0 => "under 1 %".to_owned(),
-        _ => format!("{} %", percent.min(if u128::from(bytes) < total { 99 } else { 100 })),
-    })
 }

@@ -1,7 +1,16 @@
 //! A report or a line of a trace whose functions have no names yet.
 
-use super::{names::Names, source::Wanted};
-use crate::profile::{Allocation, Profile, Remark, StackId};
+use super::names::Names;
+use crate::profile::{Allocation, Profile, Remark, Selection, StackId};
+
+/// What becomes of a report, as far as its source is to know.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The rows that are shown.
+    pub selection: &'a Selection,
+    /// Whether all functions are to be named, because the report is saved; else those of the rows shown.
+    pub everything: bool,
+}
 
 /// What is to be written.
 pub(super) enum Content {
@@ -52,10 +61,10 @@ impl Draft {
     /// With the names that are known now. What others are missing it says itself.
     pub(super) fn named(mut self, names: &mut Names) -> Content {
         let unnamed = names.settle(&self.stacks);
+        if unnamed > 0 {
+            names.give_up();
+        }
         if let Content::Report(profile) = &mut self.content {
-            if unnamed > 0 {
-                names.give_up();
-            }
             profile.remarks.extend_from_slice(names.remarks());
             profile.losses.names_given_up += names.given_up();
             if unnamed > 0 {

@@ -11,11 +11,11 @@ mod signals;
 mod source;
 mod watched;
 
-pub use draft::Draft;
+pub use draft::{Draft, Wanted};
 pub use follow::{Schedule, follow};
 pub use names::Names;
 pub use output::{Closed, Output, write_whole};
 pub use report_file::{Keep, ReportFile};
 pub use signals::{hold as hold_signals, interrupted};
-pub use source::{Ending, Source, Step, Wanted};
+pub use source::{Ending, Source, Step};
 pub use watched::Watched;

@@ -14,11 +14,19 @@ use crate::{
 /// Two modules are one if they are the same file under the same name.
 type Identity = (Arc<str>, Option<(FileId, Option<FileId>)>);
 
+/// A module of the dictionary. Its file stays open as long as stacks go through it.
+struct Loaded {
+    module: Option<Arc<Module>>,
+    identity: Identity,
+    /// How many frames of stacks are in it.
+    frames: usize,
+}
+
 /// Owns the dictionary of a session's reports.
 pub struct Names {
     dictionary: Dictionary,
     /// The modules of the dictionary, by id; none of a dictionary that was read from a file.
-    modules: Vec<Arc<Module>>,
+    modules: Vec<Loaded>,
     ids: FxHashMap<Identity, ModuleId>,
     symbolizer: Symbolizer,
 }
@@ -59,7 +67,27 @@ impl Names {
     /// Adds a user of a stack of a process.
     pub fn add_stack(&mut self, places: &[Location], incomplete: Option<Reason>) -> StackId {
         let frames: Vec<LocationId> = places.iter().map(|place| self.location(place)).collect();
+        for id in &frames {
+            if let Some(loaded) = of(&self.dictionary, &mut self.modules, *id) {
+                loaded.frames += 1;
+            }
+        }
         self.dictionary.add_stack(&frames, incomplete)
+    }
+
+    /// Takes a user of such a stack away. Returns its frames.
+    pub fn release_stack(&mut self, id: StackId) -> usize {
+        let frames = self.dictionary.frames(id).to_vec();
+        for id in &frames {
+            let Some(loaded) = of(&self.dictionary, &mut self.modules, *id) else { continue };
+            loaded.frames = loaded.frames.saturating_sub(1);
+            if loaded.frames == 0 {
+                loaded.module = None;
+                self.ids.remove(&loaded.identity);
+            }
+        }
+        self.dictionary.release_stack(id);
+        frames.len()
     }
 
     fn location(&mut self, place: &Location) -> LocationId {
@@ -74,7 +102,8 @@ impl Names {
         }
         let build_id = module.image().and_then(|image| image.build_id().ok().flatten());
         let id = self.dictionary.add_module(&module.name, build_id.as_deref().map(hexadecimal).as_deref());
-        self.modules.push(Arc::clone(module));
+        let loaded = Loaded { module: Some(Arc::clone(module)), identity: identity.clone(), frames: 0 };
+        self.modules.push(loaded);
         self.ids.insert(identity, id);
         id
     }
@@ -135,6 +164,11 @@ impl Names {
     }
 }
 
+/// The module of a location.
+fn of<'a>(dictionary: &Dictionary, modules: &'a mut [Loaded], id: LocationId) -> Option<&'a mut Loaded> {
+    modules.get_mut(dictionary.location(id)?.module.index())
+}
+
 /// Places on these stacks that have no names yet, each once.
 fn unnamed(dictionary: &Dictionary, stacks: &[StackId]) -> Vec<LocationId> {
     let frames = stacks.iter().flat_map(|stack| dictionary.frames(*stack)).copied();
@@ -146,9 +180,9 @@ fn unnamed(dictionary: &Dictionary, stacks: &[StackId]) -> Vec<LocationId> {
 }
 
 /// Where names of a location are to be found; `None` where there is no file that we read.
-fn place<'a>(dictionary: &Dictionary, modules: &'a [Arc<Module>], id: LocationId) -> Option<Place<'a>> {
+fn place<'a>(dictionary: &Dictionary, modules: &'a [Loaded], id: LocationId) -> Option<Place<'a>> {
     let location = dictionary.location(id)?;
-    let module = modules.get(location.module.index())?;
+    let module = modules.get(location.module.index())?.module.as_ref()?;
     let code = module.image().and(module.code())?;
     Some(Place { code, address: location.address, is_return: location.is_return })
 }

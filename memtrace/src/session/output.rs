@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context as _;
 use serde::Serialize;
 
-use super::{draft::Content, source::Wanted};
+use super::draft::{Content, Wanted};
 use crate::{
     profile::{Delta, Dictionary, Profile, Selection, VERSION, View},
     report::Reporter,

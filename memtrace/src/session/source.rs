@@ -1,7 +1,9 @@
 //! What the loop follows.
 
-use super::{draft::Draft, names::Names};
-use crate::profile::Selection;
+use super::{
+    draft::{Draft, Wanted},
+    names::Names,
+};
 
 /// Why a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,15 +27,6 @@ pub enum Step {
     Report,
     /// End.
     End(Ending),
-}
-
-/// What becomes of a report, as far as its source is to know.
-#[derive(Clone, Copy, Debug)]
-pub struct Wanted<'a> {
-    /// The rows that are shown.
-    pub selection: &'a Selection,
-    /// Whether all functions are to be named, because the report is saved; else those of the rows shown.
-    pub everything: bool,
 }
 
 /// Where reports come from. It owns the descriptors that it waits for.

@@ -97,8 +97,7 @@ pub struct Symbolizer {
     news: Option<UnboundedReceiver<News>>,
     known: FxHashMap<(usize, u64), Vec<Name>>,
     asked: FxHashSet<(usize, u64)>,
-    /// Files by number, and their numbers: processes share files.
-    files: Vec<CodeFile>,
+    /// Numbers of files: processes share files.
     numbers: FxHashMap<(FileId, Option<FileId>), usize>,
     /// Texts of names, each once.
     texts: FxHashSet<Arc<str>>,
@@ -117,7 +116,6 @@ impl Symbolizer {
             news: None,
             known: FxHashMap::default(),
             asked: FxHashSet::default(),
-            files: Vec::new(),
             numbers: FxHashMap::default(),
             texts: FxHashSet::default(),
             remembered: 0,
@@ -129,17 +127,16 @@ impl Symbolizer {
     /// Has places named that are not known yet. Returns at once.
     pub fn ask<'a>(&mut self, places: impl IntoIterator<Item = Place<'a>>) {
         let Some(program) = self.program else { return };
-        let mut wanted: FxHashMap<usize, Vec<u64>> = FxHashMap::default();
+        let mut wanted: FxHashMap<usize, (&CodeFile, Vec<u64>)> = FxHashMap::default();
         for place in places {
             let key = (self.number(place.code), place.call());
             if self.known.contains_key(&key) || self.remembered > REMEMBERED || !self.asked.insert(key) {
                 continue;
             }
-            wanted.entry(key.0).or_default().push(key.1);
+            wanted.entry(key.0).or_insert((place.code, Vec::new())).1.push(key.1);
         }
-        for (number, addresses) in wanted {
-            let Some(code) = self.files.get(number).cloned() else { continue };
-            self.send(program, Job { number, code, addresses });
+        for (number, (code, addresses)) in wanted {
+            self.send(program, Job { number, code: code.clone(), addresses });
         }
         if self.remembered > REMEMBERED {
             self.remark(Remark::TooManyNames);
@@ -147,14 +144,13 @@ impl Symbolizer {
     }
 
     fn number(&mut self, code: &CodeFile) -> usize {
-        let next = self.files.len();
+        let next = self.numbers.len();
         let number = *self.numbers.entry(code.id).or_insert(next);
-        if number == next {
-            self.files.push(code.clone());
-            if let Some(path) = &code.misfit {
-                let problem = FileProblem::OtherBuild { path: path.display().to_string() };
-                self.hear(News::Remark(trouble(code, Unread::DebugFile, problem)));
-            }
+        if number == next
+            && let Some(path) = &code.misfit
+        {
+            let problem = FileProblem::OtherBuild { path: path.display().to_string() };
+            self.hear(News::Remark(trouble(code, Unread::DebugFile, problem)));
         }
         number
     }

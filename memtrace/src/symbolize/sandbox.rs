@@ -55,6 +55,8 @@ pub(super) fn enter(agent: Pid) -> Result<Vec<String>, nix::Error> {
     check("capabilities", drop_capabilities());
     check("new privileges", prctl::set_no_new_privs().map_err(|error| error.to_string()));
     let _ = prctl::set_dumpable(false);
+    // In `ps` it would be called `exe`, which it was started by.
+    let _ = prctl::set_name(c"memtrace-names");
     // A change of user takes this back, so it comes after.
     check("its life", prctl::set_pdeathsig(Signal::SIGKILL).map_err(|error| error.to_string()));
     if getppid() != agent {

@@ -46,7 +46,7 @@ pub fn advice_on_files<'a>(
     causes.into_iter().find_map(|error| match number(error) {
         Some(libc::EMFILE) => Some(format!(
             "too many open files: this process may have {} and needs some for each program, map and probe, and for each \
-             file that a target maps; raise the limit (`ulimit -n {ENOUGH}`; LimitNOFILE= in a unit of systemd)",
+             file that targets map; raise the limit (`ulimit -n {ENOUGH}`; LimitNOFILE= in a unit of systemd)",
             limits().0
         )),
         Some(libc::ENFILE) => {

@@ -8,6 +8,7 @@ mod maps;
 mod modules;
 mod process;
 pub mod profilers;
+mod store;
 pub mod text;
 pub mod threads;
 
@@ -16,3 +17,4 @@ pub use launch::{Launch, Launched, Progress, User};
 pub use limits::{advice_on_files, raise_file_limit};
 pub use modules::{Location, Module, Modules};
 pub use process::{Exit, Process};
+pub use store::{FileStore, StoredFile};

@@ -1,11 +1,10 @@
 //! The files a process executes from, held open: a target that exits leaves its symbols behind.
 
 use std::{
-    fs::File,
     io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use rustc_hash::FxHashMap;
@@ -16,13 +15,11 @@ use crate::{
 };
 
 use super::{
-    files::{find_debug, open_regular, own_path},
+    files::Regular,
     maps::{self, Mapping},
+    store::{FileStore, Root, StoredFile},
     threads,
 };
-
-/// More files than any process maps; beyond it, code has no module.
-const MAX_MODULES: usize = 1 << 14;
 
 /// Threads that are asked for the mappings, if each ends meanwhile.
 const ATTEMPTS: usize = 8;
@@ -33,32 +30,74 @@ const BREAKPOINT: &str = "_dl_debug_state";
 const DEBUG: &str = "_r_debug";
 const R_STATE: u64 = 24;
 
-/// A file that a process executes from, or a stand-in (`[vdso]`, `[anon]`).
+/// A file that processes execute from, or a stand-in (`[vdso]`, `[anon]`). Processes that see a file by one name, from one
+/// root, share its module.
 #[derive(Debug)]
 pub struct Module {
     /// The path as the target sees it.
     pub name: Arc<str>,
-    code: Option<CodeFile>,
-    image: Option<Image>,
+    backed: Option<Backed>,
+}
+
+/// What a module has that is backed by a file.
+#[derive(Debug)]
+struct Backed {
+    file: Arc<StoredFile>,
+    code: CodeFile,
+    root: Option<Arc<Root>>,
 }
 
 impl Module {
+    pub(super) fn of_file(
+        name: Arc<str>,
+        file: Arc<StoredFile>,
+        code: CodeFile,
+        root: Option<Arc<Root>>,
+    ) -> Self {
+        Self { name, backed: Some(Backed { file, code, root }) }
+    }
+
+    fn nameless(name: &str) -> Arc<Self> {
+        Arc::new(Self { name: name.into(), backed: None })
+    }
+
+    /// Whether it was seen from this root.
+    pub(super) fn has_root(&self, root: Option<&Arc<Root>>) -> bool {
+        let own = self.backed.as_ref().and_then(|backed| backed.root.as_ref());
+        own.map(Arc::as_ptr) == root.map(Arc::as_ptr)
+    }
+
+    /// What is known of the file, whoever maps it; `None` where there is no file.
+    #[must_use]
+    pub fn file(&self) -> Option<&Arc<StoredFile>> {
+        self.backed.as_ref().map(|backed| &backed.file)
+    }
+
     /// A path at which the agent can open the file, whatever became of the target: valid as long as `self`.
     #[must_use]
     pub fn path(&self) -> Option<PathBuf> {
-        self.code.as_ref().map(|code| own_path(&code.file))
+        self.file().map(|file| file.path())
     }
 
     /// The file and its debug file, where there is a file.
     #[must_use]
     pub fn code(&self) -> Option<&CodeFile> {
-        self.code.as_ref()
+        self.backed.as_ref().map(|backed| &backed.code)
     }
 
     /// The file as ELF; `None` where it is none that we read.
     #[must_use]
     pub fn image(&self) -> Option<&Image> {
-        self.image.as_ref()
+        self.file()?.image()
+    }
+
+    /// Whether it is the same file, as it was at the same time, by whatever name.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self.file(), other.file()) {
+            (Some(own), Some(other)) => Arc::ptr_eq(own, other),
+            _ => std::ptr::eq(self, other),
+        }
     }
 }
 
@@ -98,46 +137,42 @@ pub struct Modules {
     pid: u32,
     /// The thread through which /proc shows it.
     thread: u32,
-    /// Whether the process has a mount namespace of its own.
-    foreign: bool,
+    store: Arc<FileStore>,
     mappings: Vec<Mapped>,
     /// The count of unloadings before they were read.
     count: u64,
     /// The count at which the program began: what was loaded before anything was unloaded stays where it is, or goes
     /// for good.
     first: u64,
+    /// Those of the files that are mapped now.
     by_inode: FxHashMap<(u64, u64), Arc<Module>>,
     anonymous: Arc<Module>,
     unknown: Arc<Module>,
 }
 
 impl Modules {
-    /// Reads a process's mappings and opens their files.
+    /// Reads a process's mappings; their files are those of `store`.
     ///
     /// # Errors
     /// The process is gone, or /proc refuses.
-    pub fn read(pid: u32) -> io::Result<Self> {
-        let nameless = |name: &str| Arc::new(Module { name: name.into(), code: None, image: None });
-        let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
-        let thread = threads::living(pid).unwrap_or(pid);
-        let foreign = namespace("self") != namespace(&thread.to_string());
+    pub fn read(pid: u32, store: &Arc<FileStore>) -> io::Result<Self> {
         let mut modules = Self {
             pid,
-            thread,
-            foreign,
+            thread: pid,
+            store: Arc::clone(store),
             mappings: Vec::new(),
             count: 0,
             first: 0,
             by_inode: FxHashMap::default(),
-            anonymous: nameless("[anon]"),
-            unknown: nameless("[unknown]"),
+            anonymous: Module::nameless("[anon]"),
+            unknown: Module::nameless("[unknown]"),
         };
         modules.refresh(|| 0)?;
         Ok(modules)
     }
 
-    /// Reads the mappings again; files already open stay so. `count` tells the count of unloadings: what is seen for the
-    /// first time may have been mapped while the list was read.
+    /// Reads the mappings again, and gives up the files that are mapped no more. `count` tells the count of unloadings: what
+    /// is seen for the first time may have been mapped while the list was read.
     ///
     /// # Errors
     /// The process is gone: what was known stays known.
@@ -149,10 +184,15 @@ impl Modules {
         for Mapped { mapping, since, .. } in &self.mappings {
             known.insert((mapping.start, mapping.offset, mapping.inode), *since);
         }
+        let mut before_files = std::mem::take(&mut self.by_inode);
+        // A file that was not unmapped meanwhile is the one that is known, whatever was written to it.
+        let may_be_others = self.count != before || self.mappings.is_empty();
+        before_files
+            .retain(|_, module| !may_be_others || module.file().is_none_or(|file| file.is_as_parsed()));
         self.mappings = mappings
             .into_iter()
             .map(|mapping| {
-                let module = self.module(&mapping);
+                let module = self.module(&mapping, &before_files);
                 let bias = module.image().and_then(|image| image.mapping_bias(mapping.start, mapping.offset));
                 let since =
                     known.get(&(mapping.start, mapping.offset, mapping.inode)).copied().unwrap_or(after);
@@ -216,7 +256,7 @@ impl Modules {
         }
         let address = match bias {
             Some(bias) => address.wrapping_sub(*bias),
-            None if module.code.is_some() => address - mapping.start + mapping.offset,
+            None if module.file().is_some() => address - mapping.start + mapping.offset,
             None => address,
         };
         Some(Location { module: Arc::clone(module), address, is_return })
@@ -243,13 +283,21 @@ impl Modules {
             {
                 return None;
             }
-            let (image, file, bias) = (module.image()?, module.path()?, (*bias)?);
-            let symbols = image.symbols(&[BREAKPOINT, DEBUG]).ok()?;
-            let address =
-                |name| symbols.iter().find(|symbol| symbol.name == name).map(|symbol| symbol.address);
-            let offset = image.vaddr_to_offset(address(BREAKPOINT)?)?;
-            Some(LoaderHook { file, offset, state: address(DEBUG)?.wrapping_add(bias).wrapping_add(R_STATE) })
+            let (file, bias) = (module.file()?, (*bias)?);
+            let announced = file.findings::<Announced>();
+            let (offset, debug) = (*announced.0.get_or_init(|| announced_by(file.image()?)))?;
+            let state = debug.wrapping_add(bias).wrapping_add(R_STATE);
+            Some(LoaderHook { file: file.path(), offset, state })
         })
+    }
+
+    /// The module of the file at `path`, a [`Module::path`], if it is mapped.
+    #[must_use]
+    pub fn at(&self, path: &Path) -> Option<&Arc<Module>> {
+        self.mappings
+            .iter()
+            .map(|mapped| &mapped.module)
+            .find(|module| module.path().is_some_and(|at| at == path))
     }
 
     /// Executable mappings in order of address: range, bias (ELF virtual address to address; `None` without a
@@ -268,38 +316,39 @@ impl Modules {
             .map(|Mapped { mapping, .. }| (mapping.start, mapping.end, mapping.offset))
     }
 
-    fn module(&mut self, mapping: &Mapping) -> Arc<Module> {
+    /// The module of a mapping: as it was known `before`, else of the file that is found there.
+    fn module(&mut self, mapping: &Mapping, before: &FxHashMap<(u64, u64), Arc<Module>>) -> Arc<Module> {
         if mapping.inode.1 == 0 {
             if mapping.name.is_empty() {
                 return Arc::clone(&self.anonymous);
             }
-            return Arc::new(Module { name: mapping.name.as_str().into(), code: None, image: None });
+            return Module::nameless(&mapping.name);
         }
         if let Some(known) = self.by_inode.get(&mapping.inode) {
             return Arc::clone(known);
         }
-        if self.by_inode.len() >= MAX_MODULES {
-            return Arc::clone(&self.anonymous);
-        }
-        let module = Arc::new(self.open(mapping));
+        let module = before.get(&mapping.inode).cloned().unwrap_or_else(|| self.open(mapping));
         self.by_inode.insert(mapping.inode, Arc::clone(&module));
         module
     }
 
-    fn open(&self, mapping: &Mapping) -> Module {
+    fn open(&self, mapping: &Mapping) -> Arc<Module> {
         let name = mapping.name.strip_suffix(" (deleted)").unwrap_or(&mapping.name);
-        let name: Arc<str> = name.into();
-        let file = open_mapped(self.thread, mapping);
-        let image = file.as_ref().and_then(|file| file.try_clone().ok()).and_then(|file| {
-            Image::from_file(file).inspect_err(|error| tracing::debug!("{name}: {error}")).ok()
-        });
-        let (debug, misfit) = match &image {
-            Some(image) => find_debug(self.thread, self.foreign, &name, image),
-            None => (None, None),
-        };
-        let code = file.and_then(|file| CodeFile::new(Arc::clone(&name), file, debug, misfit));
-        Module { name, code, image }
+        match find_mapped(self.thread, mapping).and_then(|found| self.store.file(&found)) {
+            Some(file) => file.module(name, self.store.root(self.thread)),
+            None => Module::nameless(name),
+        }
     }
+}
+
+/// What a dynamic loader has for debuggers: the offset of the function in the file, and the address of the variable.
+#[derive(Default)]
+struct Announced(OnceLock<Option<(u64, u64)>>);
+
+fn announced_by(loader: &Image) -> Option<(u64, u64)> {
+    let symbols = loader.symbols(&[BREAKPOINT, DEBUG]).ok()?;
+    let address = |name| symbols.iter().find(|symbol| symbol.name == name).map(|symbol| symbol.address);
+    Some((loader.vaddr_to_offset(address(BREAKPOINT)?)?, address(DEBUG)?))
 }
 
 /// Whether /proc says that a thread has ended.
@@ -307,23 +356,22 @@ fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
 }
 
-/// Opens the file behind a mapping: through map_files, which needs no path and no mount namespace; else by
-/// its path in the target's root, if it still is that file.
-fn open_mapped(thread: u32, mapping: &Mapping) -> Option<File> {
+/// Finds the file behind a mapping: through map_files, which needs no path and no mount namespace; else by its path in the
+/// target's root, if it still is that file.
+fn find_mapped(thread: u32, mapping: &Mapping) -> Option<Regular> {
     let direct = format!("/proc/{thread}/map_files/{:x}-{:x}", mapping.start, mapping.end);
-    open_regular(Path::new(&direct)).filter(|file| is_of(file, mapping)).or_else(|| {
-        let file = open_regular(Path::new(&format!("/proc/{thread}/root{}", mapping.name)))?;
-        has_inode(&file, mapping).then_some(file)
+    Regular::find(direct.into()).filter(|found| is_of(found, mapping)).or_else(|| {
+        let found = Regular::find(format!("/proc/{thread}/root{}", mapping.name).into())?;
+        has_inode(&found, mapping).then_some(found)
     })
 }
 
 /// Whether a file is the mapping's: another one may have been mapped there after the list was read. It goes by the name as
 /// well, for in an overlay the list may show another inode than the file has.
-fn is_of(file: &File, mapping: &Mapping) -> bool {
-    has_inode(file, mapping)
-        || std::fs::read_link(own_path(file)).is_ok_and(|path| path == Path::new(&mapping.name))
+fn is_of(found: &Regular, mapping: &Mapping) -> bool {
+    has_inode(found, mapping) || found.name().is_some_and(|path| path == Path::new(&mapping.name))
 }
 
-fn has_inode(file: &File, mapping: &Mapping) -> bool {
-    file.metadata().is_ok_and(|metadata| metadata.ino() == mapping.inode.1)
+fn has_inode(found: &Regular, mapping: &Mapping) -> bool {
+    found.metadata.ino() == mapping.inode.1
 }

@@ -74,6 +74,14 @@ impl Process {
         nix::time::clock_gettime(clock).ok().map(Duration::from)
     }
 
+    /// Whether a signal has stopped it.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        let pid = i32::try_from(self.pid.get()).unwrap_or_default();
+        let stat = ProcProcess::new(pid).and_then(|process| process.stat());
+        stat.is_ok_and(|stat| matches!(stat.state, 'T' | 't'))
+    }
+
     /// Whether it has exited.
     #[must_use]
     pub fn has_exited(&self) -> bool {

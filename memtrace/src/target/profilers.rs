@@ -6,9 +6,10 @@ use std::{
     fs::{self, File},
     io::Read as _,
     os::unix::fs::FileExt as _,
+    sync::OnceLock,
 };
 
-use super::{modules::Modules, threads};
+use super::{modules::Modules, store::StoredFile, threads};
 
 /// Bytes of an environment that are read, and of a configuration in memory.
 const MAX_ENVIRONMENT: u64 = 1 << 20;
@@ -222,12 +223,6 @@ impl Facts {
 
 fn facts(pid: u32, modules: &Modules) -> Facts {
     let Some(thread) = threads::living(pid) else { return Facts::default() };
-    let names: Vec<&str> = ROWS
-        .iter()
-        .flat_map(|row| row.any.iter().chain(row.of))
-        .filter_map(|sign| if let Function(name) = sign { Some(*name) } else { None })
-        .chain(CONFIGURATION_SYMBOLS)
-        .collect();
     let mut facts = Facts { variables: environment(thread), ..Facts::default() };
     // The link in the file system is weaker than the program's variable, that than the environment.
     if let Ok(target) = fs::read_link(format!("/proc/{thread}/root{CONFIGURATION_LINK}")) {
@@ -239,19 +234,34 @@ fn facts(pid: u32, modules: &Modules) -> Facts {
             continue;
         }
         facts.libraries.push(file_name.to_owned());
-        let Some(symbols) = module.image().and_then(|image| image.symbols(&names).ok()) else { continue };
-        for symbol in symbols {
-            match (CONFIGURATION_SYMBOLS.iter().find(|&&name| name == symbol.name), bias) {
-                (Some(&origin), Some(bias)) => {
-                    let text = configuration(thread, symbol.address.wrapping_add(bias));
-                    facts.configurations.extend(text.map(|text| (origin, text)));
+        let Some(file) = module.file() else { continue };
+        for &(name, address) in file.findings::<Signs>().0.get_or_init(|| signs_in(file)) {
+            match (CONFIGURATION_SYMBOLS.contains(&name), bias) {
+                (true, Some(bias)) => {
+                    let text = configuration(thread, address.wrapping_add(bias));
+                    facts.configurations.extend(text.map(|text| (name, text)));
                 }
-                (Some(_), None) => {}
-                (None, _) => facts.functions.extend(names.iter().find(|&&name| name == symbol.name)),
+                (true, None) => {}
+                (false, _) => facts.functions.push(name),
             }
         }
     }
     facts
+}
+
+/// What a file defines of what rows and configurations are known by: names, and ELF virtual addresses.
+#[derive(Default)]
+struct Signs(OnceLock<Vec<(&'static str, u64)>>);
+
+fn signs_in(file: &StoredFile) -> Vec<(&'static str, u64)> {
+    let names: Vec<&str> = ROWS
+        .iter()
+        .flat_map(|row| row.any.iter().chain(row.of))
+        .filter_map(|sign| if let Function(name) = sign { Some(*name) } else { None })
+        .chain(CONFIGURATION_SYMBOLS)
+        .collect();
+    let symbols = file.image().and_then(|image| image.symbols(&names).ok()).unwrap_or_default();
+    symbols.iter().map(|symbol| (symbol.name, symbol.address)).collect()
 }
 
 /// The environment that a process began with.

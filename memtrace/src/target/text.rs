@@ -95,7 +95,7 @@ impl Modules {
 #[cfg(test)]
 mod tests {
     use super::{Backing, Code, judge, memory_bytes};
-    use crate::target::Modules;
+    use crate::target::{FileStore, Modules};
 
     #[test]
     fn a_byte_is_judged_by_the_file_and_what_is_mapped() {
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn this_programs_code_is_as_its_file_has_it() {
-        let modules = Modules::read(std::process::id()).unwrap();
+        let modules = Modules::read(std::process::id(), &FileStore::default().into()).unwrap();
         let here = this_programs_code_is_as_its_file_has_it as *const () as u64;
         let place = modules.locate(here, false, 0).unwrap();
         let path = place.module.path().unwrap();

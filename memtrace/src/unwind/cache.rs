@@ -1,13 +1,13 @@
 //! Tables of many files at once, and each file's only once.
 
-use std::collections::hash_map::Entry;
+use std::collections::{HashSet, hash_map::Entry};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{Error, Limits, Table};
 use crate::elf::{FileId, Image};
@@ -18,37 +18,31 @@ const FILE_TIME: Duration = Duration::from_secs(5);
 /// A file's table, or why it has none.
 pub type Built = Result<Arc<Table>, Arc<Error>>;
 
-/// What says that two files have the same table.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Key {
-    /// Copies of a file, in containers for example. The size keeps apart a file and what was stripped off it.
-    BuildId(Vec<u8>, u64),
-    File(FileId),
-}
+/// Files remembered. Most of more are of libraries that are gone.
+const MAX_FILES: usize = 1 << 14;
 
-impl Key {
-    fn of(image: &Image) -> Result<Self, Error> {
-        let file = image.file_id()?;
-        Ok(match image.build_id() {
-            Ok(Some(id)) => Self::BuildId(id, file.size),
-            _ => Self::File(file),
-        })
-    }
-}
-
-/// The tables built so far, by build id; by file where there is none.
+/// The tables built so far, by file. Copies of a file, in containers for example, are each read, for a build id is what the
+/// file's owner wrote there; they have one table all the same.
 ///
 /// That a file has no table is remembered too, unless reading failed or the time that was left for it was short. Not
 /// even a file made to be slow can take all the time, or take it twice: 5 s are the most for one.
 #[derive(Debug)]
 pub struct Cache {
-    built: FxHashMap<Key, Built>,
+    built: FxHashMap<FileId, Built>,
+    /// Each different table once.
+    tables: HashSet<Arc<Table>>,
     pub(super) file_time: Duration,
+    pub(super) max_files: usize,
 }
 
 impl Default for Cache {
     fn default() -> Self {
-        Self { built: FxHashMap::default(), file_time: FILE_TIME }
+        Self {
+            built: FxHashMap::default(),
+            tables: HashSet::default(),
+            file_time: FILE_TIME,
+            max_files: MAX_FILES,
+        }
     }
 }
 
@@ -69,8 +63,9 @@ impl Cache {
         limits: Limits,
         progress: impl Fn(usize, usize) + Sync,
     ) -> Vec<Built> {
-        let images: Vec<(&Image, Result<Key, Arc<Error>>)> =
-            images.into_iter().map(|image| (image, Key::of(image).map_err(Arc::new))).collect();
+        let id = |image: &Image| image.file_id().map_err(|error| Arc::new(Error::from(error)));
+        let images: Vec<(&Image, Result<FileId, Arc<Error>>)> =
+            images.into_iter().map(|image| (image, id(image))).collect();
         let mut jobs = FxHashMap::default();
         for (image, key) in &images {
             if let Ok(key) = key
@@ -81,7 +76,10 @@ impl Cache {
             }
         }
         let jobs: Vec<_> = jobs.into_iter().collect();
-        let fresh = run(&jobs, |image| build(image, limits, self.file_time), &progress);
+        let mut fresh = run(&jobs, |image| build(image, limits, self.file_time), &progress);
+        for table in fresh.values_mut().flatten() {
+            self.share(table);
+        }
         let result = images
             .iter()
             .map(|(_, key)| {
@@ -91,8 +89,29 @@ impl Cache {
             })
             .collect();
         let lasting = fresh.into_iter().filter(|(_, built)| is_lasting(built));
-        self.built.extend(lasting.map(|(key, built)| (key.clone(), built)));
+        self.built.extend(lasting.map(|(id, built)| (*id, built)));
+        self.forget(&images);
         result
+    }
+
+    /// Replaces a table by an equal one that is known.
+    fn share(&mut self, table: &mut Arc<Table>) {
+        match self.tables.get(table) {
+            Some(known) => *table = Arc::clone(known),
+            None => {
+                self.tables.insert(Arc::clone(table));
+            }
+        }
+    }
+
+    /// Where too many files are remembered, forgets those that are not among `images`.
+    fn forget(&mut self, images: &[(&Image, Result<FileId, Arc<Error>>)]) {
+        if self.built.len() <= self.max_files {
+            return;
+        }
+        let needed: FxHashSet<&FileId> = images.iter().filter_map(|(_, id)| id.as_ref().ok()).collect();
+        self.built.retain(|id, _| needed.contains(id));
+        self.tables.retain(|table| Arc::strong_count(table) > 1);
     }
 }
 
@@ -106,10 +125,10 @@ fn is_lasting(built: &Built) -> bool {
 }
 
 fn run<'k>(
-    jobs: &[(&'k Key, &Image)],
+    jobs: &[(&'k FileId, &Image)],
     build: impl Fn(&Image) -> Built + Sync,
     progress: &(impl Fn(usize, usize) + Sync),
-) -> FxHashMap<&'k Key, Built> {
+) -> FxHashMap<&'k FileId, Built> {
     let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let built = Mutex::new(FxHashMap::default());
     let work = || {

@@ -36,6 +36,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
+use std::hash::{Hash, Hasher};
 use std::time::{Duration, Instant};
 
 use memtrace_common::Row;
@@ -70,6 +71,15 @@ impl Limits {
 pub struct Table {
     base: u64,
     rows: Vec<Row>,
+}
+
+impl Hash for Table {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.base.hash(state);
+        for Row { pc, cfa, kind, fp } in &self.rows {
+            (pc, cfa, kind, fp).hash(state);
+        }
+    }
 }
 
 impl Table {

@@ -52,10 +52,10 @@ pub(super) struct Agent {
 }
 
 impl Agent {
-    /// Starts it on a process.
-    pub(super) fn start(program: &Path, pid: u32, limit: Limit, options: &[&str]) -> Result<Self> {
+    /// Starts it on processes.
+    fn start(program: &Path, pids: &[u32], limit: Limit, options: &[&str]) -> Result<Self> {
         let mut command = Command::new(program);
-        command.arg("attach").arg(pid.to_string()).args(limit.options()).args(options);
+        command.arg("attach").args(pids.iter().map(u32::to_string)).args(limit.options()).args(options);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut running = Running::spawn(&mut command)?;
         let output = running.0.stdout.take().context("an agent without stdout")?;
@@ -66,7 +66,12 @@ impl Agent {
 
     /// Starts it and returns when every probe is in place.
     pub(super) fn attach(program: &Path, pid: u32, limit: Limit, options: &[&str]) -> Result<Self> {
-        let agent = Self::start(program, pid, limit, options)?;
+        Self::attach_all(program, &[pid], limit, options)
+    }
+
+    /// The same with several processes.
+    pub(super) fn attach_all(program: &Path, pids: &[u32], limit: Limit, options: &[&str]) -> Result<Self> {
+        let agent = Self::start(program, pids, limit, options)?;
         let mut said = Vec::new();
         while let Ok(line) = agent.messages.recv() {
             if line.starts_with(ATTACHED) {
@@ -116,7 +121,7 @@ impl Chosen {
         limit: Limit,
         mut work: impl FnMut(Duration) -> Result<()>,
     ) -> Result<Self> {
-        let mut agent = Agent::start(program, pid, limit, &["-f", "json", "-i", "1s"])?;
+        let mut agent = Agent::start(program, &[pid], limit, &["-f", "json", "-i", "1s"])?;
         let last = loop {
             work(STEP)?;
             let has_ended = agent.running.has_ended();

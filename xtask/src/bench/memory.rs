@@ -154,7 +154,7 @@ fn kernel_maps(pid: u32) -> Result<f64> {
 }
 
 /// The number after `name:`.
-fn field(text: &str, name: &str) -> Option<f64> {
+pub(super) fn field(text: &str, name: &str) -> Option<f64> {
     let after = |line: &str| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim_start().to_owned());
     text.lines().find_map(after)?.split_whitespace().next()?.parse().ok()
 }

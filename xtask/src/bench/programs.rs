@@ -17,7 +17,7 @@ use super::{Options, Row};
 const WINDOW: Duration = Duration::from_secs(1);
 const WINDOWS: u32 = 2;
 /// The distribution's: another may bring an allocator of its own.
-const PYTHON: &str = "/usr/bin/python3";
+pub(super) const PYTHON: &str = "/usr/bin/python3";
 /// Requests that Redis's client sends before it waits for answers.
 const PIPELINES: [u32; 2] = [16, 1];
 

@@ -78,6 +78,7 @@ fn parse_mode(name: &str) -> Result<Mode, String> {
 
 pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
     ensure!(nix::unistd::geteuid().is_root(), "this needs root");
+    heed_signals();
     let built = Built::new(root)?;
     let kinds = kinds::available(&built.programs, &Choice { only: &args.only, without: &args.without })?;
     if kinds.is_empty() {
@@ -103,6 +104,16 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
     }
     println!("{}\n{}", suite.tally.table(), suite.tally.summary());
     Ok(if suite.tally.failures() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// In the background of a shell, or under nohup, signals are ignored, and children inherit that: agents and targets would
+/// not end where they are to.
+fn heed_signals() {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    for number in [Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGTERM] {
+        // SAFETY: the default action, no handler.
+        let _ = unsafe { signal(number, SigHandler::SigDfl) };
+    }
 }
 
 struct Suite<'a> {

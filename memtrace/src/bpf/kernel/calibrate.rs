@@ -9,8 +9,8 @@ use std::{
 use aya::{Ebpf, programs::RawTracePoint};
 use memtrace_common::Calibration;
 
-use super::super::{error::Error, load::program, mapped::Mapped, syscall, tracer::map_fd};
 use super::layout::Layout;
+use crate::bpf::shared::{error::Error, mapped::Mapped, object::map_fd, object::program, syscall};
 
 /// Makes the kernel allocate 16 KiB for a list of so many buffers (16 bytes each, copied from the caller).
 const BUFFERS: usize = 1024;

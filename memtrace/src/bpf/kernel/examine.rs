@@ -10,12 +10,12 @@ use aya::{Ebpf, programs::RawTracePoint};
 use memtrace_common::{EVICTED_AT_ONCE, EXAMINED_AT_ONCE, Examination, Examined, PHANTOMS_AT_ONCE, Phantom};
 use rustc_hash::FxHashMap;
 
-use super::super::{error::Error, load::program, mapped::Mapped, syscall, tracer::map_fd};
 use super::{
     layout::Layout,
     live::{LiveObject, Presence},
     possible::Possible,
 };
+use crate::bpf::shared::{error::Error, mapped::Mapped, object::map_fd, object::program, syscall};
 
 /// Runs the programs that examine slabs.
 pub(super) struct Examiner {

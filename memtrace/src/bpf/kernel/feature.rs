@@ -1,7 +1,7 @@
 //! Whether kernel mode works here, found out by trying.
 
-use super::super::{error::Error, features::Feature};
 use super::{config::KernelConfig, tracer::KernelTracer};
+use crate::bpf::shared::{error::Error, feature::Feature};
 
 /// Loads kernel mode's programs with small tables, and lets them go again.
 pub(in super::super) fn feature() -> Feature {

@@ -8,7 +8,7 @@ use std::{
 
 use memtrace_common::{OBJECTS_PER_BUCKET, ObjectBucket};
 
-use super::super::{mapped::Mapped, syscall, time};
+use crate::bpf::shared::{mapped::Mapped, syscall, time};
 
 /// Buckets mapped at a time: 2 MiB, so that the table does not count as the agent's memory.
 const WINDOW: usize = 1 << 14;

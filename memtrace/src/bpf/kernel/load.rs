@@ -8,8 +8,8 @@ use aya::{
 };
 use memtrace_common::{CACHE_NAME, KernelKind, MAX_CACHES, NAMELESS, OBJECTS_PER_BUCKET};
 
-use super::super::error::Error;
 use super::{calibrate::Learnt, config::KernelConfig, layout::Layout, possible::Possible};
+use crate::bpf::shared::error::Error;
 
 /// The eBPF object, as committed and checked by the build script.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("MEMTRACE_KERNEL_BPF_OBJECT_PATH"));

@@ -17,14 +17,6 @@ use memtrace_common::{
 };
 use rustc_hash::FxHashMap;
 
-use super::super::{
-    error::Error,
-    events::Events,
-    load::program,
-    mapped::Mapped,
-    syscall,
-    tracer::{map_fd, monotonic_ns, take},
-};
 use super::{
     calibrate::{self, Learnt},
     config::KernelConfig,
@@ -33,6 +25,15 @@ use super::{
     layout::Layout,
     live::{LiveObject, ObjectTable},
     load::{self, PROBES, Probe, Sizes},
+};
+use crate::bpf::shared::{
+    error::Error,
+    events::Events,
+    mapped::Mapped,
+    object::program,
+    object::{map_fd, take},
+    syscall,
+    time::monotonic_ns,
 };
 use crate::profile::Reason;
 

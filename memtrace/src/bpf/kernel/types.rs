@@ -3,7 +3,7 @@
 
 use rustc_hash::FxHashMap;
 
-use super::super::btf::{MAGIC, trailing, u32_at};
+use crate::bpf::shared::btf::{MAGIC, trailing, u32_at};
 
 const KIND_POINTER: u32 = 2;
 const KIND_ARRAY: u32 = 3;

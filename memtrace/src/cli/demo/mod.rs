@@ -13,7 +13,7 @@ use crate::{
     target::{Launch, Process, User},
 };
 
-use super::{block_on, options::message, output::OutputArgs};
+use super::{block_on, message::message, output::OutputArgs};
 
 pub(super) use leaker::main as leaker;
 

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Amount, rate};
+use super::{Amount, values::rate};
 use crate::profile::{self, Dictionary, View};
 
 /// Kernel mode's part of a stack.

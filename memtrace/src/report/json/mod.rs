@@ -5,15 +5,19 @@
 
 mod convert;
 mod kernel;
+mod values;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::{Value, ser::Formatter};
 
+use self::values::{
+    hex, id, micros, optional_hex, optional_seconds, optional_share, rate, rfc3339, seconds, share,
+};
 use super::Reporter;
 use super::escape::is_hazardous;
 use crate::profile::{Allocation, Dictionary, View};
@@ -354,56 +358,4 @@ struct TraceLine<'a> {
     /// The stack's frames, on its first line only.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     frames: Vec<Frame<'a>>,
-}
-
-fn rfc3339<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&format_args!("{time:.0}"))
-}
-
-fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(duration.as_millis() as f64 / 1e3)
-}
-
-fn micros<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(duration.as_micros() as f64 / 1e6)
-}
-
-fn optional_seconds<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-    match duration {
-        Some(duration) => seconds(duration, serializer),
-        None => serializer.serialize_none(),
-    }
-}
-
-fn optional_share<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
-    match value {
-        Some(value) => share(value, serializer),
-        None => serializer.serialize_none(),
-    }
-}
-
-fn share<S: Serializer>(share: &f64, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64((share * 1e5).round() / 1e5)
-}
-
-/// Always a number: JSON has none for what is not finite.
-fn rate<S: Serializer>(rate: &f64, serializer: S) -> Result<S::Ok, S::Error> {
-    let rounded = (rate * 1e3).round() / 1e3;
-    // `+ 0.0` turns -0.0 into 0.0.
-    serializer.serialize_f64(if rounded.is_finite() { rounded + 0.0 } else { 0.0 })
-}
-
-fn optional_hex<S: Serializer>(value: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
-    match value {
-        Some(value) => hex(value, serializer),
-        None => serializer.serialize_none(),
-    }
-}
-
-fn hex<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&format_args!("{value:#x}"))
-}
-
-fn id<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&format_args!("{value:016x}"))
 }

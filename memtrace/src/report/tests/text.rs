@@ -157,7 +157,7 @@ fn frames_that_were_not_taken() {
 
 #[test]
 fn shares_do_not_round_to_none_or_all() {
-    let share = super::super::text::share;
+    let share = super::super::estimates::share;
     assert_eq!(share(1, 1_000_000), Some("under 1 %".to_owned()));
     assert_eq!(share(999_999, 1_000_000), Some("99 %".to_owned()));
     assert_eq!(share(7, 7), Some("100 %".to_owned()));

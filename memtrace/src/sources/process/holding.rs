@@ -136,7 +136,7 @@ impl Traced {
     ) -> anyhow::Result<()> {
         let was = self.holding.owed.take().unwrap_or_else(|| tracer.in_place(self.index));
         let from = since.unwrap_or(self.holding.intact);
-        if why == Renewal::Removed {
+        if why != Renewal::ThreadEnded {
             // Some may fire still: each call would count twice.
             tracer.release_at_once(self.index);
         } else {

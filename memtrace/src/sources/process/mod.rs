@@ -3,6 +3,7 @@
 mod control;
 mod counting;
 mod exec;
+mod held;
 mod holding;
 mod passage;
 mod report;
@@ -19,5 +20,5 @@ mod watchdog;
 pub use counting::Counting;
 pub(super) use report::ages;
 pub use session::{Options, Session};
-pub use sites::{Placement, find_allocator};
+pub use sites::{Placement, Searched, find_allocator};
 pub use unwinding::Progress;

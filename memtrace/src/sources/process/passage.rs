@@ -4,7 +4,7 @@
 //! in them. The stack tells: a block allocated inside an allocating function is that function's business, and memory
 //! mapped inside one is the allocator's.
 
-use std::{ops::Range, sync::Arc};
+use std::{ops::Range, path::PathBuf, sync::Arc};
 
 use crate::{
     model::FunctionCode,
@@ -35,12 +35,17 @@ impl AllocatorCode {
         self.files.push((Arc::clone(module), code, alone));
     }
 
+    /// Removes the functions of files, by the paths at which the agent opens them.
+    pub(super) fn remove(&mut self, files: &[PathBuf]) {
+        self.files.retain(|(module, ..)| module.path().is_none_or(|path| !files.contains(&path)));
+    }
+
     /// What a stack goes through, by its innermost frames.
     pub(super) fn passage(&self, places: &[Location]) -> Passage {
         let mut passage = Passage::default();
         for place in places.iter().take(FRAMES) {
             for (module, code, alone) in &self.files {
-                if !Arc::ptr_eq(module, &place.module) {
+                if !module.is_same(&place.module) {
                     continue;
                 }
                 let inside = |function: &&FunctionCode| contains(&function.range, place);

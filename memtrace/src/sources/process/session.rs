@@ -1,6 +1,6 @@
 //! A session: the kernel side, the traced processes, and what is known of their stacks.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use memtrace_common::{Target, WalkEnd, WalkMethod};
@@ -22,7 +22,7 @@ use crate::{
     profile::{Allocation, Reason, Remark},
     session::{Draft, Names, hold_signals},
     symbolize::Program,
-    target::Process,
+    target::{FileStore, Process},
 };
 
 /// What to count. By default every allocation.
@@ -56,6 +56,7 @@ pub struct Session {
     pub(super) names: Names,
     pub(super) control: Control,
     unwinding: Unwinding,
+    files: Arc<FileStore>,
     pub(super) progress: Progress,
     /// When tracing began, on the kernel side's clock.
     pub(super) started: Duration,
@@ -108,6 +109,7 @@ impl Session {
             aggregate: Aggregate::default(),
             ranges: FxHashMap::default(),
             unwinding: Unwinding::default(),
+            files: Arc::default(),
             progress,
             started: Duration::ZERO,
             remarks,
@@ -161,7 +163,7 @@ impl Session {
             bail!("process {} is given twice", process.pid);
         }
         let index = self.tracer.add_target(process.pid)?;
-        self.targets.push(Traced::new(process, index, self.options.placement)?);
+        self.targets.push(Traced::new(process, index, self.options.placement, &self.files)?);
         Ok(())
     }
 

@@ -110,8 +110,7 @@ impl Stacks {
     }
 
     fn release(&mut self, names: &mut Names, stack: &Stack) {
-        self.frames -= names.dictionary().frames(stack.id).len();
-        names.dictionary_mut().release_stack(stack.id);
+        self.frames -= names.release_stack(stack.id);
     }
 
     /// Forgets the stacks of programs that a target ran before.
@@ -145,7 +144,12 @@ impl Stacks {
 #[cfg(test)]
 mod tests {
     use super::{Arrival, FEW, Stacks};
-    use crate::{profile::Reason, session::Names, sources::process::passage::Passage, target::Modules};
+    use crate::{
+        profile::Reason,
+        session::Names,
+        sources::process::passage::Passage,
+        target::{FileStore, Modules},
+    };
 
     fn arrival(slot: u32, target: u32, again: bool) -> Arrival {
         Arrival { slot, incomplete: None, target, hash: 1, passage: Passage::default(), again }
@@ -156,7 +160,8 @@ mod tests {
     }
 
     fn insert(stacks: &mut Stacks, names: &mut Names, arrival: Arrival, addresses: &[u64]) {
-        let modules = Modules::read(std::process::id()).expect("this process's mappings");
+        let store = FileStore::default().into();
+        let modules = Modules::read(std::process::id(), &store).expect("this process's mappings");
         let places: Vec<_> = addresses.iter().map(|&address| modules.unknown(address, true)).collect();
         stacks.insert(names, arrival, &places);
     }

@@ -11,17 +11,18 @@ use std::{
 
 use anyhow::{Context as _, anyhow};
 use memtrace_common::{EXACT, Target, WalkMethod};
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use crate::{
     allocators,
     bpf::Tracer,
     model::{ProbeSpec, Role, Site},
-    profile::Remark,
-    target::{Location, Module, Modules, Process},
+    profile::{Remark, Renewal},
+    target::{FileStore, Location, Module, Modules, Process},
 };
 
 use super::{
+    held::HeldFiles,
     holding::Holding,
     passage::{AllocatorCode, Passage},
     sites::{Placement, find_allocator},
@@ -48,18 +49,19 @@ pub(super) struct Traced {
     /// The dynamic loader of the program that it runs now.
     loader: Option<PathBuf>,
     /// Loaders that are probed.
-    pub(super) hooked: FxHashSet<PathBuf>,
-    probed: FxHashSet<PathBuf>,
+    hooked: HeldFiles,
+    /// Files that were searched for allocators, and are mapped or have some.
+    pub(super) probed: HeldFiles,
     /// What could not be probed.
     pub(super) untraced: Untraced,
     /// Allocators in files that were probed.
-    names: FxHashMap<PathBuf, String>,
+    pub(super) names: FxHashMap<PathBuf, String>,
     /// What is probed, to attach to again.
     pub(super) specs: Vec<ProbeSpec>,
     /// Functions that hand out blocks and are not probed, by file.
     left_out: Vec<(PathBuf, String)>,
     /// Where the functions of allocators lie.
-    code: AllocatorCode,
+    pub(super) code: AllocatorCode,
     /// CPU time when tracing began, and when it was last asked for.
     cpu: (Duration, Duration),
     placement: Placement,
@@ -68,10 +70,15 @@ pub(super) struct Traced {
 
 impl Traced {
     /// Looks at a process; nothing is attached yet.
-    pub(super) fn new(process: Process, index: u32, placement: Placement) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        process: Process,
+        index: u32,
+        placement: Placement,
+        files: &Arc<FileStore>,
+    ) -> anyhow::Result<Self> {
         let pid = process.pid;
         let cpu = process.cpu_time().unwrap_or_default();
-        let modules = Modules::read(pid.get()).map_err(|error| match error.kind() {
+        let modules = Modules::read(pid.get(), files).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => anyhow!("process {pid} exited while memtrace was attaching to it"),
             _ => anyhow::Error::new(error).context(format!("cannot read the mappings of process {pid}")),
         })?;
@@ -85,8 +92,8 @@ impl Traced {
             unchanged: None,
             unstable: None,
             loader: None,
-            hooked: FxHashSet::default(),
-            probed: FxHashSet::default(),
+            hooked: HeldFiles::default(),
+            probed: HeldFiles::default(),
             untraced: Untraced::default(),
             names: FxHashMap::default(),
             specs: Vec::new(),
@@ -112,6 +119,12 @@ impl Traced {
     /// # Errors
     /// The first that was refused. The others are attached, and it is noted in `untraced`.
     pub(super) fn attach(&mut self, tracer: &mut Tracer) -> anyhow::Result<usize> {
+        self.attach_except(tracer, &[])
+    }
+
+    /// The same, and to `again` though they were looked at.
+    fn attach_except(&mut self, tracer: &mut Tracer, again: &[PathBuf]) -> anyhow::Result<usize> {
+        self.forget_unmapped();
         let mut found = 0;
         let mut refused = None;
         let modules: Vec<_> = self.modules.iter().cloned().collect();
@@ -120,7 +133,7 @@ impl Traced {
             if module.image().is_none() {
                 continue;
             }
-            if !self.probed.insert(path.clone()) {
+            if !self.probed.insert(path.clone(), &module) && !again.contains(&path) {
                 // `execve` may have mapped it again.
                 if let Some(name) = self.names.get(&path).filter(|name| !self.allocators.contains(name)) {
                     self.allocators.push(name.clone());
@@ -150,10 +163,9 @@ impl Traced {
         module: &Arc<Module>,
         path: &Path,
     ) -> anyhow::Result<bool> {
-        let Some(image) = module.image() else { return Ok(false) };
         let process = (self.pid().get(), &self.modules);
-        let found = find_allocator(process, (image, path, &module.name), self.placement.returns);
-        let allocator = match found {
+        let Some(found) = find_allocator(process, module, self.placement.returns) else { return Ok(false) };
+        let allocator = match found.as_ref() {
             Ok(allocator) => allocator,
             Err(error @ allocators::Error::Elf { .. }) => {
                 tracing::warn!("{} was not searched for an allocator: {error}", module.name);
@@ -164,7 +176,7 @@ impl Traced {
                 return Ok(false);
             }
         };
-        let specs = self.place(allocator.specs);
+        let specs = self.placement.place(allocator.specs.clone());
         for spec in &specs {
             let Site { delta, emulated } = spec.site;
             let cost = if emulated { "emulated" } else { "single-stepped" };
@@ -173,35 +185,38 @@ impl Traced {
         for note in &allocator.notes {
             tracing::debug!("{}: {note}", module.name);
         }
-        for function in allocator.left_out {
+        for function in &allocator.left_out {
             self.left_out.push((path.to_owned(), format!("{function} in {}", module.name)));
         }
         self.hold(tracer, None)?;
+        if self.forget_earlier(module) {
+            self.renew(tracer, Renewal::Rewritten, None)?;
+        }
         tracer
             .attach(self.index, self.pid(), &specs)
             .with_context(|| format!("cannot probe {}", module.name))?;
         self.untraced.succeeded(&Part::File(path.to_owned()), tracer.elapsed());
-        self.code.add(module, allocator.code, allocator.is_allocator_alone);
+        self.code.add(module, allocator.code.clone(), allocator.is_allocator_alone);
         self.specs.extend(specs);
         self.names.insert(path.to_owned(), allocator.name.clone());
-        self.allocators.push(allocator.name);
+        self.allocators.push(allocator.name.clone());
         Ok(true)
     }
 
     /// Tries again what was refused; what fails again is noted in `untraced`.
     pub(super) fn attach_refused(&mut self, tracer: &mut Tracer) {
         let due: Vec<Part> = self.untraced.due(tracer.elapsed()).cloned().collect();
-        let mut files = false;
+        let mut files = Vec::new();
         for part in due {
             match part {
-                Part::File(path) => files |= self.probed.remove(&path),
+                Part::File(path) => files.push(path),
                 Part::All => {
                     let _ = self.attach_again(tracer, true);
                 }
             }
         }
-        if files {
-            let _ = self.attach(tracer);
+        if !files.is_empty() {
+            let _ = self.attach_except(tracer, &files);
         }
     }
 
@@ -242,18 +257,6 @@ impl Traced {
     /// What a stack goes through.
     pub(super) fn passage(&self, places: &[Location]) -> Passage {
         self.code.passage(places)
-    }
-
-    /// Moves probes to the functions' first bytes, where that was asked for.
-    fn place(&self, mut specs: Vec<ProbeSpec>) -> Vec<ProbeSpec> {
-        if self.placement.first_byte {
-            for spec in specs.iter_mut().filter(|spec| spec.site.delta != 0) {
-                spec.offset -= spec.site.delta;
-                // Otherwise the chooser would have stayed there.
-                spec.site = Site { delta: 0, emulated: false };
-            }
-        }
-        specs
     }
 
     /// Reads the mappings again. A process that is gone leaves what was known.
@@ -306,7 +309,8 @@ impl Traced {
         if let Err(error) = self.hold(tracer, None) {
             tracing::debug!("{error:#}");
         }
-        if self.hooked.insert(hook.file.clone())
+        if let Some(module) = self.modules.at(&hook.file)
+            && self.hooked.insert(hook.file.clone(), module)
             && let Err(error) = tracer.watch_loader(self.index, self.pid(), &hook)
         {
             tracing::debug!("the dynamic loader of process {} is not watched: {error}", self.pid());
@@ -322,6 +326,7 @@ impl Traced {
             self.give_back(tracer);
             self.probed.clear();
             self.hooked.clear();
+            self.names.clear();
             self.specs.clear();
             self.left_out.clear();
             self.code = AllocatorCode::default();

@@ -61,6 +61,11 @@ impl Untraced {
         }
     }
 
+    /// Whether something is known of a part.
+    pub(super) fn knows(&self, part: &Part) -> bool {
+        self.0.iter().any(|attempt| attempt.part == *part)
+    }
+
     /// What is to be tried again.
     pub(super) fn due(&self, now: Duration) -> impl Iterator<Item = &Part> {
         let due = move |attempt: &&Attempt| {

@@ -33,9 +33,8 @@ pub type Progress = fn(&str);
 #[derive(Default)]
 pub(super) struct Unwinding {
     cache: Cache,
-    /// First row in the kernel side's table, by the table's address; `None` where there was no room. The tables are
-    /// kept, so the addresses stay theirs.
-    placed: FxHashMap<usize, (Arc<Table>, Option<u32>)>,
+    /// First row in the kernel side's table, by the table's address. The tables are kept, so the addresses stay theirs.
+    placed: FxHashMap<usize, (Arc<Table>, u32)>,
 }
 
 impl Unwinding {
@@ -103,10 +102,12 @@ impl Unwinding {
     fn place(&mut self, tracer: &mut Tracer, table: &Arc<Table>) -> anyhow::Result<Option<u32>> {
         let key = Arc::as_ptr(table) as usize;
         if let Some((_, first)) = self.placed.get(&key) {
-            return Ok(*first);
+            return Ok(Some(*first));
         }
         let first = tracer.add_rows(table.rows()).context("cannot write unwind tables")?;
-        self.placed.insert(key, (Arc::clone(table), first));
+        if let Some(first) = first {
+            self.placed.insert(key, (Arc::clone(table), first));
+        }
         Ok(first)
     }
 }

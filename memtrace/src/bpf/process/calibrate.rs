@@ -9,10 +9,10 @@ use crate::model::Prices;
 use super::{
     attach::{self, Link},
     detach::detach_later,
-    error::Error,
     programs::{Method, Name},
     tracer::Tracer,
 };
+use crate::bpf::shared::error::Error;
 
 /// Time of a batch in ns, about, and batches: the median batch counts.
 const BATCH: f64 = 60_000.0;
@@ -102,7 +102,7 @@ impl Tracer {
 ///
 /// # Errors
 /// `/proc` cannot be read.
-pub(super) fn file_offset(address: u64) -> Result<u64, Error> {
+pub(in crate::bpf) fn file_offset(address: u64) -> Result<u64, Error> {
     let maps = std::fs::read_to_string("/proc/self/maps").map_err(Error::io("reading /proc/self/maps"))?;
     let offset = maps.lines().find_map(|line| {
         let mut fields = line.split_ascii_whitespace();

@@ -9,7 +9,7 @@ use std::{
 use memtrace_common::{MAX_TARGETS, Module, ModuleList, Row, Target, cache};
 use rustc_hash::FxHashMap;
 
-use super::mapped::{self, Mapped};
+use crate::bpf::shared::mapped::{self, Mapped};
 
 /// Modules that all targets' lists can have together.
 pub(super) const MODULES: u32 = 1 << 13;

@@ -11,17 +11,16 @@
 
 use std::num::NonZeroU32;
 
-use rustc_hash::FxHashMap;
-
 use crate::model::{LoaderHook, ProbeSpec, Role};
 
 use super::{
     attach::{self, Link, Stage},
     detach::{detach, detach_later},
-    error::Error,
+    holders::Holders,
     programs::{Method, Name, Programs},
     tracer::Tracer,
 };
+use crate::bpf::shared::error::Error;
 
 /// Which of a target's probes are attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,15 +51,6 @@ impl InPlace {
     pub fn counts(&self) -> bool {
         self.frees || self.allocations || self.mappings
     }
-}
-
-/// Threads that hold probes, by target, and the anchors that do it.
-#[derive(Default)]
-pub(super) struct Holders {
-    threads: FxHashMap<u32, NonZeroU32>,
-    pub(super) anchors: Vec<Link>,
-    /// Anchors of threads that have ended.
-    superseded: Vec<Link>,
 }
 
 impl Tracer {

@@ -2,11 +2,8 @@
 
 use aya::{Ebpf, programs::UProbe};
 
-use super::{
-    error::Error,
-    load::program,
-    multi::{Kind, Loaded, MultiLoader},
-};
+use super::multi::{Kind, Loaded, MultiLoader};
+use crate::bpf::shared::{error::Error, object::program};
 
 /// How probes are attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,11 +21,11 @@ use crate::model::{
 };
 
 use super::{
-    error::Error,
-    load::program,
+    apart,
     multi::{self, Sites},
     programs::{Method, Name, Programs},
 };
+use crate::bpf::shared::{error::Error, object::program};
 
 /// What a link's probes are for, in the order of attaching: frees first, then returns, entries last. So no allocation is
 /// counted whose free or return would be missed.
@@ -192,10 +192,12 @@ fn place(
             location: UProbeAttachLocation::AbsoluteOffset(offset),
             cookie: Some(cookie),
         };
-        let attached = program
-            .attach(point, &group.file, UProbeScope::OneProcess(pid))
-            .and_then(|id| program.take_link(id))
-            .map_err(|error| refused(error.into()))?;
+        let attach = || {
+            let id = program.attach(point, &group.file, UProbeScope::OneProcess(pid))?;
+            program.take_link(id)
+        };
+        let attached = apart::run(attach).map_err(|error| refused(error.into()))?;
+        let attached = attached.map_err(|error| refused(error.into()))?;
         links.push(link(Held::Perf(attached)));
     }
     Ok(())

@@ -5,7 +5,8 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use aya::programs::{Program, RawTracePoint, UProbe};
 use memtrace_common::Counter;
 
-use super::{syscall, tracer::Tracer};
+use super::tracer::Tracer;
+use crate::bpf::shared::syscall;
 use crate::profile::Losses;
 
 impl Tracer {

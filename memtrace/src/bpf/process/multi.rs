@@ -18,7 +18,8 @@ use aya_obj::{
     generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_func_info, bpf_prog_type},
 };
 
-use super::{apart, error::Error, syscall};
+use super::apart;
+use crate::bpf::shared::{error::Error, syscall};
 
 /// `BPF_F_UPROBE_MULTI_RETURN`: the link's probes fire at return.
 const RETURN: u32 = 1;

@@ -12,7 +12,7 @@ pub struct BpfLog {
 
 impl BpfLog {
     /// Starts reading; `None` when the object logs nothing.
-    pub(super) fn new(ebpf: &mut Ebpf) -> Option<Self> {
+    pub(in crate::bpf) fn new(ebpf: &mut Ebpf) -> Option<Self> {
         EbpfLogger::init(ebpf).ok().map(|logger| Self { logger })
     }
 

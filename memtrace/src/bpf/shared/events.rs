@@ -122,7 +122,7 @@ pub struct Events {
 }
 
 impl Events {
-    pub(super) fn new(ring: RingBuf<MapData>) -> Self {
+    pub(in crate::bpf) fn new(ring: RingBuf<MapData>) -> Self {
         Self { ring }
     }
 

@@ -13,7 +13,7 @@ use memtrace_common::{
 };
 use rustc_hash::FxHashMap;
 
-use super::{mapped::Mapped, syscall, time};
+use crate::bpf::shared::{mapped::Mapped, syscall, time};
 
 /// Buckets mapped at a time: 3 MiB, so that the table does not count as the agent's memory.
 const WINDOW: usize = 1 << 14;

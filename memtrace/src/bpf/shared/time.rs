@@ -12,7 +12,7 @@ pub const MAX_AGE: Duration = Duration::from_nanos(1 << (32 + TIME_SHIFT));
 const AHEAD: u32 = 1 << 20;
 
 /// The time that `ticks` stands for at `now`, both since the start of tracing: the last one that it fits.
-pub(super) fn at(ticks: u32, now: Duration) -> Duration {
+pub(in crate::bpf) fn at(ticks: u32, now: Duration) -> Duration {
     let now = (now.as_nanos() >> TIME_SHIFT) as u64;
     let ahead = ticks.wrapping_sub(now as u32);
     let time = if ahead <= AHEAD {
@@ -21,6 +21,12 @@ pub(super) fn at(ticks: u32, now: Duration) -> Duration {
         now.saturating_sub(u64::from((now as u32).wrapping_sub(ticks)))
     };
     Duration::from_nanos(time << TIME_SHIFT)
+}
+
+/// `CLOCK_MONOTONIC`, the clock of `bpf_ktime_get_ns`.
+pub(in crate::bpf) fn monotonic_ns() -> u64 {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
+        .map_or(0, |time| Duration::from(time).as_nanos() as u64)
 }
 
 #[cfg(test)]

@@ -5,21 +5,21 @@
 
 use std::fs;
 
-pub(super) const MAGIC: u16 = 0xeb9f;
+pub(in crate::bpf) const MAGIC: u16 = 0xeb9f;
 const KIND_STRUCT: u32 = 4;
 const MEMBER: usize = 12;
 
 /// A struct's member, to look for.
-pub(super) type Member = (&'static str, &'static str);
+pub(in crate::bpf) type Member = (&'static str, &'static str);
 
 /// Offsets in bytes of members in the running kernel, in the order given; `None` for one that is not found
 /// (also when the kernel has no BTF), or is a bit field.
-pub(super) fn member_offsets<const N: usize>(wanted: [Member; N]) -> [Option<u32>; N] {
+pub(in crate::bpf) fn member_offsets<const N: usize>(wanted: [Member; N]) -> [Option<u32>; N] {
     let Ok(btf) = fs::read("/sys/kernel/btf/vmlinux") else { return [None; N] };
     scan(&btf, wanted).unwrap_or([None; N])
 }
 
-pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+pub(in crate::bpf) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().map(|word| u32::from_ne_bytes(*word))
 }
 
@@ -58,7 +58,7 @@ fn scan<const N: usize>(btf: &[u8], wanted: [Member; N]) -> Option<[Option<u32>;
 }
 
 /// Bytes that follow a type's three words.
-pub(super) fn trailing(kind: u32, count: usize) -> Option<usize> {
+pub(in crate::bpf) fn trailing(kind: u32, count: usize) -> Option<usize> {
     Some(match kind {
         2 | 7..=12 | 16 | 18 => 0,
         1 | 14 | 17 => 4,

@@ -25,10 +25,10 @@ use nix::{
     unistd::Pid,
 };
 
-use super::syscall;
+use crate::bpf::shared::syscall;
 
-/// Bytes of the other process's stack: it makes three system calls.
-const STACK: usize = 64 * 1024;
+/// Bytes of the other process's stack: it attaches a perf uprobe at most, by aya. Pages that it does not touch cost nothing.
+const STACK: usize = 1024 * 1024;
 
 /// What the other process is to do.
 enum Order<'a> {
@@ -36,6 +36,8 @@ enum Order<'a> {
     Create(&'a mut bpf_attr),
     /// Closing a descriptor.
     Close(RawFd),
+    /// Anything else that makes links.
+    Run(&'a mut dyn FnMut()),
 }
 
 /// The same, and what came of it.
@@ -64,6 +66,17 @@ pub(super) unsafe fn create_link(attr: &mut bpf_attr) -> io::Result<OwnedFd> {
     made.map(|fd| unsafe { syscall::owned(fd) })
 }
 
+/// Does something that makes links which are not made by a command alone. It must not panic.
+///
+/// # Errors
+/// [`io::ErrorKind::Interrupted`] if somebody killed the other process; what it was doing is half done then.
+pub(super) fn run<T>(task: impl FnOnce() -> T) -> io::Result<T> {
+    let (mut task, mut outcome) = (Some(task), None);
+    let mut once = || outcome = task.take().map(|task| task());
+    carry_out(Order::Run(&mut once))?;
+    outcome.ok_or_else(|| io::ErrorKind::Interrupted.into())
+}
+
 /// Has another process do it, and waits for that.
 fn carry_out(order: Order<'_>) -> io::Result<i64> {
     let mut stack = vec![0u8; STACK];
@@ -75,7 +88,7 @@ fn carry_out(order: Order<'_>) -> io::Result<i64> {
     // instead, its memory lives as long as the other one.
     let pid = unsafe {
         let top = stack.as_mut_ptr().add(STACK).cast::<c_void>();
-        libc::clone(run, top, flags, ptr::from_mut(&mut call).cast())
+        libc::clone(in_other_process, top, flags, ptr::from_mut(&mut call).cast())
     };
     if pid > 0 {
         while waitpid(Pid::from_raw(pid), Some(WaitPidFlag::__WALL)) == Err(Errno::EINTR) {}
@@ -99,13 +112,17 @@ impl Order<'_> {
                 unsafe { libc::close(*fd) };
                 Ok(0)
             }
+            Self::Run(task) => {
+                task();
+                Ok(0)
+            }
         }
     }
 }
 
 /// What the other process does. It ends as a whole process does: one thread that ends could still be sent a fatal signal
 /// while it closes what it has.
-extern "C" fn run(call: *mut c_void) -> c_int {
+extern "C" fn in_other_process(call: *mut c_void) -> c_int {
     // SAFETY: the caller's `Call`, which nobody else touches until this process has ended.
     unsafe {
         libc::setsid();
@@ -117,7 +134,16 @@ extern "C" fn run(call: *mut c_void) -> c_int {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::syscall::attributes, bpf_cmd, create_link, syscall};
+    use super::{bpf_cmd, create_link, syscall};
+    use crate::bpf::shared::syscall::attributes;
+
+    #[test]
+    fn what_the_other_process_makes_is_here() {
+        let made = super::run(|| (std::process::id(), std::fs::File::open("/dev/null"))).unwrap();
+        assert_eq!(made.1.unwrap().metadata().unwrap().len(), 0, "its descriptor is this process's");
+        let vector = super::run(|| vec![7_u8; 1 << 20]).unwrap();
+        assert_eq!((vector.len(), vector.last()), (1 << 20, Some(&7)));
+    }
 
     #[test]
     fn what_the_kernel_answers_comes_back() {

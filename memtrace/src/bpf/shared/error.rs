@@ -92,11 +92,11 @@ impl Error {
 }
 
 impl Error {
-    pub(super) fn io(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+    pub(in crate::bpf) fn io(what: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { what, source }
     }
 
-    pub(super) fn map(map: &'static str) -> impl FnOnce(aya::maps::MapError) -> Self {
+    pub(in crate::bpf) fn map(map: &'static str) -> impl FnOnce(aya::maps::MapError) -> Self {
         move |source| Self::Map { map, source }
     }
 }

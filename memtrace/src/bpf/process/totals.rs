@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use memtrace_common::{BLOCK_UNIT, StackSlot};
 
-use super::{mapped::Mapped, time};
+use crate::bpf::shared::{mapped::Mapped, time};
 use crate::profile::Amount;
 
 /// A stack's totals.

@@ -3,13 +3,13 @@
 use std::{
     io,
     num::NonZeroU32,
-    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     time::Duration,
 };
 
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
 };
 use memtrace_common::{MAX_TARGETS, Module, Row, STACK_TABLE_FULL, Shift, StackSlot, Target, Work};
 
@@ -19,19 +19,22 @@ use super::{
     attach::{self, Link, Stage},
     config::Config,
     detach::{detach, detach_later},
-    error::Error,
-    events::Events,
-    features,
-    holder::Holders,
+    holders::Holders,
     live::{Live, LiveTable},
     load::{self, OBJECT, Sizes},
-    log::BpfLog,
-    mapped::Mapped,
     multi::MultiLoader,
     programs::{Method, Programs},
-    time,
     totals::{self, StackTotals},
     unwind::UnwindTables,
+};
+use crate::bpf::shared::{
+    error::Error,
+    events::Events,
+    log::BpfLog,
+    mapped::Mapped,
+    object::{map_fd, take},
+    system,
+    time::{self, monotonic_ns},
 };
 
 /// Programs, maps and links. Dropping it detaches every probe.
@@ -62,7 +65,7 @@ impl Tracer {
         let epoch = monotonic_ns();
         let mut ebpf = load::load(config, sizes, epoch)?;
         load::attach_lifecycle(&mut ebpf)?;
-        let loader = (features::multi_respects_pid() && !config.perf)
+        let loader = (system::multi_respects_pid() && !config.perf)
             .then(|| MultiLoader::new(OBJECT, |name| map_fd(ebpf.map(name)?).map(|fd| fd.as_raw_fd())))
             .and_then(|loader| loader.inspect_err(|error| tracing::debug!("{error}")).ok());
         let programs = Programs::load(&mut ebpf, loader, config.skips)?;
@@ -134,7 +137,7 @@ impl Tracer {
             return Err(Error::TooManyTargets(MAX_TARGETS));
         }
         // Programs see pids of the initial namespace.
-        let tgid = if features::in_initial_pid_namespace() { pid.get() } else { 0 };
+        let tgid = if system::in_initial_pid_namespace() { pid.get() } else { 0 };
         let target = Target { tgid, sampling: self.sampling as u32, ..Target::default() };
         self.targets.set(index, target, 0).map_err(Error::map("TARGETS"))?;
         if tgid != 0 {
@@ -336,26 +339,4 @@ impl Drop for Tracer {
     fn drop(&mut self) {
         self.detach();
     }
-}
-
-pub(super) fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, Error> {
-    ebpf.take_map(name).ok_or(Error::Missing(name))
-}
-
-/// The descriptor of a map of a kind that the object uses.
-pub(super) fn map_fd(map: &Map) -> Option<BorrowedFd<'_>> {
-    match map {
-        Map::Array(data)
-        | Map::HashMap(data)
-        | Map::PerCpuArray(data)
-        | Map::RingBuf(data)
-        | Map::StackTraceMap(data) => Some(data.fd().as_fd()),
-        _ => None,
-    }
-}
-
-/// `CLOCK_MONOTONIC`, the clock of `bpf_ktime_get_ns`.
-pub(super) fn monotonic_ns() -> u64 {
-    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
-        .map_or(0, |time| Duration::from(time).as_nanos() as u64)
 }

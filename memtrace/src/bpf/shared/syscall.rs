@@ -14,7 +14,7 @@ use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_prog_info};
 ///
 /// # Safety
 /// Every pointer and length in `attr` that `command` reads is valid.
-pub(super) unsafe fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i64> {
+pub(in crate::bpf) unsafe fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i64> {
     // SAFETY: `attr` is valid for its size; its contents by the contract above.
     let result = unsafe {
         libc::syscall(libc::SYS_bpf, command as libc::c_long, std::ptr::from_mut(attr), size_of::<bpf_attr>())
@@ -23,7 +23,7 @@ pub(super) unsafe fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i6
 }
 
 /// An empty attribute block.
-pub(super) fn attributes() -> bpf_attr {
+pub(in crate::bpf) fn attributes() -> bpf_attr {
     // SAFETY: a union of plain integers; the kernel wants unused bytes to be zero.
     unsafe { mem::zeroed() }
 }
@@ -32,7 +32,7 @@ pub(super) fn attributes() -> bpf_attr {
 ///
 /// # Safety
 /// `result` is such a result.
-pub(super) unsafe fn owned(result: i64) -> OwnedFd {
+pub(in crate::bpf) unsafe fn owned(result: i64) -> OwnedFd {
     // SAFETY: a new descriptor that nobody else owns; descriptors fit 32 bits.
     unsafe { OwnedFd::from_raw_fd(result as i32) }
 }
@@ -41,7 +41,7 @@ pub(super) unsafe fn owned(result: i64) -> OwnedFd {
 ///
 /// # Errors
 /// What the kernel answers.
-pub(super) fn load_btf(btf: &[u8]) -> io::Result<OwnedFd> {
+pub(in crate::bpf) fn load_btf(btf: &[u8]) -> io::Result<OwnedFd> {
     let mut attr = attributes();
     // SAFETY: every field of the union is plain data, and this is the one the command reads.
     let load = unsafe { &mut attr.__bindgen_anon_7 };
@@ -55,7 +55,7 @@ pub(super) fn load_btf(btf: &[u8]) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// Not a program.
-pub(super) fn program_info(program: BorrowedFd<'_>) -> io::Result<bpf_prog_info> {
+pub(in crate::bpf) fn program_info(program: BorrowedFd<'_>) -> io::Result<bpf_prog_info> {
     // SAFETY: plain integers.
     let mut info: bpf_prog_info = unsafe { mem::zeroed() };
     let mut attr = attributes();
@@ -71,7 +71,7 @@ pub(super) fn program_info(program: BorrowedFd<'_>) -> io::Result<bpf_prog_info>
 ///
 /// # Errors
 /// What the kernel answers.
-pub(super) fn run(program: BorrowedFd<'_>) -> io::Result<()> {
+pub(in crate::bpf) fn run(program: BorrowedFd<'_>) -> io::Result<()> {
     let mut attr = attributes();
     attr.test.prog_fd = program.as_raw_fd() as u32;
     // SAFETY: no buffers are given.
@@ -82,7 +82,7 @@ pub(super) fn run(program: BorrowedFd<'_>) -> io::Result<()> {
 ///
 /// # Errors
 /// What the kernel answers.
-pub(super) fn delete_entry<K: Copy>(map: BorrowedFd<'_>, key: &K) -> io::Result<bool> {
+pub(in crate::bpf) fn delete_entry<K: Copy>(map: BorrowedFd<'_>, key: &K) -> io::Result<bool> {
     let mut attr = attributes();
     // SAFETY: every field of the union is plain data, and this is the one the command reads.
     let element = unsafe { &mut attr.__bindgen_anon_2 };
@@ -100,7 +100,7 @@ pub(super) fn delete_entry<K: Copy>(map: BorrowedFd<'_>, key: &K) -> io::Result<
 ///
 /// # Errors
 /// What the kernel answers.
-pub(super) fn for_each_entry<K, V>(map: BorrowedFd<'_>, mut entry: impl FnMut(K, V)) -> io::Result<()>
+pub(in crate::bpf) fn for_each_entry<K, V>(map: BorrowedFd<'_>, mut entry: impl FnMut(K, V)) -> io::Result<()>
 where
     K: Copy + Default,
     V: Copy + Default,

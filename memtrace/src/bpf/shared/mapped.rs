@@ -10,7 +10,7 @@ const PAGE: usize = 4096;
 ///
 /// # Errors
 /// Out of memory, or beyond the map's end.
-pub(super) fn write<T: Copy>(map: BorrowedFd<'_>, first: usize, values: &[T]) -> io::Result<()> {
+pub(in crate::bpf) fn write<T: Copy>(map: BorrowedFd<'_>, first: usize, values: &[T]) -> io::Result<()> {
     let start = first * size_of::<T>();
     let end = start + size_of_val(values);
     let base = start / PAGE * PAGE;
@@ -31,7 +31,7 @@ pub(super) fn write<T: Copy>(map: BorrowedFd<'_>, first: usize, values: &[T]) ->
 /// An mmapable array map, or a part of one, in memory.
 ///
 /// Programs write to it all the time: elements are copied out word by word, never borrowed.
-pub(super) struct Mapped<T> {
+pub(in crate::bpf) struct Mapped<T> {
     base: NonNull<libc::c_void>,
     bytes: NonZeroUsize,
     length: usize,
@@ -43,7 +43,7 @@ impl<T: Copy> Mapped<T> {
     ///
     /// # Errors
     /// Out of memory, or beyond the map's end.
-    pub(super) fn new(map: BorrowedFd<'_>, start: usize, length: usize) -> io::Result<Self> {
+    pub(in crate::bpf) fn new(map: BorrowedFd<'_>, start: usize, length: usize) -> io::Result<Self> {
         Self::map(map, start, length, ProtFlags::PROT_READ)
     }
 
@@ -51,7 +51,7 @@ impl<T: Copy> Mapped<T> {
     ///
     /// # Errors
     /// As [`Mapped::new`].
-    pub(super) fn writable(map: BorrowedFd<'_>, length: usize) -> io::Result<Self> {
+    pub(in crate::bpf) fn writable(map: BorrowedFd<'_>, length: usize) -> io::Result<Self> {
         Self::writable_from(map, 0, length)
     }
 
@@ -59,7 +59,11 @@ impl<T: Copy> Mapped<T> {
     ///
     /// # Errors
     /// As [`Mapped::new`].
-    pub(super) fn writable_from(map: BorrowedFd<'_>, start: usize, length: usize) -> io::Result<Self> {
+    pub(in crate::bpf) fn writable_from(
+        map: BorrowedFd<'_>,
+        start: usize,
+        length: usize,
+    ) -> io::Result<Self> {
         Self::map(map, start, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)
     }
 
@@ -76,18 +80,18 @@ impl<T: Copy> Mapped<T> {
     }
 
     /// Number of elements.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::bpf) fn len(&self) -> usize {
         self.length
     }
 
     /// A pointer to an element, for volatile access.
-    pub(super) fn pointer(&self, index: usize) -> Option<*const T> {
+    pub(in crate::bpf) fn pointer(&self, index: usize) -> Option<*const T> {
         // SAFETY: within the mapping, which holds `length` elements.
         (index < self.length).then(|| unsafe { self.base.cast::<T>().as_ptr().add(index).cast_const() })
     }
 
     /// A copy of an element. Each of its fields is read whole; together they may be from two moments.
-    pub(super) fn get(&self, index: usize) -> Option<T> {
+    pub(in crate::bpf) fn get(&self, index: usize) -> Option<T> {
         // SAFETY: a valid, aligned element of plain integers.
         self.pointer(index).map(|pointer| unsafe { pointer.read_volatile() })
     }

@@ -1,12 +1,10 @@
 //! Loading the object: maps sized, constants set, life-cycle tracepoints running.
 
-use aya::{
-    Ebpf, EbpfLoader,
-    programs::{Program, ProgramError, RawTracePoint},
-};
+use aya::{Ebpf, EbpfLoader, programs::RawTracePoint};
 use memtrace_common::{BLOCKS_PER_BUCKET, WalkMethod, cache};
 
-use super::{btf, config::Config, error::Error, unwind};
+use super::{config::Config, unwind};
+use crate::bpf::shared::{btf, error::Error, object::program};
 
 /// The eBPF object, as committed and checked by the build script.
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("MEMTRACE_BPF_OBJECT_PATH"));
@@ -139,17 +137,6 @@ pub(super) fn attach_lifecycle(ebpf: &mut Ebpf) -> Result<(), Error> {
         program.attach(tracepoint).map_err(refused)?;
     }
     Ok(())
-}
-
-/// A program of the object by its name.
-pub(super) fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, Error>
-where
-    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
-{
-    ebpf.program_mut(name)
-        .ok_or(Error::Missing(name))?
-        .try_into()
-        .map_err(|source| Error::Program { program: name, source })
 }
 
 #[cfg(test)]
