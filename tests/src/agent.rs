@@ -6,6 +6,7 @@ use nix::sys::signal::Signal;
 
 use crate::{
     binaries::agent_path,
+    compiler::shared_directory,
     report::{Report, TraceLine},
     running::{Finished, Running, limit, run},
 };
@@ -198,6 +199,27 @@ impl Agent {
 #[must_use]
 pub fn memtrace(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Finished {
     run(agent_path(), arguments)
+}
+
+/// The same as an ordinary user, from a place that user can read.
+///
+/// # Panics
+/// If it does not end in time.
+#[must_use]
+pub fn unprivileged(arguments: &[impl AsRef<OsStr>]) -> Finished {
+    let directory = shared_directory();
+    let agent = directory.path().join("memtrace");
+    // By another process: a file that this one had open for writing may still be in a child that another test forks, and
+    // then it cannot be executed.
+    assert!(Command::new("cp").args([agent_path(), &agent]).status().expect("cp").success());
+    let mut command = if nix::unistd::geteuid().is_root() {
+        let mut setpriv = Command::new("setpriv");
+        setpriv.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]).arg(&agent);
+        setpriv
+    } else {
+        Command::new(&agent)
+    };
+    Running::spawn(command.args(arguments)).finish()
 }
 
 /// Asserts that the agent refused as it should: by one line on standard error and by this exit status.

@@ -8,6 +8,7 @@
 //! - `fixture`: the handshake between a fixture program and its test.
 //! - `stages`: a program whose names and lines are known, for what is done to its files.
 //! - `compiler`, `elf`: programs that cargo cannot build: in C, or a few bytes of machine code.
+//! - `saved`: sessions that the agent saves, and their files taken apart.
 //! - `cgroup`: a cgroup that is gone with its value.
 //! - `proc`: what /proc says of a process.
 //!
@@ -23,13 +24,14 @@ mod privileges;
 pub mod proc;
 mod report;
 mod running;
+pub mod saved;
 pub mod stages;
 
-pub use agent::{Agent, assert_refused, assert_usage, memtrace};
+pub use agent::{Agent, assert_refused, assert_usage, memtrace, unprivileged};
 pub use binaries::{agent_path, fixture_path};
 pub use cgroup::Cgroup;
 pub use compiler::{CSource, compile, run_tool, shared_directory};
 pub use elf::{compressed_zeros, damage_section, mark_compressed, spinning_elf32, spinning_elf64};
 pub use privileges::{can_trace, remark};
-pub use report::{Cache, Frame, Kernel, Losses, Report, Stack, Totals, TraceLine};
+pub use report::{Cache, Frame, Kernel, Losses, Remark, Report, Stack, Totals, TraceLine};
 pub use running::{Finished, Running, limit};

@@ -9,6 +9,7 @@ use serde_json::Value;
 #[derive(Clone, Debug, Deserialize)]
 #[allow(missing_docs, reason = "the names are those of the JSON, which the agent documents")]
 pub struct Report {
+    pub elapsed_s: f64,
     pub last: bool,
     pub target: Target,
     pub mode: Mode,
@@ -21,8 +22,16 @@ pub struct Report {
     pub mappings: Option<Mappings>,
     pub kernel: Option<Kernel>,
     pub losses: Losses,
-    pub notes: Vec<String>,
-    pub remarks: Vec<Value>,
+    pub remarks: Vec<Remark>,
+}
+
+/// What the reader is to know besides figures.
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Remark {
+    pub key: String,
+    #[serde(flatten)]
+    pub values: BTreeMap<String, Value>,
 }
 
 /// How the figures came about.
@@ -105,7 +114,6 @@ pub struct Target {
     pub pids: Vec<u32>,
     pub comm: String,
     pub allocators: Vec<String>,
-    pub untraced: Vec<String>,
 }
 
 /// Bytes and blocks.
@@ -254,6 +262,19 @@ impl Frame {
     }
 }
 
+impl Remark {
+    /// One of its values; null if it has none of this name.
+    #[must_use]
+    pub fn value(&self, name: &str) -> &Value {
+        self.values.get(name).unwrap_or(&Value::Null)
+    }
+
+    /// The texts in a list of its values.
+    pub fn texts(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.value(name).as_array().into_iter().flatten().filter_map(Value::as_str)
+    }
+}
+
 impl Report {
     /// Reads a line of the agent's standard output.
     ///
@@ -285,32 +306,16 @@ impl Report {
         totals
     }
 
-    /// The first remark with this key. Sentences may change: tests compare keys and values.
+    /// The remark with this key; the first, if there are several.
     #[must_use]
-    pub fn remark(&self, key: &str) -> Option<&Value> {
-        self.remarks.iter().find(|remark| remark["key"] == key)
+    pub fn remark(&self, key: &str) -> Option<&Remark> {
+        self.remarks.iter().find(|remark| remark.key == key)
     }
 
-    /// Whether a remark with this key has a value that contains a text.
+    /// Whether there is a remark with this key.
     #[must_use]
-    pub fn remarks_on(&self, key: &str, text: &str) -> bool {
-        fn contains(value: &Value, text: &str) -> bool {
-            match value {
-                Value::String(value) => value.contains(text),
-                Value::Array(values) => values.iter().any(|value| contains(value, text)),
-                Value::Object(values) => {
-                    values.iter().any(|(key, value)| key.contains(text) || contains(value, text))
-                }
-                _ => false,
-            }
-        }
-        let values = |remark: &Value| {
-            let mut values = remark.clone();
-            values.as_object_mut()?.remove("text");
-            Some(values)
-        };
-        let remarks = self.remarks.iter().filter(|remark| remark["key"] == key).filter_map(values);
-        remarks.into_iter().any(|values| contains(&values, text))
+    pub fn says(&self, key: &str) -> bool {
+        self.remark(key).is_some()
     }
 
     /// The functions that called the allocator, for messages.

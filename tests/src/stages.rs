@@ -2,7 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{agent::Agent, compiler::run_tool, fixture, report::Report};
+use crate::{
+    agent::Agent,
+    compiler::run_tool,
+    fixture,
+    report::{Remark, Report},
+};
 
 /// Its functions, and the bytes that each keeps.
 pub const STAGES: [(&str, u64); 3] = [("stage_one", 1111), ("stage_two", 2222), ("stage_three", 3333)];
@@ -78,11 +83,16 @@ pub fn assert_lines(report: &Report) {
     assert!(STAGES.iter().all(|(_, bytes)| holder(report, *bytes).1.is_some()), "{:#?}", report.stacks);
 }
 
-/// Asserts that a file is not used for all names, and that the reason contains a text.
+/// Asserts that the report says what of a file is not used, and what kind of problem it is.
 ///
 /// # Panics
-/// If it is used, or the reason is another.
+/// If it does not.
 #[track_caller]
-pub fn assert_unread(report: &Report, why: &str) {
-    assert!(report.remarks_on("file_unread", why), "{:#?}", report.remarks);
+pub fn assert_unread(report: &Report, unread: &str, problem: &str) {
+    let is_it = |remark: &Remark| {
+        let kind = remark.value("problem");
+        let has_kind = kind.as_str() == Some(problem) || kind.get(problem).is_some();
+        remark.key == "file_unread" && remark.value("unread") == unread && has_kind
+    };
+    assert!(report.remarks.iter().any(is_it), "{:#?}", report.remarks);
 }

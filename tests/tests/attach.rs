@@ -165,7 +165,8 @@ fn one_of_two_exits() {
     let gone = first.pid();
     assert_eq!(first.finish().status, 0);
     let report = agent.report();
-    assert!(report.remark("exited").is_some_and(|remark| remark["pids"][0] == gone), "{:?}", report.notes);
+    let exited = report.remark("exited").map(|remark| remark.value("pids"));
+    assert_eq!(exited, Some(&[gone].into()), "{:?}", report.remarks);
     fixture::work(&mut second);
     assert_eq!(second.finish().status, 0);
     let report = agent.last_report();
@@ -173,7 +174,7 @@ fn one_of_two_exits() {
     assert_eq!(report.called_from("keep_in_thread").bytes, 100 * 90, "{:?}", report.callers());
 }
 
-/// Without options: with a budget, and so with uprobe sessions, which can leave calls out, if the kernel has them.
+/// As a user does who gives no option: with a budget, so in the way that leaves calls out, where the kernel has one.
 #[test]
 fn with_nothing_but_a_pid() {
     if !can_trace() {

@@ -11,7 +11,7 @@ use std::{
 
 use memtrace_tests::{
     CSource, Finished, Running, agent_path, assert_refused, assert_usage, can_trace, compile, fixture,
-    memtrace, proc, shared_directory, spinning_elf32, spinning_elf64,
+    memtrace, proc, spinning_elf32, spinning_elf64, unprivileged,
 };
 use nix::sys::signal::Signal;
 
@@ -42,23 +42,6 @@ fn start_silent(program: &Path) -> Running {
     running
 }
 
-/// The agent as an ordinary user, from a place that user can read.
-fn unprivileged(arguments: &[&OsStr]) -> Finished {
-    let directory = shared_directory();
-    let agent = directory.path().join("memtrace");
-    // By another process: a file that this one had open for writing may still be in a child that another test forks, and
-    // then it cannot be executed.
-    assert!(Command::new("cp").args([agent_path(), &agent]).status().expect("cp").success());
-    let mut command = if nix::unistd::geteuid().is_root() {
-        let mut setpriv = Command::new("setpriv");
-        setpriv.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]).arg(&agent);
-        setpriv
-    } else {
-        Command::new(&agent)
-    };
-    Running::spawn(command.args(arguments)).finish()
-}
-
 #[test]
 fn without_privileges() {
     let target = fixture::start("lifecycle", &["fork"]);
@@ -76,7 +59,7 @@ fn without_privileges() {
 
 #[test]
 fn check_without_privileges_says_what_to_do() {
-    let finished = unprivileged(&["check".as_ref()]);
+    let finished = unprivileged(&["check"]);
     assert_eq!(finished.status, FAILED, "{}", finished.stderr);
     assert!(finished.stdout.contains("NO") && finished.stdout.contains("root"), "{}", finished.stdout);
     assert!(!finished.stderr.contains("panicked"), "{}", finished.stderr);

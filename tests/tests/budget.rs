@@ -1,4 +1,4 @@
-//! Tracing stays within its budget by doing less, and says so. `cargo xtask bench budget` shows that it does: no
+//! Tracing stays within its budget by doing less, and says so. That it does is shown by `cargo xtask bench budget`: no
 //! test asserts on time.
 
 use memtrace_tests::{Agent, Report, Running, agent_path, can_trace, fixture, fixture_path, memtrace};
@@ -56,7 +56,7 @@ fn a_calm_program_is_counted_exactly() {
     let agent = Agent::attach_with(&[target.pid()], &[]);
     fixture::work(&mut target);
     let report = agent.interrupt();
-    assert!(report.mode.exact && report.mode.gaps == 0, "{:?} {:?}", report.mode, report.notes);
+    assert!(report.mode.exact && report.mode.gaps == 0, "{:?} {:?}", report.mode, report.remarks);
     let found = report.called_from("realloc_growing");
     assert_eq!((found.bytes, found.blocks), (700_000, 7), "all: {:?}", report.callers());
     assert!(report.losses.is_exact(), "{:?}", report.losses);
@@ -77,7 +77,7 @@ fn a_budget_that_pays_for_nothing_is_said_to() {
     );
 }
 
-/// Without a budget, the cost of tracing is still reported.
+/// Without a budget what tracing costs is told even so.
 #[test]
 fn the_cost_is_told_without_a_budget() {
     if !can_trace() {
@@ -110,7 +110,7 @@ fn a_storm_is_cut_off_with_a_report() {
         }
     };
     assert!(!report.last && report.mode.gaps == 1, "{:?}", report.mode);
-    assert!(report.remark("detached").is_some(), "{:?}", report.remarks);
+    assert!(report.says("detached"), "{:?}", report.remarks);
     assert!(report.overhead.is_some_and(|overhead| overhead.share > 0.02), "{:?}", report.overhead);
     agent.write_line("stop");
     assert_eq!(agent.finish().status, 0);

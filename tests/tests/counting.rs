@@ -30,7 +30,7 @@ fn two_million_allocations_of_four_threads_ten_times() {
         assert_eq!(report.called_from("churn"), expected, "run {run}: {:?}", report.losses);
         assert!(report.losses.is_exact(), "run {run}: {:?}", report.losses);
         // The agent does without what the kernel refuses; here it refuses nothing.
-        assert!(report.mode.exact && report.mode.stacks == "cfi", "{:?}: {:?}", report.mode, report.notes);
+        assert!(report.mode.exact && report.mode.stacks == "cfi", "{:?}: {:?}", report.mode, report.remarks);
     }
 }
 

@@ -25,8 +25,8 @@ fn start(path: &PathBuf, arguments: &[&str]) -> Running {
     target
 }
 
-/// Held by each test: where a thread ends that holds probes, another tracer that goes in that moment takes breakpoints
-/// along, which is noticed and reported, but is not what these tests are about.
+/// Held by each test: where a thread ends that holds probes, another tracer that goes in that moment takes breakpoints along,
+/// which is found and said, but is not what these tests are about.
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
@@ -53,7 +53,7 @@ fn assert_kept(report: &Report, times: u64) {
         Totals::kept(times * 100 * 222, times * 100),
         "{:?} {:?}",
         report.callers(),
-        report.notes
+        report.remarks
     );
 }
 
@@ -81,7 +81,7 @@ fn main_thread_that_left_before() {
         tell(&mut target, "k", "kept");
         let report = agent.fresh_report();
         assert_kept(&report, 1);
-        assert!(report.mode.exact && report.losses.is_exact(), "{:?}", report.notes);
+        assert!(report.mode.exact && report.losses.is_exact(), "{:?}", report.remarks);
         assert_eq!(report.target.comm, "threads");
         tell(&mut target, "k", "kept");
         assert_eq!(target.finish().status, 0);
@@ -90,7 +90,7 @@ fn main_thread_that_left_before() {
     }
 }
 
-/// Nothing is missed if the kernel leaves probes in place, and a gap is reported if it does not.
+/// Nothing is missed where the kernel leaves probes in place, and a gap is said where it does not.
 #[test]
 fn main_thread_that_leaves_later() {
     if !can_trace() {
@@ -108,8 +108,8 @@ fn main_thread_that_leaves_later() {
         tell(&mut target, "k", "kept");
         let report = agent.fresh_report();
         assert_kept(&report, 2);
-        assert_eq!(report.mode.exact, !perf, "{:?}", report.notes);
-        assert_eq!(report.remarks_on("attached_anew", "thread_ended"), perf, "{:?}", report.notes);
+        assert_eq!(report.mode.exact, !perf, "{:?}", report.remarks);
+        assert_eq!(report.says("attached_anew"), perf, "{:?}", report.remarks);
         assert_eq!(target.finish().status, 0);
         let _: Report = agent.last_report();
     }
@@ -128,7 +128,7 @@ fn hand_on(path: &PathBuf, options: &[&str]) -> bool {
     }
     let report = agent.fresh_report();
     let exact = report.mode.exact;
-    assert_eq!(report.remark("attached_anew").is_some(), !exact, "{:?}", report.notes);
+    assert_eq!(report.says("attached_anew"), !exact, "{:?}", report.remarks);
     if exact || !options.is_empty() {
         assert_kept(&report, 4);
     }
@@ -170,7 +170,7 @@ fn exec_by_the_thread_that_holds_the_probes() {
         tell(&mut target, "k", "kept");
         tell(&mut target, "x", "ready");
         let is_traced = |report: &Report| report.target.allocators == ["glibc"];
-        let _: Report = agent.report_when(|report| report.remark("exec").is_some() && is_traced(report));
+        let _: Report = agent.report_when(|report| report.says("exec") && is_traced(report));
         // Its main thread has left too.
         let _: Report = agent.fresh_report();
         tell(&mut target, "k", "kept");
@@ -197,12 +197,12 @@ fn another_tracer_that_comes_and_goes() {
     tell(&mut target, "k", "kept");
     let report = agent.fresh_report();
     assert_kept(&report, 1);
-    assert!(report.mode.exact, "{:?}", report.notes);
+    assert!(report.mode.exact, "{:?}", report.remarks);
     assert_eq!(target.finish().status, 0);
     let _: Report = agent.last_report();
 }
 
-/// Breakpoints that the target itself removed are restored, and the report says that they were missing.
+/// Breakpoints that the target itself lost are put back, and it is said that they were missing.
 #[test]
 fn breakpoints_that_are_lost_are_put_back() {
     if !can_trace() {
@@ -217,7 +217,8 @@ fn breakpoints_that_are_lost_are_put_back() {
         tell(&mut target, "d", "dropped");
         target.write_line("s");
         let report = agent.report_when(|report| report.mode.gaps > 0);
-        assert!(report.remarks_on("attached_anew", "removed"), "{:?}", report.notes);
+        let why = report.remark("attached_anew").map(|remark| remark.value("why"));
+        assert_eq!(why, Some(&"removed".into()), "{:?}", report.remarks);
         assert!(!report.mode.exact);
         target.write_line("");
         tell(&mut target, "k", "kept");
@@ -228,7 +229,7 @@ fn breakpoints_that_are_lost_are_put_back() {
     }
 }
 
-/// Copied code cannot have breakpoints, and the report says so.
+/// Where the code is a copy no breakpoint can be, and that is said.
 #[test]
 fn code_that_is_a_copy_is_said_to_be() {
     if !can_trace() {
@@ -241,7 +242,7 @@ fn code_that_is_a_copy_is_said_to_be() {
     tell(&mut target, "k", "kept");
     tell(&mut target, "c", "copied");
     target.write_line("s");
-    let report = agent.report_when(|report| report.remark("code_copied").is_some());
+    let report = agent.report_when(|report| report.says("code_copied"));
     assert_kept(&report, 1);
     target.write_line("");
     tell(&mut target, "k", "kept");

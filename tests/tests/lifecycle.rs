@@ -50,11 +50,11 @@ fn exec_starts_anew() {
     let report = lifecycle("exec");
     assert_eq!(report.called_from("keep_after"), Totals::kept(200 * 80, 200), "{:?}", report.callers());
     assert_eq!(report.called_from("keep_before"), Totals::default());
-    assert!(report.remark("exec").is_some(), "{:?}", report.notes);
+    assert!(report.says("exec"), "{:?}", report.remarks);
     assert!(report.losses.is_exact(), "{:?}", report.losses);
 }
 
-/// Blocks of the previous program do not take places from those of the new one.
+/// What the program before kept takes no place from the new one's blocks.
 #[test]
 fn exec_leaves_the_table_to_the_new_program() {
     if !can_trace() {
@@ -71,7 +71,7 @@ fn exec_leaves_the_table_to_the_new_program() {
     assert!(report.losses.is_exact(), "{:?}", report.losses);
 }
 
-/// Blocks of the program 256 `execve`s before, at the same addresses, are not mistaken for those of the current one.
+/// Blocks of a program 256 before, at the same addresses, are not taken for the present one's.
 #[test]
 fn blocks_of_256_programs_before_are_not_mistaken() {
     if !can_trace() {
@@ -101,7 +101,7 @@ fn exec_by_a_thread_is_followed() {
     let links = agent.links();
     target.write_line("go");
     let _: String = target.line_with("executed");
-    let report = agent.report_when(|report| report.remark("exec").is_some());
+    let report = agent.report_when(|report| report.says("exec"));
     assert_eq!(report.target.allocators, ["glibc"]);
     // The same again, in the dynamic loader too, when those of the program before are given up.
     let end = Instant::now() + limit();
@@ -155,7 +155,7 @@ fn exec_again_and_again_attaches_nothing_twice() {
         let _: String = target.line_with("ready");
         if times > 2 {
             agent.report_when(|report| {
-                report.remark("exec").is_some_and(|remark| remark["times"] == times - 1)
+                report.remark("exec").is_some_and(|remark| *remark.value("times") == times - 1)
             });
             links.push(agent.links());
         }

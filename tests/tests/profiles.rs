@@ -50,7 +50,7 @@ impl Profiler {
         let _ = target.line_with("done");
         if let Some(agent) = agent {
             let report = agent.interrupt();
-            assert!(report.outstanding.blocks > 0 || !report.mode.exact, "{:?}", report.notes);
+            assert!(report.outstanding.blocks > 0 || !report.mode.exact, "{:?}", report.remarks);
         }
         target.write_line("end");
         assert_eq!(target.finish().status, 4);

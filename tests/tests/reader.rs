@@ -74,7 +74,7 @@ fn interrupted_while_names_are_looked_up() {
     let report = agent.interrupt();
     assert_eq!((report.outstanding.bytes, holder(&report, 1111).0), (3333, Some("stage_one")));
     assert_eq!(holder(&report, 2222).0, None);
-    assert!(report.remark("names_late").is_some(), "{:?}", report.remarks);
+    assert!(report.says("names_late"), "{:?}", report.remarks);
     assert!(report.losses.names_given_up > 0);
     assert_eq!(target.finish().status, 0);
 }
@@ -117,7 +117,7 @@ fn killed_reader_is_replaced() {
     fixture::work(&mut target);
     let report = agent.report_when(|report| holder(report, 3333).0.is_some());
     assert_names(&report);
-    assert_unread(&report, "too_slow");
+    assert_unread(&report, "debug_info", "too_slow");
     assert_eq!(target.finish().status, 0);
     assert_names(&agent.last_report());
 }

@@ -54,6 +54,12 @@ impl Dictionary {
         self.strings.get(id.index()).map_or("", |text| text)
     }
 
+    /// Whether a text is there.
+    #[must_use]
+    pub(super) fn has_text(&self, id: StringId) -> bool {
+        id.index() < self.strings.len()
+    }
+
     /// A module.
     #[must_use]
     pub fn module(&self, id: ModuleId) -> Option<&Module> {
@@ -150,7 +156,7 @@ impl Dictionary {
 
     /// Whether everything that modules, functions and locations from these on refer to exists.
     fn refers_to_itself(&self, (modules, functions, locations): (usize, usize, usize)) -> bool {
-        let text = |id: StringId| id.index() < self.strings.len();
+        let text = |id: StringId| self.has_text(id);
         let module = |module: &Module| text(module.name) && module.build_id.is_none_or(text);
         let function = |function: &Function| text(function.name) && function.file.is_none_or(text);
         let location = |location: &Location| {
@@ -163,7 +169,7 @@ impl Dictionary {
     }
 
     fn has_names_of(&self, line: &Line) -> bool {
-        line.file.is_none_or(|id| id.index() < self.strings.len())
+        line.file.is_none_or(|id| self.has_text(id))
             && line.function.is_none_or(|id| id.index() < self.functions.len())
     }
 }

@@ -26,7 +26,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use cost::{Overhead, Pace, Plan, Share};
-pub use dictionary::{Delta, Dictionary};
+pub use dictionary::{Damaged, Delta, Dictionary};
 pub use diff::{Change, Diff, diff};
 pub use elide::elide;
 pub use kernel::{CacheRow, KERNEL_CODE, Kernel, KernelDetail, MemoryKind};
@@ -104,6 +104,20 @@ impl Profile {
             Subject::Processes(_) => None,
             Subject::Kernel(kernel) => Some(kernel),
         }
+    }
+
+    /// Makes sure that a dictionary has the stacks and caches of all rows and remarks.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn check(&self, dictionary: &Dictionary) -> Result<(), Damaged> {
+        let rows = self.rows.iter().filter_map(|row| row.kernel()?.cache);
+        let caches =
+            self.kernel().map_or(&[][..], |kernel| &kernel.caches).iter().filter_map(|row| row.cache);
+        let remarks = self.remarks.iter().flat_map(Remark::caches).filter_map(|number| number.cache);
+        let has_texts = rows.chain(caches).chain(remarks).all(|id| dictionary.has_text(id));
+        let has_stacks = self.stacks().all(|id| dictionary.stack(id).is_some());
+        if has_texts && has_stacks { Ok(()) } else { Err(Damaged) }
     }
 
     /// Stacks of all rows, of mappings too.

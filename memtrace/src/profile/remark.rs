@@ -86,6 +86,19 @@ pub enum Remark {
     Unverified { caches: Vec<CacheNumber>, more: usize },
 }
 
+impl Remark {
+    /// The caches that it is about.
+    #[must_use]
+    pub fn caches(&self) -> &[CacheNumber] {
+        match self {
+            Self::FreedUnseen { caches, .. }
+            | Self::FreedByNumber { caches, .. }
+            | Self::Unverified { caches, .. } => caches,
+            _ => &[],
+        }
+    }
+}
+
 /// Why probes were reattached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

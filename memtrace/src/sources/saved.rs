@@ -35,8 +35,8 @@ impl SavedReport {
         let mut read = 0;
         while at.is_none_or(|at| read < at) {
             let Some(Saved { gained, profile: next }) = reader.next::<Saved>()? else { break };
-            let name = path.display();
-            dictionary.apply(gained).with_context(|| format!("{name} is damaged"))?;
+            let checked = dictionary.apply(gained).and_then(|()| next.check(&dictionary));
+            checked.with_context(|| format!("{} is damaged", path.display()))?;
             profile = Some(next);
             read += 1;
         }

@@ -28,6 +28,8 @@ pub(super) struct Built {
     /// A script, as it lies in the checkout.
     pub(super) json: PathBuf,
     pub(super) libraries: Vec<PathBuf>,
+    /// Where sources of fixtures are.
+    pub(super) fixtures: PathBuf,
 }
 
 impl Built {
@@ -68,6 +70,7 @@ impl Built {
             objects,
             json: fixtures.join("json_load.py"),
             libraries: libraries(&directory)?,
+            fixtures,
         })
     }
 }
@@ -78,7 +81,7 @@ pub(super) fn is_installed(program: &str) -> bool {
 }
 
 /// `-fno-optimize-sibling-calls`: a tail call would leave fewer frames than asked for.
-fn compile(compiler: &str, source: &Path, program: &Path, flags: &[&str]) -> Result<()> {
+pub(super) fn compile(compiler: &str, source: &Path, program: &Path, flags: &[&str]) -> Result<()> {
     let common = ["-O2", "-g", "-Wall", "-Wextra", "-Werror", "-pthread", "-fno-optimize-sibling-calls"];
     process::run(process::command(compiler).args(common).args(flags).arg(source).arg("-o").arg(program))
 }

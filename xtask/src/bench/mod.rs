@@ -21,6 +21,7 @@ mod processes;
 mod programs;
 mod redis;
 mod report;
+mod saved;
 mod stats;
 mod variants;
 
@@ -52,6 +53,8 @@ enum Topic {
     Memory,
     /// Time from starting memtrace to having every probe in place
     Attach,
+    /// Saved sessions of 10,000 stacks: CPU time of a report with and without --save, sizes, time to read
+    Saved,
     /// What each of 50 processes of one program costs the agent: memory, descriptors, CPU time
     Processes,
     /// What kernel mode adds to epoll ADD and DEL, to create and unlink; by bpftrace
@@ -69,7 +72,7 @@ pub(crate) struct Args {
     /// Times that every measurement is repeated, taking turns
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
-    /// Another build of memtrace, compared in the same run (topics allocators, processes)
+    /// Another build of memtrace, compared in the same run (topics allocators, processes, saved)
     #[arg(long, value_name = "PROGRAM")]
     against: Option<PathBuf>,
     /// Write BENCHMARKS.md too
@@ -97,7 +100,7 @@ type Measure = fn(&build::Built, Options) -> Result<Vec<Row>>;
 pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
     let mut built = build::Built::new(root)?;
     built.against.clone_from(&args.against);
-    let topics: [(Topic, Measure); 9] = [
+    let topics: [(Topic, Measure); 10] = [
         (Topic::Pair, pair::run),
         (Topic::Allocators, allocators::run),
         (Topic::Parts, parts::run),
@@ -105,6 +108,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
         (Topic::Budget, budget::run),
         (Topic::Memory, memory::run),
         (Topic::Attach, attach::run),
+        (Topic::Saved, saved::run),
         (Topic::Processes, processes::run),
         (Topic::Kernel, kernel::run),
     ];
