@@ -164,8 +164,7 @@ fn one_of_two_exits() {
     fixture::work(&mut first);
     let gone = first.pid();
     assert_eq!(first.finish().status, 0);
-    let report = agent.report();
-    assert!(report.remark("exited").is_some_and(|remark| remark["pids"][0] == gone), "{:?}", report.notes);
+    agent.report_when(|report| report.remark("exited").is_some_and(|remark| remark["pids"][0] == gone));
     fixture::work(&mut second);
     assert_eq!(second.finish().status, 0);
     let report = agent.last_report();
