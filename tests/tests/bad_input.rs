@@ -92,7 +92,7 @@ fn zombie() {
 fn thread_instead_of_process() {
     let mut target = fixture::start("lifecycle", &["thread"]);
     let line = fixture::work(&mut target);
-    assert_refused(&attach(line.parse().expect("a tid")), FAILED, &format!("give {}", target.pid()));
+    assert_refused(&attach(line.parse().expect("a tid")), FAILED, &format!("use {}", target.pid()));
 }
 
 #[test]
