@@ -11,21 +11,14 @@
 use aya_ebpf::{
     helpers::generated::bpf_map_lookup_percpu_elem, macros::raw_tracepoint, programs::RawTracePointContext,
 };
-use memtrace_common::{
-    EVICTED_AT_ONCE, EXAMINED_AT_ONCE, Examination, Examined, MOST_FREE, NO_CACHE, PHANTOMS_AT_ONCE, Phantom,
-    STEPS_AT_ONCE, object_key,
-};
+use memtrace_common::{EVICTED_AT_ONCE, EXAMINED_AT_ONCE, Examination, MOST_FREE, NO_CACHE, Phantom};
 
 use crate::{
-    bounded,
     caches::{self, word},
-    config, live,
-    maps::{COUNTERS, EXAMINATION, EXAMINED, PHANTOMS, REQUESTS},
+    config, cursor, live,
+    maps::{COUNTERS, EXAMINATION, PHANTOMS},
     sheaves, stacks,
 };
-
-/// Room that a request may need: a CPU's list, and three sheaves.
-const ROOM: u64 = MOST_FREE as u64 + 3 * sheaves::MOST as u64;
 
 /// How often a list that changes meanwhile is walked.
 const TRIES: usize = 3;
@@ -106,86 +99,6 @@ extern "C" fn evict_next(state: *mut Examination) -> u64 {
     1
 }
 
-/// The next request; 0 when there is none, no room for what it may find, or no time.
-///
-/// # Safety
-/// `state` points to the value of EXAMINATION.
-#[inline(always)]
-unsafe fn request(state: *mut Examination) -> u64 {
-    // SAFETY: by the contract above.
-    unsafe {
-        let done = (*state).done;
-        let is_full = (*state).phantoms + ROOM > u64::from(PHANTOMS_AT_ONCE);
-        if done >= (*state).requests || is_full || (*state).steps >= STEPS_AT_ONCE {
-            return 0;
-        }
-        (*state).done = done + 1;
-        REQUESTS.get(done as u32).copied().unwrap_or(0)
-    }
-}
-
-/// Sets out what lists of a cache look like.
-///
-/// # Safety
-/// `state` points to the value of EXAMINATION.
-#[inline(always)]
-unsafe fn begin(state: *mut Examination, cache: u64) {
-    // SAFETY: by the contract above.
-    unsafe {
-        (*state).cache = cache;
-        (*state).link = word(cache.wrapping_add(config::CACHE_LINK.load())) & 0xffff_ffff;
-        (*state).random = match config::CACHE_RANDOM.load() {
-            0 => 0,
-            offset => word(cache.wrapping_add(offset)),
-        };
-    }
-}
-
-/// Says what became of a request.
-///
-/// # Safety
-/// `state` points to the value of EXAMINATION.
-#[inline(always)]
-unsafe fn end(state: *mut Examination, is_whole: bool) {
-    // SAFETY: by the contract above; `place` points to a value of EXAMINED.
-    unsafe {
-        // Sheaves that cannot be looked through.
-        let is_stocked = config::CACHE_SHEAVES.load() != 0
-            && config::SHEAF_OBJECTS.load() == 0
-            && word((*state).cache.wrapping_add(config::CACHE_SHEAVES.load())) != 0;
-        let written = (*state).examined;
-        if let Some(place) = EXAMINED.get_ptr_mut(written as u32) {
-            (*place).start = (*state).start;
-            (*place).end = (*state).end;
-            (*place).cache = (*state).cache;
-            (*place).state =
-                if is_whole { Examined::WHOLE } else { 0 } | if is_stocked { Examined::STOCKED } else { 0 };
-            (*state).examined = written + 1;
-        }
-    }
-}
-
-/// Notes a free object if it is tracked.
-///
-/// # Safety
-/// `state` points to the value of EXAMINATION.
-#[inline(always)]
-pub(crate) unsafe fn note(state: *mut Examination, object: u64) {
-    let key = object_key(object, false);
-    let value = live::peek(key);
-    // SAFETY: by the contract above; `place` points to a value of PHANTOMS.
-    unsafe {
-        (*state).steps += 1;
-        let found = bounded((*state).phantoms);
-        if value != 0
-            && let Some(place) = PHANTOMS.get_ptr_mut(found as u32)
-        {
-            *place = Phantom { key, value };
-            (*state).phantoms = found + 1;
-        }
-    }
-}
-
 /// Walks the list of the slab that the next page lies in, unless it is the previous one's. 0 at the end. Global function:
 /// verified once.
 #[unsafe(no_mangle)]
@@ -196,7 +109,7 @@ extern "C" fn slab_examine(state: *mut Examination) -> u64 {
     }
     // SAFETY: not null, and the verifier knows its size.
     unsafe {
-        let address = request(state);
+        let address = cursor::request(state);
         if address == 0 {
             return 0;
         }
@@ -209,10 +122,10 @@ extern "C" fn slab_examine(state: *mut Examination) -> u64 {
         (*state).end = address + 4096;
         (*state).cache = 0;
         if caches::known(cache) == NO_CACHE {
-            end(state, true);
+            cursor::end(state, true);
             return 1;
         }
-        begin(state, cache);
+        cursor::begin(state, cache);
         (*state).start = caches::address(page);
         (*state).list = page;
         let mut is_whole = false;
@@ -228,7 +141,7 @@ extern "C" fn slab_examine(state: *mut Examination) -> u64 {
             (*state).end = address + 4096;
             is_whole = false;
         }
-        end(state, is_whole);
+        cursor::end(state, is_whole);
     }
     1
 }
@@ -270,7 +183,7 @@ extern "C" fn cpu_examine(state: *mut Examination) -> u64 {
     }
     // SAFETY: not null, and the verifier knows its size.
     unsafe {
-        let cache = request(state);
+        let cache = cursor::request(state);
         if cache == 0 {
             return 0;
         }
@@ -279,7 +192,7 @@ extern "C" fn cpu_examine(state: *mut Examination) -> u64 {
         if config::CACHE_CPU_SLAB.load() == u64::MAX {
             return 1;
         }
-        begin(state, cache);
+        cursor::begin(state, cache);
         let list = word(cache.wrapping_add(config::CACHE_CPU_SLAB.load()));
         (*state).list = list.wrapping_add((*state).offset);
         for _ in 0..TRIES {
@@ -300,7 +213,7 @@ extern "C" fn node_examine(state: *mut Examination) -> u64 {
     }
     // SAFETY: not null, and the verifier knows its size.
     unsafe {
-        let cache = request(state);
+        let cache = cursor::request(state);
         if cache == 0 {
             return 0;
         }
@@ -369,7 +282,7 @@ extern "C" fn list_step(state: *mut Examination) -> u64 {
             return 0;
         }
         (*state).walked += 1;
-        note(state, object);
+        cursor::note(state, object);
         let link = object.wrapping_add((*state).link);
         // CONFIG_SLAB_FREELIST_HARDENED.
         let mask = match config::CACHE_RANDOM.load() {

@@ -6,9 +6,9 @@
 //! - `record`: what an allocation and a free do to the counts.
 //! - `live`, `stacks`, `caches`: the tables of live objects, of stacks, and of slab caches.
 //! - `walk`: stacks. `memo`: recognising one without walking it.
-//! - `examine`, `sheaves`: looking tracked objects up among their slabs' free objects.
+//! - `examine`, `sheaves`: looking tracked objects up among their slabs' free objects. `cursor`: how far that got.
 //! - `calibrate`: what the agent has to learn about this kernel first.
-//! - `maps`, `config`: every map, every load-time constant.
+//! - `maps`, `config`: every map, every load-time constant. `types`: values that maps are made of.
 //!
 //! These programs run inside the allocator: nothing here allocates, every map is there before the first event.
 #![feature(core_intrinsics, asm_experimental_arch)]
@@ -25,6 +25,7 @@ mod bulk;
 mod caches;
 mod calibrate;
 mod config;
+mod cursor;
 mod examine;
 mod live;
 mod maps;
@@ -35,6 +36,7 @@ mod record;
 mod shared;
 mod sheaves;
 mod stacks;
+mod types;
 mod walk;
 
 /// Argument `N` of a raw tracepoint. An instruction of its own: LLVM would make one access with a computed offset of two

@@ -12,7 +12,7 @@ use memtrace_common::{
     KernelStackEvent, MAX_CACHES, ObjectBucket, PHANTOMS_AT_ONCE, Phantom,
 };
 
-use crate::{memo::Set, walk::Scratch};
+use crate::types::{Scratch, Set};
 
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
 

@@ -18,64 +18,15 @@ use crate::{
     bounded, config,
     maps::MEMO,
     stacks,
-    walk::{Scratch, step},
+    types::{Entry, PLACES, Scratch, Set},
+    walk::step,
 };
 
 /// Stacks begin at multiples of so many bytes. Where they are larger, some are not recognised.
 const STACK: u64 = 16 << 10;
 
-/// Places that are compared at most.
-const PLACES: usize = 64;
-
 /// Frames of a remembered stack at most.
 const FRAMES: u64 = 40;
-
-/// A remembered stack. When it is read while it is written (an interrupt came between), what it says does not fit what is
-/// found.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(crate) struct Entry {
-    /// Of what was allocated by which call.
-    key: u64,
-    /// Hash of what the places hold.
-    check: u64,
-    /// Hash of the stack, as its slot has it.
-    hash: u64,
-    /// The slot.
-    slot: u32,
-    /// Number of places.
-    length: u16,
-    /// Words up to the last of them.
-    reach: u16,
-    /// Where they are, in words from the arguments.
-    places: Places,
-    /// Which of the stack's frames each holds.
-    holds: Holds,
-}
-
-/// Stacks of the same keys.
-#[repr(C)]
-pub(crate) struct Set {
-    /// Words to read for the one that reaches furthest.
-    reach: u64,
-    /// The entry that is replaced next.
-    next: u64,
-    /// Walks of stacks that were not to be found here.
-    misses: u64,
-    /// How often stacks were remembered since one was recognised.
-    efforts: u64,
-    entries: [Entry; Set::WAYS],
-}
-
-impl Set {
-    /// How many sets there are: 240 KiB per CPU.
-    pub(crate) const COUNT: u32 = 256;
-    const WAYS: usize = 4;
-    /// So often every walk is learnt from.
-    const EFFORTS: u64 = 32;
-    /// Then ever fewer, at least one in 64.
-    const RAREST: u64 = 6;
-}
 
 #[inline(always)]
 fn key(scratch: *mut Scratch) -> u64 {
@@ -392,9 +343,3 @@ extern "C" fn memo_check(scratch: *mut Scratch, index: u64) -> u64 {
     }
     0
 }
-
-/// Places, in order.
-pub(crate) type Places = [u16; PLACES];
-
-/// Numbers of frames.
-pub(crate) type Holds = [u8; PLACES];

@@ -10,7 +10,7 @@ use crate::{
     argument, config,
     maps::count,
     record::{allocated, freed},
-    stacks::Origin,
+    types::Origin,
 };
 
 /// `kmalloc(call_site, ptr, [s,] bytes_req, bytes_alloc, gfp, …)`

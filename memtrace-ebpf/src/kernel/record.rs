@@ -17,9 +17,9 @@ use crate::{
     caches, config,
     live::{self, Inserted},
     maps::{CGROUPS, TASKS, count},
-    memo,
-    stacks::{self, Origin},
-    walk::{self, Scratch},
+    memo, stacks,
+    types::Origin,
+    walk,
 };
 
 /// Time of now, in object time.
@@ -133,7 +133,7 @@ extern "C" fn object_forget(key: u64) -> u64 {
 /// The slot of the current stack.
 #[inline(always)]
 fn stack(context: *mut c_void, origin: &Origin) -> u32 {
-    let Some(scratch) = Scratch::claim() else { return STACK_TABLE_FULL };
+    let Some(scratch) = walk::claim() else { return STACK_TABLE_FULL };
     // SAFETY: `scratch` was claimed, and is not used after its release.
     unsafe {
         (*scratch).origin = *origin;
@@ -143,7 +143,7 @@ fn stack(context: *mut c_void, origin: &Origin) -> u32 {
             slot = stacks::intern(scratch);
             memo::learn(context, scratch, slot);
         }
-        Scratch::release(scratch);
+        walk::release(scratch);
         slot
     }
 }

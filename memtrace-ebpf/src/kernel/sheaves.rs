@@ -7,10 +7,11 @@
 
 use memtrace_common::Examination;
 
-use crate::{caches::word, config, examine::note};
-
-/// Objects in a sheaf at most; mm/slub.c gives 60 to small ones.
-pub(crate) const MOST: usize = 256;
+use crate::{
+    caches::word,
+    config,
+    cursor::{self, MOST_IN_SHEAF},
+};
 
 /// Full sheaves in a barn at most: MAX_FULL_SHEAVES is 10.
 const FULL: usize = 16;
@@ -83,7 +84,7 @@ extern "C" fn sheaf_walk(state: *mut Examination, sheaf: u64) -> u64 {
         let before = (*state).phantoms;
         let size = word(sheaf.wrapping_add(config::SHEAF_SIZE.load())) & 0xffff_ffff;
         (*state).next = sheaf.wrapping_add(config::SHEAF_OBJECTS.load());
-        for index in 0..MOST {
+        for index in 0..MOST_IN_SHEAF {
             if index as u64 >= size {
                 break;
             }
@@ -106,7 +107,7 @@ extern "C" fn sheaf_step(state: *mut Examination) -> u64 {
     // SAFETY: not null, and the verifier knows its size.
     unsafe {
         let place = (*state).next;
-        note(state, word(place));
+        cursor::note(state, word(place));
         (*state).next = place.wrapping_add(8);
     }
     0

@@ -10,28 +10,8 @@ use memtrace_common::{
 use crate::{
     atomic, bounded, caches, config,
     maps::{EVENTS, STACKS, count},
-    walk::Scratch,
+    types::Scratch,
 };
-
-/// What a slot is for, besides a stack.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(crate) struct Origin {
-    /// Where the allocating function returns to; 0 when the tracepoint does not tell.
-    pub(crate) call_site: u64,
-    /// The object's address.
-    pub(crate) address: u64,
-    /// Its bytes; 0: as its cache says.
-    pub(crate) size: u64,
-    /// Its `struct kmem_cache`; 0: to be found by the address, if it is slab memory.
-    pub(crate) cache: u64,
-    /// Beginning of the hash.
-    pub(crate) seed: u64,
-    /// A [`KernelKind`].
-    pub(crate) kind: u32,
-    /// Zero.
-    pub(crate) reserved: u32,
-}
 
 #[inline(always)]
 fn slot(index: u32) -> Option<*mut KernelSlot> {
