@@ -22,8 +22,9 @@ use crate::{
     arch::Registers,
     calls, config, events, exits, live, mapping,
     maps::{KERNEL_STACKS, TARGET_BY_TGID, TARGETS, count},
-    miss, oracle, sampling, stacks, thread,
-    walk::{self, Scratch},
+    miss, oracle, sampling,
+    shared::bounded,
+    stacks, thread, walk,
     work::Run,
 };
 
@@ -74,7 +75,7 @@ fn requested(cookie: Cookie, arguments: &[u64; 4]) -> Option<u64> {
         let elements = argument(arguments, count);
         // The function fails on overflow. (BPF has no 128-bit product, so divide back; `bounded` keeps LLVM from
         // making one of it.)
-        let product = walk::bounded(size.wrapping_mul(elements));
+        let product = bounded(size.wrapping_mul(elements));
         if elements != 0 && product / elements != size {
             return None;
         }
@@ -188,7 +189,7 @@ fn claim(context: &ProbeContext, window: u32) -> Option<*mut Thread> {
 /// Walks the caller's stack and drops calls that were left.
 #[inline(always)]
 fn enter_stack(registers: &Registers, thread: *mut Thread, call: &mut Call, target: &Target) {
-    let Some(scratch) = Scratch::claim() else {
+    let Some(scratch) = walk::claim() else {
         calls::note_caller(call);
         calls::drop_left(thread, call);
         return;
@@ -196,7 +197,8 @@ fn enter_stack(registers: &Registers, thread: *mut Thread, call: &mut Call, targ
     walk::from_entry(scratch, registers, target, call.target);
     // SAFETY: `scratch` was claimed.
     unsafe {
-        call.caller = Scratch::caller(scratch);
+        // What `from_entry` has read.
+        call.caller = (*scratch).pc;
         if let Some(stack) = calls::drop_left(thread, call) {
             call.stack = stack;
         } else {
@@ -209,7 +211,7 @@ fn enter_stack(registers: &Registers, thread: *mut Thread, call: &mut Call, targ
                 miss::report(Target::index(call.target));
             }
         }
-        Scratch::release(scratch);
+        walk::release(scratch);
     }
 }
 

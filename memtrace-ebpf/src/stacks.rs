@@ -7,7 +7,8 @@ use aya_ebpf::helpers::generated::bpf_ringbuf_output;
 use crate::{
     atomic, config,
     maps::{EVENTS, STACKS, count},
-    walk::{Scratch, bounded},
+    shared::bounded,
+    types::Scratch,
 };
 
 #[inline(always)]

@@ -6,7 +6,7 @@ use aya_ebpf::bindings::pt_regs;
 use memtrace_common::{Exit, ExitKind, Row, WalkEnd};
 
 use super::{Frame, SignalFrame};
-use crate::walk::Rule;
+use crate::types::Rule;
 
 /// `uc_mcontext.gregs` of the `ucontext_t` that is a signal's frame (arch/x86/include/uapi/asm/sigcontext.h).
 pub(crate) const SIGNAL: SignalFrame = SignalFrame { frame_pointer: 120, sp: 160, pc: 168, link: None };

@@ -6,11 +6,15 @@ use aya_ebpf::helpers::generated::bpf_loop;
 use memtrace_common::{EXACT, MAX_FRAMES, Row, WalkEnd};
 
 use super::{
-    Scratch, bounded, fp, note_end, push,
-    rules::{self, Rule},
-    trampoline, window,
+    fp,
+    frames::{note_end, push},
+    rules, trampoline, window,
 };
-use crate::arch::{self, Frame, SIGNAL};
+use crate::{
+    arch::{self, Frame, SIGNAL},
+    shared::bounded,
+    types::{Rule, Scratch},
+};
 
 /// Frames taken in one call: every call and return costs about as much as half a frame. 64 bits: verifiers before Linux
 /// 5.17 lose track of a count of 32 bits on the stack.

@@ -3,8 +3,11 @@
 
 use memtrace_common::{MAX_FRAMES, WalkEnd};
 
-use super::{Scratch, note_end, push, window};
-use crate::arch;
+use super::{
+    frames::{note_end, push},
+    window,
+};
+use crate::{arch, types::Scratch};
 
 /// A frame is at most this far above the previous one, in bytes.
 const MAX_STEP: u64 = 1 << 20;

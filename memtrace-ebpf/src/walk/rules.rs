@@ -2,8 +2,10 @@
 
 use memtrace_common::{Module, ModuleList, Row, Target, cache};
 
-use super::Scratch;
-use crate::maps::{CACHE, MODULES, ROWS};
+use crate::{
+    maps::{CACHE, MODULES, ROWS},
+    types::{Rule, Scratch},
+};
 
 /// Steps of the search among at most 65,535 modules.
 const MODULE_STEPS: u32 = 17;
@@ -11,36 +13,7 @@ const MODULE_STEPS: u32 = 17;
 const ROW_STEPS: u32 = 22;
 
 /// No module is known there.
-pub(super) const NO_MODULE: u64 = 0;
-
-/// What a rule says, as kept in the cache: a row without its address.
-#[derive(Clone, Copy)]
-pub(crate) struct Rule(u64);
-
-impl Rule {
-    #[inline(always)]
-    pub(super) fn is_none(self) -> bool {
-        self.0 == NO_MODULE
-    }
-
-    /// [`Row::kind`].
-    #[inline(always)]
-    pub(crate) fn kind(self) -> u8 {
-        (self.0 & 15) as u8
-    }
-
-    /// [`Row::fp`].
-    #[inline(always)]
-    pub(crate) fn fp(self) -> u64 {
-        self.0 >> 4 & 0xff
-    }
-
-    /// [`Row::cfa`].
-    #[inline(always)]
-    pub(crate) fn cfa(self) -> u64 {
-        self.0 >> 12 & 0xffff
-    }
-}
+const NO_MODULE: u64 = Rule::NONE.0;
 
 const NO_FDE: u64 = Row { pc: 0, cfa: 0, kind: Row::NO_FDE, fp: Row::SAME }.rule() as u64;
 

@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 
-use super::{Scratch, bounded};
+use crate::{shared::bounded, types::Scratch};
 
 const WINDOW: u64 = 8 * Scratch::WINDOW_WORDS as u64;
 /// The first read of a walk: most stacks end within, or go on far above.
