@@ -7,7 +7,7 @@ use memtrace_common::{EventKind, MAX_FRAMES, OracleEvent};
 
 use crate::{arch::Registers, maps::EVENTS, types::Scratch};
 
-/// Sends the walk in `scratch`, made at the entry that `registers` are of. What finds no room is left out: the
+/// Sends the walk in `scratch`, made at the entry with `registers`. A walk that does not fit is left out: the
 /// reader takes a sample.
 ///
 /// # Safety

@@ -84,8 +84,8 @@ fn requested(cookie: Cookie, arguments: &[u64; 4]) -> Option<u64> {
     Some(size)
 }
 
-/// An allocating function, or one that maps memory, was entered. `None`: its return is of no interest. `skips`: then it
-/// will not be seen either.
+/// An allocating function, or one that maps memory, was entered. `None`: its return does not matter. `skips`: then the
+/// program does not run at the return either.
 #[inline(always)]
 pub(crate) fn enter(context: &ProbeContext, cookie: Cookie, run: &Run, skips: bool) -> Option<()> {
     let (target, id) = target(cookie)?;
@@ -149,7 +149,7 @@ pub(crate) fn enter(context: &ProbeContext, cookie: Cookie, run: &Run, skips: bo
         if cookie.has_exits() != 0 {
             calls::note_caller(&mut call);
         }
-        // Before the old block is taken: one that is left may have it. This one is in flight even so: what it maps is the
+        // Before the old block is taken: one that is left may have it. This one is still in flight: what it maps is the
         // allocator's.
         calls::drop_left(thread, &call);
     }
@@ -257,7 +257,7 @@ pub(crate) fn exit(context: *mut c_void, cookie: Cookie, run: &Run) -> Option<()
     Some(())
 }
 
-/// The block that a call hands out; 0: none. `None`: it cannot be read.
+/// The block that a call returns; 0: none. `None`: it cannot be read.
 #[inline(always)]
 fn handed_out(call: &Call, result: u64) -> Option<u64> {
     if call.cookie.out().is_none() {
@@ -276,7 +276,7 @@ fn handed_out(call: &Call, result: u64) -> Option<u64> {
     Some(address)
 }
 
-/// Takes back what nested calls recorded, if this one hands it on: the block itself, or a part of it.
+/// Takes back what nested calls recorded, if this one returns it: the block itself, or a part of it.
 #[inline(always)]
 fn take_back(call: &Call, address: u64, run: &Run) {
     let key = live_key(address, call.target);
@@ -362,7 +362,7 @@ pub(crate) fn free(context: *mut c_void, cookie: Cookie, run: &Run) -> Option<()
         }
         None => {
             run.unknown_free();
-            // Of blocks that are sampled this is not worth its price on every free.
+            // For sampled blocks this is not worth its price on every free.
             if Shift::from(target.sampling) == EXACT {
                 calls::calls_free_left(address, u64::from(id), registers.entry_cfa());
             }

@@ -1,4 +1,4 @@
-//! The values that a walk works on. Nothing but what they consist of: a map is made of them, and `arch` reads them.
+//! The values that a walk works on: plain data, so that `maps` and `arch` can name them without importing the walk.
 
 use memtrace_common::StackEvent;
 
@@ -11,15 +11,15 @@ pub(crate) struct Scratch {
     pub(crate) pc: u64,
     /// What the link register held when a signal interrupted that frame, on architectures that have one.
     pub(crate) link: u64,
-    /// The stack pointer in that frame: no frame above it lies lower.
+    /// The stack pointer in that frame: no frame above it is lower.
     pub(crate) sp: u64,
     /// The frame pointer in that frame.
     pub(crate) frame_pointer: u64,
     /// The target's [`memtrace_common::ModuleList`].
     pub(crate) modules: u64,
-    /// Where addresses may mean other code later, and how large that is.
+    /// First byte and length of the range where addresses may be other code later.
     pub(crate) unstable: (u64, u64),
-    /// 1 when a frame lies there.
+    /// 1 when a frame is in it.
     pub(crate) is_unstable: u64,
     /// Index in `CACHE` where the target's part begins; `u64::MAX` if it has none.
     pub(crate) cache: u64,

@@ -71,7 +71,7 @@ impl Registers {
         self.sp()
     }
 
-    /// The agent finds no ways out on this architecture.
+    /// The agent finds no exits on this architecture.
     #[inline(always)]
     pub(crate) fn exit_cfa(&self, _: Exit) -> Option<u64> {
         None

@@ -1,5 +1,4 @@
-//! The cursor of an examination: how far the agent's requests got, and what was found so far. What walks lists and what reads
-//! sheaves move it alike.
+//! The cursor of an examination: the request being worked on, and what was found so far. `examine` and `sheaves` share it.
 
 use memtrace_common::{
     Examination, Examined, MOST_FREE, PHANTOMS_AT_ONCE, Phantom, STEPS_AT_ONCE, object_key,
@@ -12,13 +11,13 @@ use crate::{
     maps::{EXAMINED, PHANTOMS, REQUESTS},
 };
 
-/// Objects in a sheaf at most; mm/slub.c gives 60 to small ones.
+/// The most objects in a sheaf; mm/slub.c gives 60 to caches of small ones.
 pub(crate) const MOST_IN_SHEAF: usize = 256;
 
 /// Room that a request may need: a CPU's list, and three sheaves.
 const ROOM: u64 = MOST_FREE as u64 + 3 * MOST_IN_SHEAF as u64;
 
-/// The next request; 0 when there is none, no room for what it may find, or no time.
+/// The next request; 0 when there is none, no room for what it may find, or no time left.
 ///
 /// # Safety
 /// `state` points to the value of EXAMINATION.
@@ -36,7 +35,7 @@ pub(crate) unsafe fn request(state: *mut Examination) -> u64 {
     }
 }
 
-/// Sets out what lists of a cache look like.
+/// Reads how a cache links its free objects.
 ///
 /// # Safety
 /// `state` points to the value of EXAMINATION.
@@ -53,7 +52,7 @@ pub(crate) unsafe fn begin(state: *mut Examination, cache: u64) {
     }
 }
 
-/// Says what became of a request.
+/// Writes the result of a request.
 ///
 /// # Safety
 /// `state` points to the value of EXAMINATION.
@@ -61,7 +60,7 @@ pub(crate) unsafe fn begin(state: *mut Examination, cache: u64) {
 pub(crate) unsafe fn end(state: *mut Examination, is_whole: bool) {
     // SAFETY: by the contract above; `place` points to a value of EXAMINED.
     unsafe {
-        // Sheaves that cannot be looked through.
+        // Sheaves that cannot be examined.
         let is_stocked = config::CACHE_SHEAVES.load() != 0
             && config::SHEAF_OBJECTS.load() == 0
             && word((*state).cache.wrapping_add(config::CACHE_SHEAVES.load())) != 0;

@@ -1,10 +1,10 @@
-//! Looking tracked objects up on their slabs' lists of free objects: who is there was freed, whether or not a tracepoint
-//! said so.
+//! Looking tracked objects up on their slabs' lists of free objects: an object on one was freed, whether or not a tracepoint
+//! announced it.
 //!
 //! The lists are SLUB's (mm/slub.c): one per slab, and one per cache and CPU for the slab that the CPU allocates from.
 //! They change while they are walked, so a walk counts only if the list was the same before and after: a slab's
-//! counters, a CPU's transaction number. `kfree`'s tracepoint comes before an object is on a list, so who is on one and
-//! tracked *then* was freed unseen.
+//! counters, a CPU's transaction number. `kfree`'s tracepoint comes before an object is on a list, so one that is on a list
+//! and still tracked *then* was freed unseen.
 //!
 //! The agent runs these programs; they are attached to nothing.
 
@@ -20,10 +20,10 @@ use crate::{
     sheaves, stacks,
 };
 
-/// How often a list that changes meanwhile is walked.
+/// How many times a list that changes meanwhile is walked.
 const TRIES: usize = 3;
 
-/// Does what is asked for, one by one, until there is no more.
+/// Handles the requests one by one until there are no more.
 #[inline(always)]
 fn work<const MOST: usize>(state: *mut Examination, next: impl Fn(*mut Examination) -> u64) -> i32 {
     for _ in 0..MOST {
@@ -34,20 +34,20 @@ fn work<const MOST: usize>(state: *mut Examination, next: impl Fn(*mut Examinati
     0
 }
 
-/// The slabs that the pages asked for lie in.
+/// The slabs of the requested pages.
 #[raw_tracepoint]
 pub(crate) fn examine_slabs(_: RawTracePointContext) -> i32 {
     EXAMINATION.get_ptr_mut(0).map_or(0, |state| work::<EXAMINED_AT_ONCE>(state, |state| slab_examine(state)))
 }
 
-/// One CPU's lists of the caches asked for.
+/// One CPU's lists of the requested caches.
 #[raw_tracepoint]
 pub(crate) fn examine_cpu(_: RawTracePointContext) -> i32 {
     let Some(state) = EXAMINATION.get_ptr_mut(0) else { return 0 };
     // SAFETY: points to the value of EXAMINATION. The map's pointers go through memory: the verifier allows no arithmetic
     // with them.
     unsafe {
-        // Where a map's per-CPU value lies tells where any per-CPU pointer does.
+        // The address of a map's per-CPU value gives the offset of every per-CPU pointer.
         let counters = (&raw const COUNTERS).cast_mut();
         let (key, cpu) = (0u32, (*state).place as u32);
         let value = bpf_map_lookup_percpu_elem(counters.cast(), (&raw const key).cast(), cpu);
@@ -63,7 +63,7 @@ pub(crate) fn examine_cpu(_: RawTracePointContext) -> i32 {
     work::<EXAMINED_AT_ONCE>(state, |state| cpu_examine(state))
 }
 
-/// One node's full sheaves of the caches asked for.
+/// One node's full sheaves of the requested caches.
 #[raw_tracepoint]
 pub(crate) fn examine_node(_: RawTracePointContext) -> i32 {
     EXAMINATION.get_ptr_mut(0).map_or(0, |state| work::<EXAMINED_AT_ONCE>(state, |state| node_examine(state)))
@@ -99,8 +99,7 @@ extern "C" fn evict_next(state: *mut Examination) -> u64 {
     1
 }
 
-/// Walks the list of the slab that the next page lies in, unless it is the previous one's. 0 at the end. Global function:
-/// verified once.
+/// Walks the list of the next page's slab, unless it is the previous one's. 0 at the end. Global function: verified once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn slab_examine(state: *mut Examination) -> u64 {
@@ -135,7 +134,7 @@ extern "C" fn slab_examine(state: *mut Examination) -> u64 {
                 break;
             }
         }
-        // What lies outside of it was asked for nonetheless.
+        // The slab turned out not to contain what was requested.
         if address < (*state).start || address >= (*state).end {
             (*state).start = address;
             (*state).end = address + 4096;
@@ -146,7 +145,7 @@ extern "C" fn slab_examine(state: *mut Examination) -> u64 {
     1
 }
 
-/// Walks a slab's list: its counters say how many are on it. Global function: verified once.
+/// Walks a slab's list: its counters give the number of objects on it. Global function: verified once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn slab_walk(state: *mut Examination) -> u64 {
@@ -223,7 +222,7 @@ extern "C" fn node_examine(state: *mut Examination) -> u64 {
     1
 }
 
-/// Walks a CPU's list: its transaction number tells whether it has changed. Global function: verified once.
+/// Walks a CPU's list: its transaction number shows whether it has changed. Global function: verified once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn cpu_walk(state: *mut Examination) -> u64 {
@@ -249,7 +248,7 @@ extern "C" fn cpu_walk(state: *mut Examination) -> u64 {
     0
 }
 
-/// Walks the list that begins with `next`; whether it came to the end. Global function: verified once.
+/// Walks the list that begins with `next`; 1 if it reached the end. Global function: verified once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn list_walk(state: *mut Examination) -> u64 {
@@ -268,7 +267,7 @@ extern "C" fn list_walk(state: *mut Examination) -> u64 {
     }
 }
 
-/// Takes a free object; 0 at the end, or where the list leads out of its slab. Global function: verified once.
+/// Takes a free object; 0 at the end, or if the list leaves its slab. Global function: verified once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn list_step(state: *mut Examination) -> u64 {

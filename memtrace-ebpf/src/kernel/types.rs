@@ -1,31 +1,31 @@
-//! The values that a walk and its memory work on. Nothing but what they consist of: the maps are made of them.
+//! The values that walks and the memo work on: plain data, so that `maps` can hold them without importing either.
 
 use memtrace_common::KernelStackEvent;
 
-/// Places that are compared at most.
+/// The most places that are compared.
 pub(crate) const PLACES: usize = 64;
 
-/// Places, in order.
+/// Places on a stack in words from the program's arguments, in ascending order.
 pub(crate) type Places = [u16; PLACES];
 
-/// Numbers of frames.
+/// The frame whose return address each of the [`Places`] holds, by its number.
 pub(crate) type Holds = [u8; PLACES];
 
 /// What a slot is for, besides a stack.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Origin {
-    /// Where the allocating function returns to; 0 when the tracepoint does not tell.
+    /// Where the allocating function returns to; 0 if the tracepoint does not give it.
     pub(crate) call_site: u64,
     /// The object's address.
     pub(crate) address: u64,
     /// Its bytes; 0: as its cache says.
     pub(crate) size: u64,
-    /// Its `struct kmem_cache`; 0: to be found by the address, if it is slab memory.
+    /// Its `struct kmem_cache`; 0: determined by the address, if it is slab memory.
     pub(crate) cache: u64,
-    /// Beginning of the hash.
+    /// Initial value of the hash.
     pub(crate) seed: u64,
-    /// A [`KernelKind`].
+    /// A [`memtrace_common::KernelKind`].
     pub(crate) kind: u32,
     /// Zero.
     pub(crate) reserved: u32,
@@ -36,11 +36,11 @@ pub(crate) struct Origin {
 pub(crate) struct Scratch {
     /// 1 while a program uses it.
     pub(crate) busy: u64,
-    /// Address of the first word in `window`: where the program's arguments lie, on the traced stack.
+    /// Address of the first word in `window`: where the program's arguments are on the traced stack.
     pub(crate) base: u64,
-    /// Bytes in `window`.
+    /// Words read into `window`.
     pub(crate) length: u64,
-    /// The frame that is looked for in the window next.
+    /// The frame to find next in the window.
     pub(crate) next: u64,
     /// Places in the window that hold a frame's return address, so far.
     pub(crate) found: u64,
@@ -48,7 +48,7 @@ pub(crate) struct Scratch {
     pub(crate) last: u64,
     /// Hash of what they hold.
     pub(crate) check: u64,
-    /// Addresses that may be a frame's.
+    /// A set of the frames' addresses, see `memo::bit`.
     pub(crate) maybe: u64,
     /// What is being allocated.
     pub(crate) origin: Origin,
@@ -56,9 +56,9 @@ pub(crate) struct Scratch {
     pub(crate) event: KernelStackEvent,
     /// Stack memory.
     pub(crate) window: [u64; Scratch::WINDOW_WORDS],
-    /// Where they are, in words.
+    /// The places found.
     pub(crate) places: Places,
-    /// Which frame each holds.
+    /// Which frame each of them holds.
     pub(crate) holds: Holds,
 }
 
@@ -69,12 +69,12 @@ impl Scratch {
     pub(crate) const WINDOW_WORDS: usize = 512;
 }
 
-/// A remembered stack. When it is read while it is written (an interrupt came between), what it says does not fit what is
+/// A remembered stack. If an interrupt reads it while it is written, its hash does not match what is
 /// found.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Entry {
-    /// Of what was allocated by which call.
+    /// Hash of what was allocated and of the call site.
     pub(crate) key: u64,
     /// Hash of what the places hold.
     pub(crate) check: u64,
@@ -86,9 +86,9 @@ pub(crate) struct Entry {
     pub(crate) length: u16,
     /// Words up to the last of them.
     pub(crate) reach: u16,
-    /// Where they are, in words from the arguments.
+    /// The places.
     pub(crate) places: Places,
-    /// Which of the stack's frames each holds.
+    /// Which of the stack's frames each of them holds.
     pub(crate) holds: Holds,
 }
 
@@ -99,10 +99,11 @@ pub(crate) struct Set {
     pub(crate) reach: u64,
     /// The entry that is replaced next.
     pub(crate) next: u64,
-    /// Walks of stacks that were not to be found here.
+    /// Walks of stacks that were not found here.
     pub(crate) misses: u64,
     /// How often stacks were remembered since one was recognised.
     pub(crate) efforts: u64,
+    /// The stacks.
     pub(crate) entries: [Entry; Set::WAYS],
 }
 
@@ -111,8 +112,8 @@ impl Set {
     pub(crate) const COUNT: u32 = 256;
     /// Stacks in a set.
     pub(crate) const WAYS: usize = 4;
-    /// So often every walk is learnt from.
+    /// While there are at most so many `efforts`, every walk is remembered.
     pub(crate) const EFFORTS: u64 = 32;
-    /// Then ever fewer, at least one in 64.
+    /// Then fewer and fewer, down to one in 64: the binary logarithm.
     pub(crate) const RAREST: u64 = 6;
 }

@@ -12,7 +12,7 @@ use crate::{
     types::Scratch,
 };
 
-/// Frames among which the allocating function's caller is looked for.
+/// Innermost frames that are searched for the allocating function's caller.
 const OWN_FRAMES: usize = 16;
 
 /// Claims room for a walk, or counts that none was free.
@@ -55,8 +55,8 @@ pub(crate) fn walk(context: *mut c_void, scratch: *mut Scratch) {
 
 /// Finds the caller's first frame and hashes what follows. Global function: verified once.
 ///
-/// The outermost frame is the entry stub from user mode, an interrupt or a new thread: it tells nothing that the one
-/// before does not, and on kernels with randomized stacks its place varies. It is not part of the identity.
+/// The outermost frame is the entry stub from user mode, an interrupt or a new thread: it adds nothing to the
+/// one before, and on kernels with randomized stacks its place varies. It is not part of the identity.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn walk_hash(scratch: *mut Scratch) -> u64 {
@@ -92,7 +92,7 @@ extern "C" fn walk_hash(scratch: *mut Scratch) -> u64 {
     0
 }
 
-/// One frame more in a hash.
+/// Adds a frame to a hash.
 #[inline(always)]
 pub(crate) fn step(hash: u64, pc: u64) -> u64 {
     let mixed = mix(hash ^ pc);

@@ -4,7 +4,7 @@ use memtrace_common::{MAX_FRAMES, WalkEnd, mix};
 
 use crate::{shared::bounded, types::Scratch};
 
-/// What a step returns to its loop: 0 to go on. Why a walk ended is kept.
+/// What a step returns to its loop: 0 to go on. The reason for the end is kept.
 #[inline(always)]
 pub(super) fn note_end(scratch: *mut Scratch, step: Result<(), WalkEnd>) -> u64 {
     match step {

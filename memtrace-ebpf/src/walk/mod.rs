@@ -26,8 +26,8 @@ use crate::{
 const CFI: u32 = WalkMethod::Cfi as u32;
 const FRAME_POINTER: u32 = WalkMethod::FramePointer as u32;
 
-/// The walk that starts at a function's entry. The first frame is exact: where the return address is then, is fixed.
-/// How to go on from there is the method's business.
+/// The walk that starts at a function's entry. The first frame is exact: at the entry the return address
+/// has a fixed place. The method determines the rest.
 #[inline(always)]
 pub(crate) fn from_entry(scratch: *mut Scratch, registers: &Registers, target: &Target, id: u32) {
     // SAFETY: `scratch` points to a claimed value of SCRATCHES.
@@ -44,7 +44,7 @@ pub(crate) fn from_entry(scratch: *mut Scratch, registers: &Registers, target: &
     }
 }
 
-/// Takes the remaining frames and closes the hash. Global function: verified once.
+/// Takes the remaining frames and completes the hash. Global function: verified once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn walk_finish(scratch: *mut Scratch) -> u64 {
@@ -67,7 +67,7 @@ pub(crate) extern "C" fn walk_finish(scratch: *mut Scratch) -> u64 {
         }
         let unknown = (*scratch).event.end == WalkEnd::NoModule as u32;
         if unknown || (*scratch).is_unstable != 0 {
-            // The same addresses are another stack once other libraries lie there.
+            // The same addresses are another stack once other libraries are there.
             (*scratch).event.hash = mix((*scratch).event.hash ^ u64::from((*scratch).event.unloaded));
         }
         (*scratch).event.hash |= 1;

@@ -17,7 +17,7 @@ const NO_MODULE: u64 = Rule::NONE.0;
 
 const NO_FDE: u64 = Row { pc: 0, cfa: 0, kind: Row::NO_FDE, fp: Row::SAME }.rule() as u64;
 
-/// Takes over where a target's modules are, for one walk.
+/// Reads where a target's modules are, for one walk.
 #[inline(always)]
 pub(super) fn begin(scratch: *mut Scratch, target: &Target, id: u32) {
     let index = Target::index(id);
@@ -33,7 +33,7 @@ pub(super) fn begin(scratch: *mut Scratch, target: &Target, id: u32) {
         (*scratch).unstable = (begin, end.wrapping_sub(begin));
         (*scratch).is_unstable = 0;
         (*scratch).event.unloaded = (&raw const target.unloaded).read_volatile() as u32;
-        // Without modules there is no epoch either: what the cache holds may be of libraries that are gone.
+        // Without modules there is no epoch either: the cache may hold rules of libraries that are gone.
         (*scratch).cache = if index < cache::TARGETS && (*scratch).modules != 0 {
             u64::from(index) * u64::from(cache::SIZE)
         } else {
