@@ -7,7 +7,7 @@ const MASK: u64 = 7;
 #[repr(u64)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layer {
-    /// Hands out or takes back blocks.
+    /// Allocates or frees blocks.
     Blocks = 0,
     /// `mmap(_, length, …)`.
     Map = 1,
@@ -62,7 +62,7 @@ impl Cookie {
         self.0 >> 24 & 1
     }
 
-    /// Marks a `realloc` that hands a null pointer's request on to `malloc`, which is probed as well.
+    /// Marks a `realloc` that passes a null pointer's request to `malloc`, which is probed as well.
     #[must_use]
     pub const fn delegating(self, delegating: bool) -> Self {
         Self(self.0 | (delegating as u64) << 25)
@@ -75,7 +75,7 @@ impl Cookie {
         self.0 >> 25 & 1 != 0
     }
 
-    /// Marks the entry of a function whose results are seen on its ways out, not by a return probe.
+    /// Marks the entry of a function whose results are read at its exits, not by a return probe.
     #[must_use]
     pub const fn with_exits(self, with_exits: bool) -> Self {
         Self(self.0 | (with_exits as u64) << 26)
@@ -88,13 +88,13 @@ impl Cookie {
         self.0 >> 26 & 1
     }
 
-    /// The cookie of a site on a way out.
+    /// The cookie of an exit site.
     #[must_use]
     pub const fn exit(exit: Exit, target: u8) -> Self {
         Self((target as u64) << 16 | (exit.0 as u64) << EXIT)
     }
 
-    /// What it says about a way out.
+    /// What it says about an exit.
     #[inline(always)]
     #[must_use]
     pub const fn as_exit(self) -> Exit {
@@ -152,7 +152,7 @@ impl Cookie {
 /// Where an [`Exit`] begins in a cookie.
 const EXIT: u64 = 27;
 
-/// What a function returns by a way out.
+/// What a function returns at an exit.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitKind {
@@ -162,7 +162,7 @@ pub enum ExitKind {
     Zero = 1,
 }
 
-/// A site on a function's way out: where the result and the canonical frame address (CFA) are, and when it is one.
+/// An exit site: where the result and the canonical frame address (CFA) are, and under which condition it is one.
 ///
 /// The register's number in bits 0 to 3, an [`ExitKind`] in 4, bit 6: the CFA counts from the frame pointer, its
 /// distance in words in bits 7 to 18, bit 19: only under a condition, whose number is in bits 20 to 23.
@@ -223,7 +223,7 @@ impl Exit {
         (self.0 >> 7 & Self::MAX_WORDS) as u64
     }
 
-    /// The number of the condition under which it is a way out.
+    /// The number of the condition under which it is an exit.
     #[inline(always)]
     #[must_use]
     pub const fn condition(self) -> Option<u32> {

@@ -10,7 +10,7 @@ pub enum Counter {
     LiveMapFullBytes = 1,
     /// Calls that were entered and never seen to return.
     InFlightLost = 2,
-    /// Stacks or trace events the ring buffer had no room for.
+    /// Stacks or trace events that did not fit into the ring buffer.
     RingFull = 3,
     /// Allocations without a walk because every walk slot of the CPU was taken.
     NoWalkSlot = 4,
@@ -18,7 +18,7 @@ pub enum Counter {
     NoThreadSlot = 5,
     /// Allocations whose stack found no slot.
     StackTableFull = 6,
-    /// Blocks handed out at an address that was still live.
+    /// Blocks allocated at an address that was still live.
     MissedFrees = 7,
     /// Child processes forked by a target.
     Forks = 8,

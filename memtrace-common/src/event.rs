@@ -61,9 +61,9 @@ impl StackEvent {
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// A block was handed out.
+    /// A block was allocated.
     Allocate = 0,
-    /// A block was taken back.
+    /// A block was freed.
     Free = 1,
 }
 
@@ -123,12 +123,12 @@ pub struct ExecEvent {
     pub target: u32,
     /// The generation that begins.
     pub generation: u32,
-    /// 1 when another thread than the main one called it, and is the main one now.
+    /// 1 if a thread other than the main one called it, and is the main one now.
     pub by_thread: u32,
 }
 const _: () = assert!(size_of::<ExecEvent>() == 16);
 
-/// A target runs code in no known module, or has loaded or unloaded a library: its mappings are to be read again.
+/// A target runs code in no known module, or has loaded or unloaded a library: its mappings must be read again.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct MissEvent {
@@ -156,7 +156,7 @@ pub struct OracleEvent {
     pub frames: u32,
     /// Why the walk ended: a [`crate::WalkEnd`].
     pub end: u32,
-    /// Where the return address lay.
+    /// Where the return address was.
     pub sp: u64,
     /// The frame pointer.
     pub fp: u64,
@@ -191,7 +191,7 @@ pub struct ForkEvent {
 }
 const _: () = assert!(size_of::<ForkEvent>() == 8);
 
-/// A thread of a target ends by which the kernel tells where probes belong: the main one, or [`crate::Target::holder`].
+/// The thread by which the kernel knows the process of a target's probes ends: the main one, or [`crate::Target::holder`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct ThreadEvent {

@@ -1,28 +1,28 @@
 //! What kernel mode's programs and the agent share to look tracked objects up on their slabs' lists of free objects.
 
-/// Pages (or caches) that one run of a program can be asked for.
+/// The most pages (or caches) in a request to one run of a program.
 pub const EXAMINED_AT_ONCE: usize = 256;
 
 /// Objects found on lists of free objects that one run has room for.
 pub const PHANTOMS_AT_ONCE: u32 = 4096;
 
-/// Free objects that one run looks at, and what is left of the list it is at then: some hundred microseconds (0.1 to
-/// 0.4 each, by what the caches hold), during which the CPU does nothing else.
+/// Free objects that one run looks at, and the rest of the list it is in then: some hundred microseconds (0.1 to
+/// 0.4 each, depending on the CPU's caches), during which the CPU does nothing else.
 pub const STEPS_AT_ONCE: u64 = 1024;
 
 /// Objects that one run takes out of the table of live objects.
 pub const EVICTED_AT_ONCE: usize = 512;
 
-/// Objects on one list at most. A slab of 8-byte objects has 512.
+/// The most objects on one list. A slab of 8-byte objects has 512.
 pub const MOST_FREE: usize = 512;
 
-/// What is asked for, how far it got, and the list that is being walked. The one element of the array `EXAMINATION`.
+/// The request, its progress, and the list that is being walked. The one element of the array `EXAMINATION`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Examination {
     /// Asked: number of elements of `REQUESTS`.
     pub requests: u64,
-    /// Asked: the CPU or the node whose free objects are looked through.
+    /// Asked: the CPU or the node whose free objects are examined.
     pub place: u64,
     /// Requests done.
     pub done: u64,
@@ -32,7 +32,7 @@ pub struct Examination {
     pub phantoms: u64,
     /// Free objects looked at.
     pub steps: u64,
-    /// What is to be added to a per-CPU pointer for the CPU.
+    /// What to add to a per-CPU pointer for the CPU.
     pub offset: u64,
     /// The cache.
     pub cache: u64,
@@ -60,7 +60,7 @@ pub struct Examined {
     pub start: u64,
     /// First byte behind the last object.
     pub end: u64,
-    /// Its `struct kmem_cache`; where it is no slab any more, that of none that is known.
+    /// Its `struct kmem_cache`; of no known cache if it is no longer a slab.
     pub cache: u64,
     /// See [`Examined::WHOLE`] and [`Examined::STOCKED`].
     pub state: u64,
@@ -69,16 +69,16 @@ pub struct Examined {
 impl Examined {
     /// In `state`: the list was walked to its end, and was the same before and after.
     pub const WHOLE: u64 = 1;
-    /// In `state`: free objects of this cache are elsewhere too, and cannot be looked through.
+    /// In `state`: free objects of this cache are elsewhere too, and cannot be examined.
     pub const STOCKED: u64 = 2;
 }
 
-/// A tracked object that lies on a list of free objects.
+/// A tracked object that is on a list of free objects.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Phantom {
     /// Its key in the table of live objects.
     pub key: u64,
-    /// Its value there, after it was found on the list: an object handed out meanwhile has that of a later time.
+    /// Its value there, after it was found on the list: an object allocated meanwhile has one with a later time.
     pub value: u64,
 }

@@ -2,20 +2,20 @@
 
 use crate::stack::mix;
 
-/// Return addresses of a kernel stack that are taken at most: what `bpf_get_stack` gives by default.
+/// The most return addresses of a kernel stack that are taken: what `bpf_get_stack` gives by default.
 pub const KERNEL_FRAMES: usize = 127;
 
-/// Caches that can be told apart; a kernel has 100 to 300.
+/// The most caches that are distinguished; a kernel has 100 to 300.
 pub const MAX_CACHES: u32 = 1024;
 
-/// The index of what lies in no cache, or in one that is not known.
+/// The index for an object in no cache, or in an unknown one.
 pub const NO_CACHE: u32 = 0;
 
 /// Longest name of a cache that is kept, with its end.
 pub const CACHE_NAME: usize = 32;
 
 /// Slots behind the table of stacks: for objects whose stack found no slot of its own, one for each kind, cache and size.
-/// A power of two; what they are for is some hundreds.
+/// A power of two; some hundreds are needed.
 pub const NAMELESS: u32 = 2048;
 
 /// Which of the kernel's allocators an object is from.
@@ -62,7 +62,7 @@ pub struct KernelSlot {
     pub allocated: u64,
     /// Objects whose free was seen.
     pub freed: u64,
-    /// Objects whose free was not seen: their address was handed out again.
+    /// Objects whose free was not seen: their address was allocated again.
     pub missed: u64,
     /// Bytes of each object as the allocator gives it out; 0 until the slot's first user has filled it in.
     pub size: u64,
@@ -70,7 +70,7 @@ pub struct KernelSlot {
     pub cache: u32,
     /// A [`KernelKind`].
     pub kind: u32,
-    /// Whether the frames were handed to the agent.
+    /// Whether the frames were sent to the agent.
     pub sent: u32,
     /// Zero.
     pub reserved: u32,
@@ -85,7 +85,7 @@ const _: () = assert!(size_of::<KernelSlot>() == 64);
 pub struct KernelCache {
     /// Address of its `struct kmem_cache`.
     pub pointer: u64,
-    /// Objects freed that were not tracked: from before tracing, filtered out, or allocated where no tracepoint is.
+    /// Objects freed that were not tracked: from before tracing, filtered out, or allocated without a tracepoint.
     pub untracked_freed: u64,
     /// Objects allocated that a filter by task left out.
     pub untracked_allocated: u64,
@@ -115,11 +115,11 @@ pub struct ObjectBucket {
 }
 const _: () = assert!(size_of::<ObjectBucket>() == 128);
 
-/// Per-CPU pointers are offsets, and may look like addresses of another kind: this bit tells them apart.
+/// Per-CPU pointers are offsets, and may look like addresses of another kind: this bit distinguishes them.
 const PERCPU_MARK: u64 = 1 << 62;
 
 /// The key of an object: its address, or its `struct page`'s. The low bit is left for the writer's claim; no allocator
-/// gives out odd addresses.
+/// returns odd addresses.
 #[inline(always)]
 #[must_use]
 pub const fn object_key(address: u64, percpu: bool) -> u64 {
@@ -143,7 +143,7 @@ pub const fn object_value(slot: u32, time: u32) -> u64 {
 /// The value of an object that is being taken out of the table because it was found to be free.
 pub const EVICTED: u64 = u64::MAX;
 
-/// The bucket of a key. Small objects lie eight to a cache line, so all bits above the alignment are mixed.
+/// The bucket of a key. Eight small objects share a cache line, so all bits above the alignment are mixed.
 #[inline(always)]
 #[must_use]
 pub const fn object_bucket(key: u64, mask: u32) -> u32 {
@@ -197,19 +197,19 @@ pub enum KernelCounter {
     LiveMapFull = 0,
     /// Their bytes.
     LiveMapFullBytes = 1,
-    /// Stacks the ring buffer had no room for.
+    /// Stacks that did not fit into the ring buffer.
     RingFull = 2,
     /// Allocations without a stack because every walk slot of the CPU was taken.
     NoWalkSlot = 3,
     /// Allocations whose stack found no slot.
     StackTableFull = 4,
-    /// Objects handed out at an address that was still live.
+    /// Objects allocated at an address that was still live.
     MissedFrees = 5,
     /// Pages for user memory and page cache, which are not tracked.
     UserPages = 6,
     /// Allocations the agent caused itself, which are not tracked.
     Own = 7,
-    /// Walks of a stack; the other allocations were recognised without.
+    /// Walks of a stack; the other stacks were recognised without one.
     Walks = 8,
 }
 

@@ -46,8 +46,8 @@ pub use thread::{CALLS_PER_THREAD, Call, THREAD_PROBES, Thread, thread_index};
 pub use unwind::Row;
 pub use work::{Part, Work};
 
-/// Live blocks carry their time of allocation as `(ktime - EPOCH) >> TIME_SHIFT`: units of 4.19 ms, of which
-/// 32 bits tell ages up to 208 days.
+/// Live blocks carry their time of allocation as `(ktime - EPOCH) >> TIME_SHIFT`: units of 4.19 ms; 32
+/// bits hold 208 days.
 pub const TIME_SHIFT: u32 = 22;
 
 #[cfg(feature = "user")]

@@ -40,7 +40,7 @@ const _: () = assert!(size_of::<Bucket>() == 192);
 ///
 /// User addresses have 47 bits on `x86_64` and 48 on aarch64 (a program gets more only by asking for it with an
 /// address hint); the upper 16 hold the target's index and the low 8 bits of its generation. The agent clears blocks of
-/// earlier generations after each `execve` that it sees; where it missed 256, a block's stack tells which it is of.
+/// earlier generations after each `execve` that it sees; if it missed 256, a block's stack identifies the program.
 #[inline(always)]
 #[must_use]
 pub const fn live_key(address: u64, target: u32) -> u64 {

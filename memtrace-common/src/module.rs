@@ -1,4 +1,4 @@
-//! Where code lies in a target, and which unwind rows are its own.
+//! Where code is in a target, and which unwind rows belong to it.
 
 /// A range of executable memory in one target.
 #[repr(C)]
@@ -50,7 +50,7 @@ impl ModuleList {
         (self.0 >> 32) as u32 & 0xffff
     }
 
-    /// The number that changes.
+    /// The number that changes with the list.
     #[inline(always)]
     #[must_use]
     pub const fn epoch(self) -> u64 {
@@ -59,17 +59,17 @@ impl ModuleList {
 }
 
 /// An entry of the rule cache. The key is an address times an odd constant modulo 2^47 (2^48 on aarch64), a bijection:
-/// index (13 bits, 14 on aarch64; into the target's part of the cache) and tag (34 bits) together say exactly which
-/// address. Above the 28 bits of the rule stand two of the epoch, so that what is put in late by a program that still saw
-/// the old modules is not taken for true.
+/// index (13 bits, 14 on aarch64; into the target's part of the cache) and tag (34 bits) together identify exactly one
+/// address. Above the 28 bits of the rule are two of the epoch, so that an entry added late, by a program that still saw
+/// the old modules, does not match.
 pub mod cache {
     use crate::stack::mix;
 
     /// Entries per target.
     pub const SIZE: u32 = 1 << (ADDRESS_BITS - TAG_BITS);
-    /// Targets that have a part of the cache; others do without.
+    /// Targets that have a part of the cache; others have none.
     pub const TARGETS: u32 = 16;
-    /// Bits of a user address: the agent knows the machine by its own target, the kernel side is told by a `cfg`.
+    /// Bits of a user address: the agent takes the machine from its own target, the kernel side from a `cfg`.
     const ADDRESS_BITS: u32 =
         if cfg!(any(target_arch = "aarch64", bpf_target_arch = "aarch64")) { 48 } else { 47 };
     const TAG_BITS: u32 = 34;

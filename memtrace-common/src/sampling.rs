@@ -1,9 +1,9 @@
 //! Sampling: an allocation is counted with a probability that grows with its size, and what is counted stands for
 //! the rest.
 //!
-//! This is Poisson sampling with probability proportional to size (Hájek 1964): each allocation is drawn by itself,
+//! This is Poisson sampling with probability proportional to size (Hájek 1964): each allocation is drawn independently,
 //! with the probability `size / mean`, at most 1. The Horvitz-Thompson estimator weighs what was drawn with the
-//! inverse and is unbiased for any set of blocks; its variance can be told from the blocks drawn. A countdown of
+//! inverse and is unbiased for any set of blocks; its variance can be estimated from the blocks drawn. A countdown of
 //! bytes would need state per CPU and give every block a larger variance.
 
 /// Blocks are summed in units of 1 / 256: a block that was drawn stands for a fraction of blocks too.
@@ -26,13 +26,13 @@ pub const NOTHING: Shift = 0xff;
 
 const SIZE_BITS: u32 = 56;
 
-/// Smaller blocks are drawn as if they had so many bytes: else a block of one byte that happens to be drawn stands for
-/// half a million, and an estimate of blocks is as good as the luck with those. The binary logarithm: 32 bytes.
+/// Smaller blocks are drawn as if they had this many bytes: otherwise a block of one byte that happens to be drawn stands
+/// for half a million, and dominates an estimate of blocks. The binary logarithm: 32 bytes.
 const LEAST_SHIFT: Shift = 5;
 
 impl Sample {
     /// Packs a size and a shift. Sizes of 2^56 and more cannot be allocated: they become the largest below, so that none
-    /// is taken for 0, with which `realloc` frees.
+    /// is mistaken for 0, with which `realloc` frees.
     #[inline(always)]
     #[must_use]
     pub const fn new(size: u64, shift: Shift) -> Self {

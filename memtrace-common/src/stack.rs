@@ -33,7 +33,7 @@ pub struct StackSlot {
     pub since: u32,
     /// Target's index and generation, see [`crate::Target::id`].
     pub target: u32,
-    /// Whether the frames were handed to the agent.
+    /// Whether the frames were sent to the agent.
     pub sent: u32,
     /// Zero.
     pub reserved: u32,
@@ -62,19 +62,19 @@ pub enum WalkEnd {
     Complete = 0,
     /// More frames than [`MAX_FRAMES`].
     TooDeep = 1,
-    /// The frame pointer does not point up the stack: the code there was built without.
+    /// The frame pointer does not point up the stack: the code there was built without one.
     NoFramePointer = 2,
     /// Stack memory could not be read.
     Unreadable = 3,
     /// No walk was made: every walk slot of the CPU was taken.
     NoSlot = 4,
-    /// A return address lies in no module known yet.
+    /// A return address is in no module known yet.
     NoModule = 5,
     /// No unwind information covers the code there, and it keeps no frame pointer either.
     NoUnwindInfo = 6,
     /// The unwind information there is of a kind that rows cannot hold.
     Unsupported = 7,
-    /// A frame does not lie above the previous one.
+    /// A frame is not above the previous one.
     BadFrame = 8,
     /// A return address is 0.
     NoReturnAddress = 9,
@@ -94,23 +94,6 @@ impl WalkEnd {
         Self::BadFrame,
         Self::NoReturnAddress,
     ];
-
-    /// The name scripts see; `None` for a complete stack.
-    #[must_use]
-    pub const fn reason(self) -> Option<&'static str> {
-        match self {
-            Self::Complete => None,
-            Self::TooDeep => Some("too_deep"),
-            Self::NoFramePointer => Some("no_frame_pointer"),
-            Self::Unreadable => Some("stack_unreadable"),
-            Self::NoSlot => Some("no_walk_slot"),
-            Self::NoModule => Some("no_module"),
-            Self::NoUnwindInfo => Some("no_unwind_info"),
-            Self::Unsupported => Some("unsupported_unwind_rule"),
-            Self::BadFrame => Some("bad_frame"),
-            Self::NoReturnAddress => Some("no_return_address"),
-        }
-    }
 }
 
 /// Golden-ratio multiplication (Knuth, TAOCP 6.4): the best bits are the upper ones.

@@ -23,7 +23,7 @@ pub struct Call {
     /// Key of the block that a nested call recorded last, to be taken back when this call returns. `munmap`, `mremap`:
     /// the length given up.
     pub inner: u64,
-    /// What `realloc`'s old block was; size and stack are 0 where it was unknown.
+    /// What `realloc`'s old block was; size and stack are 0 if it was unknown.
     pub old: Block,
     /// Slot of the caller's stack.
     pub stack: u32,
@@ -42,7 +42,7 @@ pub struct Thread {
     pub owner: u64,
     /// Number of calls.
     pub depth: u32,
-    /// [`crate::Target::window`] when they were entered: calls of another one are not known to be in flight still.
+    /// [`crate::Target::window`] when they were entered: calls of another one may be over.
     pub window: u32,
     /// The calls.
     pub calls: [Call; CALLS_PER_THREAD],

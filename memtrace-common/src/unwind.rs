@@ -3,7 +3,7 @@
 //! A module's rows are sorted by [`Row::pc`]; the rule of an address is that of the last row whose `pc` is not
 //! above it. Rows exist for call sites only (see `memtrace::unwind`), so two kinds of addresses may be looked up:
 //!
-//! - a return address *minus one*, which lies in the call instruction;
+//! - a return address *minus one*, which is in the call instruction;
 //! - an address that a signal interrupted, as it is. That one may be anywhere. Rows around system calls are kept,
 //!   where most signals arrive; elsewhere the rule may be another row's, so the frame found through it counts only
 //!   if its return address follows a call instruction.

@@ -3,7 +3,7 @@
 /// Runs of the programs on one CPU: the value of the map `WORK`.
 ///
 /// Counters are added to without a lock: a program that another one preempts between load and store may lose the other's
-/// count, which is rare and cannot be told from noise in a cost.
+/// count, which is rare and cannot be distinguished from noise in a cost.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {
@@ -14,9 +14,9 @@ pub struct Work {
     /// Of the entries, those that leave no more blocks than there were: `realloc` of a block, and of nothing where that is
     /// handed on to `malloc`, which is seen too; where every allocation is tracked, other calls that were handed on as well.
     pub moves: u64,
-    /// Of the entries, those of functions whose results are seen on their ways out: a probe like that on a free.
+    /// Of the entries, those of functions whose results are read at their exits: a probe like that on a free.
     pub plain: u64,
-    /// Sites on such ways that were passed, as above.
+    /// Exit sites that were passed, as above.
     pub exits: [u64; 2],
     /// Frees of blocks that are not in the table: they were allocated before, not sampled, or while nothing was attached.
     pub unknown_frees: u64,
@@ -28,7 +28,7 @@ pub struct Work {
     pub next: u64,
     /// The tick (`jiffies`) at which the clock was last read.
     pub tick: u64,
-    /// What it said, in block time.
+    /// Its time then, in block time.
     pub time: u64,
 }
 const _: () = assert!(size_of::<Work>() == 112);

@@ -1,16 +1,16 @@
 //! Calls in flight, per thread: entered, not yet returned.
 //!
 //! A call is kept with its canonical frame address (CFA), and the return that arrives with that address is its
-//! return. So nesting, `longjmp` and exceptions are told apart:
-//! - an entry below a call in flight may be nested in it: if that call's return address still is the return probe's,
-//!   or cannot be found (aarch64: a function saves it where it likes). It is counted, and taken back when the outer
-//!   call returns. If the outer one was left by `longjmp` even so, it never does, and the count stands;
+//! return. This distinguishes nesting, `longjmp` and exceptions:
+//! - an entry below a call in flight may be nested in it: if that call's return address is still the return probe's,
+//!   or cannot be found (aarch64: a function may save it anywhere). It is counted, and taken back when the outer
+//!   call returns. If the outer one was still left by `longjmp`, it never does, and the count stands;
 //! - an entry at or above a call in flight shows that the call was left: it is dropped and counted as lost.
 //!   (At the same address it can also be a tail call, see `is_tail_call`.)
 //!
-//! Where results are seen on a function's ways out nothing marks the return address. Such a call is in flight while its
-//! return address stands where it was at the entry, and it can be on another stack: a function that switches stacks comes
-//! back to it later. If it is left otherwise, by an exception or `longjmp`, it has handed out nothing, and none is lost.
+//! If results are read at a function's exits, nothing marks the return address. Such a call is in flight while its return
+//! address is still where it was at the entry, and it can be on another stack: a function that switches stacks returns to
+//! it later. If it is left otherwise, by an exception or `longjmp`, it has returned no block, and none is lost.
 
 use core::mem::MaybeUninit;
 
@@ -29,8 +29,9 @@ const PAGE: u64 = 4096;
 /// A call about to be entered: nothing of it is known yet.
 pub(crate) const NONE: Block = Block { sample: Sample(0), stack: STACK_TABLE_FULL, time: 0 };
 
-/// Forgets what was in flight when the target's probes were detached: whether it still is, nobody saw. Blocks that a
-/// `realloc` had in hand are not known any more. Global function: verified once, and called once a thread and attachment.
+/// Forgets what was in flight when the target's probes were detached: whether it still is, is unknown. Blocks that a
+/// `realloc` was about to give up are no longer known. Global function: verified once, and called once a thread and
+/// attachment.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn calls_forget(thread: *mut Thread, window: u32) -> u64 {
@@ -76,7 +77,7 @@ pub(crate) fn new(cfa: u64, sample: Sample, argument: u64, target: u32, cookie: 
     }
 }
 
-/// What is taken for the call that returns, where calls in flight are left out.
+/// Stands for the call that returns if calls in flight are left out.
 #[inline(always)]
 pub(crate) fn unknown(cfa: u64, target: u32, cookie: Cookie) -> Call {
     new(cfa, Sample::new(1, EXACT), 0, target, cookie)
@@ -158,14 +159,14 @@ fn is_tail_call(top: &Call, call: &Call) -> bool {
     !has_exits(top) && call.caller & (PAGE - 1) == 0 && call.caller != top.caller
 }
 
-/// Whether a call's result is seen on its ways out.
+/// Whether a call's result is read at its exits.
 #[inline(always)]
 fn has_exits(call: &Call) -> bool {
     call.cookie.has_exits() != 0
 }
 
-/// Whether the return address of a call in flight is the trampoline's still (or its own, where nothing replaces it), or not
-/// known. Memory below the stack pointer after a `longjmp` keeps it until something else is called deep enough.
+/// Whether the return address of a call in flight is still the trampoline's (or its own, if nothing replaces it), or
+/// unknown. Memory below the stack pointer after a `longjmp` keeps it until something else is called deep enough.
 #[inline(always)]
 fn is_pending(call: &Call) -> bool {
     let Some(slot) = arch::return_slot(call.cfa) else { return true };
@@ -175,11 +176,11 @@ fn is_pending(call: &Call) -> bool {
     if failed != 0 {
         return false;
     }
-    // Somebody else's return probe may have replaced that of a call with exits.
+    // Another tool's return probe may have replaced that of a call with exits.
     address & (PAGE - 1) == 0 || has_exits(call) && address == call.caller
 }
 
-/// The return address of a function that was just entered, where a walk has not read it.
+/// The return address of a function that was just entered, if no walk has read it.
 #[inline(always)]
 pub(crate) fn note_caller(call: &mut Call) {
     let Some(slot) = arch::return_slot(call.cfa) else { return };
@@ -187,14 +188,14 @@ pub(crate) fn note_caller(call: &mut Call) {
     unsafe { bpf_probe_read_user((&raw mut call.caller).cast(), 8, slot as *const _) };
 }
 
-/// A call that will not return any more. What it did is lost; its `realloc`'s old block is kept.
+/// A call that will never return. What it did is lost; its `realloc`'s old block is kept.
 #[inline(always)]
 fn lost(call: &Call) {
     count(Counter::InFlightLost, 1);
     restore(call);
 }
 
-/// A call that was left. By exits that are all seen it has handed out nothing.
+/// A call that was left. If all of its exits are probed, it has returned no block.
 #[inline(always)]
 fn left(call: &Call) {
     if has_exits(call) {
@@ -218,9 +219,9 @@ pub(crate) fn restore(call: &Call) {
     }
 }
 
-/// The block that a `realloc` of this thread has in hand, if that call was left and the block is now freed: `cfa` is the
-/// free's. (A free inside a `realloc` that is still running is part of it.) Global function: verified once, and called
-/// only for what is not in the table of live blocks.
+/// The block that a `realloc` of this thread was about to give up, if that call was left and the block is now freed:
+/// `cfa` is the free's. (A free inside a `realloc` that is still running is part of it.) Global function:
+/// verified once, and called only for what is not in the table of live blocks.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn calls_free_left(address: u64, target: u64, cfa: u64) -> u64 {
@@ -278,7 +279,7 @@ pub(crate) fn push(thread: *mut Thread, call: &Call) {
     calls_push(thread, call);
 }
 
-/// The same where others are. Global function: verified once.
+/// The same if others are in flight. Global function: verified once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn calls_push(thread: *mut Thread, call: *const Call) -> u64 {
@@ -289,7 +290,7 @@ extern "C" fn calls_push(thread: *mut Thread, call: *const Call) -> u64 {
     unsafe {
         let mut depth = (*thread).depth as usize;
         if depth >= CALLS_PER_THREAD {
-            // The outermost goes: it is the likeliest to have been left long ago.
+            // The outermost is dropped: it is the most likely to have been left.
             let outermost = &(*thread).calls[0];
             if is_pending(outermost) {
                 lost(outermost);
@@ -333,7 +334,7 @@ pub(crate) fn pop(thread: *mut Thread, cfa: u64, id: u32) -> Option<(Call, *mut 
             }
             let top = &raw const (*thread).calls[(depth - 1) & DEPTH_MASK];
             // Older kernels (6.1 does) run return probes of a program's other targets too, with their cookies: it is
-            // not the return of this call. What an earlier program left here goes at the next entry.
+            // not the return of this call. What an earlier program left here is dropped at the next entry.
             if Target::index((*top).target) != Target::index(id) {
                 return None;
             }

@@ -5,7 +5,7 @@ use memtrace_common::Counter;
 
 use crate::maps::{EVENTS, count};
 
-/// Sends an event; one that finds no room is counted.
+/// Sends an event; one that does not fit is counted.
 #[inline(always)]
 pub(crate) fn send<T>(event: &T) {
     // SAFETY: `event` is valid for its size.

@@ -1,4 +1,4 @@
-//! Calls that end at a site on a function's way out.
+//! Calls that end at a function's exit site.
 
 use core::ptr::null_mut;
 
@@ -6,7 +6,7 @@ use memtrace_common::{CALLS_PER_THREAD, Call, Thread};
 
 use crate::calls::{DEPTH_MASK, store};
 
-/// The call that ends at a site on its way out, and the one around it. Its place is found by its frame alone: calls on other
+/// The call that ends at its exit site, and the one around it. Its place is found by its frame alone: calls on other
 /// stacks may have been entered since.
 #[inline(always)]
 pub(crate) fn pop(thread: *mut Thread, cfa: u64, id: u32) -> Option<(Call, *mut Call)> {
@@ -19,7 +19,7 @@ pub(crate) fn pop(thread: *mut Thread, cfa: u64, id: u32) -> Option<(Call, *mut 
         let top = &raw const (*thread).calls[(depth - 1) & DEPTH_MASK];
         let mut place = depth;
         if !is(&*top, cfa, id) {
-            // In a place of the topmost; what is around it stays where it was.
+            // In the topmost place; the call around it stays where it was.
             place = calls_raise(thread, cfa, u64::from(id)) as usize;
             if place == 0 {
                 return None;

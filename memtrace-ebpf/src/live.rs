@@ -23,7 +23,7 @@ fn bucket(key: u64) -> Option<*mut Bucket> {
 }
 
 /// Stores a block; `false` when there is no room. A block already there is one whose free was not seen: it
-/// is taken off its stack and replaced. By a call, for places that are rare.
+/// is taken off its stack and replaced. By a call, for callers that are rare.
 #[inline(always)]
 pub(crate) fn insert(key: u64, block: Block) -> bool {
     live_insert(key, block.sample.0, u64::from(block.stack) | u64::from(block.time) << 32) != 0
@@ -123,8 +123,8 @@ fn replaced(missed: Block, by: Block) {
     live_replaced(missed.sample.0, u64::from(missed.stack) | u64::from(missed.time) << 32, by.stack);
 }
 
-/// Takes note of a block whose free was not seen. One of the program 256 `execve`s ago has the same key: its stack tells,
-/// and it is nobody's any more. Global function: verified once.
+/// Takes note of a block whose free was not seen. A block of the program 256 `execve`s ago has the
+/// same key; its stack identifies it, and it ended with its program. Global function: verified once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn live_replaced(sample: u64, rest: u64, by: u32) -> u64 {
@@ -137,8 +137,8 @@ extern "C" fn live_replaced(sample: u64, rest: u64, by: u32) -> u64 {
     1
 }
 
-/// Removes a block and says what it was. Its record is read before the key is given up. By a call, for places that are
-/// rare.
+/// Removes a block and says what it was. Its record is read before the key is given up. By a call, for callers that
+/// are rare.
 #[inline(always)]
 pub(crate) fn take(key: u64) -> Option<Block> {
     let mut block = MaybeUninit::<Block>::uninit();

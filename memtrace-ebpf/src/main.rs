@@ -8,7 +8,7 @@
 //! - `sampling`, `work`: which allocations are counted, and what counting them costs.
 //! - `miss`: asking the agent to look at a target's mappings again.
 //! - `shared`: what kernel mode's object needs too.
-//! - `maps`, `config`: every map, every load-time constant.
+//! - `maps`, `config`: every map, every load-time constant. `types`: the values that a walk works on.
 #![feature(core_intrinsics, asm_experimental_arch)]
 #![allow(internal_features, reason = "BPF has no compare-and-swap in core::sync::atomic, only as intrinsics")]
 #![no_std]
@@ -31,5 +31,6 @@ mod sampling;
 mod shared;
 mod stacks;
 mod thread;
+mod types;
 mod walk;
 mod work;

@@ -1,8 +1,7 @@
 //! Memory that a target maps itself. What its allocator maps for blocks is not counted twice: those calls are nested in
 //! an allocating function's.
 //!
-//! Mappings are split, joined and cut by later calls, which is the agent's arithmetic: it is sent each call that
-//! succeeded.
+//! Later calls split, join and cut mappings. The agent does that arithmetic: each call that succeeded is sent to it.
 
 use memtrace_common::{Call, Cookie, EventKind, Layer, MappingEvent};
 
@@ -40,7 +39,7 @@ pub(crate) fn enter(cookie: Cookie, arguments: &[u64; 4], call: &mut Call) {
     }
 }
 
-/// Tells the agent what a call did.
+/// Reports to the agent what a call did.
 #[inline(always)]
 pub(crate) fn leave(cookie: Cookie, call: &Call, result: u64, time: u32) {
     let length = call.sample.0;

@@ -9,7 +9,7 @@ use memtrace_common::{
     Block, Bucket, Counter, MAX_TARGETS, Module, Row, StackEvent, StackSlot, Target, Thread, Work,
 };
 
-use crate::walk::Scratch;
+use crate::types::Scratch;
 
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;

@@ -9,7 +9,7 @@ use crate::{events, maps::TARGETS};
 /// some milliseconds.
 const PAUSE: u64 = 20_000_000;
 
-/// Code was met that lies in no known module: the agent is asked, not too often.
+/// A walk found code in no known module: asks the agent to look, not too often.
 #[inline(always)]
 pub(crate) fn report(target: u32) {
     let Some(place) = TARGETS.get_ptr_mut(target) else { return };

@@ -5,9 +5,9 @@ use aya_ebpf::helpers::generated::{
 };
 use memtrace_common::{EventKind, MAX_FRAMES, OracleEvent};
 
-use crate::{arch::Registers, maps::EVENTS, walk::Scratch};
+use crate::{arch::Registers, maps::EVENTS, types::Scratch};
 
-/// Sends the walk in `scratch`, made at the entry that `registers` are of. What finds no room is left out: the
+/// Sends the walk in `scratch`, made at the entry with `registers`. A walk that does not fit is left out: the
 /// reader takes a sample.
 ///
 /// # Safety
@@ -22,7 +22,7 @@ pub(crate) unsafe fn send(scratch: *mut Scratch, registers: &Registers, slot: u3
         if event.is_null() {
             return;
         }
-        let walked = Scratch::event(scratch);
+        let walked = &raw const (*scratch).event;
         (*event).kind = EventKind::Oracle as u32;
         (*event).slot = slot;
         (*event).frames = (*walked).frames;

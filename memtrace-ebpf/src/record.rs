@@ -22,8 +22,9 @@ use crate::{
     arch::Registers,
     calls, config, events, exits, live, mapping,
     maps::{KERNEL_STACKS, TARGET_BY_TGID, TARGETS, count},
-    miss, oracle, sampling, stacks, thread,
-    walk::{self, Scratch},
+    miss, oracle, sampling,
+    shared::bounded,
+    stacks, thread, walk,
     work::Run,
 };
 
@@ -74,7 +75,7 @@ fn requested(cookie: Cookie, arguments: &[u64; 4]) -> Option<u64> {
         let elements = argument(arguments, count);
         // The function fails on overflow. (BPF has no 128-bit product, so divide back; `bounded` keeps LLVM from
         // making one of it.)
-        let product = walk::bounded(size.wrapping_mul(elements));
+        let product = bounded(size.wrapping_mul(elements));
         if elements != 0 && product / elements != size {
             return None;
         }
@@ -83,8 +84,8 @@ fn requested(cookie: Cookie, arguments: &[u64; 4]) -> Option<u64> {
     Some(size)
 }
 
-/// An allocating function, or one that maps memory, was entered. `None`: its return is of no interest. `skips`: then it
-/// will not be seen either.
+/// An allocating function, or one that maps memory, was entered. `None`: its return does not matter. `skips`: then the
+/// program does not run at the return either.
 #[inline(always)]
 pub(crate) fn enter(context: &ProbeContext, cookie: Cookie, run: &Run, skips: bool) -> Option<()> {
     let (target, id) = target(cookie)?;
@@ -148,7 +149,7 @@ pub(crate) fn enter(context: &ProbeContext, cookie: Cookie, run: &Run, skips: bo
         if cookie.has_exits() != 0 {
             calls::note_caller(&mut call);
         }
-        // Before the old block is taken: one that is left may have it. This one is in flight even so: what it maps is the
+        // Before the old block is taken: one that is left may have it. This one is still in flight: what it maps is the
         // allocator's.
         calls::drop_left(thread, &call);
     }
@@ -188,7 +189,7 @@ fn claim(context: &ProbeContext, window: u32) -> Option<*mut Thread> {
 /// Walks the caller's stack and drops calls that were left.
 #[inline(always)]
 fn enter_stack(registers: &Registers, thread: *mut Thread, call: &mut Call, target: &Target) {
-    let Some(scratch) = Scratch::claim() else {
+    let Some(scratch) = walk::claim() else {
         calls::note_caller(call);
         calls::drop_left(thread, call);
         return;
@@ -196,7 +197,8 @@ fn enter_stack(registers: &Registers, thread: *mut Thread, call: &mut Call, targ
     walk::from_entry(scratch, registers, target, call.target);
     // SAFETY: `scratch` was claimed.
     unsafe {
-        call.caller = Scratch::caller(scratch);
+        // What `from_entry` has read.
+        call.caller = (*scratch).pc;
         if let Some(stack) = calls::drop_left(thread, call) {
             call.stack = stack;
         } else {
@@ -209,7 +211,7 @@ fn enter_stack(registers: &Registers, thread: *mut Thread, call: &mut Call, targ
                 miss::report(Target::index(call.target));
             }
         }
-        Scratch::release(scratch);
+        walk::release(scratch);
     }
 }
 
@@ -255,7 +257,7 @@ pub(crate) fn exit(context: *mut c_void, cookie: Cookie, run: &Run) -> Option<()
     Some(())
 }
 
-/// The block that a call hands out; 0: none. `None`: it cannot be read.
+/// The block that a call returns; 0: none. `None`: it cannot be read.
 #[inline(always)]
 fn handed_out(call: &Call, result: u64) -> Option<u64> {
     if call.cookie.out().is_none() {
@@ -274,7 +276,7 @@ fn handed_out(call: &Call, result: u64) -> Option<u64> {
     Some(address)
 }
 
-/// Takes back what nested calls recorded, if this one hands it on: the block itself, or a part of it.
+/// Takes back what nested calls recorded, if this one returns it: the block itself, or a part of it.
 #[inline(always)]
 fn take_back(call: &Call, address: u64, run: &Run) {
     let key = live_key(address, call.target);
@@ -360,7 +362,7 @@ pub(crate) fn free(context: *mut c_void, cookie: Cookie, run: &Run) -> Option<()
         }
         None => {
             run.unknown_free();
-            // Of blocks that are sampled this is not worth its price on every free.
+            // For sampled blocks this is not worth its price on every free.
             if Shift::from(target.sampling) == EXACT {
                 calls::calls_free_left(address, u64::from(id), registers.entry_cfa());
             }

@@ -7,7 +7,8 @@ use aya_ebpf::helpers::generated::bpf_ringbuf_output;
 use crate::{
     atomic, config,
     maps::{EVENTS, STACKS, count},
-    walk::{Scratch, bounded},
+    shared::bounded,
+    types::Scratch,
 };
 
 #[inline(always)]
@@ -15,7 +16,7 @@ fn slot(index: u32) -> Option<*mut StackSlot> {
     STACKS.get_ptr_mut(index & config::STACK_MASK.load())
 }
 
-/// The slot of the stack in `scratch`, whose frames go to the agent when they are new to it.
+/// The slot of the stack in `scratch`, whose frames are sent to the agent when they are new to it.
 ///
 /// # Safety
 /// `scratch` was claimed.
@@ -35,7 +36,7 @@ pub(crate) unsafe fn intern(scratch: *mut Scratch) -> u32 {
     stacks_intern(scratch)
 }
 
-/// The same of a stack that is new, or not in its first place. Global function: verified once.
+/// The same for a stack that is new, or not in its first place. Global function: verified once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn stacks_intern(scratch: *mut Scratch) -> u32 {
@@ -73,7 +74,7 @@ extern "C" fn stacks_intern(scratch: *mut Scratch) -> u32 {
     STACK_TABLE_FULL
 }
 
-/// Hands the frames to the agent; 0 when the ring took them. Global function: verified once.
+/// Sends the frames to the agent; 0 on success. Global function: verified once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn send(scratch: *mut Scratch, slot: u32) -> u64 {

@@ -17,10 +17,10 @@ pub(crate) struct Run {
 pub(crate) enum Kind {
     /// Of a function that has a return probe.
     Entry,
-    /// Of one whose results are seen on its ways out.
+    /// Of one whose results are read at its exits.
     PlainEntry,
     Return,
-    /// A site on a way out.
+    /// An exit site.
     Exit,
     Free,
 }
@@ -93,7 +93,7 @@ impl Run {
         }
     }
 
-    /// It freed a block that is not known.
+    /// It freed an unknown block.
     #[inline(always)]
     pub(crate) fn unknown_free(&self) {
         if !self.work.is_null() {

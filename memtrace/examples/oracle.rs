@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use memtrace::internals::{BpfEvent, Config, Launch, Options, Process, Progress, Session};
+use memtrace::internals::{BpfEvent, Config, Launch, Options, Process, Progress, Reason, Session};
 use memtrace_common::{EXACT, WalkEnd};
 use reference::{Frames, Reference, Start};
 
@@ -122,7 +122,7 @@ impl Tally {
         // Without the address.
         let error = frames.error.as_deref().unwrap_or("end");
         let error = error.split(" at 0x").next().unwrap_or(error);
-        let reason = format!("ours: {}; reference: {error}", end.reason().unwrap_or("complete"));
+        let reason = format!("ours: {}; reference: {error}", Reason::of(end).map_or("complete", Reason::key));
         let count = self.explained.entry((outcome, reason.clone())).or_default();
         *count += 1;
         if *count <= 2 {

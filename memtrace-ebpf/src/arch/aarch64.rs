@@ -6,7 +6,7 @@ use aya_ebpf::bindings::user_pt_regs;
 use memtrace_common::{Exit, Row, WalkEnd};
 
 use super::{Frame, SignalFrame};
-use crate::walk::Rule;
+use crate::types::Rule;
 
 /// `uc_mcontext` of the `ucontext_t` at 128 in a signal's frame (arch/arm64/include/uapi/asm/sigcontext.h).
 pub(crate) const SIGNAL: SignalFrame = SignalFrame { frame_pointer: 544, sp: 560, pc: 568, link: Some(552) };
@@ -71,7 +71,7 @@ impl Registers {
         self.sp()
     }
 
-    /// The agent finds no ways out on this architecture.
+    /// The agent finds no exits on this architecture.
     #[inline(always)]
     pub(crate) fn exit_cfa(&self, _: Exit) -> Option<u64> {
         None

@@ -6,7 +6,7 @@ use aya_ebpf::bindings::pt_regs;
 use memtrace_common::{Exit, ExitKind, Row, WalkEnd};
 
 use super::{Frame, SignalFrame};
-use crate::walk::Rule;
+use crate::types::Rule;
 
 /// `uc_mcontext.gregs` of the `ucontext_t` that is a signal's frame (arch/x86/include/uapi/asm/sigcontext.h).
 pub(crate) const SIGNAL: SignalFrame = SignalFrame { frame_pointer: 120, sp: 160, pc: 168, link: None };
@@ -15,7 +15,7 @@ pub(crate) const SIGNAL: SignalFrame = SignalFrame { frame_pointer: 120, sp: 160
 const FAR: u64 = 8 << 16;
 
 /// Reads a register with an instruction of its own: LLVM would make one of several, with an offset that it computes, and the
-/// verifier wants constants.
+/// verifier requires constants.
 macro_rules! load {
     ($registers:expr, $name:ident) => {{
         let mut value = $registers.0 as u64;
@@ -100,7 +100,7 @@ impl Registers {
         unsafe { (*self.0).rsp }
     }
 
-    /// The canonical frame address at a site on a way out; `None` if the function goes on from here.
+    /// The canonical frame address at an exit site; `None` if the function goes on from here.
     #[inline(always)]
     pub(crate) fn exit_cfa(&self, exit: Exit) -> Option<u64> {
         if let Some(condition) = exit.condition()
@@ -112,7 +112,7 @@ impl Registers {
         Some(base.wrapping_add(8 * exit.words()))
     }
 
-    /// What the function returns by that way.
+    /// What the function returns at that exit.
     #[inline(always)]
     pub(crate) fn exit_result(&self, exit: Exit) -> u64 {
         if exit.kind() == ExitKind::Register as u32 { self.general(exit.register()) } else { 0 }

@@ -1,5 +1,5 @@
 //! Frees in bulk, `kfree_rcu`'s among them: no tracepoint announces them. Where the kernel lets programs run at the
-//! entry of its functions they are seen even so.
+//! entry of its functions, they are still seen.
 
 use aya_ebpf::{macros::fentry, programs::FEntryContext};
 use memtrace_common::KernelKind;

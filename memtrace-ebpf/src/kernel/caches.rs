@@ -1,4 +1,4 @@
-//! Slab caches: which one an object lies in, and what is counted of it.
+//! Slab caches: which one an object is in, and what is counted per cache.
 
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
@@ -16,14 +16,14 @@ use crate::{
 
 const PAGE_SHIFT: u32 = 12;
 
-/// Reads a word of the kernel's memory; 0 when that is not possible.
+/// Reads a word of kernel memory; 0 if it cannot be read.
 #[inline(always)]
 pub(crate) fn word(address: u64) -> u64 {
     // SAFETY: a helper that checks the address.
     unsafe { bpf_probe_read_kernel(address as *const u64) }.unwrap_or(0)
 }
 
-/// The `struct page` of the page at `address`, and what stands in its `compound_head`: see [`head_of`].
+/// The `struct page` of the page at `address`, and the value of its `compound_head`: see [`head_of`].
 #[inline(always)]
 fn page_and_head(address: u64) -> (u64, u64) {
     let pages = (address >> PAGE_SHIFT).wrapping_mul(config::PAGE_STRUCT.load());
@@ -31,9 +31,9 @@ fn page_and_head(address: u64) -> (u64, u64) {
     (page, word(page.wrapping_add(config::COMPOUND_HEAD.load())))
 }
 
-/// The first `struct page` of a slab, from one of its pages' and what stands in `compound_head` there: the first one's
-/// address plus 1 if it is not the first. Linux 7.2 calls it `compound_info`, and may have a mask in place of the
-/// address, by which the first one's is found.
+/// The first `struct page` of a slab, from that of any of its pages and the value of `compound_head` there: the first
+/// one's address plus 1 if the page is not the first. Linux 7.2 calls it `compound_info`; it may be a mask that gives the
+/// first one's address.
 #[inline(always)]
 fn head_of(page: u64, head: u64) -> u64 {
     if head & 1 == 0 {
@@ -44,7 +44,7 @@ fn head_of(page: u64, head: u64) -> u64 {
     if config::COMPOUND_MASK.load() != 0 && size & size.wrapping_sub(1) == 0 { page & rest } else { rest }
 }
 
-/// The first `struct page` of the slab that the object at `address` lies in.
+/// The first `struct page` of the slab that the object at `address` is in.
 #[inline(always)]
 pub(crate) fn page(address: u64) -> u64 {
     let (page, head) = page_and_head(address);
@@ -58,14 +58,15 @@ pub(crate) fn address(page: u64) -> u64 {
     pages.checked_div(config::PAGE_STRUCT.load()).unwrap_or(0) << PAGE_SHIFT
 }
 
-/// The `struct kmem_cache` of a slab, from its first `struct page`. What is no slab gives nonsense.
+/// The `struct kmem_cache` of a slab, from its first `struct page`. For a page that is not a slab's, the result is
+/// meaningless.
 #[inline(always)]
 pub(crate) fn of_page(page: u64) -> u64 {
     word(page.wrapping_add(config::SLAB_CACHE.load()))
 }
 
-/// The `struct kmem_cache` that the object at `address` lies in; 0 when that is not known. What lies in no cache gives
-/// nonsense.
+/// The `struct kmem_cache` that the object at `address` is in; 0 when that is not known. For an object in no cache, the
+/// result is meaningless.
 #[inline(always)]
 pub(crate) fn of(address: u64) -> u64 {
     if config::PAGE_BASE.load() == 0 {
@@ -75,7 +76,7 @@ pub(crate) fn of(address: u64) -> u64 {
     if head & 1 != 0 {
         return of_page(head_of(page, head));
     }
-    // The same word has both.
+    // Both are in the same word.
     if config::COMPOUND_HEAD.load() == config::SLAB_CACHE.load() { head } else { of_page(page) }
 }
 
@@ -107,7 +108,7 @@ pub(crate) fn is_excluded(index: u32) -> bool {
     place(index).is_some_and(|cache| unsafe { (&raw const (*cache).excluded).read_volatile() } != 0)
 }
 
-/// Gives a cache an index and reads its name. Global function: verified once. When two CPUs do so at once, one index is
+/// Gives a cache an index and reads its name. Global function: verified once. If two CPUs do so at once, one index is
 /// wasted.
 #[unsafe(no_mangle)]
 #[inline(never)]

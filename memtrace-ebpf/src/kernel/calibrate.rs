@@ -1,15 +1,15 @@
 //! What the agent has to learn about this kernel before tracing: its own pid as programs see it, and where the
-//! `struct page` of an address lies.
+//! `struct page` of an address is.
 //!
 //! The agent has the kernel allocate a buffer of a size that comes from the page allocator; both allocators' tracepoints
-//! then tell of the same memory, one by its `struct page`, the other by its address.
+//! then announce the same memory, one by its `struct page`, the other by its address.
 
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext};
 use memtrace_common::Calibration;
 
 use crate::{argument, maps::CALIBRATION};
 
-/// The order of pages that the agent's buffer takes.
+/// The order of the agent's buffer in pages.
 const ORDER: u32 = 2;
 
 #[inline(always)]

@@ -33,23 +33,23 @@ globals! {
     /// `___GFP_MOVABLE`: set for user memory and page cache.
     GFP_MOVABLE: u32 = 0x08;
 
-    /// Place of `bytes_alloc` among `kmalloc`'s arguments: 3, or 4 where a cache goes before.
+    /// Place of `bytes_alloc` among `kmalloc`'s arguments: 3, or 4 after a cache.
     KMALLOC_BYTES: u32 = 3;
-    /// Place of the cache among `kmem_cache_alloc`'s arguments: 2, or 0 when it is not among them.
+    /// Place of the cache among `kmem_cache_alloc`'s arguments: 2, or 0 if it is not one of them.
     CACHE_ALLOC_CACHE: u32 = 2;
     /// The same for `kmem_cache_free`.
     CACHE_FREE_CACHE: u32 = 2;
-    /// Place of `ptr` among `percpu_alloc_percpu`'s arguments: 7, or 6 where no call site goes before.
+    /// Place of `ptr` among `percpu_alloc_percpu`'s arguments: 7, or 6 without a call site.
     PERCPU_POINTER: u32 = 7;
 
-    /// `struct page` of address 0, were it memory; 0 when that is not known. Then what lies in which cache is not known
-    /// where the tracepoint does not tell.
+    /// `struct page` of address 0, if it were memory; 0 if unknown. Then an object's cache is known only if the tracepoint
+    /// gives it.
     PAGE_BASE: u64 = 0;
     /// Bytes of a `struct page`.
     PAGE_STRUCT: u64 = 64;
     /// Offset of `page.compound_head`.
     COMPOUND_HEAD: u64 = 8;
-    /// Whether that may hold a mask.
+    /// Whether that may be a mask.
     COMPOUND_MASK: u32 = 0;
     /// Offset of `slab.slab_cache`.
     SLAB_CACHE: u64 = 8;
@@ -89,7 +89,7 @@ globals! {
     SHEAF_CACHE: u64 = 0;
     /// Offset of `slab_sheaf.size`.
     SHEAF_SIZE: u64 = 0;
-    /// Offset of `slab_sheaf.objects`; 0 when sheaves cannot be looked through.
+    /// Offset of `slab_sheaf.objects`; 0 when sheaves cannot be examined.
     SHEAF_OBJECTS: u64 = 0;
     /// Offset of `slab_sheaf.barn_list`.
     SHEAF_LINK: u64 = 0;

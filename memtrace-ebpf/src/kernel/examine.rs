@@ -1,36 +1,29 @@
-//! Looking tracked objects up on their slabs' lists of free objects: who is there was freed, whether or not a tracepoint
-//! said so.
+//! Looking tracked objects up on their slabs' lists of free objects: an object on one was freed, whether or not a tracepoint
+//! announced it.
 //!
 //! The lists are SLUB's (mm/slub.c): one per slab, and one per cache and CPU for the slab that the CPU allocates from.
 //! They change while they are walked, so a walk counts only if the list was the same before and after: a slab's
-//! counters, a CPU's transaction number. `kfree`'s tracepoint comes before an object is on a list, so who is on one and
-//! tracked *then* was freed unseen.
+//! counters, a CPU's transaction number. `kfree`'s tracepoint comes before an object is on a list, so one that is on a list
+//! and still tracked *then* was freed unseen.
 //!
 //! The agent runs these programs; they are attached to nothing.
 
 use aya_ebpf::{
     helpers::generated::bpf_map_lookup_percpu_elem, macros::raw_tracepoint, programs::RawTracePointContext,
 };
-use memtrace_common::{
-    EVICTED_AT_ONCE, EXAMINED_AT_ONCE, Examination, Examined, MOST_FREE, NO_CACHE, PHANTOMS_AT_ONCE, Phantom,
-    STEPS_AT_ONCE, object_key,
-};
+use memtrace_common::{EVICTED_AT_ONCE, EXAMINED_AT_ONCE, Examination, MOST_FREE, NO_CACHE, Phantom};
 
 use crate::{
-    bounded,
     caches::{self, word},
-    config, live,
-    maps::{COUNTERS, EXAMINATION, EXAMINED, PHANTOMS, REQUESTS},
+    config, cursor, live,
+    maps::{COUNTERS, EXAMINATION, PHANTOMS},
     sheaves, stacks,
 };
 
-/// Room that a request may need: a CPU's list, and three sheaves.
-const ROOM: u64 = MOST_FREE as u64 + 3 * sheaves::MOST as u64;
-
-/// How often a list that changes meanwhile is walked.
+/// How many times a list that changes meanwhile is walked.
 const TRIES: usize = 3;
 
-/// Does what is asked for, one by one, until there is no more.
+/// Handles the requests one by one until there are no more.
 #[inline(always)]
 fn work<const MOST: usize>(state: *mut Examination, next: impl Fn(*mut Examination) -> u64) -> i32 {
     for _ in 0..MOST {
@@ -41,20 +34,20 @@ fn work<const MOST: usize>(state: *mut Examination, next: impl Fn(*mut Examinati
     0
 }
 
-/// The slabs that the pages asked for lie in.
+/// The slabs of the requested pages.
 #[raw_tracepoint]
 pub(crate) fn examine_slabs(_: RawTracePointContext) -> i32 {
     EXAMINATION.get_ptr_mut(0).map_or(0, |state| work::<EXAMINED_AT_ONCE>(state, |state| slab_examine(state)))
 }
 
-/// One CPU's lists of the caches asked for.
+/// One CPU's lists of the requested caches.
 #[raw_tracepoint]
 pub(crate) fn examine_cpu(_: RawTracePointContext) -> i32 {
     let Some(state) = EXAMINATION.get_ptr_mut(0) else { return 0 };
     // SAFETY: points to the value of EXAMINATION. The map's pointers go through memory: the verifier allows no arithmetic
     // with them.
     unsafe {
-        // Where a map's per-CPU value lies tells where any per-CPU pointer does.
+        // The address of a map's per-CPU value gives the offset of every per-CPU pointer.
         let counters = (&raw const COUNTERS).cast_mut();
         let (key, cpu) = (0u32, (*state).place as u32);
         let value = bpf_map_lookup_percpu_elem(counters.cast(), (&raw const key).cast(), cpu);
@@ -70,7 +63,7 @@ pub(crate) fn examine_cpu(_: RawTracePointContext) -> i32 {
     work::<EXAMINED_AT_ONCE>(state, |state| cpu_examine(state))
 }
 
-/// One node's full sheaves of the caches asked for.
+/// One node's full sheaves of the requested caches.
 #[raw_tracepoint]
 pub(crate) fn examine_node(_: RawTracePointContext) -> i32 {
     EXAMINATION.get_ptr_mut(0).map_or(0, |state| work::<EXAMINED_AT_ONCE>(state, |state| node_examine(state)))
@@ -106,88 +99,7 @@ extern "C" fn evict_next(state: *mut Examination) -> u64 {
     1
 }
 
-/// The next request; 0 when there is none, no room for what it may find, or no time.
-///
-/// # Safety
-/// `state` points to the value of EXAMINATION.
-#[inline(always)]
-unsafe fn request(state: *mut Examination) -> u64 {
-    // SAFETY: by the contract above.
-    unsafe {
-        let done = (*state).done;
-        let is_full = (*state).phantoms + ROOM > u64::from(PHANTOMS_AT_ONCE);
-        if done >= (*state).requests || is_full || (*state).steps >= STEPS_AT_ONCE {
-            return 0;
-        }
-        (*state).done = done + 1;
-        REQUESTS.get(done as u32).copied().unwrap_or(0)
-    }
-}
-
-/// Sets out what lists of a cache look like.
-///
-/// # Safety
-/// `state` points to the value of EXAMINATION.
-#[inline(always)]
-unsafe fn begin(state: *mut Examination, cache: u64) {
-    // SAFETY: by the contract above.
-    unsafe {
-        (*state).cache = cache;
-        (*state).link = word(cache.wrapping_add(config::CACHE_LINK.load())) & 0xffff_ffff;
-        (*state).random = match config::CACHE_RANDOM.load() {
-            0 => 0,
-            offset => word(cache.wrapping_add(offset)),
-        };
-    }
-}
-
-/// Says what became of a request.
-///
-/// # Safety
-/// `state` points to the value of EXAMINATION.
-#[inline(always)]
-unsafe fn end(state: *mut Examination, is_whole: bool) {
-    // SAFETY: by the contract above; `place` points to a value of EXAMINED.
-    unsafe {
-        // Sheaves that cannot be looked through.
-        let is_stocked = config::CACHE_SHEAVES.load() != 0
-            && config::SHEAF_OBJECTS.load() == 0
-            && word((*state).cache.wrapping_add(config::CACHE_SHEAVES.load())) != 0;
-        let written = (*state).examined;
-        if let Some(place) = EXAMINED.get_ptr_mut(written as u32) {
-            (*place).start = (*state).start;
-            (*place).end = (*state).end;
-            (*place).cache = (*state).cache;
-            (*place).state =
-                if is_whole { Examined::WHOLE } else { 0 } | if is_stocked { Examined::STOCKED } else { 0 };
-            (*state).examined = written + 1;
-        }
-    }
-}
-
-/// Notes a free object if it is tracked.
-///
-/// # Safety
-/// `state` points to the value of EXAMINATION.
-#[inline(always)]
-pub(crate) unsafe fn note(state: *mut Examination, object: u64) {
-    let key = object_key(object, false);
-    let value = live::peek(key);
-    // SAFETY: by the contract above; `place` points to a value of PHANTOMS.
-    unsafe {
-        (*state).steps += 1;
-        let found = bounded((*state).phantoms);
-        if value != 0
-            && let Some(place) = PHANTOMS.get_ptr_mut(found as u32)
-        {
-            *place = Phantom { key, value };
-            (*state).phantoms = found + 1;
-        }
-    }
-}
-
-/// Walks the list of the slab that the next page lies in, unless it is the previous one's. 0 at the end. Global function:
-/// verified once.
+/// Walks the list of the next page's slab, unless it is the previous one's. 0 at the end. Global function: verified once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn slab_examine(state: *mut Examination) -> u64 {
@@ -196,7 +108,7 @@ extern "C" fn slab_examine(state: *mut Examination) -> u64 {
     }
     // SAFETY: not null, and the verifier knows its size.
     unsafe {
-        let address = request(state);
+        let address = cursor::request(state);
         if address == 0 {
             return 0;
         }
@@ -209,10 +121,10 @@ extern "C" fn slab_examine(state: *mut Examination) -> u64 {
         (*state).end = address + 4096;
         (*state).cache = 0;
         if caches::known(cache) == NO_CACHE {
-            end(state, true);
+            cursor::end(state, true);
             return 1;
         }
-        begin(state, cache);
+        cursor::begin(state, cache);
         (*state).start = caches::address(page);
         (*state).list = page;
         let mut is_whole = false;
@@ -222,18 +134,18 @@ extern "C" fn slab_examine(state: *mut Examination) -> u64 {
                 break;
             }
         }
-        // What lies outside of it was asked for nonetheless.
+        // The slab turned out not to contain what was requested.
         if address < (*state).start || address >= (*state).end {
             (*state).start = address;
             (*state).end = address + 4096;
             is_whole = false;
         }
-        end(state, is_whole);
+        cursor::end(state, is_whole);
     }
     1
 }
 
-/// Walks a slab's list: its counters say how many are on it. Global function: verified once.
+/// Walks a slab's list: its counters give the number of objects on it. Global function: verified once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn slab_walk(state: *mut Examination) -> u64 {
@@ -270,7 +182,7 @@ extern "C" fn cpu_examine(state: *mut Examination) -> u64 {
     }
     // SAFETY: not null, and the verifier knows its size.
     unsafe {
-        let cache = request(state);
+        let cache = cursor::request(state);
         if cache == 0 {
             return 0;
         }
@@ -279,7 +191,7 @@ extern "C" fn cpu_examine(state: *mut Examination) -> u64 {
         if config::CACHE_CPU_SLAB.load() == u64::MAX {
             return 1;
         }
-        begin(state, cache);
+        cursor::begin(state, cache);
         let list = word(cache.wrapping_add(config::CACHE_CPU_SLAB.load()));
         (*state).list = list.wrapping_add((*state).offset);
         for _ in 0..TRIES {
@@ -300,7 +212,7 @@ extern "C" fn node_examine(state: *mut Examination) -> u64 {
     }
     // SAFETY: not null, and the verifier knows its size.
     unsafe {
-        let cache = request(state);
+        let cache = cursor::request(state);
         if cache == 0 {
             return 0;
         }
@@ -310,7 +222,7 @@ extern "C" fn node_examine(state: *mut Examination) -> u64 {
     1
 }
 
-/// Walks a CPU's list: its transaction number tells whether it has changed. Global function: verified once.
+/// Walks a CPU's list: its transaction number shows whether it has changed. Global function: verified once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn cpu_walk(state: *mut Examination) -> u64 {
@@ -336,7 +248,7 @@ extern "C" fn cpu_walk(state: *mut Examination) -> u64 {
     0
 }
 
-/// Walks the list that begins with `next`; whether it came to the end. Global function: verified once.
+/// Walks the list that begins with `next`; 1 if it reached the end. Global function: verified once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn list_walk(state: *mut Examination) -> u64 {
@@ -355,7 +267,7 @@ extern "C" fn list_walk(state: *mut Examination) -> u64 {
     }
 }
 
-/// Takes a free object; 0 at the end, or where the list leads out of its slab. Global function: verified once.
+/// Takes a free object; 0 at the end, or if the list leaves its slab. Global function: verified once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn list_step(state: *mut Examination) -> u64 {
@@ -369,7 +281,7 @@ extern "C" fn list_step(state: *mut Examination) -> u64 {
             return 0;
         }
         (*state).walked += 1;
-        note(state, object);
+        cursor::note(state, object);
         let link = object.wrapping_add((*state).link);
         // CONFIG_SLAB_FREELIST_HARDENED.
         let mask = match config::CACHE_RANDOM.load() {

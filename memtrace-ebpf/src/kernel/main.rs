@@ -2,15 +2,15 @@
 //!
 //! An object of its own, so that tracing a process neither loads these programs nor pays for these maps.
 //!
-//! - `probes`: the programs; thin entry points. `bulk`: one that not every kernel takes.
+//! - `probes`: the programs; thin entry points. `bulk`: one that not every kernel accepts.
 //! - `record`: what an allocation and a free do to the counts.
 //! - `live`, `stacks`, `caches`: the tables of live objects, of stacks, and of slab caches.
 //! - `walk`: stacks. `memo`: recognising one without walking it.
-//! - `examine`, `sheaves`: looking tracked objects up among their slabs' free objects.
+//! - `examine`, `sheaves`, `cursor`: looking tracked objects up among their slabs' free objects.
 //! - `calibrate`: what the agent has to learn about this kernel first.
-//! - `maps`, `config`: every map, every load-time constant.
+//! - `maps`, `config`: every map, every load-time constant. `types`: the values that walks and the memo work on.
 //!
-//! These programs run inside the allocator: nothing here allocates, every map is there before the first event.
+//! These programs run inside the allocator: nothing here allocates, every map exists before the first event.
 #![feature(core_intrinsics, asm_experimental_arch)]
 #![allow(internal_features, reason = "BPF has no compare-and-swap in core::sync::atomic, only as intrinsics")]
 #![no_std]
@@ -25,6 +25,7 @@ mod bulk;
 mod caches;
 mod calibrate;
 mod config;
+mod cursor;
 mod examine;
 mod live;
 mod maps;
@@ -35,6 +36,7 @@ mod record;
 mod shared;
 mod sheaves;
 mod stacks;
+mod types;
 mod walk;
 
 /// Argument `N` of a raw tracepoint. An instruction of its own: LLVM would make one access with a computed offset of two

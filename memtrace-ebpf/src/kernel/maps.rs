@@ -12,7 +12,7 @@ use memtrace_common::{
     KernelStackEvent, MAX_CACHES, ObjectBucket, PHANTOMS_AT_ONCE, Phantom,
 };
 
-use crate::{memo::Set, walk::Scratch};
+use crate::types::{Scratch, Set};
 
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
 
@@ -48,11 +48,11 @@ pub(crate) static TASKS: HashMap<u32, u32, 1024> = HashMap::new();
 #[btf_map]
 pub(crate) static CGROUPS: CgroupArray<1> = CgroupArray::new();
 
-/// Stacks by where their return addresses lie.
+/// Stacks by the places of their return addresses.
 #[btf_map]
 pub(crate) static MEMO: PerCpuArray<Set, { Set::COUNT as usize }> = PerCpuArray::new();
 
-/// Room for walks. An interrupt may come during one: hence several.
+/// Room for walks. Several, since an interrupt may come during a walk.
 #[btf_map]
 pub(crate) static SCRATCHES: PerCpuArray<Scratch, { Scratch::PER_CPU as usize }> = PerCpuArray::new();
 
@@ -72,7 +72,7 @@ pub(crate) static EXAMINATION: Array<Examination, 1, MMAPABLE> = Array::new();
 #[btf_map]
 pub(crate) static REQUESTS: Array<u64, EXAMINED_AT_ONCE, MMAPABLE> = Array::new();
 
-/// What became of them.
+/// The results.
 #[btf_map]
 pub(crate) static EXAMINED: Array<Examined, EXAMINED_AT_ONCE, MMAPABLE> = Array::new();
 

@@ -1,13 +1,13 @@
 //! Recognising a stack without walking it.
 //!
 //! A walk by the kernel's unwinder costs more than everything else together. The same code path leaves its return
-//! addresses at the same distances from where the program's arguments lie on the stack. So after a walk the stack is
-//! read to its end, and every place that holds one of the walk's return addresses is remembered. Where all of these
-//! places hold the same again, after the same call, it is the same stack: the unwinder finds each frame's place from the
-//! previous one's, and the right place is among those that were compared.
+//! addresses at the same distances from the program's arguments on the stack. So after a walk the stack is read to its
+//! end, and every place that holds one of the walk's return addresses is remembered. If all of these places hold the same
+//! values again, after the same call, it is the same stack: the unwinder finds each frame's place from the previous one's,
+//! and the right place is among those that were compared.
 //!
-//! The other places hold old values that nobody has overwritten. Where one of them differs, the stack is walked again; of
-//! a stack that is met so again only those places are kept that held its addresses each time, and the right ones did.
+//! The other places hold stale values that were not overwritten. If one of them differs, the stack is walked again. If that
+//! finds a known stack, only the places that held its addresses each time are kept; the right ones are among them.
 
 use core::ffi::c_void;
 
@@ -18,64 +18,15 @@ use crate::{
     bounded, config,
     maps::MEMO,
     stacks,
-    walk::{Scratch, step},
+    types::{Entry, PLACES, Scratch, Set},
+    walk::step,
 };
 
-/// Stacks begin at multiples of so many bytes. Where they are larger, some are not recognised.
+/// Stacks are aligned to this, in bytes. If they are larger, some are not recognised.
 const STACK: u64 = 16 << 10;
 
-/// Places that are compared at most.
-const PLACES: usize = 64;
-
-/// Frames of a remembered stack at most.
+/// The most frames of a remembered stack.
 const FRAMES: u64 = 40;
-
-/// A remembered stack. When it is read while it is written (an interrupt came between), what it says does not fit what is
-/// found.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(crate) struct Entry {
-    /// Of what was allocated by which call.
-    key: u64,
-    /// Hash of what the places hold.
-    check: u64,
-    /// Hash of the stack, as its slot has it.
-    hash: u64,
-    /// The slot.
-    slot: u32,
-    /// Number of places.
-    length: u16,
-    /// Words up to the last of them.
-    reach: u16,
-    /// Where they are, in words from the arguments.
-    places: Places,
-    /// Which of the stack's frames each holds.
-    holds: Holds,
-}
-
-/// Stacks of the same keys.
-#[repr(C)]
-pub(crate) struct Set {
-    /// Words to read for the one that reaches furthest.
-    reach: u64,
-    /// The entry that is replaced next.
-    next: u64,
-    /// Walks of stacks that were not to be found here.
-    misses: u64,
-    /// How often stacks were remembered since one was recognised.
-    efforts: u64,
-    entries: [Entry; Set::WAYS],
-}
-
-impl Set {
-    /// How many sets there are: 240 KiB per CPU.
-    pub(crate) const COUNT: u32 = 256;
-    const WAYS: usize = 4;
-    /// So often every walk is learnt from.
-    const EFFORTS: u64 = 32;
-    /// Then ever fewer, at least one in 64.
-    const RAREST: u64 = 6;
-}
 
 #[inline(always)]
 fn key(scratch: *mut Scratch) -> u64 {
@@ -194,14 +145,14 @@ pub(crate) fn learn(context: *mut c_void, scratch: *mut Scratch, slot: u32) {
             return;
         }
         (*set).efforts += 1;
-        // Read to the end of the stack, or not at all: what lies further out is compared nowhere.
+        // Read to the end of the stack, or not at all: what is further out is never compared.
         if read(context, scratch, words_above(context, scratch)) {
             memo_learn(scratch, slot);
         }
     }
 }
 
-/// The bit for an address in a set of addresses that answers «no» for certain, or «maybe».
+/// The bit for an address in a set of addresses that answers "no" with certainty, or "maybe".
 #[inline(always)]
 fn bit(pc: u64) -> u64 {
     1 << (mix(pc) >> 58)
@@ -236,7 +187,7 @@ extern "C" fn memo_learn(scratch: *mut Scratch, slot: u32) -> u64 {
         for place in 0..Scratch::WINDOW_WORDS {
             memo_look(scratch, place as u64);
         }
-        // Every frame lies in the window, in order: none is on another stack.
+        // Every frame is in the window, in order: none is on another stack.
         if (&raw const (*scratch).next).read_volatile() != end {
             return 0;
         }
@@ -276,7 +227,7 @@ extern "C" fn memo_look(scratch: *mut Scratch, place: u64) -> u64 {
     0
 }
 
-/// Takes a place into the list; more than it has room for are only counted.
+/// Adds a place to the list; those that do not fit are only counted.
 ///
 /// # Safety
 /// `scratch` was claimed.
@@ -321,7 +272,7 @@ extern "C" fn memo_store(scratch: *mut Scratch, slot: u32) -> u64 {
             (*set).next = way + 1;
         }
         let found = (&raw const (*scratch).found).read_volatile();
-        // More than can be compared: it is not to be recognised.
+        // More than can be compared: the stack cannot be recognised.
         if found > PLACES as u64 {
             return 0;
         }
@@ -349,7 +300,7 @@ extern "C" fn memo_store(scratch: *mut Scratch, slot: u32) -> u64 {
     1
 }
 
-/// Takes one of an entry's places if it holds the same frame's address again. Global function: verified once.
+/// Keeps one of an entry's places if it holds the same frame's address again. Global function: verified once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn memo_keep(scratch: *mut Scratch, entry: *mut Entry, index: u64) -> u64 {
@@ -373,7 +324,7 @@ extern "C" fn memo_keep(scratch: *mut Scratch, entry: *mut Entry, index: u64) ->
     0
 }
 
-/// Takes what a place in the list holds into the hash. Global function: verified once.
+/// Adds what a place in the list holds to the hash. Global function: verified once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn memo_check(scratch: *mut Scratch, index: u64) -> u64 {
@@ -392,9 +343,3 @@ extern "C" fn memo_check(scratch: *mut Scratch, index: u64) -> u64 {
     }
     0
 }
-
-/// Places, in order.
-pub(crate) type Places = [u16; PLACES];
-
-/// Numbers of frames.
-pub(crate) type Holds = [u8; PLACES];

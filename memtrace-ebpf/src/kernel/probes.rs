@@ -1,7 +1,7 @@
-//! The programs: raw tracepoints, whose guard against recursion is per program. A classic tracepoint's is for all
-//! programs of the CPU, and drops what an interrupt frees meanwhile.
+//! The programs: raw tracepoints, whose guard against recursion is per program. That of classic tracepoints covers
+//! all programs on the CPU, and would drop what an interrupt frees meanwhile.
 //!
-//! Where an argument stands depends on the kernel; the agent reads it from BTF.
+//! The position of an argument depends on the kernel; the agent reads it from BTF.
 
 use aya_ebpf::{EbpfContext, macros::raw_tracepoint, programs::RawTracePointContext};
 use memtrace_common::{KernelCounter, KernelKind, mix};
@@ -10,7 +10,7 @@ use crate::{
     argument, config,
     maps::count,
     record::{allocated, freed},
-    stacks::Origin,
+    types::Origin,
 };
 
 /// `kmalloc(call_site, ptr, [s,] bytes_req, bytes_alloc, gfp, …)`
@@ -34,7 +34,7 @@ pub(crate) fn kmalloc(context: RawTracePointContext) -> i32 {
         address,
         size,
         cache: 0,
-        // The same call with other flags takes from another cache.
+        // The same call with other flags allocates from another cache.
         seed: mix(size ^ gfp << 32),
         kind: KernelKind::Slab as u32,
         reserved: 0,

@@ -17,12 +17,12 @@ use crate::{
     caches, config,
     live::{self, Inserted},
     maps::{CGROUPS, TASKS, count},
-    memo,
-    stacks::{self, Origin},
-    walk::{self, Scratch},
+    memo, stacks,
+    types::Origin,
+    walk,
 };
 
-/// Time of now, in object time.
+/// The current time, in object time.
 #[inline(always)]
 fn now() -> u32 {
     // SAFETY: a helper without arguments.
@@ -35,7 +35,7 @@ fn tgid() -> u32 {
     (bpf_get_current_pid_tgid() >> 32) as u32
 }
 
-/// The current process by its PID in the namespace that `TASKS` goes by; `None` for one of another namespace.
+/// The current process by its PID in the namespace of `TASKS`; `None` if it is in another one.
 #[inline(always)]
 fn named_tgid(tgid: u32) -> Option<u32> {
     let (device, inode) = (config::PID_NAMESPACE_DEVICE.load(), config::PID_NAMESPACE.load());
@@ -59,7 +59,7 @@ fn is_wanted_task(tgid: u32) -> bool {
         && (config::CGROUP_FILTER.load() == 0 || CGROUPS.current_task_under_cgroup(0) == Ok(true))
 }
 
-/// The index of the cache that an event is about, found out only when a filter asks for it.
+/// The index of the cache that an event is about, determined only if a filter needs it.
 #[inline(always)]
 fn cache_index(origin: &Origin) -> u32 {
     if origin.kind != KernelKind::Slab as u32 {
@@ -75,7 +75,7 @@ fn cache_index(origin: &Origin) -> u32 {
     if cache == 0 { NO_CACHE } else { caches::index(cache) }
 }
 
-/// An object was handed out.
+/// An object was allocated.
 #[inline(always)]
 pub(crate) fn allocated(context: *mut c_void, origin: &Origin) {
     let tgid = tgid();
@@ -88,11 +88,11 @@ pub(crate) fn allocated(context: *mut c_void, origin: &Origin) {
         return forget(origin);
     }
     let filtered = config::TASK_FILTER.load() != 0 || config::CGROUP_FILTER.load() != 0;
-    // Where the tracepoint does not tell the size, the cache does.
+    // If the tracepoint does not give the size, the cache does.
     let by_size = size == 0 && (config::MIN_SIZE.load() != 0 || config::MAX_SIZE.load() != u64::MAX);
     if config::CACHE_FILTER.load() != 0 || by_size {
         let index = cache_index(origin);
-        // What lies in no cache matches no name.
+        // An object in no cache matches no name.
         if index == NO_CACHE || caches::is_excluded(index) {
             return forget(origin);
         }
@@ -113,7 +113,7 @@ pub(crate) fn allocated(context: *mut c_void, origin: &Origin) {
     }
 }
 
-/// An object is not tracked. One that was tracked at its address is there no more: its free was not seen.
+/// An object is not tracked. One that was tracked at its address is gone: its free was not seen.
 #[inline(always)]
 fn forget(origin: &Origin) {
     object_forget(object_key(origin.address, origin.kind == KernelKind::Percpu as u32));
@@ -133,7 +133,7 @@ extern "C" fn object_forget(key: u64) -> u64 {
 /// The slot of the current stack.
 #[inline(always)]
 fn stack(context: *mut c_void, origin: &Origin) -> u32 {
-    let Some(scratch) = Scratch::claim() else { return STACK_TABLE_FULL };
+    let Some(scratch) = walk::claim() else { return STACK_TABLE_FULL };
     // SAFETY: `scratch` was claimed, and is not used after its release.
     unsafe {
         (*scratch).origin = *origin;
@@ -143,12 +143,12 @@ fn stack(context: *mut c_void, origin: &Origin) -> u32 {
             slot = stacks::intern(scratch);
             memo::learn(context, scratch, slot);
         }
-        Scratch::release(scratch);
+        walk::release(scratch);
         slot
     }
 }
 
-/// An object was given back. `cache`: its `struct kmem_cache`, where the tracepoint tells.
+/// An object was freed. `cache`: its `struct kmem_cache`, if the tracepoint gives it.
 #[inline(always)]
 pub(crate) fn freed(address: u64, kind: KernelKind, cache: u64) {
     if address == 0 {
@@ -162,7 +162,7 @@ pub(crate) fn freed(address: u64, kind: KernelKind, cache: u64) {
     if kind as u32 != KernelKind::Slab as u32 || tgid() == config::AGENT.load() {
         return;
     }
-    // What `kfree` is given may lie in no cache: then what is found is no cache that is known.
+    // `kfree` also frees memory of no cache: then what is found is not a known cache.
     let index = if cache != 0 { caches::index(cache) } else { caches::known(caches::of(address)) };
     caches::count_free(index);
 }

@@ -1,21 +1,22 @@
-//! Free objects in sheaves (Linux 6.18): arrays of them that a CPU keeps at hand, or collects for `kfree_rcu`, or that wait in a
-//! node's barn. To a slab they count as in use.
+//! Free objects in sheaves (Linux 6.18): arrays of them that a CPU allocates from, or collects for `kfree_rcu`, or that wait
+//! in a node's barn. Their slabs count them as in use.
 //!
-//! An array changes while it is read. That does no harm: an object that was in it is free or has been handed out since,
-//! and then its value among the live ones is that of a later time, which the agent takes for no phantom. Only the
-//! array's memory may have gone to something else: it has to belong to the cache before and after.
+//! An array changes while it is read. That is harmless: an object that was in it is either free or was allocated since,
+//! and then its value in the table of live objects has a later time, so the agent does not take it for a phantom. But the
+//! array's memory may have been reused: it must belong to the cache before and after.
 
 use memtrace_common::Examination;
 
-use crate::{caches::word, config, examine::note};
+use crate::{
+    caches::word,
+    config,
+    cursor::{self, MOST_IN_SHEAF},
+};
 
-/// Objects in a sheaf at most; mm/slub.c gives 60 to small ones.
-pub(crate) const MOST: usize = 256;
-
-/// Full sheaves in a barn at most: MAX_FULL_SHEAVES is 10.
+/// The most full sheaves in a barn: MAX_FULL_SHEAVES is 10.
 const FULL: usize = 16;
 
-/// Looks through what a CPU has at hand.
+/// Examines a CPU's sheaves.
 ///
 /// # Safety
 /// `state` points to the value of EXAMINATION.
@@ -31,13 +32,13 @@ pub(crate) unsafe fn of_cpu(state: *mut Examination) {
             let here = of_cache.wrapping_add((*state).offset);
             sheaf_walk(state, word(here.wrapping_add(config::SHEAF_MAIN.load())));
             sheaf_walk(state, word(here.wrapping_add(config::SHEAF_SPARE.load())));
-            // What was given to `kfree_rcu`: it stays here until there is enough of it, however long that takes.
+            // What was passed to `kfree_rcu`: it stays here until the sheaf is full, however long that takes.
             sheaf_walk(state, word(here.wrapping_add(config::SHEAF_RCU_FREE.load())));
         }
     }
 }
 
-/// Looks through the barn of the node that is examined.
+/// Examines the barn of the requested node.
 ///
 /// # Safety
 /// As for [`of_cpu`].
@@ -67,7 +68,7 @@ pub(crate) unsafe fn of_node(state: *mut Examination) {
     }
 }
 
-/// Looks through a sheaf. Global function: verified once.
+/// Examines a sheaf. Global function: verified once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn sheaf_walk(state: *mut Examination, sheaf: u64) -> u64 {
@@ -83,7 +84,7 @@ extern "C" fn sheaf_walk(state: *mut Examination, sheaf: u64) -> u64 {
         let before = (*state).phantoms;
         let size = word(sheaf.wrapping_add(config::SHEAF_SIZE.load())) & 0xffff_ffff;
         (*state).next = sheaf.wrapping_add(config::SHEAF_OBJECTS.load());
-        for index in 0..MOST {
+        for index in 0..MOST_IN_SHEAF {
             if index as u64 >= size {
                 break;
             }
@@ -106,7 +107,7 @@ extern "C" fn sheaf_step(state: *mut Examination) -> u64 {
     // SAFETY: not null, and the verifier knows its size.
     unsafe {
         let place = (*state).next;
-        note(state, word(place));
+        cursor::note(state, word(place));
         (*state).next = place.wrapping_add(8);
     }
     0

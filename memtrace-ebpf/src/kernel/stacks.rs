@@ -1,5 +1,5 @@
-//! The table of stacks: a slot for each stack, cache and size, found by hash, with its counts. Behind them are some for
-//! objects whose stack found none.
+//! The table of stacks: a slot for each stack, cache and size, found by hash, with its counts. Behind them are slots for
+//! objects whose stack found no slot.
 
 use aya_ebpf::helpers::generated::bpf_ringbuf_output;
 use memtrace_common::{
@@ -10,35 +10,15 @@ use memtrace_common::{
 use crate::{
     atomic, bounded, caches, config,
     maps::{EVENTS, STACKS, count},
-    walk::Scratch,
+    types::Scratch,
 };
-
-/// What a slot is for, besides a stack.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(crate) struct Origin {
-    /// Where the allocating function returns to; 0 when the tracepoint does not tell.
-    pub(crate) call_site: u64,
-    /// The object's address.
-    pub(crate) address: u64,
-    /// Its bytes; 0: as its cache says.
-    pub(crate) size: u64,
-    /// Its `struct kmem_cache`; 0: to be found by the address, if it is slab memory.
-    pub(crate) cache: u64,
-    /// Beginning of the hash.
-    pub(crate) seed: u64,
-    /// A [`KernelKind`].
-    pub(crate) kind: u32,
-    /// Zero.
-    pub(crate) reserved: u32,
-}
 
 #[inline(always)]
 fn slot(index: u32) -> Option<*mut KernelSlot> {
     STACKS.get_ptr_mut(index)
 }
 
-/// Whether the slot is one stack's, not of whatever found none.
+/// Whether the slot belongs to one stack, not to objects whose stack found no slot.
 #[inline(always)]
 pub(crate) fn has_frames(index: u32) -> bool {
     index != STACK_TABLE_FULL && index <= config::STACK_MASK.load()
@@ -51,8 +31,8 @@ pub(crate) fn is(index: u32, hash: u64) -> bool {
     slot(index).is_some_and(|place| unsafe { (&raw const (*place).hash).read_volatile() } == hash)
 }
 
-/// The slot of the stack in `scratch`, whose frames go to the agent when they are new to it. Where the table is full: one
-/// for whatever is of the same kind, cache and size. Global function: verified once.
+/// The slot of the stack in `scratch`, whose frames are sent to the agent when they are new to it. If the table is full: the
+/// slot of all objects of the same kind, cache and size. Global function: verified once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn intern(scratch: *mut Scratch) -> u32 {
@@ -75,7 +55,7 @@ pub(crate) extern "C" fn intern(scratch: *mut Scratch) -> u32 {
     }
 }
 
-/// The slot with this hash among the `mask` + 1 from `first` on, taken if there is none.
+/// The slot with this hash among the `mask` + 1 from `first` on, claimed if there is none.
 ///
 /// # Safety
 /// `scratch` was claimed.
@@ -119,7 +99,7 @@ extern "C" fn stack_fill(scratch: *mut Scratch, index: u32) -> u64 {
     unsafe {
         let origin = (*scratch).origin;
         let mut cache = origin.cache;
-        // What is larger than two pages comes from the page allocator.
+        // Objects of more than two pages come from the page allocator.
         if cache == 0 && origin.kind == KernelKind::Slab as u32 && origin.size <= 8192 {
             cache = caches::of(origin.address);
         }
@@ -131,7 +111,7 @@ extern "C" fn stack_fill(scratch: *mut Scratch, index: u32) -> u64 {
     0
 }
 
-/// Hands the frames to the agent; 0 when the ring took them. Global function: verified once.
+/// Sends the frames to the agent; 0 on success. Global function: verified once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn send(scratch: *mut Scratch, slot: u32) -> u64 {

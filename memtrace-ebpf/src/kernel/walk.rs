@@ -3,80 +3,41 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_get_stack;
-use memtrace_common::{KERNEL_FRAMES, KernelCounter, KernelStackEvent, mix};
+use memtrace_common::{KERNEL_FRAMES, KernelCounter, mix};
 
 use crate::{
     bounded,
     maps::{SCRATCHES, count},
-    memo::{Holds, Places},
     shared,
-    stacks::Origin,
+    types::Scratch,
 };
 
-/// Frames among which the allocating function's caller is looked for.
+/// Innermost frames that are searched for the allocating function's caller.
 const OWN_FRAMES: usize = 16;
 
-/// A walk in progress.
-#[repr(C)]
-pub(crate) struct Scratch {
-    /// 1 while a program uses it.
-    busy: u64,
-    /// Address of the first word in `window`: where the program's arguments lie, on the traced stack.
-    pub(crate) base: u64,
-    /// Bytes in `window`.
-    pub(crate) length: u64,
-    /// The frame that is looked for in the window next.
-    pub(crate) next: u64,
-    /// Places in the window that hold a frame's return address, so far.
-    pub(crate) found: u64,
-    /// The last of them.
-    pub(crate) last: u64,
-    /// Hash of what they hold.
-    pub(crate) check: u64,
-    /// Addresses that may be a frame's.
-    pub(crate) maybe: u64,
-    /// What is being allocated.
-    pub(crate) origin: Origin,
-    /// Frames, as the agent will get them.
-    pub(crate) event: KernelStackEvent,
-    /// Stack memory.
-    pub(crate) window: [u64; Scratch::WINDOW_WORDS],
-    /// Where they are, in words.
-    pub(crate) places: Places,
-    /// Which frame each holds.
-    pub(crate) holds: Holds,
+/// Claims room for a walk, or counts that none was free.
+#[inline(always)]
+pub(crate) fn claim() -> Option<*mut Scratch> {
+    let claimed = shared::claim(
+        Scratch::PER_CPU,
+        |index| SCRATCHES.get_ptr_mut(index),
+        // SAFETY: points to a value of SCRATCHES.
+        |scratch| unsafe { &raw mut (*scratch).busy },
+    );
+    if claimed.is_none() {
+        count(KernelCounter::NoWalkSlot, 1);
+    }
+    claimed
 }
 
-impl Scratch {
-    /// How many there are per CPU: task, soft interrupt, interrupt, and one to spare.
-    pub(crate) const PER_CPU: u32 = 4;
-    /// Words in the window: 4 KiB.
-    pub(crate) const WINDOW_WORDS: usize = 512;
-
-    /// Claims one, or counts that none was free.
-    #[inline(always)]
-    pub(crate) fn claim() -> Option<*mut Self> {
-        let claimed = shared::claim(
-            Self::PER_CPU,
-            |index| SCRATCHES.get_ptr_mut(index),
-            // SAFETY: points to a value of SCRATCHES.
-            |scratch| unsafe { &raw mut (*scratch).busy },
-        );
-        if claimed.is_none() {
-            count(KernelCounter::NoWalkSlot, 1);
-        }
-        claimed
-    }
-
-    /// Gives it back.
-    ///
-    /// # Safety
-    /// `scratch` was claimed and is not used afterwards.
-    #[inline(always)]
-    pub(crate) unsafe fn release(scratch: *mut Self) {
-        // SAFETY: by the contract above.
-        unsafe { (&raw mut (*scratch).busy).write_volatile(0) };
-    }
+/// Gives it back.
+///
+/// # Safety
+/// `scratch` was claimed and is not used afterwards.
+#[inline(always)]
+pub(crate) unsafe fn release(scratch: *mut Scratch) {
+    // SAFETY: by the contract above.
+    unsafe { (&raw mut (*scratch).busy).write_volatile(0) };
 }
 
 /// Walks the stack, finds where the caller's frames begin and hashes them.
@@ -94,8 +55,8 @@ pub(crate) fn walk(context: *mut c_void, scratch: *mut Scratch) {
 
 /// Finds the caller's first frame and hashes what follows. Global function: verified once.
 ///
-/// The outermost frame is the entry stub from user mode, an interrupt or a new thread: it tells nothing that the one
-/// before does not, and on kernels with randomized stacks its place varies. It is not part of the identity.
+/// The outermost frame is the entry stub from user mode, an interrupt or a new thread: it adds nothing to the
+/// one before, and on kernels with randomized stacks its place varies. It is not part of the identity.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn walk_hash(scratch: *mut Scratch) -> u64 {
@@ -131,7 +92,7 @@ extern "C" fn walk_hash(scratch: *mut Scratch) -> u64 {
     0
 }
 
-/// One frame more in a hash.
+/// Adds a frame to a hash.
 #[inline(always)]
 pub(crate) fn step(hash: u64, pc: u64) -> u64 {
     let mixed = mix(hash ^ pc);

@@ -1,4 +1,4 @@
-//! Probes on allocator functions. The cookie says which kind of function a probe sits on.
+//! Probes on allocator functions. The cookie gives the kind of the probed function.
 
 use core::ffi::c_void;
 
@@ -16,7 +16,7 @@ use crate::{
     work::{Kind, Run},
 };
 
-/// Entry of a function that hands out blocks.
+/// Entry of a function that allocates.
 #[uprobe]
 pub(crate) fn alloc_enter(context: ProbeContext) -> u32 {
     stack::stay_on_the_tasks(context.as_ptr());
@@ -24,7 +24,7 @@ pub(crate) fn alloc_enter(context: ProbeContext) -> u32 {
     0
 }
 
-/// The same where the result is seen on the function's ways out.
+/// The same if the result is read at the function's exits.
 #[uprobe]
 pub(crate) fn alloc_begin(context: ProbeContext) -> u32 {
     stack::stay_on_the_tasks(context.as_ptr());
@@ -32,7 +32,7 @@ pub(crate) fn alloc_begin(context: ProbeContext) -> u32 {
     0
 }
 
-/// A site on such a way.
+/// An exit site.
 #[uprobe]
 pub(crate) fn alloc_exit(context: ProbeContext) -> u32 {
     stack::stay_on_the_tasks(context.as_ptr());
@@ -70,7 +70,7 @@ pub(crate) extern "C" fn alloc_session(context: *mut c_void) -> u32 {
     }
 }
 
-/// Entry of a function that takes a block back.
+/// Entry of a function that frees.
 #[uprobe]
 pub(crate) fn free_enter(context: ProbeContext) -> u32 {
     stack::stay_on_the_tasks(context.as_ptr());
@@ -97,7 +97,7 @@ pub(crate) fn nothing_leave(_: RetProbeContext) -> u32 {
     0
 }
 
-/// The same as a session that wants no return.
+/// The same as a session that skips the return.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "uprobe")]
 pub(crate) extern "C" fn nothing_skip(_: *mut c_void) -> u32 {

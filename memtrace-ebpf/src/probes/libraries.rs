@@ -38,12 +38,12 @@ fn try_libraries_changed(context: *mut c_void) -> Option<()> {
         bpf_probe_read_user((&raw mut state).cast(), 4, (*target).loader_state as *const c_void);
         let unloading = u64::from(state == RT_DELETE);
         if unloading != 0 || (*target).unloading != 0 {
-            // At the end too: a reading of the mappings in between still has the libraries that go.
+            // At the end too: mappings that were read in between still have the libraries that are unloaded.
             (*target).unloaded += 1;
         }
         (*target).unloading = unloading;
         if state == RT_ADD && (*target).unloaded != (&raw const (*target).unloaded_seen).read_volatile() {
-            // The new library may come to lie where the agent still believes the old one to be.
+            // The new library may be mapped where the agent still has the old one.
             (&raw mut (*target).stale).write_volatile(1);
         }
     }

@@ -68,8 +68,8 @@ fn try_exec(context: &RawTracePointContext) -> Option<()> {
     Some(())
 }
 
-/// `sched_process_exit`: a thread ends, its slot is free again. The kernel takes probes for those of a thread that has no
-/// memory any more: the agent has to know when it is the one they go by.
+/// `sched_process_exit`: a thread ends, its slot is free again. The kernel identifies the process of
+/// a probe by one thread's memory, which an exited thread no longer has: the agent must know when that thread ends.
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 pub(crate) fn process_exit(_: RawTracePointContext) -> i32 {
     let _ = try_exit();

@@ -6,11 +6,15 @@ use aya_ebpf::helpers::generated::bpf_loop;
 use memtrace_common::{EXACT, MAX_FRAMES, Row, WalkEnd};
 
 use super::{
-    Scratch, bounded, fp, note_end, push,
-    rules::{self, Rule},
-    trampoline, window,
+    fp,
+    frames::{note_end, push},
+    rules, trampoline, window,
 };
-use crate::arch::{self, Frame, SIGNAL};
+use crate::{
+    arch::{self, Frame, SIGNAL},
+    shared::bounded,
+    types::{Rule, Scratch},
+};
 
 /// Frames taken in one call: every call and return costs about as much as half a frame. 64 bits: verifiers before Linux
 /// 5.17 lose track of a count of 32 bits on the stack.
@@ -18,7 +22,7 @@ const STEPS_PER_CALL: u64 = 4;
 /// Calls before the loop: short stacks need none.
 const CALLS_BEFORE: u32 = 2;
 
-/// Takes frames until the first one of the thread, or until something is in the way.
+/// Takes frames until the first one of the thread, or until the walk cannot go on.
 #[inline(always)]
 pub(super) fn walk(scratch: *mut Scratch) {
     for _ in 0..CALLS_BEFORE {
@@ -39,11 +43,11 @@ pub(super) fn walk(scratch: *mut Scratch) {
 }
 
 extern "C" fn steps(_: u32, context: *mut c_void) -> i64 {
-    // SAFETY: what `walk` passed. That the result is 0 or 1 LLVM knows, but the verifier wants to see it.
+    // SAFETY: what `walk` passed. LLVM knows that the result is 0 or 1, but the verifier must see it.
     i64::from(bounded(cfi_steps(unsafe { *context.cast::<*mut Scratch>() })) != 0)
 }
 
-/// Takes the frame at `pc` and finds the next one, some times; not 0 at the end. Global function: verified once.
+/// Takes the frame at `pc` and finds the next one, several times; not 0 at the end. Global function: verified once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn cfi_steps(scratch: *mut Scratch) -> u64 {
@@ -109,7 +113,7 @@ fn return_to(scratch: *mut Scratch, found: u64, cfa: u64) -> Result<(), WalkEnd>
 fn frame(scratch: *mut Scratch, rule: Rule, sp: u64, interrupted: bool) -> Result<Frame, WalkEnd> {
     // SAFETY: as above.
     let frame_pointer = unsafe { (*scratch).frame_pointer };
-    // Last, what is rare.
+    // Rare cases last.
     match arch::frame(rule, sp, frame_pointer, |address| window::read(scratch, address)) {
         Err(WalkEnd::Unsupported) => {}
         known => return known,
@@ -117,15 +121,15 @@ fn frame(scratch: *mut Scratch, rule: Rule, sp: u64, interrupted: bool) -> Resul
     match rule.kind() {
         Row::NO_FDE if fp::plausible(frame_pointer, sp) => Ok(arch::frame_by_frame_pointer(frame_pointer)),
         Row::NO_FDE => Err(WalkEnd::NoUnwindInfo),
-        // Code that was interrupted may have no row of its own, and then comes after that of the first frame.
+        // Code that was interrupted may have no row of its own, and then follows that of the first frame.
         Row::END if interrupted => Err(WalkEnd::NoUnwindInfo),
         Row::END => Err(WalkEnd::Complete),
         _ => Err(WalkEnd::Unsupported),
     }
 }
 
-/// A frame that was interrupted with its return address still in the link register. A frame that has made a call does
-/// not have it there any more.
+/// A frame that was interrupted with its return address still in the link register. A frame that has made a call no
+/// longer has it there.
 #[inline(always)]
 fn leaf(scratch: *mut Scratch, rule: Rule, sp: u64) -> Result<(), WalkEnd> {
     // SAFETY: as above.

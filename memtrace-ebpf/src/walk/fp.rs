@@ -1,10 +1,13 @@
-//! Following frame pointers. Right where all code keeps them; elsewhere the guard ends the walk, and the stack
+//! Following frame pointers. Correct where all code keeps them; elsewhere the guard ends the walk, and the stack
 //! is marked incomplete.
 
 use memtrace_common::{MAX_FRAMES, WalkEnd};
 
-use super::{Scratch, note_end, push, window};
-use crate::arch;
+use super::{
+    frames::{note_end, push},
+    window,
+};
+use crate::{arch, types::Scratch};
 
 /// A frame is at most this far above the previous one, in bytes.
 const MAX_STEP: u64 = 1 << 20;
@@ -39,7 +42,7 @@ fn try_step(scratch: *mut Scratch) -> Result<(), WalkEnd> {
         }
         let frame = (*scratch).frame_pointer;
         if frame == 0 {
-            // A register that is no frame pointer may be 0 too; in a caller it says something.
+            // A register that is not a frame pointer may be 0 too; in a caller it is meaningful.
             let alone = (*scratch).event.frames <= 1;
             return Err(if alone { WalkEnd::NoFramePointer } else { WalkEnd::Complete });
         }

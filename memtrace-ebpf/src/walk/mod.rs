@@ -3,31 +3,31 @@
 //! - `cfi`: by unwind rows, which the agent made of the files' DWARF call frame information;
 //! - `fp`: by frame pointers;
 //! - `rules`: which row is an address's; `trampoline`: return addresses that a return probe replaced;
-//! - `window`: reading the stack.
+//! - `window`: reading the stack; `frames`: the frames found; `scratch`: room for both.
 
 mod cfi;
 mod fp;
+mod frames;
 mod rules;
 mod scratch;
 mod trampoline;
 mod window;
 
-pub(crate) use crate::shared::bounded;
-pub(crate) use rules::Rule;
-pub(crate) use scratch::Scratch;
+pub(crate) use scratch::{claim, release};
 
-use memtrace_common::{MAX_FRAMES, Target, WalkEnd, WalkMethod, mix, stack_seed};
+use memtrace_common::{Target, WalkEnd, WalkMethod, mix, stack_seed};
 
 use crate::{
     arch::{self, Registers},
     config,
+    types::Scratch,
 };
 
 const CFI: u32 = WalkMethod::Cfi as u32;
 const FRAME_POINTER: u32 = WalkMethod::FramePointer as u32;
 
-/// The walk that starts at a function's entry. The first frame is exact: where the return address is then, is fixed.
-/// How to go on from there is the method's business.
+/// The walk that starts at a function's entry. The first frame is exact: at the entry the return address
+/// has a fixed place. The method determines the rest.
 #[inline(always)]
 pub(crate) fn from_entry(scratch: *mut Scratch, registers: &Registers, target: &Target, id: u32) {
     // SAFETY: `scratch` points to a claimed value of SCRATCHES.
@@ -44,7 +44,7 @@ pub(crate) fn from_entry(scratch: *mut Scratch, registers: &Registers, target: &
     }
 }
 
-/// Takes the remaining frames and closes the hash. Global function: verified once.
+/// Takes the remaining frames and completes the hash. Global function: verified once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn walk_finish(scratch: *mut Scratch) -> u64 {
@@ -61,49 +61,16 @@ pub(crate) extern "C" fn walk_finish(scratch: *mut Scratch) -> u64 {
                 CFI => cfi::walk(scratch),
                 FRAME_POINTER => fp::walk(scratch),
                 _ => {
-                    push(scratch, (*scratch).pc);
+                    frames::push(scratch, (*scratch).pc);
                 }
             }
         }
         let unknown = (*scratch).event.end == WalkEnd::NoModule as u32;
         if unknown || (*scratch).is_unstable != 0 {
-            // The same addresses are another stack once other libraries lie there.
+            // The same addresses are another stack once other libraries are there.
             (*scratch).event.hash = mix((*scratch).event.hash ^ u64::from((*scratch).event.unloaded));
         }
         (*scratch).event.hash |= 1;
     }
     1
-}
-
-/// What a step returns to its loop: 0 to go on. Why a walk ended is kept.
-#[inline(always)]
-fn note_end(scratch: *mut Scratch, step: Result<(), WalkEnd>) -> u64 {
-    match step {
-        Ok(()) => 0,
-        Err(end) => {
-            // SAFETY: as above.
-            unsafe { (*scratch).event.end = end as u32 };
-            1
-        }
-    }
-}
-
-/// Appends the frame at `pc`; `false` when the stack is full.
-#[inline(always)]
-fn push(scratch: *mut Scratch, pc: u64) -> bool {
-    // SAFETY: as above; the index is bounded right before its use.
-    unsafe {
-        let index = bounded(u64::from((*scratch).event.frames));
-        if index >= MAX_FRAMES as u64 {
-            return false;
-        }
-        (*scratch).event.pcs[index as usize] = pc;
-        (*scratch).event.frames = index as u32 + 1;
-        if pc.wrapping_sub((*scratch).unstable.0) < (*scratch).unstable.1 {
-            (*scratch).is_unstable = 1;
-        }
-        let hash = mix((*scratch).event.hash ^ pc);
-        (*scratch).event.hash = hash ^ hash >> 29;
-    }
-    true
 }

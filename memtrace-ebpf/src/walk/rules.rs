@@ -2,8 +2,10 @@
 
 use memtrace_common::{Module, ModuleList, Row, Target, cache};
 
-use super::Scratch;
-use crate::maps::{CACHE, MODULES, ROWS};
+use crate::{
+    maps::{CACHE, MODULES, ROWS},
+    types::{Rule, Scratch},
+};
 
 /// Steps of the search among at most 65,535 modules.
 const MODULE_STEPS: u32 = 17;
@@ -11,40 +13,11 @@ const MODULE_STEPS: u32 = 17;
 const ROW_STEPS: u32 = 22;
 
 /// No module is known there.
-pub(super) const NO_MODULE: u64 = 0;
-
-/// What a rule says, as kept in the cache: a row without its address.
-#[derive(Clone, Copy)]
-pub(crate) struct Rule(u64);
-
-impl Rule {
-    #[inline(always)]
-    pub(super) fn is_none(self) -> bool {
-        self.0 == NO_MODULE
-    }
-
-    /// [`Row::kind`].
-    #[inline(always)]
-    pub(crate) fn kind(self) -> u8 {
-        (self.0 & 15) as u8
-    }
-
-    /// [`Row::fp`].
-    #[inline(always)]
-    pub(crate) fn fp(self) -> u64 {
-        self.0 >> 4 & 0xff
-    }
-
-    /// [`Row::cfa`].
-    #[inline(always)]
-    pub(crate) fn cfa(self) -> u64 {
-        self.0 >> 12 & 0xffff
-    }
-}
+const NO_MODULE: u64 = Rule::NONE.0;
 
 const NO_FDE: u64 = Row { pc: 0, cfa: 0, kind: Row::NO_FDE, fp: Row::SAME }.rule() as u64;
 
-/// Takes over where a target's modules are, for one walk.
+/// Reads where a target's modules are, for one walk.
 #[inline(always)]
 pub(super) fn begin(scratch: *mut Scratch, target: &Target, id: u32) {
     let index = Target::index(id);
@@ -60,7 +33,7 @@ pub(super) fn begin(scratch: *mut Scratch, target: &Target, id: u32) {
         (*scratch).unstable = (begin, end.wrapping_sub(begin));
         (*scratch).is_unstable = 0;
         (*scratch).event.unloaded = (&raw const target.unloaded).read_volatile() as u32;
-        // Without modules there is no epoch either: what the cache holds may be of libraries that are gone.
+        // Without modules there is no epoch either: the cache may hold rules of libraries that are gone.
         (*scratch).cache = if index < cache::TARGETS && (*scratch).modules != 0 {
             u64::from(index) * u64::from(cache::SIZE)
         } else {

@@ -12,8 +12,8 @@ const PAGE: u64 = 4096;
 /// Pending return probes looked at; the kernel allows 64.
 const DEPTH: u32 = 64;
 
-/// The return address of the function that was entered with the stack pointer at `sp`, where `found` is what it was left
-/// with.
+/// The return address of the function that was entered with the stack pointer at `sp`, where `found` was in its
+/// place.
 #[inline(always)]
 pub(super) fn resolve(sp: u64, found: u64) -> u64 {
     if found & (PAGE - 1) != 0 || TASK_UTASK.load() == 0 {
@@ -25,7 +25,7 @@ pub(super) fn resolve(sp: u64, found: u64) -> u64 {
     }
 }
 
-/// Searches the list of pending return probes, innermost first. 0: none there, so it is no trampoline. Global
+/// Searches the list of pending return probes, innermost first. 0: not there, so it is not a trampoline. Global
 /// function: verified once.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -50,8 +50,8 @@ extern "C" fn original(sp: u64, trampoline: u64) -> u64 {
     0
 }
 
-/// A word of kernel memory, 0 if it cannot be read. Global function: verified once, and one way out as far as the
-/// verification of the loop above is concerned.
+/// A word of kernel memory, 0 if it cannot be read. Global function: verified once, and with one exit, which keeps
+/// the verification of the loop above short.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn kernel_word(address: u64) -> u64 {

@@ -2,10 +2,10 @@
 
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 
-use super::{Scratch, bounded};
+use crate::{shared::bounded, types::Scratch};
 
 const WINDOW: u64 = 8 * Scratch::WINDOW_WORDS as u64;
-/// The first read of a walk: most stacks end within, or go on far above.
+/// The first read of a walk: most stacks end within it, or extend far beyond.
 const FIRST: u64 = 1024;
 const PAGE: u64 = 4096;
 
@@ -29,7 +29,7 @@ pub(super) fn read(scratch: *mut Scratch, address: u64) -> Option<u64> {
     }
 }
 
-/// Begins a walk at `address`: the first read. What was read before is another moment's stack.
+/// Begins a walk at `address`: the first read. What was read before is stale.
 #[inline(always)]
 pub(super) fn begin(scratch: *mut Scratch, address: u64) {
     // SAFETY: `scratch` points to a claimed value of SCRATCHES. Volatile, or LLVM calls a function for the two words.

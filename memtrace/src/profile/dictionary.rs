@@ -9,6 +9,9 @@ use super::{
     types::{Function, FunctionId, Line, Location, LocationId, Module, ModuleId, Stack, StackId, StringId},
 };
 
+/// Frames of a stack, and functions at a location, that a file may have: eight times as many as a walk finds.
+const MOST: usize = 4096;
+
 /// All of them.
 #[derive(Clone, Debug, Default)]
 pub struct Dictionary {
@@ -140,11 +143,12 @@ impl Dictionary {
         self.locations.extend(delta.locations);
         let mut is_whole = self.refers_to_itself(firsts);
         for (id, lines) in delta.named {
-            is_whole &= lines.iter().all(|line| self.has_names_of(line));
+            is_whole &= self.has_names_of(&lines);
             self.locations.get_mut(id.index()).ok_or(Damaged)?.lines = Some(lines);
         }
         for (id, stack) in delta.stacks {
-            is_whole &= stack.frames.iter().all(|id| id.index() < self.locations.len());
+            is_whole &=
+                stack.frames.len() <= MOST && stack.frames.iter().all(|id| id.index() < self.locations.len());
             if id.index() == self.stacks.len() {
                 self.stacks.push(stack);
             } else {
@@ -161,15 +165,18 @@ impl Dictionary {
         let function = |function: &Function| text(function.name) && function.file.is_none_or(text);
         let location = |location: &Location| {
             let lines = location.lines.as_deref().unwrap_or_default();
-            location.module.index() < self.modules.len() && lines.iter().all(|line| self.has_names_of(line))
+            location.module.index() < self.modules.len() && self.has_names_of(lines)
         };
         self.modules.iter().skip(modules).all(module)
             && self.functions.iter().skip(functions).all(function)
             && self.locations.iter().skip(locations).all(location)
     }
 
-    fn has_names_of(&self, line: &Line) -> bool {
-        line.file.is_none_or(|id| self.has_text(id))
-            && line.function.is_none_or(|id| id.index() < self.functions.len())
+    fn has_names_of(&self, lines: &[Line]) -> bool {
+        let exists = |line: &Line| {
+            line.file.is_none_or(|id| self.has_text(id))
+                && line.function.is_none_or(|id| id.index() < self.functions.len())
+        };
+        lines.len() <= MOST && lines.iter().all(exists)
     }
 }
