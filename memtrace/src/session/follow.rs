@@ -71,6 +71,7 @@ pub async fn follow(
             () = signals.received() => break (Ending::Interrupted, true),
             result = ticks.tick(), if !had_report => {
                 let _: Instant = result;
+                let begin = Instant::now();
                 reports += 1;
                 let done = schedule.count.is_some_and(|count| reports >= count) || Instant::now() + close >= end;
                 run.catch_up()?;
@@ -80,6 +81,10 @@ pub async fn follow(
                     // Like bcc's memleak, which sleeps between two reports: what was allocated after one was written
                     // is old enough for the next.
                     ticks.reset();
+                }
+                // What else is due has at least as much time as reports, however long these take.
+                if begin.elapsed() >= schedule.interval / 2 {
+                    ticks.reset_after(begin.elapsed().max(schedule.interval));
                 }
                 if done {
                     break (Ending::Done, false);
@@ -190,5 +195,89 @@ impl<S: Source> Run<'_, S> {
             }
         }
         self.output.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Schedule, follow};
+    use crate::{
+        profile::{Amount, Filter, Kernel, Losses, Profile, Selection, Subject},
+        report::Json,
+        session::{Draft, Ending, Names, Output, Source, Step, Wanted},
+    };
+
+    /// A source whose reports take longer than their interval, and that ends after some steps.
+    struct Slow {
+        names: Names,
+        reports: u32,
+        steps: u32,
+    }
+
+    impl Source for Slow {
+        fn begin(&mut self) -> anyhow::Result<()> {
+            Ok(())
+        }
+
+        async fn due(&mut self, _: bool) -> anyhow::Result<()> {
+            if self.reports == 0 {
+                std::future::pending().await
+            }
+            Ok(())
+        }
+
+        fn step(&mut self, _: &mut Vec<Draft>) -> anyhow::Result<Step> {
+            self.steps += 1;
+            Ok(if self.steps < 5 { Step::Wait } else { Step::End(Ending::Exited) })
+        }
+
+        fn take(&mut self, _: &mut Vec<Draft>) -> anyhow::Result<bool> {
+            Ok(true)
+        }
+
+        fn has_ended(&self) -> bool {
+            false
+        }
+
+        fn report(&mut self, last: bool, wanted: Wanted<'_>) -> anyhow::Result<Draft> {
+            std::thread::sleep(Duration::from_millis(3));
+            self.reports += 1;
+            let profile = Profile {
+                time: jiff::Timestamp::UNIX_EPOCH,
+                elapsed: Duration::ZERO,
+                last,
+                subject: Subject::Kernel(Kernel::default()),
+                filter: Filter::default(),
+                outstanding: Amount::default(),
+                bytes_per_second: 0.0,
+                unknown_frees: 0,
+                rows: Vec::new(),
+                losses: Losses::default(),
+                remarks: Vec::new(),
+            };
+            Ok(Draft::report(profile, &self.names, wanted))
+        }
+
+        fn names(&mut self) -> &mut Names {
+            &mut self.names
+        }
+    }
+
+    #[test]
+    fn slow_reports_do_not_starve_what_is_due() {
+        let schedule = Schedule {
+            interval: Duration::from_millis(1),
+            count: Some(200),
+            duration: None,
+            outlive: false,
+            last_report: false,
+        };
+        let mut source = Slow { names: Names::new(None), reports: 0, steps: 0 };
+        let mut output = Output::new(Box::new(Json), Box::new(std::io::sink()), Selection::default());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let ending = runtime.block_on(follow(&mut source, schedule, &mut output));
+        assert_eq!((ending.unwrap(), source.steps), (Ending::Exited, 5));
     }
 }

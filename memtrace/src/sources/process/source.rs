@@ -10,7 +10,7 @@ use crate::{
     bpf::{BpfLog, Events},
     profile::Profile,
     session::{Draft, Ending, Names, Source, Step, Wanted, Watched},
-    target::Exit,
+    target::{Exit, Process},
 };
 
 /// The most events processed in one step, and the most time for it: an `execve` attaches probes.
@@ -129,7 +129,7 @@ impl Source for Session {
     }
 
     fn has_ended(&self) -> bool {
-        self.streams.as_ref().is_some_and(|streams| streams.exits.is_empty())
+        !self.targets.is_empty() && self.processes().all(Process::has_exited)
     }
 
     fn report(&mut self, last: bool, wanted: Wanted<'_>) -> anyhow::Result<Draft> {
