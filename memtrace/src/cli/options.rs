@@ -179,9 +179,7 @@ pub(super) struct TraceArgs {
 /// A process id.
 pub(super) fn parse_pid(text: &str) -> Result<u32, String> {
     text.parse()
-        .ok()
-        .filter(|&pid| pid > 0)
-        .ok_or_else(|| "a process id is a number: `pidof NAME` prints those of a program".to_owned())
+        .map_err(|_wrong| "a process id is a number: `pidof NAME` prints those of a program".to_owned())
 }
 
 /// A number of reports that is not zero.
