@@ -191,9 +191,10 @@ impl Budget {
         let share = self.account.share(&before, &now, &self.prices);
         self.inside.learn(self.mode.shift(), &before.work, &now.work);
         self.rates = Rates::between(&before, &now, &self.prices);
-        let far = share > HARD * self.limit && now.at.saturating_sub(before.at) >= LEAST;
+        let far = share > HARD * self.limit;
+        let is_certain = now.at.saturating_sub(before.at) >= LEAST;
         let beyond = self.account.balance() < 0.0 && share > self.limit;
-        if beyond && (far || self.account.is_in_debt(DEBT)) {
+        if beyond && (far && is_certain || self.account.is_in_debt(DEBT)) {
             let best = self.best(1.0);
             // The current mode costs too much, whatever was expected.
             let next = if best == self.mode { Mode::Windows(self.window_shift()) } else { best };
