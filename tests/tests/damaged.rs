@@ -89,7 +89,7 @@ fn cut_off() {
     assert_eq!((whole.stdout, whole.stderr.as_str()), (session.shown[0].clone(), ""));
     let header = session.parts.header.len();
     for length in [header, header + 1, header + session.parts.records[0].len() - 1] {
-        assert_refused(&session.with(&bytes[..length]), FAILED, "no whole report");
+        assert_refused(&session.with(&bytes[..length]), FAILED, "no complete report");
     }
     for length in [8, header - 1] {
         assert_refused(&session.with(&bytes[..length]), FAILED, "damaged at its beginning");
@@ -117,7 +117,7 @@ fn damaged() {
     for place in (last + 4..bytes.len()).step_by(7) {
         assert_warned(&with(place), &session.shown[0], "later ones are lost");
     }
-    assert_refused(&with(header + 9), FAILED, "no whole report");
+    assert_refused(&with(header + 9), FAILED, "no complete report");
     for place in [8, 12, 16, header - 1] {
         assert_refused(&with(place), FAILED, "damaged at its beginning");
     }
