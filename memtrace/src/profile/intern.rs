@@ -82,11 +82,9 @@ impl Dictionary {
     /// Adds a user of a stack.
     pub fn add_stack(&mut self, frames: &[LocationId], incomplete: Option<Reason>) -> StackId {
         let stack = Stack { frames: frames.into(), incomplete };
-        if let Some(id) = self.index.stacks.get(&stack) {
-            if let Some(users) = self.users.get_mut(id.index()) {
-                *users = users.saturating_add(1);
-            }
-            return *id;
+        if let Some(id) = self.index.stacks.get(&stack).copied() {
+            self.hold_stack(id);
+            return id;
         }
         let next = StackId(id(self.stacks.len()));
         let id = self.index.free.pop().unwrap_or(next);
@@ -104,17 +102,30 @@ impl Dictionary {
         id
     }
 
-    /// Removes a user of a stack: the last one frees its place. Returns the number of frames freed.
-    pub fn release_stack(&mut self, id: StackId) -> usize {
-        let Some(users) = self.users.get_mut(id.index()).filter(|users| **users > 0) else { return 0 };
+    /// Adds a user of a stack that is there.
+    pub fn hold_stack(&mut self, id: StackId) {
+        if let Some(users) = self.users.get_mut(id.index()) {
+            *users = users.saturating_add(1);
+        }
+    }
+
+    /// Removes a user of a stack: the last one frees its place. Returns the stack if it was the last.
+    pub fn release_stack(&mut self, id: StackId) -> Option<Stack> {
+        let users = self.users.get_mut(id.index()).filter(|users| **users > 0)?;
         *users -= 1;
         if *users > 0 {
-            return 0;
+            return None;
         }
-        let Some(stack) = self.stacks.get_mut(id.index()).map(std::mem::take) else { return 0 };
+        let stack = std::mem::take(self.stacks.get_mut(id.index())?);
         self.index.stacks.remove(&stack);
         self.index.free.push(id);
-        stack.frames.len()
+        Some(stack)
+    }
+
+    /// How many users a stack has.
+    #[must_use]
+    pub fn users(&self, id: StackId) -> u32 {
+        self.users.get(id.index()).copied().unwrap_or_default()
     }
 }
 
@@ -163,10 +174,12 @@ mod tests {
         let (mut dictionary, stack) = dictionary();
         let frames = dictionary.frames(stack).to_vec();
         dictionary.add_stack(&frames, None);
-        assert_eq!(dictionary.release_stack(stack), 0);
-        assert_eq!(dictionary.release_stack(stack), 2);
+        dictionary.hold_stack(stack);
+        assert_eq!(dictionary.users(stack), 3);
+        assert_eq!([(); 2].map(|()| dictionary.release_stack(stack)), [None, None]);
+        assert_eq!(dictionary.release_stack(stack).map(|stack| stack.frames.len()), Some(2));
         assert_eq!(dictionary.frames(stack), []);
-        assert_eq!(dictionary.release_stack(stack), 0);
+        assert_eq!(dictionary.release_stack(stack), None);
         assert_eq!(dictionary.add_stack(&frames[..1], None), stack, "its place is free");
     }
 

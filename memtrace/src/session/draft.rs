@@ -20,7 +20,8 @@ pub(super) enum Content {
     Allocation(Allocation),
 }
 
-/// What will be written, and the stacks in it that need names.
+/// What will be written, and the stacks in it that need names. It is a user of these until it is released: the target may
+/// run another program meanwhile.
 pub struct Draft {
     content: Content,
     stacks: Vec<StackId>,
@@ -29,7 +30,7 @@ pub struct Draft {
 impl Draft {
     /// A report. Of its functions, those that are wanted get names.
     #[must_use]
-    pub fn report(profile: Profile, names: &Names, wanted: Wanted<'_>) -> Self {
+    pub fn report(profile: Profile, names: &mut Names, wanted: Wanted<'_>) -> Self {
         let stacks = if wanted.everything {
             profile.stacks().collect()
         } else {
@@ -39,13 +40,19 @@ impl Draft {
             let mappings = wanted.selection.mappings(dictionary, &profile).unwrap_or_default();
             rows.chain(mappings.into_iter().filter_map(|row| row.stack)).collect()
         };
-        Self { content: Content::Report(Box::new(profile)), stacks }
+        Self::of(Content::Report(Box::new(profile)), stacks, names)
     }
 
     /// A trace line.
     #[must_use]
-    pub fn allocation(allocation: Allocation) -> Self {
-        Self { stacks: allocation.stack.into_iter().collect(), content: Content::Allocation(allocation) }
+    pub fn allocation(allocation: Allocation, names: &mut Names) -> Self {
+        let stacks = allocation.stack.into_iter().collect();
+        Self::of(Content::Allocation(allocation), stacks, names)
+    }
+
+    fn of(content: Content, stacks: Vec<StackId>, names: &mut Names) -> Self {
+        stacks.iter().for_each(|&stack| names.hold_stack(stack));
+        Self { content, stacks }
     }
 
     /// Whether it is a report.
@@ -59,7 +66,7 @@ impl Draft {
     }
 
     /// The content, with the names known so far and a remark about those that are missing.
-    pub(super) fn named(mut self, names: &mut Names) -> Content {
+    pub(super) fn named(&mut self, names: &mut Names) -> &Content {
         let unnamed = names.settle(&self.stacks);
         if unnamed > 0 {
             names.give_up();
@@ -71,6 +78,50 @@ impl Draft {
                 profile.remarks.push(Remark::NamesLate { frames: unnamed });
             }
         }
-        self.content
+        &self.content
+    }
+
+    /// Gives its stacks up.
+    pub(super) fn release(self, names: &mut Names) {
+        self.stacks.into_iter().for_each(|stack| names.release_stack(stack));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Allocation, Content, Draft};
+    use crate::{
+        session::Names,
+        target::{FileStore, Modules},
+    };
+
+    #[test]
+    fn a_draft_keeps_its_stacks_while_the_target_runs_another_program() {
+        let store = FileStore::default().into();
+        let modules = Modules::read(std::process::id(), &store).expect("this process's mappings");
+        let mut names = Names::new(None);
+        let stack = names.add_stack(&[modules.unknown(0x10, true)], None);
+        let frames = names.dictionary().frames(stack).to_vec();
+        let allocation = Allocation {
+            elapsed: Duration::ZERO,
+            pid: 1,
+            tid: 1,
+            freed: false,
+            address: 0x10,
+            size: 1,
+            id: 1,
+            stack: Some(stack),
+        };
+        let mut draft = Draft::allocation(allocation, &mut names);
+        names.release_stack(stack);
+        let other = names.add_stack(&[modules.unknown(0x20, true)], None);
+        assert_ne!(other, stack, "its place is taken");
+        assert_eq!(names.dictionary().frames(stack), frames);
+        assert!(matches!(draft.named(&mut names), Content::Allocation(event) if event.stack == Some(stack)));
+        draft.release(&mut names);
+        assert_eq!(names.dictionary().frames(stack), []);
+        assert_eq!(names.add_stack(&[modules.unknown(0x30, true)], None), stack, "its place is free again");
     }
 }

@@ -185,7 +185,7 @@ impl<S: Source> Run<'_, S> {
                 result = self.source.due(false) => {
                     result?;
                     let step = self.source.step(&mut self.drafts)?;
-                    self.drafts.clear();
+                    self.drafts.drain(..).for_each(|draft| draft.release(self.source.names()));
                     self.write()?;
                     if step == Step::End(Ending::OverBudget) {
                         self.queue.flush(self.source.names(), self.output)?;
@@ -257,7 +257,7 @@ mod tests {
                 losses: Losses::default(),
                 remarks: Vec::new(),
             };
-            Ok(Draft::report(profile, &self.names, wanted))
+            Ok(Draft::report(profile, &mut self.names, wanted))
         }
 
         fn names(&mut self) -> &mut Names {

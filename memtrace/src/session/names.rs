@@ -18,7 +18,7 @@ type Identity = (Arc<str>, Option<(FileId, Option<FileId>)>);
 struct Loaded {
     module: Option<Arc<Module>>,
     identity: Identity,
-    /// How many frames of stacks are in it.
+    /// How many frames of the dictionary's stacks are in it.
     frames: usize,
 }
 
@@ -67,18 +67,26 @@ impl Names {
     /// Adds a user of a stack of a process.
     pub fn add_stack(&mut self, places: &[Location], incomplete: Option<Reason>) -> StackId {
         let frames: Vec<LocationId> = places.iter().map(|place| self.location(place)).collect();
-        for id in &frames {
-            if let Some(loaded) = of(&self.dictionary, &mut self.modules, *id) {
-                loaded.frames += 1;
+        let stack = self.dictionary.add_stack(&frames, incomplete);
+        if self.dictionary.users(stack) == 1 {
+            for id in &frames {
+                if let Some(loaded) = of(&self.dictionary, &mut self.modules, *id) {
+                    loaded.frames += 1;
+                }
             }
         }
-        self.dictionary.add_stack(&frames, incomplete)
+        stack
     }
 
-    /// Takes a user of such a stack away. Returns its frames.
-    pub fn release_stack(&mut self, id: StackId) -> usize {
-        let frames = self.dictionary.frames(id).to_vec();
-        for id in &frames {
+    /// Adds a user of a stack that is there: until it is released, its id means the same frames.
+    pub fn hold_stack(&mut self, id: StackId) {
+        self.dictionary.hold_stack(id);
+    }
+
+    /// Removes a user of a stack.
+    pub fn release_stack(&mut self, id: StackId) {
+        let Some(gone) = self.dictionary.release_stack(id) else { return };
+        for id in gone.frames.iter() {
             let Some(loaded) = of(&self.dictionary, &mut self.modules, *id) else { continue };
             loaded.frames = loaded.frames.saturating_sub(1);
             if loaded.frames == 0 {
@@ -86,8 +94,6 @@ impl Names {
                 self.ids.remove(&loaded.identity);
             }
         }
-        self.dictionary.release_stack(id);
-        frames.len()
     }
 
     fn location(&mut self, place: &Location) -> LocationId {

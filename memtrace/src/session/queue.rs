@@ -88,9 +88,10 @@ impl Queue {
     }
 }
 
-fn write(draft: Draft, names: &mut Names, output: &mut Output) -> anyhow::Result<()> {
+fn write(mut draft: Draft, names: &mut Names, output: &mut Output) -> anyhow::Result<()> {
     let is_report = draft.is_report();
     let content = draft.named(names);
-    output.write(names.dictionary_mut(), &content)?;
+    output.write(names.dictionary_mut(), content)?;
+    draft.release(names);
     if is_report { output.flush() } else { Ok(()) }
 }

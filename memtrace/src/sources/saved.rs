@@ -103,7 +103,7 @@ impl Source for SavedReport {
     }
 
     fn report(&mut self, _: bool, wanted: Wanted<'_>) -> anyhow::Result<Draft> {
-        Ok(Draft::report(self.profile.clone(), &self.names, wanted))
+        Ok(Draft::report(self.profile.clone(), &mut self.names, wanted))
     }
 
     fn names(&mut self) -> &mut Names {

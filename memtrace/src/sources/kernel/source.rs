@@ -55,7 +55,7 @@ impl Source for KernelSession {
 
     fn report(&mut self, last: bool, wanted: Wanted<'_>) -> anyhow::Result<Draft> {
         let profile = self.profile(last, wanted)?;
-        Ok(Draft::report(profile, &self.names, wanted))
+        Ok(Draft::report(profile, &mut self.names, wanted))
     }
 
     fn names(&mut self) -> &mut Names {

@@ -205,7 +205,7 @@ impl Session {
                 let is_first = |shown: &mut bool| !freed && !std::mem::replace(shown, true);
                 let frames = stack.and_then(|stack| is_first(&mut stack.shown).then_some(stack.id));
                 let stack = self.stacks.get(slot).filter(|stack| stack.target == target);
-                return Some(Draft::allocation(Allocation {
+                let allocation = Allocation {
                     elapsed: self.tracer.since_start(time).saturating_sub(self.started),
                     pid,
                     tid,
@@ -214,7 +214,8 @@ impl Session {
                     size,
                     id: stack.map_or(0, |stack| stack.hash),
                     stack: frames,
-                }));
+                };
+                return Some(Draft::allocation(allocation, &mut self.names));
             }
             BpfEvent::Exec { target, generation, by_thread } => self.take_exec(target, generation, by_thread),
             BpfEvent::Mapping { target, slot, mapped, unmapped, time } => {

@@ -134,7 +134,7 @@ impl Source for Session {
 
     fn report(&mut self, last: bool, wanted: Wanted<'_>) -> anyhow::Result<Draft> {
         let profile: Profile = self.profile(last, wanted.selection)?;
-        Ok(Draft::report(profile, &self.names, wanted))
+        Ok(Draft::report(profile, &mut self.names, wanted))
     }
 
     fn names(&mut self) -> &mut Names {

@@ -110,7 +110,8 @@ impl Stacks {
     }
 
     fn release(&mut self, names: &mut Names, stack: &Stack) {
-        self.frames -= names.release_stack(stack.id);
+        self.frames -= names.dictionary().frames(stack.id).len();
+        names.release_stack(stack.id);
     }
 
     /// Forgets the stacks of programs that a target ran before.
