@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use crate::{profile::diff, report::Comparison, session::write_whole, sources::saved::SavedReport};
 
 use super::{
-    message::{message, usage},
+    message::{usage, warn_of_tail},
     output::ShowArgs,
 };
 
@@ -44,9 +44,8 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let before = SavedReport::open(first, before_at)?;
     let after = SavedReport::open(second, args.at)?;
-    for warning in [before.warning(), after.warning()].into_iter().flatten() {
-        message(&warning);
-    }
+    warn_of_tail(before.tail());
+    warn_of_tail(after.tail());
     let (before, after) = (before.parts(), after.parts());
     let comparison = Comparison { before, after, diff: &diff(before, after), top: args.top };
     let (writer, colour) = args.show.open(false)?;

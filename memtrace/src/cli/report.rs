@@ -8,7 +8,7 @@ use crate::{
     sources::saved::SavedReport,
 };
 
-use super::{block_on, kernel::By, message::message, options::Sort, output::ShowArgs};
+use super::{block_on, kernel::By, message::warn_of_tail, options::Sort, output::ShowArgs};
 
 /// Options of `memtrace report`.
 #[derive(Debug, clap::Args)]
@@ -48,9 +48,7 @@ pub(super) struct Args {
 
 pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     let mut source = SavedReport::open(&args.file, args.at)?;
-    if let Some(warning) = source.warning() {
-        message(&warning);
-    }
+    warn_of_tail(source.tail());
     let selection = Selection {
         sort: args.sort.into(),
         top: args.top,

@@ -39,7 +39,7 @@ pub use rows::{
 pub use types::{Line, LocationId, ModuleId, StackId, StringId};
 pub use view::{By, Frame, Selection, SortBy, View};
 
-/// The version of the serialized form of [`Profile`] and [`Delta`]: files of another version are rejected.
+/// The version of the serialized form of [`Profile`] and [`Delta`]: files of a newer version are rejected.
 pub const VERSION: u32 = 1;
 
 /// What is traced, with the figures that only this kind of target has.
@@ -80,11 +80,11 @@ pub struct Profile {
 
 /// A report as it is saved: what the session's dictionary gained for it, and the profile.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Saved {
+pub struct Saved<P = Profile> {
     /// To be applied to the dictionary of the previous reports.
     pub gained: Delta,
-    /// The report.
-    pub profile: Profile,
+    /// The report; a reference to it when it is written.
+    pub profile: P,
 }
 
 impl Profile {

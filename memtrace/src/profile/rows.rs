@@ -75,6 +75,18 @@ pub struct Filter {
     pub older: Option<Duration>,
 }
 
+impl Filter {
+    /// Of sizes, and an age; 0 and `u64::MAX` are no limits.
+    #[must_use]
+    pub fn new(min_size: u64, max_size: u64, older: Option<Duration>) -> Self {
+        Self {
+            min_size: Some(min_size).filter(|&size| size > 0),
+            max_size: Some(max_size).filter(|&size| size < u64::MAX),
+            older,
+        }
+    }
+}
+
 /// The error of an estimate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Uncertainty {
@@ -113,6 +125,14 @@ pub struct Mode {
     pub attached: Attachment,
     /// How stacks are taken.
     pub stacks: StackMethod,
+}
+
+impl Mode {
+    /// Whether something was left out other than by sampling and in gaps: a function that is not traced.
+    #[must_use]
+    pub fn leaves_code_out(&self) -> bool {
+        !self.exact && self.sample_bytes.is_none() && self.attached.gaps == 0
+    }
 }
 
 /// How old the oldest block of a stack is.

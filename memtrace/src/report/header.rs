@@ -29,9 +29,8 @@ pub(super) fn allocators(of: &Processes) -> String {
 
 pub(super) fn method(profile: &Profile, of: &Processes) -> String {
     let mode = &of.mode;
-    let is_refused = !mode.exact && mode.sample_bytes.is_none() && mode.attached.gaps == 0;
     let untraced = match of.untraced.as_slice() {
-        [] if is_refused => "NOT EVERYTHING IS TRACED (see the notes); else ".to_owned(),
+        [] if mode.leaves_code_out() => "NOT EVERYTHING IS TRACED (see the notes); else ".to_owned(),
         [] => String::new(),
         functions => format!("NOT TRACED: {}; else ", escape(&functions.join("; "))),
     };

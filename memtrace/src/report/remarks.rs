@@ -10,38 +10,16 @@ use crate::profile::{CacheNumber, Dictionary, FileProblem, Remark, Renewal, Unre
 
 /// The remark as one sentence. Text from the target is not escaped in it.
 pub(super) fn sentence(dictionary: &Dictionary, remark: &Remark) -> String {
-    match remark {
-        Remark::FramePointersOnly
-        | Remark::PricesUnknown { .. }
-        | Remark::PaceChanged { .. }
-        | Remark::Detached { .. }
-        | Remark::OverBudget { .. }
-        | Remark::WindowOpen { .. }
-        | Remark::NoWindow => of_cost(remark),
-        Remark::KindUntraced { .. }
-        | Remark::CachesUnknown
-        | Remark::SlabsUnreadable
-        | Remark::AddressesHidden
-        | Remark::SlabinfoUnreadable { .. }
-        | Remark::FreedUnseen { .. }
-        | Remark::FreedByNumber { .. }
-        | Remark::Unverified { .. } => of_kernel(dictionary, remark),
-        Remark::NoUnwindTable { .. }
-        | Remark::MappingsLeftOut { .. }
-        | Remark::FileUnread { .. }
-        | Remark::TooManyNames
-        | Remark::NoNameThread { .. }
-        | Remark::NameThreadEnded
-        | Remark::NoReader { .. }
-        | Remark::ReaderPrivileged { .. }
-        | Remark::NamesLate { .. } => of_files(remark),
-        _ => of_targets(remark),
-    }
+    of_cost(remark)
+        .or_else(|| of_targets(remark))
+        .or_else(|| of_files(remark))
+        .or_else(|| of_kernel(dictionary, remark))
+        .unwrap_or_else(|| key_and_values(remark).0)
 }
 
 /// What tracing costs, and how memtrace reacted.
-fn of_cost(remark: &Remark) -> String {
-    match remark {
+fn of_cost(remark: &Remark) -> Option<String> {
+    Some(match remark {
         Remark::FramePointersOnly => {
             "this kernel rejects the programs that unwind stacks by call frame information (they need Linux 5.17): frame \
              pointers are used instead"
@@ -67,13 +45,14 @@ fn of_cost(remark: &Remark) -> String {
         Remark::WindowOpen { watch } => {
             format!("a window is open: blocks allocated in it less than {} ago are left out", format_age(*watch))
         }
-        _ => "no window ran since the previous report".to_owned(),
-    }
+        Remark::NoWindow => "no window ran since the previous report".to_owned(),
+        _ => return None,
+    })
 }
 
 /// Targets, and probes on them.
-fn of_targets(remark: &Remark) -> String {
-    match remark {
+fn of_targets(remark: &Remark) -> Option<String> {
+    Some(match remark {
         Remark::FunctionsUntraced { pid, functions } => format!(
             "process {pid}: not traced: {}. What they allocate is missing here, except what they get from traced functions. \
              A return probe on them could end the process, and their exits could not be determined; \
@@ -142,13 +121,13 @@ fn of_targets(remark: &Remark) -> String {
             };
             format!("probes of process {pid} were reattached{often} at {}: {why}", seconds(*at))
         }
-        other => key_and_values(other).0,
-    }
+        _ => return None,
+    })
 }
 
 /// Files of targets, and names in them.
-fn of_files(remark: &Remark) -> String {
-    match remark {
+fn of_files(remark: &Remark) -> Option<String> {
+    Some(match remark {
         Remark::NoUnwindTable { file } => format!(
             "{file}: its unwind table did not fit: stacks through it end there, unless it keeps frame pointers"
         ),
@@ -193,13 +172,13 @@ fn of_files(remark: &Remark) -> String {
             "looking up functions is slow: {} of this report could not be named in time",
             format_count(*frames, "frame")
         ),
-        other => key_and_values(other).0,
-    }
+        _ => return None,
+    })
 }
 
 /// What this kernel does not show.
-fn of_kernel(dictionary: &Dictionary, remark: &Remark) -> String {
-    match remark {
+fn of_kernel(dictionary: &Dictionary, remark: &Remark) -> Option<String> {
+    Some(match remark {
         Remark::KindUntraced { kind } => {
             format!("this kernel has no tracepoints for {} memory: none of it is traced", kind.name())
         }
@@ -230,8 +209,8 @@ fn of_kernel(dictionary: &Dictionary, remark: &Remark) -> String {
         Remark::Unverified { caches, more } => {
             format!("objects that could not be looked up may be gone: {}", list(dictionary, caches, *more))
         }
-        other => key_and_values(other).0,
-    }
+        _ => return None,
+    })
 }
 
 /// `21 of 40 in dentry, 3 of 3 in inode_cache and those in 2 more caches`.
@@ -259,15 +238,10 @@ fn seconds(time: Duration) -> String {
 /// The remark as an object: its key, its values and its sentence.
 pub(super) fn object(dictionary: &Dictionary, remark: &Remark) -> Value {
     let (key, mut values) = key_and_values(remark);
-    if let (
-        Some(Value::Array(values)),
-        Remark::FreedUnseen { caches, .. }
-        | Remark::FreedByNumber { caches, .. }
-        | Remark::Unverified { caches, .. },
-    ) = (values.get_mut("caches"), remark)
-    {
+    if let Some(Value::Array(values)) = values.get_mut("caches") {
         // Ids are internal.
-        *values = caches
+        *values = remark
+            .caches()
             .iter()
             .map(|one| {
                 let cache = one.cache.map(|name| dictionary.text(name));

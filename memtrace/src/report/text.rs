@@ -72,8 +72,7 @@ impl Text {
         let uncertainty = processes.and_then(|of| of.uncertainty);
         let (bytes, blocks) = estimates::amounts(profile.outstanding, uncertainty, noun(profile));
         let samples = uncertainty.map(samples).unwrap_or_default();
-        let is_part =
-            mode.is_some_and(|mode| mode.attached.gaps > 0 || !mode.exact && mode.sample_bytes.is_none());
+        let is_part = mode.is_some_and(|mode| mode.attached.gaps > 0 || mode.leaves_code_out());
         let of_what = if is_part { " of what was seen" } else { "" };
         writeln!(
             out,

@@ -6,11 +6,10 @@ use std::{
 };
 
 use anyhow::Context as _;
-use serde::Serialize;
 
 use super::draft::{Content, Wanted};
 use crate::{
-    profile::{Delta, Dictionary, Profile, Selection, VERSION, View},
+    profile::{Dictionary, Saved, Selection, VERSION, View},
     report::Reporter,
     saved::Writer,
 };
@@ -26,13 +25,6 @@ pub struct Output {
     writer: BufWriter<Box<dyn Write>>,
     selection: Selection,
     saved: Option<Writer>,
-}
-
-/// [`crate::profile::Saved`], without a copy of the profile.
-#[derive(Serialize)]
-struct ToSave<'a> {
-    gained: Delta,
-    profile: &'a Profile,
 }
 
 impl Output {
@@ -65,7 +57,9 @@ impl Output {
             Content::Report(profile) => {
                 if let Some(saved) = &mut self.saved {
                     let gained = dictionary.delta();
-                    saved.append(&ToSave { gained, profile }).context("cannot save the report")?;
+                    saved
+                        .append(&Saved { gained, profile: profile.as_ref() })
+                        .context("cannot save the report")?;
                 }
                 self.reporter.report(&mut self.writer, &View::new(dictionary, profile, &self.selection))
             }

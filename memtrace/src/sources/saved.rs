@@ -17,7 +17,6 @@ const MEMORY: u64 = 4 << 30;
 pub struct SavedReport {
     names: Names,
     profile: Profile,
-    /// What comes after the last whole report.
     tail: Tail,
     is_shown: bool,
 }
@@ -40,28 +39,18 @@ impl SavedReport {
             profile = Some(next);
             read += 1;
         }
-        match (profile, at) {
-            (Some(profile), Some(at)) if read == at => {
-                Ok(Self { names: Names::known(dictionary), profile, tail: Tail::Nothing, is_shown: false })
-            }
-            (Some(profile), None) => {
-                Ok(Self { names: Names::known(dictionary), profile, tail: reader.tail(), is_shown: false })
-            }
-            (_, Some(at)) => anyhow::bail!("{} has no report {at}: it has {read}", path.display()),
-            (None, None) => anyhow::bail!("{} has no complete report", path.display()),
+        if let Some(at) = at.filter(|&at| at != read) {
+            anyhow::bail!("{} has no report {at}: it has {read}", path.display());
         }
+        let Some(profile) = profile else { anyhow::bail!("{} has no complete report", path.display()) };
+        let tail = reader.tail();
+        Ok(Self { names: Names::known(dictionary), profile, tail, is_shown: false })
     }
 
-    /// What is wrong with the file after the reports that were read.
+    /// What comes after the report, if it is the last one that could be read.
     #[must_use]
-    pub fn warning(&self) -> Option<String> {
-        match self.tail {
-            Tail::Nothing => None,
-            Tail::Incomplete => {
-                Some("the file ends within a report: this is the last complete one".to_owned())
-            }
-            Tail::Damaged => Some("the file is damaged after this report: later ones are lost".to_owned()),
-        }
+    pub fn tail(&self) -> Tail {
+        self.tail
     }
 
     /// The dictionary and the report.

@@ -193,13 +193,13 @@ impl StoredFile {
             return known;
         }
         let name: Arc<str> = name.into();
-        let (debug, remark) = match (&self.image, &root) {
+        let (debug, misfit) = match (&self.image, &root) {
             (Some(image), Some(root)) => {
                 find_debug(&own_path(&root.directory), root.is_foreign, &name, image)
             }
             _ => (None, None),
         };
-        let code = CodeFile::new(Arc::clone(&name), (Arc::clone(&self.file), self.id), debug, remark);
+        let code = CodeFile::new(Arc::clone(&name), (Arc::clone(&self.file), self.id), debug, misfit);
         let module = Arc::new(Module::of_file(name, Arc::clone(self), code, root));
         modules.push(Arc::downgrade(&module));
         module

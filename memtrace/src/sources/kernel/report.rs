@@ -42,12 +42,13 @@ impl KernelSession {
         let stacks: Vec<(&Growth, &Stack)> =
             grown.iter().filter_map(|grown| Some((grown, *by_slot.get(&grown.totals.slot)?))).collect();
         let rows = stacks.iter().filter_map(|(grown, stack)| self.row(grown, stack, &census)).collect();
+        let config = &self.options.config;
         let mut profile = Profile {
             time: jiff::Timestamp::now(),
             elapsed: now.saturating_sub(self.started),
             last,
             subject: Subject::Kernel(kernel),
-            filter: self.filter(),
+            filter: Filter::new(config.min_size, config.max_size, self.options.older),
             outstanding,
             bytes_per_second,
             unknown_frees: self.tracer.caches().iter().map(|cache| cache.untracked_freed).sum(),
@@ -69,15 +70,6 @@ impl KernelSession {
             self.list(&mut profile, shown, now)?;
         }
         Ok(profile)
-    }
-
-    fn filter(&self) -> Filter {
-        let config = &self.options.config;
-        Filter {
-            min_size: Some(config.min_size).filter(|&size| size > 0),
-            max_size: Some(config.max_size).filter(|&size| size < u64::MAX),
-            older: self.options.older,
-        }
     }
 
     fn row(&mut self, grown: &Growth, stack: &Stack, census: &Census) -> Option<Row> {

@@ -44,12 +44,13 @@ impl Session {
             overhead: self.overhead(),
             mapped: self.mappings(now),
         });
+        let config = &self.options.config;
         let mut profile = Profile {
             time: jiff::Timestamp::now(),
             elapsed: now.saturating_sub(self.started),
             last,
             subject,
-            filter: self.filter(),
+            filter: Filter::new(config.min_size, config.max_size, self.options.older),
             outstanding,
             bytes_per_second,
             unknown_frees: self.tracer.work().unknown_frees,
@@ -86,15 +87,6 @@ impl Session {
             exact: !self.control.sampled() && attached.gaps == 0 && self.targets.iter().all(is_traced),
             attached,
             stacks: self.method_of_stacks(),
-        }
-    }
-
-    fn filter(&self) -> Filter {
-        let config = &self.options.config;
-        Filter {
-            min_size: Some(config.min_size).filter(|&size| size > 0),
-            max_size: Some(config.max_size).filter(|&size| size < u64::MAX),
-            older: self.options.older,
         }
     }
 
