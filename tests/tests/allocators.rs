@@ -163,8 +163,8 @@ fn memory_that_runs_out_ends_nobody() {
     }
 }
 
-/// In windows, where probes come and go: a request that failed is not taken for one that succeeded, and probes that are not
-/// wanted are not missed.
+/// In windows, where probes come and go: a failed request is not counted as a successful one, and nothing reports
+/// probes missing that were removed on purpose.
 #[test]
 fn failing_requests_in_windows_leave_no_blocks() {
     if !can_trace() {

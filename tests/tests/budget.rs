@@ -77,9 +77,9 @@ fn a_budget_that_pays_for_nothing_is_said_to() {
     );
 }
 
-/// Without a budget what tracing costs is told even so.
+/// The report shows what tracing costs even if there is no budget.
 #[test]
-fn the_cost_is_told_without_a_budget() {
+fn the_cost_is_shown_without_a_budget() {
     if !can_trace() {
         return;
     }

@@ -80,8 +80,8 @@ fn check_family(report: &Report) {
     kept("memalign_kept", 7 * 700, 7);
     kept("valloc_kept", 7 * 800, 7);
     kept("pvalloc_kept", 7 * 900, 7);
-    // `reallocarray` is counted where it ends, in `realloc`: the caller is one frame further out, if that is
-    // to be had.
+    // `reallocarray` is counted where it ends, in `realloc`: the caller is one frame further out, if the
+    // stack reaches it.
     let arrays = report
         .stacks
         .iter()

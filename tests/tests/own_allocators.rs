@@ -56,7 +56,7 @@ fn what_a_left_out_function_hands_on_is_shown() {
     }
 }
 
-/// A call that was left by a jump is not taken for a later one at the same place that is filtered out.
+/// A call that ended in a jump is not confused with a later, filtered one at the same place.
 #[test]
 fn a_call_that_was_left_is_not_settled_by_another() {
     if !can_trace() {

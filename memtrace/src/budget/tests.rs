@@ -190,3 +190,16 @@ fn a_target_that_hardly_runs_is_left_alone() {
     assert_eq!(mode, Mode::Steady(EXACT));
     assert_eq!(follow(&mut budget, &mut target, Duration::from_secs(60)), []);
 }
+
+#[test]
+fn a_debt_is_cut_off_before_the_share_is_certain() {
+    let mut target = Target::new(100_000.0);
+    let (mut budget, mode) = begin(&mut target, 0.05, Choice::Auto);
+    assert_eq!(mode, Mode::Steady(EXACT));
+    // A hundred processors' worth of calls in a twentieth of a second.
+    target.busy = 100.0;
+    target.pair = 300.0;
+    let now = target.run(Duration::from_millis(50), Probes::All(EXACT));
+    let verdict = budget.observe(now);
+    assert!(matches!(verdict, Verdict::Cut(share, Mode::Windows(_)) if share > 0.1), "{verdict:?}");
+}
