@@ -22,11 +22,12 @@ use super::{
 Examples:
   memtrace attach $(pidof my-server)
   memtrace attach 4123 4124 -i 10s          two processes together
-  memtrace attach 4123 --older 1m -i 3m     every 3 minutes the blocks older than one minute
-  memtrace attach 4123 -z 1MiB -a           blocks of 1 MiB and more, listed
+  memtrace attach 4123 --older 1m -i 3m     every 3 minutes, the blocks older than one minute
+  memtrace attach 4123 -z 1MiB -a           list each block of 1 MiB and more
   memtrace attach 4123 -n 1 -f json         one report after 5 s, for a script
 
-The process is not stopped. Memory that was allocated before memtrace attached is not counted.")]
+The process is not stopped. Memory allocated before memtrace attached is not counted.
+Ctrl-C ends tracing with a last report.")]
 pub(super) struct Args {
     /// Processes to trace
     #[arg(required = true, value_name = "PID", value_parser = parse_pid)]

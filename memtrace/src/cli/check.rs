@@ -87,7 +87,7 @@ fn target(out: &mut String, pid: u32) -> anyhow::Result<bool> {
                 }
                 complete &= allocator.left_out.is_empty();
                 for function in &allocator.left_out {
-                    writeln!(out, "    NO   {function}: not traced: a return probe could end the process",)?;
+                    writeln!(out, "    NO   {function}: not traced: a return probe could kill the process",)?;
                 }
                 for note in &allocator.notes {
                     writeln!(out, "         {}", escape(note))?;

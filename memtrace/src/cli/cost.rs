@@ -23,12 +23,14 @@ const LEAST_MEAN: u64 = 16;
 /// Options for the cost of tracing.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct CostArgs {
-    /// CPU time that tracing may take, as a share of the process's own, such as 5%; or `off`. A process that costs more
-    /// is sampled; one that still does is traced in short windows [default: 10% for attach, off with --trace; else off]
+    /// CPU time that tracing may take, as a share of the process's own (such as 5%), or `off`. If counting every
+    /// allocation would take more, memtrace samples; if sampling would too, it traces in short windows [default: 10%
+    /// for attach without --trace, otherwise off]
     #[arg(long, value_name = "SHARE", value_parser = parse_limit)]
     max_overhead: Option<Limit>,
-    /// Count one allocation per this many bytes (512KiB; a power of two), large ones always; `auto`: if the budget
-    /// requires it; `off`: count every allocation [default: auto with a budget, else off]
+    /// Sample one allocation per this many bytes on average (such as 512KiB; rounded to a power of two), larger ones
+    /// always; `auto`: sample if the budget requires it; `off`: count every allocation [default: auto with a budget,
+    /// otherwise off]
     #[arg(long, value_name = "SIZE", value_parser = parse_sample)]
     sample: Option<Sample>,
     /// Leave out a part of the work, to measure what it costs

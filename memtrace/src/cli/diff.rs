@@ -31,7 +31,7 @@ pub(super) struct Args {
     at: Option<u64>,
     #[command(flatten)]
     show: ShowArgs,
-    /// Show this many stacks of each kind; 0 shows all
+    /// Show at most this many stacks of each kind; 0 shows all
     #[arg(short = 'T', long, value_name = "N", default_value_t = 10)]
     top: usize,
 }

@@ -55,8 +55,8 @@ Examples:
   memtrace kernel --pages --vmalloc          only pages and vmalloc areas, without user memory
   memtrace kernel --pid 4123 --older 1m      what the kernel allocated while a process ran
 
-Earlier allocations are unknown. Frees that no tracepoint announces are found in the kernel's lists of free objects:
-such objects are tracked, but not counted as outstanding.")]
+Allocations made before tracing began are unknown. Some frees have no tracepoint: memtrace finds them in the kernel's
+lists of free objects, and does not count these objects as outstanding.")]
 #[expect(clippy::struct_excessive_bools, reason = "switches of a command line")]
 pub(super) struct Args {
     /// Trace slab memory: kmalloc and caches (default)
@@ -68,16 +68,16 @@ pub(super) struct Args {
     /// Trace per-CPU memory (default)
     #[arg(long)]
     percpu: bool,
-    /// Trace vmalloc areas (kernel 6.3)
+    /// Trace vmalloc areas (needs Linux 6.3)
     #[arg(long)]
     vmalloc: bool,
-    /// Only slab caches of these names; * and ? are wildcards
+    /// Trace only slab caches with these names; * and ? are wildcards
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     cache: Vec<String>,
-    /// Only what is allocated while these processes run (interrupts included)
+    /// Trace only what is allocated while these processes run (interrupts included)
     #[arg(short, long, value_name = "PID", value_delimiter = ',', value_parser = parse_pid)]
     pid: Vec<u32>,
-    /// Only what is allocated while processes of this cgroup run: a directory in the cgroup 2 file system
+    /// Trace only what is allocated while processes of this cgroup run: a directory in the cgroup v2 file system
     #[arg(long, value_name = "PATH")]
     cgroup: Option<PathBuf>,
     /// Show stacks or caches
@@ -85,7 +85,7 @@ pub(super) struct Args {
     by: By,
     #[command(flatten)]
     report: ReportArgs,
-    /// Show this many rows; 0 shows all
+    /// Show at most this many rows; 0 shows all
     #[arg(short = 'T', long, value_name = "N", default_value_t = 10)]
     top: usize,
     /// Count only objects at least this old
@@ -97,16 +97,16 @@ pub(super) struct Args {
     /// Track only objects of at most this size
     #[arg(short = 'Z', long, value_name = "SIZE", value_parser = parse_size)]
     max_size: Option<u64>,
-    /// What to order rows by, largest first
+    /// Sort rows by this, largest first
     #[arg(long, value_enum, default_value_t = Sort::Bytes)]
     sort: Sort,
     /// List the objects of each stack shown: address, size, age
     #[arg(short = 'a', long)]
     show_allocs: bool,
-    /// Live objects that can be tracked: about 30 bytes of kernel memory each
+    /// Track at most this many live objects, at about 30 bytes of kernel memory each
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=200_000_000))]
     max_live: u32,
-    /// Distinct stacks that can be tracked: 64 bytes of kernel memory each
+    /// Track at most this many distinct stacks, at 64 bytes of kernel memory each
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=4_194_304))]
     max_stacks: u32,
     /// Walk every stack instead of recognizing known ones, for comparison

@@ -65,13 +65,13 @@ pub(super) struct Args {
     /// Show totals only
     #[arg(long)]
     combined_only: bool,
-    /// Accepted, no effect: if the kernel returns an address again, memtrace always counts the old block as freed
+    /// Accepted and ignored: memtrace always counts a block as freed once its address is handed out again
     #[arg(long)]
     wa_missing_free: bool,
-    /// Accepted, no effect: memtrace counts every allocation
+    /// Accepted and ignored: memtrace counts every allocation
     #[arg(short, long, value_name = "N", default_value_t = 1)]
     sample_rate: u64,
-    /// Show this many stacks
+    /// Show at most this many stacks
     #[arg(short = 'T', long, value_name = "N", default_value_t = 10)]
     top: usize,
     /// Track only allocations of at least this many bytes
@@ -80,7 +80,7 @@ pub(super) struct Args {
     /// Track only allocations of at most this many bytes
     #[arg(short = 'Z', long, value_name = "BYTES")]
     max_size: Option<u64>,
-    /// Accepted, no effect: memtrace finds allocators in the process's mappings
+    /// Accepted and ignored: memtrace finds allocators in the process's mappings
     #[arg(short = 'O', long, value_name = "OBJECT")]
     obj: Option<String>,
     /// Print to this file instead of standard output (-)
@@ -89,16 +89,16 @@ pub(super) struct Args {
     /// Trace the kernel's per-CPU allocations instead of slab and pages
     #[arg(long)]
     percpu: bool,
-    /// What to order stacks by
+    /// Sort stacks by this, largest first
     #[arg(long, value_enum, default_value_t = SortKey::Size)]
     sort: SortKey,
-    /// Accepted, no effect: memtrace finds allocators in the process's mappings
+    /// Accepted and ignored: memtrace finds allocators in the process's mappings
     #[arg(long, value_name = "PREFIX")]
     symbols_prefix: Option<String>,
     /// Seconds between two reports
     #[arg(default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=315_360_000))]
     interval: u64,
-    /// Reports before the end
+    /// Stop after this many reports
     #[arg(value_parser = parse_count)]
     count: Option<u64>,
 }
@@ -139,7 +139,7 @@ fn run_command(args: &Args, command: &str, verbose: bool) -> anyhow::Result<Exit
 /// bcc's kernel mode: slab and pages together, or per-CPU memory.
 fn trace_kernel(args: &Args) -> anyhow::Result<ExitCode> {
     if args.trace {
-        message("-t prints the events of a process only: the kernel has too many, so reports follow");
+        message("-t works for processes only, as the kernel has too many events: printing reports instead");
     }
     let mut output = output(args)?;
     let kinds = if args.percpu { vec![KernelKind::Percpu] } else { vec![KernelKind::Slab, KernelKind::Page] };

@@ -36,12 +36,12 @@ struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   memtrace demo                             watch it find a leak
-  memtrace attach $(pidof my-server)        report every 5 s what has not been freed
+  memtrace attach $(pidof my-server)        every 5 s, what has not been freed
   memtrace attach 4123 --older 60s -i 3m    every 3 min, the blocks older than a minute
   memtrace attach 4123 -d 10m -f json       ten minutes, one JSON object per report
   memtrace run -- ./my-program --its-args   from the first allocation on
-  memtrace attach 4123 --save leak.mt       save every report; memtrace report leak.mt shows them again
-  memtrace kernel --by cache                which slab caches of the kernel grow
+  memtrace attach 4123 --save leak.mt       save every report, for `memtrace report` and `diff`
+  memtrace kernel --by cache                which of the kernel's slab caches grow
   memtrace check --pid 4123                 what this machine and this process support";
 
 #[derive(Debug, Subcommand)]
@@ -60,7 +60,7 @@ enum Command {
     Demo(demo::Args),
     /// Check what the kernel, your privileges and a process allow
     Check(check::Args),
-    /// Drop-in replacement for bcc's memleak: its options and output
+    /// Drop-in replacement for bcc's memleak, with its options and output
     Memleak(memleak::Args),
     /// The program that `demo` traces
     #[command(hide = true)]

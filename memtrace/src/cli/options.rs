@@ -49,9 +49,9 @@ impl From<Sort> for SortBy {
 /// How stacks are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Stacks {
-    /// By call frame information: complete, however the code was built.
+    /// Call frame information (.eh_frame, .debug_frame): complete, however the code was built.
     Cfi,
-    /// By frame pointers: short or wrong in code built without them.
+    /// Frame pointers: short or wrong in code built without them.
     Fp,
     /// The caller only, to measure what the rest costs.
     #[value(hide = true)]
@@ -121,7 +121,7 @@ impl ReportArgs {
     /// Announces on standard error that tracing has begun.
     pub(super) fn announce(&self, what: &str) {
         let interval = humantime::format_duration(self.interval);
-        self.remark(&format!("{what}; a report every {interval}, Ctrl-C for the last one"));
+        self.remark(&format!("{what}; a report every {interval}, Ctrl-C ends tracing with a last report"));
     }
 }
 
@@ -130,7 +130,7 @@ impl ReportArgs {
 pub(super) struct TraceArgs {
     #[command(flatten)]
     report: ReportArgs,
-    /// Show this many stacks; 0 shows all
+    /// Show at most this many stacks; 0 shows all
     #[arg(short = 'T', long, value_name = "N", default_value_t = 10)]
     top: usize,
     /// Count only blocks at least this old
@@ -142,7 +142,7 @@ pub(super) struct TraceArgs {
     /// Track only allocations of at most this size
     #[arg(short = 'Z', long, value_name = "SIZE", value_parser = parse_size)]
     max_size: Option<u64>,
-    /// What to order stacks by, largest first
+    /// Sort stacks by this, largest first
     #[arg(long, value_enum, default_value_t = Sort::Bytes)]
     sort: Sort,
     /// List the blocks of each stack shown: address, size, age
@@ -151,15 +151,15 @@ pub(super) struct TraceArgs {
     /// Print every allocation and free as it happens
     #[arg(short, long)]
     trace: bool,
-    /// Live blocks that can be tracked: about 50 bytes of kernel memory each
+    /// Track at most this many live blocks, at about 50 bytes of kernel memory each
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=200_000_000))]
     max_live: u32,
-    /// Distinct stacks that can be tracked: 64 bytes of kernel memory each
+    /// Track at most this many distinct stacks, at 64 bytes of kernel memory each
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=4_194_304))]
     max_stacks: u32,
     #[command(flatten)]
     cost: CostArgs,
-    /// How stacks are taken
+    /// How to unwind stacks
     #[arg(long, value_enum, value_name = "HOW", default_value_t = Stacks::Cfi)]
     stacks: Stacks,
     /// Also show stacks that no longer hold anything

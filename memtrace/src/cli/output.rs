@@ -19,7 +19,7 @@ use crate::{
 pub(super) enum Format {
     /// For people.
     Text,
-    /// For scripts: one object per line per report.
+    /// For scripts: one JSON object per report, each on one line.
     Json,
 }
 
@@ -66,14 +66,14 @@ pub(super) fn open_output(path: Option<&Path>, keep: Keep) -> anyhow::Result<(Bo
 /// Options of what is shown.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct ShowArgs {
-    /// How reports look
+    /// Format of reports
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     pub(super) format: Format,
-    /// Write to this file instead of standard output (-): a JSON report replaces the one before, text and --trace are
-    /// appended
+    /// Write to this file instead of standard output (-): each JSON report replaces the previous one; text and --trace
+    /// are appended
     #[arg(short = 'O', long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// When to use colour
+    /// When to color the output
     #[arg(long = "color", alias = "colour", value_enum, value_name = "WHEN", default_value_t = Colour::Auto)]
     colour: Colour,
 }

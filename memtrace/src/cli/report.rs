@@ -16,7 +16,7 @@ use super::{block_on, kernel::By, message::warn_of_tail, options::Sort, output::
 Examples:
   memtrace attach $(pidof my-server) --save leak.mt
   memtrace report leak.mt                       the last report
-  memtrace report leak.mt --at 1 --sort rate    the first one, by growth
+  memtrace report leak.mt --at 1 --sort rate    the first report, sorted by growth
   memtrace report leak.mt --filter handle_ -T 0 every stack with such a function
   memtrace report leak.mt -f json -O report.json
 
@@ -29,19 +29,19 @@ pub(super) struct Args {
     at: Option<u64>,
     #[command(flatten)]
     show: ShowArgs,
-    /// Show this many rows; 0 shows all
+    /// Show at most this many rows; 0 shows all
     #[arg(short = 'T', long, value_name = "N", default_value_t = 10)]
     top: usize,
-    /// What to order rows by, largest first
+    /// Sort rows by this, largest first
     #[arg(long, value_enum, default_value_t = Sort::Bytes)]
     sort: Sort,
-    /// Show stacks or caches (of the kernel)
+    /// Show stacks or, for the kernel, caches
     #[arg(long, value_enum, value_name = "WHAT", default_value_t = By::Stack)]
     by: By,
-    /// Only stacks of this process
+    /// Show only stacks of this process
     #[arg(short, long, value_name = "PID")]
     pid: Option<u32>,
-    /// Only stacks with this text in the name of a function, source file or module
+    /// Show only stacks with this text in the name of a function, source file or module
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
 }

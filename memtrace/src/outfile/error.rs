@@ -52,7 +52,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The file cannot be written.
-    #[error("cannot write {}, whose old contents are kept", path.display())]
+    #[error("cannot write {} (its old contents are kept)", path.display())]
     Write {
         /// The path as it was given.
         path: PathBuf,

@@ -41,13 +41,13 @@ pub(super) fn counted(mode: &Mode, sizes: Option<String>) -> String {
         Some(bytes) if mode.sampling => {
             format!("estimated from one sample per {bytes} of allocations{which}")
         }
-        Some(bytes) => format!("every allocation{which} counted now, before that one sample per {bytes}"),
+        Some(bytes) => format!("every allocation{which} counted now, one sample per {bytes} earlier"),
     };
     if mode.attached.gaps == 0 {
         return how;
     }
     format!(
-        "{how} while probes were in place: {} of the time, with {}",
+        "{how}, while probes were in place ({} of the time, {})",
         format_percent(mode.attached.share),
         format_count(mode.attached.gaps, "gap")
     )
@@ -56,16 +56,16 @@ pub(super) fn counted(mode: &Mode, sizes: Option<String>) -> String {
 /// What tracing cost, as a line.
 pub(super) fn cost(overhead: &Overhead) -> String {
     let (share, processors) = (overhead.share(), overhead.processors());
-    let allowed = match (overhead.limit, overhead.least) {
+    let (of_target, of_cpu) = match (overhead.limit, overhead.least) {
         // Above its share, but little enough to be allowed.
         (Some(limit), Some(least)) if share > limit && processors <= least => {
-            format!(" ({} of a processor allowed to a process that uses little)", format_percent(least))
+            (String::new(), format!(" ({} allowed: the target is mostly idle)", format_percent(least)))
         }
-        (Some(limit), _) => format!(" ({} allowed)", format_percent(limit)),
-        (None, _) => String::new(),
+        (Some(limit), _) => (format!(" ({} allowed)", format_percent(limit)), String::new()),
+        (None, _) => (String::new(), String::new()),
     };
     format!(
-        "Tracing took {} of the CPU time, {} of a processor{allowed}: {} seen",
+        "Tracing took {} of the target's CPU time{of_target}, {} of one CPU{of_cpu}; {} seen",
         format_percent(share),
         format_percent(processors),
         format_count(overhead.calls, "call")
@@ -76,7 +76,7 @@ pub(super) fn cost(overhead: &Overhead) -> String {
 pub(super) fn balance(mode: &Mode) -> Option<String> {
     let (allocated, freed) = mode.attached.windows?;
     Some(format!(
-        "In the windows {} of all sizes were allocated and {} freed, older ones among them",
+        "In the windows, {} of all sizes were allocated and {} freed, including older ones",
         format_count(allocated, "block"),
         format_number(freed)
     ))
@@ -85,8 +85,8 @@ pub(super) fn balance(mode: &Mode) -> Option<String> {
 /// What gaps mean for the figures.
 pub(super) fn gaps(mode: &Mode) -> Option<String> {
     (mode.attached.gaps > 0).then(|| {
-        "allocations in a gap are unknown and not counted, nor are their frees; blocks that were counted and freed in a gap \
-         still count; mappings (mmap) are unknown with gaps"
+        "allocations made in a gap, and their frees, are unknown and not counted; blocks that were counted earlier and freed in \
+         a gap still count; mappings (mmap) are not reported after a gap"
             .to_owned()
     })
 }

@@ -30,9 +30,9 @@ pub(super) fn allocators(of: &Processes) -> String {
 pub(super) fn method(profile: &Profile, of: &Processes) -> String {
     let mode = &of.mode;
     let untraced = match of.untraced.as_slice() {
-        [] if mode.leaves_code_out() => "NOT EVERYTHING IS TRACED (see the notes); else ".to_owned(),
+        [] if mode.leaves_code_out() => "NOT EVERYTHING IS TRACED (see the notes); otherwise ".to_owned(),
         [] => String::new(),
-        functions => format!("NOT TRACED: {}; else ", escape(&functions.join("; "))),
+        functions => format!("NOT TRACED: {}; otherwise ", escape(&functions.join("; "))),
     };
     let count = estimates::counted(mode, sizes(&profile.filter));
     let stacks = match mode.stacks {
@@ -47,7 +47,7 @@ pub(super) fn method(profile: &Profile, of: &Processes) -> String {
 /// A filter by age in words.
 pub(super) fn older(filter: &Filter) -> String {
     let older = filter.older.filter(|age| !age.is_zero());
-    older.map(|age| format!(", shown are blocks older than {}", format_age(age))).unwrap_or_default()
+    older.map(|age| format!(", only blocks older than {} shown", format_age(age))).unwrap_or_default()
 }
 
 /// A size filter in words.

@@ -25,11 +25,11 @@ const WITHOUT_SIZE: &str = "the sizes of objects without a walk slot; only their
 /// None contains "byte": scripts that read memleak's text recognize stacks by that word.
 pub(super) fn sentences(losses: &Losses) -> Vec<String> {
     let untracked = format!(
-        "({}) not tracked: the table of live blocks was full, so the totals are too low by that; raise --max-live",
+        "({}) not tracked: the table of live blocks was full, so the totals are too low by that much; raise --max-live",
         format_bytes(losses.live_map_full_bytes)
     );
     let unmapped = format!(
-        "({}) left out: a process had too many, so what it mapped itself is too low by that at most",
+        "({}) left out: a process had too many, so what it mapped itself is too low by at most that much",
         format_bytes(losses.mappings_full_bytes)
     );
     let incomplete = format!(
@@ -64,30 +64,30 @@ pub(super) fn sentences(losses: &Losses) -> Vec<String> {
         (
             losses.missed_frees,
             "block",
-            "handed out again while still live here: a free was not seen, and the old block no longer counts",
+            "still live here when the address was handed out again: a free was missed, and the old block no longer counts",
         ),
         (
             losses.no_walk_slot,
             "allocation",
-            "without a stack: every walk slot of the CPU was in use, so the totals include this but name no code",
+            "without a stack: every walk slot of the CPU was in use, so the totals include them but no code is named",
         ),
         (
             losses.stack_table_full,
             "allocation",
-            "without a stack: the table of stacks was full around them, so the totals and rows without frames hold all of this; raise --max-stacks",
+            "without a stack: the table of stacks was full, so the totals and the rows without frames include them; raise --max-stacks",
         ),
         (
             losses.ring_full,
             "event",
-            "did not fit into the ring buffer: trace lines are missing, mappings may be wrong, and stacks may show up a report later",
+            "did not fit into the ring buffer: trace lines are missing, mappings may be wrong, and stacks may appear one report late",
         ),
         (losses.mappings_full, "mapped range", unmapped.as_str()),
         (
             losses.names_given_up,
-            "lookup",
-            "of names given up: functions may lack names or lines; the notes say why",
+            "name lookup",
+            "given up: functions may lack names or lines; the notes say why",
         ),
-        (losses.children_not_traced, "fork", "of the target went untraced: what child processes allocate is not in the figures"),
+        (losses.children_not_traced, "fork", "of the target not traced: what child processes allocate is not in the figures"),
         (incomplete_stacks, "stack", incomplete.as_str()),
     ]
     .into_iter()

@@ -5,7 +5,7 @@ use crate::profile::{Pace, Plan, Share};
 
 /// A share and its whole.
 pub(super) fn part(share: Share) -> String {
-    let of = if share.of_processor { "a processor" } else { "the CPU time" };
+    let of = if share.of_processor { "one CPU" } else { "the target's CPU time" };
     format!("{} of {of}", format_percent(share.share))
 }
 
@@ -13,9 +13,9 @@ pub(super) fn part(share: Share) -> String {
 pub(super) fn pace(pace: Pace) -> String {
     let counted = match pace.sample_bytes {
         None => "every allocation is counted".to_owned(),
-        Some(bytes) => format!("one allocation in {} is counted", format_bytes(bytes)),
+        Some(bytes) => format!("one allocation per {} is counted", format_bytes(bytes)),
     };
-    if pace.windows { format!("{counted} in short windows only") } else { counted }
+    if pace.windows { format!("{counted}, but only in short windows") } else { counted }
 }
 
 /// What tracing will cost and how memtrace will trace, before it begins.
@@ -23,16 +23,20 @@ pub(super) fn pace(pace: Pace) -> String {
 pub fn plan(plan: &Plan) -> String {
     let calls = format_number(plan.calls_per_second.round() as u64);
     let allowed = |share: Share| {
-        let limit = part(plan.limit);
-        if share.share > plan.limit.share && part(share) != limit {
-            format!(", allowed: {limit}")
+        let same_whole = share.of_processor == plan.limit.of_processor;
+        let limit = if same_whole { format_percent(plan.limit.share) } else { part(plan.limit) };
+        if share.share > plan.limit.share && part(share) != part(plan.limit) {
+            format!(" ({limit} allowed)")
         } else {
-            format!(", too close to the {limit} allowed")
+            format!(" (too close to the {limit} allowed)")
         }
     };
     match plan.pace {
         Pace { sample_bytes: None, windows: false } if plan.calls_per_second == 0.0 => {
-            format!("no calls yet: every allocation is counted while that takes at most {}", part(plan.limit))
+            format!(
+                "no calls yet: every allocation is counted as long as that takes at most {}",
+                part(plan.limit)
+            )
         }
         Pace { sample_bytes: None, windows: false } => {
             format!(
@@ -48,13 +52,13 @@ pub fn plan(plan: &Plan) -> String {
             )
         }
         Pace { windows: false, .. } => format!(
-            "{calls} calls a second: counting every allocation would take {}{}; so {}",
+            "{calls} calls a second: counting every allocation would take {}{}, so {}",
             part(plan.exact),
             allowed(plan.exact),
             pace(plan.pace)
         ),
         Pace { windows: true, .. } => format!(
-            "{calls} calls a second: continuous tracing would take {}{}; so {}",
+            "{calls} calls a second: continuous tracing would take {}{}, so {}",
             part(plan.cheapest),
             allowed(plan.cheapest),
             pace(plan.pace)

@@ -29,23 +29,23 @@ fn of_cost(remark: &Remark) -> Option<String> {
             format!("the cost of a probe could not be measured, so no budget is kept: {error}")
         }
         Remark::PaceChanged { since, pace: how, limit } => {
-            format!("since {} {}, to stay within {}", seconds(*since), pace(*how), part(*limit))
+            format!("from {} on, {}, to stay within {}", seconds(*since), pace(*how), part(*limit))
         }
         Remark::Detached { at, took, limit, pace: how } => format!(
-            "tracing took {}, far more than the {} allowed: detached at {}; since then {}",
+            "tracing took {}, far more than allowed ({}): detached at {}; from then on, {}",
             part(*took),
             part(*limit),
             seconds(*at),
             pace(*how)
         ),
         Remark::OverBudget { limit } => format!(
-            "detached: {} of the CPU time is too little to trace this process, even in short windows; raise --max-overhead",
+            "detached: {} of the target's CPU time is not enough to trace it, even in short windows; raise --max-overhead",
             format_percent(*limit)
         ),
         Remark::WindowOpen { watch } => {
             format!("a window is open: blocks allocated in it less than {} ago are left out", format_age(*watch))
         }
-        Remark::NoWindow => "no window ran since the previous report".to_owned(),
+        Remark::NoWindow => "no window has opened since the previous report: the figures have not changed".to_owned(),
         _ => return None,
     })
 }
@@ -55,18 +55,18 @@ fn of_targets(remark: &Remark) -> Option<String> {
     Some(match remark {
         Remark::FunctionsUntraced { pid, functions } => format!(
             "process {pid}: not traced: {}. What they allocate is missing here, except what they get from traced functions. \
-             A return probe on them could end the process, and their exits could not be determined; \
+             A return probe on them could kill the process, and their exits could not be determined; \
              `memtrace check --pid {pid}` lists what is traced",
             functions.join("; ")
         ),
         Remark::AttachRefused { pid, what, error, retried: true, .. } => {
-            format!("{what} of process {pid} is not traced, will be retried: {error}")
+            format!("{what} of process {pid} is not traced yet, and memtrace will try again: {error}")
         }
         Remark::AttachRefused { pid, what, error, tries, .. } => {
             format!("{what} of process {pid} is not traced after {tries} failed attempts: {error}")
         }
         Remark::AttachedLate { pid, what, error, since } => {
-            format!("{what} of process {pid} has been traced only since {}: {error}", seconds(*since))
+            format!("{what} of process {pid} was not traced before {}: {error}", seconds(*since))
         }
         Remark::AgesLimited { days } => {
             format!("tracing has gone on for over {days} days: older blocks are shown as {days} days younger")
@@ -93,14 +93,14 @@ fn of_targets(remark: &Remark) -> Option<String> {
             )
         }
         Remark::ProbesUnheld { pid, error } => format!(
-            "probes of process {pid} do not stay in place: {error}; memtrace retries, and calls may go unseen until then"
+            "probes of process {pid} do not stay in place: {error}; memtrace keeps trying, and calls may go unseen until it succeeds"
         ),
         Remark::BreakpointsMissing { pid, missing, all } => format!(
             "breakpoints are missing from the code of process {pid}, {missing} of {all}, and the kernel does not restore them: calls there are \
              not seen"
         ),
         Remark::CodeCopied { pid, copied, all } => format!(
-            "process {pid} runs from a copy of its code in anonymous memory (programs do this to use large pages), \
+            "process {pid} runs from a copy of its code in anonymous memory (programs do this to use huge pages), \
              which cannot be probed: calls at {copied} of {all} probed places are not seen"
         ),
         Remark::AttachedAnew { pid, times, at, why, gap } => {
@@ -148,7 +148,7 @@ fn of_files(remark: &Remark) -> Option<String> {
             };
             let problem = match problem {
                 FileProblem::TooSlow { seconds } => format!("reading it takes longer than {seconds} s"),
-                FileProblem::ReaderEnded => "the process that reads it ended while reading it".to_owned(),
+                FileProblem::ReaderEnded => "the symbolizer ended while reading it".to_owned(),
                 FileProblem::OtherBuild { .. } => "it belongs to another build".to_owned(),
                 FileProblem::Unreadable { error } => format!("it cannot be read ({error})"),
                 FileProblem::Refused { error } => error.clone(),
@@ -163,10 +163,12 @@ fn of_files(remark: &Remark) -> Option<String> {
             "the thread that looks up names has ended: code seen from now on has none".to_owned()
         }
         Remark::NoReader { error } => {
-            format!("functions lack names: the process that reads them cannot be started ({error})")
+            format!("functions lack names: the symbolizer cannot be started ({error})")
         }
         Remark::ReaderPrivileged { kept } => {
-            format!("files are read by a process that could not give up {kept}")
+            format!(
+                "the symbolizer, which reads files of the target, is not fully sandboxed; this failed: {kept}"
+            )
         }
         Remark::NamesLate { frames } => format!(
             "looking up functions is slow: {} of this report could not be named in time",
@@ -203,7 +205,7 @@ fn of_kernel(dictionary: &Dictionary, remark: &Remark) -> Option<String> {
             list(dictionary, caches, *more)
         ),
         Remark::FreedByNumber { caches, more } => format!(
-            "by /proc/slabinfo {} are gone and are left out; too many, if older objects were freed unseen",
+            "according to /proc/slabinfo, {} are gone and are left out; that is too many if older objects were freed unseen",
             list(dictionary, caches, *more)
         ),
         Remark::Unverified { caches, more } => {
@@ -349,7 +351,7 @@ mod tests {
         let remark = Remark::PaceChanged { since: Duration::from_secs(2), pace, limit };
         assert_eq!(
             sentence(&Dictionary::default(), &remark),
-            "since 2.0 s one allocation in 512 KiB is counted in short windows only, to stay within 1 % of a processor"
+            "from 2.0 s on, one allocation per 512 KiB is counted, but only in short windows, to stay within 1 % of one CPU"
         );
     }
 }

@@ -73,7 +73,7 @@ impl Text {
         let (bytes, blocks) = estimates::amounts(profile.outstanding, uncertainty, noun(profile));
         let samples = uncertainty.map(samples).unwrap_or_default();
         let is_part = mode.is_some_and(|mode| mode.attached.gaps > 0 || mode.leaves_code_out());
-        let of_what = if is_part { " of what was seen" } else { "" };
+        let of_what = if is_part { " (of what was seen)" } else { "" };
         writeln!(
             out,
             "Outstanding{of_what}: {} in {blocks}, {}{samples}",
@@ -144,7 +144,7 @@ impl Text {
                 writeln!(
                     out,
                     "    {}",
-                    self.paint(DIM, format_args!("… {folded} frames of Rust's runtime"))
+                    self.paint(DIM, format_args!("… {folded} frames of the Rust runtime"))
                 )?;
                 rest = rest.get(folded..).unwrap_or_default();
                 continue;

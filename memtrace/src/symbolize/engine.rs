@@ -176,7 +176,7 @@ fn open(file: &File, size: u64) -> Result<(Elf, &'static [u8]), Refused> {
 /// Why a file or its debug information is not used.
 #[derive(Debug, thiserror::Error)]
 enum Refused {
-    #[error("its checksum differs from the one in the link to it")]
+    #[error("its checksum differs from the one in .gnu_debuglink")]
     Checksum,
     #[error("parts of it are in another file (.gnu_debugaltlink), which was not found")]
     Elsewhere,

@@ -28,7 +28,7 @@ const ADDRESSES: u64 = 32 << 30;
 /// Seconds of processor time: the agent's deadlines come first, unless it is stopped.
 const SECONDS: u64 = 600;
 
-/// Drops everything. Returns what could not be dropped, in words.
+/// Drops everything. Returns what failed, in words.
 ///
 /// # Errors
 /// The agent has exited.
@@ -49,20 +49,20 @@ pub(super) fn enter(agent: Pid) -> Result<Vec<String>, nix::Error> {
         (Resource::RLIMIT_DATA, MEMORY),
         (Resource::RLIMIT_AS, ADDRESSES),
     ] {
-        check("limits", setrlimit(resource, limit, limit).map_err(|error| error.to_string()));
+        check("resource limits", setrlimit(resource, limit, limit).map_err(|error| error.to_string()));
     }
-    check("its user", become_nobody().map_err(|error| error.to_string()));
-    check("capabilities", drop_capabilities());
-    check("new privileges", prctl::set_no_new_privs().map_err(|error| error.to_string()));
+    check("change of user", become_nobody().map_err(|error| error.to_string()));
+    check("dropping capabilities", drop_capabilities());
+    check("no_new_privs", prctl::set_no_new_privs().map_err(|error| error.to_string()));
     let _ = prctl::set_dumpable(false);
     // In `ps` it would be called `exe`, which it was started by.
     let _ = prctl::set_name(c"memtrace-names");
     // A change of user takes this back, so it comes after.
-    check("its life", prctl::set_pdeathsig(Signal::SIGKILL).map_err(|error| error.to_string()));
+    check("parent-death signal", prctl::set_pdeathsig(Signal::SIGKILL).map_err(|error| error.to_string()));
     if getppid() != agent {
         return Err(nix::Error::ESRCH);
     }
-    check("system calls", filter());
+    check("seccomp filter", filter());
     Ok(kept)
 }
 

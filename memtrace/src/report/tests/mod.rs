@@ -274,7 +274,7 @@ fn a_closed_pipe_is_an_error_wherever_it_closes() {
 fn losses_are_said_only_when_there_are_any() {
     assert_eq!(sentences(&Losses::default()), [""; 0]);
     let one = Losses { missed_frees: 1, ..Losses::default() };
-    insta::assert_snapshot!(sentences(&one).join("\n"), @r#"1 block handed out again while still live here: a free was not seen, and the old block no longer counts."#);
+    insta::assert_snapshot!(sentences(&one).join("\n"), @r#"1 block still live here when the address was handed out again: a free was missed, and the old block no longer counts."#);
 }
 
 #[test]

@@ -40,17 +40,17 @@ fn everything_lost() {
     Outstanding: 0 B in 0 blocks, 0 B/s
     Nothing allocated since tracing began is outstanding. (Earlier allocations are unknown.)
 
-    Lost: 1,203 blocks (4.5 MiB) not tracked: the table of live blocks was full, so the totals are too low by that; raise --max-live.
+    Lost: 1,203 blocks (4.5 MiB) not tracked: the table of live blocks was full, so the totals are too low by that much; raise --max-live.
     Lost: 5 allocations not tracked: the table of threads was full, so the totals are too low.
     Lost: 1 allocation call never seen to return (longjmp, an exception, a cancelled thread; with gaps, detaching): what they returned is not in the totals.
     Lost: 8 probe runs skipped by the kernel: allocations and frees went unseen, so the figures may be too low or too high.
-    Lost: 7 blocks handed out again while still live here: a free was not seen, and the old block no longer counts.
-    Lost: 4 allocations without a stack: every walk slot of the CPU was in use, so the totals include this but name no code.
-    Lost: 6 allocations without a stack: the table of stacks was full around them, so the totals and rows without frames hold all of this; raise --max-stacks.
-    Lost: 3 events did not fit into the ring buffer: trace lines are missing, mappings may be wrong, and stacks may show up a report later.
-    Lost: 10 mapped ranges (40 KiB) left out: a process had too many, so what it mapped itself is too low by that at most.
-    Lost: 11 lookups of names given up: functions may lack names or lines; the notes say why.
-    Lost: 9 forks of the target went untraced: what child processes allocate is not in the figures.
+    Lost: 7 blocks still live here when the address was handed out again: a free was missed, and the old block no longer counts.
+    Lost: 4 allocations without a stack: every walk slot of the CPU was in use, so the totals include them but no code is named.
+    Lost: 6 allocations without a stack: the table of stacks was full, so the totals and the rows without frames include them; raise --max-stacks.
+    Lost: 3 events did not fit into the ring buffer: trace lines are missing, mappings may be wrong, and stacks may appear one report late.
+    Lost: 10 mapped ranges (40 KiB) left out: a process had too many, so what it mapped itself is too low by at most that much.
+    Lost: 11 name lookups given up: functions may lack names or lines; the notes say why.
+    Lost: 9 forks of the target not traced: what child processes allocate is not in the figures.
     Lost: 2,010 stacks incomplete (no frame pointer: 10, stack unreadable: 2,000): their outer callers are missing.
     Note: process 4123 has exited: blocks not freed by then are still shown
     "#);
@@ -109,10 +109,10 @@ fn several_targets_sampled() {
     report.pids = (100..112).collect();
     report.allocators = vec!["glibc".into(), "jemalloc".into()];
     insta::assert_snapshot!(text(report), @r#"
-    [03:04:05] api-server (pids 100, 101, 102, 103, 104, 105, 106, 107 and 4 more), traced for 5.0 s, allocators glibc, jemalloc; estimated from one sample per 512 KiB of allocations while probes were in place: 2.1 % of the time, with 12 gaps, stacks from frame pointers (callers may be missing where code was built without them)
-    Outstanding of what was seen: about 1 MiB ± 10 % in 1,024 blocks ± 50 %, +1.5 MiB/s seen, from 31 samples
-    Tracing took 3.1 % of the CPU time, 3.1 % of a processor (5 % allowed): 123,456 calls seen
-    In the windows 102,345 blocks of all sizes were allocated and 102,100 freed, older ones among them
+    [03:04:05] api-server (pids 100, 101, 102, 103, 104, 105, 106, 107 and 4 more), traced for 5.0 s, allocators glibc, jemalloc; estimated from one sample per 512 KiB of allocations, while probes were in place (2.1 % of the time, 12 gaps), stacks from frame pointers (callers may be missing where code was built without them)
+    Outstanding (of what was seen): about 1 MiB ± 10 % in 1,024 blocks ± 50 %, +1.5 MiB/s seen, from 31 samples
+    Tracing took 3.1 % of the target's CPU time (5 % allowed), 3.1 % of one CPU; 123,456 calls seen
+    In the windows, 102,345 blocks of all sizes were allocated and 102,100 freed, including older ones
 
     #1  about 64 KiB ± 99 % in 64 blocks ± 19 %, from 3 samples, 6 % of the total, process 4123, +12.8 KiB/s seen, oldest 4.2 s, freed about 3 of 67 blocks  stack 9f0c0000deadbeef
         handle<'_> [inlined]  src/api.c  (/srv/api-server+0x1167)
@@ -125,7 +125,7 @@ fn several_targets_sampled() {
 
     … and 3 more stacks hold 959.4 KiB (--top 0 shows all)
 
-    Note: allocations in a gap are unknown and not counted, nor are their frees; blocks that were counted and freed in a gap still count; mappings (mmap) are unknown with gaps
+    Note: allocations made in a gap, and their frees, are unknown and not counted; blocks that were counted earlier and freed in a gap still count; mappings (mmap) are not reported after a gap
     "#);
 }
 
@@ -203,11 +203,11 @@ fn a_sample_that_was_taken_before_is_named() {
     let text = text(report);
     assert!(
         text.contains(
-            "; every allocation counted now, before that one sample per 512 KiB while probes were in place"
+            "; every allocation counted now, one sample per 512 KiB earlier, while probes were in place"
         ),
         "{text}"
     );
-    assert!(text.contains("mappings (mmap) are unknown with gaps"), "{text}");
+    assert!(text.contains("mappings (mmap) are not reported after a gap"), "{text}");
 }
 
 #[test]
@@ -267,7 +267,7 @@ fn rusts_runtime_is_one_line() {
             .to_vec();
     let shown = text(report.clone());
     assert!(
-        shown.contains("app::leak") && shown.contains("… 3 frames of Rust's runtime\n    main"),
+        shown.contains("app::leak") && shown.contains("… 3 frames of the Rust runtime\n    main"),
         "{shown}"
     );
     report.stacks[0].frames.remove(1);
@@ -286,7 +286,7 @@ fn a_filter_is_said_and_nothing_is_claimed_beyond_it() {
     assert!(sizes.contains("every allocation of 1 MiB and more counted"), "{sizes}");
     assert!(sizes.contains("passes the filter") && !sizes.contains("Nothing allocated"), "{sizes}");
     let older = filter(None, Some(100), Some(Duration::from_secs(60)));
-    assert!(older.contains("of up to 100 B counted, shown are blocks older than 1m00s"), "{older}");
+    assert!(older.contains("of up to 100 B counted, only blocks older than 1m00s shown"), "{older}");
     let mut aged = report();
     aged.filter.older = Some(Duration::from_secs(1));
     assert!(!text(aged).contains("freed"));
@@ -311,12 +311,13 @@ fn what_is_not_traced_is_said_first() {
     let text = text(Recorded { exact: false, untraced, ..empty() });
     let first = text.lines().next().unwrap();
     assert!(
-        first
-            .contains("; NOT TRACED: malloc (it jumps through a table or a pointer) in /srv/app; else every"),
+        first.contains(
+            "; NOT TRACED: malloc (it jumps through a table or a pointer) in /srv/app; otherwise every"
+        ),
         "{text}"
     );
     assert!(
-        text.contains("Outstanding of what was seen: 0 B") && text.contains("the rest is unknown"),
+        text.contains("Outstanding (of what was seen): 0 B") && text.contains("the rest is unknown"),
         "{text}"
     );
     assert!(!text.contains("Nothing allocated since"), "{text}");
