@@ -82,7 +82,7 @@ impl Samples {
     fn row(&self, budget: u32, runs: u32) -> Result<Row> {
         let clock = Summary::of(&self.lost_clock).context("no samples")?;
         let note = format!(
-            "{}; lost per second of the clock {}; `{LEAK}` first in {} of {runs}",
+            "{}; lost per wall-clock second {}; `{LEAK}` first in {} of {runs}",
             self.mode,
             percent(clock.median / 100.0),
             self.found

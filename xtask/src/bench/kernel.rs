@@ -169,7 +169,7 @@ fn note(watcher: Watcher, watchers: &[Watcher], summaries: &[Summary]) -> String
     match (watcher, added(watcher), added(Watcher::Bpftrace)) {
         (Watcher::Nobody, ..) | (_, None, _) => String::new(),
         (Watcher::Memtrace | Watcher::Walks, Some(ours), Some(theirs)) if theirs > 0.0 => {
-            format!("adds {} ns, {} of what bpftrace adds", figure(ours), figure(ours / theirs))
+            format!("adds {} ns, {} times what bpftrace adds", figure(ours), figure(ours / theirs))
         }
         (_, Some(added), _) => format!("adds {} ns", figure(added)),
     }
@@ -185,7 +185,7 @@ mod tests {
             [100.0, 150.0, 300.0, 400.0].map(|median| Summary { median, low: median, high: median });
         let note = |watcher| note(watcher, &Watcher::ALL, &summaries);
         assert_eq!(note(Watcher::Nobody), "");
-        assert_eq!(note(Watcher::Memtrace), "adds 50.0 ns, 0.17 of what bpftrace adds");
+        assert_eq!(note(Watcher::Memtrace), "adds 50.0 ns, 0.17 times what bpftrace adds");
         assert_eq!(note(Watcher::Bpftrace), "adds 300 ns");
     }
 }

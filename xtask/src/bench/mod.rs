@@ -47,7 +47,7 @@ enum Topic {
     Parts,
     /// A C++ program, python3, redis-server: exact, sampled, with the default budget, by other tools
     Programs,
-    /// Throughput lost by a program that allocates 3 million times a second, beside its budget
+    /// Throughput lost by a program that allocates 3 million times a second, by budget
     Budget,
     /// CPU time of a report, and memory, with up to 10,000,000 live blocks
     Memory,
@@ -57,7 +57,7 @@ enum Topic {
     Saved,
     /// What each of 50 processes of one program costs the agent: memory, descriptors, CPU time
     Processes,
-    /// What kernel mode adds to epoll ADD and DEL, to create and unlink; by bpftrace
+    /// What kernel mode adds to epoll ADD and DEL, and to create and unlink, compared with bpftrace
     Kernel,
     All,
 }
@@ -129,7 +129,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
 
 fn table(rows: &[Row]) -> String {
     let mut text =
-        String::from("| What | Variant | Median | Middle half of the samples | |\n|---|---|--:|--:|---|\n");
+        String::from("| What | Variant | Median | 25th to 75th percentile | |\n|---|---|--:|--:|---|\n");
     for Row { what, variant, summary, unit, note } in rows {
         let Summary { median, low, high } = *summary;
         let _ = writeln!(
@@ -143,14 +143,20 @@ fn table(rows: &[Row]) -> String {
     text
 }
 
+/// What the rows mean.
+const LEGEND: &str = "\
+A *pair* is one malloc and one free. *exact*: every allocation counted (`--max-overhead off`). *empty probes*: uprobes whose
+programs do nothing, the floor for any uprobe tool. *parts*: exact with a part of the work left out. *programs*: time per
+round, or requests per second. Compare figures within this table only, not with figures from another machine.
+";
+
 fn document(table: &str) -> Result<String> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").context("the kernel's release")?;
     let cpus = std::thread::available_parallelism().context("the number of CPUs")?;
     Ok(format!(
         "# Benchmarks\n\n\
-         Made by `cargo xtask {}` on {}, {cpus} CPUs, Linux {}. Compare figures within this table only, \
-         not with another machine's.\n\n{table}",
+         Made by `cargo xtask {}` on {}, {cpus} CPUs, Linux {}.\n\n{LEGEND}\n{table}",
         arguments.join(" "),
         processor(&fs::read_to_string("/proc/cpuinfo").context("/proc/cpuinfo")?),
         kernel.trim_end(),

@@ -102,17 +102,19 @@ fn note(outcome: &Outcome, all: &[Outcome], of_one_thread: Option<&[Outcome]>) -
     let remarks = match outcome.variant {
         Variant::Untraced | Variant::Empty3 | Variant::Empty2 | Variant::Caller => vec![],
         Variant::Exact => vec![
-            ratio(Variant::Empty3).map(|ratio| format!("{ratio} of three empty probes")),
+            ratio(Variant::Empty3).map(|ratio| format!("{ratio} times three empty probes")),
             walk(cost).map(|ns| format!("the walk adds {ns:.0} ns")),
             of_one_thread.and_then(|one| second_thread(all, one)),
         ],
         Variant::Sampled => {
-            vec![ratio(Variant::Empty2).map(|ratio| format!("{ratio} of two empty probes"))]
+            vec![ratio(Variant::Empty2).map(|ratio| format!("{ratio} times two empty probes"))]
         }
         Variant::Kernel => vec![of(Variant::Exact).and_then(walk).zip(walk(cost)).map(|(ours, kernel)| {
-            format!("the walk costs {} of `bpf_get_stackid`'s {kernel:.0} ns", figure(ours / kernel))
+            format!("the walk costs {} times `bpf_get_stackid`'s {kernel:.0} ns", figure(ours / kernel))
         })],
-        _ => vec![of(Variant::Exact).map(|exact| format!("exact costs {} of it", figure(exact / cost)))],
+        _ => vec![
+            of(Variant::Exact).map(|exact| format!("exact costs {} times as much", figure(exact / cost))),
+        ],
     };
     remarks.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
@@ -122,7 +124,7 @@ fn second_thread(two: &[Outcome], one: &[Outcome]) -> Option<String> {
     let slowdown = |variant| Some(median(two, variant)? / median(one, variant)?);
     let (exact, empty) = (slowdown(Variant::Exact)?, slowdown(Variant::Empty3)?);
     Some(format!(
-        "{} of the cost on one thread, empty probes {}, so {} times their slowdown",
+        "{} times the cost on one thread, empty probes {}, so {} times their slowdown",
         figure(exact),
         figure(empty),
         figure(exact / empty)
@@ -151,11 +153,11 @@ mod tests {
         let [exact, _, _, kernel, bpftrace] = &two;
         assert_eq!(
             note(exact, &two, Some(&one)),
-            "1.26 of three empty probes; the walk adds 120 ns; \
-             1.10 of the cost on one thread, empty probes 1.05, so 1.05 times their slowdown"
+            "1.26 times three empty probes; the walk adds 120 ns; \
+             1.10 times the cost on one thread, empty probes 1.05, so 1.05 times their slowdown"
         );
-        assert_eq!(note(kernel, &two, None), "the walk costs 0.25 of `bpf_get_stackid`'s 480 ns");
-        assert_eq!(note(bpftrace, &two, None), "exact costs 0.10 of it");
-        assert_eq!(note(&one[0], &one, None), "1.20 of three empty probes");
+        assert_eq!(note(kernel, &two, None), "the walk costs 0.25 times `bpf_get_stackid`'s 480 ns");
+        assert_eq!(note(bpftrace, &two, None), "exact costs 0.10 times as much");
+        assert_eq!(note(&one[0], &one, None), "1.20 times three empty probes");
     }
 }

@@ -54,7 +54,7 @@ impl Report {
             text.push_str(&format!(", attached {} of the time", percent(share)));
         }
         if let Some(share) = self.overhead.as_ref().and_then(|overhead| overhead.share) {
-            text.push_str(&format!(", says it took {}", percent(share)));
+            text.push_str(&format!(", reported cost {}", percent(share)));
         }
         text
     }
@@ -77,7 +77,7 @@ mod tests {
             "overhead":{"share":0.031,"limit":0.1},
             "stacks":[{"frames":[{"function":null},{"function":"keep"}]},{"frames":[{"function":"main"}]}]}"#;
         let report = Report::parse(line).unwrap();
-        assert_eq!(report.describe(), "sampled at 512 KiB, attached 25 % of the time, says it took 3.1 %");
+        assert_eq!(report.describe(), "sampled at 512 KiB, attached 25 % of the time, reported cost 3.1 %");
         assert!(report.is_first("keep") && !report.is_first("main"));
     }
 

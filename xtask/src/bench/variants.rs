@@ -44,7 +44,7 @@ impl Variant {
             Self::Empty2 => "two empty probes".to_owned(),
             Self::Caller => "`--stacks caller`: no walk".to_owned(),
             Self::Kernel => "`--stacks kernel`: `bpf_get_stackid`".to_owned(),
-            Self::FirstByte => "`--first-byte`: the naive places".to_owned(),
+            Self::FirstByte => "`--first-byte`: probes at first bytes".to_owned(),
             Self::ReturnProbes => "`--return-probes`".to_owned(),
             Self::Against => "the other agent".to_owned(),
             Self::Without(part) => format!("`--without {part}`"),

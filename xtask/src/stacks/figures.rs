@@ -36,24 +36,24 @@ pub(super) struct Figures {
 
 /// What the columns mean.
 pub(super) const LEGEND: &str = "\
-Programs as they are installed, under load. `cfi` follows call frame information, `fp` frame pointers. In each
-cell the first figure counts every distinct stack once, the second every allocation. node is traced from 4 s after its
-start, when it has compiled most of its code.
+The programs run as installed, under load. `cfi` follows call frame information, `fp` frame pointers. In
+each cell, the first figure counts every distinct stack once, the second every allocation. node is traced from 4 s after
+its start, when it has compiled most of its code.
 
 - *Complete*: the walk ended at the first frame of the program or thread.
 - *Depth*: mean number of frames, without inlined ones.
-- *First caller*: the first frame follows a call instruction. That it is the return address on top of the stack is in
-  the second table.
-- *After a call*: frames whose address follows a call instruction, of all whose code can be read. Excluded are the
-  code that a signal handler returns to, the frame that the signal interrupted, and addresses that a program put on the
-  stack itself (V8 does, to continue in its interpreter): no call led there.
+- *First caller*: the first frame follows a call instruction. The second table shows whether it is the return address on
+  top of the stack.
+- *After a call*: frames whose address follows a call instruction, of all frames whose code can be read. Excluded are
+  frames that no call led to: the code that a signal handler returns to, the frame that the signal interrupted, and
+  addresses that a program put on the stack itself (V8 does, to continue in its interpreter).
 - *Junk*: stacks with at least one frame that follows no call.
 
-With `fp`, the agent drops everything from the first frame on that follows no call, so *After a call* and *Junk* mean
+With `fp`, memtrace drops the first frame that follows no call and everything after it, so *After a call* and *Junk* mean
 nothing there. Nor does *Complete*: a frame pointer of 0 ends a stack, wherever that is.
 
-The comparison with framehop is a sample: as many walks as could be read in time. *Ours longer*: the copy of the stack
-ended, or framehop could not continue (frames of more than 512 KiB).
+The comparison with framehop covers as many walks as could be read in time. *Ours longer*: the copy of the stack ended,
+or framehop could not continue (frames of more than 512 KiB).
 ";
 
 /// The tables, and what there is to say besides.
@@ -105,7 +105,7 @@ pub(super) fn tables(rows: &[Row], skipped: &[String]) -> String {
 /// A table of how walks compare with those of another unwinder.
 pub(super) fn comparisons(programs: &[(&str, Comparison)]) -> String {
     let mut text = String::from(
-        "Against framehop, on a copy of the memory that a walk was made in (64 KiB of stack):\n\n\
+        "Compared with framehop, on a copy of the stack memory of each walk (64 KiB):\n\n\
          | Program | Stacks / events compared | Equal | Ours longer | Ours shorter | Different | First caller right |\n\
          |---|--:|--:|--:|--:|--:|--:|\n",
     );
