@@ -9,7 +9,7 @@
 //! | 5 edge | [`cli`] | arguments, exit status |
 //! | 4 app | [`sources`], [`session`] | sources of reports: processes, the kernel, a file; the loop that follows one |
 //! | 3 output | [`report`], [`saved`] | a file per format; the container of saved reports |
-//! | 2 domain | [`analysis`], [`aggregate`], [`budget`] | pure: no I/O, no clock, no aya |
+//! | 2 domain | [`analysis`], [`aggregate`], [`budget`], [`heap`] | pure: no I/O, no clock, no aya |
 //! | 2 adapters | [`bpf`], [`target`], [`allocators`], [`elf`], [`kernel`], [`outfile`], [`symbolize`], [`unwind`] | the kernel, processes, files |
 //! | 1 values | [`profile`], [`model`] | a report as a value; what to probe |
 //! | 0 ABI | `memtrace-common` | what they share with the eBPF programs |
@@ -37,6 +37,7 @@ mod bpf;
 mod budget;
 pub mod cli;
 mod elf;
+mod heap;
 mod kernel;
 mod model;
 mod outfile;

@@ -7,7 +7,7 @@ use super::lexer::{Kind, Token, reads};
 const AGENT: &str = "memtrace/src/";
 
 /// Top-level modules of the agent. Those of one floor do not know each other.
-const FLOORS: [(&str, u8); 19] = [
+const FLOORS: [(&str, u8); 20] = [
     ("cli", 5),
     ("tui", 5),
     ("sources", 4),
@@ -17,6 +17,7 @@ const FLOORS: [(&str, u8); 19] = [
     ("analysis", 2),
     ("aggregate", 2),
     ("budget", 2),
+    ("heap", 2),
     ("bpf", 2),
     ("target", 2),
     ("allocators", 2),

@@ -1,0 +1,242 @@
+//! What can be reached from the roots, and what cannot.
+
+use std::collections::VecDeque;
+
+use super::{
+    blocks::Blocks,
+    edges::{Edge, Edges},
+};
+use crate::profile::Amount;
+
+/// How a block can be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// From a root, by pointers to where blocks begin.
+    Reachable,
+    /// From a root, but only through a pointer to the middle of a block.
+    Possibly,
+    /// Not at all, and no other lost block points to it, or it is the first of a cycle.
+    Lost,
+    /// Only from a lost block.
+    IndirectlyLost,
+    /// It is not a block: it was gone before its size was read.
+    Gone,
+}
+
+/// Bits of a block's state. None: it has not been reached.
+const REACHABLE: u8 = 1;
+const POSSIBLE: u8 = 2;
+const LOST: u8 = 4;
+const INDIRECT: u8 = 8;
+
+/// A parent that is a root: the rest is its place in `roots`.
+pub(super) const ROOT: u32 = 1 << 31;
+/// A block without a parent.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// How much is in each state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// [`State::Reachable`].
+    pub reachable: Amount,
+    /// [`State::Possibly`].
+    pub possibly: Amount,
+    /// [`State::Lost`].
+    pub lost: Amount,
+    /// [`State::IndirectlyLost`].
+    pub indirectly: Amount,
+}
+
+/// Where a mark came from.
+#[derive(Clone, Copy)]
+pub(super) enum From {
+    /// A root word: its address, or the place of an extra one.
+    Root(u64),
+    /// A block.
+    Block(u32),
+}
+
+/// Blocks and what was found out about them.
+pub struct Marked {
+    pub(super) blocks: Blocks,
+    edges: Edges,
+    states: Vec<u8>,
+    /// Who reached each block first; empty if that was not asked for.
+    pub(super) parents: Vec<u32>,
+    /// The root words that are parents.
+    pub(super) roots: Vec<u64>,
+    /// Reached, with edges that have not been followed.
+    queue: VecDeque<u32>,
+    possible: Vec<u32>,
+}
+
+impl Marked {
+    /// `edges`: the most pointers in blocks that are kept. `with_parents`: whether to record who reached a block.
+    pub(super) fn new(blocks: Blocks, edges: usize, with_parents: bool) -> Self {
+        let len = blocks.len();
+        Self {
+            edges: Edges::new(len, edges),
+            states: vec![0; len],
+            parents: if with_parents { vec![NONE; len] } else { Vec::new() },
+            roots: Vec::new(),
+            queue: VecDeque::new(),
+            possible: Vec::new(),
+            blocks,
+        }
+    }
+
+    /// A root or a reachable block has a pointer.
+    pub(super) fn reach(&mut self, edge: Edge, from: From) {
+        let Some(state) = self.states.get_mut(edge.target as usize) else { return };
+        if edge.is_start && *state & REACHABLE == 0 {
+            *state |= REACHABLE;
+            self.queue.push_back(edge.target);
+        } else if !edge.is_start && *state == 0 {
+            *state = POSSIBLE;
+            self.possible.push(edge.target);
+        } else {
+            return;
+        }
+        if let Some(parent) = self.parents.get_mut(edge.target as usize) {
+            *parent = match from {
+                From::Block(block) => block,
+                From::Root(root) => {
+                    self.roots.push(root);
+                    ROOT | (self.roots.len() - 1) as u32
+                }
+            };
+        }
+    }
+
+    /// Keeps a pointer of a block. Returns whether there was room.
+    pub(super) fn keep(&mut self, source: u32, edge: Edge) -> bool {
+        self.edges.add(source, edge)
+    }
+
+    /// Whether half of the room for pointers is used.
+    pub(super) fn is_filling(&self) -> bool {
+        self.edges.is_filling()
+    }
+
+    pub(super) fn is_reachable(&self, block: u32) -> bool {
+        self.states.get(block as usize).is_some_and(|state| state & REACHABLE != 0)
+    }
+
+    /// Follows pointers from what has been reached. First come, first served: the way to each block is a shortest one.
+    pub(super) fn follow(&mut self) {
+        while let Some(block) = self.queue.pop_front() {
+            self.follow_block(block);
+        }
+    }
+
+    fn follow_block(&mut self, block: u32) {
+        // The edges are not changed meanwhile.
+        let edges = std::mem::replace(&mut self.edges, Edges::new(0, 0));
+        for edge in edges.of(block) {
+            self.reach(edge, From::Block(block));
+        }
+        self.edges = edges;
+    }
+
+    /// Decides on all blocks, once all pointers are known.
+    pub(super) fn decide(&mut self) {
+        self.follow();
+        // What is reached through the middle of a block may be reached only by chance.
+        let mut next = 0;
+        while let Some(&block) = self.possible.get(next) {
+            next += 1;
+            if self.is_reachable(block) {
+                continue;
+            }
+            let edges = std::mem::replace(&mut self.edges, Edges::new(0, 0));
+            for edge in edges.of(block) {
+                self.reach(Edge { is_start: false, ..edge }, From::Block(block));
+            }
+            self.edges = edges;
+        }
+        self.possible = Vec::new();
+        self.queue = VecDeque::new();
+        self.divide();
+    }
+
+    /// Divides lost blocks into those that no other lost one points to and the rest, as valgrind's memcheck does: in order
+    /// of address, each block not seen yet is lost directly, and what it leads to indirectly; so a cycle counts as its first
+    /// block and the rest (lc_process_markstack in memcheck/mc_leakcheck.c).
+    fn divide(&mut self) {
+        let mut stack = Vec::new();
+        for first in 0..self.states.len() {
+            if self.states.get(first) != Some(&0) || self.blocks.size(first as u32) == 0 {
+                continue;
+            }
+            let first = first as u32;
+            self.set(first, LOST);
+            stack.push(first);
+            while let Some(block) = stack.pop() {
+                for Edge { target, .. } in self.edges.of(block) {
+                    let Some(state) = self.states.get_mut(target as usize) else { continue };
+                    if target == first || *state & (INDIRECT | REACHABLE | POSSIBLE) != 0 {
+                        continue;
+                    }
+                    if *state == 0 {
+                        stack.push(target);
+                    }
+                    *state = INDIRECT;
+                }
+            }
+        }
+    }
+
+    fn set(&mut self, block: u32, state: u8) {
+        if let Some(place) = self.states.get_mut(block as usize) {
+            *place = state;
+        }
+    }
+
+    /// The blocks.
+    #[must_use]
+    pub fn blocks(&self) -> &Blocks {
+        &self.blocks
+    }
+
+    /// The state of a block.
+    #[must_use]
+    pub fn state(&self, block: u32) -> State {
+        let state = self.states.get(block as usize).copied().unwrap_or(0);
+        match state {
+            _ if self.blocks.size(block) == 0 => State::Gone,
+            _ if state & REACHABLE != 0 => State::Reachable,
+            _ if state & POSSIBLE != 0 => State::Possibly,
+            _ if state & INDIRECT != 0 => State::IndirectlyLost,
+            _ => State::Lost,
+        }
+    }
+
+    /// Whether a block is lost, directly or indirectly.
+    #[must_use]
+    pub fn is_lost(&self, block: u32) -> bool {
+        matches!(self.state(block), State::Lost | State::IndirectlyLost)
+    }
+
+    /// The lost blocks in order: where each begins.
+    pub fn lost(&self) -> impl Iterator<Item = u64> {
+        let starts = self.blocks.starts().zip(0u32..);
+        starts.filter(|&(_, block)| self.is_lost(block)).map(|(start, _)| start)
+    }
+
+    /// How much is in each state.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        let mut tally = Tally::default();
+        for block in 0..self.states.len() as u32 {
+            let sum = match self.state(block) {
+                State::Reachable => &mut tally.reachable,
+                State::Possibly => &mut tally.possibly,
+                State::Lost => &mut tally.lost,
+                State::IndirectlyLost => &mut tally.indirectly,
+                State::Gone => continue,
+            };
+            *sum = sum.plus(Amount { bytes: self.blocks.size(block), blocks: 1 });
+        }
+        tally
+    }
+}

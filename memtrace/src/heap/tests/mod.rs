@@ -1,0 +1,63 @@
+//! Scans of memories made up for the purpose.
+
+mod oracle;
+mod shapes;
+
+use std::{collections::BTreeMap, ops::Range};
+
+use super::{Blocks, How, Marked, Memory, Refused, Starts, limit_of, scan};
+
+/// Words at addresses; whatever is between them is zero.
+#[derive(Clone, Default)]
+pub(super) struct Words {
+    pub(super) ranges: Vec<Range<u64>>,
+    pub(super) words: BTreeMap<u64, u64>,
+}
+
+impl Words {
+    pub(super) fn new(ranges: &[Range<u64>]) -> Self {
+        Self { ranges: ranges.to_vec(), words: BTreeMap::new() }
+    }
+
+    pub(super) fn put(&mut self, at: u64, word: u64) {
+        self.words.insert(at, word);
+    }
+}
+
+impl Memory for Words {
+    fn next(&mut self, from: u64) -> Option<Range<u64>> {
+        let range = self.ranges.iter().find(|range| range.end > from)?;
+        let start = range.start.max(from);
+        Some(start..range.end.min(start + (1 << 20)))
+    }
+
+    fn read(&mut self, address: u64, words: &mut [u64]) -> usize {
+        words.fill(0);
+        for (&at, &word) in self.words.range(address..address + words.len() as u64 * 8) {
+            words[((at - address) / 8) as usize] = word;
+        }
+        words.len()
+    }
+}
+
+pub(super) fn blocks(all: &[(u64, u64)]) -> Blocks {
+    let mut starts = Starts::new(limit_of(all.len()));
+    assert!(all.iter().all(|block| starts.add(block.0)));
+    let mut blocks = starts.finish().unwrap();
+    all.iter().for_each(|&(address, size)| blocks.set_size(address, size));
+    assert!(blocks.complete(limit_of(all.len())));
+    blocks
+}
+
+pub(super) fn marked(memory: &Words, all: &[(u64, u64)], extra: &[u64]) -> Marked {
+    try_marked(memory, all, extra, How { holders: true, unaligned: false }).unwrap()
+}
+
+pub(super) fn try_marked(
+    memory: &Words,
+    all: &[(u64, u64)],
+    extra: &[u64],
+    how: How,
+) -> Result<Marked, Refused> {
+    scan(&mut memory.clone(), blocks(all), extra, how)
+}

@@ -1,0 +1,160 @@
+//! Random memories, compared with the obvious algorithm.
+
+use std::collections::BTreeMap;
+
+use super::{Words, marked, try_marked};
+use crate::heap::{How, State};
+
+/// A small generator of random numbers (Marsaglia's xorshift64).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+}
+
+const BASES: [u64; 3] = [0x5555_5000_0000, 0x7f00_0001_0000, 0x7f80_ffff_0000];
+const DATA: u64 = 0x4000_0000;
+
+/// Blocks, and memory with pointers between them.
+fn made_up(random: &mut Random) -> (Vec<(u64, u64)>, Words, Vec<u64>) {
+    let mut all = Vec::new();
+    let mut ranges = vec![DATA..DATA + 0x800];
+    for base in BASES {
+        let mut at = base;
+        for _ in 0..random.below(60) {
+            at += 8 * random.below(6);
+            let size = match random.below(12) {
+                0 => 0,
+                1 => 60_000 + random.below(150_000),
+                _ => 1 + random.below(200),
+            };
+            all.push((at, size));
+            at = (at + size.max(1)).next_multiple_of(8);
+            if random.below(10) == 0 {
+                at += 0x1_0000 * random.below(4);
+            }
+        }
+        ranges.push(base..at.next_multiple_of(0x1000));
+    }
+    let mut memory = Words::new(&ranges);
+    let pointer = |random: &mut Random| -> u64 {
+        let Some(&(address, size)) = all.get(random.below(all.len().max(1) as u64) as usize) else {
+            return 7;
+        };
+        match random.below(8) {
+            0 => address + random.below(size + 16),
+            1 => address + (random.below(size + 16) & !7),
+            2 => address | random.below(8) | random.below(4) << 48,
+            3 => random.next(),
+            _ => address,
+        }
+    };
+    for _ in 0..random.below(8) {
+        let word = pointer(random);
+        memory.put(DATA + 8 * random.below(0x100), word);
+    }
+    for &(address, size) in &all {
+        for _ in 0..random.below(4) {
+            let at = (address + random.below(size.max(1))) & !7;
+            let word = pointer(random);
+            memory.put(at, word);
+        }
+    }
+    let extra = (0..random.below(3)).map(|_| pointer(random)).collect();
+    (all, memory, extra)
+}
+
+/// The block that a word points to, and whether to its beginning: by looking at each.
+fn target(all: &BTreeMap<u64, u64>, word: u64) -> Option<(u64, bool)> {
+    let address = word & 0xffff_ffff_ffff;
+    let (&start, &size) = all.range(..=address).next_back()?;
+    let is_inside = address - start < size.max(1);
+    let is_start = address & !7 == start;
+    (is_inside && (is_start || address & 7 == 0)).then_some((start, is_start))
+}
+
+fn states(all: &[(u64, u64)], memory: &Words, extra: &[u64]) -> BTreeMap<u64, State> {
+    let blocks: BTreeMap<u64, u64> = all.iter().copied().collect();
+    let inside = |at: u64| {
+        let (&start, &size) = blocks.range(..=at).next_back()?;
+        (at - start < size.max(1)).then_some(start)
+    };
+    let mut edges: BTreeMap<u64, Vec<(u64, bool)>> = BTreeMap::new();
+    let mut roots: Vec<(u64, bool)> = extra.iter().filter_map(|&word| target(&blocks, word)).collect();
+    for (&at, &word) in &memory.words {
+        let Some(to) = target(&blocks, word) else { continue };
+        match inside(at) {
+            Some(from) => edges.entry(from).or_default().push(to),
+            None => roots.push(to),
+        }
+    }
+    let of = |block: u64| edges.get(&block).cloned().unwrap_or_default();
+    let closure = |from: Vec<u64>, by_start: bool| {
+        let mut reached: Vec<u64> = Vec::new();
+        let mut stack = from;
+        while let Some(block) = stack.pop() {
+            if !reached.contains(&block) {
+                reached.push(block);
+                stack.extend(of(block).into_iter().filter(|to| to.1 || !by_start).map(|to| to.0));
+            }
+        }
+        reached
+    };
+    let reachable = closure(roots.iter().filter(|root| root.1).map(|root| root.0).collect(), true);
+    let possibly = closure(reachable.iter().copied().chain(roots.iter().map(|root| root.0)).collect(), false);
+    let mut states = BTreeMap::new();
+    for &start in blocks.keys() {
+        states.insert(
+            start,
+            match (reachable.contains(&start), possibly.contains(&start)) {
+                (true, _) => State::Reachable,
+                (false, true) => State::Possibly,
+                (false, false) => State::Lost,
+            },
+        );
+    }
+    states
+}
+
+#[test]
+fn scans_agree_with_the_obvious_algorithm() {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut seen = [0u32; 3];
+    for round in 0..100 {
+        let (all, memory, extra) = made_up(&mut random);
+        let expected = states(&all, &memory, &extra);
+        let marked = marked(&memory, &all, &extra);
+        assert_eq!(
+            marked.blocks().starts().collect::<Vec<_>>(),
+            expected.keys().copied().collect::<Vec<_>>()
+        );
+        for (number, (start, state)) in (0u32..).zip(&expected) {
+            let found = match marked.state(number) {
+                State::IndirectlyLost => State::Lost,
+                state => state,
+            };
+            assert_eq!(found, *state, "block {number} at {start:#x} in round {round}");
+            assert_eq!(marked.path(number).is_some(), found != State::Lost, "{number} in round {round}");
+            seen[match state {
+                State::Reachable => 0,
+                State::Possibly => 1,
+                _ => 2,
+            }] += 1;
+        }
+        // Directly lost ones lead to all the others, and none of them is pointed to by one that is reached from another.
+        let lost: Vec<u64> = marked.lost().collect();
+        assert_eq!(lost.len(), expected.values().filter(|&&state| state == State::Lost).count());
+        let plain = try_marked(&memory, &all, &extra, How::default()).unwrap();
+        assert_eq!(plain.tally(), marked.tally());
+    }
+    assert!(seen.iter().all(|&count| count > 300), "{seen:?}");
+}

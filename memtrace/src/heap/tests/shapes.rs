@@ -1,0 +1,155 @@
+//! Shapes that programs make, and what becomes of them.
+
+use super::{Words, blocks, marked, try_marked};
+use crate::{
+    heap::{How, Path, State, Via},
+    profile::Amount,
+};
+
+const DATA: u64 = 0x55_0000_0000;
+const HEAP: u64 = 0x55_5555_0000;
+
+fn memory() -> Words {
+    Words::new(&[DATA..DATA + 0x1000, HEAP..HEAP + 0x10_0000])
+}
+
+#[test]
+fn chains_cycles_and_trees() {
+    let block = |number: u64| HEAP + 0x40 * number;
+    let mut memory = memory();
+    let all: Vec<(u64, u64)> = (0..12).map(|number| (block(number), 48)).collect();
+    // Reachable: 0 -> 1, and 2 from the middle of 1 only.
+    memory.put(DATA + 8, block(0));
+    memory.put(block(0) + 16, block(1));
+    memory.put(block(1) + 40, block(2) + 16);
+    // Through 2, which is possibly reachable, so is 3.
+    memory.put(block(2), block(3));
+    // A lost chain: 4 -> 5 -> 6.
+    memory.put(block(4), block(5));
+    memory.put(block(5), block(6));
+    // A lost cycle: 7 -> 8 -> 7, and 9 -> 8: of the cycle the first is lost directly all the same.
+    memory.put(block(7), block(8));
+    memory.put(block(8), block(7));
+    memory.put(block(9), block(8));
+    // A block that points to itself only.
+    memory.put(block(10), block(10));
+    // A tagged pointer, with a tag above it too.
+    memory.put(DATA + 16, 0xabcd_0000_0000_0000 | block(11) | 5);
+    let marked = marked(&memory, &all, &[]);
+    use State::{IndirectlyLost, Lost, Possibly, Reachable};
+    let states: Vec<State> = (0..12).map(|number| marked.state(number)).collect();
+    assert_eq!(
+        states,
+        [
+            Reachable,
+            Reachable,
+            Possibly,
+            Possibly,
+            Lost,
+            IndirectlyLost,
+            IndirectlyLost,
+            Lost,
+            IndirectlyLost,
+            Lost,
+            Lost,
+            Reachable
+        ]
+    );
+    let tally = marked.tally();
+    assert_eq!(tally.lost, Amount { bytes: 4 * 48, blocks: 4 });
+    assert_eq!(tally.indirectly.blocks, 3);
+    assert_eq!(marked.lost().count(), 7);
+    assert_eq!(marked.path(3), Some(Path { root: Via::Memory(DATA + 8), steps: 4 }));
+    assert_eq!(marked.path(4), None);
+}
+
+#[test]
+fn a_cycle_counts_as_its_first_block_and_the_rest() {
+    let mut memory = memory();
+    let all = [(HEAP, 32), (HEAP + 64, 32), (HEAP + 128, 32)];
+    for place in 0..3u64 {
+        memory.put(HEAP + 64 * place, HEAP + 64 * ((place + 1) % 3));
+    }
+    let marked = marked(&memory, &all, &[]);
+    let states = [0, 1, 2].map(|block| marked.state(block));
+    assert_eq!(states, [State::Lost, State::IndirectlyLost, State::IndirectlyLost]);
+}
+
+#[test]
+fn registers_are_roots_and_the_end_of_a_block_is_not_in_it() {
+    let mut memory = memory();
+    let all = [(HEAP, 32), (HEAP + 64, 32), (HEAP + 128, 0)];
+    // One past the end.
+    memory.put(DATA, HEAP + 32);
+    let marked = marked(&memory, &all, &[7, HEAP + 64, HEAP + 128]);
+    assert_eq!([0, 1, 2].map(|block| marked.state(block)), [State::Lost, State::Reachable, State::Reachable]);
+    assert_eq!(marked.path(1), Some(Path { root: Via::Word(1), steps: 1 }));
+}
+
+#[test]
+fn a_pointer_in_the_middle_counts_only_if_it_is_aligned() {
+    let mut memory = memory();
+    memory.put(DATA, HEAP + 12);
+    memory.put(DATA + 8, HEAP + 64 + 16);
+    let marked = marked(&memory, &[(HEAP, 32), (HEAP + 64, 32)], &[]);
+    assert_eq!([0, 1].map(|block| marked.state(block)), [State::Lost, State::Possibly]);
+}
+
+#[test]
+fn packed_pointers_are_found_if_asked_for() {
+    let mut memory = memory();
+    let word = HEAP;
+    memory.put(DATA, word << 24);
+    memory.put(DATA + 8, word >> 40);
+    let all = [(HEAP, 32)];
+    for (unaligned, state) in [(false, State::Lost), (true, State::Reachable)] {
+        let marked = try_marked(&memory, &all, &[], How { unaligned, holders: false }).unwrap();
+        assert_eq!(marked.state(0), state);
+    }
+}
+
+#[test]
+fn large_blocks_are_found_by_their_middle() {
+    let far = HEAP + (1 << 32);
+    let mut memory = Words::new(&[DATA..DATA + 0x1000, HEAP..HEAP + 0x10_0000, far..far + 0x1000]);
+    // 5 GiB, 200 KiB, one that reaches into the next 64 KiB, and one behind it.
+    let all =
+        [(HEAP + 0xff00, 0x200), (HEAP + 0x2_0010, 200 << 10), (HEAP + 0x8_0000, 16), (far + 0x10, 5 << 30)];
+    for (place, pointer) in [HEAP + 0x1_0080, HEAP + 0x2_0010 + (150 << 10), HEAP + 0x8_0010, far + (5 << 30)]
+        .into_iter()
+        .enumerate()
+    {
+        memory.put(DATA + 8 * place as u64, pointer);
+    }
+    let marked = marked(&memory, &all, &[]);
+    let states = [0, 1, 2, 3].map(|block| marked.state(block));
+    assert_eq!(states, [State::Possibly, State::Possibly, State::Lost, State::Possibly]);
+    assert_eq!(marked.blocks().size(3), 5 << 30);
+    // A pointer within a large block is the block's own.
+    memory.put(HEAP + 0x4_0000, HEAP + 0x8_0000);
+    let marked = super::marked(&memory, &all, &[]);
+    assert_eq!(marked.path(2).map(|path| path.steps), Some(2));
+}
+
+#[test]
+fn a_block_without_a_size_is_none() {
+    let mut starts = super::Starts::new(1 << 30);
+    assert!(starts.add(HEAP) && starts.add(HEAP + 64));
+    let mut blocks = starts.finish().unwrap();
+    blocks.set_size(HEAP, 32);
+    blocks.set_size(HEAP + 128, 32);
+    assert!(blocks.complete(1 << 30));
+    let mut memory = memory();
+    memory.put(HEAP + 64, HEAP);
+    let marked = super::scan(&mut memory, blocks, &[], How::default()).unwrap();
+    assert_eq!([marked.state(0), marked.state(1)], [State::Reachable, State::Gone]);
+    assert_eq!(marked.lost().count(), 0);
+}
+
+#[test]
+fn blocks_that_are_too_scattered_are_refused() {
+    let mut starts = super::Starts::new(1 << 20);
+    let added = (0..100_000u64).take_while(|number| starts.add(number << 32)).count();
+    assert!(added < 100, "{added}");
+    assert_eq!(blocks(&[]).len(), 0);
+}
