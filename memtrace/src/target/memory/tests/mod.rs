@@ -1,107 +1,22 @@
 //! Each test runs by every way to find pages.
 
+mod mapped;
+
 use std::{
     fs::File,
     io::Write as _,
     ops::Range,
-    os::{fd::AsRawFd as _, unix::fs::FileExt as _},
-    process::Command,
+    process::{Command, Stdio},
     ptr,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
 };
+
+use mapped::{Mapped, page};
 
 use super::{Kind, Reader, Region, kernel_held, pages::Method, regions};
 
 const METHODS: [Method; 3] = [Method::ScanWithGuards, Method::Scan, Method::Entries];
-const READ_WRITE: i32 = libc::PROT_READ | libc::PROT_WRITE;
-
-fn page() -> usize {
-    // SAFETY: it has no preconditions.
-    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap()
-}
-
-/// A mapping of whole pages, unmapped at the end.
-struct Mapped {
-    start: *mut u8,
-    pages: usize,
-}
-
-impl Mapped {
-    fn new(pages: usize, flags: i32, file: Option<&File>) -> Self {
-        let fd = file.map_or(-1, |file| file.as_raw_fd());
-        // SAFETY: a new mapping at an address that the kernel chooses.
-        let start = unsafe { libc::mmap(ptr::null_mut(), pages * page(), READ_WRITE, flags, fd, 0) };
-        assert_ne!(start, libc::MAP_FAILED);
-        // A neighbour of the same kind would be part of one region.
-        // SAFETY: the mapping was just made.
-        unsafe { libc::madvise(start, pages * page(), libc::MADV_DONTFORK) };
-        Self { start: start.cast(), pages }
-    }
-
-    fn anonymous(pages: usize) -> Self {
-        Self::new(pages, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, None)
-    }
-
-    fn address(&self, index: usize) -> u64 {
-        (self.start.addr() + index * page()) as u64
-    }
-
-    fn range(&self, pages: Range<usize>) -> Range<u64> {
-        self.address(pages.start)..self.address(pages.end)
-    }
-
-    fn write(&self, pages: Range<usize>) {
-        for index in pages {
-            // SAFETY: within the mapping, and aligned.
-            unsafe { self.start.add(index * page()).cast::<u64>().write_volatile(index as u64 + 1) };
-        }
-    }
-
-    fn read(&self, index: usize) {
-        // SAFETY: within the mapping.
-        unsafe { self.start.add(index * page()).read_volatile() };
-    }
-
-    /// Replaces pages by memory that nobody may access. Other threads cannot map something else there meanwhile.
-    fn forbid(&self, pages: Range<usize>) {
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
-        let start = self.start.wrapping_add(pages.start * page()).cast();
-        // SAFETY: within the mapping, which nothing refers to.
-        let start = unsafe { libc::mmap(start, pages.len() * page(), libc::PROT_NONE, flags, -1, 0) };
-        assert_ne!(start, libc::MAP_FAILED);
-    }
-
-    fn protect(&self, pages: Range<usize>) {
-        // SAFETY: within the mapping, which nothing refers to.
-        let result = unsafe {
-            let start = self.start.add(pages.start * page());
-            libc::mprotect(start.cast(), pages.len() * page(), libc::PROT_NONE)
-        };
-        assert_eq!(result, 0);
-    }
-
-    /// The region of it. Neighbours of the same kind may be part of the kernel's.
-    fn region(&self) -> Region {
-        let all = regions(std::process::id()).unwrap();
-        let mut region = all.into_iter().find(|region| region.range.contains(&self.address(0))).unwrap();
-        region.range = self.range(0..self.pages);
-        region
-    }
-
-    /// Entries of the pagemap that are present.
-    fn present(&self) -> Vec<bool> {
-        let mut bytes = vec![0; self.pages * 8];
-        let pagemap = File::open("/proc/self/pagemap").unwrap();
-        pagemap.read_exact_at(&mut bytes, self.address(0) / page() as u64 * 8).unwrap();
-        bytes.chunks(8).map(|entry| entry[7] & 0x80 != 0).collect()
-    }
-}
-
-impl Drop for Mapped {
-    fn drop(&mut self) {
-        // SAFETY: nothing refers to it.
-        unsafe { libc::munmap(self.start.cast(), self.pages * page()) };
-    }
-}
 
 fn reader(method: Method) -> Reader {
     let mut reader = Reader::open(std::process::id()).unwrap();
@@ -161,8 +76,6 @@ fn zero_pages_need_no_reading() {
 fn many_runs_are_found_in_several_calls() {
     for method in METHODS {
         let memory = Mapped::anonymous(5000);
-        // SAFETY: within the mapping. A huge page would make one run of all.
-        unsafe { libc::madvise(memory.start.cast(), memory.pages * page(), libc::MADV_NOHUGEPAGE) };
         (0..2500).for_each(|index| memory.write(2 * index..2 * index + 1));
         let (parts, words) = pass(&mut reader(method), &memory.region());
         assert_eq!((parts.len(), words.len()), (2500, 2500), "{method:?}");
@@ -253,7 +166,7 @@ fn a_hole_in_a_run_is_skipped() {
         forbid(&memory, 5..8);
         let mut buffer = vec![0; 20 * page() / 8];
         assert_eq!(reader.read(run.start, &mut buffer), 5 * page());
-        let (parts, words) = pass(&mut reader, &Region { range: region.range.clone(), ..region.clone() });
+        let (parts, words) = pass(&mut reader, &region);
         assert_eq!(parts, [memory.range(0..5), memory.range(8..16)], "{method:?}");
         assert_eq!(words, [1, 2, 3, 4, 5, 9, 10, 11, 12, 13, 14, 15, 16]);
         assert!((1..=4 * page() as u64).contains(&reader.figures().bytes_unreadable));
@@ -311,6 +224,48 @@ fn a_target_that_exited_is_gone() {
         assert!(super::regions(child.id()).is_err() && Reader::open(child.id()).is_err());
         assert!(kernel_held(child.id()).is_cut);
     }
+}
+
+#[test]
+fn what_another_program_left_is_gone() {
+    let mut child =
+        Command::new("sh").args(["-c", "read line; exec sleep 60"]).stdin(Stdio::piped()).spawn().unwrap();
+    let reader = Reader::open(child.id()).unwrap();
+    assert!(!reader.is_gone());
+    child.stdin.take().unwrap().write_all(b"\n").unwrap();
+    let end = Instant::now() + Duration::from_secs(60);
+    while !reader.is_gone() && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(reader.is_gone() && child.try_wait().unwrap().is_none());
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn memory_that_changes_all_the_time_ends() {
+    let memory = Mapped::anonymous(256);
+    memory.write(0..256);
+    let region = memory.region();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut index = 0;
+            while !stop.load(Ordering::Relaxed) {
+                memory.forbid(index..index + 7);
+                index = (index + 31) % 249;
+            }
+        });
+        let all_end_in_bounds = METHODS.into_iter().all(|method| {
+            let mut reader = reader(method);
+            let passes = (0..20).flat_map(|_| pass(&mut reader, &region).0).collect::<Vec<_>>();
+            passes.iter().all(|part| part.end <= region.range.end)
+                && !reader.is_gone()
+                && !reader.is_refused()
+        });
+        stop.store(true, Ordering::Relaxed);
+        assert!(all_end_in_bounds);
+    });
 }
 
 #[test]
