@@ -1,0 +1,16 @@
+//! The memory of a live target that may hold pointers, read while it runs. Nothing is faulted in: only pages that
+//! are present are read.
+
+#![cfg_attr(not(test), expect(dead_code, reason = "used by the leak check"))]
+#![expect(unused_imports, reason = "used by the leak check")]
+
+mod kernel_held;
+mod pages;
+mod reader;
+mod regions;
+#[cfg(test)]
+mod tests;
+
+pub use kernel_held::{Held, kernel_held};
+pub use reader::{Figures, Reader};
+pub use regions::{Kind, Region, regions};
