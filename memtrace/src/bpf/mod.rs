@@ -9,7 +9,7 @@ mod shared;
 
 pub use features::features;
 pub use kernel::{CacheCounts, KernelConfig, KernelLosses, KernelStack, KernelTracer, Presence};
-pub use process::{Config, InPlace, Tracer};
+pub use process::{Config, InPlace, Live, LiveReader, Tracer};
 pub use shared::{
     events::{BpfEvent, Events},
     feature::Feature,

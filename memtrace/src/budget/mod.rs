@@ -250,14 +250,14 @@ impl Budget {
         }
     }
 
-    /// Whether a window can be opened now, and its length. Until then, time pays in.
-    pub fn window(&mut self, now: Reading) -> Due {
+    /// Whether a window can be opened now, and its length: `more` than otherwise. Until then, time pays in.
+    pub fn window(&mut self, now: Reading, more: Duration) -> Due {
         self.book(now);
         let length = self.window_length();
-        let price = self.window_price(length);
+        let price = self.window_price(length + more);
         if self.account.can_pay(price) {
             self.paid = price;
-            Due::Now(Window { count: length.mul_f64(COUNTING), watch: length.mul_f64(1.0 - COUNTING) })
+            Due::Now(Window { count: length.mul_f64(COUNTING), watch: length.mul_f64(1.0 - COUNTING) + more })
         } else if self.account.time_to_earn(price, self.cpu_rate()) > PATIENCE {
             Due::Never
         } else {

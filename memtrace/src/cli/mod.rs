@@ -6,6 +6,7 @@ mod cost;
 mod demo;
 mod diff;
 mod kernel;
+mod leak;
 mod memleak;
 mod message;
 mod options;

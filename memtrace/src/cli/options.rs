@@ -18,6 +18,7 @@ use crate::{
 
 use super::{
     cost::CostArgs,
+    leak::LeakArgs,
     message::{message, usage},
     output::ShowArgs,
 };
@@ -25,6 +26,8 @@ use super::{
 /// What stacks are ordered by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Sort {
+    /// Bytes that a leak check found lost, then outstanding bytes.
+    Lost,
     /// Outstanding bytes.
     Bytes,
     /// Outstanding blocks.
@@ -38,6 +41,7 @@ pub(super) enum Sort {
 impl From<Sort> for SortBy {
     fn from(sort: Sort) -> Self {
         match sort {
+            Sort::Lost => Self::Lost,
             Sort::Bytes => Self::Bytes,
             Sort::Blocks => Self::Blocks,
             Sort::Rate => Self::Rate,
@@ -143,7 +147,7 @@ pub(super) struct TraceArgs {
     #[arg(short = 'Z', long, value_name = "SIZE", value_parser = parse_size)]
     max_size: Option<u64>,
     /// Sort stacks by this, largest first
-    #[arg(long, value_enum, default_value_t = Sort::Bytes)]
+    #[arg(long, value_enum, default_value_t = Sort::Lost)]
     sort: Sort,
     /// List the blocks of each stack shown: address, size, age
     #[arg(short = 'a', long)]
@@ -157,6 +161,8 @@ pub(super) struct TraceArgs {
     /// Track at most this many distinct stacks, at 64 bytes of kernel memory each
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=4_194_304))]
     max_stacks: u32,
+    #[command(flatten)]
+    leaks: LeakArgs,
     #[command(flatten)]
     cost: CostArgs,
     /// How to unwind stacks
@@ -233,6 +239,7 @@ impl TraceArgs {
                 first_byte: self.first_byte,
                 returns: if self.return_probes { ReturnProbes::Everywhere } else { ReturnProbes::Safe },
             },
+            leaks: self.leaks.options(),
             names: Some(super::NAMES),
         }
     }

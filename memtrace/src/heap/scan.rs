@@ -11,6 +11,7 @@ use super::{
 
 /// Words read at a time, 1 MiB of them, and the one after that, for words that are not aligned.
 const WINDOW: usize = 1 << 17;
+const PAGE: u64 = 4096;
 /// What may be above an address in a word: a tag (16 bits), as some programs and processors have it.
 const ADDRESS: u64 = (1 << 48) - 1;
 /// What may be below one: a tag in the low bits of a pointer to the beginning of a block.
@@ -125,7 +126,8 @@ impl Scan {
                     self.window(from, read, shift, blocks)?;
                 }
             }
-            from += (length * 8) as u64;
+            // What follows a page that is no longer there may still be.
+            from = if read > 0 { from + (read * 8) as u64 } else { (from & !(PAGE - 1)) + PAGE };
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ mod elide;
 mod index;
 mod intern;
 mod kernel;
+mod leaks;
 mod losses;
 mod remark;
 mod rows;
@@ -30,6 +31,7 @@ pub use dictionary::{Damaged, Delta, Dictionary};
 pub use diff::{Change, Diff, diff};
 pub use elide::elide;
 pub use kernel::{CacheRow, KERNEL_CODE, Kernel, KernelDetail, MemoryKind};
+pub use leaks::{LeakCheck, Leaked, Moment, Reached};
 pub use losses::{Losses, Reason};
 pub use remark::{CacheNumber, FileProblem, Remark, Renewal, Unread};
 pub use rows::{
@@ -40,7 +42,7 @@ pub use types::{Line, LocationId, ModuleId, StackId, StringId};
 pub use view::{By, Frame, Selection, SortBy, View};
 
 /// The version of the serialized form of [`Profile`] and [`Delta`]: files of a newer version are rejected.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What is traced, with the figures that only this kind of target has.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -50,6 +50,16 @@ pub enum Remark {
     CodeCopied { pid: u32, copied: usize, all: usize },
     /// Probes no longer fired.
     AttachedAnew { pid: u32, times: usize, at: Duration, why: Renewal, gap: Duration },
+    /// Checking a process for leaks would take too much of the agent's CPU time.
+    LeakCheckDeclined { pid: u32, bytes: u64, cpu: Duration },
+    /// A process cannot be checked for leaks.
+    LeakCheckFailed { pid: u32, error: String },
+    /// Windows are too short for a leak check.
+    NoLeakCheckInWindows { pid: u32 },
+    /// So many blocks look lost that something which holds them must have been overlooked.
+    RootMissing { pid: u32, lost: u64, checked: u64 },
+    /// Blocks that looked lost were freed later.
+    LostFreedLater { pid: u32, blocks: u64 },
     /// A file's unwind table did not fit into the kernel side.
     NoUnwindTable { file: String },
     /// Executable mappings did not fit into the kernel side.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{KernelDetail, Overhead, Reason, StackId};
+use super::{KernelDetail, LeakCheck, Leaked, Overhead, Reason, StackId};
 
 /// Bytes and blocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +53,8 @@ pub struct Processes {
     /// Memory that the processes mapped themselves (`mmap`, `mremap`, `sbrk`), not through an allocator, by stack. It
     /// is not among the blocks. `None` with gaps, in which too many mappings are missed.
     pub mapped: Option<Vec<MappingRow>>,
+    /// The last leak check; `None` if there was none.
+    pub leak_check: Option<LeakCheck>,
 }
 
 /// How stacks are taken.
@@ -174,6 +176,8 @@ pub struct Row {
     pub oldest: Age,
     /// Why frames are missing; `None` for a complete stack.
     pub incomplete: Option<Reason>,
+    /// What the last leak check found; `None` if there was none.
+    pub leaked: Option<Leaked>,
     /// The blocks themselves, oldest first; only with `--show-allocs`, and only of rows that are shown.
     pub blocks: Vec<LiveBlock>,
     /// What only rows of this kind of target have.
@@ -202,6 +206,12 @@ impl Row {
             Detail::Process { pid, .. } => pid,
             Detail::Kernel(_) => 0,
         }
+    }
+
+    /// Bytes that the last leak check found lost.
+    #[must_use]
+    pub fn lost_bytes(&self) -> u64 {
+        self.leaked.map_or(0, |leaked| leaked.lost.bytes)
     }
 
     /// The error of the outstanding amount.

@@ -7,8 +7,10 @@ use super::{CacheRow, Dictionary, LocationId, MappingRow, Profile, Row, StackId}
 /// What rows are ordered by, largest first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SortBy {
-    /// Outstanding bytes.
+    /// Bytes that are lost, then outstanding bytes.
     #[default]
+    Lost,
+    /// Outstanding bytes.
     Bytes,
     /// Outstanding blocks.
     Blocks,
@@ -100,6 +102,7 @@ impl Selection {
     /// Ties are ordered by bytes, then by id, so that two reports of the same counts agree.
     fn order(&self, a: &Row, b: &Row) -> Ordering {
         let first = match self.sort {
+            SortBy::Lost => Reverse(a.lost_bytes()).cmp(&Reverse(b.lost_bytes())),
             SortBy::Bytes => Reverse(a.outstanding.bytes).cmp(&Reverse(b.outstanding.bytes)),
             SortBy::Blocks => Reverse(a.outstanding.blocks).cmp(&Reverse(b.outstanding.blocks)),
             SortBy::Rate => b.bytes_per_second.total_cmp(&a.bytes_per_second),
@@ -256,7 +259,7 @@ impl<'a> View<'a> {
         match self.selection.sort {
             SortBy::Blocks => rows.sort_by_key(|row| Reverse(row.outstanding.blocks)),
             SortBy::Rate => rows.sort_by(|a, b| b.bytes_per_second.total_cmp(&a.bytes_per_second)),
-            SortBy::Bytes | SortBy::Age => {}
+            SortBy::Lost | SortBy::Bytes | SortBy::Age => {}
         }
         let found = rows.len();
         rows.truncate(self.selection.cut(found));

@@ -10,6 +10,7 @@ mod estimates;
 mod header;
 mod json;
 mod kernel;
+mod leaks;
 mod losses;
 mod memleak;
 mod plan;

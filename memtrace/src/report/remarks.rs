@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::plan::{pace, part};
-use crate::profile::units::{format_age, format_count, format_number, format_percent};
+use crate::profile::units::{format_age, format_bytes, format_count, format_number, format_percent};
 use crate::profile::{CacheNumber, Dictionary, FileProblem, Remark, Renewal, Unread};
 
 /// The remark as one sentence. Text from the target is not escaped in it.
@@ -41,6 +41,28 @@ fn of_cost(remark: &Remark) -> Option<String> {
         Remark::OverBudget { limit } => format!(
             "detached: {} of the target's CPU time is not enough to trace it, even in short windows; raise --max-overhead",
             format_percent(*limit)
+        ),
+        Remark::LeakCheckDeclined { pid, bytes, cpu } => format!(
+            "process {pid} is not checked for leaks; --leak-check always: about {} of one core for {}",
+            format_age(*cpu),
+            format_bytes(*bytes)
+        ),
+        Remark::LeakCheckFailed { pid, error } => format!("process {pid} could not be checked for leaks: {error}"),
+        Remark::NoLeakCheckInWindows { pid } => format!(
+            "process {pid} could not be checked for leaks: its memory cannot be scanned three times within a window; \
+             raise --max-overhead"
+        ),
+        Remark::RootMissing { pid, lost, checked } => format!(
+            "no verdict on leaks of process {pid}: {} of {} seem lost, from most stacks, so something that holds them was \
+             overlooked (encoded pointers, or memory that cannot be read)",
+            format_number(*lost),
+            format_count(*checked, "block")
+        ),
+        Remark::LostFreedLater { pid, blocks } => format!(
+            "{} of process {pid} seemed lost and {} freed later: the program hides pointers, and the stacks concerned are \
+             no longer checked",
+            format_count(*blocks, "block"),
+            if *blocks == 1 { "was" } else { "were" }
         ),
         Remark::WindowOpen { watch } => {
             format!("a window is open: blocks allocated in it less than {} ago are left out", format_age(*watch))

@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use super::escape::short;
 use super::header::{allocators, method, older, processes, sizes};
 use super::losses::{self, reason_words};
-use super::{Reporter, escape, estimates, kernel, remarks};
+use super::{Reporter, escape, estimates, kernel, leaks, remarks};
 use crate::profile::units::{format_age, format_bytes, format_count, format_number};
 use crate::profile::{
     Allocation, Amount, By, Dictionary, Filter, Frame, LiveBlock, Profile, Row, Subject, Uncertainty, View,
@@ -86,6 +86,9 @@ impl Text {
         if let Some(balance) = mode.and_then(estimates::balance) {
             writeln!(out, "{balance}")?;
         }
+        if let Some(check) = processes.and_then(|of| of.leak_check.as_ref()) {
+            writeln!(out, "{}", leaks::check(check))?;
+        }
         Ok(())
     }
 
@@ -122,6 +125,10 @@ impl Text {
             )?;
         }
         writeln!(out, "  {}", self.paint(DIM, format_args!("stack {:016x}", row.id)))?;
+        let check = profile.processes().and_then(|of| of.leak_check.as_ref());
+        if let Some(lost) = row.leaked.as_ref().and_then(|leaked| leaks::row(leaked, check)) {
+            writeln!(out, "    {}", self.paint(BOLD, lost))?;
+        }
         let frames = view.frames(row.stack);
         match profile.subject {
             Subject::Kernel(_) => kernel::frames(out, &frames)?,

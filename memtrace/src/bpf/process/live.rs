@@ -8,12 +8,16 @@ use std::{
 };
 
 use memtrace_common::{
-    BLOCKS_PER_BUCKET, Block, Bucket, Sample, bucket_index, is_of_generation, live_address, live_key,
-    live_target,
+    BLOCKS_PER_BUCKET, Block, Bucket, STACK_TABLE_FULL, Sample, StackSlot, bucket_index, is_of_generation,
+    live_address, live_key, live_target,
 };
 use rustc_hash::FxHashMap;
 
-use crate::bpf::shared::{mapped::Mapped, syscall, time};
+use crate::bpf::shared::{
+    mapped::Mapped,
+    syscall,
+    time::{self, monotonic_ns},
+};
 
 /// Buckets mapped at a time: 3 MiB, so that the table does not count as the agent's memory.
 const WINDOW: usize = 1 << 14;
@@ -39,6 +43,57 @@ impl Live {
             slot: block.stack,
             time: time::at(block.time, now),
         }
+    }
+}
+
+/// Reads live blocks, on any thread.
+pub struct LiveReader {
+    pub(super) table: LiveTable,
+    /// A descriptor of the table of stacks, and the table.
+    pub(super) stacks: (OwnedFd, Mapped<StackSlot>),
+    /// When tracing began.
+    pub(super) epoch: u64,
+}
+
+impl LiveReader {
+    pub(super) fn new(table: LiveTable, stacks: OwnedFd, length: usize, epoch: u64) -> io::Result<Self> {
+        let mapped = Mapped::new(stacks.as_fd(), 0, length)?;
+        Ok(Self { table, stacks: (stacks, mapped), epoch })
+    }
+
+    /// Another one, for another thread.
+    ///
+    /// # Errors
+    /// Out of descriptors or memory.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        let LiveTable { buckets, overflow, length } = &self.table;
+        let table =
+            LiveTable { buckets: buckets.try_clone()?, overflow: overflow.try_clone()?, length: *length };
+        Self::new(table, self.stacks.0.try_clone()?, self.stacks.1.len(), self.epoch)
+    }
+
+    /// Calls `each` for every live block of a target's generation. Costs a pass over the table of blocks:
+    /// about 6 ms per million blocks of `max_live`.
+    ///
+    /// # Errors
+    /// The table cannot be mapped.
+    pub fn for_each(&self, target: u32, mut each: impl FnMut(Live)) -> io::Result<()> {
+        // Keys repeat after 256 `execve`s, owners of stacks do not.
+        let owns = |slot: u32| {
+            slot == STACK_TABLE_FULL
+                || self.stacks.1.get(slot as usize).is_none_or(|slot| slot.target == target)
+        };
+        self.table.for_each(target, self.elapsed(), |block| {
+            if owns(block.slot) {
+                each(block);
+            }
+        })
+    }
+
+    /// Time since tracing began, on the clock of block times.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        Duration::from_nanos(monotonic_ns().saturating_sub(self.epoch))
     }
 }
 

@@ -19,5 +19,6 @@ mod unwind;
 pub(super) use calibrate::file_offset;
 pub use config::Config;
 pub use holder::InPlace;
+pub use live::{Live, LiveReader};
 pub use programs::Method;
 pub use tracer::Tracer;

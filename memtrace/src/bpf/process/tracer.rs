@@ -11,7 +11,7 @@ use aya::{
     Ebpf,
     maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
 };
-use memtrace_common::{MAX_TARGETS, Module, Row, STACK_TABLE_FULL, Shift, StackSlot, Target, Work};
+use memtrace_common::{MAX_TARGETS, Module, Row, Shift, Target, Work};
 
 use crate::model::{LoaderHook, ProbeSpec};
 
@@ -20,7 +20,7 @@ use super::{
     config::Config,
     detach::{detach, detach_later},
     holders::Holders,
-    live::{Live, LiveTable},
+    live::{LiveReader, LiveTable},
     load::{self, OBJECT, Sizes},
     multi::MultiLoader,
     programs::{Method, Programs},
@@ -42,8 +42,7 @@ pub struct Tracer {
     pub(super) links: Vec<Link>,
     pub(super) holders: Holders,
     pub(super) programs: Programs,
-    stacks: Mapped<StackSlot>,
-    live: LiveTable,
+    live: LiveReader,
     pub(super) counters: PerCpuArray<MapData, u64>,
     work: PerCpuArray<MapData, Work>,
     unwind: UnwindTables,
@@ -51,7 +50,6 @@ pub struct Tracer {
     target_by_tgid: HashMap<MapData, u32, u32>,
     target_count: u32,
     sampling: Shift,
-    epoch: u64,
     pub(super) ebpf: Ebpf,
 }
 
@@ -73,13 +71,13 @@ impl Tracer {
             let fd = ebpf.map(name).and_then(map_fd).ok_or(Error::Missing(name))?;
             fd.try_clone_to_owned().map_err(Error::io("duplicating a map's descriptor"))
         };
-        let stacks = Mapped::new(duplicate("STACKS")?.as_fd(), 0, sizes.stacks as usize)
-            .map_err(Error::io("mapping the table of stacks"))?;
-        let live = LiveTable {
+        let table = LiveTable {
             buckets: duplicate("LIVE")?,
             overflow: duplicate("OVERFLOW")?,
             length: sizes.buckets as usize,
         };
+        let live = LiveReader::new(table, duplicate("STACKS")?, sizes.stacks as usize, epoch)
+            .map_err(Error::io("mapping the table of stacks"))?;
         let unwind = UnwindTables::new(
             (duplicate("ROWS")?, sizes.rows),
             duplicate("MODULES")?,
@@ -91,7 +89,6 @@ impl Tracer {
             links: Vec::new(),
             holders: Holders::default(),
             programs,
-            stacks,
             live,
             unwind,
             work: take(&mut ebpf, "WORK")?.try_into().map_err(Error::map("WORK"))?,
@@ -102,7 +99,6 @@ impl Tracer {
                 .map_err(Error::map("TARGET_BY_TGID"))?,
             target_count: 0,
             sampling: config.sampling,
-            epoch,
             ebpf,
         })
     }
@@ -287,39 +283,27 @@ impl Tracer {
 
     /// Every stack's totals. Costs a pass over the table of stacks, no system call.
     pub fn stacks(&self) -> impl Iterator<Item = StackTotals> {
-        totals::read(&self.stacks, self.elapsed())
+        totals::read(&self.live.stacks.1, self.elapsed())
     }
 
-    /// Calls `each` for every live block of a target's generation. Costs a pass over the table of blocks:
-    /// about 6 ms per million blocks of `max_live`.
-    ///
-    /// # Errors
-    /// The table cannot be mapped.
-    pub fn for_each_live(&self, target: u32, mut each: impl FnMut(Live)) -> io::Result<()> {
-        // Keys repeat after 256 `execve`s, owners of stacks do not.
-        let owns = |slot: u32| {
-            slot == STACK_TABLE_FULL
-                || self.stacks.get(slot as usize).is_none_or(|slot| slot.target == target)
-        };
-        self.live.for_each(target, self.elapsed(), |block| {
-            if owns(block.slot) {
-                each(block);
-            }
-        })
+    /// Reads live blocks.
+    #[must_use]
+    pub fn live(&self) -> &LiveReader {
+        &self.live
     }
 
-    /// Clears the blocks of a target's earlier programs from the table. Costs as much as [`Tracer::for_each_live`].
+    /// Clears the blocks of a target's earlier programs from the table. Costs as much as [`LiveReader::for_each`].
     ///
     /// # Errors
     /// The table cannot be mapped.
     pub fn forget_past(&self, target: u32) -> io::Result<()> {
-        self.live.forget_past(target, || self.unwind.generation(target))
+        self.live.table.forget_past(target, || self.unwind.generation(target))
     }
 
     /// Time since tracing began, on the clock of block times.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
-        Duration::from_nanos(monotonic_ns().saturating_sub(self.epoch))
+        self.live.elapsed()
     }
 
     /// The same for the time of an event.
@@ -331,7 +315,7 @@ impl Tracer {
     /// Time since tracing began of a kernel time stamp in ns.
     #[must_use]
     pub fn since_start(&self, ktime: u64) -> Duration {
-        Duration::from_nanos(ktime.saturating_sub(self.epoch))
+        Duration::from_nanos(ktime.saturating_sub(self.live.epoch))
     }
 }
 

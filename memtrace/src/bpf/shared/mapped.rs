@@ -38,6 +38,9 @@ pub(in crate::bpf) struct Mapped<T> {
     element: PhantomData<T>,
 }
 
+// SAFETY: the mapping belongs to this value alone, wherever it is moved to; elements are read with volatile accesses.
+unsafe impl<T: Send> Send for Mapped<T> {}
+
 impl<T: Copy> Mapped<T> {
     /// Maps `length` elements from element `start` on, which must be on a page boundary.
     ///

@@ -2,7 +2,7 @@
 
 use super::{
     Alloc, Amount, Frame, Losses, MappingStack, Mappings, ModeInfo, Overhead, Report, SCHEMA, Stack, Target,
-    TraceLine, Uncertainty, kernel,
+    TraceLine, Uncertainty, kernel, leaks,
 };
 use crate::profile::{self, Allocation, Dictionary, Filter, Profile, StackMethod, Subject, View};
 use crate::report::remarks;
@@ -26,6 +26,7 @@ impl<'a> Report<'a> {
             stacks_found: view.rows_found(),
             stacks: view.rows().map(|row| Stack::new(dictionary, row)).collect(),
             mappings: Mappings::new(view),
+            leak_check: processes.and_then(|of| of.leak_check.as_ref()).map(leaks::LeakCheck::from),
             kernel: profile.kernel().map(|kernel| kernel::Kernel::new(view, kernel)),
             losses: Losses::from(&profile.losses),
             notes: profile.remarks.iter().map(|remark| remarks::sentence(dictionary, remark)).collect(),
@@ -165,6 +166,7 @@ impl<'a> Stack<'a> {
             incomplete: row.incomplete.map(profile::Reason::key),
             frames,
             allocs: row.blocks.iter().map(Alloc::from).collect(),
+            leaked: row.leaked.as_ref().map(leaks::Leaked::from),
             kernel: row.kernel().map(|detail| kernel::KernelStack::new(dictionary, detail)),
         }
     }

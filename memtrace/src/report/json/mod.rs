@@ -5,6 +5,7 @@
 
 mod convert;
 mod kernel;
+mod leaks;
 mod values;
 
 use std::collections::BTreeMap;
@@ -104,6 +105,8 @@ struct Report<'a> {
     stacks: Vec<Stack<'a>>,
     /// Null with gaps, in which too many mappings are missed.
     mappings: Option<Mappings<'a>>,
+    /// The last leak check; null if there was none.
+    leak_check: Option<leaks::LeakCheck>,
     /// Kernel mode only.
     #[serde(skip_serializing_if = "Option::is_none")]
     kernel: Option<kernel::Kernel<'a>>,
@@ -266,6 +269,9 @@ struct Stack<'a> {
     /// The blocks, oldest first; only with `--show-allocs`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     allocs: Vec<Alloc>,
+    /// What the last leak check found.
+    #[serde(flatten)]
+    leaked: Option<leaks::Leaked>,
     /// Kernel mode only.
     #[serde(flatten)]
     kernel: Option<kernel::KernelStack<'a>>,

@@ -215,6 +215,7 @@ impl StackRow {
             bytes_per_second: self.bytes_per_second,
             oldest: self.oldest,
             incomplete: self.incomplete,
+            leaked: None,
             blocks: self.blocks.clone(),
             detail,
         }

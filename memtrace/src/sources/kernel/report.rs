@@ -83,6 +83,7 @@ impl KernelSession {
             bytes_per_second: grown.bytes_per_second,
             oldest: grown.totals.oldest,
             incomplete: stack.nameless,
+            leaked: None,
             blocks: Vec::new(),
             detail: Detail::Kernel(KernelDetail {
                 kind: cache.kind,

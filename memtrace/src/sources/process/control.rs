@@ -124,7 +124,7 @@ impl Session {
                 self.obey(verdict)
             }
             Phase::Waiting => {
-                match budget.window(now) {
+                match budget.window(now, self.leaks.wants_window(now.at)) {
                     Due::Now(window) => self.open(now, window),
                     Due::Later => {}
                     Due::Never => return self.give_up(),
@@ -134,12 +134,17 @@ impl Session {
             Phase::Counting(begin, _) | Phase::Watching(begin, _) if budget.is_overdrawn(&begin, &now) => {
                 self.close(begin, now)
             }
-            Phase::Counting(..) | Phase::Watching(..) if Instant::now() < self.control.until => self.soon(),
+            Phase::Counting(..) | Phase::Watching(..)
+                if Instant::now() < self.control.until || self.leaks.is_running() =>
+            {
+                self.soon()
+            }
             Phase::Counting(begin, window) => {
                 self.control.end_counting(&now);
                 self.tracer.pause(false);
                 self.control.set_phase(Phase::Watching(begin, window), now.at);
                 self.control.until = Instant::now() + window.watch;
+                self.look_for_leaks();
                 self.soon()
             }
             Phase::Watching(begin, _) => self.close(begin, now),
@@ -148,6 +153,8 @@ impl Session {
 
     /// A window ends.
     fn close(&mut self, begin: Reading, now: Reading) -> (Step, Duration) {
+        // From here on, frees are missed.
+        self.leaks.cancel();
         self.control.end_counting(&now);
         self.tracer.pause(true);
         self.control.set_phase(Phase::Waiting, now.at);
@@ -203,6 +210,7 @@ impl Session {
     }
 
     fn enter(&mut self, mode: Mode) {
+        self.leaks.cancel();
         let now = self.tracer.elapsed();
         self.control.shift = mode.shift();
         if is_sampling(mode.shift()) {

@@ -80,6 +80,7 @@ impl Session {
         target.exec(generation, by_thread, &mut self.tracer);
         let id = target.id();
         self.ranges.remove(&index);
+        self.leaks.forget(index);
         self.stacks.forget_past(&mut self.names, id);
         self.forget_past();
         self.refresh(index, false);

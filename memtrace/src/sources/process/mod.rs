@@ -5,6 +5,7 @@ mod counting;
 mod exec;
 mod held;
 mod holding;
+mod leaks;
 mod passage;
 mod report;
 mod session;
@@ -18,6 +19,7 @@ mod watch;
 mod watchdog;
 
 pub use counting::Counting;
+pub use leaks::{LeakOptions, When};
 pub(super) use report::ages;
 pub use session::{Options, Session};
 pub use sites::{Placement, find_allocator};

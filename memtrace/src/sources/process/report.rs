@@ -11,8 +11,8 @@ use crate::{
     aggregate::{self, Estimate, Growth, Mapped, Ranges, Survivors, Totals},
     bpf::MAX_AGE,
     profile::{
-        Age, Amount, Detail, Filter, LiveBlock, Losses, MappingRow, Mode, Process, Processes, Profile,
-        Reason, Remark, Row, Selection, StackMethod, Subject, Uncertainty,
+        Age, Amount, Detail, Filter, Leaked, LiveBlock, Losses, MappingRow, Mode, Process, Processes,
+        Profile, Reason, Remark, Row, Selection, StackMethod, Subject, Uncertainty,
     },
     sources::listed::Listed,
 };
@@ -43,6 +43,7 @@ impl Session {
             uncertainty: survivors.as_ref().and_then(|survivors| self.uncertainty(survivors)),
             overhead: self.overhead(),
             mapped: self.mappings(now),
+            leak_check: self.leaks.check(),
         });
         let config = &self.options.config;
         let mut profile = Profile {
@@ -54,7 +55,7 @@ impl Session {
             outstanding,
             bytes_per_second,
             unknown_frees: self.tracer.work().unknown_frees,
-            rows: stacks.iter().map(|stack| self.row(stack)).collect(),
+            rows: self.rows(&stacks),
             losses,
             remarks: self.report_remarks(now),
         };
@@ -150,6 +151,7 @@ impl Session {
             }
         }
         remarks.extend(ages(now));
+        remarks.extend(self.leaks.remarks());
         for target in &self.targets {
             remarks.extend(target.untraced.remarks(target.pid().get(), self.started));
         }
@@ -187,7 +189,8 @@ impl Session {
         for target in &self.targets {
             let older = self.least_age(target, now);
             self.tracer
-                .for_each_live(target.id(), |block| {
+                .live()
+                .for_each(target.id(), |block| {
                     let age = now.saturating_sub(block.time);
                     if age >= older && !self.is_nested(block.slot) {
                         let stack = survivors.entry(self.stacks.reported_as(block.slot)).or_default();
@@ -214,7 +217,8 @@ impl Session {
         for target in &self.targets {
             let older = self.least_age(target, now);
             self.tracer
-                .for_each_live(target.id(), |block| {
+                .live()
+                .for_each(target.id(), |block| {
                     let age = now.saturating_sub(block.time);
                     if age >= older {
                         let block_of =
@@ -228,7 +232,16 @@ impl Session {
         Ok(())
     }
 
-    fn row(&self, stack: &Growth) -> Row {
+    fn rows(&self, stacks: &[Growth]) -> Vec<Row> {
+        let mut leaked: FxHashMap<u32, Leaked> = FxHashMap::default();
+        for (slot, found) in self.leaks.stacks() {
+            let sum = leaked.entry(self.stacks.reported_as(slot)).or_default();
+            *sum = sum.plus(found);
+        }
+        stacks.iter().map(|stack| self.row(stack, leaked.get(&stack.totals.slot).copied())).collect()
+    }
+
+    fn row(&self, stack: &Growth, leaked: Option<Leaked>) -> Row {
         let arrived = self.stacks.get(stack.totals.slot);
         Row {
             id: stack.totals.id,
@@ -239,6 +252,7 @@ impl Session {
             bytes_per_second: stack.bytes_per_second,
             oldest: stack.totals.oldest,
             incomplete: arrived.and_then(|arrived| arrived.incomplete),
+            leaked: leaked.map(|leaked| leaked.within(stack.outstanding)),
             blocks: Vec::new(),
             detail: Detail::Process {
                 pid: self.pid_of(stack),

@@ -9,6 +9,7 @@ use rustc_hash::FxHashMap;
 use super::{
     counting::{Control, Counting},
     exec::{LOADING, PAUSE},
+    leaks::{LeakOptions, Leaks},
     sites::Placement,
     source::Streams,
     stacks::{Arrival, Stacks},
@@ -40,6 +41,8 @@ pub struct Options {
     pub counting: Counting,
     /// Where probes go.
     pub placement: Placement,
+    /// Whether and how to check for leaks.
+    pub leaks: LeakOptions,
     /// The program that names functions; `None`: they stay unnamed.
     pub names: Option<Program>,
 }
@@ -64,6 +67,7 @@ pub struct Session {
     pub(super) remarks: Vec<Remark>,
     pub(super) streams: Option<Streams>,
     pub(super) watch: Watch,
+    pub(super) leaks: Leaks,
 }
 
 impl Session {
@@ -103,6 +107,7 @@ impl Session {
             tracer,
             control: Control::new(options.counting),
             names: Names::new(options.names),
+            leaks: Leaks::new(options.leaks),
             options,
             targets: Vec::new(),
             stacks: Stacks::default(),
@@ -132,6 +137,7 @@ impl Session {
         self.aggregate.begin(self.started);
         self.control.begin(self.started);
         self.begin_control();
+        self.begin_leaks();
     }
 
     /// Begins to trace a process.

@@ -5,7 +5,7 @@ use std::{pin::Pin, task::Poll, time::Duration};
 use anyhow::Context as _;
 use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep};
 
-use super::{session::Session, watch::TURN};
+use super::{leaks::Answer, session::Session, watch::TURN};
 use crate::{
     bpf::{BpfLog, Events},
     profile::Profile,
@@ -17,6 +17,9 @@ use crate::{
 const BURST: usize = 4096;
 const BURST_TIME: Duration = Duration::from_millis(100);
 
+/// If a leak check is due, but cannot be made at the moment.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// What a session of processes waits for.
 pub(super) struct Streams {
     events: Watched<Events>,
@@ -25,11 +28,12 @@ pub(super) struct Streams {
     /// When to check the budget.
     look: Pin<Box<Sleep>>,
     turns: Interval,
+    /// When to look whether a leak check is due.
+    leaks: Pin<Box<Sleep>>,
     due: Option<Due>,
 }
 
 /// What is due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Due {
     Look,
     Turn,
@@ -37,6 +41,8 @@ enum Due {
     Names,
     Events,
     Log,
+    Leaks,
+    Answer(Box<Answer>),
 }
 
 impl Streams {
@@ -78,6 +84,7 @@ impl Source for Session {
             exits,
             look: Box::pin(tokio::time::sleep(Duration::ZERO)),
             turns,
+            leaks: Box::pin(tokio::time::sleep(Duration::ZERO)),
             due: None,
         });
         Ok(())
@@ -85,14 +92,19 @@ impl Source for Session {
 
     async fn due(&mut self, room: bool) -> anyhow::Result<()> {
         let is_controlled = self.is_controlled();
-        let Self { streams: Some(streams), names, .. } = self else { return std::future::pending().await };
-        let Streams { events, log, exits, look, turns, due } = streams;
+        let Self { streams: Some(streams), names, leaks: checks, .. } = self else {
+            return std::future::pending().await;
+        };
+        let Streams { events, log, exits, look, turns, leaks, due } = streams;
+        let is_checking = checks.due().is_some();
         *due = Some(tokio::select! {
             biased;
             () = look, if is_controlled => Due::Look,
             _ = turns.tick() => Due::Turn,
             () = any_exit(exits), if !exits.is_empty() => Due::Exit,
             () = names.answered() => Due::Names,
+            Some(answer) = checks.answered() => Due::Answer(Box::new(answer)),
+            () = leaks, if is_checking => Due::Leaks,
             result = events.readable(), if room => result.map(|()| Due::Events)?,
             result = readable(log), if log.is_some() => result.map(|()| Due::Log)?,
         });
@@ -115,6 +127,14 @@ impl Source for Session {
                 self.take(drafts)?;
             }
             Some(Due::Log) => streams.flush_log(),
+            Some(Due::Leaks) => {
+                self.look_for_leaks();
+                self.schedule_leaks();
+            }
+            Some(Due::Answer(answer)) => {
+                self.take_answer(*answer);
+                self.schedule_leaks();
+            }
             Some(Due::Exit | Due::Names) | None => {}
         }
         Ok(Step::Wait)
@@ -139,6 +159,17 @@ impl Source for Session {
 
     fn names(&mut self) -> &mut Names {
         &mut self.names
+    }
+}
+
+impl Session {
+    /// Sets when to look again whether a leak check is due.
+    fn schedule_leaks(&mut self) {
+        let (now, due) = (self.tracer.elapsed(), self.leaks.due());
+        if let (Some(streams), Some(due)) = (&mut self.streams, due) {
+            let time = due.saturating_sub(now).max(LOOK);
+            streams.leaks.as_mut().reset(Instant::now() + time);
+        }
     }
 }
 

@@ -1,9 +1,6 @@
 //! The memory of a live target that may hold pointers, read while it runs. Nothing is faulted in: only pages that
 //! are present are read.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "used by the leak check"))]
-#![expect(unused_imports, reason = "used by the leak check")]
-
 mod kernel_held;
 mod pages;
 mod reader;

@@ -1,0 +1,262 @@
+//! One leak check: scans of a process, on a thread of its own.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use memtrace_common::TIME_SHIFT;
+
+use super::{
+    decided::{Count, Decided, Found},
+    memory::TargetMemory,
+};
+use crate::{
+    bpf::{Live, LiveReader},
+    heap::{self, Blocks, How, Marked, Refused, Starts, State, limit_of},
+    model::ThreadRegisters,
+    profile::{LeakCheck, Moment},
+    target::{
+        memory::{Reader, kernel_held, regions},
+        threads,
+    },
+};
+
+/// Times of blocks are this coarse, and may be behind by a tick of the kernel's clock.
+const COARSE: Duration = Duration::from_nanos((1 << TIME_SHIFT) + 10_000_000);
+/// Time between two looks at whether to stop.
+const STEP: Duration = Duration::from_millis(10);
+
+/// How registers of threads are read.
+pub(super) enum Registers {
+    /// By this program, while the threads run.
+    Live,
+    /// They are known: the process is held.
+    Known(Vec<ThreadRegisters>),
+}
+
+/// What to check.
+pub(super) struct Job {
+    pub(super) pid: u32,
+    /// Index and generation, as the kernel side marks stacks.
+    pub(super) target: u32,
+    /// Since when every free has been seen.
+    pub(super) watched_since: Duration,
+    pub(super) scans: u32,
+    /// Time between two scans.
+    pub(super) spacing: Duration,
+    pub(super) how: How,
+    /// Bytes read per second; 0 for no limit.
+    pub(super) rate: u64,
+    /// The most time for one scan.
+    pub(super) limit: Duration,
+    pub(super) moment: Moment,
+    pub(super) registers: Registers,
+    /// Whether to refuse a result that shows that a root is missing.
+    pub(super) doubt: bool,
+}
+
+/// The result.
+pub(super) struct Outcome {
+    pub(super) check: LeakCheck,
+    pub(super) count: Count,
+    /// The last scan, if holders were asked for.
+    pub(super) marked: Option<Marked>,
+    /// The registers and the words that only the kernel has, in the order that the scan was given them.
+    pub(super) threads: Vec<ThreadRegisters>,
+}
+
+/// Why there is none.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// It was to stop, or took too long.
+    #[error("it was cut short")]
+    Cut,
+    #[error("the process has ended")]
+    Gone,
+    #[error("too many blocks, or too far apart, for the memory that a leak check may use: {0} blocks")]
+    Blocks(usize),
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    #[error("{lost} of {checked} blocks look lost, of most stacks")]
+    RootMissing { lost: u64, checked: u64 },
+    #[error("cannot read the process's memory: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// Checks a process.
+///
+/// # Errors
+/// It was cut short, or the memory cannot be read, or the result cannot be right.
+pub(super) fn run(
+    job: &mut Job,
+    live: &LiveReader,
+    decided: &mut Decided,
+    stop: &AtomicBool,
+) -> Result<Outcome, Failure> {
+    let cpu = cpu_time();
+    let first = live.elapsed();
+    let mut check =
+        LeakCheck { moment: job.moment, scans: job.scans, complete: true, ..LeakCheck::default() };
+    let mut candidates: Option<Vec<u64>> = None;
+    let mut last = None;
+    for scan in 0..job.scans {
+        if scan > 0 {
+            wait(job.spacing, stop)?;
+        }
+        let is_last = scan + 1 == job.scans;
+        let begun = Instant::now();
+        let how = How { holders: job.how.holders && is_last, ..job.how };
+        let scanned = self::scan(job, live, how, stop)?;
+        check.took += begun.elapsed();
+        check.read += scanned.read;
+        check.skipped = check.skipped.max(scanned.skipped);
+        check.complete &= scanned.complete;
+        let marked = &scanned.marked;
+        candidates = Some(match candidates {
+            None => marked.lost().collect(),
+            Some(mut known) => {
+                known.retain(|&start| {
+                    marked.blocks().beginning_at(start).is_some_and(|block| marked.is_lost(block))
+                });
+                known
+            }
+        });
+        last = Some(scanned);
+    }
+    let (Some(scanned), Some(candidates)) = (last, candidates) else { return Err(Failure::Cut) };
+    // What was allocated before the first scan was in all of them.
+    let until = if job.moment == Moment::Running { first.saturating_sub(COARSE) } else { Duration::MAX };
+    decided.extend(job.watched_since..until);
+    let count = self::count(job, live, decided, &scanned.marked, &candidates)?;
+    if job.doubt && is_doubtful(&count) {
+        return Err(Failure::RootMissing {
+            lost: count.reached.lost().blocks,
+            checked: count.reached.all().blocks,
+        });
+    }
+    check.reached = count.reached;
+    check.undecided = count.undecided;
+    check.at = live.elapsed();
+    check.cpu = cpu_time().saturating_sub(cpu);
+    let marked = job.how.holders.then_some(scanned.marked);
+    Ok(Outcome { check, count, marked, threads: scanned.threads })
+}
+
+/// One scan.
+struct Scanned {
+    marked: Marked,
+    threads: Vec<ThreadRegisters>,
+    read: u64,
+    skipped: u64,
+    complete: bool,
+}
+
+fn scan(job: &mut Job, live: &LiveReader, how: How, stop: &AtomicBool) -> Result<Scanned, Failure> {
+    let blocks = blocks(live, job.target)?;
+    let reader = Reader::open(job.pid).map_err(|_gone| Failure::Gone)?;
+    let thread = threads::living(job.pid).ok_or(Failure::Gone)?;
+    let regions = regions(thread)?;
+    let held = kernel_held(thread);
+    let (threads, are_known) = match &mut job.registers {
+        Registers::Known(threads) => (threads.clone(), true),
+        Registers::Live => (Vec::new(), false),
+    };
+    let words: Vec<u64> =
+        threads.iter().flat_map(|thread| thread.words.iter().copied()).chain(held.words).collect();
+    let mut memory = TargetMemory::new(reader, regions, &threads, job.rate, job.limit, stop);
+    let marked = heap::scan(&mut memory, blocks, &words, how)?;
+    if memory.reader().is_gone() {
+        return Err(Failure::Gone);
+    }
+    if memory.reader().is_refused() {
+        return Err(std::io::Error::from(std::io::ErrorKind::PermissionDenied).into());
+    }
+    if memory.cut {
+        return Err(Failure::Cut);
+    }
+    let figures = memory.reader().figures();
+    Ok(Scanned {
+        marked,
+        threads,
+        read: figures.bytes_read,
+        skipped: figures.bytes_swapped + figures.bytes_unreadable,
+        complete: are_known && !held.is_cut && figures.bytes_swapped == 0,
+    })
+}
+
+/// The live blocks that memtrace knows of a process.
+fn blocks(live: &LiveReader, target: u32) -> Result<Blocks, Failure> {
+    let mut number = 0;
+    live.for_each(target, |_| number += 1)?;
+    let limit = limit_of(number);
+    let mut starts = Starts::new(limit);
+    let mut fits = true;
+    live.for_each(target, |block| fits = fits && starts.add(block.address))?;
+    let too_many = || Failure::Blocks(number);
+    let mut blocks = Some(starts).filter(|_| fits).and_then(Starts::finish).ok_or_else(too_many)?;
+    live.for_each(target, |block| blocks.set_size(block.address, block.sample.size()))?;
+    if blocks.complete(limit) { Ok(blocks) } else { Err(too_many()) }
+}
+
+/// Adds up what is known of every live block.
+fn count(
+    job: &Job,
+    live: &LiveReader,
+    decided: &mut Decided,
+    marked: &Marked,
+    candidates: &[u64],
+) -> Result<Count, Failure> {
+    let mut count = Count::default();
+    live.for_each(job.target, |block: Live| {
+        let found = marked.blocks().beginning_at(block.address).and_then(|number| {
+            Some(match marked.state(number) {
+                State::Reachable => Found::Reachable,
+                State::Possibly => Found::Possibly,
+                state @ (State::Lost | State::IndirectlyLost) => {
+                    candidates.binary_search(&(block.address & !7)).ok()?;
+                    Found::Lost { indirectly: state == State::IndirectlyLost }
+                }
+                State::Gone => return None,
+            })
+        });
+        decided.add(&mut count, &block, found);
+    })?;
+    decided.finish(&mut count);
+    Ok(count)
+}
+
+/// Stacks below which nothing is concluded from how many of them look lost.
+const FEW_STACKS: usize = 10;
+
+/// Whether so much looks lost that something which holds it must have been overlooked: more than half of the blocks, of more
+/// than half of the stacks. A program may lose all blocks of some stacks, but hardly of most.
+fn is_doubtful(count: &Count) -> bool {
+    let checked = || count.stacks.values().filter(|stack| stack.checked > 0);
+    let mostly_lost = checked().filter(|stack| stack.lost.blocks * 2 > stack.checked).count();
+    let stacks = checked().count();
+    stacks >= FEW_STACKS
+        && mostly_lost * 2 > stacks
+        && count.reached.lost().blocks * 2 > count.reached.all().blocks
+}
+
+/// Waits between two scans.
+fn wait(time: Duration, stop: &AtomicBool) -> Result<(), Failure> {
+    let end = Instant::now() + time;
+    loop {
+        if stop.load(Ordering::Relaxed) {
+            return Err(Failure::Cut);
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        std::thread::sleep(left.min(STEP));
+    }
+}
+
+/// CPU time of this thread.
+fn cpu_time() -> Duration {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID)
+        .map_or(Duration::ZERO, Duration::from)
+}

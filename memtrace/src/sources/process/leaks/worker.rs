@@ -1,0 +1,81 @@
+//! The thread that checks for leaks: the loop, which keeps the budget, must not wait for it.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, Sender, channel},
+    },
+};
+
+use rustc_hash::FxHashMap;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::{
+    check::{self, Failure, Job, Outcome},
+    decided::Decided,
+};
+use crate::bpf::LiveReader;
+
+/// A check that is under way.
+pub(super) struct Running {
+    /// Index of the target.
+    pub(super) index: u32,
+    stop: Arc<AtomicBool>,
+}
+
+impl Running {
+    /// Ends it early: it will fail.
+    pub(super) fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A job, and whether to stop it.
+type Order = (Job, Arc<AtomicBool>);
+
+/// The thread, as the loop sees it. It ends when this is dropped.
+pub(super) struct Worker {
+    jobs: Sender<Order>,
+    answers: UnboundedReceiver<Result<Outcome, Failure>>,
+}
+
+impl Worker {
+    /// # Errors
+    /// No more threads.
+    pub(super) fn start(live: LiveReader) -> io::Result<Self> {
+        let (jobs, orders) = channel();
+        let (answer, answers) = unbounded_channel();
+        std::thread::Builder::new()
+            .name("memtrace-leaks".to_owned())
+            .spawn(move || work(&live, &orders, &answer))?;
+        Ok(Self { jobs, answers })
+    }
+
+    /// Begins to check the target of that index. One check at a time.
+    pub(super) fn check(&self, index: u32, job: Job) -> Option<Running> {
+        let stop = Arc::new(AtomicBool::new(false));
+        self.jobs.send((job, Arc::clone(&stop))).ok()?;
+        Some(Running { index, stop })
+    }
+
+    /// Waits for the result. `None`: the thread has ended.
+    pub(super) async fn answered(&mut self) -> Option<Result<Outcome, Failure>> {
+        self.answers.recv().await
+    }
+}
+
+fn work(live: &LiveReader, orders: &Receiver<Order>, answer: &UnboundedSender<Result<Outcome, Failure>>) {
+    // Of each target's current program.
+    let mut decided: FxHashMap<u32, (u32, Decided)> = FxHashMap::default();
+    for (mut job, stop) in orders {
+        let (target, known) = decided.entry(memtrace_common::Target::index(job.target)).or_default();
+        if *target != job.target {
+            (*target, *known) = (job.target, Decided::default());
+        }
+        if answer.send(check::run(&mut job, live, known, &stop)).is_err() {
+            return;
+        }
+    }
+}
