@@ -32,6 +32,10 @@ pub(crate) struct Fixture {
     pub(crate) debuglink: Option<(&'static str, u32)>,
     pub(crate) build_id: Vec<u8>,
     pub(crate) code: Vec<u8>,
+    /// Writable segments: address, bytes in the file, bytes in memory.
+    pub(crate) data: Vec<(u64, u64, u64)>,
+    /// Thread-local data: address, bytes in memory, alignment.
+    pub(crate) thread_local: Option<(u64, u64, u64)>,
 }
 
 impl Default for Fixture {
@@ -46,6 +50,8 @@ impl Default for Fixture {
             debuglink: None,
             build_id: Vec::new(),
             code: vec![0xc3; 0x100],
+            data: Vec::new(),
+            thread_local: None,
         }
     }
 }
@@ -54,6 +60,9 @@ impl Default for Fixture {
 macro_rules! fields {
     ($out:expr, $($value:expr),+ $(,)?) => {{ $($out.extend_from_slice(&($value).to_le_bytes());)+ }};
 }
+
+/// A program header: type, flags, offset, address, bytes in the file and in memory, alignment.
+type Program = (u32, u32, u64, u64, u64, u64, u64);
 
 struct Header {
     name: &'static str,
@@ -72,25 +81,27 @@ impl Fixture {
         self.symbol_tables(&mut file, &mut sections);
         self.dynamic(&mut file, &mut sections);
         let mut programs = vec![
-            (elf::PT_LOAD, elf::PF_R, 0, 0, 0x3000),
-            (elf::PT_LOAD, elf::PF_R | elf::PF_X, CODE_OFFSET, CODE_ADDRESS, self.code.len() as u64),
+            program(elf::PT_LOAD, elf::PF_R, 0, 0, 0x3000),
+            program(elf::PT_LOAD, elf::PF_R | elf::PF_X, CODE_OFFSET, CODE_ADDRESS, self.code.len() as u64),
         ];
+        let writable = elf::PF_R | elf::PF_W;
+        for &(address, size, memory) in &self.data {
+            programs.push((elf::PT_LOAD, writable, 0, address, size, memory, 4));
+        }
+        if let Some((address, memory, align)) = self.thread_local {
+            programs.push((elf::PT_TLS, elf::PF_R, 0, address, 0, memory, align));
+        }
         if let Some(path) = self.interpreter {
             let size = path.len() as u64 + 1;
-            programs.push((
-                elf::PT_INTERP,
-                elf::PF_R,
-                append(&mut file, &[path.as_bytes(), b"\0"].concat()),
-                0,
-                size,
-            ));
+            let offset = append(&mut file, &[path.as_bytes(), b"\0"].concat());
+            programs.push(program(elf::PT_INTERP, elf::PF_R, offset, 0, size));
         }
         if !self.build_id.is_empty() {
             let mut note = Vec::new();
             fields!(note, 4u32, self.build_id.len() as u32, elf::NT_GNU_BUILD_ID);
             note.extend_from_slice(b"GNU\0");
             note.extend_from_slice(&self.build_id);
-            programs.push((elf::PT_NOTE, elf::PF_R, append(&mut file, &note), 0, note.len() as u64));
+            programs.push(program(elf::PT_NOTE, elf::PF_R, append(&mut file, &note), 0, note.len() as u64));
         }
         if let Some((name, crc)) = self.debuglink {
             let mut link = [name.as_bytes(), b"\0"].concat();
@@ -137,12 +148,7 @@ impl Fixture {
         sections.push(Header { name: ".dynstr", kind: elf::SHT_STRTAB, offset, size, link: 0 });
     }
 
-    fn headers(
-        &self,
-        mut file: Vec<u8>,
-        programs: &[(u32, u32, u64, u64, u64)],
-        mut sections: Vec<Header>,
-    ) -> Vec<u8> {
+    fn headers(&self, mut file: Vec<u8>, programs: &[Program], mut sections: Vec<Header>) -> Vec<u8> {
         let (mut names, mut offsets) = (Vec::new(), Vec::new());
         let last = Header { name: ".shstrtab", kind: elf::SHT_STRTAB, offset: 0, size: 0, link: 0 };
         sections.push(last);
@@ -162,12 +168,17 @@ impl Fixture {
         let mut head = vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         fields!(head, self.kind, self.machine, 1u32, 0u64, 64u64, sections_at, 0u32, 64u16, 56u16);
         fields!(head, programs.len() as u16, 64u16, sections.len() as u16, sections.len() as u16 - 1);
-        for (kind, flags, offset, address, size) in programs {
-            fields!(head, *kind, *flags, *offset, *address, *address, *size, *size, 4u64);
+        for (kind, flags, offset, address, size, memory, align) in programs {
+            fields!(head, *kind, *flags, *offset, *address, *address, *size, *memory, *align);
         }
         file[..head.len()].copy_from_slice(&head);
         file
     }
+}
+
+/// One with as many bytes in memory as in the file.
+fn program(kind: u32, flags: u32, offset: u64, address: u64, size: u64) -> Program {
+    (kind, flags, offset, address, size, size, 4)
 }
 
 fn append(file: &mut Vec<u8>, bytes: &[u8]) -> u64 {

@@ -10,11 +10,13 @@ mod dynamic;
 mod error;
 pub mod exits;
 mod identity;
+mod layout;
 pub mod prologue;
 mod sections;
 mod slots;
 mod source;
 mod symbols;
+mod variables;
 
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -37,6 +39,7 @@ pub use identity::FileId;
 pub use sections::Data;
 pub use slots::{Slot, Slots};
 pub use symbols::{Symbol, SymbolKind};
+pub use variables::{Variable, Variables};
 
 use source::{Source, until_nul};
 
@@ -91,6 +94,8 @@ struct Part {
     offset: u64,
     address: u64,
     size: u64,
+    memory_size: u64,
+    flags: u32,
     align: u64,
 }
 
@@ -99,6 +104,7 @@ struct Part {
 struct Section {
     name: u32,
     kind: u32,
+    flags: u64,
     address: u64,
     offset: u64,
     size: u64,
@@ -297,11 +303,12 @@ fn program_headers(
     for program in block.entries::<elf::ProgramHeader64<LE>>() {
         let (offset, size) = (program.p_offset.get(LE), program.p_filesz.get(LE));
         let (kind, address) = (program.p_type.get(LE), program.p_vaddr.get(LE));
-        if kind == elf::PT_LOAD && program.p_flags.get(LE) & elf::PF_X != 0 {
-            let memory_size = program.p_memsz.get(LE);
+        let (memory_size, flags) = (program.p_memsz.get(LE), program.p_flags.get(LE));
+        if kind == elf::PT_LOAD && flags & elf::PF_X != 0 {
             segments.push(Segment { offset, address, file_size: size, memory_size });
         }
-        parts.push(Part { kind, offset, address, size, align: program.p_align.get(LE) });
+        let align = program.p_align.get(LE);
+        parts.push(Part { kind, offset, address, size, memory_size, flags, align });
     }
     Ok((segments, parts))
 }
@@ -317,6 +324,7 @@ fn section_headers(source: &Source, header: &elf::FileHeader64<LE>) -> Result<Ve
     let section = |section: &elf::SectionHeader64<LE>| Section {
         name: section.sh_name.get(LE),
         kind: section.sh_type.get(LE),
+        flags: section.sh_flags.get(LE),
         address: section.sh_addr.get(LE),
         offset: section.sh_offset.get(LE),
         size: section.sh_size.get(LE),
@@ -327,7 +335,8 @@ fn section_headers(source: &Source, header: &elf::FileHeader64<LE>) -> Result<Ve
 }
 
 /// Bytes in a page of this machine, whose kernel also makes the target's mappings.
-fn page_size() -> u64 {
+#[must_use]
+pub fn page_size() -> u64 {
     use nix::unistd::{SysconfVar, sysconf};
     let size = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
     size.and_then(|size| u64::try_from(size).ok()).filter(|size| size.is_power_of_two()).unwrap_or(4096)

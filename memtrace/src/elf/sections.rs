@@ -65,14 +65,17 @@ impl Image {
 
     /// The first section of that name which has bytes in the file.
     pub(super) fn section_by_name(&self, wanted: &[u8]) -> Result<Option<&Section>, Error> {
-        let Some(names) = self.sections.get(usize::from(self.names_section)) else { return Ok(None) };
-        if names.kind != elf::SHT_STRTAB {
-            return Ok(None);
-        }
-        let names = self.source.read("section names", names.offset, names.size, MAX_SECTION_NAMES)?;
+        let Some(names) = self.section_names()? else { return Ok(None) };
         let name_of = |offset: u32| names.bytes().get(usize::try_from(offset).ok()?..).and_then(until_nul);
         let in_file = |kind| !matches!(kind, elf::SHT_NULL | elf::SHT_NOBITS);
         let found = |section: &&Section| in_file(section.kind) && name_of(section.name) == Some(wanted);
         Ok(self.sections.iter().find(found))
+    }
+
+    /// The names of sections; `None` if the file has none.
+    pub(super) fn section_names(&self) -> Result<Option<Block>, Error> {
+        let names = self.sections.get(usize::from(self.names_section));
+        let Some(names) = names.filter(|names| names.kind == elf::SHT_STRTAB) else { return Ok(None) };
+        self.source.read("section names", names.offset, names.size, MAX_SECTION_NAMES).map(Some)
     }
 }

@@ -15,7 +15,7 @@ use super::Error;
 pub(super) const MAX_FILE: u64 = 4 << 30;
 
 /// A regular file and its size when it was opened.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Source {
     file: Arc<File>,
     size: u64,

@@ -9,13 +9,13 @@ use rustc_hash::FxHashMap;
 
 use super::{Error, Image, Section};
 
-const MAX_SYMBOLS: u64 = 8 << 20;
+pub(super) const MAX_SYMBOLS: u64 = 8 << 20;
 const MAX_STRINGS: u64 = 512 << 20;
 /// The most places in the strings at which a requested name ends: a suffix such as `free` is common.
 const MAX_PLACES: usize = 1 << 20;
 /// The most versions of one name with different addresses.
 const MAX_VERSIONS: usize = 16;
-const SYMBOLS_AT_ONCE: u64 = 2048;
+pub(super) const SYMBOLS_AT_ONCE: u64 = 2048;
 const STRINGS_AT_ONCE: u64 = 256 << 10;
 
 /// What is at a symbol's address.
@@ -188,11 +188,21 @@ fn definition<'n>(symbol: &elf::Sym64<LE>, name: &'n str, kind: SymbolKind) -> O
         elf::STB_LOCAL => Binding::Local,
         _ => return None,
     };
+    let address = symbol.st_value.get(LE);
+    (is_placed(symbol) && address != 0).then(|| Symbol {
+        name,
+        address,
+        size: symbol.st_size.get(LE),
+        kind,
+        binding,
+    })
+}
+
+/// Whether the file defines it, in a section.
+pub(super) fn is_placed(symbol: &elf::Sym64<LE>) -> bool {
     // Numbers from SHN_LORESERVE on (absolute, common) are not sections; 0xffff is an index stored elsewhere.
     let section = symbol.st_shndx.get(LE);
-    let placed = section != elf::SHN_UNDEF && (section < elf::SHN_LORESERVE || section == elf::SHN_XINDEX);
-    let address = symbol.st_value.get(LE);
-    (placed && address != 0).then(|| Symbol { name, address, size: symbol.st_size.get(LE), kind, binding })
+    section != elf::SHN_UNDEF && (section < elf::SHN_LORESERVE || section == elf::SHN_XINDEX)
 }
 
 fn add<'n>(found: &mut Vec<(usize, Symbol<'n>)>, index: usize, symbol: Symbol<'n>) -> Result<(), Error> {

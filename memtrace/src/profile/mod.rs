@@ -11,6 +11,8 @@ mod cost;
 mod dictionary;
 mod diff;
 mod elide;
+#[cfg_attr(not(test), expect(dead_code, reason = "used by the leak check"))]
+mod holder;
 mod index;
 mod intern;
 mod kernel;
@@ -30,6 +32,9 @@ pub use cost::{Overhead, Pace, Plan, Share};
 pub use dictionary::{Damaged, Delta, Dictionary};
 pub use diff::{Change, Diff, diff};
 pub use elide::elide;
+#[expect(unused_imports, reason = "used by the leak check")]
+pub use holder::Holder;
+pub use holder::Root;
 pub use kernel::{CacheRow, KERNEL_CODE, Kernel, KernelDetail, MemoryKind};
 pub use leaks::{LeakCheck, Leaked, Moment, Reached};
 pub use losses::{Losses, Reason};

@@ -19,6 +19,13 @@ pub(super) fn name(raw: &[u8]) -> String {
     elide(&demangle(&raw), MOST).into_owned()
 }
 
+/// The name of a variable or function for people, of at most 4,096 bytes.
+#[must_use]
+#[cfg_attr(not(test), expect(dead_code, reason = "used by the leak check"))]
+pub fn demangled(symbol: &str) -> String {
+    name(symbol.as_bytes())
+}
+
 /// Demangles Rust and C++ names. Everything else is already a name: a C function `f` is not C++'s `float`.
 fn demangle(name: &str) -> Cow<'_, str> {
     if name.len() > LONGEST {
@@ -70,7 +77,7 @@ impl fmt::Write for Bounded {
 
 #[cfg(test)]
 mod tests {
-    use super::{LONGEST, MOST, demangle, name};
+    use super::{LONGEST, MOST, demangle, demangled, name};
 
     #[test]
     fn only_mangled_names_change() {
@@ -86,6 +93,8 @@ mod tests {
             "core::fmt::Write::write_str"
         );
         assert_eq!(demangle("_RNvC6_123foo3bar"), "123foo::bar");
+        assert_eq!(demangled("_ZN8registry5tableE"), "registry::table");
+        assert_eq!(demangled("_ZZL8remembervE5cache"), "remember()::cache");
         let long = "_Z".repeat(LONGEST);
         assert_eq!(demangle(&long), long);
     }

@@ -36,6 +36,8 @@ use crate::{
 };
 
 pub use child::serve;
+#[expect(unused_imports, reason = "used by the leak check")]
+pub use demangle::demangled;
 pub use kernel::KernelSymbolizer;
 
 /// The most bytes of names that are kept: further places have no names.

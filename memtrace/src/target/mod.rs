@@ -10,6 +10,8 @@ pub mod memory;
 mod modules;
 mod process;
 pub mod profilers;
+#[cfg_attr(not(test), expect(dead_code, reason = "used by the leak check"))]
+pub mod roots;
 mod store;
 pub mod text;
 pub mod threads;

@@ -10,7 +10,7 @@ use std::{
 use rustc_hash::FxHashMap;
 
 use crate::{
-    elf::{CodeFile, Image},
+    elf::{CodeFile, Image, Variables},
     model::LoaderHook,
 };
 
@@ -45,6 +45,7 @@ struct Backed {
     file: Arc<StoredFile>,
     code: CodeFile,
     root: Option<Arc<Root>>,
+    variables_of_debug: OnceLock<Option<Variables>>,
 }
 
 impl Module {
@@ -54,7 +55,7 @@ impl Module {
         code: CodeFile,
         root: Option<Arc<Root>>,
     ) -> Self {
-        Self { name, backed: Some(Backed { file, code, root }) }
+        Self { name, backed: Some(Backed { file, code, root, variables_of_debug: OnceLock::new() }) }
     }
 
     fn nameless(name: &str) -> Arc<Self> {
@@ -83,6 +84,11 @@ impl Module {
     #[must_use]
     pub fn code(&self) -> Option<&CodeFile> {
         self.backed.as_ref().map(|backed| &backed.code)
+    }
+
+    /// The variables that its debug file names, once they have been read. They are the module's, as the debug file is.
+    pub(super) fn variables_of_debug(&self) -> Option<&OnceLock<Option<Variables>>> {
+        self.backed.as_ref().map(|backed| &backed.variables_of_debug)
     }
 
     /// The file as ELF; `None` if it cannot be read as such.

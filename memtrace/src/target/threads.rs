@@ -9,6 +9,8 @@ use std::{
 
 /// Bytes of a `stat` file that contain the flags: a name of at most 64 bytes, numbers, a letter.
 const HEAD: u64 = 256;
+/// Bytes of a `comm` file: a name of at most 64 bytes, as kernel threads have them, and a line feed.
+const MAX_NAME: u64 = 65;
 /// `PF_EXITING` (include/linux/sched.h): it has released its memory or is about to.
 const EXITING: u64 = 4;
 /// Time between two checks of a thread that is ending.
@@ -26,6 +28,16 @@ pub fn living(pid: u32) -> Option<u32> {
         .ok()?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .find(|&tid| lives(pid, tid) && !is_killed(pid, tid))
+}
+
+/// The name of thread `tid` of process `pid`, at most 15 bytes, as a lossy string; `None` if it has ended.
+#[must_use]
+#[cfg_attr(not(test), expect(dead_code, reason = "used by the leak check"))]
+pub fn name(pid: u32, tid: u32) -> Option<String> {
+    let mut text = Vec::new();
+    let file = File::open(format!("/proc/{pid}/task/{tid}/comm")).ok()?;
+    file.take(MAX_NAME).read_to_end(&mut text).ok()?;
+    Some(String::from_utf8_lossy(text.strip_suffix(b"\n").unwrap_or(&text)).into_owned())
 }
 
 /// Whether thread `tid` of process `pid` lives.
@@ -72,7 +84,7 @@ fn is_ending(stat: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_ending, lives, living};
+    use super::{is_ending, lives, living, name};
 
     #[test]
     fn fields_come_behind_the_name() {
@@ -95,5 +107,7 @@ mod tests {
         assert_eq!(living(pid), Some(pid));
         assert!(lives(pid, pid) && !lives(pid, 1));
         assert_eq!(living(u32::MAX), None);
+        assert!(name(pid, pid).is_some_and(|name| !name.is_empty() && !name.ends_with('\n')));
+        assert_eq!(name(pid, 1), None);
     }
 }
