@@ -2,6 +2,7 @@
 
 mod error;
 mod files;
+mod hold;
 mod launch;
 mod limits;
 mod maps;
@@ -11,9 +12,13 @@ pub mod profilers;
 mod store;
 pub mod text;
 pub mod threads;
+mod user;
 
-pub use launch::{Launch, Launched, Progress, User};
+#[expect(unused_imports, reason = "used by the leak check")]
+pub use hold::Hold;
+pub use launch::{Launch, Launched, Progress};
 pub use limits::{advice_on_files, raise_file_limit};
 pub use modules::{Location, Module, Modules};
 pub use process::{Exit, Process};
 pub use store::{FileStore, StoredFile};
+pub use user::User;
