@@ -6,6 +6,8 @@ mod cost;
 mod demo;
 mod diff;
 mod kernel;
+#[cfg_attr(not(test), expect(dead_code, reason = "used by the leak check"))]
+mod leak;
 mod memleak;
 mod message;
 mod options;

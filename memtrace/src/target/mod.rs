@@ -14,7 +14,7 @@ pub mod text;
 pub mod threads;
 mod user;
 
-#[expect(unused_imports, reason = "used by the leak check")]
+#[cfg_attr(not(test), expect(unused_imports, reason = "used by the leak check"))]
 pub use hold::Hold;
 pub use launch::{Launch, Launched, Progress};
 pub use limits::{advice_on_files, raise_file_limit};

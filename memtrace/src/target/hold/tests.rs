@@ -16,7 +16,7 @@ use crate::{
     target::{Hold, Launch, Launched, Progress},
 };
 
-const MARK: u64 = 0x006d_656d_7472_6163_65;
+const MARK: u64 = 0x6d65_6d74_7261_6365;
 
 /// The program of `tests/c/ends.c`, ending in one way.
 struct Program {
