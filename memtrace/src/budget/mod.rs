@@ -30,8 +30,9 @@ use crate::model::Prices;
 pub const AUTO_SHIFT: Shift = 15;
 
 /// Tracing is not stepped down because a target hardly runs: at least this share of a processor counts as used. So with
-/// a limit of 10 % one hundredth of a processor may be spent on any target.
-pub const LEAST_BUSY: f64 = 0.1;
+/// a limit of 10 % one twentieth of a processor may be spent on any target: 0.3 % for one that uses 3 % of a processor
+/// would protect nobody, and show nothing.
+pub const LEAST_BUSY: f64 = 0.5;
 
 /// The smallest mean distance between samples: 4 KiB.
 const MIN_SHIFT: Shift = 12;

@@ -77,7 +77,7 @@ pub(super) fn start(session: &mut Session, launch: &Launch) -> anyhow::Result<La
 /// Follows a command to the end of the session and, if `wait`, to its own end. Returns its exit status.
 pub(super) fn wait_out(
     session: &mut Session,
-    mut launched: Launched,
+    launched: Launched,
     schedule: Schedule,
     mut output: Output,
     wait: bool,

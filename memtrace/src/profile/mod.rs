@@ -20,6 +20,8 @@ mod leaks;
 mod losses;
 mod remark;
 mod rows;
+#[cfg_attr(not(test), expect(dead_code, reason = "used by the leak check"))]
+mod suppressions;
 mod types;
 pub mod units;
 mod view;
@@ -43,6 +45,8 @@ pub use rows::{
     Age, Allocation, Amount, Attachment, Detail, Filter, LiveBlock, MappingRow, Mode, Process, Processes,
     Row, StackMethod, Uncertainty,
 };
+#[cfg_attr(not(test), expect(unused_imports, reason = "used by the leak check"))]
+pub use suppressions::{MAX_SUPPRESSIONS, Suppressions};
 pub use types::{Line, LocationId, ModuleId, StackId, StringId};
 pub use view::{By, Frame, Selection, SortBy, View};
 

@@ -15,6 +15,8 @@ mod losses;
 mod memleak;
 mod plan;
 mod remarks;
+#[cfg_attr(not(test), expect(dead_code, reason = "used by the leak check"))]
+mod suppressions;
 mod text;
 
 #[cfg(test)]
@@ -29,6 +31,8 @@ pub use escape::escape;
 pub use json::Json;
 pub use memleak::{Memleak, MemleakOptions};
 pub use plan::plan;
+#[expect(unused_imports, reason = "used by the leak check")]
+pub use suppressions::{suppression, suppressions_used};
 pub use text::Text;
 
 /// Writes reports and lines of a trace in one format.

@@ -2,6 +2,7 @@
 
 mod error;
 mod files;
+mod hold;
 mod launch;
 mod limits;
 mod lines;
@@ -15,9 +16,13 @@ pub mod roots;
 mod store;
 pub mod text;
 pub mod threads;
+mod user;
 
-pub use launch::{Launch, Launched, Progress, User};
+#[cfg_attr(not(test), expect(unused_imports, reason = "used by the leak check"))]
+pub use hold::Hold;
+pub use launch::{Launch, Launched, Progress};
 pub use limits::{advice_on_files, raise_file_limit};
 pub use modules::{Location, Module, Modules};
 pub use process::{Exit, Process};
 pub use store::{FileStore, StoredFile};
+pub use user::User;

@@ -53,7 +53,7 @@ impl Process {
         if let Some(leader) = thread_of(pid).filter(|&leader| leader != pid) {
             return Err(Error::Thread { tid: pid, pid: leader });
         }
-        let exit = pidfd(pid)?;
+        let exit = Exit(pidfd(pid)?);
         check(pid, &stat)?;
         Ok(Self { pid: number, comm: stat.comm, exit })
     }
@@ -97,12 +97,13 @@ fn thread_of(tid: u32) -> Option<u32> {
     status.lines().find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok())
 }
 
-fn pidfd(pid: u32) -> Result<Exit, Error> {
+/// A descriptor of process `pid`.
+pub(super) fn pidfd(pid: u32) -> Result<OwnedFd, Error> {
     // SAFETY: the call reads two integers.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0) };
     if fd >= 0 {
         // SAFETY: a new descriptor without another owner.
-        return Ok(Exit(unsafe { OwnedFd::from_raw_fd(fd as RawFd) }));
+        return Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) });
     }
     match io::Error::last_os_error() {
         error if error.raw_os_error() == Some(libc::ESRCH) => Err(Error::NoSuchProcess(pid)),

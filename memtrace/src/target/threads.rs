@@ -13,6 +13,8 @@ const HEAD: u64 = 256;
 const MAX_NAME: u64 = 65;
 /// `PF_EXITING` (include/linux/sched.h): it has released its memory or is about to.
 const EXITING: u64 = 4;
+/// `PF_SIGNALED`: a signal has killed it.
+const SIGNALED: u64 = 0x400;
 /// Time between two checks of a thread that is ending.
 const STEP: Duration = Duration::from_micros(500);
 
@@ -43,10 +45,34 @@ pub fn name(pid: u32, tid: u32) -> Option<String> {
 /// Whether thread `tid` of process `pid` lives.
 #[must_use]
 pub fn lives(pid: u32, tid: u32) -> bool {
+    stat(pid, tid).is_some_and(|stat| !is_ending(&stat))
+}
+
+/// Whether there is a thread `tid` of process `pid`.
+pub(super) fn exists(pid: u32, tid: u32) -> bool {
+    fs::exists(format!("/proc/{pid}/task/{tid}")).unwrap_or(false)
+}
+
+/// Whether thread `tid` of process `pid` ends because it was killed: by a signal, or because another thread ended the
+/// process or executes another program.
+pub(super) fn was_killed(pid: u32, tid: u32) -> bool {
+    stat(pid, tid).is_some_and(|stat| flags(&stat).is_some_and(|flags| flags & SIGNALED != 0))
+}
+
+/// Whether thread `tid` of process `pid` waits in `exec` for the other threads to end.
+pub(super) fn is_in_exec(pid: u32, tid: u32) -> bool {
+    let call = fs::read_to_string(format!("/proc/{pid}/task/{tid}/syscall")).unwrap_or_default();
+    let call = call.split_ascii_whitespace().next().and_then(|number| number.parse().ok());
+    call.is_some_and(|call: i64| call == libc::SYS_execve || call == libc::SYS_execveat)
+        && !is_killed(pid, tid)
+}
+
+/// The beginning of a thread's `stat` file.
+fn stat(pid: u32, tid: u32) -> Option<Vec<u8>> {
     let mut text = Vec::new();
-    File::open(format!("/proc/{pid}/task/{tid}/stat"))
-        .and_then(|file| file.take(HEAD).read_to_end(&mut text))
-        .is_ok_and(|_| !is_ending(&text))
+    let file = File::open(format!("/proc/{pid}/task/{tid}/stat")).ok()?;
+    file.take(HEAD).read_to_end(&mut text).ok()?;
+    Some(text)
 }
 
 /// Waits up to `limit` until a thread whose end was announced has ended: the kernel announces it slightly before.
@@ -63,7 +89,7 @@ pub fn has_ended(pid: u32, tid: u32, limit: Duration) -> bool {
 }
 
 /// Whether a thread is about to be killed, as all are when one ends the process.
-fn is_killed(pid: u32, tid: u32) -> bool {
+pub(super) fn is_killed(pid: u32, tid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")).unwrap_or_default();
     status
         .lines()
@@ -72,14 +98,21 @@ fn is_killed(pid: u32, tid: u32) -> bool {
         .any(|mask| mask & 1 << (libc::SIGKILL - 1) != 0)
 }
 
-/// Whether the thread of a `stat` file has ended or is about to. The fields follow the name, which may contain parentheses.
+/// Whether the thread of a `stat` file has ended or is about to.
 fn is_ending(stat: &[u8]) -> bool {
+    let dead = matches!(fields(stat).split_ascii_whitespace().next(), None | Some("Z" | "X" | "x"));
+    dead || flags(stat).is_some_and(|flags| flags & EXITING != 0)
+}
+
+/// The flags in a `stat` file: behind state, parent, group, session, terminal and its group.
+fn flags(stat: &[u8]) -> Option<u64> {
+    fields(stat).split_ascii_whitespace().nth(6)?.parse().ok()
+}
+
+/// The fields of a `stat` file that follow the name, which may contain parentheses.
+fn fields(stat: &[u8]) -> std::borrow::Cow<'_, str> {
     let name_end = stat.iter().rposition(|&byte| byte == b')').map_or(stat.len(), |end| end + 1);
-    let fields = String::from_utf8_lossy(stat.get(name_end..).unwrap_or_default());
-    let mut fields = fields.split_ascii_whitespace();
-    let dead = matches!(fields.next(), None | Some("Z" | "X" | "x"));
-    // Parent, group, session, terminal, its group; then the flags.
-    dead || fields.nth(5).and_then(|flags| flags.parse().ok()).is_some_and(|flags: u64| flags & EXITING != 0)
+    String::from_utf8_lossy(stat.get(name_end..).unwrap_or_default())
 }
 
 #[cfg(test)]

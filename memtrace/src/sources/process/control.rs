@@ -165,7 +165,8 @@ impl Session {
 
     /// When to check again.
     fn soon(&self) -> (Step, Duration) {
-        let left = self.control.until.saturating_duration_since(Instant::now());
+        // Beyond its end, a window waits for a leak check.
+        let left = self.control.until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         let time = match self.control.phase {
             Phase::Attached => PERIOD,
             Phase::Waiting => WAIT,

@@ -47,6 +47,8 @@ const SCANS: u32 = 3;
 const SPACING: Duration = Duration::from_millis(500);
 /// The same within a window.
 const SPACING_IN_WINDOW: Duration = Duration::from_millis(20);
+/// By how much a window is longer for a check, before the first one was made.
+const LEAST_IN_WINDOW: Duration = Duration::from_millis(100);
 /// When the first check begins, and the least time between two.
 const FIRST: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_secs(1);
@@ -126,7 +128,7 @@ impl Leaks {
     /// How long a window should be kept open for a check, if one is due.
     pub(super) fn wants_window(&self, now: Duration) -> Duration {
         let due = self.due().is_some_and(|due| now >= due);
-        if due { self.in_window.max(SPACING_IN_WINDOW * (SCANS - 1)) } else { Duration::ZERO }
+        if due { self.in_window.max(LEAST_IN_WINDOW) } else { Duration::ZERO }
     }
 
     /// What was found, by slot of the stack.

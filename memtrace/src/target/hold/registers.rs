@@ -1,0 +1,70 @@
+//! The registers of a stopped thread.
+
+use std::mem::offset_of;
+
+use libc::{pid_t, user_regs_struct};
+
+use super::ptrace;
+use crate::model::ThreadRegisters;
+
+/// The most words of the general registers: more than either processor has.
+const MOST: usize = 64;
+
+/// The most words of vectors, with all extensions of x86 about 11 KiB.
+const MOST_OF_VECTORS: usize = 2048;
+
+/// Vectors: `NT_X86_XSTATE`.
+#[cfg(target_arch = "x86_64")]
+const VECTORS: libc::c_int = 0x202;
+#[cfg(target_arch = "aarch64")]
+const VECTORS: libc::c_int = libc::NT_PRFPREG;
+
+/// Where a thread is.
+#[derive(Debug, Default)]
+pub(super) struct Place {
+    /// The next instruction.
+    pub(super) instruction: u64,
+    /// The system call that it is in; elsewhere nothing that could be one.
+    pub(super) call: u64,
+    /// What is in its registers, without vectors.
+    pub(super) registers: ThreadRegisters,
+}
+
+/// Reads the general registers. `None`: it is not stopped, or is a 32-bit program.
+pub(super) fn place(tid: pid_t) -> Option<Place> {
+    let words = ptrace::registers(tid, libc::NT_PRSTATUS, MOST).ok()?;
+    if words.len() * size_of::<u64>() < size_of::<user_regs_struct>() {
+        return None;
+    }
+    let word = |offset: usize| words.get(offset / size_of::<u64>()).copied();
+    let (instruction, call, sp) = (word(INSTRUCTION)?, word(CALL)?, word(STACK));
+    #[cfg(target_arch = "x86_64")]
+    let tls = word(offset_of!(user_regs_struct, fs_base));
+    #[cfg(target_arch = "aarch64")]
+    let tls = ptrace::registers(tid, NT_ARM_TLS, 2).ok().and_then(|words| words.first().copied());
+    let registers = ThreadRegisters { tid: tid.unsigned_abs(), sp, tls, words };
+    Some(Place { instruction, call, registers })
+}
+
+/// Vectors of a stopped thread; none if they cannot be read.
+pub(super) fn vectors(tid: pid_t) -> Vec<u64> {
+    ptrace::registers(tid, VECTORS, MOST_OF_VECTORS).unwrap_or_default()
+}
+
+#[cfg(target_arch = "x86_64")]
+const INSTRUCTION: usize = offset_of!(user_regs_struct, rip);
+#[cfg(target_arch = "x86_64")]
+const CALL: usize = offset_of!(user_regs_struct, orig_rax);
+#[cfg(target_arch = "x86_64")]
+const STACK: usize = offset_of!(user_regs_struct, rsp);
+
+/// The thread pointer (include/uapi/linux/elf.h).
+#[cfg(target_arch = "aarch64")]
+const NT_ARM_TLS: libc::c_int = 0x401;
+#[cfg(target_arch = "aarch64")]
+const INSTRUCTION: usize = offset_of!(user_regs_struct, pc);
+/// The number of a system call is in the ninth register.
+#[cfg(target_arch = "aarch64")]
+const CALL: usize = offset_of!(user_regs_struct, regs) + 8 * size_of::<u64>();
+#[cfg(target_arch = "aarch64")]
+const STACK: usize = offset_of!(user_regs_struct, sp);
