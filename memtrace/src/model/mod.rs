@@ -3,9 +3,11 @@
 mod cost;
 pub mod glob;
 mod probe;
+mod registers;
 
 pub use cost::Prices;
 pub use probe::{
     ArgLayout, ExitFrame, ExitResult, ExitSite, FunctionCode, LoaderHook, Mapping, ProbeSpec, Results, Role,
     Site,
 };
+pub use registers::ThreadRegisters;
