@@ -58,6 +58,7 @@ static void *child(void *unused)
             ;
         _exit(0);
     }
+    _exit(0);
     return unused;
 }
 

@@ -2,8 +2,8 @@
 
 use std::{
     io::{BufRead as _, BufReader},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    time::Instant,
+    process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -72,10 +72,27 @@ impl Holder {
     /// If it does not end.
     pub fn end(&mut self) {
         self.input = None;
+        assert_eq!(self.wait().code(), Some(0));
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: a system call without pointers.
+        unsafe { libc::kill(self.child.id().cast_signed(), signal) };
+    }
+
+    /// Waits until it has ended.
+    ///
+    /// # Panics
+    /// If it does not end.
+    pub fn wait(&mut self) -> ExitStatus {
         let end = Instant::now() + limit();
-        while self.child.try_wait().expect("its status").is_none() {
+        loop {
+            if let Some(status) = self.child.try_wait().expect("its status") {
+                return status;
+            }
             assert!(Instant::now() < end, "the program does not end");
-            std::thread::sleep(std::time::Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 

@@ -66,11 +66,11 @@ impl RegisterReader {
     /// # Errors
     /// The kernel refused, or the process has more than 65,536 threads: none are returned then.
     pub fn read(&self, pid: u32) -> Result<Vec<ThreadRegisters>, Error> {
-        let iterator = Iterator::new(&self.program, pid)?;
+        let iterator = ThreadIterator::new(&self.program, pid)?;
         self.settle(&iterator, Instant::now() + PATIENCE)
     }
 
-    fn settle(&self, iterator: &Iterator, end: Instant) -> Result<Vec<ThreadRegisters>, Error> {
+    fn settle(&self, iterator: &ThreadIterator, end: Instant) -> Result<Vec<ThreadRegisters>, Error> {
         let mut known: FxHashMap<u32, ThreadRegisters> = FxHashMap::default();
         let mut sampler = Sampler::default();
         loop {
@@ -86,7 +86,8 @@ impl RegisterReader {
             let left = end.saturating_duration_since(Instant::now());
             if open.is_empty() || left.is_zero() {
                 // Not current perhaps, but nothing else is known.
-                let unsettled = open.into_iter().map(|record| ThreadRegisters { sp: None, ..record.registers });
+                let unsettled =
+                    open.into_iter().map(|record| ThreadRegisters { sp: None, ..record.registers });
                 let mut threads: Vec<ThreadRegisters> = known.into_values().chain(unsettled).collect();
                 threads.sort_unstable_by_key(|thread| thread.tid);
                 return Ok(threads);
@@ -94,24 +95,29 @@ impl RegisterReader {
             let running = open.iter().filter(|record| record.is_running()).map(|record| record.registers.tid);
             sampler.watch(running);
             for sample in sampler.wait(left.min(STEP)) {
-                let Some(record) = open.iter().find(|record| record.registers.tid == sample.tid) else { continue };
+                let Some(record) = open.iter().find(|record| record.registers.tid == sample.tid) else {
+                    continue;
+                };
                 let tls = record.registers.tls;
                 let words = sample.words.into_iter().chain(tls).filter(|&word| word != 0).collect();
-                known
-                    .entry(sample.tid)
-                    .or_insert(ThreadRegisters { tid: sample.tid, sp: Some(sample.sp), tls, words });
+                known.entry(sample.tid).or_insert(ThreadRegisters {
+                    tid: sample.tid,
+                    sp: Some(sample.sp),
+                    tls,
+                    words,
+                });
             }
         }
     }
 }
 
 /// An iterator over the threads of a process.
-struct Iterator {
+struct ThreadIterator {
     link: OwnedFd,
     pid: u32,
 }
 
-impl Iterator {
+impl ThreadIterator {
     fn new(program: &OwnedFd, pid: u32) -> Result<Self, Error> {
         let link = match create_link(program, Some(pid)) {
             // Before 6.1 the kernel does not restrict it to a process: E2BIG.
@@ -126,8 +132,7 @@ impl Iterator {
         let mut attr = syscall::attributes();
         attr.iter_create.link_fd = self.link.as_raw_fd() as u32;
         // SAFETY: no pointers are given; the result is a new descriptor.
-        let file =
-            unsafe { syscall::bpf(bpf_cmd::BPF_ITER_CREATE, &mut attr).map(|fd| syscall::owned(fd)) };
+        let file = unsafe { syscall::bpf(bpf_cmd::BPF_ITER_CREATE, &mut attr).map(|fd| syscall::owned(fd)) };
         let mut file = File::from(file.map_err(Error::io("starting an iterator over threads"))?);
         let mut buffer = vec![0; PIECE];
         let mut rest = Vec::new();
@@ -135,7 +140,9 @@ impl Iterator {
         loop {
             let length = match file.read(&mut buffer) {
                 // It has looked at a million tasks, or a signal came.
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                Err(error)
+                    if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) =>
+                {
                     continue;
                 }
                 result => result.map_err(Error::io("reading the registers of threads"))?,

@@ -5,9 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use memtrace_tests::{Holder, can_trace, remark};
+use memtrace_tests::{Holder, can_trace, limit, remark};
 
-use super::{Iterator, RegisterReader};
+use super::{RegisterReader, ThreadIterator, sample::Sampler};
 use crate::model::ThreadRegisters;
 
 fn words(threads: &[ThreadRegisters]) -> Vec<u64> {
@@ -48,6 +48,29 @@ fn a_register_is_read_in_user_mode() {
     if can_trace() {
         all_are_found("spin", 1, 20);
         all_are_found("spin", 5, 20);
+    }
+}
+
+#[test]
+fn threads_on_a_cpu_are_sampled() {
+    if !can_trace() {
+        return;
+    }
+    let reader = RegisterReader::load().unwrap();
+    let holder = start("spin", 3, &reader);
+    let mut sampler = Sampler::default();
+    let mut found = Vec::new();
+    let end = Instant::now() + limit();
+    while holder.missing(&found) != 0 {
+        assert!(Instant::now() < end, "a thread that works all the time is not sampled");
+        let threads = reader.read(holder.pid()).unwrap();
+        sampler.watch(threads.iter().map(|thread| thread.tid));
+        for sample in sampler.wait(Duration::from_millis(20)) {
+            let thread = threads.iter().find(|thread| thread.tid == sample.tid).unwrap();
+            // Both have read the same thread, whose stack pointer does not change.
+            assert!(thread.sp.is_none_or(|sp| sp == sample.sp) && sample.words.contains(&sample.sp));
+            found.extend(sample.words);
+        }
     }
 }
 
@@ -114,12 +137,12 @@ fn an_iterator_over_all_processes_gives_the_same() {
     if can_trace() {
         let reader = RegisterReader::load().unwrap();
         let program = start("rest", 10, &reader);
-        let ids = |iterator: &Iterator| -> Vec<u32> {
+        let ids = |iterator: &ThreadIterator| -> Vec<u32> {
             iterator.records().unwrap().iter().map(|record| record.registers.tid).collect()
         };
-        let restricted = Iterator::new(&reader.program, program.pid()).unwrap();
+        let restricted = ThreadIterator::new(&reader.program, program.pid()).unwrap();
         let link = super::create_link(&reader.program, None).unwrap();
-        assert_eq!(ids(&Iterator { link, pid: program.pid() }), ids(&restricted));
+        assert_eq!(ids(&ThreadIterator { link, pid: program.pid() }), ids(&restricted));
     }
 }
 
@@ -131,15 +154,20 @@ fn reading_takes_time_in_proportion() {
         remark(&format!("loading: {:?}", loading.elapsed()));
         for (how, count) in [("rest", 1), ("rest", 50), ("rest", 1000), ("spin", 1)] {
             let program = start(how, count, &reader);
-            let mut times: Vec<Duration> = (0..21)
+            let mut times: Vec<(Duration, Duration)> = (0..21)
                 .map(|_| {
-                    let begin = Instant::now();
+                    let (begin, used) = (Instant::now(), cpu_time());
                     reader.read(program.pid()).unwrap();
-                    begin.elapsed()
+                    (begin.elapsed(), cpu_time() - used)
                 })
                 .collect();
             times.sort_unstable();
-            remark(&format!("{how}, {count} threads: {:?}, at most {:?}", times[10], times[20]));
+            let ((median, used), (most, _)) = (times[10], times[20]);
+            remark(&format!("{how}, {count} threads: {median:?} ({used:?} of CPU time), at most {most:?}"));
         }
     }
+}
+
+fn cpu_time() -> Duration {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap().into()
 }

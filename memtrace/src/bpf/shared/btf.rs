@@ -121,7 +121,8 @@ mod tests {
 
     #[test]
     fn members_are_found_by_name() {
-        let wanted = [("s", "b"), ("s", "a"), ("s", "c"), ("s", "absent"), ("t", "a"), ("s", ""), ("s", SIZE)];
+        let wanted =
+            [("s", "b"), ("s", "a"), ("s", "c"), ("s", "absent"), ("t", "a"), ("s", ""), ("s", SIZE)];
         assert_eq!(scan(&sample(), wanted), Some([Some(8), Some(0), None, None, None, None, Some(24)]));
     }
 

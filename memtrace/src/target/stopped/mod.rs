@@ -112,10 +112,12 @@ fn serve(orders: &Receiver<Order>) {
                     Entry::Occupied(_) => Err(failed(pid, io::ErrorKind::AlreadyExists.into())),
                     Entry::Vacant(place) => {
                         let threads = place.insert(Threads::new());
-                        stop(pid, threads, Instant::now() + STOP_LIMIT)
+                        stop(pid, threads, &mut late, Instant::now() + STOP_LIMIT)
                     }
                 };
-                if outcome.is_err() && let Some(threads) = stopped.remove(&pid) {
+                if outcome.is_err()
+                    && let Some(threads) = stopped.remove(&pid)
+                {
                     late.extend(release(threads));
                 }
                 let _ = answer.send(outcome);
@@ -134,10 +136,15 @@ fn serve(orders: &Receiver<Order>) {
 /// Threads that this one has seized.
 type Threads = BTreeMap<i32, State>;
 
-/// Stops every thread of a process.
-fn stop(pid: u32, threads: &mut Threads, end: Instant) -> Result<Vec<ThreadRegisters>, Error> {
+/// Stops every thread of a process. `late`: threads that have not been released yet.
+fn stop(
+    pid: u32,
+    threads: &mut Threads,
+    late: &mut Threads,
+    end: Instant,
+) -> Result<Vec<ThreadRegisters>, Error> {
     loop {
-        let is_new = seize_all(pid, threads)?;
+        let is_new = seize_all(pid, threads, late)?;
         for (tid, state) in threads.iter_mut() {
             if *state == State::Running {
                 *state = ptrace::state(*tid);
@@ -161,7 +168,7 @@ fn stop(pid: u32, threads: &mut Threads, end: Instant) -> Result<Vec<ThreadRegis
 }
 
 /// Seizes the threads that are not seized yet. Whether there were any.
-fn seize_all(pid: u32, threads: &mut Threads) -> Result<bool, Error> {
+fn seize_all(pid: u32, threads: &mut Threads, late: &mut Threads) -> Result<bool, Error> {
     let mut is_new = false;
     let Ok(directory) = fs::read_dir(format!("/proc/{pid}/task")) else { return Ok(false) };
     for tid in directory.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok()) {
@@ -169,7 +176,8 @@ fn seize_all(pid: u32, threads: &mut Threads) -> Result<bool, Error> {
         if threads.contains_key(&id) {
             continue;
         }
-        match ptrace::seize(id) {
+        let seized = if late.remove(&id).is_some() { Ok(()) } else { ptrace::seize(id) };
+        match seized {
             Ok(()) => {
                 threads.insert(id, State::Running);
                 is_new = true;
@@ -182,20 +190,21 @@ fn seize_all(pid: u32, threads: &mut Threads) -> Result<bool, Error> {
     Ok(is_new)
 }
 
-/// Releases threads. Returns those that have not stopped yet: they cannot be released before.
+/// Releases threads. Returns those that have not stopped yet, which cannot be released before, and those that were killed
+/// meanwhile and have not quite ended.
 fn release(threads: Threads) -> Threads {
-    threads
-        .into_iter()
-        .filter_map(|(tid, state)| {
-            let state = if state == State::Running { ptrace::state(tid) } else { state };
-            match state {
-                State::Stopped { signal } => ptrace::detach(tid, signal),
-                State::Gone => {}
-                State::Running => return Some((tid, state)),
-            }
-            None
-        })
-        .collect()
+    let is_left = |tid: i32, state: State| match state {
+        State::Stopped { signal } => !ptrace::detach(tid, signal),
+        State::Running => true,
+        State::Gone => false,
+    };
+    let mut left = Threads::new();
+    for (tid, state) in threads {
+        if is_left(tid, state) && is_left(tid, ptrace::state(tid)) {
+            left.insert(tid, State::Running);
+        }
+    }
+    left
 }
 
 fn failed(pid: u32, source: io::Error) -> Error {

@@ -1,6 +1,6 @@
 //! The calls of ptrace(2). Those of nix do not know real-time signals.
 
-use std::io;
+use std::{fs, io, mem};
 
 use crate::model::ThreadRegisters;
 
@@ -36,16 +36,29 @@ pub(super) fn seize(tid: i32) -> io::Result<()> {
     Ok(())
 }
 
-/// Releases a thread that has stopped, and gives it a signal unless that is 0. One that has been killed is gone.
-pub(super) fn detach(tid: i32, signal: i32) {
-    let _ = request(libc::PTRACE_DETACH, tid, 0, signal as usize);
+/// Releases a thread that has stopped, and gives it a signal unless that is 0. Whether it has; one that was killed has not,
+/// but has ended.
+pub(super) fn detach(tid: i32, signal: i32) -> bool {
+    request(libc::PTRACE_DETACH, tid, 0, signal as usize).is_ok()
 }
 
-/// Whether a seized thread has stopped, without waiting.
+/// Whether a seized thread has stopped, without waiting. The kernel keeps one that has ended until it is asked for here;
+/// but if that is a process that this one has started, its exit status is for whoever waits for it.
 pub(super) fn state(tid: i32) -> State {
-    let mut status = 0;
-    // `__WNOTHREAD`: what other threads of this process wait for is theirs.
+    // `__WNOTHREAD`: what other threads of this process trace is theirs.
     let options = libc::WNOHANG | libc::__WALL | libc::__WNOTHREAD;
+    // SAFETY: plain integers.
+    let mut event: libc::siginfo_t = unsafe { mem::zeroed() };
+    let looking = options | libc::WEXITED | libc::WSTOPPED | libc::WNOWAIT;
+    // SAFETY: writes to a local variable.
+    if unsafe { libc::waitid(libc::P_PID, tid.unsigned_abs(), &raw mut event, looking) } < 0 {
+        return State::Gone;
+    }
+    let has_ended = [libc::CLD_EXITED, libc::CLD_KILLED, libc::CLD_DUMPED].contains(&event.si_code);
+    if has_ended && is_child(tid) {
+        return State::Gone;
+    }
+    let mut status = 0;
     // SAFETY: writes to a local variable.
     match unsafe { libc::waitpid(tid, &raw mut status, options) } {
         0 => State::Running,
@@ -55,6 +68,14 @@ pub(super) fn state(tid: i32) -> State {
         }
         _ => State::Gone,
     }
+}
+
+/// Whether this process has started that one.
+fn is_child(tid: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    field("PPid:").and_then(|parent| parent.parse().ok()) == Some(std::process::id())
+        && field("Tgid:").and_then(|process| process.parse().ok()) == Some(tid)
 }
 
 /// The registers of a thread that has stopped; of one that has not, or was killed meanwhile, nothing is known.
@@ -75,7 +96,8 @@ pub(super) fn registers(tid: i32, state: State) -> ThreadRegisters {
 /// A set of registers.
 fn set(tid: i32, kind: usize) -> io::Result<Vec<u64>> {
     let mut words = vec![0u64; MOST_WORDS];
-    let mut place = libc::iovec { iov_base: words.as_mut_ptr().cast(), iov_len: size_of_val(words.as_slice()) };
+    let mut place =
+        libc::iovec { iov_base: words.as_mut_ptr().cast(), iov_len: size_of_val(words.as_slice()) };
     request(libc::PTRACE_GETREGSET, tid, kind, (&raw mut place) as usize)?;
     words.truncate(place.iov_len / 8);
     Ok(words)
