@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 #[path = "../xtask/src/source_hash.rs"]
 mod source_hash;
 
-/// Names another object than the committed one, absolute or relative to the workspace; kernel mode's is taken from the
+/// Names another object than the committed one, absolute or relative to the workspace; the others are taken from the
 /// same directory. Nothing is checked then.
 const OVERRIDE: &str = "MEMTRACE_BPF_OBJECT";
 
 /// What the agent's source calls the paths of the objects.
-const VARIABLES: [&str; 2] = ["MEMTRACE_BPF_OBJECT_PATH", "MEMTRACE_KERNEL_BPF_OBJECT_PATH"];
+const VARIABLES: [&str; 3] =
+    ["MEMTRACE_BPF_OBJECT_PATH", "MEMTRACE_KERNEL_BPF_OBJECT_PATH", "MEMTRACE_REGISTERS_BPF_OBJECT_PATH"];
 
 fn main() {
     println!("cargo::rerun-if-env-changed={OVERRIDE}");
@@ -34,9 +35,9 @@ fn find_objects() -> Result<Vec<PathBuf>, String> {
         env::var("CARGO_CFG_TARGET_ARCH").map_err(|error| format!("CARGO_CFG_TARGET_ARCH: {error}"))?;
     if let Some(path) = env::var_os(OVERRIDE).filter(|path| !path.is_empty()) {
         let first = root.join(path);
-        let [_, kernel] = source_hash::OBJECTS;
-        return [first.clone(), first.with_file_name(kernel.name(&arch))]
-            .into_iter()
+        let others = source_hash::OBJECTS.into_iter().skip(1);
+        return std::iter::once(first.clone())
+            .chain(others.map(|object| first.with_file_name(object.name(&arch))))
             .map(|path| {
                 println!("cargo::rerun-if-changed={}", path.display());
                 path.canonicalize().map_err(|error| format!("{OVERRIDE}: {}: {error}", path.display()))

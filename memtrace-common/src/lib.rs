@@ -11,6 +11,7 @@ mod examination;
 mod kernel;
 mod live;
 mod module;
+mod registers;
 pub mod sampling;
 mod stack;
 mod target;
@@ -37,6 +38,7 @@ pub use live::{
     BLOCKS_PER_BUCKET, Block, Bucket, bucket_index, is_of_generation, live_address, live_key, live_target,
 };
 pub use module::{Module, ModuleList, cache};
+pub use registers::{GENERAL_WORDS, RECORD_WORDS, ThreadState, VECTOR_WORDS};
 pub use sampling::{BLOCK_UNIT, Sample, Shift};
 pub use stack::{
     MAX_FRAMES, STACK_PROBES, STACK_TABLE_FULL, StackSlot, WalkEnd, WalkMethod, mix, stack_seed,

@@ -3,7 +3,7 @@
 
 use memtrace_common::Part;
 
-use crate::shared::globals;
+use crate::base::globals;
 
 globals! {
     /// Smallest size in bytes that is tracked.

@@ -7,7 +7,7 @@
 //! - `walk/`: stacks.
 //! - `sampling`, `work`: which allocations are counted, and what counting them costs.
 //! - `miss`: asking the agent to look at a target's mappings again.
-//! - `shared`: what kernel mode's object needs too.
+//! - `base`, `shared`: what the other objects need too.
 //! - `maps`, `config`: every map, every load-time constant. `types`: the values that a walk works on.
 #![feature(core_intrinsics, asm_experimental_arch)]
 #![allow(internal_features, reason = "BPF has no compare-and-swap in core::sync::atomic, only as intrinsics")]
@@ -16,6 +16,7 @@
 
 mod arch;
 mod atomic;
+mod base;
 mod calls;
 mod config;
 mod events;

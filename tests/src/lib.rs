@@ -8,6 +8,7 @@
 //! - `fixture`: the handshake between a fixture program and its test.
 //! - `stages`: a program whose names and lines are known, for what is done to its files.
 //! - `compiler`, `elf`: programs that cargo cannot build: in C, or a few bytes of machine code.
+//! - `holder`: a program that keeps addresses in registers only.
 //! - `saved`: sessions that the agent saves, and their files taken apart.
 //! - `cgroup`: a cgroup that is gone with its value.
 //! - `proc`: what /proc says of a process.
@@ -20,6 +21,7 @@ mod cgroup;
 mod compiler;
 mod elf;
 pub mod fixture;
+mod holder;
 mod privileges;
 pub mod proc;
 mod report;
@@ -32,6 +34,7 @@ pub use binaries::{agent_path, fixture_path};
 pub use cgroup::Cgroup;
 pub use compiler::{CSource, compile, run_tool, shared_directory};
 pub use elf::{compressed_zeros, damage_section, mark_compressed, spinning_elf32, spinning_elf64};
+pub use holder::Holder;
 pub use privileges::{can_trace, remark};
 pub use report::{Cache, Frame, Kernel, Losses, Remark, Report, Stack, Totals, TraceLine};
 pub use running::{Finished, Running, limit};

@@ -23,10 +23,11 @@ pub(crate) fn rustflags(arch: &str) -> [String; 4] {
     ["-Cdebuginfo=2".into(), "-Ctarget-cpu=v3".into(), "-Clink-arg=--btf".into(), arch]
 }
 
-/// The objects, made from the same sources: processes' and kernel mode's.
-pub(crate) const OBJECTS: [Object; 2] = [
+/// The objects, made from the same sources: processes', kernel mode's, and that of threads' registers.
+pub(crate) const OBJECTS: [Object; 3] = [
     Object { program: "memtrace-ebpf", stem: "memtrace" },
     Object { program: "memtrace-kernel-ebpf", stem: "memtrace-kernel" },
+    Object { program: "memtrace-registers-ebpf", stem: "memtrace-registers" },
 ];
 
 /// One eBPF object.

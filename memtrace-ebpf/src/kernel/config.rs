@@ -1,7 +1,7 @@
 //! Load-time constants. The agent sets them before loading; the map is then frozen, the verifier knows the
 //! values and removes what they switch off.
 
-use crate::shared::globals;
+use crate::base::globals;
 
 globals! {
     /// Smallest object in bytes that is tracked.

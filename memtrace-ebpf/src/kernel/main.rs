@@ -21,6 +21,8 @@ use shared::bounded;
 
 #[path = "../atomic.rs"]
 mod atomic;
+#[path = "../base.rs"]
+mod base;
 mod bulk;
 mod caches;
 mod calibrate;

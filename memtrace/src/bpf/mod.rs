@@ -5,11 +5,13 @@
 mod features;
 mod kernel;
 mod process;
+mod registers;
 mod shared;
 
 pub use features::features;
 pub use kernel::{CacheCounts, KernelConfig, KernelLosses, KernelStack, KernelTracer, Presence};
 pub use process::{Config, InPlace, Live, LiveReader, Tracer};
+pub use registers::RegisterReader;
 pub use shared::{
     events::{BpfEvent, Events},
     feature::Feature,

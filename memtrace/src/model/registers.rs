@@ -1,14 +1,16 @@
-//! Registers of a thread.
+//! What a thread's registers hold.
 
-/// What the registers of a thread that does not run hold: roots for a search of memory.
+/// The registers of a thread of another process, at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ThreadRegisters {
-    /// The thread.
+    /// Its id, in this process's PID namespace.
     pub tid: u32,
-    /// The stack pointer; `None` if the registers could not be read.
+    /// Its stack pointer, as of the same moment as `words`. `None`: not known, because the thread ran; `words` may then be
+    /// of an earlier moment.
     pub sp: Option<u64>,
-    /// The thread pointer, at which thread-local storage is; `None` if it could not be read.
+    /// Where its thread-local memory is (`fs_base`, `tpidr_el0`); `None` where that is not known or was never set.
     pub tls: Option<u64>,
-    /// Every register as it is, those of vectors too: any of them may hold an address.
+    /// Everything that a register holds, in no order: general registers, stack pointer, instruction pointer, segment bases,
+    /// and what of the vector registers can be read, in pieces of 8 bytes; flags and zeros are left out.
     pub words: Vec<u64>,
 }

@@ -11,7 +11,6 @@ mod cost;
 mod dictionary;
 mod diff;
 mod elide;
-#[cfg_attr(not(test), expect(dead_code, reason = "used by the leak check"))]
 mod holder;
 mod index;
 mod intern;
@@ -20,7 +19,6 @@ mod leaks;
 mod losses;
 mod remark;
 mod rows;
-#[cfg_attr(not(test), expect(dead_code, reason = "used by the leak check"))]
 mod suppressions;
 mod types;
 pub mod units;
@@ -34,7 +32,6 @@ pub use cost::{Overhead, Pace, Plan, Share};
 pub use dictionary::{Damaged, Delta, Dictionary};
 pub use diff::{Change, Diff, diff};
 pub use elide::elide;
-#[expect(unused_imports, reason = "used by the leak check")]
 pub use holder::Holder;
 pub use holder::Root;
 pub use kernel::{CacheRow, KERNEL_CODE, Kernel, KernelDetail, MemoryKind};
@@ -45,7 +42,6 @@ pub use rows::{
     Age, Allocation, Amount, Attachment, Detail, Filter, LiveBlock, MappingRow, Mode, Process, Processes,
     Row, StackMethod, Uncertainty,
 };
-#[cfg_attr(not(test), expect(unused_imports, reason = "used by the leak check"))]
 pub use suppressions::{MAX_SUPPRESSIONS, Suppressions};
 pub use types::{Line, LocationId, ModuleId, StackId, StringId};
 pub use view::{By, Frame, Selection, SortBy, View};

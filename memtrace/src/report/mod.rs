@@ -15,7 +15,6 @@ mod losses;
 mod memleak;
 mod plan;
 mod remarks;
-#[cfg_attr(not(test), expect(dead_code, reason = "used by the leak check"))]
 mod suppressions;
 mod text;
 
@@ -31,7 +30,6 @@ pub use escape::escape;
 pub use json::Json;
 pub use memleak::{Memleak, MemleakOptions};
 pub use plan::plan;
-#[expect(unused_imports, reason = "used by the leak check")]
 pub use suppressions::{suppression, suppressions_used};
 pub use text::Text;
 

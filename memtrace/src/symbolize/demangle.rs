@@ -21,7 +21,6 @@ pub(super) fn name(raw: &[u8]) -> String {
 
 /// The name of a variable or function for people, of at most 4,096 bytes.
 #[must_use]
-#[cfg_attr(not(test), expect(dead_code, reason = "used by the leak check"))]
 pub fn demangled(symbol: &str) -> String {
     name(symbol.as_bytes())
 }

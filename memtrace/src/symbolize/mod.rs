@@ -36,7 +36,6 @@ use crate::{
 };
 
 pub use child::serve;
-#[expect(unused_imports, reason = "used by the leak check")]
 pub use demangle::demangled;
 pub use kernel::KernelSymbolizer;
 

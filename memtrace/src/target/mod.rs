@@ -11,18 +11,18 @@ pub mod memory;
 mod modules;
 mod process;
 pub mod profilers;
-#[cfg_attr(not(test), expect(dead_code, reason = "used by the leak check"))]
 pub mod roots;
+mod stopped;
 mod store;
 pub mod text;
 pub mod threads;
 mod user;
 
-#[cfg_attr(not(test), expect(unused_imports, reason = "used by the leak check"))]
 pub use hold::Hold;
 pub use launch::{Launch, Launched, Progress};
 pub use limits::{advice_on_files, raise_file_limit};
 pub use modules::{Location, Module, Modules};
 pub use process::{Exit, Process};
+pub use stopped::Stopped;
 pub use store::{FileStore, StoredFile};
 pub use user::User;

@@ -34,7 +34,6 @@ pub fn living(pid: u32) -> Option<u32> {
 
 /// The name of thread `tid` of process `pid`, at most 15 bytes, as a lossy string; `None` if it has ended.
 #[must_use]
-#[cfg_attr(not(test), expect(dead_code, reason = "used by the leak check"))]
 pub fn name(pid: u32, tid: u32) -> Option<String> {
     let mut text = Vec::new();
     let file = File::open(format!("/proc/{pid}/task/{tid}/comm")).ok()?;

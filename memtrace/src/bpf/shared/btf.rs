@@ -9,6 +9,9 @@ pub(in crate::bpf) const MAGIC: u16 = 0xeb9f;
 const KIND_STRUCT: u32 = 4;
 const MEMBER: usize = 12;
 
+/// In place of a member's name: the size of the struct.
+pub(in crate::bpf) const SIZE: &str = "(size)";
+
 /// A struct's member, to look for.
 pub(in crate::bpf) type Member = (&'static str, &'static str);
 
@@ -48,7 +51,10 @@ fn scan<const N: usize>(btf: &[u8], wanted: [Member; N]) -> Option<[Option<u32>;
         if kind == KIND_STRUCT {
             for (found, (structure, member)) in found.iter_mut().zip(&wanted) {
                 if found.is_none() && is(name, structure) {
-                    *found = offset_of(extra, info >> 31 != 0, |name| is(name, member));
+                    *found = match *member {
+                        SIZE => u32_at(types, 8),
+                        member => offset_of(extra, info >> 31 != 0, |name| is(name, member)),
+                    };
                 }
             }
         }
@@ -81,7 +87,7 @@ fn offset_of(members: &[u8], sized: bool, is: impl Fn(u32) -> bool) -> Option<u3
 
 #[cfg(test)]
 mod tests {
-    use super::scan;
+    use super::{SIZE, scan};
 
     /// BTF of `struct s { int a; long b; int c:3; }` after an int type.
     fn sample() -> Vec<u8> {
@@ -115,8 +121,9 @@ mod tests {
 
     #[test]
     fn members_are_found_by_name() {
-        let wanted = [("s", "b"), ("s", "a"), ("s", "c"), ("s", "absent"), ("t", "a"), ("s", "")];
-        assert_eq!(scan(&sample(), wanted), Some([Some(8), Some(0), None, None, None, None]));
+        let wanted =
+            [("s", "b"), ("s", "a"), ("s", "c"), ("s", "absent"), ("t", "a"), ("s", ""), ("s", SIZE)];
+        assert_eq!(scan(&sample(), wanted), Some([Some(8), Some(0), None, None, None, None, Some(24)]));
     }
 
     #[test]

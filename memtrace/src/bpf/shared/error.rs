@@ -58,6 +58,17 @@ pub enum Error {
          boot one with CONFIG_DEBUG_INFO_BTF"
     )]
     NoBtf,
+    /// The kernel has no BTF, or its tasks are not as expected.
+    #[error("the registers of threads cannot be read: this kernel's BTF does not describe its tasks")]
+    NoTasks,
+    /// More threads than can be read.
+    #[error("process {pid} has more than {most} threads")]
+    TooManyThreads {
+        /// The process.
+        pid: u32,
+        /// The most that are read.
+        most: usize,
+    },
     /// More targets than one session can hold.
     #[error("at most {0} processes can be traced at once")]
     TooManyTargets(u32),
