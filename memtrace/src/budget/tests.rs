@@ -84,7 +84,7 @@ fn follow(budget: &mut Budget, target: &mut Target, time: Duration) -> Vec<Verdi
                 let now = target.run(Duration::from_millis(200), Probes::All(shift));
                 budget.observe(now)
             }
-            Mode::Windows(shift) => match budget.window(target.now) {
+            Mode::Windows(shift) => match budget.window(target.now, Duration::ZERO) {
                 Due::Never => panic!("no window can ever be paid"),
                 Due::Later => {
                     target.run(Duration::from_millis(50), Probes::None);
@@ -178,7 +178,7 @@ fn what_the_user_fixed_stays() {
 fn a_budget_that_never_pays_for_a_window_is_said_to() {
     let mut target = Target::new(300.0);
     let (mut budget, _) = begin(&mut target, 0.0001, Choice::Auto);
-    assert_eq!(budget.window(target.now), Due::Never);
+    assert_eq!(budget.window(target.now, Duration::ZERO), Due::Never);
 }
 
 #[test]

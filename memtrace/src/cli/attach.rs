@@ -34,6 +34,10 @@ pub(super) struct Args {
     pids: Vec<u32>,
     #[command(flatten)]
     trace: TraceArgs,
+    /// For a leak check, stop the process for one scan instead of scanning it three times while it runs. System calls such
+    /// as epoll_wait return EINTR then, which not every program expects
+    #[arg(long)]
+    stop: bool,
 }
 
 pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
@@ -41,8 +45,14 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
     let mut output = args.trace.output()?;
     let start = Instant::now();
     let processes = args.pids.iter().map(|&pid| Process::open(pid)).collect::<Result<Vec<_>, _>>()?;
+    let leaks = args.trace.leaks.options(args.stop, false);
+    if args.stop {
+        message(
+            "--stop: each leak check stops the process for a scan; system calls such as epoll_wait may return EINTR",
+        );
+    }
     let mut session =
-        Session::new(args.trace.options(verbose, processes.len(), Some(DEFAULT_LIMIT)), message)?;
+        Session::new(args.trace.options(verbose, processes.len(), Some(DEFAULT_LIMIT), leaks), message)?;
     session.prepare();
     for process in processes {
         if process.is_stopped() {

@@ -132,8 +132,9 @@ fn run_command(args: &Args, command: &str, verbose: bool) -> anyhow::Result<Exit
     output.say(&format!("Executing '{command}' and tracing the resulting process."))?;
     let launch = Launch::new(words.into_iter().map(Into::into).collect(), None);
     let mut session = Session::new(options(args, verbose), message)?;
-    let launched = run::start(&mut session, &launch)?;
-    run::wait_out(&mut session, launched, schedule(args), output, false)
+    let launched = run::start(&mut session, &launch, None)?;
+    run::wait_out(&mut session, launched, schedule(args), &mut output, false)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// bcc's kernel mode: slab and pages together, or per-CPU memory.

@@ -9,6 +9,11 @@ pub(super) fn message(text: &str) {
     let _ = writeln!(io::stderr(), "memtrace: {text}");
 }
 
+/// Writes a line to standard error that is meant to be copied.
+pub(super) fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
 /// Warns of what comes after the report that is shown, if it cannot be read.
 pub(super) fn warn_of_tail(tail: Tail) {
     match tail {

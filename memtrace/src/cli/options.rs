@@ -13,7 +13,7 @@ use crate::{
         units::{parse_duration, parse_size},
     },
     session::{Output, Schedule},
-    sources::process::{Options, Placement},
+    sources::process::{LeakOptions, Options, Placement},
 };
 
 use super::{
@@ -162,7 +162,7 @@ pub(super) struct TraceArgs {
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=4_194_304))]
     max_stacks: u32,
     #[command(flatten)]
-    leaks: LeakArgs,
+    pub(super) leaks: LeakArgs,
     #[command(flatten)]
     cost: CostArgs,
     /// How to unwind stacks
@@ -214,7 +214,13 @@ impl TraceArgs {
 
     /// Options of a session that traces `targets` processes, with `limit` as the default budget: a share of their CPU
     /// time.
-    pub(super) fn options(&self, verbose: bool, targets: usize, limit: Option<f64>) -> Options {
+    pub(super) fn options(
+        &self,
+        verbose: bool,
+        targets: usize,
+        limit: Option<f64>,
+        leaks: LeakOptions,
+    ) -> Options {
         let targets = u32::try_from(targets).unwrap_or(u32::MAX);
         Options {
             config: Config {
@@ -239,7 +245,7 @@ impl TraceArgs {
                 first_byte: self.first_byte,
                 returns: if self.return_probes { ReturnProbes::Everywhere } else { ReturnProbes::Safe },
             },
-            leaks: self.leaks.options(),
+            leaks,
             names: Some(super::NAMES),
         }
     }

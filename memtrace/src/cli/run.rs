@@ -1,18 +1,26 @@
 //! `memtrace run`.
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, process::ExitCode, time::Duration};
 
 use anyhow::bail;
 use nix::sys::signal::{SigHandler, Signal};
 
 use crate::{
     report::escape,
-    session::{Closed, Ending, Output, Schedule, follow},
+    session::{Closed, Ending, Output, Schedule, Suppressing, follow},
     sources::process::Session,
     target::{Launch, Launched, Process, Progress, User},
 };
 
-use super::{block_on, message::message, options::TraceArgs};
+use super::{
+    block_on,
+    leak::LostArgs,
+    message::{message, say},
+    options::TraceArgs,
+};
+
+/// How long a command is held at its end for a leak check.
+const HELD: Duration = Duration::from_secs(600);
 
 /// Options of `memtrace run`.
 #[derive(Debug, clap::Args)]
@@ -22,11 +30,17 @@ Examples:
   memtrace run -f json -O report.json -- python3 script.py
   sudo memtrace run -- ./server --port 80   runs as you, not as root
   sudo memtrace run --user www-data -- ./server
+  memtrace run --error-exitcode 99 -- ./tests           fails if ./tests loses a block
+  memtrace run --gen-suppressions -- ./tests            prints a suppression for each leak that is known by now
+  memtrace run --suppressions known.supp -- ./tests     leaves them out from then on
 
-The command keeps its standard input and output, and memtrace exits with its status.")]
+The command keeps its standard input and output, and memtrace exits with its status. At its end, however it ends, it is
+held while its memory is searched for lost blocks; until then it is traced (ptrace), as under a debugger.")]
 pub(super) struct Args {
     #[command(flatten)]
     trace: TraceArgs,
+    #[command(flatten)]
+    lost: LostArgs,
     /// Run the command as this user (name or number). Default: the caller of sudo, otherwise you
     #[arg(short, long, value_name = "USER")]
     user: Option<String>,
@@ -37,20 +51,39 @@ pub(super) struct Args {
 
 pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
     args.trace.check()?;
-    let output = args.trace.output()?;
+    let leaks = args.trace.leaks.options(false, true);
+    args.lost.check(args.trace.leaks.is_wanted());
+    let suppressing = Suppressing::new(args.lost.suppressions()?, args.lost.gen_suppressions);
+    let output = args.trace.output()?.without(suppressing);
     let user = match &args.user {
         Some(name) => Some(User::find(name)?),
         None => User::behind_sudo()?,
     };
     let launch = Launch::new(args.command.clone(), user);
-    let mut session = Session::new(args.trace.options(verbose, 1, None), message)?;
-    let launched = start(&mut session, &launch)?;
+    let mut session = Session::new(args.trace.options(verbose, 1, None, leaks), message)?;
+    let hold = args.trace.leaks.is_wanted().then_some(HELD);
+    let launched = start(&mut session, &launch, hold)?;
     args.trace.announce(&format!("started {} (process {})", escape(&launch.name()), launched.id()));
-    wait_out(&mut session, launched, args.trace.schedule(), output, true)
+    let mut output = output;
+    let status = wait_out(&mut session, launched, args.trace.schedule(), &mut output, true)?;
+    let suppressing = output.suppressing();
+    let used = suppressing.used();
+    if !used.is_empty() {
+        message(used.trim_end());
+    }
+    for line in suppressing.generated() {
+        say(line);
+    }
+    Ok(ExitCode::from(args.lost.status(suppressing.lost(), status)))
 }
 
-/// Starts a command with probes in place before its first allocation.
-pub(super) fn start(session: &mut Session, launch: &Launch) -> anyhow::Result<Launched> {
+/// Starts a command with probes in place before its first allocation. `hold`: how long at most to hold it at its end, for a
+/// leak check.
+pub(super) fn start(
+    session: &mut Session,
+    launch: &Launch,
+    hold: Option<Duration>,
+) -> anyhow::Result<Launched> {
     let mut launched = launch.start()?;
     let Some(pid) = launched.pid() else { bail!("the command has no process id") };
     session.add(Process::open(pid.get())?)?;
@@ -70,7 +103,13 @@ pub(super) fn start(session: &mut Session, launch: &Launch) -> anyhow::Result<La
             launch.name()
         );
     }
-    launched.release()?;
+    match hold {
+        Some(limit) => {
+            let hold = launched.release_until_exit(limit)?;
+            session.hold_at_exit(hold);
+        }
+        None => launched.release()?,
+    }
     Ok(launched)
 }
 
@@ -79,19 +118,20 @@ pub(super) fn wait_out(
     session: &mut Session,
     launched: Launched,
     schedule: Schedule,
-    mut output: Output,
+    output: &mut Output,
     wait: bool,
-) -> anyhow::Result<ExitCode> {
-    let ending = block_on(follow(session, schedule, &mut output));
+) -> anyhow::Result<u8> {
+    let ending = block_on(follow(session, schedule, output));
+    session.release();
     session.detach();
     if let Err(error) = ending {
         if wait && error.downcast_ref::<Closed>().is_some() {
-            return Ok(ExitCode::from(launched.wait()));
+            return Ok(launched.wait());
         }
         return Err(error);
     }
     if !wait {
-        return Ok(ExitCode::SUCCESS);
+        return Ok(0);
     }
     // From here on, a signal ends memtrace immediately.
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
@@ -101,5 +141,5 @@ pub(super) fn wait_out(
     if !matches!(ending, Ok(Ending::Exited)) && launched.exit_status().is_none() {
         message(&format!("tracing has ended, waiting for the command (process {})", launched.id()));
     }
-    Ok(ExitCode::from(launched.wait()))
+    Ok(launched.wait())
 }

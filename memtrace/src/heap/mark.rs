@@ -6,7 +6,6 @@ use super::{
     blocks::Blocks,
     edges::{Edge, Edges},
 };
-use crate::profile::Amount;
 
 /// How a block can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,19 +32,6 @@ const INDIRECT: u8 = 8;
 pub(super) const ROOT: u32 = 1 << 31;
 /// A block without a parent.
 pub(super) const NONE: u32 = u32::MAX;
-
-/// How much is in each state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// [`State::Reachable`].
-    pub reachable: Amount,
-    /// [`State::Possibly`].
-    pub possibly: Amount,
-    /// [`State::Lost`].
-    pub lost: Amount,
-    /// [`State::IndirectlyLost`].
-    pub indirectly: Amount,
-}
 
 /// Where a mark came from.
 #[derive(Clone, Copy)]
@@ -221,22 +207,5 @@ impl Marked {
     pub fn lost(&self) -> impl Iterator<Item = u64> {
         let starts = self.blocks.starts().zip(0u32..);
         starts.filter(|&(_, block)| self.is_lost(block)).map(|(start, _)| start)
-    }
-
-    /// How much is in each state.
-    #[must_use]
-    pub fn tally(&self) -> Tally {
-        let mut tally = Tally::default();
-        for block in 0..self.states.len() as u32 {
-            let sum = match self.state(block) {
-                State::Reachable => &mut tally.reachable,
-                State::Possibly => &mut tally.possibly,
-                State::Lost => &mut tally.lost,
-                State::IndirectlyLost => &mut tally.indirectly,
-                State::Gone => continue,
-            };
-            *sum = sum.plus(Amount { bytes: self.blocks.size(block), blocks: 1 });
-        }
-        tally
     }
 }

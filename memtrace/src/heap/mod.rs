@@ -19,7 +19,7 @@ mod scan;
 mod tests;
 
 pub use blocks::{Blocks, Starts};
-pub use holders::{Path, Via};
-pub use mark::{Marked, State, Tally};
+pub use holders::Via;
+pub use mark::{Marked, State};
 pub use memory::Memory;
 pub use scan::{How, Refused, limit_of, scan};

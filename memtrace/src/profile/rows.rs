@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{KernelDetail, LeakCheck, Leaked, Overhead, Reason, StackId};
+use super::{Holder, KernelDetail, LeakCheck, Leaked, Overhead, Reason, StackId};
 
 /// Bytes and blocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -178,6 +178,8 @@ pub struct Row {
     pub incomplete: Option<Reason>,
     /// What the last leak check found; `None` if there was none.
     pub leaked: Option<Leaked>,
+    /// Who holds its blocks, as far as a leak check looked for that: the largest part first.
+    pub held_by: Vec<Holder>,
     /// The blocks themselves, oldest first; only with `--show-allocs`, and only of rows that are shown.
     pub blocks: Vec<LiveBlock>,
     /// What only rows of this kind of target have.

@@ -88,6 +88,17 @@ impl Suppressions {
         Ok(Self { patterns })
     }
 
+    /// Whether there are no patterns.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.patterns.is_empty()
+    }
+
+    /// Forgets how much was suppressed.
+    pub fn reset(&mut self) {
+        self.patterns.iter_mut().for_each(|(_, amount)| *amount = Amount::default());
+    }
+
     /// Adds the patterns of another file behind these.
     pub fn extend(&mut self, other: Self) {
         self.patterns.extend(other.patterns);

@@ -1,7 +1,79 @@
 //! Leak checks in words.
 
-use crate::profile::units::{format_age, format_bytes, format_count, format_number};
-use crate::profile::{LeakCheck, Leaked, Moment};
+use super::escape::short;
+use crate::profile::units::{format_age, format_bytes, format_count, format_number, format_percent};
+use crate::profile::{Amount, Holder, LeakCheck, Leaked, Moment, Reached, Root};
+
+/// The five lines that valgrind's memcheck ends with, in its words.
+pub(super) fn summary(check: &LeakCheck) -> String {
+    let Reached { reachable, possibly, directly, indirectly, suppressed } = check.reached;
+    let lines = [
+        ("definitely lost", directly),
+        ("indirectly lost", indirectly),
+        ("possibly lost", possibly),
+        ("still reachable", reachable),
+        ("suppressed", suppressed),
+    ];
+    let line = |(what, amount): (&str, Amount)| {
+        format!(
+            "\n{what:>18}: {} bytes in {} blocks",
+            format_number(amount.bytes),
+            format_number(amount.blocks)
+        )
+    };
+    let skipped = match check.skipped {
+        0 => String::new(),
+        bytes => format!("\n  {} could not be read: pointers in it are unknown", format_bytes(bytes)),
+    };
+    format!("LEAK SUMMARY:{}{skipped}", lines.into_iter().map(line).collect::<String>())
+}
+
+/// Who holds most of a stack's blocks, as a line of its row; `None` if that is not known.
+pub(super) fn holders(holders: &[Holder]) -> Option<String> {
+    let first = holders.first()?;
+    let one = |holder: &Holder| {
+        let Holder { root, steps, share, .. } = holder;
+        format!(
+            "{}, {}, {} of {}",
+            self::root(root),
+            format_count((*steps).into(), "step"),
+            format_percent(*share),
+            format_count(first.looked_at.into(), "block")
+        )
+    };
+    let all: Vec<String> = holders.iter().map(one).collect();
+    Some(format!("held by {} looked at", all.join("; ")))
+}
+
+/// Where a way to a block begins, in words.
+fn root(root: &Root) -> String {
+    let thread = |tid: u32, name: &str| match name {
+        "" => format!("thread {tid}"),
+        name => format!("thread {tid} `{}`", short(name)),
+    };
+    match root {
+        Root::Data { symbol: Some(symbol), module, .. } => format!("{} ({})", short(symbol), file(module)),
+        Root::Data { section: Some(section), module, .. } => {
+            format!("data of {} ({})", file(module), short(section))
+        }
+        Root::Data { module, .. } => format!("data of {}", file(module)),
+        Root::Stack { tid, thread: name, .. } => format!("the stack of {}", thread(*tid, name)),
+        Root::Tls { tid, thread: name, symbol: Some(symbol), .. } => {
+            format!("{} (thread-local, {})", short(symbol), thread(*tid, name))
+        }
+        Root::Tls { tid, thread: name, .. } => format!("thread-local memory of {}", thread(*tid, name)),
+        Root::Register { tid, thread: name } => format!("a register of {}", thread(*tid, name)),
+        Root::Epoll => "the kernel (epoll)".to_owned(),
+        Root::Timer => "the kernel (a timer)".to_owned(),
+        Root::Heap => "memory allocated before tracing began".to_owned(),
+        Root::Mapping { name } => format!("the mapping {}", short(name)),
+    }
+}
+
+/// The name of a file, without its directories.
+fn file(path: &str) -> String {
+    short(path.rsplit('/').next().unwrap_or(path))
+}
 
 /// What a check found, as a line below the amounts of a report.
 pub(super) fn check(check: &LeakCheck) -> String {

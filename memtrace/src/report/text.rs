@@ -11,7 +11,8 @@ use super::losses::{self, reason_words};
 use super::{Reporter, escape, estimates, kernel, leaks, remarks};
 use crate::profile::units::{format_age, format_bytes, format_count, format_number};
 use crate::profile::{
-    Allocation, Amount, By, Dictionary, Filter, Frame, LiveBlock, Profile, Row, Subject, Uncertainty, View,
+    Allocation, Amount, By, Dictionary, Filter, Frame, LiveBlock, Moment, Profile, Row, Subject, Uncertainty,
+    View,
 };
 
 const BOLD: &str = "\x1b[1m";
@@ -88,6 +89,9 @@ impl Text {
         }
         if let Some(check) = processes.and_then(|of| of.leak_check.as_ref()) {
             writeln!(out, "{}", leaks::check(check))?;
+            if check.moment == Moment::AtExit {
+                writeln!(out, "\n{}", leaks::summary(check))?;
+            }
         }
         Ok(())
     }
@@ -128,6 +132,8 @@ impl Text {
         let check = profile.processes().and_then(|of| of.leak_check.as_ref());
         if let Some(lost) = row.leaked.as_ref().and_then(|leaked| leaks::row(leaked, check)) {
             writeln!(out, "    {}", self.paint(BOLD, lost))?;
+        } else if let Some(holders) = leaks::holders(&row.held_by) {
+            writeln!(out, "    {holders}")?;
         }
         let frames = view.frames(row.stack);
         match profile.subject {

@@ -15,6 +15,9 @@ use super::{
 /// A report due within this time before the end is the last one; a tenth of the interval, if that is less.
 const CLOSE: Duration = Duration::from_millis(100);
 
+/// How long a command that was interrupted is waited for, before the session ends without it.
+const GRACE: Duration = Duration::from_secs(2);
+
 /// The most batches of events that a report waits for: more may arrive meanwhile.
 const PARTS: usize = 32;
 
@@ -62,13 +65,29 @@ pub async fn follow(
     let close = CLOSE.min(schedule.interval / 10);
     let deadline = tokio::time::sleep_until(end);
     tokio::pin!(deadline);
+    let mut interrupted = false;
+    let grace = tokio::time::sleep_until(end);
+    tokio::pin!(grace);
     let mut reports = 0;
     // Why the session ends, and whether anything may have happened since the last report.
     let (ending, is_open) = loop {
         let had_report = run.queue.has_report();
         tokio::select! {
             biased;
-            () = signals.received() => break (Ending::Interrupted, true),
+            () = signals.received() => {
+                if interrupted || !run.source.outlasts() {
+                    break (Ending::Interrupted, true);
+                }
+                // The command may have got the signal too. The next one ends the session.
+                interrupted = true;
+                grace.as_mut().reset(Instant::now() + GRACE);
+            }
+            () = &mut grace, if interrupted => {
+                if !run.source.outlasts() || !run.source.is_ending() {
+                    break (Ending::Interrupted, true);
+                }
+                grace.as_mut().reset(Instant::now() + GRACE);
+            }
             result = ticks.tick(), if !had_report => {
                 let _: Instant = result;
                 let begin = Instant::now();

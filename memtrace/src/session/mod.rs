@@ -9,6 +9,7 @@ mod queue;
 mod report_file;
 mod signals;
 mod source;
+mod suppress;
 mod watched;
 
 pub use draft::{Draft, Wanted};
@@ -18,4 +19,5 @@ pub use output::{Closed, Output, write_whole};
 pub use report_file::{Keep, ReportFile};
 pub use signals::{hold as hold_signals, interrupted};
 pub use source::{Ending, Source, Step};
+pub use suppress::Suppressing;
 pub use watched::Watched;

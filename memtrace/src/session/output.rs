@@ -7,7 +7,10 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::draft::{Content, Wanted};
+use super::{
+    draft::{Content, Wanted},
+    suppress::Suppressing,
+};
 use crate::{
     profile::{Dictionary, Saved, Selection, VERSION, View},
     report::Reporter,
@@ -25,13 +28,20 @@ pub struct Output {
     writer: BufWriter<Box<dyn Write>>,
     selection: Selection,
     saved: Option<Writer>,
+    suppressing: Suppressing,
 }
 
 impl Output {
     /// Writes reports in the reporter's format to a writer.
     #[must_use]
     pub fn new(reporter: Box<dyn Reporter>, writer: Box<dyn Write>, selection: Selection) -> Self {
-        Self { reporter, writer: BufWriter::with_capacity(1 << 16, writer), selection, saved: None }
+        Self {
+            reporter,
+            writer: BufWriter::with_capacity(1 << 16, writer),
+            selection,
+            saved: None,
+            suppressing: Suppressing::default(),
+        }
     }
 
     /// Saves each report to a file as well.
@@ -42,10 +52,25 @@ impl Output {
         Ok(Self { saved: Some(Writer::create(path, VERSION).context("--save")?), ..self })
     }
 
+    /// Leaves out of each report what is suppressed.
+    #[must_use]
+    pub fn without(self, suppressing: Suppressing) -> Self {
+        Self { suppressing, ..self }
+    }
+
+    /// What became of what was lost.
+    #[must_use]
+    pub fn suppressing(&self) -> &Suppressing {
+        &self.suppressing
+    }
+
     /// What the output needs of a report.
     #[must_use]
     pub fn wanted(&self) -> Wanted<'_> {
-        Wanted { selection: &self.selection, everything: self.saved.is_some() }
+        Wanted {
+            selection: &self.selection,
+            everything: self.saved.is_some() || self.suppressing.needs_names(),
+        }
     }
 
     /// Writes one report or line completely.
@@ -55,11 +80,10 @@ impl Output {
     pub(super) fn write(&mut self, dictionary: &mut Dictionary, content: &Content) -> anyhow::Result<()> {
         let written = match content {
             Content::Report(profile) => {
+                let profile = &self.suppressing.apply(dictionary, profile);
                 if let Some(saved) = &mut self.saved {
                     let gained = dictionary.delta();
-                    saved
-                        .append(&Saved { gained, profile: profile.as_ref() })
-                        .context("cannot save the report")?;
+                    saved.append(&Saved { gained, profile: &**profile }).context("cannot save the report")?;
                 }
                 self.reporter.report(&mut self.writer, &View::new(dictionary, profile, &self.selection))
             }

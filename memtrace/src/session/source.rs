@@ -53,6 +53,17 @@ pub trait Source {
     /// The source cannot continue.
     fn take(&mut self, drafts: &mut Vec<Draft>) -> anyhow::Result<bool>;
 
+    /// Whether it has something to do when a signal is about to end the session: a command that got the same signal is
+    /// checked for leaks at its end.
+    fn outlasts(&self) -> bool {
+        false
+    }
+
+    /// Whether that is under way.
+    fn is_ending(&self) -> bool {
+        false
+    }
+
     /// Whether every target has exited, so that nothing more will happen.
     fn has_ended(&self) -> bool;
 

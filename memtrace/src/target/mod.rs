@@ -18,6 +18,7 @@ pub mod text;
 pub mod threads;
 mod user;
 
+pub use error::Error;
 pub use hold::Hold;
 pub use launch::{Launch, Launched, Progress};
 pub use limits::{advice_on_files, raise_file_limit};

@@ -9,7 +9,7 @@ use crate::{
     profile::Selection,
     report::Text,
     session::{Keep, Output, Schedule, follow},
-    sources::process::{Options, Session},
+    sources::process::{LeakOptions, Options, Session, When},
     target::{Launch, Process, User},
 };
 
@@ -34,6 +34,7 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
     let mut output = Output::new(Box::new(reporter), writer, selection);
     let options = Options {
         config: Config { max_live: 100_000, verbose, ..Config::default() },
+        leaks: LeakOptions { when: When::Auto, ..LeakOptions::default() },
         names: Some(super::NAMES),
         ..Options::default()
     };

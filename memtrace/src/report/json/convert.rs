@@ -147,7 +147,7 @@ impl<'a> MappingStack<'a> {
 }
 
 impl<'a> Stack<'a> {
-    fn new(dictionary: &'a Dictionary, row: &profile::Row) -> Self {
+    fn new(dictionary: &'a Dictionary, row: &'a profile::Row) -> Self {
         let frames = frames(dictionary, row.stack);
         Self {
             id: row.id,
@@ -167,6 +167,7 @@ impl<'a> Stack<'a> {
             frames,
             allocs: row.blocks.iter().map(Alloc::from).collect(),
             leaked: row.leaked.as_ref().map(leaks::Leaked::from),
+            held_by: row.held_by.iter().map(leaks::Holder::from).collect(),
             kernel: row.kernel().map(|detail| kernel::KernelStack::new(dictionary, detail)),
         }
     }

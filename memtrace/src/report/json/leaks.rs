@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Amount, values::seconds};
+use super::{
+    Amount,
+    values::{seconds, share},
+};
 use crate::profile::{self, Moment};
 
 /// A leak check as a whole. Each block checked is in one of `reachable`, `possibly_lost` and `lost`.
@@ -68,6 +71,42 @@ impl From<&profile::LeakCheck> for LeakCheck {
             suppressed: reached.suppressed.into(),
             undecided_blocks: check.undecided,
             complete: check.complete,
+        }
+    }
+}
+
+/// Who holds blocks of a stack: what the way to them begins with.
+#[derive(Serialize)]
+pub(super) struct Holder<'a> {
+    /// `data`, `stack`, `tls`, `register`, `epoll`, `timer`, `heap` (memory from before the attach, or the allocator's) or
+    /// `mapping`.
+    root: &'static str,
+    /// The variable, section, thread or mapping; null for the others.
+    name: Option<&'a str>,
+    /// The file that has the variable.
+    module: Option<&'a str>,
+    /// The thread.
+    tid: Option<u32>,
+    /// Pointers from there to a block, the root's included; the mean.
+    steps: u32,
+    /// The part of the blocks looked at that it holds, 0 to 1.
+    #[serde(serialize_with = "share")]
+    share: f64,
+    /// Blocks looked at.
+    looked_at: u32,
+}
+
+impl<'a> From<&'a profile::Holder> for Holder<'a> {
+    fn from(holder: &'a profile::Holder) -> Self {
+        let profile::Holder { root, steps, share, looked_at } = holder;
+        Self {
+            root: root.key(),
+            name: root.name(),
+            module: root.module(),
+            tid: root.tid(),
+            steps: *steps,
+            share: *share,
+            looked_at: *looked_at,
         }
     }
 }

@@ -272,6 +272,9 @@ struct Stack<'a> {
     /// What the last leak check found.
     #[serde(flatten)]
     leaked: Option<leaks::Leaked>,
+    /// Who holds its blocks, the largest part first; only where a leak check looked for that.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    held_by: Vec<leaks::Holder<'a>>,
     /// Kernel mode only.
     #[serde(flatten)]
     kernel: Option<kernel::KernelStack<'a>>,

@@ -216,6 +216,7 @@ impl StackRow {
             oldest: self.oldest,
             incomplete: self.incomplete,
             leaked: None,
+            held_by: Vec::new(),
             blocks: self.blocks.clone(),
             detail,
         }

@@ -84,6 +84,7 @@ impl KernelSession {
             oldest: grown.totals.oldest,
             incomplete: stack.nameless,
             leaked: None,
+            held_by: Vec::new(),
             blocks: Vec::new(),
             detail: Detail::Kernel(KernelDetail {
                 kind: cache.kind,

@@ -253,6 +253,7 @@ impl Session {
             oldest: stack.totals.oldest,
             incomplete: arrived.and_then(|arrived| arrived.incomplete),
             leaked: leaked.map(|leaked| leaked.within(stack.outstanding)),
+            held_by: self.leaks.holders(stack.totals.slot).to_vec(),
             blocks: Vec::new(),
             detail: Detail::Process {
                 pid: self.pid_of(stack),

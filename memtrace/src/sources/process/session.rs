@@ -59,7 +59,7 @@ pub struct Session {
     pub(super) names: Names,
     pub(super) control: Control,
     unwinding: Unwinding,
-    files: Arc<FileStore>,
+    pub(super) files: Arc<FileStore>,
     pub(super) progress: Progress,
     /// When tracing began, on the kernel side's clock.
     pub(super) started: Duration,

@@ -5,7 +5,7 @@ use std::{pin::Pin, task::Poll, time::Duration};
 use anyhow::Context as _;
 use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep};
 
-use super::{leaks::Answer, session::Session, watch::TURN};
+use super::{leaks::News, session::Session, watch::TURN};
 use crate::{
     bpf::{BpfLog, Events},
     profile::Profile,
@@ -42,7 +42,7 @@ enum Due {
     Events,
     Log,
     Leaks,
-    Answer(Box<Answer>),
+    Checked(News),
 }
 
 impl Streams {
@@ -73,6 +73,7 @@ impl Streams {
 impl Source for Session {
     fn begin(&mut self) -> anyhow::Result<()> {
         Session::begin(self);
+        self.watch_hold()?;
         let exits = self.processes().map(|process| process.exit().context("cannot watch the target"));
         let exits = exits.map(|exit| Watched::new(exit?)).collect::<anyhow::Result<Vec<_>>>()?;
         let now = Instant::now();
@@ -103,7 +104,7 @@ impl Source for Session {
             _ = turns.tick() => Due::Turn,
             () = any_exit(exits), if !exits.is_empty() => Due::Exit,
             () = names.answered() => Due::Names,
-            Some(answer) = checks.answered() => Due::Answer(Box::new(answer)),
+            Some(news) = checks.news() => Due::Checked(news),
             () = leaks, if is_checking => Due::Leaks,
             result = events.readable(), if room => result.map(|()| Due::Events)?,
             result = readable(log), if log.is_some() => result.map(|()| Due::Log)?,
@@ -131,10 +132,11 @@ impl Source for Session {
                 self.look_for_leaks();
                 self.schedule_leaks();
             }
-            Some(Due::Answer(answer)) => {
+            Some(Due::Checked(News::Answer(answer))) => {
                 self.take_answer(*answer);
                 self.schedule_leaks();
             }
+            Some(Due::Checked(News::Held)) => self.check_at_exit(),
             Some(Due::Exit | Due::Names) | None => {}
         }
         Ok(Step::Wait)
@@ -146,6 +148,14 @@ impl Source for Session {
         streams.flush_log();
         self.streams = Some(streams);
         Ok(is_all)
+    }
+
+    fn outlasts(&self) -> bool {
+        self.leaks.has_hold()
+    }
+
+    fn is_ending(&self) -> bool {
+        self.leaks.is_running()
     }
 
     fn has_ended(&self) -> bool {

@@ -8,6 +8,6 @@ mod regions;
 #[cfg(test)]
 mod tests;
 
-pub use kernel_held::{Held, kernel_held};
-pub use reader::{Figures, Reader};
+pub use kernel_held::kernel_held;
+pub use reader::Reader;
 pub use regions::{Kind, Region, regions};

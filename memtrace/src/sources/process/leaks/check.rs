@@ -1,23 +1,29 @@
 //! One leak check: scans of a process, on a thread of its own.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use memtrace_common::TIME_SHIFT;
+use rustc_hash::FxHashMap;
 
 use super::{
     decided::{Count, Decided, Found},
     memory::TargetMemory,
+    owners::{Sampled, Words, holders},
 };
 use crate::{
-    bpf::{Live, LiveReader},
+    bpf::{Live, LiveReader, RegisterReader},
     heap::{self, Blocks, How, Marked, Refused, Starts, State, limit_of},
     model::ThreadRegisters,
-    profile::{LeakCheck, Moment},
+    profile::{Holder, LeakCheck, Moment},
     target::{
-        memory::{Reader, kernel_held, regions},
+        FileStore, Stopped,
+        memory::{Reader, Region, kernel_held, regions},
         threads,
     },
 };
@@ -27,12 +33,21 @@ const COARSE: Duration = Duration::from_nanos((1 << TIME_SHIFT) + 10_000_000);
 /// Time between two looks at whether to stop.
 const STEP: Duration = Duration::from_millis(10);
 
-/// How registers of threads are read.
-pub(super) enum Registers {
-    /// By this program, while the threads run.
-    Live,
-    /// They are known: the process is held.
-    Known(Vec<ThreadRegisters>),
+/// What checks need, on their thread.
+pub(super) struct Tools {
+    pub(super) live: LiveReader,
+    /// `None`: this kernel does not let registers be read without stopping their threads.
+    pub(super) registers: Option<RegisterReader>,
+    pub(super) files: Arc<FileStore>,
+}
+
+impl Tools {
+    /// Registers of the threads of a running process; none if they cannot be read.
+    fn registers(&self, pid: u32) -> Vec<ThreadRegisters> {
+        let read = self.registers.as_ref().map(|reader| reader.read(pid)).transpose();
+        let read = read.inspect_err(|error| tracing::debug!("registers of process {pid}: {error}"));
+        read.ok().flatten().unwrap_or_default()
+    }
 }
 
 /// What to check.
@@ -51,7 +66,10 @@ pub(super) struct Job {
     /// The most time for one scan.
     pub(super) limit: Duration,
     pub(super) moment: Moment,
-    pub(super) registers: Registers,
+    /// Registers of the threads of a process that is held at its end.
+    pub(super) held: Option<Vec<ThreadRegisters>>,
+    /// Slots of stacks whose holders are wanted.
+    pub(super) stacks: Vec<u32>,
     /// Whether to refuse a result that shows that a root is missing.
     pub(super) doubt: bool,
 }
@@ -60,10 +78,8 @@ pub(super) struct Job {
 pub(super) struct Outcome {
     pub(super) check: LeakCheck,
     pub(super) count: Count,
-    /// The last scan, if holders were asked for.
-    pub(super) marked: Option<Marked>,
-    /// The registers and the words that only the kernel has, in the order that the scan was given them.
-    pub(super) threads: Vec<ThreadRegisters>,
+    /// Who holds the blocks of the stacks asked for, by slot.
+    pub(super) holders: FxHashMap<u32, Vec<Holder>>,
 }
 
 /// Why there is none.
@@ -82,6 +98,8 @@ pub(super) enum Failure {
     RootMissing { lost: u64, checked: u64 },
     #[error("cannot read the process's memory: {0}")]
     Io(#[from] std::io::Error),
+    #[error(transparent)]
+    Stop(#[from] crate::target::Error),
 }
 
 /// Checks a process.
@@ -89,11 +107,12 @@ pub(super) enum Failure {
 /// # Errors
 /// It was cut short, or the memory cannot be read, or the result cannot be right.
 pub(super) fn run(
-    job: &mut Job,
-    live: &LiveReader,
+    job: &Job,
+    tools: &Tools,
     decided: &mut Decided,
     stop: &AtomicBool,
 ) -> Result<Outcome, Failure> {
+    let live = &tools.live;
     let cpu = cpu_time();
     let first = live.elapsed();
     let mut check =
@@ -106,8 +125,8 @@ pub(super) fn run(
         }
         let is_last = scan + 1 == job.scans;
         let begun = Instant::now();
-        let how = How { holders: job.how.holders && is_last, ..job.how };
-        let scanned = self::scan(job, live, how, stop)?;
+        let how = How { holders: !job.stacks.is_empty() && is_last, ..job.how };
+        let scanned = self::scan(job, tools, how, stop)?;
         check.took += begun.elapsed();
         check.read += scanned.read;
         check.skipped = check.skipped.max(scanned.skipped);
@@ -128,7 +147,8 @@ pub(super) fn run(
     // What was allocated before the first scan was in all of them.
     let until = if job.moment == Moment::Running { first.saturating_sub(COARSE) } else { Duration::MAX };
     decided.extend(job.watched_since..until);
-    let count = self::count(job, live, decided, &scanned.marked, &candidates)?;
+    let mut sampled = Sampled::new(&job.stacks);
+    let count = self::count(job, live, decided, &scanned.marked, &candidates, &mut sampled)?;
     if job.doubt && is_doubtful(&count) {
         return Err(Failure::RootMissing {
             lost: count.reached.lost().blocks,
@@ -137,34 +157,40 @@ pub(super) fn run(
     }
     check.reached = count.reached;
     check.undecided = count.undecided;
+    let Scanned { marked, words, regions, .. } = scanned;
+    let holders = holders(job.pid, &sampled, &marked, &words, &regions, &tools.files);
     check.at = live.elapsed();
     check.cpu = cpu_time().saturating_sub(cpu);
-    let marked = job.how.holders.then_some(scanned.marked);
-    Ok(Outcome { check, count, marked, threads: scanned.threads })
+    Ok(Outcome { check, count, holders })
 }
 
 /// One scan.
 struct Scanned {
     marked: Marked,
-    threads: Vec<ThreadRegisters>,
+    words: Words,
+    regions: Vec<Region>,
     read: u64,
     skipped: u64,
     complete: bool,
 }
 
-fn scan(job: &mut Job, live: &LiveReader, how: How, stop: &AtomicBool) -> Result<Scanned, Failure> {
-    let blocks = blocks(live, job.target)?;
+fn scan(job: &Job, tools: &Tools, how: How, stop: &AtomicBool) -> Result<Scanned, Failure> {
+    // Until the scan is over.
+    let stopped = (job.moment == Moment::Stopped).then(|| Stopped::new(job.pid)).transpose()?;
+    let blocks = blocks(&tools.live, job.target)?;
     let reader = Reader::open(job.pid).map_err(|_gone| Failure::Gone)?;
     let thread = threads::living(job.pid).ok_or(Failure::Gone)?;
     let regions = regions(thread)?;
     let held = kernel_held(thread);
-    let (threads, are_known) = match &mut job.registers {
-        Registers::Known(threads) => (threads.clone(), true),
-        Registers::Live => (Vec::new(), false),
+    let threads = match (&job.held, &stopped) {
+        (Some(threads), _) => threads.clone(),
+        (None, Some(stopped)) => stopped.registers().to_vec(),
+        (None, None) => tools.registers(job.pid),
     };
+    let are_known = !threads.is_empty() && threads.iter().all(|thread| thread.sp.is_some());
     let words: Vec<u64> =
         threads.iter().flat_map(|thread| thread.words.iter().copied()).chain(held.words).collect();
-    let mut memory = TargetMemory::new(reader, regions, &threads, job.rate, job.limit, stop);
+    let mut memory = TargetMemory::new(reader, &regions, &threads, job.rate, job.limit, stop);
     let marked = heap::scan(&mut memory, blocks, &words, how)?;
     if memory.reader().is_gone() {
         return Err(Failure::Gone);
@@ -178,7 +204,8 @@ fn scan(job: &mut Job, live: &LiveReader, how: How, stop: &AtomicBool) -> Result
     let figures = memory.reader().figures();
     Ok(Scanned {
         marked,
-        threads,
+        words: Words { threads },
+        regions,
         read: figures.bytes_read,
         skipped: figures.bytes_swapped + figures.bytes_unreadable,
         complete: are_known && !held.is_cut && figures.bytes_swapped == 0,
@@ -206,10 +233,14 @@ fn count(
     decided: &mut Decided,
     marked: &Marked,
     candidates: &[u64],
+    sampled: &mut Sampled,
 ) -> Result<Count, Failure> {
     let mut count = Count::default();
     live.for_each(job.target, |block: Live| {
         let found = marked.blocks().beginning_at(block.address).and_then(|number| {
+            if !marked.is_lost(number) {
+                sampled.add(block.slot, number);
+            }
             Some(match marked.state(number) {
                 State::Reachable => Found::Reachable,
                 State::Possibly => Found::Possibly,

@@ -21,7 +21,7 @@ const RED_ZONE: u64 = 128;
 pub(super) struct TargetMemory<'a> {
     reader: Reader,
     /// Each with where to begin in it: not below the stack pointer of a thread at rest.
-    regions: Vec<(Region, u64)>,
+    regions: Vec<(&'a Region, u64)>,
     at: usize,
     /// Bytes per second at most; 0 for as many as possible.
     rate: u64,
@@ -36,16 +36,13 @@ pub(super) struct TargetMemory<'a> {
 impl<'a> TargetMemory<'a> {
     pub(super) fn new(
         reader: Reader,
-        regions: Vec<Region>,
+        regions: &'a [Region],
         threads: &[ThreadRegisters],
         rate: u64,
         limit: Duration,
         stop: &'a AtomicBool,
     ) -> Self {
-        let regions = regions.into_iter().map(|region| {
-            let from = begin(&region, threads);
-            (region, from)
-        });
+        let regions = regions.iter().map(|region| (region, begin(region, threads)));
         Self {
             reader,
             regions: regions.collect(),

@@ -3,20 +3,23 @@
 mod check;
 mod decided;
 mod memory;
+mod owners;
 mod worker;
 
-use std::time::Duration;
+use std::{cmp::Reverse, sync::Arc, time::Duration};
 
 use rustc_hash::FxHashMap;
 
 use self::{
-    check::{Failure, Job, Outcome, Registers},
+    check::{Failure, Job, Outcome},
     worker::{Running, Worker},
 };
 use super::{counting::Phase, session::Session, traced::Traced};
 use crate::{
     heap::How,
-    profile::{LeakCheck, Leaked, Moment, Remark},
+    profile::{Holder, LeakCheck, Leaked, Moment, Remark},
+    session::Watched,
+    target::Hold,
 };
 
 /// When to check for leaks.
@@ -38,6 +41,8 @@ pub struct LeakOptions {
     pub when: When,
     /// Whether to stop the process for one scan, instead of three scans while it runs.
     pub stop: bool,
+    /// Whether to check once, at the end of a command that is held there; otherwise while processes run.
+    pub at_exit: bool,
     /// Whether pointers may be at any address.
     pub unaligned: bool,
 }
@@ -64,6 +69,8 @@ const SHARE: f64 = 0.1;
 const RATE: u64 = 1 << 30;
 /// Before anything was measured: CPU time of a scan for each byte of memory, in ns.
 const NS_PER_BYTE: f64 = 0.7;
+/// Stacks whose holders are named: those that hold most since tracing began.
+const HOLDERS: usize = 32;
 /// So many windows in a row that were too short are reported.
 const SHORT_WINDOWS: u32 = 3;
 
@@ -72,6 +79,8 @@ struct Found {
     check: LeakCheck,
     /// By slot of the stack.
     stacks: FxHashMap<u32, Leaked>,
+    /// Who holds blocks, by slot of the stack.
+    holders: FxHashMap<u32, Vec<Holder>>,
 }
 
 /// Leak checks of a session.
@@ -93,6 +102,9 @@ pub(super) struct Leaks {
     short: u32,
     /// How long the last check within a window took.
     in_window: Duration,
+    /// A command that will be held at its end; and once it is waited for.
+    to_hold: Option<Hold>,
+    hold: Option<Watched<Hold>>,
 }
 
 impl Leaks {
@@ -112,17 +124,30 @@ impl Leaks {
         }
     }
 
-    /// Waits for the result of a check.
-    pub(super) async fn answered(&mut self) -> Option<Answer> {
-        match &mut self.worker {
-            Some(worker) if self.running.is_some() => worker.answered().await.map(Answer),
+    /// Waits for the result of a check, or until the command is held at its end.
+    pub(super) async fn news(&mut self) -> Option<News> {
+        match (&mut self.worker, &self.running, &mut self.hold) {
+            (Some(worker), Some(_), _) => {
+                worker.answered().await.map(|answer| News::Answer(Box::new(Answer(answer))))
+            }
+            (_, None, Some(hold)) => {
+                // If it cannot be waited for, it is released.
+                let _ = hold.readable().await;
+                Some(News::Held)
+            }
             _ => std::future::pending().await,
         }
     }
 
+    /// Whether a command is held at its end, or will be.
+    pub(super) fn has_hold(&self) -> bool {
+        self.hold.is_some()
+    }
+
     /// When to look whether a check may begin; `None`: it is not for the clock to say.
     pub(super) fn due(&self) -> Option<Duration> {
-        (self.options.when != When::Off && self.running.is_none()).then_some(self.next)
+        let LeakOptions { when, at_exit, .. } = self.options;
+        (when != When::Off && !at_exit && self.running.is_none()).then_some(self.next)
     }
 
     /// How long a window should be kept open for a check, if one is due.
@@ -134,6 +159,11 @@ impl Leaks {
     /// What was found, by slot of the stack.
     pub(super) fn stacks(&self) -> impl Iterator<Item = (u32, Leaked)> {
         self.found.values().flat_map(|found| found.stacks.iter().map(|(slot, leaked)| (*slot, *leaked)))
+    }
+
+    /// Who holds the blocks of the stack with that slot.
+    pub(super) fn holders(&self, slot: u32) -> &[Holder] {
+        self.found.values().find_map(|found| found.holders.get(&slot)).map_or(&[], Vec::as_slice)
     }
 
     /// The checks of all processes together.
@@ -157,6 +187,14 @@ impl Leaks {
     }
 }
 
+/// What happened.
+pub(super) enum News {
+    /// A check has a result.
+    Answer(Box<Answer>),
+    /// A command is held at its end, or has ended.
+    Held,
+}
+
 /// The result of a check.
 pub(super) struct Answer(Result<Outcome, Failure>);
 
@@ -164,6 +202,15 @@ impl Session {
     /// Tracing has begun.
     pub(super) fn begin_leaks(&mut self) {
         self.leaks.next = self.started + FIRST;
+    }
+
+    /// Waits for the command's end from now on.
+    ///
+    /// # Errors
+    /// Its descriptor cannot be watched.
+    pub(super) fn watch_hold(&mut self) -> anyhow::Result<()> {
+        self.leaks.hold = self.leaks.to_hold.take().map(Watched::new).transpose()?;
+        Ok(())
     }
 
     /// Begins a check if one is due and can be made now.
@@ -190,18 +237,21 @@ impl Session {
             self.leaks.next = now + LATER;
             return;
         }
-        let is_auto = self.leaks.options.when == When::Auto;
+        let LeakOptions { when, stop, unaligned, .. } = self.leaks.options;
+        let stacks = self.growing(id);
         let job = Job {
             pid,
             target: id,
             watched_since,
-            scans: SCANS,
+            scans: if stop { 1 } else { SCANS },
             spacing,
-            how: How { unaligned: self.leaks.options.unaligned, holders: false },
-            rate: RATE,
-            limit: if is_auto { AFFORDABLE * 4 } else { LONGEST },
-            moment: Moment::Running,
-            registers: Registers::Live,
+            how: How { unaligned, holders: false },
+            // A process that is stopped is to go on as soon as possible.
+            rate: if stop { 0 } else { RATE },
+            limit: if when == When::Auto { AFFORDABLE * 4 } else { LONGEST },
+            moment: if stop { Moment::Stopped } else { Moment::Running },
+            held: None,
+            stacks,
             doubt: true,
         };
         self.start_check(index, job);
@@ -210,7 +260,8 @@ impl Session {
     /// Hands a job to the thread.
     fn start_check(&mut self, index: u32, job: Job) {
         if self.leaks.worker.is_none() {
-            let worker = self.tracer.live().try_clone().and_then(Worker::start);
+            let worker =
+                self.tracer.live().try_clone().and_then(|live| Worker::start(live, Arc::clone(&self.files)));
             match worker {
                 Ok(worker) => self.leaks.worker = Some(worker),
                 Err(error) => {
@@ -224,6 +275,18 @@ impl Session {
         self.leaks.running = self.leaks.worker.as_ref().and_then(|worker| worker.check(index, job));
     }
 
+    /// Slots of the stacks that hold most, of a program of a process: who holds their blocks is of interest.
+    fn growing(&self, target: u32) -> Vec<u32> {
+        let mut stacks: Vec<(u32, u64)> = self
+            .tracer
+            .stacks()
+            .filter(|stack| stack.target == target && stack.hash != 0)
+            .map(|stack| (stack.slot, stack.allocated.bytes.saturating_sub(stack.freed.bytes)))
+            .collect();
+        stacks.sort_by_key(|(_, bytes)| Reverse(*bytes));
+        stacks.into_iter().take(HOLDERS).map(|(slot, _)| slot).collect()
+    }
+
     /// The living process whose turn it is.
     fn next_to_check(&self) -> Option<&Traced> {
         let last = self.leaks.last;
@@ -231,6 +294,55 @@ impl Session {
             self.targets.iter().filter(|target| !target.process.has_exited()).collect();
         living.sort_by_key(|target| (last.is_some_and(|last| target.index <= last), target.index));
         living.first().copied()
+    }
+
+    /// A command will be held at its end, and is to be checked then.
+    pub fn hold_at_exit(&mut self, hold: Hold) {
+        self.leaks.to_hold = Some(hold);
+    }
+
+    /// No command is held any longer, nor will be.
+    pub fn release(&mut self) {
+        self.leaks.cancel();
+        self.leaks.hold = None;
+        self.leaks.to_hold = None;
+    }
+
+    /// The command is held at its end, or has ended.
+    pub(super) fn check_at_exit(&mut self) {
+        let threads = self.leaks.hold.as_mut().and_then(|hold| hold.inner().threads());
+        let target = self.targets.first().map(|target| (target.index, target.id(), target.pid().get()));
+        let (Some(held), Some((index, id, pid))) = (threads, target) else {
+            self.leaks.hold = None;
+            return;
+        };
+        if let Some(hold) = &mut self.leaks.hold {
+            hold.exhausted();
+        }
+        self.leaks.cancel();
+        if let Some(remark) = self.leaks.declines(index, pid) {
+            self.leaks.failed.insert(index, remark);
+            self.leaks.hold = None;
+            return;
+        }
+        let job = Job {
+            pid,
+            target: id,
+            watched_since: self.control.since.unwrap_or_default(),
+            scans: 1,
+            spacing: Duration::ZERO,
+            how: How { unaligned: self.leaks.options.unaligned, holders: false },
+            rate: 0,
+            limit: LONGEST,
+            moment: Moment::AtExit,
+            held: Some(held),
+            stacks: Vec::new(),
+            doubt: false,
+        };
+        self.start_check(index, job);
+        if self.leaks.running.is_none() {
+            self.leaks.hold = None;
+        }
     }
 
     /// Takes the result of a check.
@@ -258,9 +370,12 @@ impl Session {
                     let remark = Remark::LostFreedLater { pid, blocks: outcome.count.freed_later };
                     self.leaks.freed_later.insert(index, remark);
                 }
-                self.leaks.found.insert(index, Found { check, stacks: outcome.count.stacks });
+                let Outcome { count, holders, .. } = outcome;
+                self.leaks.found.insert(index, Found { check, stacks: count.stacks, holders });
+                self.leaks.hold = None;
             }
             Err(failure) => {
+                self.leaks.hold = None;
                 tracing::debug!("leak check of process {pid}: {failure}");
                 self.leaks.next = now + PAUSE;
                 let remark = match failure {
@@ -273,7 +388,10 @@ impl Session {
                         self.leaks.found.remove(&index);
                         Some(Remark::RootMissing { pid, lost, checked })
                     }
-                    failure @ (Failure::Blocks(_) | Failure::Refused(_) | Failure::Io(_)) => {
+                    failure @ (Failure::Blocks(_)
+                    | Failure::Refused(_)
+                    | Failure::Io(_)
+                    | Failure::Stop(_)) => {
                         self.leaks.next = now + LATER;
                         Some(Remark::LeakCheckFailed { pid, error: failure.to_string() })
                     }

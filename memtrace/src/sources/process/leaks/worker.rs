@@ -13,10 +13,13 @@ use rustc_hash::FxHashMap;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::{
-    check::{self, Failure, Job, Outcome},
+    check::{self, Failure, Job, Outcome, Tools},
     decided::Decided,
 };
-use crate::bpf::LiveReader;
+use crate::{
+    bpf::{LiveReader, RegisterReader},
+    target::FileStore,
+};
 
 /// A check that is under way.
 pub(super) struct Running {
@@ -44,12 +47,12 @@ pub(super) struct Worker {
 impl Worker {
     /// # Errors
     /// No more threads.
-    pub(super) fn start(live: LiveReader) -> io::Result<Self> {
+    pub(super) fn start(live: LiveReader, files: Arc<FileStore>) -> io::Result<Self> {
         let (jobs, orders) = channel();
         let (answer, answers) = unbounded_channel();
         std::thread::Builder::new()
             .name("memtrace-leaks".to_owned())
-            .spawn(move || work(&live, &orders, &answer))?;
+            .spawn(move || work(live, files, &orders, &answer))?;
         Ok(Self { jobs, answers })
     }
 
@@ -66,15 +69,24 @@ impl Worker {
     }
 }
 
-fn work(live: &LiveReader, orders: &Receiver<Order>, answer: &UnboundedSender<Result<Outcome, Failure>>) {
+fn work(
+    live: LiveReader,
+    files: Arc<FileStore>,
+    orders: &Receiver<Order>,
+    answer: &UnboundedSender<Result<Outcome, Failure>>,
+) {
+    let registers = RegisterReader::load();
+    let registers =
+        registers.inspect_err(|error| tracing::debug!("no registers of running threads: {error}"));
+    let tools = Tools { live, registers: registers.ok(), files };
     // Of each target's current program.
     let mut decided: FxHashMap<u32, (u32, Decided)> = FxHashMap::default();
-    for (mut job, stop) in orders {
+    for (job, stop) in orders {
         let (target, known) = decided.entry(memtrace_common::Target::index(job.target)).or_default();
         if *target != job.target {
             (*target, *known) = (job.target, Decided::default());
         }
-        if answer.send(check::run(&mut job, live, known, &stop)).is_err() {
+        if answer.send(check::run(&job, &tools, known, &stop)).is_err() {
             return;
         }
     }

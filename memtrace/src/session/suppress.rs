@@ -1,0 +1,98 @@
+//! Suppressions applied to a report: they need the names of functions, so it is the last thing before it is written.
+
+use std::borrow::Cow;
+
+use crate::{
+    profile::{Amount, Dictionary, Leaked, Profile, Subject, Suppressions},
+    report::{suppression, suppressions_used},
+};
+
+/// What is known to be lost, and what the last report says of the rest.
+#[derive(Default)]
+pub struct Suppressing {
+    known: Suppressions,
+    /// Whether lines are made for what is not known.
+    generate: bool,
+    lines: Vec<String>,
+    lost: Amount,
+}
+
+impl Suppressing {
+    /// `generate`: whether to make a suppression for each stack that has lost blocks.
+    #[must_use]
+    pub fn new(known: Suppressions, generate: bool) -> Self {
+        Self { known, generate, ..Self::default() }
+    }
+
+    /// Lost, and not suppressed, by the last report.
+    #[must_use]
+    pub fn lost(&self) -> Amount {
+        self.lost
+    }
+
+    /// Suppressions for what is lost and not suppressed, a line each, ready for a file.
+    #[must_use]
+    pub fn generated(&self) -> &[String] {
+        &self.lines
+    }
+
+    /// The suppressions that the last report used, in words; empty if there were none.
+    #[must_use]
+    pub fn used(&self) -> String {
+        suppressions_used(&self.known)
+    }
+
+    /// Whether frames must have names for it.
+    pub(super) fn needs_names(&self) -> bool {
+        self.generate || !self.known.is_empty()
+    }
+
+    /// The report without what is suppressed.
+    pub(super) fn apply<'a>(&mut self, dictionary: &Dictionary, profile: &'a Profile) -> Cow<'a, Profile> {
+        self.lines.clear();
+        self.lost = Amount::default();
+        self.known.reset();
+        let mut profile = Cow::Borrowed(profile);
+        let has_lost = |row: &crate::profile::Row| row.leaked.is_some_and(|leaked| leaked.lost.blocks > 0);
+        let places: Vec<usize> = profile
+            .rows
+            .iter()
+            .enumerate()
+            .filter(|(_, row)| has_lost(row))
+            .map(|(place, _)| place)
+            .collect();
+        for place in places {
+            let Some((stack, leaked)) =
+                profile.rows.get(place).and_then(|row| Some((row.stack, row.leaked?)))
+            else {
+                continue;
+            };
+            let frames = dictionary.frames_of(stack);
+            if self.known.suppress(&frames, leaked.lost) {
+                suppress(profile.to_mut(), place, leaked);
+                continue;
+            }
+            self.lost = self.lost.plus(leaked.lost);
+            let line = suppression(&frames).filter(|line| self.generate && !self.lines.contains(line));
+            self.lines.extend(line);
+        }
+        profile
+    }
+}
+
+/// Moves what a row has lost to what is suppressed.
+fn suppress(profile: &mut Profile, place: usize, leaked: Leaked) {
+    if let Some(row) = profile.rows.get_mut(place) {
+        row.leaked = Some(Leaked { checked: leaked.checked, ..Leaked::default() });
+    }
+    let Subject::Processes(processes) = &mut profile.subject else { return };
+    let Some(check) = &mut processes.leak_check else { return };
+    let minus = |amount: Amount, part: Amount| Amount {
+        bytes: amount.bytes.saturating_sub(part.bytes),
+        blocks: amount.blocks.saturating_sub(part.blocks),
+    };
+    let reached = &mut check.reached;
+    reached.suppressed = reached.suppressed.plus(leaked.lost);
+    reached.indirectly = minus(reached.indirectly, leaked.indirectly);
+    reached.directly = minus(reached.directly, minus(leaked.lost, leaked.indirectly));
+}
