@@ -296,9 +296,9 @@ impl Budget {
         if share > SLOW { length.min(LONGEST) } else { length }
     }
 
-    /// CPU time in ns that a window will cost.
+    /// CPU time in ns that a window will cost. Shares are of what counts as used.
     fn window_price(&self, length: Duration) -> f64 {
-        self.share(self.mode.shift()) * self.cpu_rate() * length.as_nanos() as f64
+        self.share(self.mode.shift()) * self.cpu_rate().max(LEAST_BUSY) * length.as_nanos() as f64
     }
 
     /// Processors that the targets keep busy.

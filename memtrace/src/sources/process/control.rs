@@ -132,6 +132,10 @@ impl Session {
                 self.soon()
             }
             Phase::Counting(begin, _) | Phase::Watching(begin, _) if budget.is_overdrawn(&begin, &now) => {
+                tracing::debug!(
+                    "a window cost more than was paid for it: closed after {:?}",
+                    now.at.saturating_sub(begin.at)
+                );
                 self.close(begin, now)
             }
             Phase::Counting(..) | Phase::Watching(..)

@@ -212,17 +212,36 @@ fn scan(job: &Job, tools: &Tools, how: How, stop: &AtomicBool) -> Result<Scanned
     })
 }
 
-/// The live blocks that memtrace knows of a process.
+/// So many blocks are remembered while they are read: 16 MiB.
+const REMEMBERED: usize = 1 << 20;
+
+/// The live blocks that memtrace knows of a process. If there are many, the table is read twice instead of copied.
 fn blocks(live: &LiveReader, target: u32) -> Result<Blocks, Failure> {
+    let mut remembered: Vec<(u64, u64)> = Vec::new();
     let mut number = 0;
-    live.for_each(target, |_| number += 1)?;
+    live.for_each(target, |block| {
+        number += 1;
+        if remembered.len() < REMEMBERED {
+            remembered.push((block.address, block.sample.size()));
+        }
+    })?;
     let limit = limit_of(number);
+    let is_all = number <= remembered.len();
     let mut starts = Starts::new(limit);
     let mut fits = true;
-    live.for_each(target, |block| fits = fits && starts.add(block.address))?;
+    if is_all {
+        fits = remembered.iter().all(|(address, _)| starts.add(*address));
+    } else {
+        remembered = Vec::new();
+        live.for_each(target, |block| fits = fits && starts.add(block.address))?;
+    }
     let too_many = || Failure::Blocks(number);
     let mut blocks = Some(starts).filter(|_| fits).and_then(Starts::finish).ok_or_else(too_many)?;
-    live.for_each(target, |block| blocks.set_size(block.address, block.sample.size()))?;
+    if is_all {
+        remembered.iter().for_each(|(address, size)| blocks.set_size(*address, *size));
+    } else {
+        live.for_each(target, |block| blocks.set_size(block.address, block.sample.size()))?;
+    }
     if blocks.complete(limit) { Ok(blocks) } else { Err(too_many()) }
 }
 

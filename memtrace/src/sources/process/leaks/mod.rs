@@ -202,6 +202,22 @@ impl Session {
     /// Tracing has begun.
     pub(super) fn begin_leaks(&mut self) {
         self.leaks.next = self.started + FIRST;
+        if self.leaks.options.when != When::Off {
+            // What it loads takes longer than a window is open.
+            self.start_worker();
+        }
+    }
+
+    /// Starts the thread for checks, if there is none.
+    fn start_worker(&mut self) {
+        if self.leaks.worker.is_some() {
+            return;
+        }
+        let live = self.tracer.live().try_clone();
+        match live.and_then(|live| Worker::start(live, Arc::clone(&self.files))) {
+            Ok(worker) => self.leaks.worker = Some(worker),
+            Err(error) => tracing::debug!("no leak checks: {error}"),
+        }
     }
 
     /// Waits for the command's end from now on.
@@ -259,20 +275,12 @@ impl Session {
 
     /// Hands a job to the thread.
     fn start_check(&mut self, index: u32, job: Job) {
-        if self.leaks.worker.is_none() {
-            let worker =
-                self.tracer.live().try_clone().and_then(|live| Worker::start(live, Arc::clone(&self.files)));
-            match worker {
-                Ok(worker) => self.leaks.worker = Some(worker),
-                Err(error) => {
-                    tracing::debug!("no leak checks: {error}");
-                    self.leaks.next = self.tracer.elapsed() + LATER;
-                    return;
-                }
-            }
-        }
+        self.start_worker();
         self.leaks.last = Some(index);
         self.leaks.running = self.leaks.worker.as_ref().and_then(|worker| worker.check(index, job));
+        if self.leaks.running.is_none() {
+            self.leaks.next = self.tracer.elapsed() + LATER;
+        }
     }
 
     /// Slots of the stacks that hold most, of a program of a process: who holds their blocks is of interest.
