@@ -2,12 +2,14 @@
 // file of its second argument.
 
 #define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -157,6 +159,19 @@ int main(int count, char **arguments) {
         say("waiting", getpid());
         for (;;)
             pause();
+    }
+    if (!strcmp(way, "interrupted")) {
+        // By a signal that is ignored, then by one that is handled.
+        struct epoll_event event;
+        int poll = epoll_create1(0);
+        if (!fork())
+            _exit(usleep(100000));
+        say("ignored", epoll_wait(poll, &event, 1, 400) < 0 ? errno : 0);
+        struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_RESTART};
+        sigaction(SIGALRM, &action, NULL);
+        ualarm(100000, 0);
+        say("handled", epoll_wait(poll, &event, 1, 400) < 0 ? errno : 0);
+        return 0;
     }
     return 1;
 }

@@ -128,6 +128,10 @@ impl Ending {
                     Change::Event(libc::PTRACE_EVENT_EXEC, _) => {
                         self.threads = BTreeMap::from([(tid, Stage::Living)]);
                     }
+                    // An untraced one that is stopped and continued sees its call fail.
+                    Change::Signal(signal) if !loader::is_stopping(signal) => {
+                        registers::restart_unless_handled(tid);
+                    }
                     _ => {}
                 }
                 // It can have been killed meanwhile, which it then says.

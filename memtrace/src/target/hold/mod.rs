@@ -57,10 +57,11 @@ pub(super) enum Request {
 /// whether it called `exit`, was killed by a signal or its last thread ended. A thread that ends while others go on
 /// is not kept waiting, and neither are those that end because another calls `exec`. A second SIGKILL ends it at once.
 ///
-/// Until its end the command is traced: nobody else can (debuggers, crash handlers, `LeakSanitizer`), a signal and the
-/// start and end of a thread wait for the agent (tens of microseconds, longer while the agent itself is stopped), and a
-/// signal that it ignores can interrupt `epoll_wait` and the few other calls that no kernel restarts. Its children are
-/// not traced. If the agent dies, it goes on as if it had never been traced.
+/// Until its end the command is traced: nobody else can (debuggers, crash handlers, `LeakSanitizer`), and a signal and the
+/// start and end of a thread wait for the agent (tens of microseconds, longer while the agent itself is stopped). A
+/// signal that it ignores makes `epoll_wait` and the few other calls that no kernel restarts begin again with their full
+/// time (on aarch64: fail with EINTR). Its children are not traced. If the agent dies, it goes on as if it had never been
+/// traced.
 ///
 /// Dropping this releases the command, be it held or not.
 #[derive(Debug)]

@@ -122,3 +122,11 @@ pub(super) fn registers(tid: pid_t, set: c_int, most: usize) -> Result<Vec<u64>,
     words.truncate(place.iov_len / size_of::<u64>());
     Ok(words)
 }
+
+/// Sets a word of a stopped thread's registers, by its offset in them.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn set_register(tid: pid_t, offset: usize, value: i64) -> Result<(), Errno> {
+    // SAFETY: nothing in this process is accessed: address and data are an offset and a number.
+    Errno::result(unsafe { libc::ptrace(libc::PTRACE_POKEUSER, tid, offset as *mut c_void, value) })
+        .map(|_| ())
+}

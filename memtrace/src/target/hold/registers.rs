@@ -51,6 +51,25 @@ pub(super) fn vectors(tid: pid_t) -> Vec<u64> {
     ptrace::registers(tid, VECTORS, MOST_OF_VECTORS).unwrap_or_default()
 }
 
+/// Lets a call that a signal has interrupted begin again if that signal has no handler. A traced thread receives signals
+/// that it ignores, and some calls (`epoll_wait`) would fail by them, which without a tracer they cannot. With a handler,
+/// the kernel makes the failure of it that it was.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn restart_unless_handled(tid: pid_t) {
+    /// `ERESTARTNOHAND` of the kernel.
+    const RESTART: i64 = -514;
+    const RESULT: usize = offset_of!(user_regs_struct, rax);
+    let words = ptrace::registers(tid, libc::NT_PRSTATUS, MOST).unwrap_or_default();
+    let word = |offset: usize| words.get(offset / size_of::<u64>()).map(|word| word.cast_signed());
+    if word(CALL).is_some_and(|call| call >= 0) && word(RESULT) == Some(-i64::from(libc::EINTR)) {
+        let _ = ptrace::set_register(tid, RESULT, RESTART);
+    }
+}
+
+/// On this processor the kernel has decided before it reports a signal.
+#[cfg(target_arch = "aarch64")]
+pub(super) fn restart_unless_handled(_: pid_t) {}
+
 #[cfg(target_arch = "x86_64")]
 const INSTRUCTION: usize = offset_of!(user_regs_struct, rip);
 #[cfg(target_arch = "x86_64")]
