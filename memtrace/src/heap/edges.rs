@@ -36,7 +36,7 @@ impl Edges {
         if self.len >= self.limit {
             return false;
         }
-        if self.len as usize % PART == 0 {
+        if (self.len as usize).is_multiple_of(PART) {
             self.parts.push(Vec::with_capacity(PART));
         }
         if let Some(part) = self.parts.last_mut() {

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use rustc_hash::FxHashMap;
+
 use super::{
     blocks::Blocks,
     edges::{Edge, Edges},
@@ -54,6 +56,8 @@ pub struct Marked {
     /// Reached, with edges that have not been followed.
     queue: VecDeque<u32>,
     possible: Vec<u32>,
+    /// For each block that is lost directly, the bytes that are lost through it.
+    through: FxHashMap<u32, u64>,
 }
 
 impl Marked {
@@ -67,6 +71,7 @@ impl Marked {
             roots: Vec::new(),
             queue: VecDeque::new(),
             possible: Vec::new(),
+            through: FxHashMap::default(),
             blocks,
         }
     }
@@ -155,6 +160,7 @@ impl Marked {
                 continue;
             }
             let first = first as u32;
+            let mut through = 0;
             self.set(first, LOST);
             stack.push(first);
             while let Some(block) = stack.pop() {
@@ -167,7 +173,11 @@ impl Marked {
                         stack.push(target);
                     }
                     *state = INDIRECT;
+                    through += self.blocks.size(target) + self.through.remove(&target).unwrap_or(0);
                 }
+            }
+            if through > 0 {
+                self.through.insert(first, through);
             }
         }
     }
@@ -195,6 +205,12 @@ impl Marked {
             _ if state & INDIRECT != 0 => State::IndirectlyLost,
             _ => State::Lost,
         }
+    }
+
+    /// The bytes of blocks that are lost because a directly lost one is.
+    #[must_use]
+    pub fn lost_through(&self, block: u32) -> u64 {
+        self.through.get(&block).copied().unwrap_or(0)
     }
 
     /// Whether a block is lost, directly or indirectly.

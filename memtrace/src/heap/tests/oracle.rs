@@ -27,7 +27,8 @@ const DATA: u64 = 0x4000_0000;
 /// Blocks, and memory with pointers between them.
 fn made_up(random: &mut Random) -> (Vec<(u64, u64)>, Words, Vec<u64>) {
     let mut all = Vec::new();
-    let mut ranges = vec![DATA..DATA + 0x800];
+    let mut ranges = Vec::new();
+    ranges.push(DATA..DATA + 0x800);
     for base in BASES {
         let mut at = base;
         for _ in 0..random.below(60) {

@@ -53,6 +53,7 @@ fn chains_cycles_and_trees() {
         ]
     );
     assert_eq!(marked.lost().count(), 7);
+    assert_eq!([4, 7, 9].map(|block| marked.lost_through(block)), [96, 48, 0]);
     assert_eq!(marked.path(3), Some(Path { root: Via::Memory(DATA + 8), steps: 4 }));
     assert_eq!(marked.path(4), None);
 }

@@ -103,6 +103,7 @@ fn report() -> Recorded {
             },
         ],
         mapped: Some(Vec::new()),
+        leak_check: None,
         kernel: None,
         caches_found: 0,
         by: By::Stack,

@@ -154,6 +154,16 @@ impl Control {
         !matches!(self.phase, Phase::Attached)
     }
 
+    /// Since when every free has been seen, on the kernel side's clock; `None`: they are not seen now.
+    pub(super) fn watched_since(&self) -> Option<Duration> {
+        match self.phase {
+            Phase::Attached if self.gaps == 0 => Some(Duration::ZERO),
+            Phase::Attached => self.since,
+            Phase::Counting(begin, _) | Phase::Watching(begin, _) => Some(begin.at),
+            Phase::Waiting => None,
+        }
+    }
+
     /// Whether no probe is in place now.
     pub(super) fn is_detached(&self) -> bool {
         matches!(self.phase, Phase::Waiting)

@@ -43,7 +43,7 @@ impl Session {
             uncertainty: survivors.as_ref().and_then(|survivors| self.uncertainty(survivors)),
             overhead: self.overhead(),
             mapped: self.mappings(now),
-            leak_check: self.leaks.check(),
+            leak_check: self.leaks.check().map(Box::new),
         });
         let config = &self.options.config;
         let mut profile = Profile {

@@ -265,7 +265,8 @@ fn count(
                 State::Possibly => Found::Possibly,
                 state @ (State::Lost | State::IndirectlyLost) => {
                     candidates.binary_search(&(block.address & !7)).ok()?;
-                    Found::Lost { indirectly: state == State::IndirectlyLost }
+                    let through = marked.lost_through(number);
+                    Found::Lost { indirectly: state == State::IndirectlyLost, through }
                 }
                 State::Gone => return None,
             })

@@ -23,6 +23,8 @@ struct Lost {
     /// Slot of its stack.
     slot: u32,
     indirectly: bool,
+    /// Bytes that are lost through it.
+    through: u64,
     /// Whether it was there in the count that is under way.
     seen: bool,
 }
@@ -46,8 +48,8 @@ pub(super) enum Found {
     Reachable,
     /// By its middle only.
     Possibly,
-    /// Not in any scan.
-    Lost { indirectly: bool },
+    /// Not in any scan. `through`: bytes that are lost because it is.
+    Lost { indirectly: bool, through: u64 },
 }
 
 /// A sum over the live blocks of a process.
@@ -92,15 +94,15 @@ impl Decided {
         let found = match (known, found) {
             (Some(lost), found) => {
                 lost.seen = true;
-                if let Some(Found::Lost { indirectly }) = found {
-                    lost.indirectly = indirectly;
+                if let Some(Found::Lost { indirectly, through }) = found {
+                    (lost.indirectly, lost.through) = (indirectly, through);
                 }
-                Found::Lost { indirectly: lost.indirectly }
+                Found::Lost { indirectly: lost.indirectly, through: lost.through }
             }
-            (None, Some(Found::Lost { indirectly })) if room => {
-                let lost = Lost { time: block.time, slot: block.slot, indirectly, seen: true };
+            (None, Some(Found::Lost { indirectly, through })) if room => {
+                let lost = Lost { time: block.time, slot: block.slot, indirectly, through, seen: true };
                 self.lost.insert(block.address, lost);
-                Found::Lost { indirectly }
+                Found::Lost { indirectly, through }
             }
             (None, found) => found.unwrap_or(Found::Reachable),
         };
@@ -110,8 +112,9 @@ impl Decided {
         let sum = match found {
             Found::Reachable => &mut count.reached.reachable,
             Found::Possibly => &mut count.reached.possibly,
-            Found::Lost { indirectly } => {
+            Found::Lost { indirectly, through } => {
                 stack.lost = stack.lost.plus(amount);
+                stack.through = stack.through.saturating_add(through);
                 if indirectly {
                     stack.indirectly = stack.indirectly.plus(amount);
                     &mut count.reached.indirectly
@@ -190,7 +193,7 @@ mod tests {
         count
     }
 
-    const LOST: Option<Found> = Some(Found::Lost { indirectly: false });
+    const LOST: Option<Found> = Some(Found::Lost { indirectly: false, through: 0 });
 
     #[test]
     fn what_is_lost_stays_lost_until_it_is_freed() {
@@ -200,7 +203,7 @@ mod tests {
             &mut decided,
             &[
                 (block(16, 1, 2), LOST),
-                (block(32, 1, 3), Some(Found::Lost { indirectly: true })),
+                (block(32, 1, 3), Some(Found::Lost { indirectly: true, through: 0 })),
                 (block(48, 2, 3), Some(Found::Possibly)),
                 (block(64, 2, 12), None),
             ],

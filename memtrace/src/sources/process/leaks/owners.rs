@@ -43,6 +43,15 @@ impl Sampled {
     }
 }
 
+/// The name of a variable as it stands in its source: demangled, without the tags of its ABI (`[abi:cxx11]`).
+fn readable(mangled: &str) -> String {
+    let name = demangled(mangled);
+    match name.split_once("[abi:") {
+        Some((before, after)) => format!("{before}{}", after.split_once(']').map_or("", |(_, after)| after)),
+        None => name,
+    }
+}
+
 /// What a scan was given besides memory: where words come from.
 pub(super) struct Words {
     /// For each thread, how many of its words came first.
@@ -91,7 +100,7 @@ pub(super) fn holders(
     let mut known: FxHashMap<Via, Root> = FxHashMap::default();
     let mut name = |via: Via| {
         let root = known.entry(via).or_insert_with(|| match via {
-            Via::Memory(address) => names.name(address).whole().rename(demangled),
+            Via::Memory(address) => names.name(address).whole().rename(readable),
             Via::Word(place) => words.root(place, &names),
         });
         root.clone()
