@@ -160,7 +160,7 @@ OWN void point_from_memfd() { *g_memfd = malloc(6662); }
 
 alignas(16) char g_packed[16];
 OWN void pack() {
-    void *block = malloc(7777);
+    void *block = malloc(7776);
     memcpy(g_packed + 3, &block, sizeof block);
 }
 

@@ -40,7 +40,7 @@ fn report(options: &[&str]) -> Report {
     let mut agent = Agent::attach(&[target.pid()], &all);
     fixture::work(&mut target);
     let report = checked(&mut agent);
-    agent.interrupt();
+    let _ = agent.interrupt();
     end(target);
     report
 }
@@ -178,7 +178,7 @@ fn nothing_is_checked_without_a_check() {
         let report = agent.report();
         assert!(report.leak_check.is_none() && report.lost("lose_tree").checked == 0);
     }
-    agent.interrupt();
+    let _ = agent.interrupt();
     end(target);
 }
 
@@ -196,7 +196,7 @@ fn a_block_that_only_a_register_holds_is_reachable() {
         let mut agent = Agent::attach(&[target.pid()], &["--leak-check", "always"]);
         fixture::work(&mut target);
         let report = checked(&mut agent);
-        agent.interrupt();
+        let _ = agent.interrupt();
         let (kept, lost) = (report.lost("keep_in_register"), report.lost("forget"));
         assert_eq!((kept.checked, kept.blocks), (1, 0), "{how}: {:?}", report.leak_check);
         assert_eq!((lost.checked, lost.blocks), (1, 1), "{how}: {:?}", report.leak_check);
