@@ -177,7 +177,7 @@ struct Scanned {
 fn scan(job: &Job, tools: &Tools, how: How, stop: &AtomicBool) -> Result<Scanned, Failure> {
     // Until the scan is over.
     let stopped = (job.moment == Moment::Stopped).then(|| Stopped::new(job.pid)).transpose()?;
-    let blocks = blocks(&tools.live, job.target)?;
+    let blocks = blocks(&tools.live, job)?;
     let reader = Reader::open(job.pid).map_err(|_gone| Failure::Gone)?;
     let thread = threads::living(job.pid).ok_or(Failure::Gone)?;
     let regions = regions(thread)?;
@@ -215,11 +215,19 @@ fn scan(job: &Job, tools: &Tools, how: How, stop: &AtomicBool) -> Result<Scanned
 /// So many blocks are remembered while they are read: 16 MiB.
 const REMEMBERED: usize = 1 << 20;
 
-/// The live blocks that memtrace knows of a process. If there are many, the table is read twice instead of copied.
-fn blocks(live: &LiveReader, target: u32) -> Result<Blocks, Failure> {
+/// The live blocks of a process. Those from before a gap are left out: they may have been freed unseen, and what is there now
+/// may hold pointers. If there are many, the table is read twice instead of copied.
+fn blocks(live: &LiveReader, job: &Job) -> Result<Blocks, Failure> {
+    let for_each = |visit: &mut dyn FnMut(Live)| {
+        live.for_each(job.target, |block| {
+            if block.time >= job.watched_since {
+                visit(block);
+            }
+        })
+    };
     let mut remembered: Vec<(u64, u64)> = Vec::new();
     let mut number = 0;
-    live.for_each(target, |block| {
+    for_each(&mut |block| {
         number += 1;
         if remembered.len() < REMEMBERED {
             remembered.push((block.address, block.sample.size()));
@@ -233,14 +241,14 @@ fn blocks(live: &LiveReader, target: u32) -> Result<Blocks, Failure> {
         fits = remembered.iter().all(|(address, _)| starts.add(*address));
     } else {
         remembered = Vec::new();
-        live.for_each(target, |block| fits = fits && starts.add(block.address))?;
+        for_each(&mut |block| fits = fits && starts.add(block.address))?;
     }
     let too_many = || Failure::Blocks(number);
     let mut blocks = Some(starts).filter(|_| fits).and_then(Starts::finish).ok_or_else(too_many)?;
     if is_all {
         remembered.iter().for_each(|(address, size)| blocks.set_size(*address, *size));
     } else {
-        live.for_each(target, |block| blocks.set_size(block.address, block.sample.size()))?;
+        for_each(&mut |block| blocks.set_size(block.address, block.sample.size()))?;
     }
     if blocks.complete(limit) { Ok(blocks) } else { Err(too_many()) }
 }
