@@ -106,8 +106,7 @@ impl Scan {
     fn edge(&self, word: u64) -> Option<Edge> {
         let address = word & ADDRESS;
         let Hit { index, start } = self.marked.blocks.find(address)?;
-        let is_start = address & !TAG == start;
-        (is_start || address & TAG == 0).then_some(Edge { target: index, is_start })
+        Some(Edge { target: index, is_start: address & !TAG == start })
     }
 
     /// Reads a part and notes its pointers. `blocks`: whether there may be blocks in it.

@@ -81,12 +81,13 @@ fn registers_are_roots_and_the_end_of_a_block_is_not_in_it() {
 }
 
 #[test]
-fn a_pointer_in_the_middle_counts_only_if_it_is_aligned() {
+fn a_pointer_to_any_byte_counts() {
     let mut memory = memory();
     memory.put(DATA, HEAP + 12);
     memory.put(DATA + 8, HEAP + 64 + 16);
-    let marked = marked(&memory, &[(HEAP, 32), (HEAP + 64, 32)], &[]);
-    assert_eq!([0, 1].map(|block| marked.state(block)), [State::Lost, State::Possibly]);
+    memory.put(DATA + 16, HEAP + 128 + 31);
+    let marked = marked(&memory, &[(HEAP, 32), (HEAP + 64, 32), (HEAP + 128, 31)], &[]);
+    assert_eq!([0, 1, 2].map(|block| marked.state(block)), [State::Possibly, State::Possibly, State::Lost]);
 }
 
 #[test]
