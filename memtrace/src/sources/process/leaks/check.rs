@@ -15,6 +15,7 @@ use super::{
     decided::{Count, Decided, Found},
     memory::TargetMemory,
     owners::{Sampled, Words, holders},
+    suspects::Suspects,
 };
 use crate::{
     bpf::{Live, LiveReader, RegisterReader},
@@ -30,6 +31,10 @@ use crate::{
 
 /// Times of blocks are this coarse, and may be behind by a tick of the kernel's clock.
 const COARSE: Duration = Duration::from_nanos((1 << TIME_SHIFT) + 10_000_000);
+/// So many scans in a row must find the same blocks lost. Where pointers move, each scan misses some.
+const QUIET: u32 = 2;
+/// Where pointers move all the time, nothing is concluded after so many scans.
+const MOST_SCANS: u32 = 12;
 /// Time between two looks at whether to stop.
 const STEP: Duration = Duration::from_millis(10);
 
@@ -115,37 +120,42 @@ pub(super) fn run(
     let live = &tools.live;
     let cpu = cpu_time();
     let first = live.elapsed();
-    let mut check =
-        LeakCheck { moment: job.moment, scans: job.scans, complete: true, ..LeakCheck::default() };
-    let mut candidates: Option<Vec<u64>> = None;
-    let mut last = None;
-    for scan in 0..job.scans {
-        if scan > 0 {
+    let mut check = LeakCheck { moment: job.moment, scans: 0, complete: true, ..LeakCheck::default() };
+    // What was allocated before the first scan was in all of them.
+    let until = if job.moment == Moment::Running { first.saturating_sub(COARSE) } else { Duration::MAX };
+    let mut suspects: Option<Suspects> = None;
+    // Scans in a row that changed nothing.
+    let mut quiet = 0;
+    let scanned = loop {
+        if check.scans > 0 {
             wait(job.spacing, stop)?;
         }
-        let is_last = scan + 1 == job.scans;
+        check.scans += 1;
         let begun = Instant::now();
-        let how = How { holders: !job.stacks.is_empty() && is_last, ..job.how };
-        let scanned = self::scan(job, tools, how, stop)?;
+        // Each of these scans may be the last.
+        let how = How { holders: !job.stacks.is_empty() && check.scans >= job.scans, ..job.how };
+        let known = suspects.as_ref().map(Suspects::starts);
+        let scanned = self::scan(job, tools, how, known, stop)?;
         check.took += begun.elapsed();
         check.read += scanned.read;
         check.skipped = check.skipped.max(scanned.skipped);
         check.complete &= scanned.complete;
-        let marked = &scanned.marked;
-        candidates = Some(match candidates {
-            None => marked.lost().collect(),
-            Some(mut known) => {
-                known.retain(|&start| {
-                    marked.blocks().beginning_at(start).is_some_and(|block| marked.is_lost(block))
-                });
-                known
+        match &mut suspects {
+            None => suspects = Some(Suspects::new(&scanned.marked, &old(job, live, until)?)),
+            Some(suspects) => {
+                quiet = if suspects.narrow(&scanned.marked) { 0 } else { quiet + 1 };
             }
-        });
-        last = Some(scanned);
-    }
-    let (Some(scanned), Some(candidates)) = (last, candidates) else { return Err(Failure::Cut) };
-    // What was allocated before the first scan was in all of them.
-    let until = if job.moment == Moment::Running { first.saturating_sub(COARSE) } else { Duration::MAX };
+        }
+        if check.scans >= job.scans && (quiet >= QUIET || job.scans == 1) {
+            break scanned;
+        }
+        if check.scans >= MOST_SCANS {
+            // Pointers move faster than they can be read.
+            suspects = None;
+            break scanned;
+        }
+    };
+    let candidates = suspects.map(Suspects::into_starts).unwrap_or_default();
     decided.extend(job.watched_since..until);
     let mut sampled = Sampled::new(&job.stacks);
     let count = self::count(job, live, decided, &scanned.marked, &candidates, &mut sampled)?;
@@ -174,7 +184,13 @@ struct Scanned {
     complete: bool,
 }
 
-fn scan(job: &Job, tools: &Tools, how: How, stop: &AtomicBool) -> Result<Scanned, Failure> {
+fn scan(
+    job: &Job,
+    tools: &Tools,
+    how: How,
+    suspects: Option<&[u64]>,
+    stop: &AtomicBool,
+) -> Result<Scanned, Failure> {
     // Until the scan is over.
     let stopped = (job.moment == Moment::Stopped).then(|| Stopped::new(job.pid)).transpose()?;
     let blocks = blocks(&tools.live, job)?;
@@ -191,7 +207,7 @@ fn scan(job: &Job, tools: &Tools, how: How, stop: &AtomicBool) -> Result<Scanned
     let words: Vec<u64> =
         threads.iter().flat_map(|thread| thread.words.iter().copied()).chain(held.words).collect();
     let mut memory = TargetMemory::new(reader, &regions, &threads, job.rate, job.limit, stop);
-    let marked = heap::scan(&mut memory, blocks, &words, how)?;
+    let marked = heap::scan(&mut memory, blocks, &words, how, suspects)?;
     if memory.reader().is_gone() {
         return Err(Failure::Gone);
     }
@@ -210,6 +226,18 @@ fn scan(job: &Job, tools: &Tools, how: How, stop: &AtomicBool) -> Result<Scanned
         skipped: figures.bytes_swapped + figures.bytes_unreadable,
         complete: are_known && !held.is_cut && figures.bytes_swapped == 0,
     })
+}
+
+/// Where blocks begin that are decided on, in order: younger ones may not have been stored anywhere when the first scan began.
+fn old(job: &Job, live: &LiveReader, until: Duration) -> Result<Vec<u64>, Failure> {
+    let mut old = Vec::new();
+    live.for_each(job.target, |block| {
+        if (job.watched_since..until).contains(&block.time) {
+            old.push(block.address & !7);
+        }
+    })?;
+    old.sort_unstable();
+    Ok(old)
 }
 
 /// So many blocks are remembered while they are read: 16 MiB.

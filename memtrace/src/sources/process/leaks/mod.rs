@@ -4,6 +4,7 @@ mod check;
 mod decided;
 mod memory;
 mod owners;
+mod suspects;
 mod worker;
 
 use std::{cmp::Reverse, sync::Arc, time::Duration};
@@ -370,7 +371,7 @@ impl Session {
                 );
                 self.leaks.short = 0;
                 if in_window {
-                    self.leaks.in_window = check.took + SPACING_IN_WINDOW * SCANS;
+                    self.leaks.in_window = check.took + SPACING_IN_WINDOW * check.scans;
                 }
                 self.leaks.next = now + PAUSE.max(check.cpu.div_f64(SHARE));
                 self.leaks.failed.remove(&index);
