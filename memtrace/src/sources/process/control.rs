@@ -144,11 +144,15 @@ impl Session {
                 self.soon()
             }
             Phase::Counting(begin, window) => {
+                // From here on it is not seen that `realloc` frees a block.
+                self.look_for_leaks();
+                if self.leaks.is_running() {
+                    return self.soon();
+                }
                 self.control.end_counting(&now);
                 self.tracer.pause(false);
                 self.control.set_phase(Phase::Watching(begin, window), now.at);
                 self.control.until = Instant::now() + window.watch;
-                self.look_for_leaks();
                 self.soon()
             }
             Phase::Watching(begin, _) => self.close(begin, now),

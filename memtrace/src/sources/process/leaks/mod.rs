@@ -7,7 +7,11 @@ mod owners;
 mod suspects;
 mod worker;
 
-use std::{cmp::Reverse, sync::Arc, time::Duration};
+use std::{
+    cmp::Reverse,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rustc_hash::FxHashMap;
 
@@ -239,8 +243,11 @@ impl Session {
         let (watched_since, spacing) = match self.control.phase {
             // With something detached, not every free is seen.
             Phase::Attached => (self.control.since.unwrap_or(now), SPACING),
-            Phase::Watching(begin, _) => (begin.at, SPACING_IN_WINDOW),
-            Phase::Waiting | Phase::Counting(..) => return,
+            Phase::Counting(begin, _) if Instant::now() >= self.control.until => {
+                (begin.at, SPACING_IN_WINDOW)
+            }
+            // Of blocks that `realloc` moves, the free is not seen while only frees are.
+            Phase::Waiting | Phase::Counting(..) | Phase::Watching(..) => return,
         };
         let Some(target) = self.next_to_check() else {
             self.leaks.next = now + PAUSE;
