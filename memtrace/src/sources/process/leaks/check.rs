@@ -126,6 +126,7 @@ pub(super) fn run(
     let mut suspects: Option<Suspects> = None;
     // Scans in a row that changed nothing.
     let mut quiet = 0;
+    let mut saw_all = true;
     let scanned = loop {
         if check.scans > 0 {
             wait(job.spacing, stop)?;
@@ -140,6 +141,7 @@ pub(super) fn run(
         check.read += scanned.read;
         check.skipped = check.skipped.max(scanned.skipped);
         check.complete &= scanned.complete;
+        saw_all &= scanned.saw_all;
         match &mut suspects {
             None => suspects = Some(Suspects::new(&scanned.marked, &old(job, live, until)?)),
             Some(suspects) => {
@@ -155,6 +157,8 @@ pub(super) fn run(
             break scanned;
         }
     };
+    // What was not read may hold the only pointer.
+    let suspects = suspects.filter(|_| saw_all);
     let candidates = suspects.map(Suspects::into_starts).unwrap_or_default();
     decided.extend(job.watched_since..until);
     let mut sampled = Sampled::new(&job.stacks);
@@ -182,6 +186,8 @@ struct Scanned {
     read: u64,
     skipped: u64,
     complete: bool,
+    /// Whether no memory was swapped out, and all words that the kernel shows were read.
+    saw_all: bool,
 }
 
 fn scan(
@@ -198,6 +204,7 @@ fn scan(
     let thread = threads::living(job.pid).ok_or(Failure::Gone)?;
     let regions = regions(thread)?;
     let held = kernel_held(thread);
+    let is_cut = held.is_cut;
     let threads = match (&job.held, &stopped) {
         (Some(threads), _) => threads.clone(),
         (None, Some(stopped)) => stopped.registers().to_vec(),
@@ -218,13 +225,15 @@ fn scan(
         return Err(Failure::Cut);
     }
     let figures = memory.reader().figures();
+    let saw_all = !is_cut && figures.bytes_swapped == 0;
     Ok(Scanned {
         marked,
         words: Words { threads },
         regions,
         read: figures.bytes_read,
         skipped: figures.bytes_swapped + figures.bytes_unreadable,
-        complete: are_known && !held.is_cut && figures.bytes_swapped == 0,
+        complete: are_known && saw_all,
+        saw_all,
     })
 }
 
