@@ -231,6 +231,8 @@ impl Session {
                 if self.control.is_detached() {
                     self.attach_again(true);
                 }
+                // While probes are attached, what `realloc` frees may be missed.
+                let now = self.tracer.elapsed();
                 self.control.set_phase(Phase::Attached, now);
             }
             Mode::Windows(_) => {

@@ -243,8 +243,9 @@ impl Session {
         let (watched_since, spacing) = match self.control.phase {
             // With something detached, not every free is seen.
             Phase::Attached => (self.control.since.unwrap_or(now), SPACING),
-            Phase::Counting(begin, _) if Instant::now() >= self.control.until => {
-                (begin.at, SPACING_IN_WINDOW)
+            // The window begins before the last probe is in place.
+            Phase::Counting(..) if Instant::now() >= self.control.until => {
+                (self.control.since.unwrap_or(now), SPACING_IN_WINDOW)
             }
             // Of blocks that `realloc` moves, the free is not seen while only frees are.
             Phase::Waiting | Phase::Counting(..) | Phase::Watching(..) => return,
