@@ -29,6 +29,8 @@ const REACHABLE: u8 = 1;
 const POSSIBLE: u8 = 2;
 const LOST: u8 = 4;
 const INDIRECT: u8 = 8;
+/// It was reached by an earlier scan.
+const EARLIER: u8 = 16;
 
 /// A parent that is a root: the rest is its place in `roots`.
 pub(super) const ROOT: u32 = 1 << 31;
@@ -82,8 +84,8 @@ impl Marked {
         if edge.is_start && *state & REACHABLE == 0 {
             *state |= REACHABLE;
             self.queue.push_back(edge.target);
-        } else if !edge.is_start && *state == 0 {
-            *state = POSSIBLE;
+        } else if !edge.is_start && *state & (REACHABLE | POSSIBLE) == 0 {
+            *state |= POSSIBLE;
             self.possible.push(edge.target);
         } else {
             return;
@@ -96,6 +98,17 @@ impl Marked {
                     ROOT | (self.roots.len() - 1) as u32
                 }
             };
+        }
+    }
+
+    /// Only blocks that begin at these addresses may be lost. The others were reached before, or are new: what they point to
+    /// is in use, even where this scan finds no way to them, because the program changes its pointers meanwhile.
+    pub(super) fn suspect_only(&mut self, suspects: &[u64]) {
+        self.states.fill(EARLIER);
+        for &start in suspects {
+            if let Some(block) = self.blocks.beginning_at(start) {
+                self.set(block, 0);
+            }
         }
     }
 
@@ -145,9 +158,25 @@ impl Marked {
             }
             self.edges = edges;
         }
+        self.follow_earlier();
         self.possible = Vec::new();
         self.queue = VecDeque::new();
         self.divide();
+    }
+
+    /// What blocks that were reached before point to.
+    fn follow_earlier(&mut self) {
+        let blocks = (0u32..).zip(&self.states);
+        let mut stack: Vec<u32> =
+            blocks.filter(|(_, state)| **state == EARLIER).map(|(block, _)| block).collect();
+        while let Some(block) = stack.pop() {
+            for Edge { target, .. } in self.edges.of(block) {
+                if let Some(state) = self.states.get_mut(target as usize).filter(|state| **state == 0) {
+                    *state = EARLIER;
+                    stack.push(target);
+                }
+            }
+        }
     }
 
     /// Divides lost blocks into those that no other lost one points to and the rest, as valgrind's memcheck does: in order
@@ -166,7 +195,7 @@ impl Marked {
             while let Some(block) = stack.pop() {
                 for Edge { target, .. } in self.edges.of(block) {
                     let Some(state) = self.states.get_mut(target as usize) else { continue };
-                    if target == first || *state & (INDIRECT | REACHABLE | POSSIBLE) != 0 {
+                    if target == first || *state & (INDIRECT | REACHABLE | POSSIBLE | EARLIER) != 0 {
                         continue;
                     }
                     if *state == 0 {
@@ -202,6 +231,7 @@ impl Marked {
             _ if self.blocks.size(block) == 0 => State::Gone,
             _ if state & REACHABLE != 0 => State::Reachable,
             _ if state & POSSIBLE != 0 => State::Possibly,
+            _ if state & EARLIER != 0 => State::Reachable,
             _ if state & INDIRECT != 0 => State::IndirectlyLost,
             _ => State::Lost,
         }
@@ -223,5 +253,19 @@ impl Marked {
     pub fn lost(&self) -> impl Iterator<Item = u64> {
         let starts = self.blocks.starts().zip(0u32..);
         starts.filter(|&(_, block)| self.is_lost(block)).map(|(start, _)| start)
+    }
+
+    /// The pointers from lost blocks to lost blocks: where each of the two begins.
+    pub fn lost_pointers(&self) -> Vec<(u64, u64)> {
+        let starts = self.blocks.starts().zip(0u32..);
+        let lost: Vec<(u64, u32)> = starts.filter(|&(_, block)| self.is_lost(block)).collect();
+        let start_of = |block: u32| {
+            let place = lost.binary_search_by_key(&block, |&(_, block)| block).ok()?;
+            lost.get(place).map(|&(start, _)| start)
+        };
+        let pointers = lost.iter().flat_map(|&(start, block)| {
+            self.edges.of(block).filter_map(move |edge| Some((start, start_of(edge.target)?)))
+        });
+        pointers.collect()
     }
 }

@@ -46,9 +46,18 @@ pub fn limit_of(blocks: usize) -> usize {
 /// Reads `memory` and finds out which blocks can be reached from it and from `words`: values that are not in memory, as
 /// those of registers. Words in memory that is in no block are roots.
 ///
+/// `suspects`, of a program that runs, are where blocks begin that no earlier scan has reached: others are not lost, and
+/// neither is what they point to.
+///
 /// # Errors
 /// There are too many pointers for the memory allowed.
-pub fn scan(memory: &mut impl Memory, blocks: Blocks, words: &[u64], how: How) -> Result<Marked, Refused> {
+pub fn scan(
+    memory: &mut impl Memory,
+    blocks: Blocks,
+    words: &[u64],
+    how: How,
+    suspects: Option<&[u64]>,
+) -> Result<Marked, Refused> {
     let count = blocks.len();
     let used =
         blocks.bytes() + count * (size_of::<u32>() + 1 + if how.holders { size_of::<u32>() } else { 0 });
@@ -61,6 +70,9 @@ pub fn scan(memory: &mut impl Memory, blocks: Blocks, words: &[u64], how: How) -
         unaligned: how.unaligned,
         direct: false,
     };
+    if let Some(suspects) = suspects {
+        scan.marked.suspect_only(suspects);
+    }
     for (place, word) in (0u64..).zip(words) {
         if let Some(edge) = scan.edge(*word) {
             scan.marked.reach(edge, From::Root(EXTRA | place));
@@ -106,8 +118,7 @@ impl Scan {
     fn edge(&self, word: u64) -> Option<Edge> {
         let address = word & ADDRESS;
         let Hit { index, start } = self.marked.blocks.find(address)?;
-        let is_start = address & !TAG == start;
-        (is_start || address & TAG == 0).then_some(Edge { target: index, is_start })
+        Some(Edge { target: index, is_start: address & !TAG == start })
     }
 
     /// Reads a part and notes its pointers. `blocks`: whether there may be blocks in it.

@@ -59,5 +59,5 @@ pub(super) fn try_marked(
     extra: &[u64],
     how: How,
 ) -> Result<Marked, Refused> {
-    scan(&mut memory.clone(), blocks(all), extra, how)
+    scan(&mut memory.clone(), blocks(all), extra, how, None)
 }

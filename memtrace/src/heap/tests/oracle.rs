@@ -80,7 +80,7 @@ fn target(all: &BTreeMap<u64, u64>, word: u64) -> Option<(u64, bool)> {
     let (&start, &size) = all.range(..=address).next_back()?;
     let is_inside = address - start < size.max(1);
     let is_start = address & !7 == start;
-    (is_inside && (is_start || address & 7 == 0)).then_some((start, is_start))
+    is_inside.then_some((start, is_start))
 }
 
 fn states(all: &[(u64, u64)], memory: &Words, extra: &[u64]) -> BTreeMap<u64, State> {

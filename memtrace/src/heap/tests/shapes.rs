@@ -1,7 +1,7 @@
 //! Shapes that programs make, and what becomes of them.
 
 use super::{Words, blocks, marked, try_marked};
-use crate::heap::{How, State, Via, holders::Path};
+use crate::heap::{How, State, Via, holders::Path, scan};
 
 const DATA: u64 = 0x55_0000_0000;
 const HEAP: u64 = 0x55_5555_0000;
@@ -82,12 +82,28 @@ fn registers_are_roots_and_the_end_of_a_block_is_not_in_it() {
 }
 
 #[test]
-fn a_pointer_in_the_middle_counts_only_if_it_is_aligned() {
+fn a_pointer_to_any_byte_counts() {
     let mut memory = memory();
     memory.put(DATA, HEAP + 12);
     memory.put(DATA + 8, HEAP + 64 + 16);
-    let marked = marked(&memory, &[(HEAP, 32), (HEAP + 64, 32)], &[]);
-    assert_eq!([0, 1].map(|block| marked.state(block)), [State::Lost, State::Possibly]);
+    memory.put(DATA + 16, HEAP + 128 + 31);
+    let marked = marked(&memory, &[(HEAP, 32), (HEAP + 64, 32), (HEAP + 128, 31)], &[]);
+    assert_eq!([0, 1, 2].map(|block| marked.state(block)), [State::Possibly, State::Possibly, State::Lost]);
+}
+
+#[test]
+fn what_an_earlier_scan_reached_is_in_use_with_what_it_points_to() {
+    let block = |number: u64| HEAP + 0x40 * number;
+    let all: Vec<(u64, u64)> = (0..4).map(|number| (block(number), 48)).collect();
+    let mut memory = memory();
+    // The head of a list was taken between two reads: 0 -> 1 -> 2; and 3 is lost.
+    memory.put(block(0), block(1));
+    memory.put(block(1), block(2));
+    let suspects = [block(2), block(3)];
+    let marked = scan(&mut memory.clone(), blocks(&all), &[], How::default(), Some(&suspects)).unwrap();
+    let states = [0, 1, 2, 3].map(|block| marked.state(block));
+    assert_eq!(states, [State::Reachable, State::Reachable, State::Reachable, State::Lost]);
+    assert_eq!(marked.lost_pointers(), []);
 }
 
 #[test]
@@ -136,7 +152,7 @@ fn a_block_without_a_size_is_none() {
     assert!(blocks.complete(1 << 30));
     let mut memory = memory();
     memory.put(HEAP + 64, HEAP);
-    let marked = super::scan(&mut memory, blocks, &[], How::default()).unwrap();
+    let marked = scan(&mut memory, blocks, &[], How::default(), None).unwrap();
     assert_eq!([marked.state(0), marked.state(1)], [State::Reachable, State::Gone]);
     assert_eq!(marked.lost().count(), 0);
 }

@@ -154,13 +154,15 @@ impl Control {
         !matches!(self.phase, Phase::Attached)
     }
 
-    /// Since when every free has been seen, on the kernel side's clock; `None`: they are not seen now.
+    /// Since when every free has been seen, on the kernel side's clock; `None`: they are not all seen now. While only frees
+    /// are probed, that of a block that `realloc` moves is not.
     pub(super) fn watched_since(&self) -> Option<Duration> {
         match self.phase {
             Phase::Attached if self.gaps == 0 => Some(Duration::ZERO),
             Phase::Attached => self.since,
-            Phase::Counting(begin, _) | Phase::Watching(begin, _) => Some(begin.at),
-            Phase::Waiting => None,
+            // The window begins before the last probe is in place.
+            Phase::Counting(..) => self.since,
+            Phase::Watching(..) | Phase::Waiting => None,
         }
     }
 

@@ -82,7 +82,8 @@ impl Decided {
         self.spans.get(place).is_some_and(|span| span.contains(&time))
     }
 
-    /// Adds a live block to a count. `found`: what the scans that were just made say of it, if they have looked at it.
+    /// Adds a live block to a count. `found`: what the scans that were just made say of it, if they have looked at it. Where
+    /// pointers move, scans may all have missed a block that a later one reaches: it is not lost.
     pub(super) fn add(&mut self, count: &mut Count, block: &Live, found: Option<Found>) {
         let amount = Amount { bytes: block.sample.bytes(), blocks: block.sample.blocks() };
         if !self.covers(block.time) {
@@ -90,6 +91,11 @@ impl Decided {
             return;
         }
         let room = self.lost.len() < MAX_LOST;
+        if matches!(found, Some(Found::Reachable | Found::Possibly))
+            && self.lost.get(&block.address).is_some_and(|lost| lost.time == block.time)
+        {
+            self.lost.remove(&block.address);
+        }
         let known = self.lost.get_mut(&block.address).filter(|lost| lost.time == block.time);
         let found = match (known, found) {
             (Some(lost), found) => {
@@ -224,6 +230,18 @@ mod tests {
         assert_eq!((third.stacks[&3].lost.blocks, third.reached.directly.blocks), (1, 1));
         let fourth = count(&mut decided, &[(block(16, 1, 2), LOST), (block(80, 3, 4), LOST)]);
         assert_eq!((fourth.stacks[&1].lost.blocks, fourth.reached.directly.blocks), (0, 1));
+    }
+
+    #[test]
+    fn what_is_reached_later_is_not_lost() {
+        let mut decided = Decided::default();
+        decided.extend(Duration::ZERO..Duration::from_secs(10));
+        count(&mut decided, &[(block(16, 1, 2), LOST), (block(32, 1, 2), LOST)]);
+        let reached = Some(Found::Reachable);
+        let second = count(&mut decided, &[(block(16, 1, 2), reached), (block(32, 1, 2), None)]);
+        assert_eq!((second.stacks[&1].lost.blocks, second.freed_later), (1, 0));
+        // Nothing is concluded from its free.
+        assert_eq!(count(&mut decided, &[(block(32, 1, 2), None)]).stacks[&1].lost.blocks, 1);
     }
 
     #[test]

@@ -73,18 +73,29 @@ impl<'a> TargetMemory<'a> {
     }
 }
 
-/// Where in a region to begin: what is below the stack pointer of a thread whose registers are known is no longer used. A
-/// stack is told by the guard below it; the main thread's by its name.
+/// Where in a region to begin: what is below the stack pointer of a thread whose registers are known is no longer used, if
+/// the region is that thread's stack and no other's.
 fn begin(region: &Region, threads: &[ThreadRegisters]) -> u64 {
-    let pointers = threads.iter().filter_map(|thread| thread.sp).filter(|sp| region.range.contains(sp));
-    match pointers.min() {
-        Some(sp) if is_stack(region) => (sp.saturating_sub(RED_ZONE) & !7).max(region.range.start),
+    let inside = |address: Option<u64>| address.filter(|address| region.range.contains(address));
+    let mut here = threads.iter().filter(|thread| inside(thread.sp).or(inside(thread.tls)).is_some());
+    match (here.next(), here.next()) {
+        (Some(thread), None) if is_stack(region, thread) => thread
+            .sp
+            .map_or(region.range.start, |sp| (sp.saturating_sub(RED_ZONE) & !7).max(region.range.start)),
         _ => region.range.start,
     }
 }
 
-fn is_stack(region: &Region) -> bool {
-    region.kind == Kind::MainStack || (region.kind == Kind::Anonymous && region.follows_guard)
+/// Whether a region with a thread's stack pointer is the stack that the thread began with. C libraries place its
+/// thread-local memory at the upper end. Without that, the stack may be a coroutine's, with those of others below it.
+fn is_stack(region: &Region, thread: &ThreadRegisters) -> bool {
+    let holds = |address: Option<u64>| address.is_some_and(|address| region.range.contains(&address));
+    holds(thread.sp)
+        && match region.kind {
+            Kind::MainStack => true,
+            Kind::Anonymous => region.follows_guard && holds(thread.tls) && thread.sp < thread.tls,
+            Kind::Heap | Kind::FilePrivate | Kind::FileShared | Kind::SharedMemory => false,
+        }
 }
 
 impl Memory for TargetMemory<'_> {
@@ -113,5 +124,52 @@ impl Memory for TargetMemory<'_> {
         let read = self.reader.read(address, words);
         self.bytes += read as u64;
         read / 8
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Kind, Region, ThreadRegisters, begin};
+
+    const START: u64 = 0x7f00_0000_0000;
+    const END: u64 = START + 0x10_0000;
+
+    fn thread(sp: Option<u64>, tls: Option<u64>) -> ThreadRegisters {
+        ThreadRegisters { tid: 1, sp, tls, words: Vec::new() }
+    }
+
+    fn begins(kind: Kind, follows_guard: bool, threads: &[ThreadRegisters]) -> u64 {
+        let region = Region {
+            range: START..END,
+            offset: 0,
+            inode: (0, 0),
+            name: "".into(),
+            writable: true,
+            shared: false,
+            kind,
+            follows_guard,
+        };
+        begin(&region, threads) - START
+    }
+
+    #[test]
+    fn a_stack_begins_at_its_threads_stack_pointer() {
+        let sp = Some(START + 0x8000);
+        let own = [thread(sp, Some(END - 64)), thread(Some(1), Some(2))];
+        assert_eq!(begins(Kind::Anonymous, true, &own), 0x8000 - 128);
+        assert_eq!(begins(Kind::Anonymous, false, &own), 0);
+        assert_eq!(begins(Kind::MainStack, false, &[thread(sp, None)]), 0x8000 - 128);
+        assert_eq!(begins(Kind::Heap, true, &own), 0);
+    }
+
+    #[test]
+    fn a_region_with_other_stacks_is_read_whole() {
+        let sp = Some(START + 0x8000);
+        // A coroutine: the thread's own stack is elsewhere.
+        assert_eq!(begins(Kind::Anonymous, true, &[thread(sp, Some(2))]), 0);
+        // Another thread's stack, with a stack pointer that is not known.
+        let two = [thread(sp, Some(END - 64)), thread(None, Some(START + 0x4000))];
+        assert_eq!(begins(Kind::Anonymous, true, &two), 0);
+        assert_eq!(begins(Kind::MainStack, false, &[thread(sp, None), thread(Some(START + 8), None)]), 0);
     }
 }

@@ -6,6 +6,7 @@ mod decided;
 mod memory;
 mod owners;
 mod schedule;
+mod suspects;
 mod worker;
 
 use std::time::Duration;

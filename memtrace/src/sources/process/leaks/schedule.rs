@@ -1,6 +1,10 @@
 //! When processes are checked, and what becomes of the results.
 
-use std::{cmp::Reverse, sync::Arc, time::Duration};
+use std::{
+    cmp::Reverse,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
     Answer, Found, LeakOptions, When,
@@ -70,8 +74,8 @@ impl Session {
         }
         let spacing = match self.control.phase {
             Phase::Attached => SPACING,
-            Phase::Watching(..) => SPACING_IN_WINDOW,
-            Phase::Waiting | Phase::Counting(..) => return,
+            Phase::Counting(..) if Instant::now() >= self.control.until => SPACING_IN_WINDOW,
+            Phase::Waiting | Phase::Counting(..) | Phase::Watching(..) => return,
         };
         let Some(watched_since) = self.control.watched_since() else { return };
         let Some(target) = self.next_to_check() else {
@@ -154,7 +158,7 @@ impl Session {
                 );
                 self.leaks.short = 0;
                 if in_window {
-                    self.leaks.in_window = check.took + SPACING_IN_WINDOW * SCANS;
+                    self.leaks.in_window = check.took + SPACING_IN_WINDOW * check.scans;
                 }
                 self.leaks.next = now + PAUSE.max(check.cpu.div_f64(SHARE));
                 self.leaks.failed.remove(&index);
