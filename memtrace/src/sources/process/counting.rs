@@ -172,6 +172,12 @@ impl Control {
         Attachment { share, gaps: self.gaps, windows, open: self.open_window().is_some() }
     }
 
+    /// Since when every allocation and free of a command has been seen: from its first one on, which it makes before the
+    /// session begins, if probes have been in place all the time.
+    pub(super) fn watched_since_start(&self) -> Duration {
+        if self.gaps == 0 { Duration::ZERO } else { self.since.unwrap_or_default() }
+    }
+
     /// Probes that should have been in place did not fire for a while.
     pub(super) fn unheard(&mut self, from: Duration, to: Duration) {
         if let Some(since) = self.since {

@@ -336,7 +336,7 @@ impl Session {
         let job = Job {
             pid,
             target: id,
-            watched_since: self.control.since.unwrap_or_default(),
+            watched_since: self.control.watched_since_start(),
             scans: 1,
             spacing: Duration::ZERO,
             how: How { unaligned: self.leaks.options.unaligned, holders: false },
