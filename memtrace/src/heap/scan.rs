@@ -58,6 +58,7 @@ pub fn scan(memory: &mut impl Memory, blocks: Blocks, words: &[u64], how: How) -
         marked: Marked::new(blocks, room, how.holders),
         words: vec![0; WINDOW + 1],
         found: Vec::with_capacity(WINDOW),
+        pointers: Vec::new(),
         unaligned: how.unaligned,
         direct: false,
     };
@@ -87,6 +88,13 @@ pub fn scan(memory: &mut impl Memory, blocks: Blocks, words: &[u64], how: How) -
 /// Marks a root that is not in memory: the rest is its place among the words given.
 pub(super) const EXTRA: u64 = 1 << 63;
 
+/// A pointer that was read.
+struct Pointer {
+    /// Where it is.
+    at: u64,
+    edge: Edge,
+}
+
 /// A scan on its way.
 struct Scan {
     /// Where blocks may be.
@@ -95,6 +103,8 @@ struct Scan {
     words: Vec<u64>,
     /// Where in `words` there may be pointers.
     found: Vec<u32>,
+    /// Pointers at any addresses, until they are in order.
+    pointers: Vec<Pointer>,
     unaligned: bool,
     /// Whether pointers of reachable blocks are followed immediately and not kept.
     direct: bool,
@@ -125,6 +135,10 @@ impl Scan {
                 for shift in 1..8 {
                     self.window(from, read, shift, blocks)?;
                 }
+                let mut pointers = std::mem::take(&mut self.pointers);
+                pointers.sort_unstable_by_key(|pointer| pointer.at);
+                pointers.drain(..).try_for_each(|pointer| self.note(pointer, blocks))?;
+                self.pointers = pointers;
             }
             // What follows a page that is no longer there may still be.
             from = if read > 0 { from + (read * 8) as u64 } else { (from & !(PAGE - 1)) + PAGE };
@@ -156,13 +170,19 @@ impl Scan {
             };
             let Some(edge) = self.edge(shifted(word, next, shift)) else { continue };
             let at = address + place as u64 * 8 + u64::from(shift);
-            self.note(at, edge, blocks)?;
+            let pointer = Pointer { at, edge };
+            // Pointers of blocks are kept in order of their addresses.
+            if self.unaligned {
+                self.pointers.push(pointer);
+            } else {
+                self.note(pointer, blocks)?;
+            }
         }
         Ok(())
     }
 
-    /// Notes a pointer at an address.
-    fn note(&mut self, at: u64, edge: Edge, blocks: bool) -> Result<(), Refused> {
+    /// Notes a pointer.
+    fn note(&mut self, Pointer { at, edge }: Pointer, blocks: bool) -> Result<(), Refused> {
         let source = if blocks { self.marked.blocks.find(at) } else { None };
         let Some(Hit { index: source, .. }) = source else {
             self.marked.reach(edge, From::Root(at));

@@ -103,6 +103,20 @@ fn packed_pointers_are_found_if_asked_for() {
 }
 
 #[test]
+fn packed_pointers_are_those_of_the_block_that_has_them() {
+    let mut memory = memory();
+    let all = [(HEAP, 16), (HEAP + 32, 16), (HEAP + 64, 16), (HEAP + 96, 16)];
+    // The first, which is lost, to the second, packed; the third, which is not, to the fourth.
+    memory.put(HEAP, (HEAP + 32) << 8);
+    memory.put(HEAP + 8, (HEAP + 32) >> 56);
+    memory.put(HEAP + 64, HEAP + 96);
+    memory.put(DATA, HEAP + 64);
+    let marked = try_marked(&memory, &all, &[], How { unaligned: true, holders: false }).unwrap();
+    let states = [0, 1, 2, 3].map(|block| marked.state(block));
+    assert_eq!(states, [State::Lost, State::IndirectlyLost, State::Reachable, State::Reachable]);
+}
+
+#[test]
 fn large_blocks_are_found_by_their_middle() {
     let far = HEAP + (1 << 32);
     let mut memory = Words::new(&[DATA..DATA + 0x1000, HEAP..HEAP + 0x10_0000, far..far + 0x1000]);
