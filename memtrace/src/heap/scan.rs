@@ -6,7 +6,7 @@ use super::{
     blocks::{Blocks, Hit},
     edges::Edge,
     mark::{From, Marked},
-    memory::Memory,
+    memory::{Between, Memory},
 };
 
 /// Words read at a time, 1 MiB of them, and the one after that, for words that are not aligned.
@@ -60,6 +60,7 @@ pub fn scan(memory: &mut impl Memory, blocks: Blocks, words: &[u64], how: How) -
         found: Vec::with_capacity(WINDOW),
         pointers: Vec::new(),
         unaligned: how.unaligned,
+        between: Between::Roots,
         direct: false,
     };
     for (place, word) in (0u64..).zip(words) {
@@ -92,6 +93,8 @@ pub(super) const EXTRA: u64 = 1 << 63;
 struct Pointer {
     /// Where it is.
     at: u64,
+    /// Where it points to.
+    address: u64,
     edge: Edge,
 }
 
@@ -106,6 +109,8 @@ struct Scan {
     /// Pointers at any addresses, until they are in order.
     pointers: Vec<Pointer>,
     unaligned: bool,
+    /// What the part that is read is where no block is known.
+    between: Between,
     /// Whether pointers of reachable blocks are followed immediately and not kept.
     direct: bool,
 }
@@ -122,6 +127,7 @@ impl Scan {
 
     /// Reads a part and notes its pointers. `blocks`: whether there may be blocks in it.
     fn part(&mut self, memory: &mut impl Memory, part: Range<u64>, blocks: bool) -> Result<(), Refused> {
+        self.between = memory.between(&part);
         let mut from = part.start;
         while from < part.end {
             let length = (((part.end - from) / 8) as usize).min(WINDOW);
@@ -168,9 +174,10 @@ impl Scan {
             let (Some(&word), Some(&next)) = (self.words.get(place), self.words.get(place + 1)) else {
                 break;
             };
-            let Some(edge) = self.edge(shifted(word, next, shift)) else { continue };
+            let word = shifted(word, next, shift);
+            let Some(edge) = self.edge(word) else { continue };
             let at = address + place as u64 * 8 + u64::from(shift);
-            let pointer = Pointer { at, edge };
+            let pointer = Pointer { at, address: word & ADDRESS, edge };
             // Pointers of blocks are kept in order of their addresses.
             if self.unaligned {
                 self.pointers.push(pointer);
@@ -182,9 +189,21 @@ impl Scan {
     }
 
     /// Notes a pointer.
-    fn note(&mut self, Pointer { at, edge }: Pointer, blocks: bool) -> Result<(), Refused> {
-        let source = if blocks { self.marked.blocks.find(at) } else { None };
+    fn note(&mut self, Pointer { at, address, edge }: Pointer, blocks: bool) -> Result<(), Refused> {
+        let known = &self.marked.blocks;
+        let source = match self.between {
+            _ if !blocks => None,
+            Between::Free => known.find_chunk(at),
+            Between::Roots | Between::Chunks => known.find(at),
+        };
         let Some(Hit { index: source, .. }) = source else {
+            match self.between {
+                Between::Free => return Ok(()),
+                Between::Chunks if !edge.is_start && known.is_next_chunk(address, edge.target) => {
+                    return Ok(());
+                }
+                Between::Roots | Between::Chunks => {}
+            }
             self.marked.reach(edge, From::Root(at));
             return Ok(());
         };

@@ -267,6 +267,7 @@ impl Session {
             limit: if when == When::Auto { AFFORDABLE * 4 } else { LONGEST },
             moment: if stop { Moment::Stopped } else { Moment::Running },
             held: None,
+            all_known: false,
             stacks,
             doubt: true,
         };
@@ -344,6 +345,7 @@ impl Session {
             limit: LONGEST,
             moment: Moment::AtExit,
             held: Some(held),
+            all_known: self.knows_all_blocks(),
             stacks: Vec::new(),
             doubt: false,
         };
