@@ -36,5 +36,5 @@ pub use compiler::{CSource, compile, run_tool, shared_directory};
 pub use elf::{compressed_zeros, damage_section, mark_compressed, spinning_elf32, spinning_elf64};
 pub use holder::Holder;
 pub use privileges::{can_trace, remark};
-pub use report::{Cache, Frame, Kernel, Losses, Remark, Report, Stack, Totals, TraceLine};
+pub use report::{Cache, Frame, Kernel, LeakCheck, Losses, Remark, Report, Stack, Totals, TraceLine};
 pub use running::{Finished, Running, limit};

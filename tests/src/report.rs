@@ -20,6 +20,7 @@ pub struct Report {
     pub stacks_found: usize,
     pub stacks: Vec<Stack>,
     pub mappings: Option<Mappings>,
+    pub leak_check: Option<LeakCheck>,
     pub kernel: Option<Kernel>,
     pub losses: Losses,
     pub remarks: Vec<Remark>,
@@ -81,6 +82,19 @@ pub struct MappingStack {
     pub bytes: u64,
     pub ranges: u64,
     pub frames: Vec<Frame>,
+}
+
+/// What a leak check found.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[allow(missing_docs, reason = "as above")]
+pub struct LeakCheck {
+    pub directly_lost: Amount,
+    pub indirectly_lost: Amount,
+    pub possibly_lost: Amount,
+    pub reachable: Amount,
+    pub suppressed: Amount,
+    pub undecided_blocks: u64,
+    pub complete: bool,
 }
 
 /// What kernel mode adds.
