@@ -257,32 +257,57 @@ impl Blocks {
     /// The block that contains `address`, which has at most 48 bits.
     #[inline]
     pub(super) fn find(&self, address: u64) -> Option<Hit> {
+        self.last(address).filter(|hit| address.wrapping_sub(hit.start) < self.size(hit.index))
+    }
+
+    /// The block in whose chunk `address` is, which has at most 48 bits, as glibc makes chunks.
+    pub(super) fn find_chunk(&self, address: u64) -> Option<Hit> {
+        self.last(address).filter(|hit| address.wrapping_sub(hit.start) < self.usable(hit.index))
+    }
+
+    /// Whether a chunk of glibc's begins at `address`, within that block: the last 8 bytes that it can use are the first of
+    /// the next chunk.
+    pub(super) fn is_next_chunk(&self, address: u64, block: u32) -> bool {
+        let start = self.last(address).filter(|hit| hit.index == block).map(|hit| hit.start);
+        start.is_some_and(|start| address.wrapping_sub(start) + 8 == self.usable(block))
+    }
+
+    /// How much of a block's chunk the program can use; 0 if it is no block.
+    fn usable(&self, block: u32) -> u64 {
+        match self.size(block) {
+            0 => 0,
+            size => (size + 8).next_multiple_of(16).max(32) - 8,
+        }
+    }
+
+    /// The block that begins at or last before `address`, if not far before.
+    #[inline]
+    fn last(&self, address: u64) -> Option<Hit> {
         let entry = self.directory.entry(address);
         if entry & COVERED != 0 {
             let large = self.large.get((entry & !COVERED) as usize)?;
-            let inside = address.wrapping_sub(large.start) < large.size;
-            return inside.then_some(Hit { index: large.index, start: large.start });
+            return Some(Hit { index: large.index, start: large.start });
         }
         let Some(chunk) = self.directory.chunks.get((entry as usize).wrapping_sub(1)) else {
-            return self.reaching_into(address);
+            return self.last_of_chunk_before(address);
         };
         let (word, bit) = bit(address);
         let index = (chunk.base + chunk.rank(word, bit)).checked_sub(1)?;
         let start = chunk.last(word, bit).map_or(chunk.before, |granule| {
             (address & ADDRESS) >> CHUNK_SHIFT << CHUNK_SHIFT | granule << GRANULE_SHIFT
         });
-        (address.wrapping_sub(start) < self.size(index)).then_some(Hit { index, start })
+        Some(Hit { index, start })
     }
 
-    /// A block of at most 64 KiB that began in the chunk before that of `address`, in which none begins.
-    fn reaching_into(&self, address: u64) -> Option<Hit> {
+    /// The last block in the chunk before that of `address`, in which none begins: one of at most 64 KiB can reach into it.
+    fn last_of_chunk_before(&self, address: u64) -> Option<Hit> {
         let before = ((address & ADDRESS) >> CHUNK_SHIFT << CHUNK_SHIFT).checked_sub(1)?;
         let entry = self.directory.entry(before);
         let chunk = self.directory.chunks.get((entry as usize).wrapping_sub(1))?;
         let (word, bit) = bit(before);
         let index = (chunk.base + chunk.rank(word, bit)).checked_sub(1)?;
         let start = before >> CHUNK_SHIFT << CHUNK_SHIFT | chunk.last(word, bit)? << GRANULE_SHIFT;
-        (address.wrapping_sub(start) < self.size(index)).then_some(Hit { index, start })
+        Some(Hit { index, start })
     }
 
     /// The size of a block in bytes; 0 if it has none.

@@ -21,5 +21,5 @@ mod tests;
 pub use blocks::{Blocks, Starts};
 pub use holders::Via;
 pub use mark::{Marked, State};
-pub use memory::Memory;
+pub use memory::{Between, Memory};
 pub use scan::{How, Refused, limit_of, scan};

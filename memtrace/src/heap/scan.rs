@@ -6,7 +6,7 @@ use super::{
     blocks::{Blocks, Hit},
     edges::Edge,
     mark::{From, Marked},
-    memory::Memory,
+    memory::{Between, Memory},
 };
 
 /// Words read at a time, 1 MiB of them, and the one after that, for words that are not aligned.
@@ -67,7 +67,9 @@ pub fn scan(
         marked: Marked::new(blocks, room, how.holders),
         words: vec![0; WINDOW + 1],
         found: Vec::with_capacity(WINDOW),
+        pointers: Vec::new(),
         unaligned: how.unaligned,
+        between: Between::Roots,
         direct: false,
     };
     if let Some(suspects) = suspects {
@@ -99,6 +101,15 @@ pub fn scan(
 /// Marks a root that is not in memory: the rest is its place among the words given.
 pub(super) const EXTRA: u64 = 1 << 63;
 
+/// A pointer that was read.
+struct Pointer {
+    /// Where it is.
+    at: u64,
+    /// Where it points to.
+    address: u64,
+    edge: Edge,
+}
+
 /// A scan on its way.
 struct Scan {
     /// Where blocks may be.
@@ -107,7 +118,11 @@ struct Scan {
     words: Vec<u64>,
     /// Where in `words` there may be pointers.
     found: Vec<u32>,
+    /// Pointers at any addresses, until they are in order.
+    pointers: Vec<Pointer>,
     unaligned: bool,
+    /// What the part that is read is where no block is known.
+    between: Between,
     /// Whether pointers of reachable blocks are followed immediately and not kept.
     direct: bool,
 }
@@ -123,6 +138,7 @@ impl Scan {
 
     /// Reads a part and notes its pointers. `blocks`: whether there may be blocks in it.
     fn part(&mut self, memory: &mut impl Memory, part: Range<u64>, blocks: bool) -> Result<(), Refused> {
+        self.between = memory.between(&part);
         let mut from = part.start;
         while from < part.end {
             let length = (((part.end - from) / 8) as usize).min(WINDOW);
@@ -136,6 +152,10 @@ impl Scan {
                 for shift in 1..8 {
                     self.window(from, read, shift, blocks)?;
                 }
+                let mut pointers = std::mem::take(&mut self.pointers);
+                pointers.sort_unstable_by_key(|pointer| pointer.at);
+                pointers.drain(..).try_for_each(|pointer| self.note(pointer, blocks))?;
+                self.pointers = pointers;
             }
             // What follows a page that is no longer there may still be.
             from = if read > 0 { from + (read * 8) as u64 } else { (from & !(PAGE - 1)) + PAGE };
@@ -165,17 +185,36 @@ impl Scan {
             let (Some(&word), Some(&next)) = (self.words.get(place), self.words.get(place + 1)) else {
                 break;
             };
-            let Some(edge) = self.edge(shifted(word, next, shift)) else { continue };
+            let word = shifted(word, next, shift);
+            let Some(edge) = self.edge(word) else { continue };
             let at = address + place as u64 * 8 + u64::from(shift);
-            self.note(at, edge, blocks)?;
+            let pointer = Pointer { at, address: word & ADDRESS, edge };
+            // Pointers of blocks are kept in order of their addresses.
+            if self.unaligned {
+                self.pointers.push(pointer);
+            } else {
+                self.note(pointer, blocks)?;
+            }
         }
         Ok(())
     }
 
-    /// Notes a pointer at an address.
-    fn note(&mut self, at: u64, edge: Edge, blocks: bool) -> Result<(), Refused> {
-        let source = if blocks { self.marked.blocks.find(at) } else { None };
+    /// Notes a pointer.
+    fn note(&mut self, Pointer { at, address, edge }: Pointer, blocks: bool) -> Result<(), Refused> {
+        let known = &self.marked.blocks;
+        let source = match self.between {
+            _ if !blocks => None,
+            Between::Free => known.find_chunk(at),
+            Between::Roots | Between::Chunks => known.find(at),
+        };
         let Some(Hit { index: source, .. }) = source else {
+            match self.between {
+                Between::Free => return Ok(()),
+                Between::Chunks if !edge.is_start && known.is_next_chunk(address, edge.target) => {
+                    return Ok(());
+                }
+                Between::Roots | Between::Chunks => {}
+            }
             self.marked.reach(edge, From::Root(at));
             return Ok(());
         };

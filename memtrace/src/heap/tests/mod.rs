@@ -5,18 +5,20 @@ mod shapes;
 
 use std::{collections::BTreeMap, ops::Range};
 
-use super::{Blocks, How, Marked, Memory, Refused, Starts, limit_of, scan};
+use super::{Between, Blocks, How, Marked, Memory, Refused, Starts, limit_of, scan};
 
 /// Words at addresses; whatever is between them is zero.
 #[derive(Clone, Default)]
 pub(super) struct Words {
     pub(super) ranges: Vec<Range<u64>>,
     pub(super) words: BTreeMap<u64, u64>,
+    /// What it is between blocks; roots where that is not said.
+    pub(super) between: Vec<(Range<u64>, Between)>,
 }
 
 impl Words {
     pub(super) fn new(ranges: &[Range<u64>]) -> Self {
-        Self { ranges: ranges.to_vec(), words: BTreeMap::new() }
+        Self { ranges: ranges.to_vec(), ..Self::default() }
     }
 
     pub(super) fn put(&mut self, at: u64, word: u64) {
@@ -37,6 +39,11 @@ impl Memory for Words {
             words[((at - address) / 8) as usize] = word;
         }
         words.len()
+    }
+
+    fn between(&mut self, part: &Range<u64>) -> Between {
+        let known = self.between.iter().find(|(range, _)| range.contains(&part.start));
+        known.map_or(Between::Roots, |(_, between)| *between)
     }
 }
 

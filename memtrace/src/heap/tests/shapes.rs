@@ -1,7 +1,7 @@
 //! Shapes that programs make, and what becomes of them.
 
 use super::{Words, blocks, marked, try_marked};
-use crate::heap::{How, State, Via, holders::Path, scan};
+use crate::heap::{Between, How, State, Via, holders::Path, scan};
 
 const DATA: u64 = 0x55_0000_0000;
 const HEAP: u64 = 0x55_5555_0000;
@@ -117,6 +117,55 @@ fn packed_pointers_are_found_if_asked_for() {
         let marked = try_marked(&memory, &all, &[], How { unaligned, holders: false }).unwrap();
         assert_eq!(marked.state(0), state);
     }
+}
+
+#[test]
+fn packed_pointers_are_those_of_the_block_that_has_them() {
+    let mut memory = memory();
+    let all = [(HEAP, 16), (HEAP + 32, 16), (HEAP + 64, 16), (HEAP + 96, 16)];
+    // The first, which is lost, to the second, packed; the third, which is not, to the fourth.
+    memory.put(HEAP, (HEAP + 32) << 8);
+    memory.put(HEAP + 8, (HEAP + 32) >> 56);
+    memory.put(HEAP + 64, HEAP + 96);
+    memory.put(DATA, HEAP + 64);
+    let marked = try_marked(&memory, &all, &[], How { unaligned: true, holders: false }).unwrap();
+    let states = [0, 1, 2, 3].map(|block| marked.state(block));
+    assert_eq!(states, [State::Lost, State::IndirectlyLost, State::Reachable, State::Reachable]);
+}
+
+#[test]
+fn free_memory_of_an_allocator_holds_nothing() {
+    let mut memory = memory();
+    // Its chunk can hold 56 bytes.
+    let all = [(HEAP, 42), (HEAP + 0x80, 16), (HEAP + 0x100, 16), (HEAP + 0x180, 16)];
+    memory.put(DATA, HEAP);
+    memory.put(HEAP + 48, HEAP + 0x80);
+    memory.put(HEAP + 56, HEAP + 0x100);
+    memory.put(HEAP + 0x1000, HEAP + 0x180);
+    let states = |memory: &Words| [1, 2, 3].map(|block| marked(memory, &all, &[]).state(block));
+    assert_eq!(states(&memory), [State::Reachable; 3]);
+    memory.between.push((HEAP..HEAP + 0x10_0000, Between::Free));
+    assert_eq!(states(&memory), [State::Reachable, State::Lost, State::Lost]);
+}
+
+#[test]
+fn glibc_points_to_chunks_within_the_block_before() {
+    let mut memory = memory();
+    memory.between.push((DATA..DATA + 0x1000, Between::Chunks));
+    // The chunks after the first and last begin behind their blocks, the ones after the others within.
+    let all = [(HEAP, 16), (HEAP + 0x80, 40), (HEAP + 0x100, 33), (HEAP + 0x180, 32), (HEAP + 0x200, 40)];
+    for (place, pointer) in
+        [HEAP + 16, HEAP + 0x80 + 32, HEAP + 0x100 + 32, HEAP + 0x180 + 32, HEAP + 0x200 + 16]
+            .into_iter()
+            .enumerate()
+    {
+        memory.put(DATA + 8 * place as u64, pointer);
+    }
+    let states = |memory: &Words| [0, 1, 2, 3, 4].map(|block| marked(memory, &all, &[]).state(block));
+    let lost = State::Lost;
+    assert_eq!(states(&memory), [lost, lost, lost, lost, State::Possibly]);
+    memory.between.clear();
+    assert_eq!(states(&memory), [lost, State::Possibly, State::Possibly, lost, State::Possibly]);
 }
 
 #[test]

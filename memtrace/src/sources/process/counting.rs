@@ -158,10 +158,8 @@ impl Control {
     /// are probed, that of a block that `realloc` moves is not.
     pub(super) fn watched_since(&self) -> Option<Duration> {
         match self.phase {
-            Phase::Attached if self.gaps == 0 => Some(Duration::ZERO),
-            Phase::Attached => self.since,
-            // The window begins before the last probe is in place.
-            Phase::Counting(..) => self.since,
+            // Both begin before the last probe is in place.
+            Phase::Attached | Phase::Counting(..) => self.since,
             Phase::Watching(..) | Phase::Waiting => None,
         }
     }
@@ -183,7 +181,6 @@ impl Control {
         let windows = (self.balance != (0, 0)).then_some(self.balance);
         Attachment { share, gaps: self.gaps, windows, open: self.open_window().is_some() }
     }
-
     /// Probes that should have been in place did not fire for a while.
     pub(super) fn unheard(&mut self, from: Duration, to: Duration) {
         if let Some(since) = self.since {

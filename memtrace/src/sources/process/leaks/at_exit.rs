@@ -47,7 +47,11 @@ impl Session {
             hold.exhausted();
         }
         self.leaks.cancel();
-        let watched_since = self.control.watched_since();
+        // Its probes were in place before it ran.
+        let watched_since = match self.control.watched_since() {
+            Some(_) if self.control.gaps == 0 => Some(Duration::ZERO),
+            since => since,
+        };
         let declined = match watched_since {
             None => Some(Remark::NoLeakCheckInWindows { pid }),
             Some(_) => self.leaks.declines(index, pid),
@@ -68,6 +72,7 @@ impl Session {
             limit: LONGEST,
             moment: Moment::AtExit,
             held: Some(held),
+            all_known: self.knows_all_blocks(),
             stacks: Vec::new(),
             doubt: false,
         };

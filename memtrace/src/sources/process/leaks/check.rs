@@ -73,6 +73,8 @@ pub(super) struct Job {
     pub(super) moment: Moment,
     /// Registers of the threads of a process that is held at its end.
     pub(super) held: Option<Vec<ThreadRegisters>>,
+    /// Whether every block of glibc's allocator is known, and no other allocator is used: its other memory is free.
+    pub(super) all_known: bool,
     /// Slots of stacks whose holders are wanted.
     pub(super) stacks: Vec<u32>,
     /// Whether to refuse a result that shows that a root is missing.
@@ -213,7 +215,8 @@ fn scan(
     let are_known = !threads.is_empty() && threads.iter().all(|thread| thread.sp.is_some());
     let words: Vec<u64> =
         threads.iter().flat_map(|thread| thread.words.iter().copied()).chain(held.words).collect();
-    let mut memory = TargetMemory::new(reader, &regions, &threads, job.rate, job.limit, stop);
+    let memory = TargetMemory::new(reader, &regions, &threads, job.rate, job.limit, stop);
+    let mut memory = memory.with_all_known(job.all_known);
     let marked = heap::scan(&mut memory, blocks, &words, how, suspects)?;
     if memory.reader().is_gone() {
         return Err(Failure::Gone);

@@ -7,13 +7,16 @@ use std::{
 };
 
 use crate::{
-    heap::Memory,
+    heap::{Between, Memory},
     model::ThreadRegisters,
     target::memory::{Kind, Reader, Region},
 };
 
 /// Bytes read at a time: the agent looks at the clock after each.
 const PART: u64 = 1 << 20;
+const PAGE: u64 = 4096;
+/// Size and alignment of a heap of glibc's (`HEAP_MAX_SIZE`, malloc/arena.c).
+const ARENA_HEAP: u64 = 64 << 20;
 /// What a program may use below its stack pointer (System V ABI for x86-64, 3.2.2).
 const RED_ZONE: u64 = 128;
 
@@ -29,6 +32,8 @@ pub(super) struct TargetMemory<'a> {
     bytes: u64,
     deadline: Instant,
     stop: &'a AtomicBool,
+    /// Whether every block of glibc's allocator is known, and no other allocator is used.
+    all_known: bool,
     /// Whether it ended early.
     pub(super) cut: bool,
 }
@@ -52,12 +57,34 @@ impl<'a> TargetMemory<'a> {
             bytes: 0,
             deadline: Instant::now() + limit,
             stop,
+            all_known: false,
             cut: false,
         }
     }
 
+    /// Every block of glibc's allocator is known, and no other one is used.
+    pub(super) fn with_all_known(self, all_known: bool) -> Self {
+        Self { all_known, ..self }
+    }
+
     pub(super) fn reader(&self) -> &Reader {
         &self.reader
+    }
+
+    /// Whether a part is in a heap of an arena of glibc's, as other threads than the first use.
+    fn is_arena(&mut self, part: &Range<u64>) -> bool {
+        let start = part.start & !(ARENA_HEAP - 1);
+        // `heap_info`: the arena, which lies behind that of its first heap; the heap before; the size.
+        let mut info = [0; 3];
+        if self.reader.read(start, &mut info) < size_of_val(&info) {
+            return false;
+        }
+        let [arena, before, size] = info;
+        (32..=64).contains(&(arena & (ARENA_HEAP - 1)))
+            && (before == 0) == (arena & !(ARENA_HEAP - 1) == start)
+            && before & (ARENA_HEAP - 1) == 0
+            && size & (PAGE - 1) == 0
+            && (start..=start.saturating_add(size.min(ARENA_HEAP))).contains(&part.end)
     }
 
     /// Waits where more has been read than the rate allows. Returns whether to go on.
@@ -84,6 +111,12 @@ fn begin(region: &Region, threads: &[ThreadRegisters]) -> u64 {
             .map_or(region.range.start, |sp| (sp.saturating_sub(RED_ZONE) & !7).max(region.range.start)),
         _ => region.range.start,
     }
+}
+
+/// Whether a file is glibc: of version 2.33 or before it may be `libc-2.31.so`.
+fn is_libc(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    name == "libc.so.6" || (name.starts_with("libc-2.") && name.ends_with(".so"))
 }
 
 /// Whether a region with a thread's stack pointer is the stack that the thread began with. C libraries place its
@@ -124,6 +157,18 @@ impl Memory for TargetMemory<'_> {
         let read = self.reader.read(address, words);
         self.bytes += read as u64;
         read / 8
+    }
+
+    fn between(&mut self, part: &Range<u64>) -> Between {
+        let place = self.regions.partition_point(|(region, _)| region.range.end <= part.start);
+        match self.regions.get(place).map(|(region, _)| *region) {
+            Some(region) if region.kind == Kind::Heap && self.all_known => Between::Free,
+            Some(region) if region.kind == Kind::Anonymous && self.all_known && self.is_arena(part) => {
+                Between::Free
+            }
+            Some(region) if region.kind == Kind::FilePrivate && is_libc(&region.name) => Between::Chunks,
+            _ => Between::Roots,
+        }
     }
 }
 

@@ -104,6 +104,7 @@ impl Session {
             limit: if when == When::Auto { AFFORDABLE * 4 } else { LONGEST },
             moment: if stop { Moment::Stopped } else { Moment::Running },
             held: None,
+            all_known: false,
             stacks,
             doubt: true,
         };
