@@ -96,7 +96,8 @@ fn what_nothing_points_to_is_lost_and_nothing_else() {
     let lost = check.lost;
     assert_eq!(lost.blocks, 1000 + 100_000 + 200 + APART + 2);
     assert_eq!(check.directly_lost.blocks, 1 + 1 + 100 + APART + 2);
-    assert_eq!(check.possibly_lost.blocks, 1);
+    // The C library may have a pointer to the middle of what it allocated for the thread.
+    assert!((1..=2).contains(&check.possibly_lost.blocks), "{check:?}");
     // First the stack whose loss is largest.
     let first = &report.stacks[0];
     assert!(first.frames.iter().any(|frame| frame.name() == "lose_tree"), "{:?}", report.callers());

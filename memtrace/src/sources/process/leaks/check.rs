@@ -124,7 +124,7 @@ pub(super) fn run(
     let first = live.elapsed();
     let mut check = LeakCheck { moment: job.moment, scans: 0, complete: true, ..LeakCheck::default() };
     // What was allocated before the first scan was in all of them.
-    let until = if job.moment == Moment::Running { first.saturating_sub(COARSE) } else { Duration::MAX };
+    let until = if job.moment == Moment::AtExit { Duration::MAX } else { first.saturating_sub(COARSE) };
     let mut suspects: Option<Suspects> = None;
     // Scans in a row that changed nothing.
     let mut quiet = 0;
