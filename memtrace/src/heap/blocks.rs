@@ -2,6 +2,8 @@
 
 use std::mem::size_of;
 
+use super::scan::limit_of;
+
 /// One bit for 8 bytes: no allocator known places blocks closer. Blocks that begin within one such granule are one.
 const GRANULE_SHIFT: u32 = 3;
 /// A chunk describes 64 KiB of address space.
@@ -91,19 +93,26 @@ impl Directory {
 /// The addresses of blocks while they are collected.
 pub struct Starts {
     directory: Directory,
-    limit: usize,
+    added: usize,
+}
+
+impl Default for Starts {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Starts {
-    /// `limit`: how much memory it may use, in bytes.
+    /// None yet.
     #[must_use]
-    pub fn new(limit: usize) -> Self {
-        Self { directory: Directory { top: vec![0; TOP], tables: Vec::new(), chunks: Vec::new() }, limit }
+    pub fn new() -> Self {
+        Self { directory: Directory { top: vec![0; TOP], tables: Vec::new(), chunks: Vec::new() }, added: 0 }
     }
 
-    /// Adds a block that begins at `address`. Returns whether there was room.
+    /// Adds a block that begins at `address`. Returns whether there was room: as much as [`limit_of`] so many blocks.
     pub fn add(&mut self, address: u64) -> bool {
-        if self.directory.bytes() > self.limit {
+        self.added += 1;
+        if self.directory.bytes() > limit_of(self.added) {
             return false;
         }
         let chunks = self.directory.chunks.len() as u32;
@@ -206,7 +215,8 @@ impl Blocks {
     }
 
     /// All sizes are set. Returns whether there was room for what describes large blocks.
-    pub fn complete(&mut self, limit: usize) -> bool {
+    pub fn complete(&mut self) -> bool {
+        let limit = limit_of(self.len());
         self.large.sort_unstable_by_key(|large| large.index);
         self.large.dedup_by_key(|large| large.index);
         for (number, large) in self.large.iter().enumerate() {

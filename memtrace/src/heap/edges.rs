@@ -15,6 +15,7 @@ pub(super) struct Edge {
 }
 
 /// The pointers that blocks contain, in order of the blocks.
+#[derive(Default)]
 pub(super) struct Edges {
     /// For each block that has been passed, where its edges begin.
     first: Vec<u32>,

@@ -128,16 +128,27 @@ impl Marked {
 
     /// Follows pointers from what has been reached. First come, first served: the way to each block is a shortest one.
     pub(super) fn follow(&mut self) {
+        // Edges are not changed meanwhile.
+        let edges = std::mem::take(&mut self.edges);
         while let Some(block) = self.queue.pop_front() {
-            self.follow_block(block);
+            for edge in edges.of(block) {
+                self.reach(edge, From::Block(block));
+            }
         }
+        self.edges = edges;
     }
 
-    fn follow_block(&mut self, block: u32) {
-        // The edges are not changed meanwhile.
-        let edges = std::mem::replace(&mut self.edges, Edges::new(0, 0));
-        for edge in edges.of(block) {
-            self.reach(edge, From::Block(block));
+    /// Follows pointers from what has been reached through the middle of a block, perhaps only by chance.
+    fn follow_possible(&mut self) {
+        let edges = std::mem::take(&mut self.edges);
+        let mut next = 0;
+        while let Some(&block) = self.possible.get(next) {
+            next += 1;
+            if !self.is_reachable(block) {
+                for edge in edges.of(block) {
+                    self.reach(Edge { is_start: false, ..edge }, From::Block(block));
+                }
+            }
         }
         self.edges = edges;
     }
@@ -145,19 +156,7 @@ impl Marked {
     /// Decides on all blocks, once all pointers are known.
     pub(super) fn decide(&mut self) {
         self.follow();
-        // What is reached through the middle of a block may be reached only by chance.
-        let mut next = 0;
-        while let Some(&block) = self.possible.get(next) {
-            next += 1;
-            if self.is_reachable(block) {
-                continue;
-            }
-            let edges = std::mem::replace(&mut self.edges, Edges::new(0, 0));
-            for edge in edges.of(block) {
-                self.reach(Edge { is_start: false, ..edge }, From::Block(block));
-            }
-            self.edges = edges;
-        }
+        self.follow_possible();
         self.follow_earlier();
         self.possible = Vec::new();
         self.queue = VecDeque::new();
@@ -247,12 +246,6 @@ impl Marked {
     #[must_use]
     pub fn is_lost(&self, block: u32) -> bool {
         matches!(self.state(block), State::Lost | State::IndirectlyLost)
-    }
-
-    /// The lost blocks in order: where each begins.
-    pub fn lost(&self) -> impl Iterator<Item = u64> {
-        let starts = self.blocks.starts().zip(0u32..);
-        starts.filter(|&(_, block)| self.is_lost(block)).map(|(start, _)| start)
     }
 
     /// The pointers from lost blocks to lost blocks: where each of the two begins.

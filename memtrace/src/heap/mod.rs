@@ -22,4 +22,4 @@ pub use blocks::{Blocks, Starts};
 pub use holders::Via;
 pub use mark::{Marked, State};
 pub use memory::{Between, Memory};
-pub use scan::{How, Refused, limit_of, scan};
+pub use scan::{How, Refused, scan};

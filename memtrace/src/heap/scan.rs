@@ -39,7 +39,7 @@ pub enum Refused {
 
 /// The memory that a scan of so many blocks may use, in bytes: 16 for each block and 64 MiB.
 #[must_use]
-pub fn limit_of(blocks: usize) -> usize {
+pub(super) fn limit_of(blocks: usize) -> usize {
     blocks.saturating_mul(BYTES_PER_BLOCK).saturating_add(BYTES_BESIDE)
 }
 

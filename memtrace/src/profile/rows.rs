@@ -24,6 +24,12 @@ impl Amount {
             blocks: self.blocks.saturating_add(other.blocks),
         }
     }
+
+    /// What remains without a part of it.
+    #[must_use]
+    pub fn minus(self, part: Self) -> Self {
+        Self { bytes: self.bytes.saturating_sub(part.bytes), blocks: self.blocks.saturating_sub(part.blocks) }
+    }
 }
 
 /// One process.

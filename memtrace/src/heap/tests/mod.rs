@@ -5,7 +5,7 @@ mod shapes;
 
 use std::{collections::BTreeMap, ops::Range};
 
-use super::{Between, Blocks, How, Marked, Memory, Refused, Starts, limit_of, scan};
+use super::{Between, Blocks, How, Marked, Memory, Refused, Starts, scan};
 
 /// Words at addresses; whatever is between them is zero.
 #[derive(Clone, Default)]
@@ -48,11 +48,11 @@ impl Memory for Words {
 }
 
 pub(super) fn blocks(all: &[(u64, u64)]) -> Blocks {
-    let mut starts = Starts::new(limit_of(all.len()));
+    let mut starts = Starts::new();
     assert!(all.iter().all(|block| starts.add(block.0)));
     let mut blocks = starts.finish().unwrap();
     all.iter().for_each(|&(address, size)| blocks.set_size(address, size));
-    assert!(blocks.complete(limit_of(all.len())));
+    assert!(blocks.complete());
     blocks
 }
 
@@ -67,4 +67,9 @@ pub(super) fn try_marked(
     how: How,
 ) -> Result<Marked, Refused> {
     scan(&mut memory.clone(), blocks(all), extra, how, None)
+}
+
+/// How many blocks are lost.
+pub(super) fn lost(marked: &Marked) -> usize {
+    (0..marked.blocks().len() as u32).filter(|&block| marked.is_lost(block)).count()
 }

@@ -152,8 +152,7 @@ fn scans_agree_with_the_obvious_algorithm() {
             }] += 1;
         }
         // Directly lost ones lead to all the others, and none of them is pointed to by one that is reached from another.
-        let lost: Vec<u64> = marked.lost().collect();
-        assert_eq!(lost.len(), expected.values().filter(|&&state| state == State::Lost).count());
+        assert_eq!(super::lost(&marked), expected.values().filter(|&&state| state == State::Lost).count());
         let plain = try_marked(&memory, &all, &extra, How::default()).unwrap();
         let states =
             |of: &super::Marked| (0..all.len() as u32).map(|block| of.state(block)).collect::<Vec<_>>();

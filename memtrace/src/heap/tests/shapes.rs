@@ -52,7 +52,7 @@ fn chains_cycles_and_trees() {
             Reachable
         ]
     );
-    assert_eq!(marked.lost().count(), 7);
+    assert_eq!(super::lost(&marked), 7);
     assert_eq!([4, 7, 9].map(|block| marked.lost_through(block)), [96, 48, 0]);
     assert_eq!(marked.path(3), Some(Path { root: Via::Memory(DATA + 8), steps: 4 }));
     assert_eq!(marked.path(4), None);
@@ -193,23 +193,23 @@ fn large_blocks_are_found_by_their_middle() {
 
 #[test]
 fn a_block_without_a_size_is_none() {
-    let mut starts = super::Starts::new(1 << 30);
+    let mut starts = super::Starts::new();
     assert!(starts.add(HEAP) && starts.add(HEAP + 64));
     let mut blocks = starts.finish().unwrap();
     blocks.set_size(HEAP, 32);
     blocks.set_size(HEAP + 128, 32);
-    assert!(blocks.complete(1 << 30));
+    assert!(blocks.complete());
     let mut memory = memory();
     memory.put(HEAP + 64, HEAP);
     let marked = scan(&mut memory, blocks, &[], How::default(), None).unwrap();
     assert_eq!([marked.state(0), marked.state(1)], [State::Reachable, State::Gone]);
-    assert_eq!(marked.lost().count(), 0);
+    assert_eq!(super::lost(&marked), 0);
 }
 
 #[test]
 fn blocks_that_are_too_scattered_are_refused() {
-    let mut starts = super::Starts::new(1 << 20);
+    let mut starts = super::Starts::new();
     let added = (0..100_000u64).take_while(|number| starts.add(number << 32)).count();
-    assert!(added < 100, "{added}");
+    assert!(added < 1000, "{added}");
     assert_eq!(blocks(&[]).len(), 0);
 }

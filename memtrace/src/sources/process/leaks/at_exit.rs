@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::{check::Job, schedule::LONGEST};
 use crate::{
-    heap::How,
     profile::{Moment, Remark},
     session::Watched,
     sources::process::session::Session,
@@ -67,7 +66,7 @@ impl Session {
             watched_since: watched_since.unwrap_or_default(),
             scans: 1,
             spacing: Duration::ZERO,
-            how: How { unaligned: self.leaks.options.unaligned, holders: false },
+            unaligned: self.leaks.options.unaligned,
             rate: 0,
             limit: LONGEST,
             moment: Moment::AtExit,

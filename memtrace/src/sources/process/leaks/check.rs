@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     bpf::{Live, LiveReader, RegisterReader},
-    heap::{self, Blocks, How, Marked, Refused, Starts, State, limit_of},
+    heap::{self, Blocks, How, Marked, Refused, Starts, State},
     model::ThreadRegisters,
     profile::{Holder, LeakCheck, Moment},
     target::{
@@ -65,7 +65,8 @@ pub(super) struct Job {
     pub(super) scans: u32,
     /// Time between two scans.
     pub(super) spacing: Duration,
-    pub(super) how: How,
+    /// Whether pointers may be at any address.
+    pub(super) unaligned: bool,
     /// Bytes read per second; 0 for no limit.
     pub(super) rate: u64,
     /// The most time for one scan.
@@ -136,7 +137,8 @@ pub(super) fn run(
         check.scans += 1;
         let begun = Instant::now();
         // Each of these scans may be the last.
-        let how = How { holders: !job.stacks.is_empty() && check.scans >= job.scans, ..job.how };
+        let holders = !job.stacks.is_empty() && check.scans >= job.scans;
+        let how = How { unaligned: job.unaligned, holders };
         let known = suspects.as_ref().map(Suspects::starts);
         let scanned = self::scan(job, tools, how, known, stop)?;
         check.took += begun.elapsed();
@@ -145,7 +147,10 @@ pub(super) fn run(
         check.complete &= scanned.complete;
         saw_all &= scanned.saw_all;
         match &mut suspects {
-            None => suspects = Some(Suspects::new(&scanned.marked, &old(job, live, until)?)),
+            None => {
+                let lost = lost(job, live, until, &scanned.marked)?;
+                suspects = Some(Suspects::new(&scanned.marked, lost));
+            }
             Some(suspects) => {
                 quiet = if suspects.narrow(&scanned.marked) { 0 } else { quiet + 1 };
             }
@@ -240,16 +245,19 @@ fn scan(
     })
 }
 
-/// Where blocks begin that are decided on, in order: younger ones may not have been stored anywhere when the first scan began.
-fn old(job: &Job, live: &LiveReader, until: Duration) -> Result<Vec<u64>, Failure> {
-    let mut old = Vec::new();
+/// The lost blocks that are decided on, in order: where each begins. Younger ones may not have been stored anywhere when the
+/// first scan began.
+fn lost(job: &Job, live: &LiveReader, until: Duration, marked: &Marked) -> Result<Vec<u64>, Failure> {
+    let is_lost = |start: u64| marked.blocks().beginning_at(start).is_some_and(|block| marked.is_lost(block));
+    let mut lost = Vec::new();
     live.for_each(job.target, |block| {
-        if (job.watched_since..until).contains(&block.time) {
-            old.push(block.address & !7);
+        let start = block.address & !7;
+        if (job.watched_since..until).contains(&block.time) && is_lost(start) {
+            lost.push(start);
         }
     })?;
-    old.sort_unstable();
-    Ok(old)
+    lost.sort_unstable();
+    Ok(lost)
 }
 
 /// So many blocks are remembered while they are read: 16 MiB.
@@ -266,31 +274,22 @@ fn blocks(live: &LiveReader, job: &Job) -> Result<Blocks, Failure> {
         })
     };
     let mut remembered: Vec<(u64, u64)> = Vec::new();
-    let mut number = 0;
+    let (mut starts, mut number, mut fits) = (Starts::new(), 0, true);
     for_each(&mut |block| {
         number += 1;
+        fits = fits && starts.add(block.address);
         if remembered.len() < REMEMBERED {
             remembered.push((block.address, block.sample.size()));
         }
     })?;
-    let limit = limit_of(number);
-    let is_all = number <= remembered.len();
-    let mut starts = Starts::new(limit);
-    let mut fits = true;
-    if is_all {
-        fits = remembered.iter().all(|(address, _)| starts.add(*address));
-    } else {
-        remembered = Vec::new();
-        for_each(&mut |block| fits = fits && starts.add(block.address))?;
-    }
     let too_many = || Failure::Blocks(number);
     let mut blocks = Some(starts).filter(|_| fits).and_then(Starts::finish).ok_or_else(too_many)?;
-    if is_all {
+    if number <= remembered.len() {
         remembered.iter().for_each(|(address, size)| blocks.set_size(*address, *size));
     } else {
         for_each(&mut |block| blocks.set_size(block.address, block.sample.size()))?;
     }
-    if blocks.complete(limit) { Ok(blocks) } else { Err(too_many()) }
+    if blocks.complete() { Ok(blocks) } else { Err(too_many()) }
 }
 
 /// Adds up what is known of every live block.

@@ -68,6 +68,9 @@ pub(super) struct Count {
 impl Decided {
     /// From now on, blocks allocated at these times are decided on as well.
     pub(super) fn extend(&mut self, span: Range<Duration>) {
+        if span.is_empty() {
+            return;
+        }
         let room = self.spans.len() < MAX_SPANS;
         match self.spans.last_mut() {
             Some(last) if span.start <= last.end => last.end = last.end.max(span.end),
@@ -148,8 +151,8 @@ impl Decided {
         count.freed_later = self.freed_later;
         for (slot, stack) in &mut count.stacks {
             if self.distrusted.contains(slot) {
-                count.reached.directly = minus(count.reached.directly, minus(stack.lost, stack.indirectly));
-                count.reached.indirectly = minus(count.reached.indirectly, stack.indirectly);
+                count.reached.directly = count.reached.directly.minus(stack.lost.minus(stack.indirectly));
+                count.reached.indirectly = count.reached.indirectly.minus(stack.indirectly);
                 count.reached.reachable = count.reached.reachable.plus(stack.lost);
                 *stack = Leaked { checked: stack.checked, ..Leaked::default() };
             }
@@ -160,13 +163,6 @@ impl Decided {
         let Reached { reachable, possibly, directly, indirectly, .. } = &mut count.reached;
         [reachable, possibly, directly, indirectly].into_iter().for_each(round);
         count.undecided = whole(count.parts);
-    }
-}
-
-fn minus(amount: Amount, part: Amount) -> Amount {
-    Amount {
-        bytes: amount.bytes.saturating_sub(part.bytes),
-        blocks: amount.blocks.saturating_sub(part.blocks),
     }
 }
 

@@ -12,7 +12,6 @@ use super::{
     worker::Worker,
 };
 use crate::{
-    heap::How,
     profile::{Moment, Remark},
     sources::process::{counting::Phase, session::Session, traced::Traced},
 };
@@ -59,8 +58,9 @@ impl Session {
         if self.leaks.worker.is_some() {
             return;
         }
+        let running = !self.leaks.options.at_exit;
         let live = self.tracer.live().try_clone();
-        match live.and_then(|live| Worker::start(live, Arc::clone(&self.files))) {
+        match live.and_then(|live| Worker::start(live, Arc::clone(&self.files), running)) {
             Ok(worker) => self.leaks.worker = Some(worker),
             Err(error) => tracing::debug!("no leak checks: {error}"),
         }
@@ -98,7 +98,7 @@ impl Session {
             watched_since,
             scans: if stop { 1 } else { SCANS },
             spacing,
-            how: How { unaligned, holders: false },
+            unaligned,
             // A process that is stopped is to go on as soon as possible.
             rate: if stop { 0 } else { RATE },
             limit: if when == When::Auto { AFFORDABLE * 4 } else { LONGEST },

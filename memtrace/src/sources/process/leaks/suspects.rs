@@ -17,10 +17,9 @@ pub(super) struct Suspects {
 }
 
 impl Suspects {
-    /// After the first scan. `old`: where blocks begin that may be decided on, in order.
-    pub(super) fn new(marked: &Marked, old: &[u64]) -> Self {
-        let lost = marked.lost().filter(|start| old.binary_search(start).is_ok());
-        let mut suspects = Self { starts: lost.collect(), pointers: Vec::new() };
+    /// After the first scan. `starts`: where its lost blocks begin, of those that are decided on, in order.
+    pub(super) fn new(marked: &Marked, starts: Vec<u64>) -> Self {
+        let mut suspects = Self { starts, pointers: Vec::new() };
         suspects.take(marked.lost_pointers());
         suspects
     }
