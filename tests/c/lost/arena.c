@@ -2,7 +2,6 @@
 // baseline: thread.c
 // truth: definitely 1 64, indirectly 9 576, reachable 1 48
 #include "lost.h"
-#include <pthread.h>
 
 struct node {
     char data[56];
@@ -24,9 +23,7 @@ static void *work(void *nothing) {
 }
 
 int main(void) {
-    pthread_t thread;
-    pthread_create(&thread, NULL, work, NULL);
-    pthread_join(thread, NULL);
+    in_thread(work);
     forget();
     return 0;
 }

@@ -4,7 +4,6 @@
 // baseline: thread.c
 // truth: reachable 1 80
 #include "lost.h"
-#include <pthread.h>
 
 static void *work(void *nothing) {
     void *volatile held[32];
@@ -14,9 +13,7 @@ static void *work(void *nothing) {
 }
 
 int main(void) {
-    pthread_t thread;
-    pthread_create(&thread, NULL, work, NULL);
-    pthread_join(thread, NULL);
+    in_thread(work);
     forget();
     return 0;
 }

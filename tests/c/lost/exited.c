@@ -2,7 +2,6 @@
 // baseline: thread.c
 // truth: definitely 1 80
 #include "lost.h"
-#include <pthread.h>
 
 static NOINLINE void hold(void) {
     void *volatile held = malloc(80);
@@ -21,9 +20,7 @@ static void *work(void *nothing) {
 }
 
 int main(void) {
-    pthread_t thread;
-    pthread_create(&thread, NULL, work, NULL);
-    pthread_join(thread, NULL);
+    in_thread(work);
     forget();
     return 0;
 }

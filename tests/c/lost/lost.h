@@ -3,6 +3,7 @@
 // without those of the C and C++ runtimes. They are compiled without optimization.
 
 #pragma once
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -19,4 +20,11 @@ static NOINLINE void forget(void) {
                      "xor %%r8d, %%r8d\n xor %%r9d, %%r9d\n xor %%r10d, %%r10d\n xor %%r11d, %%r11d\n"
                      : : : "rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11");
 #endif
+}
+
+// Runs a function in a thread, to its end.
+static NOINLINE void in_thread(void *(*work)(void *)) {
+    pthread_t thread;
+    pthread_create(&thread, NULL, work, NULL);
+    pthread_join(thread, NULL);
 }

@@ -179,7 +179,7 @@ pub(super) fn run(
     check.reached = count.reached;
     check.undecided = count.undecided;
     let Scanned { marked, words, regions, .. } = scanned;
-    let holders = holders(job.pid, &sampled, &marked, &words, &regions, &tools.files);
+    let holders = holders(job.pid, &sampled, &marked, &words, regions, &tools.files);
     check.at = live.elapsed();
     check.cpu = cpu_time().saturating_sub(cpu);
     Ok(Outcome { check, count, holders })
