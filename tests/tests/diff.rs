@@ -117,9 +117,9 @@ fn two_builds() {
     let text = diff(&[&first, &second], &["--top", "1"]);
     assert_eq!((text.status, text.stderr.as_str()), (0, ""));
     let (grown, new) = text.stdout.split_once("\nNew: 2 stacks\n").expect("what is new");
-    assert!(grown.contains("\nGrew: 1 stack\n") && grown.contains("\n    keep_more "), "{}", text.stdout);
-    let first_frame = new.lines().find(|line| line.starts_with("    ")).unwrap_or_default();
-    assert!(first_frame.starts_with("    handle_request "), "{}", text.stdout);
+    assert!(grown.contains("\nGrew: 1 stack\n") && grown.contains("\n  > keep_more "), "{}", text.stdout);
+    let first_frame = new.lines().find(|line| line.starts_with("  > ")).unwrap_or_default();
+    assert!(first_frame.starts_with("  > handle_request "), "{}", text.stdout);
     assert!(new.contains("1 more stack") && !new.contains("added"), "{}", text.stdout);
 }
 

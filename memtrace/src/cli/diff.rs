@@ -47,9 +47,12 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     warn_of_tail(before.tail());
     warn_of_tail(after.tail());
     let (before, after) = (before.parts(), after.parts());
+    if first == second && before.1.time == after.1.time {
+        usage(&format!("{} has only this report: there is nothing to compare it with", first.display()));
+    }
     let comparison = Comparison { before, after, diff: &diff(before, after), top: args.top };
-    let (writer, colour) = args.show.open(false)?;
-    let text = if args.show.is_for_people() { comparison.text(colour) } else { comparison.json() };
+    let (writer, style) = args.show.open(false)?;
+    let text = if args.show.is_for_people() { comparison.text(style) } else { comparison.json() };
     write_whole(writer, &text)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -86,7 +86,8 @@ const USAGE: u8 = 2;
 pub fn main() -> ExitCode {
     let mut arguments: Vec<OsString> = std::env::args_os().collect();
     if called_memleak(&arguments) {
-        arguments.insert(1, "memleak".into());
+        arguments =
+            ["memtrace".into(), "memleak".into()].into_iter().chain(arguments.into_iter().skip(1)).collect();
     }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,

@@ -10,7 +10,7 @@ use clap::ValueEnum;
 
 use crate::{
     profile::Selection,
-    report::{Json, Reporter, Text},
+    report::{Json, Reporter, Style, Text},
     session::{Keep, Output, ReportFile},
 };
 
@@ -43,24 +43,33 @@ pub(super) struct OutputArgs {
 }
 
 impl OutputArgs {
-    /// The writer, and whether to print in colour by default.
-    pub(super) fn open(&self, keep: Keep) -> anyhow::Result<(Box<dyn Write>, bool)> {
+    /// The writer, and how text looks there by default.
+    pub(super) fn open(&self, keep: Keep) -> anyhow::Result<(Box<dyn Write>, Style)> {
         open_output(self.output.as_deref(), keep)
     }
 }
 
-/// Standard output or a file, and whether to print in colour by default.
-pub(super) fn open_output(path: Option<&Path>, keep: Keep) -> anyhow::Result<(Box<dyn Write>, bool)> {
+/// Standard output or a file, and how text looks there by default.
+pub(super) fn open_output(path: Option<&Path>, keep: Keep) -> anyhow::Result<(Box<dyn Write>, Style)> {
     match path.filter(|path| *path != Path::new("-")) {
+        Some(path) if path == Path::new("/dev/null") => Ok((Box::new(io::sink()), Style::default())),
         Some(path) => {
             let file = ReportFile::create(path, keep).context("--output")?;
-            Ok((Box::new(file), false))
+            Ok((Box::new(file), Style::default()))
         }
         None => {
-            let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            Ok((Box::new(io::stdout()), colour))
+            let is_terminal = io::stdout().is_terminal();
+            let colour = is_terminal && std::env::var_os("NO_COLOR").is_none();
+            let style = Style { colour, width: is_terminal.then(columns).flatten(), full_names: false };
+            Ok((Box::new(io::stdout()), style))
         }
     }
+}
+
+/// Characters in a line of the terminal: `COLUMNS`, as users export it, else its size.
+fn columns() -> Option<usize> {
+    let exported = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    exported.or_else(|| Some(usize::from(terminal_size::terminal_size()?.0.0))).filter(|columns| *columns > 0)
 }
 
 /// Options of what is shown.
@@ -69,33 +78,36 @@ pub(super) struct ShowArgs {
     /// Format of reports
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     pub(super) format: Format,
-    /// Write to this file instead of standard output (-): each JSON report replaces the previous one; text and --trace
-    /// are appended
+    /// Write to this file instead of standard output (-); an existing file is replaced. Of JSON reports it holds the latest,
+    /// of text and --trace everything
     #[arg(short = 'O', long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// When to color the output
     #[arg(long = "color", alias = "colour", value_enum, value_name = "WHEN", default_value_t = Colour::Auto)]
     colour: Colour,
+    /// Text: show every frame with its whole name, its module and its address there
+    #[arg(long)]
+    full_names: bool,
 }
 
 impl ShowArgs {
-    /// The writer, and whether to print in colour. `all`: later output does not replace earlier output.
-    pub(super) fn open(&self, all: bool) -> anyhow::Result<(Box<dyn Write>, bool)> {
+    /// The writer, and how text looks. `all`: later output does not replace earlier output.
+    pub(super) fn open(&self, all: bool) -> anyhow::Result<(Box<dyn Write>, Style)> {
         let keep = if self.format == Format::Json && !all { Keep::Latest } else { Keep::All };
-        let (writer, colour) = open_output(self.output.as_deref(), keep)?;
+        let (writer, usual) = open_output(self.output.as_deref(), keep)?;
         let colour = match self.colour {
             Colour::Always => true,
             Colour::Never => false,
-            Colour::Auto => colour,
+            Colour::Auto => usual.colour,
         };
-        Ok((writer, colour))
+        Ok((writer, Style { colour, full_names: self.full_names, ..usual }))
     }
 
     /// Where reports go, and which of their rows. `trace`: events go there too.
     pub(super) fn output(&self, selection: Selection, trace: bool) -> anyhow::Result<Output> {
-        let (writer, colour) = self.open(trace)?;
+        let (writer, style) = self.open(trace)?;
         let reporter: Box<dyn Reporter> = match self.format {
-            Format::Text => Box::new(Text::new(colour, jiff::tz::TimeZone::system())),
+            Format::Text => Box::new(Text::new(style, jiff::tz::TimeZone::system())),
             Format::Json => Box::new(Json),
         };
         Ok(Output::new(reporter, writer, selection))

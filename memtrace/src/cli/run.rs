@@ -6,6 +6,7 @@ use anyhow::bail;
 use nix::sys::signal::{SigHandler, Signal};
 
 use crate::{
+    profile::units::format_count,
     report::escape,
     session::{Closed, Ending, Output, Schedule, Suppressing, follow},
     sources::process::Session,
@@ -73,6 +74,12 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
     }
     for line in suppressing.generated() {
         say(line);
+    }
+    if args.lost.error_exitcode.is_some() && suppressing.forks() > 0 {
+        message(&format!(
+            "--error-exitcode is about the command itself: {} of it were not followed, and what they lost is unknown",
+            format_count(suppressing.forks(), "fork")
+        ));
     }
     Ok(ExitCode::from(args.lost.status(suppressing.lost(), status)))
 }

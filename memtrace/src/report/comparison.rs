@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::escape::short;
-use super::text::Text;
+use super::text::{Style, Text};
 use crate::profile::units::{format_age, format_bytes, format_count};
 use crate::profile::{Amount, Change, Dictionary, Diff, Frame, Profile, StackId, Subject};
 
@@ -43,9 +43,9 @@ impl<'a> Comparison<'a> {
         if change.stack.is_some() { of(self.after, change.stack) } else { of(self.before, change.earlier) }
     }
 
-    /// For people; in colour with ANSI escapes.
+    /// For people.
     #[must_use]
-    pub fn text(&self, colour: bool) -> String {
+    pub fn text(&self, style: Style) -> String {
         let mut out = String::new();
         let (before, after) = (self.before.1, self.after.1);
         let _ = writeln!(
@@ -66,7 +66,7 @@ impl<'a> Comparison<'a> {
             format_count(then.blocks, "block"),
             change_of(then, now)
         );
-        let text = Text::new(colour, jiff::tz::TimeZone::UTC);
+        let text = Text::new(style, jiff::tz::TimeZone::UTC);
         for (kind, changes) in self.kinds() {
             if changes.is_empty() {
                 continue;

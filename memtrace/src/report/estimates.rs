@@ -55,19 +55,17 @@ pub(super) fn counted(mode: &Mode, sizes: Option<String>) -> String {
 
 /// What tracing cost, as a line.
 pub(super) fn cost(overhead: &Overhead) -> String {
-    let (share, processors) = (overhead.share(), overhead.processors());
-    let (of_target, of_cpu) = match (overhead.limit, overhead.least) {
-        // Above its share, but little enough to be allowed.
-        (Some(limit), Some(least)) if share > limit && processors <= least => {
-            (String::new(), format!(" ({} allowed: the target is mostly idle)", format_percent(least)))
+    let allowed = match (overhead.limit, overhead.least) {
+        (Some(limit), Some(least)) => {
+            format!(" (allowed: {}, or {} of one CPU)", format_percent(limit), format_percent(least))
         }
-        (Some(limit), _) => (format!(" ({} allowed)", format_percent(limit)), String::new()),
-        (None, _) => (String::new(), String::new()),
+        (Some(limit), None) => format!(" (allowed: {})", format_percent(limit)),
+        (None, _) => String::new(),
     };
     format!(
-        "Tracing took {} of the target's CPU time{of_target}, {} of one CPU{of_cpu}; {} seen",
-        format_percent(share),
-        format_percent(processors),
+        "Tracing took {} of the target's CPU time{allowed}, {} of one CPU; {} seen",
+        format_percent(overhead.share()),
+        format_percent(overhead.processors()),
         format_count(overhead.calls, "call")
     )
 }

@@ -36,12 +36,12 @@ pub(super) fn method(profile: &Profile, of: &Processes) -> String {
     };
     let count = estimates::counted(mode, sizes(&profile.filter));
     let stacks = match mode.stacks {
-        StackMethod::Cfi => "stacks from call frame information",
+        StackMethod::Cfi => "",
         StackMethod::FramePointer => {
-            "stacks from frame pointers (callers may be missing where code was built without them)"
+            ", stacks from frame pointers (callers may be missing where code was built without them)"
         }
     };
-    format!("{untraced}{count}{}, {stacks}", older(&profile.filter))
+    format!("{untraced}{count}{}{stacks}", older(&profile.filter))
 }
 
 /// A filter by age in words.

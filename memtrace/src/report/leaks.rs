@@ -84,17 +84,21 @@ pub(super) fn check(check: &LeakCheck) -> String {
         Moment::AtExit => "one scan at its end".to_owned(),
     };
     let cost = format!("{how}, {} read in {}", format_bytes(check.read), format_age(check.took));
+    let all = check.reached.all().plus(check.reached.suppressed);
+    let checked = match check.undecided {
+        0 => format!("{} checked", format_count(all.blocks, "block")),
+        young => {
+            format!("{} checked, {} not yet", format_count(all.blocks, "block"), format_number(young))
+        }
+    };
     if lost.blocks == 0 {
-        return format!(
-            "Leak check: nothing is lost, of {} checked ({cost})",
-            format_count(check.reached.all().blocks, "block")
-        );
+        let besides = if check.reached.suppressed.blocks > 0 { "nothing else" } else { "nothing" };
+        return format!("Leak check: {besides} is lost, of {checked} ({cost})");
     }
     format!(
-        "Leak check: LOST {} in {} of {} checked: nothing in the process leads to them ({cost})",
+        "Leak check: LOST {} in {} of {checked}: nothing in the process leads to them ({cost})",
         format_bytes(lost.bytes),
         format_number(lost.blocks),
-        format_count(check.reached.all().blocks, "block")
     )
 }
 
@@ -113,26 +117,30 @@ pub(super) fn row(leaked: &Leaked, check: Option<&LeakCheck>) -> Option<String> 
         Some(LeakCheck { moment: Moment::AtExit, .. }) => " (at exit)".to_owned(),
         None => String::new(),
     };
-    let of = if lost.blocks == *checked && *checked == 1 {
-        "the block".to_owned()
-    } else if lost.blocks == *checked {
-        format!("any of the {}", format_count(*checked, "block"))
-    } else {
-        format!("{} of {}", format_number(lost.blocks), format_count(*checked, "block"))
-    };
     let more = match through {
         0 => String::new(),
         bytes => format!(", and {} through them", format_bytes(*bytes)),
     };
-    let except = if indirectly.blocks == lost.blocks {
-        ", except other lost blocks".to_owned()
-    } else if indirectly.blocks > 0 {
-        format!(", {} of them only from other lost blocks", format_number(indirectly.blocks))
-    } else {
-        String::new()
+    let direct = lost.minus(*indirectly).blocks;
+    let who = match (direct, indirectly.blocks) {
+        (0, _) => format!("only lost blocks point to {}", of(lost.blocks, *checked)),
+        (_, 0) => format!("nothing in the process points to {}", of(lost.blocks, *checked)),
+        (_, others) => format!(
+            "nothing in the process points to {}, and only lost blocks to {} more",
+            of(direct, *checked),
+            format_number(others)
+        ),
     };
-    Some(format!(
-        "LOST {}{more}: nothing in the process points to {of}{except}{scans}",
-        format_bytes(lost.bytes)
-    ))
+    Some(format!("LOST {}{more}: {who}{scans}", format_bytes(lost.bytes)))
+}
+
+/// So many of all, in words.
+fn of(blocks: u64, all: u64) -> String {
+    if blocks == all && all == 1 {
+        "the block".to_owned()
+    } else if blocks == all {
+        format!("any of the {}", format_count(all, "block"))
+    } else {
+        format!("{} of {}", format_number(blocks), format_count(all, "block"))
+    }
 }

@@ -4,6 +4,7 @@
 //! Invariant: text that comes from the target passes through [`escape()`] (JSON: the same characters as `\u`
 //! escapes), so a hostile symbol or path cannot control the reader's terminal.
 
+mod blame;
 mod comparison;
 mod escape;
 mod estimates;
@@ -13,6 +14,7 @@ mod kernel;
 mod leaks;
 mod losses;
 mod memleak;
+mod names;
 mod plan;
 mod remarks;
 mod suppressions;
@@ -31,7 +33,7 @@ pub use json::Json;
 pub use memleak::{Memleak, MemleakOptions};
 pub use plan::plan;
 pub use suppressions::{suppression, suppressions_used};
-pub use text::Text;
+pub use text::{Style, Text};
 
 /// Writes reports and lines of a trace in one format.
 pub trait Reporter {

@@ -2,59 +2,20 @@
 
 use std::fmt::Write as _;
 
+use super::blame::culprit;
 use super::escape::{escape, is_hazardous};
 use crate::profile::{Frame, Suppressions};
 
-/// Files whose functions allocate for others: C and C++ libraries, loaders, allocators.
-const LIBRARIES: [&str; 14] = [
-    "libc.",
-    "libc-",
-    "libstdc++.",
-    "libc++.",
-    "libc++abi.",
-    "libgcc_s.",
-    "ld-linux",
-    "ld-musl",
-    "ld.so",
-    "libpthread",
-    "libdl",
-    "libjemalloc",
-    "libtcmalloc",
-    "libmimalloc",
-];
-
-/// The same of functions that are compiled into a program.
-const FUNCTIONS: [&str; 14] = [
-    "std::",
-    "__gnu_cxx::",
-    "__cxxabi",
-    "alloc::",
-    "core::",
-    "hashbrown::",
-    "malloc",
-    "calloc",
-    "realloc",
-    "reallocarray",
-    "strdup",
-    "__rust_",
-    "__rustc::",
-    "__libc_",
-];
-
-/// A line that suppresses what a stack has lost: by its innermost function outside of allocators and libraries of the
-/// language, else by the file of its innermost frame. It matches the whole name, so that it hides nothing else. `None` for
-/// an empty stack.
+/// A line that suppresses what a stack has lost: by the function to blame, else by the file it is in. It matches the whole
+/// name, but everything that this function or file allocates. `None` for an empty stack.
 #[must_use]
 pub fn suppression(frames: &[Frame<'_>]) -> Option<String> {
-    let own = frames.iter().filter(|frame| !is_library(frame.module));
-    let mut named = own.filter_map(|frame| frame.function.filter(|name| !is_of_language(name)));
-    let place = match named.next() {
+    let frame = frames.get(culprit(frames)?)?;
+    let place = match frame.function {
         Some(name) => format!("^{}$", pattern(name)),
         None => {
-            let outside = frames.iter().find(|frame| !is_library(frame.module));
-            let module = outside.or(frames.first())?.module;
-            let name =
-                module.rsplit_once('/').map_or_else(|| format!("^{module}"), |(_, name)| format!("/{name}"));
+            let name = frame.module.rsplit_once('/');
+            let name = name.map_or_else(|| format!("^{}", frame.module), |(_, name)| format!("/{name}"));
             format!("{}$", pattern(&name))
         }
     };
@@ -86,19 +47,6 @@ fn pattern(name: &str) -> String {
         }
     }
     text
-}
-
-fn is_library(module: &str) -> bool {
-    let name = module.rsplit('/').next().unwrap_or_default();
-    LIBRARIES.iter().any(|library| name.starts_with(library))
-}
-
-/// Whether a function belongs to a language's library or is an allocator: by its name without the type of its result.
-fn is_of_language(name: &str) -> bool {
-    let name = name.trim_start_matches(['<', '&']);
-    let head = name.split(['<', '(']).next().unwrap_or_default();
-    let last = head.rsplit(' ').next().unwrap_or_default();
-    head.starts_with("operator new") || FUNCTIONS.iter().any(|function| last.starts_with(function))
 }
 
 #[cfg(test)]
@@ -138,7 +86,7 @@ mod tests {
             (vec![frame(None, "/usr/lib/libplugin.so"), frame(None, "/a")], "leak:/libplugin.so$"),
             (vec![frame(None, "[anon]")], "leak:^[anon]$"),
             (vec![frame(Some("fopen"), "/usr/lib/libc.so.6"), frame(None, "/opt/a")], "leak:/a$"),
-            (vec![frame(Some("fopen"), "/usr/lib/libc.so.6")], "leak:/libc.so.6$"),
+            (vec![frame(Some("fopen"), "/usr/lib/libc.so.6")], "leak:^fopen$"),
             (vec![frame(Some("f\u{1b}[2J\nleak:*"), "/a")], "leak:^f*[2J*leak:*$"),
             (vec![frame(Some("aaa…zzz"), "/a")], "leak:^aaa*zzz$"),
         ] {

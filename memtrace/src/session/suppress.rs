@@ -15,6 +15,7 @@ pub struct Suppressing {
     generate: bool,
     lines: Vec<String>,
     lost: Amount,
+    forks: u64,
 }
 
 impl Suppressing {
@@ -28,6 +29,12 @@ impl Suppressing {
     #[must_use]
     pub fn lost(&self) -> Amount {
         self.lost
+    }
+
+    /// Processes that the traced ones have started, by the last report: they were not checked.
+    #[must_use]
+    pub fn forks(&self) -> u64 {
+        self.forks
     }
 
     /// Suppressions for what is lost and not suppressed, a line each, ready for a file.
@@ -51,6 +58,7 @@ impl Suppressing {
     pub(super) fn apply<'a>(&mut self, dictionary: &Dictionary, profile: &'a Profile) -> Cow<'a, Profile> {
         self.lines.clear();
         self.lost = Amount::default();
+        self.forks = profile.losses.children_not_traced;
         self.known.reset();
         let mut profile = Cow::Borrowed(profile);
         let has_lost = |row: &crate::profile::Row| row.leaked.is_some_and(|leaked| leaked.lost.blocks > 0);

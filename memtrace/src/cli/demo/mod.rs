@@ -28,8 +28,8 @@ pub(super) struct Args {
 const INTERVAL: Duration = Duration::from_secs(2);
 
 pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
-    let (writer, colour) = args.output.open(Keep::All)?;
-    let reporter = Text::new(colour, jiff::tz::TimeZone::system());
+    let (writer, style) = args.output.open(Keep::All)?;
+    let reporter = Text::new(style, jiff::tz::TimeZone::system());
     let selection = Selection { top: 3, ..Selection::default() };
     let mut output = Output::new(Box::new(reporter), writer, selection);
     let options = Options {
@@ -47,7 +47,7 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
     leaker.kill();
     ended?;
     message(
-        "found: `leak_session` (4 KiB each time) and `leak_log_line` (120 bytes), each the first frame of its stack above, with file and line; `work` frees what it allocates and is not listed",
+        "found: `leak_session` (4 KiB each time) and `leak_log_line` (120 bytes), the function marked > in its stack above; `work` frees what it allocates and is not listed",
     );
     message(
         "next: memtrace attach $(pidof your-server)    or: memtrace run -- ./your-program    (memtrace --help)",

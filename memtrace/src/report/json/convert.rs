@@ -5,6 +5,7 @@ use super::{
     TraceLine, Uncertainty, kernel, leaks,
 };
 use crate::profile::{self, Allocation, Dictionary, Filter, Profile, StackMethod, Subject, View};
+use crate::report::blame::culprit;
 use crate::report::remarks;
 
 impl<'a> Report<'a> {
@@ -148,7 +149,8 @@ impl<'a> MappingStack<'a> {
 
 impl<'a> Stack<'a> {
     fn new(dictionary: &'a Dictionary, row: &'a profile::Row) -> Self {
-        let frames = frames(dictionary, row.stack);
+        let frames = dictionary.frames_of(row.stack);
+        let culprit = if row.kernel().is_none() { culprit(&frames) } else { None };
         Self {
             id: row.id,
             pid: row.pid(),
@@ -164,7 +166,8 @@ impl<'a> Stack<'a> {
             oldest_exact: Some(row.oldest.exact),
             complete: row.incomplete.is_none() && !frames.is_empty(),
             incomplete: row.incomplete.map(profile::Reason::key),
-            frames,
+            culprit,
+            frames: frames.into_iter().map(Frame::from).collect(),
             allocs: row.blocks.iter().map(Alloc::from).collect(),
             leaked: row.leaked.as_ref().map(leaks::Leaked::from),
             held_by: row.held_by.iter().map(leaks::Holder::from).collect(),

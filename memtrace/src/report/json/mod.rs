@@ -266,6 +266,10 @@ struct Stack<'a> {
     incomplete: Option<&'static str>,
     /// Innermost first, starting at the caller of the allocator.
     frames: Vec<Frame<'a>>,
+    /// The place in `frames` of the function to blame: the innermost that is neither an allocator's nor of a language's
+    /// library. Missing in kernel mode and without frames.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    culprit: Option<usize>,
     /// The blocks, oldest first; only with `--show-allocs`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     allocs: Vec<Alloc>,

@@ -5,10 +5,10 @@ use jiff::tz::TimeZone;
 use super::recorded::{Frame, KernelRow};
 use super::{Recorded, report};
 use crate::profile::{Amount, By, CacheRow, Kernel, MemoryKind};
-use crate::report::{Json, Text};
+use crate::report::{Json, Style, Text};
 
 fn text(report: Recorded) -> String {
-    report.written(Text::new(false, TimeZone::UTC))
+    report.written(Text::new(Style::default(), TimeZone::UTC))
 }
 
 fn json(report: Recorded) -> serde_json::Value {

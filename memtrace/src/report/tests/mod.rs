@@ -14,7 +14,7 @@ use jiff::tz::TimeZone;
 
 use self::recorded::{Frame, Mapped, Recorded, StackRow, traced};
 use super::losses::sentences;
-use super::{Json, Memleak, MemleakOptions, Reporter, Text, escape};
+use super::{Json, Memleak, MemleakOptions, Reporter, Style, Text, escape};
 use crate::profile::{
     Age, Allocation, Amount, Attachment, By, Dictionary, Filter, Holder, LeakCheck, Leaked, LiveBlock,
     Losses, Moment, Overhead, Reached, Reason, Remark, Root, StackMethod, Uncertainty,
@@ -255,8 +255,11 @@ impl io::Write for Closing {
 #[test]
 fn a_closed_pipe_is_an_error_wherever_it_closes() {
     let options = MemleakOptions { top: 10, show_allocs: true, combined_only: false, zone: TimeZone::UTC };
-    let reporters: [Box<dyn Reporter>; 3] =
-        [Box::new(Text::new(true, TimeZone::UTC)), Box::new(Json), Box::new(Memleak::new(options))];
+    let reporters: [Box<dyn Reporter>; 3] = [
+        Box::new(Text::new(Style { colour: true, ..Style::default() }, TimeZone::UTC)),
+        Box::new(Json),
+        Box::new(Memleak::new(options)),
+    ];
     let report = Recorded { losses: losses(), ..with_blocks() };
     let [(_, event), _] = trace();
     let dictionary = Dictionary::default();

@@ -1,0 +1,332 @@
+//! Who allocated: the innermost function of a stack that is the program's own.
+
+use std::borrow::Cow;
+
+use super::names::path;
+use crate::profile::Frame;
+
+/// What a function of a stack belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// An allocator, or a function that only calls one (`xmalloc`).
+    Allocator,
+    /// The language's libraries: containers, `strdup`, closures' wrappers.
+    Library,
+    /// What starts a program or a thread, before `main`.
+    Startup,
+    /// Anything else: the program and the libraries that it chose.
+    Code,
+}
+
+/// Files of C and C++ libraries and loaders.
+const LIBRARIES: [&str; 11] = [
+    "libc.",
+    "libc-",
+    "libstdc++.",
+    "libc++.",
+    "libc++abi.",
+    "libgcc_s.",
+    "ld-linux",
+    "ld-musl",
+    "ld.so",
+    "libpthread",
+    "libdl",
+];
+
+/// Files of allocators.
+const ALLOCATORS: [&str; 5] = ["libjemalloc", "libtcmalloc", "libmimalloc", "libsnmalloc", "libscudo"];
+
+/// The same of functions that are compiled into a program, by the path's first part.
+const NAMESPACES: [&str; 8] =
+    ["std", "__gnu_cxx", "__cxxabiv1", "alloc", "core", "hashbrown", "__rustc", "__libc"];
+
+/// Functions that start a program or a thread: glibc, musl, libstdc++, Rust.
+const STARTUP: [&str; 20] = [
+    "_start",
+    "__libc_start_main",
+    "__libc_start_main_impl",
+    "__libc_start_call_main",
+    "libc_start_main_stage2",
+    "start_thread",
+    "clone",
+    "clone3",
+    "__clone",
+    "__clone3",
+    "execute_native_thread_routine",
+    "std::rt::",
+    "std::sys::backtrace::__rust_begin_short_backtrace",
+    "std::sys::thread::",
+    "std::sys::pal::unix::thread::",
+    "std::thread::",
+    "std::panic::",
+    "std::panicking::",
+    "core::panic::unwind_safe::",
+    "std::__invoke_impl",
+];
+
+/// Words of functions that allocate and do nothing else: one of these, and otherwise only [`FILLERS`].
+const WORDS: [&str; 38] = [
+    "alloc",
+    "allocate",
+    "malloc",
+    "calloc",
+    "realloc",
+    "reallocarray",
+    "memalign",
+    "valloc",
+    "pvalloc",
+    "palloc",
+    "repalloc",
+    "zalloc",
+    "zmalloc",
+    "zcalloc",
+    "zrealloc",
+    "ztrymalloc",
+    "ztrycalloc",
+    "ztryrealloc",
+    "xmalloc",
+    "xmallocz",
+    "xcalloc",
+    "xrealloc",
+    "xstrdup",
+    "xstrndup",
+    "xmemdup",
+    "xmemdupz",
+    "strdup",
+    "strndup",
+    "wcsdup",
+    "memdup",
+    "emalloc",
+    "ecalloc",
+    "erealloc",
+    "estrdup",
+    "kmalloc",
+    "mallocx",
+    "pymalloc",
+    "rallocx",
+];
+
+/// Words that say whose allocator or what kind of one.
+const FILLERS: [&str; 62] = [
+    "aligned", "apr", "array", "c", "checked", "clear", "context", "crypto", "debug", "default", "die", "do",
+    "e", "ex", "fatal", "g", "gc", "git", "impl", "internal", "je", "js", "k", "lib", "libc", "mem",
+    "memory", "mi", "my", "n", "ngx", "nofail", "object", "openssl", "or", "os", "p", "pg", "posix", "py",
+    "raw", "real", "rdl", "rg", "rjem", "rust", "s", "safe", "set", "sqlite", "sys", "tc", "try", "usable",
+    "util", "uv", "v", "wrap", "wrapper", "x", "z", "zeroed",
+];
+
+impl Part {
+    /// What a frame belongs to, by the name of its function, else by its file.
+    pub(super) fn of(frame: &Frame<'_>) -> Self {
+        let file = frame.module.rsplit('/').next().unwrap_or_default();
+        let is_in = |files: &[&str]| files.iter().any(|name| file.starts_with(name));
+        let named = frame.function.map(path).as_deref().and_then(Self::of_path);
+        match named {
+            Some(part) => part,
+            None if is_in(&ALLOCATORS) => Self::Allocator,
+            None if is_in(&LIBRARIES) => Self::Library,
+            None => Self::Code,
+        }
+    }
+
+    fn of_path(path: &str) -> Option<Self> {
+        let path = path.trim_start_matches(['&', '*', '[']);
+        let path = path.strip_prefix("dyn ").or(path.strip_prefix("mut ")).unwrap_or(path);
+        let starts = |name: &&str| {
+            if name.ends_with("::") { path.starts_with(*name) } else { path == *name }
+        };
+        if STARTUP.iter().any(|name| starts(&name)) {
+            return Some(Self::Startup);
+        }
+        if path.starts_with("operator new") || is_allocators(path) {
+            return Some(Self::Allocator);
+        }
+        let (first, is_scoped) = path.split_once("::").map_or((path, false), |(first, _)| (first, true));
+        // `<T as Into<U>>::into`: generic code of a library.
+        let is_parameter = first.len() == 1 && first.chars().all(|c| c.is_ascii_uppercase());
+        let is_library = is_scoped && (NAMESPACES.contains(&first) || is_parameter);
+        is_library.then_some(Self::Library)
+    }
+}
+
+/// Whether a function's name says that it allocates, and nothing else. Methods have other reasons to be called `alloc`.
+fn is_allocators(path: &str) -> bool {
+    let mut found = false;
+    let mut words = words(path);
+    let fits = |word: String| {
+        let allocates = WORDS.contains(&word.as_str());
+        found |= allocates;
+        allocates || FILLERS.contains(&word.as_str())
+    };
+    !path.contains(':') && words.all(fits) && found
+}
+
+/// The words of a name in lower case, without digits: `PyMem_RawMalloc` has `py`, `mem`, `raw`, `malloc`.
+fn words(name: &str) -> impl Iterator<Item = String> {
+    let is_capital = |c: Option<char>| c.is_some_and(|c| c.is_ascii_uppercase());
+    let mut all = vec![String::new()];
+    let letters: Vec<char> = name.chars().collect();
+    for (at, &letter) in letters.iter().enumerate() {
+        let before = at.checked_sub(1).and_then(|at| letters.get(at)).copied();
+        let after = letters.get(at + 1).copied();
+        let begins = is_capital(Some(letter))
+            && (!is_capital(before) || after.is_some_and(|next| next.is_ascii_lowercase()));
+        if begins || !letter.is_ascii_alphabetic() {
+            all.push(String::new());
+        }
+        if (letter.is_ascii_alphabetic() || !letter.is_ascii())
+            && let Some(word) = all.last_mut()
+        {
+            word.push(letter.to_ascii_lowercase());
+        }
+    }
+    all.into_iter().filter(|word| !word.is_empty())
+}
+
+/// The place of the frame to blame: the innermost of the program's own. If there is none, the outermost function of a
+/// library, which is what was called. `None` for an empty stack.
+#[must_use]
+pub(super) fn culprit(frames: &[Frame<'_>]) -> Option<usize> {
+    let parts: Vec<Part> = frames.iter().map(Part::of).collect();
+    let own = parts.iter().position(|part| *part == Part::Code);
+    let of_library = || parts.iter().rposition(|part| *part == Part::Library);
+    let any = || parts.iter().rposition(|part| *part != Part::Startup);
+    own.or_else(of_library).or_else(any).or(if frames.is_empty() { None } else { Some(0) })
+}
+
+/// What a frame of a library is part of, for people: `std::vector`, `alloc::vec::Vec`, `libc.so.6`.
+pub(super) fn library<'a>(frame: &Frame<'a>) -> Cow<'a, str> {
+    let of_file = || Cow::Borrowed(frame.module.rsplit('/').next().unwrap_or_default());
+    match frame.function.map(path) {
+        Some(path) => path.rsplit_once("::").map_or_else(of_file, |(of, _)| Cow::Owned(of.to_owned())),
+        None => of_file(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Part, culprit, library};
+    use crate::profile::Frame;
+
+    fn frame<'a>(function: &'a str, module: &'a str) -> Frame<'a> {
+        let function = Some(function).filter(|name| !name.is_empty());
+        Frame {
+            function,
+            function_offset: 0,
+            module,
+            module_offset: 0,
+            file: None,
+            line: None,
+            inlined: false,
+        }
+    }
+
+    #[test]
+    fn functions_belong_to_allocators_libraries_and_code() {
+        for (part, names) in [
+            (
+                Part::Allocator,
+                &[
+                    "malloc",
+                    "operator new(unsigned long)",
+                    "xmalloc",
+                    "g_malloc0",
+                    "PyMem_RawMalloc",
+                    "__rust_alloc",
+                    "ztrymalloc_usable_internal",
+                    "CRYPTO_malloc",
+                    "sqlite3Malloc",
+                    "xstrdup",
+                    "MemoryContextAlloc",
+                    "_PyObject_Malloc",
+                    "palloc0",
+                    "__libc_calloc",
+                ][..],
+            ),
+            (
+                Part::Library,
+                &[
+                    "std::vector<int>::push_back(int const&)",
+                    "void std::vector<A<B>>::_M_realloc_insert<int>(int&&)",
+                    "<alloc::vec::Vec<T> as core::iter::Extend<T>>::extend",
+                    "<T as core::convert::Into<U>>::into",
+                    "hashbrown::raw::RawTable<T,A>::reserve_rehash",
+                    "__gnu_cxx::new_allocator<int>::allocate(unsigned long)",
+                    "core::ops::function::FnOnce::call_once",
+                ],
+            ),
+            (
+                Part::Startup,
+                &[
+                    "_start",
+                    "__libc_start_call_main",
+                    "start_thread",
+                    "clone3",
+                    "std::rt::lang_start::{{closure}}",
+                    "std::thread::Builder::spawn_unchecked_::{{closure}}",
+                ],
+            ),
+            (
+                Part::Code,
+                &[
+                    "main",
+                    "alloc_session",
+                    "Pool::alloc(int)",
+                    "handle_request",
+                    "<app::Cache as core::fmt::Debug>::fmt",
+                    "stdio_open",
+                    "forget_session(int)",
+                    "void serve<std::string>(std::string)",
+                    "mallocator",
+                    "x",
+                    "",
+                ],
+            ),
+        ] {
+            for name in names {
+                assert_eq!(Part::of(&frame(name, "/srv/app")), part, "{name}");
+            }
+        }
+        assert_eq!(Part::of(&frame("getaddrinfo", "/usr/lib/libc.so.6")), Part::Library);
+        assert_eq!(Part::of(&frame("", "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2")), Part::Allocator);
+        assert_eq!(Part::of(&frame("png_read", "/usr/lib/libpng.so")), Part::Code);
+    }
+
+    #[test]
+    fn the_innermost_function_of_the_program_is_to_blame() {
+        let stack = |names: &[(&'static str, &'static str)]| {
+            names.iter().map(|(name, module)| frame(name, module)).collect::<Vec<_>>()
+        };
+        let (app, libc) = ("/srv/app", "/usr/lib/libc.so.6");
+        for (frames, place) in [
+            (
+                &[
+                    ("operator new(unsigned long)", "/usr/lib/libstdc++.so.6"),
+                    ("std::list<int>::push_back(int)", app),
+                    ("keep(int)", app),
+                    ("main", app),
+                ][..],
+                Some(2),
+            ),
+            (&[("strdup", libc), ("", app), ("main", app)], Some(1)),
+            (&[("xmalloc", app)], Some(0)),
+            (&[("", libc), ("getaddrinfo", libc), ("__libc_start_main", libc)], Some(1)),
+            (&[("_start", app)], Some(0)),
+            (&[], None),
+        ] {
+            assert_eq!(culprit(&stack(frames)), place, "{frames:?}");
+        }
+    }
+
+    #[test]
+    fn a_library_is_named_by_its_type_or_file() {
+        for (name, module, of) in [
+            ("std::vector<int, std::allocator<int> >::push_back(int&&)", "/srv/app", "std::vector"),
+            ("<alloc::vec::Vec<T> as Extend>::extend", "/srv/app", "alloc::vec::Vec"),
+            ("fopen", "/usr/lib/libc.so.6", "libc.so.6"),
+            ("", "/usr/lib/libstdc++.so.6", "libstdc++.so.6"),
+        ] {
+            assert_eq!(library(&frame(name, module)), of);
+        }
+    }
+}

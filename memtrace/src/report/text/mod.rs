@@ -1,0 +1,219 @@
+//! Text for people: what holds memory, most important first.
+
+mod frames;
+mod rows;
+mod style;
+
+use std::io::{self, Write};
+
+use jiff::tz::TimeZone;
+
+use super::header::{allocators, method, older, processes, sizes};
+use super::{Reporter, escape, estimates, kernel, leaks, losses, remarks};
+use crate::profile::units::{format_age, format_bytes, format_count, format_number};
+use crate::profile::{Allocation, Amount, By, Dictionary, Filter, Frame, Moment, Profile, Subject, View};
+use rows::{noun, process, samples};
+use style::{BOLD, DIM};
+
+pub use style::Style;
+
+/// Stacks of mappings that the text shows; JSON has as many as of blocks.
+const MAPPINGS_SHOWN: usize = 3;
+
+/// The text format.
+#[derive(Clone, Debug)]
+pub struct Text {
+    style: Style,
+    zone: TimeZone,
+}
+
+impl Text {
+    /// Text with times of day in `zone`.
+    #[must_use]
+    pub fn new(style: Style, zone: TimeZone) -> Self {
+        Self { style, zone }
+    }
+
+    /// Emphasized text.
+    pub(super) fn emphasis(&self, text: &str) -> String {
+        self.style.paint(BOLD, text).to_string()
+    }
+
+    /// Writes the frames of a stack.
+    pub(super) fn frames(&self, out: &mut dyn Write, frames: &[Frame<'_>]) -> io::Result<()> {
+        frames::write(out, frames, &self.style, frames::LINES)
+    }
+
+    fn header(&self, out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
+        let profile = view.profile();
+        let time = profile.time.to_zoned(self.zone.clone());
+        let (target, method) = match &profile.subject {
+            Subject::Processes(of) => (
+                format!("{}, traced for ", processes(of)),
+                format!(", {}; {}", allocators(of), method(profile, of)),
+            ),
+            Subject::Kernel(of) => (
+                format!("{}, traced for ", kernel::target(of)),
+                format!("; {}", kernel::method(sizes(&profile.filter), older(&profile.filter))),
+            ),
+        };
+        writeln!(
+            out,
+            "[{}] {}{target}{}{method}",
+            time.strftime("%H:%M:%S"),
+            if profile.last { "last report: " } else { "" },
+            format_age(profile.elapsed),
+        )
+    }
+
+    /// The amounts of the whole report.
+    fn amounts(&self, out: &mut dyn Write, profile: &Profile) -> io::Result<()> {
+        let processes = profile.processes();
+        let mode = processes.map(|of| &of.mode);
+        let uncertainty = processes.and_then(|of| of.uncertainty);
+        let (bytes, blocks) = estimates::amounts(profile.outstanding, uncertainty, noun(profile));
+        let samples = uncertainty.map(|doubt| format!(", {}", samples(doubt))).unwrap_or_default();
+        let is_part = mode.is_some_and(|mode| mode.attached.gaps > 0 || mode.leaves_code_out());
+        let of_what = if is_part { " (of what was seen)" } else { "" };
+        writeln!(
+            out,
+            "Outstanding{of_what}: {} in {blocks}, {}{samples}",
+            self.style.paint(BOLD, bytes),
+            estimates::rate(profile.bytes_per_second, mode)
+        )?;
+        if let Some(overhead) = processes.and_then(|of| of.overhead.as_ref()) {
+            writeln!(out, "{}", estimates::cost(overhead))?;
+        }
+        if let Some(balance) = mode.and_then(estimates::balance) {
+            writeln!(out, "{balance}")?;
+        }
+        if let Some(check) = processes.and_then(|of| of.leak_check.as_deref()) {
+            writeln!(out, "{}", leaks::check(check))?;
+            if check.moment == Moment::AtExit {
+                writeln!(out, "\n{}", leaks::summary(check))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the rows leave out, or why there are none.
+    fn remainder(&self, out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
+        let profile = view.profile();
+        let (hidden, bytes) = view.hidden();
+        if hidden > 0 {
+            return writeln!(
+                out,
+                "\n… and {} {} {} (--top 0 shows all)",
+                format_number(u64::try_from(hidden).unwrap_or(u64::MAX)),
+                if hidden == 1 { "more stack holds" } else { "more stacks hold" },
+                self.style.paint(BOLD, format_bytes(bytes))
+            );
+        }
+        if view.rows_found() > 0 {
+            return Ok(());
+        }
+        let mode = profile.processes().map(|of| &of.mode);
+        if profile.filter != Filter::default() || view.selection().filters() {
+            writeln!(out, "No outstanding block passes the filter; others may exist.")
+        } else if profile.outstanding.blocks > 0 {
+            writeln!(out, "No stack with outstanding allocations passes the filters.")
+        } else if mode.is_some_and(|mode| !mode.exact) {
+            let open = mode.is_some_and(|mode| mode.attached.open);
+            let seen = if open { "seen for long enough" } else { "sampled or seen" };
+            writeln!(out, "Nothing that was {seen} is outstanding; the rest is unknown.")
+        } else {
+            writeln!(
+                out,
+                "Nothing allocated since tracing began is outstanding. (Earlier allocations are unknown.)"
+            )
+        }
+    }
+
+    /// Memory that the target mapped itself. Large areas that live as long as the process are common: a few stacks suffice.
+    fn mappings(&self, out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
+        let rows = view.profile().processes().and_then(|of| of.mapped.as_deref()).unwrap_or_default();
+        let all = rows.iter().fold(Amount::default(), |sum, row| sum.plus(row.mapped));
+        if all.blocks == 0 {
+            return Ok(());
+        }
+        writeln!(
+            out,
+            "\nMapped by the program itself (mmap, not counted above): {} in {}",
+            self.style.paint(BOLD, format_bytes(all.bytes)),
+            format_count(all.blocks, "range"),
+        )?;
+        for row in view.mappings().unwrap_or_default().into_iter().take(MAPPINGS_SHOWN) {
+            writeln!(
+                out,
+                "  {} in {}{}, oldest {}  {}",
+                self.style.paint(BOLD, format_bytes(row.mapped.bytes)),
+                format_count(row.mapped.blocks, "range"),
+                process(view.profile(), row.pid),
+                format_age(row.oldest),
+                self.style.paint(DIM, format_args!("stack {:016x}", row.id))
+            )?;
+            self.frames(out, &view.frames(row.stack))?;
+        }
+        Ok(())
+    }
+
+    fn remarks(&self, out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
+        let profile = view.profile();
+        let losses = losses::of(profile);
+        let gaps = profile.processes().and_then(|of| estimates::gaps(&of.mode));
+        let remarks = profile.remarks.iter().map(|remark| remarks::sentence(view.dictionary(), remark));
+        let notes: Vec<String> = gaps.into_iter().chain(remarks).collect();
+        if !losses.is_empty() || !notes.is_empty() {
+            writeln!(out)?;
+        }
+        for sentence in losses {
+            writeln!(out, "{} {sentence}", self.style.paint(BOLD, "Lost:"))?;
+        }
+        notes.iter().try_for_each(|note| writeln!(out, "Note: {}", escape(note)))
+    }
+
+    fn everything(&self, out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
+        self.header(out, view)?;
+        self.amounts(out, view.profile())?;
+        if view.profile().kernel().is_none() || view.selection().by == By::Stack {
+            for (index, row) in view.rows().enumerate() {
+                writeln!(out)?;
+                self.row(out, index + 1, row, view)?;
+            }
+            self.remainder(out, view)?;
+        }
+        self.mappings(out, view)?;
+        kernel::caches(out, view)?;
+        kernel::left_out(out, view.profile())?;
+        self.remarks(out, view)?;
+        writeln!(out)
+    }
+}
+
+impl Reporter for Text {
+    fn report(&mut self, out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
+        let mut text = Vec::new();
+        self.everything(&mut text, view)?;
+        self.style.write(out, &String::from_utf8_lossy(&text))
+    }
+
+    fn allocation(
+        &mut self,
+        out: &mut dyn Write,
+        dictionary: &Dictionary,
+        event: &Allocation,
+    ) -> io::Result<()> {
+        writeln!(
+            out,
+            "{:>12.6}  {}/{}  {}  {:#x}  size {}  {}",
+            event.elapsed.as_secs_f64(),
+            event.pid,
+            event.tid,
+            if event.freed { "free " } else { "alloc" },
+            event.address,
+            self.style.paint(BOLD, event.size),
+            self.style.paint(DIM, format_args!("stack {:016x}", event.id))
+        )?;
+        self.frames(out, &dictionary.frames_of(event.stack))
+    }
+}

@@ -1,0 +1,136 @@
+//! A stack in a report: what it holds, who allocated it, its frames.
+
+use std::io::{self, Write};
+
+use super::Text;
+use super::frames::{self, one_line};
+use super::style::{BOLD, DIM};
+use crate::profile::units::{format_age, format_count, format_number};
+use crate::profile::{LiveBlock, Profile, Row, Subject, Uncertainty, View};
+use crate::report::blame::culprit;
+use crate::report::losses::reason_words;
+use crate::report::{estimates, kernel, leaks};
+
+impl Text {
+    pub(super) fn row(&self, out: &mut dyn Write, rank: usize, row: &Row, view: &View<'_>) -> io::Result<()> {
+        let frames = view.frames(row.stack);
+        match view.profile().subject {
+            Subject::Kernel(_) => {
+                self.kernel_row(out, rank, row, view)?;
+                kernel::frames(out, &frames)?;
+            }
+            Subject::Processes(_) => {
+                let head = self.head(rank, row, view.profile());
+                // Where the line is too long for both, the amounts are first.
+                let room = self.style.line().saturating_sub(textwrap::core::display_width(&head) + 2);
+                let blamed = culprit(&frames).and_then(|place| frames.get(place));
+                match blamed.map(|frame| one_line(frame, room.max(24))) {
+                    Some(name) => writeln!(out, "{head}: {}", self.style.paint(BOLD, name))?,
+                    None => writeln!(out, "{head}")?,
+                }
+                self.details(out, row, view.profile())?;
+                self.found(out, row, view.profile())?;
+                frames::write(out, &frames, &self.style, frames::LINES)?;
+            }
+        }
+        match (row.incomplete.map(reason_words), frames.is_empty()) {
+            (Some(reason), true) => writeln!(out, "    (no frames: {reason})")?,
+            (Some(reason), false) => writeln!(out, "    (outer callers are missing: {reason})")?,
+            (None, true) => writeln!(out, "    (the frames of this stack were not received)")?,
+            (None, false) => {}
+        }
+        row.blocks.iter().try_for_each(|block| live_block(out, block))
+    }
+
+    /// What a stack holds, and how fast it grows.
+    fn head(&self, rank: usize, row: &Row, profile: &Profile) -> String {
+        let mode = profile.processes().map(|of| &of.mode);
+        let (bytes, blocks) = estimates::amounts(row.outstanding, row.uncertainty(), noun(profile));
+        format!(
+            "#{rank}  {} in {blocks}, {}",
+            self.style.paint(BOLD, bytes),
+            estimates::rate(row.bytes_per_second, mode)
+        )
+    }
+
+    /// The other figures of a stack.
+    fn details(&self, out: &mut dyn Write, row: &Row, profile: &Profile) -> io::Result<()> {
+        let mode = profile.processes().map(|of| &of.mode);
+        let share = estimates::share(row.outstanding.bytes, profile.outstanding.bytes);
+        let share = share.map(|share| format!("{share} of the total, ")).unwrap_or_default();
+        let doubt = row.uncertainty().map(|doubt| format!("{}, ", samples(doubt))).unwrap_or_default();
+        write!(out, "    {share}{doubt}{}{}", oldest(row), process(profile, row.pid()))?;
+        // How many of the old blocks, or of those watched for long enough, were freed is unknown.
+        if profile.filter.older.is_none() && !mode.is_some_and(|mode| mode.attached.open) {
+            write!(out, ", {}", freed(row, profile))?;
+        }
+        writeln!(out, "  {}", self.style.paint(DIM, format_args!("stack {:016x}", row.id)))
+    }
+
+    /// What a leak check found.
+    fn found(&self, out: &mut dyn Write, row: &Row, profile: &Profile) -> io::Result<()> {
+        let check = profile.processes().and_then(|of| of.leak_check.as_deref());
+        if let Some(lost) = row.leaked.as_ref().and_then(|leaked| leaks::row(leaked, check)) {
+            writeln!(out, "    {}", self.style.paint(BOLD, lost))?;
+        } else if let Some(holders) = leaks::holders(&row.held_by) {
+            writeln!(out, "    {holders}")?;
+        }
+        Ok(())
+    }
+
+    /// The line of a stack in the kernel.
+    fn kernel_row(&self, out: &mut dyn Write, rank: usize, row: &Row, view: &View<'_>) -> io::Result<()> {
+        let profile = view.profile();
+        let (bytes, blocks) = estimates::amounts(row.outstanding, row.uncertainty(), noun(profile));
+        write!(out, "#{rank}  {} in {blocks}", self.style.paint(BOLD, bytes))?;
+        if let Some(detail) = row.kernel() {
+            write!(out, "{}", kernel::of(view.dictionary(), detail))?;
+        }
+        if let Some(share) = estimates::share(row.outstanding.bytes, profile.outstanding.bytes) {
+            write!(out, ", {share} of the total")?;
+        }
+        write!(out, ", {}", estimates::rate(row.bytes_per_second, None))?;
+        if let Some(detail) = row.kernel() {
+            write!(out, "{}", kernel::more(row, detail, profile))?;
+        }
+        write!(out, ", {}", oldest(row))?;
+        if profile.filter.older.is_none() {
+            write!(out, ", {}", freed(row, profile))?;
+        }
+        writeln!(out, "  {}", self.style.paint(DIM, format_args!("stack {:016x}", row.id)))
+    }
+}
+
+fn oldest(row: &Row) -> String {
+    let words = if row.oldest.exact { "oldest" } else { "none older than" };
+    format!("{words} {}", format_age(row.oldest.age))
+}
+
+fn freed(row: &Row, profile: &Profile) -> String {
+    format!(
+        "freed {}{} of {}",
+        if row.uncertainty().is_some() { "about " } else { "" },
+        format_number(row.freed.blocks),
+        format_count(row.allocated.blocks, noun(profile))
+    )
+}
+
+fn live_block(out: &mut dyn Write, block: &LiveBlock) -> io::Result<()> {
+    writeln!(out, "    addr = {:#x}  size = {}  age {}", block.address, block.size, format_age(block.age))
+}
+
+/// The noun for blocks.
+pub(super) fn noun(profile: &Profile) -> &'static str {
+    if profile.kernel().is_some() { "object" } else { "block" }
+}
+
+/// The process of a row, if there are several.
+pub(super) fn process(profile: &Profile, pid: u32) -> String {
+    let several = profile.processes().is_some_and(|of| of.processes.len() > 1);
+    if several { format!(", process {pid}") } else { String::new() }
+}
+
+/// The samples behind an estimate.
+pub(super) fn samples(doubt: Uncertainty) -> String {
+    format!("from {}", format_count(doubt.samples, "sample"))
+}
