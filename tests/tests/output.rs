@@ -107,13 +107,20 @@ fn what_is_not_replaced() {
     refuses(["directory", "name a file in it"]);
 }
 
+/// As everywhere.
+#[test]
+fn the_null_device_takes_everything() {
+    let finished = memtrace(["check", "-O", "/dev/null"]);
+    assert!(finished.stdout.is_empty() && !finished.stderr.contains("device"), "{}", finished.stderr);
+}
+
 #[test]
 fn what_cannot_be_created() {
     let (_directory, _, text) = place();
     for (output, word) in [
         (format!("{text}/file"), "existing"),
         ("/proc/self/report".to_owned(), "may write to"),
-        ("/dev/null".to_owned(), "device"),
+        ("/dev/zero".to_owned(), "device"),
         (String::new(), "directory"),
     ] {
         let finished = memtrace(["check", "-O", &output]);

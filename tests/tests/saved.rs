@@ -270,7 +270,7 @@ fn saving_changes_nothing() {
 /// A text without times and what tracing took, which no two sessions have in common.
 fn steady(text: &str, pid: &str) -> String {
     let is_steady = |piece: &&str| {
-        !piece.contains("traced for") && !piece.ends_with("B/s") && !piece.starts_with("oldest")
+        !piece.contains("traced for") && !piece.contains("B/s") && !piece.starts_with("oldest")
     };
     let steady = |line: &str| line.split(", ").filter(is_steady).collect::<Vec<_>>().join(", ");
     let (_, text) = text.split_once(']').expect("the time of day");
