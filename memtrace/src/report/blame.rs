@@ -135,7 +135,7 @@ impl Part {
         let starts = |name: &&str| {
             if name.ends_with("::") { path.starts_with(*name) } else { path == *name }
         };
-        if STARTUP.iter().any(|name| starts(&name)) {
+        if STARTUP.iter().any(starts) {
             return Some(Self::Startup);
         }
         if path.starts_with("operator new") || is_allocators(path) {
