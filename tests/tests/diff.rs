@@ -157,4 +157,9 @@ fn what_cannot_be_compared() {
     assert_refused(&diff(&[&file], &["--at", "100000"]), 1, "no report 100000");
     assert_usage(&diff(&[&file], &["--at", "1"]));
     assert_usage(&diff(&[&file, &file], &[]));
+    let single = directory.path().join("single");
+    let saved =
+        memtrace(["run", "--leak-check", "off", "--save", &single.display().to_string(), "--", "/bin/true"]);
+    assert_eq!(saved.status, 0, "{}", saved.stderr);
+    assert_usage(&diff(&[&single], &[]));
 }

@@ -217,6 +217,20 @@ fn error_exitcode() {
     }
 }
 
+/// A leak in a process that the command starts is not the command's: that is said.
+#[test]
+fn error_exitcode_and_forks() {
+    if !can_trace() {
+        return;
+    }
+    let run = |script: &str| memtrace(["run", "--error-exitcode", "99", "--", "/bin/sh", "-c", script]);
+    let forked = run("/bin/true; exit 3");
+    assert_eq!(forked.status, 3, "{}", forked.stderr);
+    assert!(forked.stderr.contains("1 fork not followed"), "{}", forked.stderr);
+    let alone = run("exit 3");
+    assert!(alone.status == 3 && !alone.stderr.contains("followed"), "{}", alone.stderr);
+}
+
 #[test]
 fn suppressions() {
     if !can_trace() {

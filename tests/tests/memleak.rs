@@ -63,3 +63,13 @@ fn called_memleak() {
     std::os::unix::fs::symlink(agent_path(), link).expect("a symbolic link");
     assert_eq!(last_amount(&link.display().to_string(), "malloc"), AMOUNT);
 }
+
+/// A link with memleak's name, as packages install it.
+#[test]
+fn help_of_a_link() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let link = directory.path().join("memleak");
+    std::os::unix::fs::symlink(agent_path(), &link).expect("a link");
+    let finished = Running::spawn(Command::new(link).arg("--help").stdout(Stdio::piped())).finish();
+    assert!(finished.stdout.contains("Usage: memtrace memleak ["), "{}", finished.stdout);
+}

@@ -77,7 +77,7 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
     }
     if args.lost.error_exitcode.is_some() && suppressing.forks() > 0 {
         message(&format!(
-            "--error-exitcode is about the command itself: {} of it were not followed, and what they lost is unknown",
+            "--error-exitcode is about the command itself: {} not followed, and what the processes lost is unknown",
             format_count(suppressing.forks(), "fork")
         ));
     }

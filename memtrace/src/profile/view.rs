@@ -127,7 +127,7 @@ impl Selection {
 }
 
 /// One frame of a stack. Several frames can be at one location: functions inlined there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Frame<'a> {
     /// The function, demangled; `None` where nothing names it.
     pub function: Option<&'a str>,
@@ -151,13 +151,9 @@ impl Dictionary {
     pub fn frames_at(&self, location: LocationId) -> impl Iterator<Item = Frame<'_>> {
         let location = self.location(location);
         let bare = location.map(|location| Frame {
-            function: None,
-            function_offset: 0,
             module: self.module(location.module).map_or("", |module| self.text(module.name)),
             module_offset: location.call(),
-            file: None,
-            line: None,
-            inlined: false,
+            ..Frame::default()
         });
         let lines = location.and_then(|location| location.lines.as_deref()).unwrap_or_default();
         let named = lines.iter().filter_map(move |line| {

@@ -41,14 +41,13 @@ const NAMESPACES: [&str; 8] =
     ["std", "__gnu_cxx", "__cxxabiv1", "alloc", "core", "hashbrown", "__rustc", "__libc"];
 
 /// Functions that start a program or a thread: glibc, musl, libstdc++, Rust.
-const STARTUP: [&str; 20] = [
+const STARTUP: [&str; 19] = [
     "_start",
     "__libc_start_main",
     "__libc_start_main_impl",
     "__libc_start_call_main",
     "libc_start_main_stage2",
     "start_thread",
-    "clone",
     "clone3",
     "__clone",
     "__clone3",
@@ -124,6 +123,8 @@ impl Part {
         match named {
             Some(part) => part,
             None if is_in(&ALLOCATORS) => Self::Allocator,
+            // Elsewhere this is a name like any other.
+            None if is_in(&LIBRARIES) && frame.function == Some("clone") => Self::Startup,
             None if is_in(&LIBRARIES) => Self::Library,
             None => Self::Code,
         }
@@ -151,6 +152,12 @@ impl Part {
 
 /// Whether a function's name says that it allocates, and nothing else. Methods have other reasons to be called `alloc`.
 fn is_allocators(path: &str) -> bool {
+    // Each of `WORDS` has one of these in it: most names need not be taken apart.
+    let has =
+        |part: &str| path.as_bytes().windows(part.len()).any(|at| at.eq_ignore_ascii_case(part.as_bytes()));
+    if path.contains(':') || !has("alloc") && !has("dup") && !has("memalign") {
+        return false;
+    }
     let mut found = false;
     let mut words = words(path);
     let fits = |word: String| {
@@ -158,7 +165,7 @@ fn is_allocators(path: &str) -> bool {
         found |= allocates;
         allocates || FILLERS.contains(&word.as_str())
     };
-    !path.contains(':') && words.all(fits) && found
+    words.all(fits) && found
 }
 
 /// The words of a name in lower case, without digits: `PyMem_RawMalloc` has `py`, `mem`, `raw`, `malloc`.
@@ -187,11 +194,10 @@ fn words(name: &str) -> impl Iterator<Item = String> {
 /// library, which is what was called. `None` for an empty stack.
 #[must_use]
 pub(super) fn culprit(frames: &[Frame<'_>]) -> Option<usize> {
-    let parts: Vec<Part> = frames.iter().map(Part::of).collect();
-    let own = parts.iter().position(|part| *part == Part::Code);
-    let of_library = || parts.iter().rposition(|part| *part == Part::Library);
-    let any = || parts.iter().rposition(|part| *part != Part::Startup);
-    own.or_else(of_library).or_else(any).or(if frames.is_empty() { None } else { Some(0) })
+    let own = frames.iter().position(|frame| Part::of(frame) == Part::Code);
+    let of_library = || frames.iter().rposition(|frame| Part::of(frame) == Part::Library);
+    let any = || frames.iter().rposition(|frame| Part::of(frame) != Part::Startup);
+    own.or_else(of_library).or_else(any).or((!frames.is_empty()).then_some(0))
 }
 
 /// What a frame of a library is part of, for people: `std::vector`, `alloc::vec::Vec`, `libc.so.6`.
@@ -206,20 +212,7 @@ pub(super) fn library<'a>(frame: &Frame<'a>) -> Cow<'a, str> {
 #[cfg(test)]
 mod tests {
     use super::{Part, culprit, library};
-    use crate::profile::Frame;
-
-    fn frame<'a>(function: &'a str, module: &'a str) -> Frame<'a> {
-        let function = Some(function).filter(|name| !name.is_empty());
-        Frame {
-            function,
-            function_offset: 0,
-            module,
-            module_offset: 0,
-            file: None,
-            line: None,
-            inlined: false,
-        }
-    }
+    use crate::report::tests::named as frame;
 
     #[test]
     fn functions_belong_to_allocators_libraries_and_code() {

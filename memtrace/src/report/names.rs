@@ -83,7 +83,10 @@ fn render(pieces: &[Piece<'_>], detail: Detail) -> String {
                         out.clear();
                         text.get(space + 1..).unwrap_or_default()
                     }
-                    _ if detail == Detail::Path && !before_name && has_parameters => continue,
+                    // What follows the parameters: `const`.
+                    _ if detail == Detail::Path && has_parameters && !before_name => {
+                        text.split(' ').next().unwrap_or_default()
+                    }
                     _ => text,
                 };
                 push_text(&mut out, rest);

@@ -52,43 +52,32 @@ fn pattern(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::{suppression, suppressions_used};
-    use crate::profile::{Amount, Frame, Suppressions};
-
-    fn frame<'a>(function: Option<&'a str>, module: &'a str) -> Frame<'a> {
-        Frame {
-            function,
-            function_offset: 0,
-            module,
-            module_offset: 0,
-            file: None,
-            line: None,
-            inlined: false,
-        }
-    }
+    use crate::profile::{Amount, Suppressions};
+    use crate::report::tests::named as frame;
 
     #[test]
     fn the_line_names_the_programs_own_function_and_matches_its_stack() {
         let vector = "void std::vector<int>::_M_realloc_insert<int>(int&&)";
         for (stack, line) in [
-            (vec![frame(Some("make"), "/a"), frame(Some("main"), "/a")], "leak:^make$"),
+            (vec![frame("make", "/a"), frame("main", "/a")], "leak:^make$"),
             (
                 vec![
-                    frame(Some("__strdup"), "/usr/lib/libc.so.6"),
-                    frame(Some(vector), "/a"),
-                    frame(Some("Cache::add(char const*, char**)"), "/a"),
+                    frame("__strdup", "/usr/lib/libc.so.6"),
+                    frame(vector, "/a"),
+                    frame("Cache::add(char const*, char**)", "/a"),
                 ],
                 "leak:^Cache::add(char const*, char*)$",
             ),
             (
-                vec![frame(Some("<alloc::vec::Vec<u8>>::push"), "/a"), frame(Some("main::$_0::call"), "/a")],
+                vec![frame("<alloc::vec::Vec<u8>>::push", "/a"), frame("main::$_0::call", "/a")],
                 "leak:^main::*_0::call$",
             ),
-            (vec![frame(None, "/usr/lib/libplugin.so"), frame(None, "/a")], "leak:/libplugin.so$"),
-            (vec![frame(None, "[anon]")], "leak:^[anon]$"),
-            (vec![frame(Some("fopen"), "/usr/lib/libc.so.6"), frame(None, "/opt/a")], "leak:/a$"),
-            (vec![frame(Some("fopen"), "/usr/lib/libc.so.6")], "leak:^fopen$"),
-            (vec![frame(Some("f\u{1b}[2J\nleak:*"), "/a")], "leak:^f*[2J*leak:*$"),
-            (vec![frame(Some("aaa…zzz"), "/a")], "leak:^aaa*zzz$"),
+            (vec![frame("", "/usr/lib/libplugin.so"), frame("", "/a")], "leak:/libplugin.so$"),
+            (vec![frame("", "[anon]")], "leak:^[anon]$"),
+            (vec![frame("fopen", "/usr/lib/libc.so.6"), frame("", "/opt/a")], "leak:/a$"),
+            (vec![frame("fopen", "/usr/lib/libc.so.6")], "leak:^fopen$"),
+            (vec![frame("f\u{1b}[2J\nleak:*", "/a")], "leak:^f*[2J*leak:*$"),
+            (vec![frame("aaa…zzz", "/a")], "leak:^aaa*zzz$"),
         ] {
             assert_eq!(suppression(&stack).as_deref(), Some(line));
             let mut suppressions = Suppressions::parse(line).unwrap();
@@ -101,7 +90,7 @@ mod tests {
     fn those_used_are_listed() {
         let mut suppressions = Suppressions::parse("leak:make\nleak:other\n").unwrap();
         assert_eq!(suppressions_used(&suppressions), "");
-        suppressions.suppress(&[frame(Some("make"), "/a")], Amount { bytes: 1234, blocks: 5 });
+        suppressions.suppress(&[frame("make", "/a")], Amount { bytes: 1234, blocks: 5 });
         assert_eq!(
             suppressions_used(&suppressions),
             "Suppressions used:\n  count      bytes template\n      5       1234 make\n"

@@ -81,6 +81,8 @@ fn paths_are_where_functions_are_defined() {
             "std::basic_string::append",
         ),
         ("operator new(unsigned long)", "operator new"),
+        ("Text::operator std::string() const", "Text::operator"),
+        ("serve(int)::{lambda()#1}::operator()() const", "serve::{lambda()#1}::operator()"),
         ("<alloc::vec::Vec<T> as core::iter::Extend<T>>::extend", "alloc::vec::Vec::extend"),
         ("<app::Cache as core::fmt::Debug>::fmt", "app::Cache::fmt"),
         ("(anonymous namespace)::grow(int)", "(anonymous namespace)::grow"),

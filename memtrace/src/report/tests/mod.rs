@@ -24,6 +24,12 @@ use crate::profile::{
 const HOSTILE: &str =
     "evil\x1b[2J\x1b]0;owned\x07\r\nroot# \u{202e}txt\u{2066}\u{9b}31m\u{7f}\u{2028}\u{e0041}";
 
+/// A frame of a function, or of none if the name is empty.
+pub(super) fn named<'a>(function: &'a str, module: &'a str) -> crate::profile::Frame<'a> {
+    let function = Some(function).filter(|name| !name.is_empty());
+    crate::profile::Frame { function, module, ..crate::profile::Frame::default() }
+}
+
 fn amount(bytes: u64, blocks: u64) -> Amount {
     Amount { bytes, blocks }
 }

@@ -74,7 +74,8 @@ pub(super) fn one_line(frame: &Frame<'_>, most: usize) -> String {
 fn lines<'a>(frames: &'a [Frame<'a>]) -> Vec<Line<'a>> {
     let parts: Vec<Part> = frames.iter().map(Part::of).collect();
     let blamed = culprit(frames);
-    let kept = parts.get(..before_startup(frames, &parts)).unwrap_or_default();
+    let kept = before_startup(frames, &parts).max(blamed.map_or(0, |blamed| blamed + 1));
+    let kept = parts.get(..kept).unwrap_or_default();
     let mut lines = Vec::new();
     let mut at = 0;
     while let (Some(part), Some(frame)) = (kept.get(at), frames.get(at)) {
@@ -98,13 +99,13 @@ fn lines<'a>(frames: &'a [Frame<'a>]) -> Vec<Line<'a>> {
 /// How many frames there are before those that start the program or the thread; all, if there are only such.
 fn before_startup(frames: &[Frame<'_>], parts: &[Part]) -> usize {
     let mut kept = parts.len();
-    let mut outer = None;
+    let mut has_begun = false;
     while let Some((part, frame)) = kept.checked_sub(1).and_then(|last| parts.get(last).zip(frames.get(last)))
     {
         let starts = match part {
             Part::Startup => true,
             // A closure's wrapper, and the `main` of C that calls that of Rust.
-            Part::Library => outer == Some(Part::Startup),
+            Part::Library => has_begun,
             Part::Code => {
                 let inner = kept.checked_sub(2).and_then(|inner| parts.get(inner));
                 frame.function == Some("main") && inner == Some(&Part::Startup)
@@ -114,7 +115,7 @@ fn before_startup(frames: &[Frame<'_>], parts: &[Part]) -> usize {
         if !starts {
             break;
         }
-        outer = Some(Part::Startup);
+        has_begun = true;
         kept -= 1;
     }
     if kept == 0 { parts.len() } else { kept }
@@ -218,19 +219,11 @@ impl fmt::Display for Place<'_> {
 mod tests {
     use super::{Style, write};
     use crate::profile::Frame;
+    use crate::report::tests::named;
 
     fn frame<'a>(function: &'a str, place: Option<(&'a str, u32)>) -> Frame<'a> {
-        let (file, line) = place.map_or((None, None), |(file, line)| (Some(file), Some(line)));
-        let function = Some(function).filter(|name| !name.is_empty());
-        Frame {
-            function,
-            function_offset: 0,
-            module: "/srv/app",
-            module_offset: 0x4f0,
-            file,
-            line,
-            inlined: false,
-        }
+        let (file, line) = place.unzip();
+        Frame { module_offset: 0x4f0, file, line, ..named(function, "/srv/app") }
     }
 
     fn shown(frames: &[Frame<'_>], width: usize, most: usize) -> String {
@@ -284,6 +277,12 @@ mod tests {
           > app::serve                     (app)
             app::main::{{closure}}         (app)
         ");
+    }
+
+    #[test]
+    fn the_one_to_blame_is_no_start() {
+        let frames = ["malloc", "std::a::b", "_start"].map(|name| frame(name, None));
+        assert_eq!(shown(&frames, 80, 8), "    malloc     (app)\n  > std::a::b  (app)\n");
     }
 
     #[test]

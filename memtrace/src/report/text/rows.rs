@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::Text;
-use super::frames::{self, one_line};
+use super::frames::one_line;
 use super::style::{BOLD, DIM};
 use crate::profile::units::{format_age, format_count, format_number};
 use crate::profile::{LiveBlock, Profile, Row, Subject, Uncertainty, View};
@@ -30,7 +30,7 @@ impl Text {
                 }
                 self.details(out, row, view.profile())?;
                 self.found(out, row, view.profile())?;
-                frames::write(out, &frames, &self.style, frames::LINES)?;
+                self.frames(out, &frames)?;
             }
         }
         match (row.incomplete.map(reason_words), frames.is_empty()) {

@@ -34,7 +34,7 @@ impl Style {
         self.width.unwrap_or(USUAL_WIDTH).max(LEAST_WIDTH)
     }
 
-    /// Writes lines, those that are too long broken at spaces. What continues a line is indented more than it.
+    /// Writes lines, those that are too long broken at spaces. What continues a line is indented as it is, or by four.
     pub(super) fn write(&self, out: &mut dyn Write, text: &str) -> io::Result<()> {
         let Some(width) = self.width else { return out.write_all(text.as_bytes()) };
         let width = width.max(LEAST_WIDTH);
