@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Holder, KernelDetail, LeakCheck, Leaked, Overhead, Reason, StackId};
+use super::{Holder, KernelDetail, LeakCheck, Leaked, Overhead, Reason, StackId, Verdict};
 
 /// Bytes and blocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -190,6 +190,9 @@ pub struct Row {
     pub blocks: Vec<LiveBlock>,
     /// What only rows of this kind of target have.
     pub detail: Detail,
+    /// What its blocks do; `None` where nobody wants to know, and for the kernel's.
+    #[serde(default)]
+    pub verdict: Option<Box<Verdict>>,
 }
 
 /// What a row has besides its amounts.

@@ -2,13 +2,15 @@
 
 use std::cmp::{Ordering, Reverse};
 
-use super::{CacheRow, Dictionary, LocationId, MappingRow, Profile, Row, StackId};
+use super::{CacheRow, Dictionary, Kind, LocationId, MappingRow, Profile, Row, StackId};
 
 /// What rows are ordered by, largest first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SortBy {
-    /// Bytes that a stack has lost and that are lost through them, then its lost bytes, then outstanding bytes.
+    /// The verdict; within one, what is lost or how fast it grows, then outstanding bytes.
     #[default]
+    Verdict,
+    /// Bytes that a stack has lost and that are lost through them, then its lost bytes, then outstanding bytes.
     Lost,
     /// Outstanding bytes.
     Bytes,
@@ -102,6 +104,7 @@ impl Selection {
     /// Ties are ordered by bytes, then by id, so that two reports of the same counts agree.
     fn order(&self, a: &Row, b: &Row) -> Ordering {
         let first = match self.sort {
+            SortBy::Verdict => by_verdict(a, b),
             SortBy::Lost => Reverse(a.loss()).cmp(&Reverse(b.loss())),
             SortBy::Bytes => Reverse(a.outstanding.bytes).cmp(&Reverse(b.outstanding.bytes)),
             SortBy::Blocks => Reverse(a.outstanding.blocks).cmp(&Reverse(b.outstanding.blocks)),
@@ -124,6 +127,26 @@ impl Selection {
                 .any(|name| name.contains(text))
         })
     }
+}
+
+/// Lost ones by what is lost, those that grow by how fast, the others by what is outstanding.
+fn by_verdict(a: &Row, b: &Row) -> Ordering {
+    // Without a verdict, a leak check may still have found something.
+    let kind = |row: &Row| match &row.verdict {
+        Some(verdict) => verdict.kind(),
+        None if row.loss() != (0, 0) => Kind::Lost,
+        None => Kind::TooEarly,
+    };
+    let rate = |row: &Row| match kind(row) {
+        Kind::Growing | Kind::WarmingUp => {
+            row.verdict.as_ref().and_then(|verdict| verdict.trend).map_or(0.0, |trend| trend.bytes_per_second)
+        }
+        Kind::Lost | Kind::TooEarly | Kind::Steady | Kind::StartUp => 0.0,
+    };
+    kind(a)
+        .cmp(&kind(b))
+        .then(Reverse(a.loss()).cmp(&Reverse(b.loss())))
+        .then_with(|| rate(b).total_cmp(&rate(a)))
 }
 
 /// One frame of a stack. Several frames can be at one location: functions inlined there.
@@ -259,7 +282,7 @@ impl<'a> View<'a> {
         match self.selection.sort {
             SortBy::Blocks => rows.sort_by_key(|row| Reverse(row.outstanding.blocks)),
             SortBy::Rate => rows.sort_by(|a, b| b.bytes_per_second.total_cmp(&a.bytes_per_second)),
-            SortBy::Lost | SortBy::Bytes | SortBy::Age => {}
+            SortBy::Verdict | SortBy::Lost | SortBy::Bytes | SortBy::Age => {}
         }
         let found = rows.len();
         rows.truncate(self.selection.cut(found));

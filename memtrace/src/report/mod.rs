@@ -17,6 +17,7 @@ mod plan;
 mod remarks;
 mod suppressions;
 mod text;
+mod verdicts;
 
 #[cfg(test)]
 mod tests;

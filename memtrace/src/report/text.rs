@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use super::escape::short;
 use super::header::{allocators, method, older, processes, sizes};
 use super::losses::{self, reason_words};
-use super::{Reporter, escape, estimates, kernel, leaks, remarks};
+use super::{Reporter, escape, estimates, kernel, leaks, remarks, verdicts};
 use crate::profile::units::{format_age, format_bytes, format_count, format_number};
 use crate::profile::{
     Allocation, Amount, By, Dictionary, Filter, Frame, LiveBlock, Moment, Profile, Row, Subject, Uncertainty,
@@ -134,6 +134,9 @@ impl Text {
             writeln!(out, "    {}", self.paint(BOLD, lost))?;
         } else if let Some(holders) = leaks::holders(&row.held_by) {
             writeln!(out, "    {holders}")?;
+        }
+        if let Some(verdict) = &row.verdict {
+            writeln!(out, "    {}", verdicts::line(verdict))?;
         }
         let frames = view.frames(row.stack);
         match profile.subject {

@@ -1,0 +1,109 @@
+//! Verdicts in words.
+
+use std::time::Duration;
+
+use crate::profile::units::{format_age, format_bytes, format_count, format_number, format_percent};
+use crate::profile::{Grounds, Kind, Trend, Verdict};
+
+/// A verdict's name for people.
+fn name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Lost => "lost",
+        Kind::Growing => "growing",
+        Kind::WarmingUp => "warming up",
+        Kind::TooEarly => "too early",
+        Kind::Steady => "steady",
+        Kind::StartUp => "start-up",
+    }
+}
+
+/// A verdict as a line of its row: the name, how fast it grows where that matters, and why.
+pub(super) fn line(verdict: &Verdict) -> String {
+    let kind = verdict.kind();
+    let rate = match (kind, &verdict.trend) {
+        (Kind::Growing | Kind::WarmingUp, Some(trend)) => format!(" {}", self::rate(trend)),
+        _ => String::new(),
+    };
+    format!("{}{rate}: {}", name(kind), reason(verdict))
+}
+
+/// Growth with its limits, to three digits.
+fn rate(trend: &Trend) -> String {
+    let per_second = |rate: f64| {
+        let sign = if rate < 0.0 { "-" } else { "+" };
+        format!("{sign}{}/s", three_digits(rate.abs()))
+    };
+    let Trend { bytes_per_second, low, high } = *trend;
+    if (high - low).abs() <= 0.1 * bytes_per_second.abs() {
+        return per_second(bytes_per_second);
+    }
+    format!("{} ({} to {})", per_second(bytes_per_second), per_second(low), per_second(high))
+}
+
+/// Bytes, of which at most three digits matter.
+fn three_digits(bytes: f64) -> String {
+    let unit = 10_f64.powi(bytes.max(1.0).log10().floor() as i32 - 2).max(1.0);
+    format_bytes(((bytes / unit).round() * unit) as u64)
+}
+
+/// Why a verdict is what it is, in a sentence without an end.
+pub(super) fn reason(verdict: &Verdict) -> String {
+    let blocks = |count: u64| format_count(count, "block");
+    let freed = |count: u64| format!("{} freed", format_number(count));
+    match verdict.grounds {
+        Grounds::Unreachable { lost, checked } => format!(
+            "nothing in the process leads to {} of {} checked",
+            format_number(lost.blocks),
+            blocks(checked)
+        ),
+        Grounds::Outlive { survivors, age, before, after } => format!(
+            "{} live on at ages from {} on, at which {} of {} were freed",
+            blocks(survivors),
+            format_age(age),
+            match after {
+                0 => "none".to_owned(),
+                after => format_number(after),
+            },
+            format_number(before.saturating_add(after)),
+        ),
+        Grounds::NeverFreed { survivors } => {
+            format!("{} were allocated all the time, and none was freed", blocks(survivors))
+        }
+        Grounds::Enlarged { times } => {
+            format!("enlarged {} without an end", format_count(times, "time"))
+        }
+        Grounds::FallingBehind { freed: count } => {
+            format!("{}, but more wait for that ever longer", freed(count))
+        }
+        Grounds::Slowing { first, last } => {
+            let per_second = |rate: f64| format!("{}/s", three_digits(rate.max(0.0)));
+            format!("grew by {} at first, and by {} lately", per_second(first), per_second(last))
+        }
+        Grounds::OldestFreed { freed: count } => {
+            format!("more are allocated than freed, but the oldest are freed, {} so far", format_number(count))
+        }
+        Grounds::Turnover { freed: count } => {
+            format!("{} as others were allocated, without growth", freed(count))
+        }
+        Grounds::Ceased { ago } => format!("nothing was allocated here for {}", format_age(ago)),
+        Grounds::Brief { until } => format!("not watched for long enough, {}", when(until)),
+        Grounds::Few { blocks: count, until } => {
+            let until = until.map_or(String::new(), |until| format!(", perhaps {}", when(until)));
+            format!("{} that stay are too few to tell{until}", blocks(count))
+        }
+        Grounds::Replacing { unknown_per_second } => format!(
+            "blocks from before tracing began are freed as well, about {} a second",
+            format_number(unknown_per_second.round() as u64)
+        ),
+        Grounds::Unwatched { share, until } => {
+            let until = until.map_or(String::new(), |until| format!("; perhaps {}", when(until)));
+            format!("frees were watched {} of the time, too little to tell{until}", format_percent(share))
+        }
+    }
+}
+
+/// A time since tracing began.
+fn when(time: Duration) -> String {
+    // The interval of reports is coarser.
+    format!("possible after {} of tracing", format_age(Duration::from_secs(time.as_secs() + 1)))
+}
