@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use memtrace_common::{
-    BLOCK_UNIT, LIFETIME_CLASSES, Sample, TIME_SHIFT, lifetime_class,
-};
+use memtrace_common::{BLOCK_UNIT, LIFETIME_CLASSES, Sample, TIME_SHIFT, lifetime_class};
 
 /// Parts of the time since a stack first allocated.
 pub const PARTS: usize = 16;
@@ -115,7 +113,7 @@ mod tests {
         let living = census.of(3).unwrap();
         assert_eq!((living.blocks, living.births[0], living.births[6], living.births[15]), (4, 1, 1, 2));
         assert_eq!((living.bytes[15], living.weights[15]), (200.0, 2.0));
-        assert_eq!(living.ages[class_of(seconds(20))], 1);
+        assert_eq!((living.ages[class_of(seconds(20))], living.ages[class_of(seconds(1))]), (2, 2));
         assert_eq!((census.of(1).unwrap().blocks, census.of(2)), (0, None));
     }
 
@@ -126,6 +124,8 @@ mod tests {
             let before = begin - Duration::from_millis(5);
             assert_eq!((class_of(begin), class_of(before)), (class, class - 1));
         }
-        assert!(lifetime_begin(1) > Duration::from_millis(33) && lifetime_begin(1) < Duration::from_millis(34));
+        assert!(
+            lifetime_begin(1) > Duration::from_millis(33) && lifetime_begin(1) < Duration::from_millis(34)
+        );
     }
 }

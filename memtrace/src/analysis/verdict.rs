@@ -9,6 +9,9 @@
 mod decide;
 mod shape;
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 pub use decide::judge;

@@ -80,7 +80,10 @@ pub(super) fn reason(verdict: &Verdict) -> String {
             format!("grew by {} at first, and by {} lately", per_second(first), per_second(last))
         }
         Grounds::OldestFreed { freed: count } => {
-            format!("more are allocated than freed, but the oldest are freed, {} so far", format_number(count))
+            format!(
+                "more are allocated than freed, but the oldest are freed, {} so far",
+                format_number(count)
+            )
         }
         Grounds::Turnover { freed: count } => {
             format!("{} as others were allocated, without growth", freed(count))

@@ -58,7 +58,8 @@ impl Stack {
     /// Whether one of its frames is of a function of that name.
     pub(super) fn is_of(&self, function: &str) -> bool {
         let names = self.frames.iter().filter_map(|frame| frame.function.as_deref());
-        function == "*" || names.flat_map(|name| name.split(|c: char| !is_of_a_name(c))).any(|name| name == function)
+        function == "*"
+            || names.flat_map(|name| name.split(|c: char| !is_of_a_name(c))).any(|name| name == function)
     }
 
     /// Its innermost functions.

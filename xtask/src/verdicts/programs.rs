@@ -84,8 +84,8 @@ fn parse(name: &str, source: &str, words: Vec<PathBuf>) -> Result<Program> {
 /// Compiles a program and returns its command line.
 fn words(file: &Path, extension: &str, program: &Path) -> Result<Vec<PathBuf>> {
     let (compiler, options): (_, &[&str]) = match extension {
-        "c" => ("cc", &["-g", "-O1", "-w", "-pthread"]),
-        "cpp" => ("c++", &["-g", "-O1", "-w", "-std=c++17", "-pthread"]),
+        "c" => ("cc", &["-g", "-O0", "-w", "-pthread"]),
+        "cpp" => ("c++", &["-g", "-O0", "-w", "-std=c++17", "-pthread"]),
         "rs" => ("rustc", &["-g", "-O", "--edition=2021"]),
         "py" => return Ok(vec!["python3".into(), file.into()]),
         _ => (extension, &[]),

@@ -7,8 +7,7 @@ use super::agent::{Report, Stack};
 use super::programs::{Program, Truth};
 
 /// Verdicts, the worst first.
-const VERDICTS: [&str; 7] =
-    ["lost", "growing", "warming_up", "too_early", "steady", "start_up", "unseen"];
+const VERDICTS: [&str; 7] = ["lost", "growing", "warming_up", "too_early", "steady", "start_up", "unseen"];
 
 /// What memtrace said of a program.
 pub(super) struct Outcome {
@@ -25,7 +24,8 @@ pub(super) struct Outcome {
 
 impl Outcome {
     pub(super) fn new(program: &Program, report: &Report, mode: Mode) -> Self {
-        let rank = |stack: &&Stack| VERDICTS.iter().position(|verdict| *verdict == stack.verdict).unwrap_or(6);
+        let rank =
+            |stack: &&Stack| VERDICTS.iter().position(|verdict| *verdict == stack.verdict).unwrap_or(6);
         let at_fault = |stack: &Stack| match &program.truth {
             Truth::Leak(function) | Truth::Either(function) => stack.is_of(function),
             Truth::NoLeak => false,
@@ -88,7 +88,8 @@ pub(super) fn markdown(mode: &str, outcomes: &[Outcome]) -> String {
         for verdict in 0..VERDICTS.len() {
             let _ = write!(text, " {} |", of().filter(|outcome| outcome.verdict == verdict).count());
         }
-        let _ = writeln!(text, " {} of {} |", of().filter(|outcome| outcome.is_right()).count(), of().count());
+        let _ =
+            writeln!(text, " {} of {} |", of().filter(|outcome| outcome.is_right()).count(), of().count());
     }
     let right = outcomes.iter().filter(|outcome| outcome.is_right()).count();
     let share = 100.0 * right as f64 / outcomes.len().max(1) as f64;

@@ -48,7 +48,8 @@ struct Immortals {
 /// What the blocks of a stack do, and how fast they grow.
 #[must_use]
 pub fn judge(evidence: &Evidence<'_>) -> (Grounds, Option<Trend>) {
-    let trend = evidence.windows.map_or(evidence.trend, |(counted, freed)| in_windows(evidence, counted, freed));
+    let trend =
+        evidence.windows.map_or(evidence.trend, |(counted, freed)| in_windows(evidence, counted, freed));
     if let Some((lost, checked)) = evidence.lost.filter(|(lost, _)| lost.blocks > 0) {
         return (Grounds::Unreachable { lost, checked }, trend);
     }
@@ -186,7 +187,10 @@ fn of_windows(evidence: &Evidence<'_>, share: f64) -> Grounds {
     // As many blocks as a verdict needs are there after a time in proportion to that.
     let needed = (1.0 + Z_95) / (share * MORTAL_IN_WINDOWS);
     let factor = (needed / (living as f64).max(1.0)).max(1.5);
-    Grounds::Unwatched { share, until: Some(evidence.now + evidence.watched.mul_f64((factor - 1.0).min(1e3))) }
+    Grounds::Unwatched {
+        share,
+        until: Some(evidence.now + evidence.watched.mul_f64((factor - 1.0).min(1e3))),
+    }
 }
 
 /// Growth in windows: blocks that outlived their window, minus an estimate of those that were freed later, as they would be
@@ -202,5 +206,9 @@ fn in_windows(evidence: &Evidence<'_>, counted: f64, watched: f64) -> Option<Tre
     let bytes = evidence.bytes as f64 / blocks / (counted * seconds);
     let net = blocks + freed - freed / watched;
     let error = Z_95 * (blocks + (freed + 1.0) / (watched * watched)).sqrt();
-    Some(Trend { bytes_per_second: net * bytes, low: (net - error) * bytes, high: (net + error).min(blocks) * bytes })
+    Some(Trend {
+        bytes_per_second: net * bytes,
+        low: (net - error) * bytes,
+        high: (net + error).min(blocks) * bytes,
+    })
 }

@@ -59,7 +59,8 @@ pub(super) fn births(evidence: &Evidence<'_>, parts: usize) -> Births {
     let error = Z_95 / blocks.max(1.0).sqrt();
     let half = parts.div_ceil(2);
     let sum = |values: &[f32]| values.iter().map(|&value| f64::from(value)).sum::<f64>();
-    let (first, second) = (sum(weights.get(..half).unwrap_or_default()), sum(weights.get(half..).unwrap_or_default()));
+    let (first, second) =
+        (sum(weights.get(..half).unwrap_or_default()), sum(weights.get(half..).unwrap_or_default()));
     let shares = (half as f64, (parts - half) as f64);
     let (early, late) = (first / shares.0.max(1.0), second / shares.1.max(1.0));
     let all = first + second;

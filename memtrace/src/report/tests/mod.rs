@@ -6,6 +6,7 @@ mod memleak;
 mod recorded;
 mod remarks;
 mod text;
+mod verdicts;
 
 use std::io;
 use std::time::Duration;
@@ -81,6 +82,7 @@ fn report() -> Recorded {
                 incomplete: None,
                 leaked: None,
                 held_by: Vec::new(),
+                verdict: None,
                 frames: vec![inlined, leak, main],
                 blocks: Vec::new(),
                 kernel: None,
@@ -97,6 +99,7 @@ fn report() -> Recorded {
                 incomplete: Some(Reason::NoFramePointer),
                 leaked: None,
                 held_by: Vec::new(),
+                verdict: None,
                 frames: vec![unknown],
                 blocks: Vec::new(),
                 kernel: None,

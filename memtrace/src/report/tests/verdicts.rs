@@ -1,0 +1,116 @@
+//! Verdicts in text and JSON, and the order of rows.
+
+use std::time::Duration;
+
+use super::{Json, Recorded, Text, amount, checked, report};
+use crate::profile::{Grounds, SortBy, Trend, Verdict};
+use crate::report::verdicts::{line, reason};
+use jiff::tz::TimeZone;
+
+const TREND: Trend = Trend { bytes_per_second: 12_345.6, low: 9000.0, high: 15_000.0 };
+
+fn verdict(grounds: Grounds) -> Verdict {
+    let mut lifetimes = [0; 16];
+    (lifetimes[0], lifetimes[7]) = (1000, 3);
+    Verdict { grounds, trend: Some(TREND), lifetimes: Some(lifetimes) }
+}
+
+/// Grounds of each kind, in the order of their rows.
+fn all() -> [Grounds; 14] {
+    let age = Duration::from_millis(1074);
+    let until = Duration::from_secs(30);
+    [
+        Grounds::Unreachable { lost: amount(4096, 31), checked: 40 },
+        Grounds::Outlive { survivors: 812, age, before: 300_000, after: 2 },
+        Grounds::NeverFreed { survivors: 1 },
+        Grounds::Enlarged { times: 9 },
+        Grounds::FallingBehind { freed: 1200 },
+        Grounds::Slowing { first: 20_480.0, last: 123.0 },
+        Grounds::OldestFreed { freed: 1200 },
+        Grounds::Brief { until },
+        Grounds::Few { blocks: 3, until: Some(until) },
+        Grounds::Few { blocks: 1, until: None },
+        Grounds::Replacing { unknown_per_second: 99.7 },
+        Grounds::Unwatched { share: 0.021, until: Some(until) },
+        Grounds::Turnover { freed: 1200 },
+        Grounds::Ceased { ago: until },
+    ]
+}
+
+/// The ordinary report with verdicts.
+pub(super) fn judged() -> Recorded {
+    let mut judged = report();
+    judged.stacks[0].verdict = Some(verdict(all()[1]));
+    judged.stacks[1].verdict = Some(Verdict { lifetimes: None, trend: None, ..verdict(all()[7]) });
+    judged
+}
+
+#[test]
+fn each_has_a_name_and_a_reason() {
+    let lines: Vec<String> = all().map(|grounds| line(&verdict(grounds))).to_vec();
+    insta::assert_snapshot!(lines.join("\n"), @"");
+    for grounds in all() {
+        assert!(!reason(&verdict(grounds)).is_empty());
+    }
+}
+
+#[test]
+fn text_has_them_in_rows() {
+    let text = judged().written(Text::new(false, TimeZone::UTC));
+    assert!(
+        text.contains("\n    growing +12.1 KiB/s (+8.8 KiB/s to +14.6 KiB/s): 812 blocks live on"),
+        "{text}"
+    );
+    assert!(text.contains("\n    too early: not watched"), "{text}");
+}
+
+#[test]
+fn json_has_them_with_figures() {
+    let json: serde_json::Value = serde_json::from_str(&judged().written(Json)).unwrap();
+    let stack = &json["stacks"][0];
+    assert_eq!(
+        (stack["verdict"].as_str(), json["stacks"][1]["verdict"].as_str()),
+        (Some("growing"), Some("too_early"))
+    );
+    assert_eq!(stack["growth"]["low"], 9000.0);
+    assert_eq!(
+        stack["lifetimes"],
+        serde_json::json!([{"from_s": 0.0, "blocks": 1000}, {"from_s": 2.147, "blocks": 3}])
+    );
+    assert!(json["stacks"][1]["lifetimes"].is_null() && json["stacks"][1]["growth"].is_null());
+    let without: serde_json::Value = serde_json::from_str(&report().written(Json)).unwrap();
+    assert!(without["stacks"][0].get("verdict").is_none());
+}
+
+/// Rows of all grounds, in that order whatever they hold; and without verdicts those with losses first.
+#[test]
+fn rows_are_ordered_by_verdict_then_by_what_it_says() {
+    let mut recorded = report();
+    let row = recorded.stacks[0].clone();
+    recorded.stacks = all()
+        .iter()
+        .enumerate()
+        .map(|(place, &grounds)| {
+            let mut row = row.clone();
+            row.id = place as u64;
+            row.outstanding = amount(1000 - place as u64, 1);
+            let mut verdict = verdict(grounds);
+            verdict.trend = Some(Trend { bytes_per_second: 100.0 - place as f64, ..TREND });
+            row.verdict = Some(verdict);
+            row
+        })
+        .rev()
+        .collect();
+    let selection = crate::profile::Selection::default();
+    assert_eq!(selection.sort, SortBy::Verdict);
+    let order = |recorded: Recorded| -> Vec<u64> {
+        let (dictionary, profile) = recorded.profile();
+        let shown = selection.shown(&dictionary, &profile);
+        shown.into_iter().map(|place| profile.rows[place].id).collect()
+    };
+    assert_eq!(order(recorded), (0..14).collect::<Vec<u64>>());
+    let mut lost = checked();
+    lost.stacks[0].outstanding = amount(1, 1);
+    let first = lost.stacks[0].id;
+    assert_eq!(order(lost).first(), Some(&first));
+}
