@@ -135,8 +135,8 @@ impl Text {
         } else if let Some(holders) = leaks::holders(&row.held_by) {
             writeln!(out, "    {holders}")?;
         }
-        if let Some(verdict) = &row.verdict {
-            writeln!(out, "    {}", verdicts::line(verdict))?;
+        if let Some(verdict) = row.verdict.as_deref().and_then(verdicts::line) {
+            writeln!(out, "    {verdict}")?;
         }
         let frames = view.frames(row.stack);
         match profile.subject {

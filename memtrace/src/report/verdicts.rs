@@ -17,14 +17,18 @@ fn name(kind: Kind) -> &'static str {
     }
 }
 
-/// A verdict as a line of its row: the name, how fast it grows where that matters, and why.
-pub(super) fn line(verdict: &Verdict) -> String {
+/// A verdict as a line of its row: the name, how fast it grows where that matters, and why. `None` for what is lost: the
+/// line about the leak check says so.
+pub(super) fn line(verdict: &Verdict) -> Option<String> {
     let kind = verdict.kind();
+    if kind == Kind::Lost {
+        return None;
+    }
     let rate = match (kind, &verdict.trend) {
         (Kind::Growing | Kind::WarmingUp, Some(trend)) => format!(" {}", self::rate(trend)),
         _ => String::new(),
     };
-    format!("{}{rate}: {}", name(kind), reason(verdict))
+    Some(format!("{}{rate}: {}", name(kind), reason(verdict)))
 }
 
 /// Growth with its limits, to three digits.
@@ -67,13 +71,13 @@ pub(super) fn reason(verdict: &Verdict) -> String {
             format_number(before.saturating_add(after)),
         ),
         Grounds::NeverFreed { survivors } => {
-            format!("{} were allocated all the time, and none was freed", blocks(survivors))
+            format!("none of {}, allocated all the time, was freed", blocks(survivors))
         }
         Grounds::Enlarged { times } => {
-            format!("enlarged {} without an end", format_count(times, "time"))
+            format!("its blocks became larger {}", format_count(times, "time"))
         }
         Grounds::FallingBehind { freed: count } => {
-            format!("{}, but more wait for that ever longer", freed(count))
+            format!("{}, but ever more wait for that", freed(count))
         }
         Grounds::Slowing { first, last } => {
             let per_second = |rate: f64| format!("{}/s", three_digits(rate.max(0.0)));
@@ -92,7 +96,7 @@ pub(super) fn reason(verdict: &Verdict) -> String {
         Grounds::Brief { until } => format!("not watched for long enough, {}", when(until)),
         Grounds::Few { blocks: count, until } => {
             let until = until.map_or(String::new(), |until| format!(", perhaps {}", when(until)));
-            format!("{} that stay are too few to tell{until}", blocks(count))
+            format!("{} so far, too few to tell{until}", blocks(count))
         }
         Grounds::Replacing { unknown_per_second } => format!(
             "blocks from before tracing began are freed as well, about {} a second",
@@ -107,6 +111,9 @@ pub(super) fn reason(verdict: &Verdict) -> String {
 
 /// A time since tracing began.
 fn when(time: Duration) -> String {
-    // The interval of reports is coarser.
-    format!("possible after {} of tracing", format_age(Duration::from_secs(time.as_secs() + 1)))
+    let seconds = time.as_millis().div_ceil(1000) as u64;
+    match seconds {
+        0..120 => format!("possible after {seconds} s of tracing"),
+        _ => format!("possible after {} of tracing", format_age(Duration::from_secs(seconds))),
+    }
 }

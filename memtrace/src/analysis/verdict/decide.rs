@@ -62,7 +62,7 @@ pub fn judge(evidence: &Evidence<'_>) -> (Grounds, Option<Trend>) {
     if let Some((_, share)) = evidence.windows {
         return (of_windows(evidence, share), trend);
     }
-    let Some(immortals) = immortals(evidence, |class| later(evidence, class), MORTAL) else {
+    let Some(immortals) = immortals(evidence) else {
         return (mortal(evidence), trend);
     };
     let births = births_of(evidence, immortals.age);
@@ -87,12 +87,12 @@ fn later(evidence: &Evidence<'_>, class: usize) -> f64 {
 
 /// The least age from which on hardly any block is freed, if there are blocks that old, and if they could be watched for as
 /// long again.
-fn immortals(evidence: &Evidence<'_>, freed: impl Fn(usize) -> f64, mortal: f64) -> Option<Immortals> {
+fn immortals(evidence: &Evidence<'_>) -> Option<Immortals> {
     (0..LIFETIME_CLASSES).find_map(|class| {
         let age = lifetime_begin(class);
         let living: u64 = evidence.living.ages.iter().skip(class).map(|&blocks| u64::from(blocks)).sum();
-        let after = freed(class);
-        let found = living > 0 && 2 * age <= evidence.watched && after <= mortal * living as f64;
+        let after = later(evidence, class);
+        let found = living > 0 && 2 * age <= evidence.watched && after <= MORTAL * living as f64;
         let before = evidence.freed.saturating_sub(after as u64);
         found.then_some(Immortals { age, after, before, survivors: living })
     })
@@ -122,6 +122,9 @@ fn few(evidence: &Evidence<'_>, immortals: &Immortals, births: &Births) -> Groun
     let rises = evidence.course.map_or(0, |(_, _, rises)| rises);
     if immortals.survivors < FEWEST as u64 && rises >= RISES && significant(evidence) {
         return Grounds::Enlarged { times: rises };
+    }
+    if evidence.lifetimes.is_none() && evidence.freed as f64 >= FEWEST {
+        return mortal(evidence);
     }
     let few = births.blocks < FEWEST && births.blocks > 1.0;
     if births.shape == Shape::Over || !few && evidence.freed >= MANY * immortals.survivors.max(1) {
@@ -160,16 +163,15 @@ fn mortal(evidence: &Evidence<'_>) -> Grounds {
 /// probability `share`, so each such free counts for several.
 fn of_windows(evidence: &Evidence<'_>, share: f64) -> Grounds {
     let share = share.clamp(1e-6, 1.0);
-    let freed = |class: usize| {
-        let seen = later(evidence, class);
-        let old = later(evidence, class.max(BEYOND_WINDOWS));
-        // The upper limit of a Poisson count, by its normal approximation with a correction for small ones.
-        let most = old + Z_95 * (old + 1.0).sqrt() + 1.0;
-        seen - old + most / share
-    };
-    if evidence.lifetimes.is_some()
-        && let Some(immortals) = immortals(evidence, freed, MORTAL_IN_WINDOWS)
-    {
+    let old = later(evidence, BEYOND_WINDOWS);
+    // The upper limit of a Poisson count, by its normal approximation with a correction for small ones.
+    let most = (old + Z_95 * (old + 1.0).sqrt() + 1.0) / share;
+    // Blocks whose free was not seen still count as living, whatever their age: only all of them together can be judged.
+    let survivors: u64 =
+        evidence.living.ages.iter().skip(BEYOND_WINDOWS).map(|&blocks| u64::from(blocks)).sum();
+    if evidence.lifetimes.is_some() && most <= MORTAL_IN_WINDOWS * survivors as f64 {
+        let (age, before) = (lifetime_begin(BEYOND_WINDOWS), evidence.freed.saturating_sub(old as u64));
+        let immortals = Immortals { age, after: old / share, before, survivors };
         let births = births_of(evidence, immortals.age);
         match births.shape {
             Shape::Even => return growing(evidence, &immortals, &births),
@@ -177,7 +179,6 @@ fn of_windows(evidence: &Evidence<'_>, share: f64) -> Grounds {
             Shape::Over | Shape::Few => {}
         }
     }
-    let old = later(evidence, BEYOND_WINDOWS);
     let living: u64 = evidence.living.blocks.into();
     let short = evidence.freed.saturating_sub(old as u64);
     let turns_over = old >= FREES_IN_WINDOWS && old / share >= living as f64 / 2.0;
