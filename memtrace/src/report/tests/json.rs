@@ -145,7 +145,7 @@ fn every_key_is_documented() {
         })
         .collect();
     let mut found = BTreeSet::new();
-    for report in [Recorded { losses: losses(), ..with_blocks() }, sampled(), kernel()] {
+    for report in [Recorded { losses: losses(), ..with_blocks() }, sampled(), judged(), kernel()] {
         keys(&parsed(&json(report)), "", &mut found);
     }
     lines(Json).iter().for_each(|line| keys(&parsed(line), "", &mut found));
