@@ -44,7 +44,8 @@ fn a_block_in_a_thousand_grows_and_comes_first() {
     let stack = of(&report, "make_request");
     let lifetimes = stack.lifetimes.as_ref().expect("lifetimes");
     let freed: u64 = lifetimes.iter().map(|lifetime| lifetime.blocks).sum();
-    assert!(freed.abs_diff(stack.freed_blocks) <= 1, "{freed} of {}", stack.freed_blocks);
+    // The program goes on while the report is made.
+    assert!(freed.abs_diff(stack.freed_blocks) <= freed / 20, "{freed} of {}", stack.freed_blocks);
 }
 
 #[test]
