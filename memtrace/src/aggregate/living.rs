@@ -7,33 +7,54 @@ use memtrace_common::{BLOCK_UNIT, LIFETIME_CLASSES, Sample, TIME_SHIFT, lifetime
 /// Parts of the time since a stack first allocated.
 pub const PARTS: usize = 16;
 
+/// Live blocks of a stack that were allocated in one part of its time.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Born {
+    /// Blocks counted.
+    pub counted: u32,
+    /// What they stand for: blocks.
+    pub blocks: f32,
+    /// What they stand for: bytes.
+    pub bytes: f32,
+}
+
 /// The live blocks of a stack, by age.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Living {
-    /// Blocks counted.
-    pub blocks: u32,
-    /// The same by class of age, the classes being those of lifetimes.
+    /// Blocks counted, by class of age, the classes being those of lifetimes.
     pub ages: [u32; LIFETIME_CLASSES],
-    /// The same by part of the stack's time in which they were allocated, the earliest first.
-    pub births: [u32; PARTS],
-    /// What they stand for: blocks, by part.
-    pub weights: [f32; PARTS],
-    /// What they stand for: bytes, by part.
-    pub bytes: [f32; PARTS],
+    /// The same blocks by part of the stack's time in which they were allocated, the earliest first.
+    pub born: [Born; PARTS],
+}
+
+impl Living {
+    /// Blocks counted.
+    #[must_use]
+    pub fn blocks(&self) -> u64 {
+        self.older(0)
+    }
+
+    /// The same of those in a class of ages or a later one.
+    #[must_use]
+    pub fn older(&self, class: usize) -> u64 {
+        self.ages.iter().skip(class).map(|&blocks| u64::from(blocks)).sum()
+    }
 }
 
 /// The live blocks of all stacks.
 #[derive(Clone, Debug, Default)]
 pub struct Census {
     now: Duration,
-    /// Places in `stacks` plus 1, by slot.
-    places: Vec<u32>,
-    stacks: Vec<(Living, Span)>,
+    /// By slot.
+    places: Vec<Place>,
+    stacks: Vec<Living>,
 }
 
-/// The time of a stack.
+/// Where the blocks of a stack are counted, and its time.
 #[derive(Clone, Copy, Debug, Default)]
-struct Span {
+struct Place {
+    /// The index of its blocks plus 1; 0: nobody asked for it.
+    number: u32,
     begin: f32,
     parts_per_second: f32,
 }
@@ -45,52 +66,46 @@ impl Census {
         let mut census = Self { now, ..Self::default() };
         for (slot, begin) in stacks {
             let seconds = now.saturating_sub(begin).as_secs_f32().max(1e-3);
-            let span = Span { begin: begin.as_secs_f32(), parts_per_second: PARTS as f32 / seconds };
             let index = slot as usize;
             if census.places.len() <= index {
-                census.places.resize(index + 1, 0);
+                census.places.resize(index + 1, Place::default());
             }
-            census.stacks.push((Living::default(), span));
+            census.stacks.push(Living::default());
             if let Some(place) = census.places.get_mut(index) {
-                *place = census.stacks.len() as u32;
+                let number = census.stacks.len() as u32;
+                *place =
+                    Place { number, begin: begin.as_secs_f32(), parts_per_second: PARTS as f32 / seconds };
             }
         }
         census
     }
 
-    /// Adds a block that was allocated at `time`.
+    /// Adds a block that was allocated at `time`. There may be millions: each touches three or four cache lines.
     pub fn add(&mut self, slot: u32, time: Duration, sample: Sample) {
         let place = self.places.get(slot as usize).copied().unwrap_or_default();
-        let stack = (place as usize).checked_sub(1).and_then(|place| self.stacks.get_mut(place));
-        let Some((living, span)) = stack else { return };
-        let age = self.now.saturating_sub(time);
-        living.blocks += 1;
-        if let Some(count) = living.ages.get_mut(class_of(age)) {
+        let stack = (place.number as usize).checked_sub(1).and_then(|index| self.stacks.get_mut(index));
+        let Some(living) = stack else { return };
+        if let Some(count) = living.ages.get_mut(class_of(self.now.saturating_sub(time))) {
             *count += 1;
         }
-        let part = ((time.as_secs_f32() - span.begin) * span.parts_per_second) as usize;
-        let part = part.min(PARTS - 1);
-        if let Some(count) = living.births.get_mut(part) {
-            *count += 1;
-        }
-        if let Some(weight) = living.weights.get_mut(part) {
-            *weight += sample.blocks() as f32 / BLOCK_UNIT as f32;
-        }
-        if let Some(bytes) = living.bytes.get_mut(part) {
-            *bytes += sample.bytes() as f32;
+        let part = ((time.as_secs_f32() - place.begin) * place.parts_per_second) as usize;
+        if let Some(born) = living.born.get_mut(part.min(PARTS - 1)) {
+            born.counted += 1;
+            born.blocks += sample.blocks() as f32 / BLOCK_UNIT as f32;
+            born.bytes += sample.bytes() as f32;
         }
     }
 
     /// The live blocks of a stack.
     #[must_use]
     pub fn of(&self, slot: u32) -> Option<&Living> {
-        let place = self.places.get(slot as usize).copied().unwrap_or_default();
-        (place as usize).checked_sub(1).and_then(|place| self.stacks.get(place)).map(|(living, _)| living)
+        let place = self.places.get(slot as usize)?;
+        self.stacks.get((place.number as usize).checked_sub(1)?)
     }
 }
 
 fn class_of(age: Duration) -> usize {
-    lifetime_class(u32::try_from(age.as_nanos() >> TIME_SHIFT).unwrap_or(u32::MAX))
+    lifetime_class(u32::try_from(age.as_nanos() as u64 >> TIME_SHIFT).unwrap_or(u32::MAX))
 }
 
 #[cfg(test)]
@@ -111,10 +126,10 @@ mod tests {
         }
         census.add(2, seconds(1), Sample::new(1, 0));
         let living = census.of(3).unwrap();
-        assert_eq!((living.blocks, living.births[0], living.births[6], living.births[15]), (4, 1, 1, 2));
-        assert_eq!((living.bytes[15], living.weights[15]), (200.0, 2.0));
+        assert_eq!((living.blocks(), [0, 6, 15].map(|part| living.born[part].counted)), (4, [1, 1, 2]));
+        assert_eq!((living.born[15].bytes, living.born[15].blocks), (200.0, 2.0));
         assert_eq!((living.ages[class_of(seconds(20))], living.ages[class_of(seconds(1))]), (2, 2));
-        assert_eq!((census.of(1).unwrap().blocks, census.of(2)), (0, None));
+        assert_eq!((census.of(1).unwrap().blocks(), census.of(2)), (0, None));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 pub use estimate::Estimate;
 pub use history::History;
-pub use living::{Census, Living, PARTS};
+pub use living::{Born, Census, Living, PARTS};
 pub use ranges::{Mapped, Ranges};
 pub use series::{Held, Series};
 

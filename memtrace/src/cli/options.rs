@@ -164,7 +164,7 @@ pub(super) struct TraceArgs {
     /// Track at most this many distinct stacks, at 128 bytes of kernel memory each
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=4_194_304))]
     max_stacks: u32,
-    /// Do not count how long freed blocks lived, which costs about 30 ns a free: fewer verdicts can be given then
+    /// Do not count how long freed blocks lived, which costs about 10 ns a free: fewer verdicts can be given then
     #[arg(long)]
     no_lifetimes: bool,
     #[command(flatten)]

@@ -90,7 +90,7 @@ fn later(evidence: &Evidence<'_>, class: usize) -> f64 {
 fn immortals(evidence: &Evidence<'_>) -> Option<Immortals> {
     (0..LIFETIME_CLASSES).find_map(|class| {
         let age = lifetime_begin(class);
-        let living: u64 = evidence.living.ages.iter().skip(class).map(|&blocks| u64::from(blocks)).sum();
+        let living = evidence.living.older(class);
         let after = later(evidence, class);
         let found = living > 0 && 2 * age <= evidence.watched && after <= MORTAL * living as f64;
         let before = evidence.freed.saturating_sub(after as u64);
@@ -154,7 +154,7 @@ fn mortal(evidence: &Evidence<'_>) -> Grounds {
         };
     }
     if (freed as f64) < FEWEST {
-        return Grounds::Few { blocks: evidence.living.blocks.into(), until: None };
+        return Grounds::Few { blocks: evidence.living.blocks(), until: None };
     }
     Grounds::Turnover { freed }
 }
@@ -167,8 +167,7 @@ fn of_windows(evidence: &Evidence<'_>, share: f64) -> Grounds {
     // The upper limit of a Poisson count, by its normal approximation with a correction for small ones.
     let most = (old + Z_95 * (old + 1.0).sqrt() + 1.0) / share;
     // Blocks whose free was not seen still count as living, whatever their age: only all of them together can be judged.
-    let survivors: u64 =
-        evidence.living.ages.iter().skip(BEYOND_WINDOWS).map(|&blocks| u64::from(blocks)).sum();
+    let survivors = evidence.living.older(BEYOND_WINDOWS);
     if evidence.lifetimes.is_some() && most <= MORTAL_IN_WINDOWS * survivors as f64 {
         let (age, before) = (lifetime_begin(BEYOND_WINDOWS), evidence.freed.saturating_sub(old as u64));
         let immortals = Immortals { age, after: old / share, before, survivors };
@@ -179,7 +178,7 @@ fn of_windows(evidence: &Evidence<'_>, share: f64) -> Grounds {
             Shape::Over | Shape::Few => {}
         }
     }
-    let living: u64 = evidence.living.blocks.into();
+    let living = evidence.living.blocks();
     let short = evidence.freed.saturating_sub(old as u64);
     let turns_over = old >= FREES_IN_WINDOWS && old / share >= living as f64 / 2.0;
     if turns_over || short >= MANY * living.max(1) {
@@ -199,7 +198,7 @@ fn of_windows(evidence: &Evidence<'_>, share: f64) -> Grounds {
 fn in_windows(evidence: &Evidence<'_>, counted: f64, watched: f64) -> Option<Trend> {
     let (counted, watched) = (counted.clamp(1e-6, 1.0), watched.clamp(1e-6, 1.0));
     let seconds = evidence.watched.as_secs_f64();
-    let blocks: f64 = evidence.living.blocks.into();
+    let blocks = evidence.living.blocks() as f64;
     if blocks < 1.0 || evidence.lifetimes.is_none() || seconds < 1.0 {
         return None;
     }

@@ -1,7 +1,10 @@
 //! Whether immortal blocks are born all the time.
 
 use super::Evidence;
-use crate::{aggregate::PARTS, profile::Trend};
+use crate::{
+    aggregate::{Born, PARTS},
+    profile::Trend,
+};
 
 /// Fewer are no trend.
 pub(super) const FEWEST: f64 = 6.0;
@@ -41,17 +44,16 @@ pub(super) struct Births {
 
 /// Looks at the blocks born in the first `parts` parts.
 pub(super) fn births(evidence: &Evidence<'_>, parts: usize) -> Births {
-    let living = evidence.living;
     let parts = parts.min(PARTS);
-    let (weights, limit) = clipped(living.weights.get(..parts).unwrap_or_default());
-    let (bytes, _) = clipped(living.bytes.get(..parts).unwrap_or_default());
-    let counts = living.births.get(..parts).unwrap_or_default();
-    let raw = living.weights.get(..parts).unwrap_or_default();
+    let born = evidence.living.born.get(..parts).unwrap_or_default();
+    let of = |value: fn(&Born) -> f32| -> Vec<f32> { born.iter().map(value).collect() };
+    let raw = of(|born| born.blocks);
+    let (weights, limit) = clipped(&raw);
+    let (bytes, _) = clipped(&of(|born| born.bytes));
     // Without bursts, as the weights.
-    let blocks: f64 = counts
+    let blocks: f64 = born
         .iter()
-        .zip(raw)
-        .map(|(&count, &weight)| f64::from(count) * f64::from((limit / weight.max(limit)).min(1.0)))
+        .map(|born| f64::from(born.counted) * f64::from((limit / born.blocks.max(limit)).min(1.0)))
         .sum();
     let seconds = evidence.watched.as_secs_f64() / PARTS as f64;
     let span = seconds * parts.max(1) as f64;
@@ -68,9 +70,9 @@ pub(super) fn births(evidence: &Evidence<'_>, parts: usize) -> Births {
     let expected = blocks * shares.1 / (shares.0 + shares.1).max(1.0);
     let found = if all > 0.0 { blocks * second / all } else { 0.0 };
     let surprising = expected - found > Z_95 * (blocks / 4.0).sqrt();
-    let shape = if blocks < FEWEST || counts.iter().filter(|&&count| count > 0).count() < LEAST_PARTS {
+    let shape = if blocks < FEWEST || born.iter().filter(|born| born.counted > 0).count() < LEAST_PARTS {
         Shape::Few
-    } else if is_over(counts) {
+    } else if is_over(born) {
         Shape::Over
     } else if late < SLOWER * early && surprising {
         let of = |values: &[f32], parts: f64| sum(values) / (parts.max(1.0) * seconds);
@@ -114,12 +116,13 @@ fn clipped(values: &[f32]) -> ([f32; PARTS], f32) {
 }
 
 /// Whether there have been no births for more than twice as long as ever before.
-fn is_over(counts: &[u32]) -> bool {
-    let tail = counts.iter().rev().take_while(|&&count| count == 0).count();
-    let begun = counts.iter().skip_while(|&&count| count == 0);
+fn is_over(born: &[Born]) -> bool {
+    let counts = || born.iter().map(|born| born.counted);
+    let tail = counts().rev().take_while(|&count| count == 0).count();
+    let begun = counts().take(born.len().saturating_sub(tail)).skip_while(|&count| count == 0);
     let mut longest = 0;
     let mut run = 0;
-    for &count in begun.take(counts.len().saturating_sub(tail)) {
+    for count in begun {
         run = if count == 0 { run + 1 } else { 0 };
         longest = longest.max(run);
     }
