@@ -75,6 +75,7 @@ fn judged(lives: &[Life], seen: Seen) -> (Grounds, Option<Trend>) {
             bytes += 100;
         }
     }
+    census.finish();
     judge(&Evidence {
         now,
         watched: now - track.first,
@@ -262,6 +263,7 @@ fn in_windows(lives: &[Life], share: f64) -> (Grounds, Option<Trend>) {
             bytes += 100;
         }
     }
+    census.finish();
     judge(&Evidence {
         now,
         watched: now,

@@ -125,6 +125,9 @@ impl Session {
                 })
                 .context("cannot read the table of live blocks")?;
         }
+        if let Some(census) = &mut blocks.census {
+            census.finish();
+        }
         Ok(blocks)
     }
 
