@@ -92,6 +92,11 @@ pub enum Grounds {
         /// Blocks freed.
         freed: u64,
     },
+    /// Steady: in windows, about as many were freed as there must be if all are. A small leak among them would not show.
+    SeenTurnover {
+        /// Blocks freed.
+        freed: u64,
+    },
     /// Start-up: nothing was allocated here for that long.
     Ceased {
         /// That long.
@@ -134,7 +139,7 @@ impl Grounds {
             | Self::Enlarged { .. }
             | Self::FallingBehind { .. } => Kind::Growing,
             Self::Slowing { .. } | Self::OldestFreed { .. } => Kind::WarmingUp,
-            Self::Turnover { .. } => Kind::Steady,
+            Self::Turnover { .. } | Self::SeenTurnover { .. } => Kind::Steady,
             Self::Ceased { .. } => Kind::StartUp,
             Self::Brief { .. } | Self::Few { .. } | Self::Replacing { .. } | Self::Unwatched { .. } => {
                 Kind::TooEarly

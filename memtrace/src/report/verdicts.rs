@@ -92,6 +92,10 @@ pub(super) fn reason(verdict: &Verdict) -> String {
         Grounds::Turnover { freed: count } => {
             format!("{} as others were allocated, without growth", freed(count))
         }
+        Grounds::SeenTurnover { freed: count } => format!(
+            "{} that were seen, about as many as if all are; a small leak among them would not show",
+            freed(count)
+        ),
         Grounds::Ceased { ago } => format!("nothing was allocated here for {}", format_age(ago)),
         Grounds::Brief { until } => format!("not watched for long enough, {}", when(until)),
         Grounds::Few { blocks: count, until } => {

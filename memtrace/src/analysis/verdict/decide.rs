@@ -181,8 +181,9 @@ fn of_windows(evidence: &Evidence<'_>, share: f64) -> Grounds {
     let living = evidence.living.blocks();
     let short = evidence.freed.saturating_sub(old as u64);
     let turns_over = old >= FREES_IN_WINDOWS && old / share >= living as f64 / 2.0;
-    if turns_over || short >= MANY * living.max(1) {
-        return Grounds::Turnover { freed: evidence.freed };
+    // That most are freed at once says nothing about those that stay.
+    if turns_over || living <= 1 && short >= MANY {
+        return Grounds::SeenTurnover { freed: evidence.freed };
     }
     // As many blocks as a verdict needs are there after a time in proportion to that.
     let needed = (1.0 + Z_95) / (share * MORTAL_IN_WINDOWS);
@@ -194,7 +195,7 @@ fn of_windows(evidence: &Evidence<'_>, share: f64) -> Grounds {
 }
 
 /// Growth in windows: blocks that outlived their window, minus an estimate of those that were freed later, as they would be
-/// if all the time had been watched.
+/// if all the time had been watched. `None` if many were: how many depends on when they were.
 fn in_windows(evidence: &Evidence<'_>, counted: f64, watched: f64) -> Option<Trend> {
     let (counted, watched) = (counted.clamp(1e-6, 1.0), watched.clamp(1e-6, 1.0));
     let seconds = evidence.watched.as_secs_f64();
@@ -205,6 +206,9 @@ fn in_windows(evidence: &Evidence<'_>, counted: f64, watched: f64) -> Option<Tre
     let freed = later(evidence, BEYOND_WINDOWS);
     let bytes = evidence.bytes as f64 / blocks / (counted * seconds);
     let net = blocks + freed - freed / watched;
+    if freed / watched > MORTAL_IN_WINDOWS * blocks {
+        return None;
+    }
     let error = Z_95 * (blocks + (freed + 1.0) / (watched * watched)).sqrt();
     Some(Trend {
         bytes_per_second: net * bytes,
