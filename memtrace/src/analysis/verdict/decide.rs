@@ -210,9 +210,5 @@ fn in_windows(evidence: &Evidence<'_>, counted: f64, watched: f64) -> Option<Tre
         return None;
     }
     let error = Z_95 * (blocks + (freed + 1.0) / (watched * watched)).sqrt();
-    Some(Trend {
-        bytes_per_second: net * bytes,
-        low: (net - error) * bytes,
-        high: (net + error).min(blocks) * bytes,
-    })
+    Some(Trend { bytes_per_second: net * bytes, low: (net - error) * bytes, high: (net + error) * bytes })
 }
