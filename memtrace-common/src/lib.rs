@@ -9,6 +9,7 @@ mod counter;
 mod event;
 mod examination;
 mod kernel;
+mod lifetime;
 mod live;
 mod module;
 mod registers;
@@ -33,6 +34,9 @@ pub use kernel::{
     CACHE_NAME, Calibration, EVICTED, KERNEL_FRAMES, KernelCache, KernelCounter, KernelKind, KernelSlot,
     KernelStackEvent, MAX_CACHES, NAMELESS, NO_CACHE, OBJECTS_PER_BUCKET, ObjectBucket, object_address,
     object_bucket, object_key, object_value,
+};
+pub use lifetime::{
+    LIFETIME_CLASSES, LIFETIME_FULL, LIFETIME_SHIFT, Lifetimes, lifetime_class, lifetime_class_begin,
 };
 pub use live::{
     BLOCKS_PER_BUCKET, Block, Bucket, bucket_index, is_of_generation, live_address, live_key, live_target,
@@ -62,6 +66,7 @@ mod pod {
     pod!(
         crate::Block,
         crate::Bucket,
+        crate::Lifetimes,
         crate::Module,
         crate::Row,
         crate::StackSlot,

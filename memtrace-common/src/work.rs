@@ -82,4 +82,6 @@ pub enum Part {
     Live = 8,
     /// Totals of stacks.
     Totals = 16,
+    /// Lifetimes of freed blocks.
+    Lifetimes = 32,
 }

@@ -23,3 +23,13 @@ pub(crate) unsafe fn add(place: *mut u64, value: u64) -> u64 {
     // SAFETY: by the contract above.
     unsafe { atomic_xadd::<u64, u64, { SeqCst }>(place, value) }
 }
+
+/// The same of 32 bits.
+///
+/// # Safety
+/// `place` points into a map value.
+#[inline(always)]
+pub(crate) unsafe fn add_half(place: *mut u32, value: u32) {
+    // SAFETY: by the contract above.
+    unsafe { atomic_xadd::<u32, u32, { SeqCst }>(place, value) };
+}

@@ -50,6 +50,8 @@ pub(crate) const CALLS: u32 = Part::Calls as u32;
 pub(crate) const LIVE: u32 = Part::Live as u32;
 /// Totals of stacks.
 pub(crate) const TOTALS: u32 = Part::Totals as u32;
+/// Lifetimes of freed blocks.
+pub(crate) const LIFETIMES: u32 = Part::Lifetimes as u32;
 
 /// Whether a part is left out.
 #[inline(always)]

@@ -6,7 +6,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use memtrace_common::{
-    Block, Bucket, Counter, MAX_TARGETS, Module, Row, StackEvent, StackSlot, Target, Thread, Work,
+    Block, Bucket, Counter, Lifetimes, MAX_TARGETS, Module, Row, StackEvent, StackSlot, Target, Thread, Work,
 };
 
 use crate::types::Scratch;
@@ -25,6 +25,10 @@ pub(crate) static OVERFLOW: HashMap<u64, Block, 1024, NO_PREALLOC> = HashMap::ne
 /// Stacks and their totals. Size: `--max-stacks`.
 #[btf_map]
 pub(crate) static STACKS: Array<StackSlot, 1024, MMAPABLE> = Array::new();
+
+/// Lifetimes of the blocks of each stack that were freed. Size: that of `STACKS`, or 1 without them.
+#[btf_map]
+pub(crate) static LIFETIMES: Array<Lifetimes, 1, MMAPABLE> = Array::new();
 
 /// Calls in flight, by thread.
 #[btf_map]

@@ -324,7 +324,7 @@ fn settle(call: &Call, result: u64, outer: *mut Call, run: &Run) {
         }
         // `realloc(p, 0)` that returns NULL has freed the block.
         if calls::holds_old(call) {
-            stacks::subtract(call.old);
+            stacks::end(call.old, run);
             trace(Op::Free, call.argument, call.old, call.target);
         }
     }
@@ -357,7 +357,7 @@ pub(crate) fn free(context: *mut c_void, cookie: Cookie, run: &Run) -> Option<()
     }
     match live::take_here(live_key(address, id)) {
         Some(block) => {
-            stacks::subtract(block);
+            stacks::end(block, run);
             trace(Op::Free, address, block, id);
         }
         None => {

@@ -1,14 +1,18 @@
 //! The table of stacks: a slot per stack, found by hash, with its totals.
 
-use memtrace_common::{Block, Counter, EventKind, STACK_PROBES, STACK_TABLE_FULL, StackEvent, StackSlot};
+use memtrace_common::{
+    Block, Counter, EventKind, LIFETIME_CLASSES, LIFETIME_FULL, STACK_PROBES, STACK_TABLE_FULL, StackEvent,
+    StackSlot, lifetime_class,
+};
 
 use aya_ebpf::helpers::generated::bpf_ringbuf_output;
 
 use crate::{
     atomic, config,
-    maps::{EVENTS, STACKS, count},
+    maps::{EVENTS, LIFETIMES, STACKS, count},
     shared::bounded,
     types::Scratch,
+    work::Run,
 };
 
 #[inline(always)]
@@ -130,6 +134,27 @@ pub(crate) fn subtract(block: Block) {
     unsafe {
         atomic::add(&raw mut (*place).freed_bytes, block.sample.bytes());
         atomic::add(&raw mut (*place).freed_blocks, block.sample.blocks());
+    }
+}
+
+/// Counts a block out whose free was seen, and how long it lived.
+#[inline(always)]
+pub(crate) fn end(block: Block, run: &Run) {
+    subtract(block);
+    if config::without(config::LIFETIMES) {
+        return;
+    }
+    let class = lifetime_class(run.now().wrapping_sub(block.time));
+    let Some(place) = LIFETIMES.get_ptr_mut(block.stack & config::STACK_MASK.load()) else { return };
+    let class = bounded(class as u64) as usize;
+    if class < LIFETIME_CLASSES {
+        // SAFETY: points into a value of LIFETIMES.
+        unsafe {
+            let counter = (&raw mut (*place).blocks).cast::<u32>().add(class);
+            if counter.read_volatile() < LIFETIME_FULL {
+                atomic::add_half(counter, 1);
+            }
+        }
     }
 }
 

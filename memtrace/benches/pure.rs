@@ -72,6 +72,7 @@ fn profile(count: u64) -> Profile {
         held_by: Vec::new(),
         blocks: Vec::new(),
         detail: Detail::Process { pid: 1, uncertainty: None },
+        verdict: None,
     };
     Profile {
         time: jiff::Timestamp::UNIX_EPOCH,

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::leak_check::{HeldBy, LeakCheck, Lost};
+use crate::lifetime::Lifetime;
 
 /// One report.
 #[derive(Clone, Debug, Deserialize)]
@@ -143,6 +144,8 @@ pub struct Stack {
     pub checked_blocks: Option<u64>,
     pub lost_blocks: Option<u64>,
     pub indirectly_lost_blocks: Option<u64>,
+    pub verdict: Option<String>,
+    pub lifetimes: Option<Vec<Lifetime>>,
     #[serde(default)]
     pub held_by: Vec<HeldBy>,
     pub complete: bool,

@@ -12,6 +12,7 @@ mod source_hash;
 mod stacks;
 mod tidy;
 mod torture;
+mod verdicts;
 mod vm;
 
 use std::path::{Path, PathBuf};
@@ -36,6 +37,7 @@ enum Command {
     Stacks(stacks::Args),
     Tidy(tidy::Args),
     Torture(torture::Args),
+    Verdicts(verdicts::Args),
     Vm(vm::Args),
 }
 
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Command::Stacks(args) => stacks::run(&root, &args),
         Command::Tidy(args) => tidy::run(&root, &args),
         Command::Torture(args) => torture::run(&root, &args),
+        Command::Verdicts(args) => verdicts::run(&root, &args),
         Command::Vm(args) => vm::run(&root, &args),
     });
     outcome.unwrap_or_else(|error| {

@@ -2,13 +2,17 @@
 
 mod estimate;
 mod history;
+mod living;
 mod ranges;
+mod series;
 
 use std::time::Duration;
 
 pub use estimate::Estimate;
 pub use history::History;
+pub use living::{Born, Census, Living, PARTS};
 pub use ranges::{Mapped, Ranges};
+pub use series::{Held, Series};
 
 use rustc_hash::FxHashMap;
 

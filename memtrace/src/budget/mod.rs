@@ -64,7 +64,7 @@ const LONGEST: Duration = Duration::from_millis(150);
 const SLOW: f64 = 0.5;
 /// The part of a window in which allocations are counted; in the rest only frees are, so that short-lived blocks
 /// are not mistaken for those that stay.
-const COUNTING: f64 = 1.0 / 3.0;
+pub const COUNTING: f64 = 1.0 / 3.0;
 /// A budget that pays for a window less often than this is too small.
 const PATIENCE: Duration = Duration::from_secs(120);
 

@@ -66,6 +66,8 @@ enum Without {
     Live,
     /// Totals of stacks.
     Totals,
+    /// Lifetimes of freed blocks.
+    Lifetimes,
 }
 
 impl Without {
@@ -76,6 +78,7 @@ impl Without {
             Self::Calls => Part::Calls,
             Self::Live => Part::Live,
             Self::Totals => Part::Totals,
+            Self::Lifetimes => Part::Lifetimes,
         }
     }
 }
@@ -119,9 +122,10 @@ impl CostArgs {
         Counting { choice, limit }
     }
 
-    /// Parts of the programs' work that are left out: bits of [`Part`].
-    pub(super) fn without(&self) -> u32 {
-        self.without.iter().fold(0, |parts, without| parts | without.part() as u32)
+    /// Parts of the programs' work that are left out: bits of [`Part`]; with `lifetimes` that one too.
+    pub(super) fn without(&self, lifetimes: bool) -> u32 {
+        let lifetimes = if lifetimes { Part::Lifetimes as u32 } else { 0 };
+        self.without.iter().fold(lifetimes, |parts, without| parts | without.part() as u32)
     }
 }
 

@@ -26,6 +26,8 @@ use super::{
 /// What stacks are ordered by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Sort {
+    /// Lost, growing, warming up, too early, steady, start-up; the worst of each first.
+    Verdict,
     /// Bytes that a leak check found lost, then outstanding bytes.
     Lost,
     /// Outstanding bytes.
@@ -41,6 +43,7 @@ pub(super) enum Sort {
 impl From<Sort> for SortBy {
     fn from(sort: Sort) -> Self {
         match sort {
+            Sort::Verdict => Self::Verdict,
             Sort::Lost => Self::Lost,
             Sort::Bytes => Self::Bytes,
             Sort::Blocks => Self::Blocks,
@@ -147,7 +150,7 @@ pub(super) struct TraceArgs {
     #[arg(short = 'Z', long, value_name = "SIZE", value_parser = parse_size)]
     max_size: Option<u64>,
     /// Sort stacks by this, largest first
-    #[arg(long, value_enum, default_value_t = Sort::Lost)]
+    #[arg(long, value_enum, default_value_t = Sort::Verdict)]
     sort: Sort,
     /// List the blocks of each stack shown: address, size, age
     #[arg(short = 'a', long)]
@@ -158,9 +161,12 @@ pub(super) struct TraceArgs {
     /// Track at most this many live blocks, at about 50 bytes of kernel memory each
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=200_000_000))]
     max_live: u32,
-    /// Track at most this many distinct stacks, at 64 bytes of kernel memory each
+    /// Track at most this many distinct stacks, at 128 bytes of kernel memory each
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=4_194_304))]
     max_stacks: u32,
+    /// Do not count how long freed blocks lived, which costs about 10 ns a free: fewer verdicts can be given then
+    #[arg(long)]
+    no_lifetimes: bool,
     #[command(flatten)]
     pub(super) leaks: LeakArgs,
     #[command(flatten)]
@@ -233,12 +239,13 @@ impl TraceArgs {
                 method: self.stacks.into(),
                 targets,
                 perf: self.perf_uprobes,
-                without: self.cost.without(),
+                without: self.cost.without(self.no_lifetimes),
                 ..Config::default()
             },
             older: self.older,
             show_allocs: self.show_allocs,
             freed: self.freed,
+            verdicts: true,
             // --trace promises every event.
             counting: self.cost.counting(limit.filter(|_| !self.trace)),
             placement: Placement {

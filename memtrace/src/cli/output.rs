@@ -88,6 +88,9 @@ pub(super) struct ShowArgs {
     /// Text: show every frame with its whole name, its module and its address there
     #[arg(long)]
     full_names: bool,
+    /// Text: show stacks that are steady or from start-up too
+    #[arg(long)]
+    all: bool,
 }
 
 impl ShowArgs {
@@ -110,7 +113,10 @@ impl ShowArgs {
             Format::Text => Box::new(Text::new(style, jiff::tz::TimeZone::system())),
             Format::Json => Box::new(Json),
         };
-        Ok(Output::new(reporter, writer, selection))
+        // Who filters stacks or asks for every row wants to see what that finds.
+        let hide_settled =
+            self.format == Format::Text && !self.all && selection.top != 0 && !selection.filters();
+        Ok(Output::new(reporter, writer, Selection { hide_settled, ..selection }))
     }
 
     /// Whether the format is for people, not for scripts.

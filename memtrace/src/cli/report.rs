@@ -33,7 +33,7 @@ pub(super) struct Args {
     #[arg(short = 'T', long, value_name = "N", default_value_t = 10)]
     top: usize,
     /// Sort rows by this, largest first
-    #[arg(long, value_enum, default_value_t = Sort::Lost)]
+    #[arg(long, value_enum, default_value_t = Sort::Verdict)]
     sort: Sort,
     /// Show stacks or, for the kernel, caches
     #[arg(long, value_enum, value_name = "WHAT", default_value_t = By::Stack)]
@@ -55,6 +55,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         by: args.by.into(),
         pid: args.pid,
         containing: args.filter.clone(),
+        ..Selection::default()
     };
     let schedule = Schedule {
         interval: Duration::from_secs(3600),

@@ -22,6 +22,7 @@ mod rows;
 mod suppressions;
 mod types;
 pub mod units;
+mod verdict;
 mod view;
 
 use std::time::Duration;
@@ -44,10 +45,11 @@ pub use rows::{
 };
 pub use suppressions::{MAX_SUPPRESSIONS, Suppressions};
 pub use types::{Line, LocationId, ModuleId, StackId, StringId};
+pub use verdict::{Grounds, Kind, Lifetimes, Trend, Verdict, lifetime_begin};
 pub use view::{By, Frame, Selection, SortBy, View};
 
 /// The version of the serialized form of [`Profile`] and [`Delta`]: files of a newer version are rejected.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// What is traced, with the figures that only this kind of target has.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

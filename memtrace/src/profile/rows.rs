@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Holder, KernelDetail, LeakCheck, Leaked, Overhead, Reason, StackId};
+use super::{Holder, KernelDetail, LeakCheck, Leaked, Overhead, Reason, StackId, Verdict};
 
 /// Bytes and blocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -190,6 +190,9 @@ pub struct Row {
     pub blocks: Vec<LiveBlock>,
     /// What only rows of this kind of target have.
     pub detail: Detail,
+    /// What its blocks do; `None` where nobody wants to know, and for the kernel's.
+    #[serde(default)]
+    pub verdict: Option<Box<Verdict>>,
 }
 
 /// What a row has besides its amounts.
@@ -214,6 +217,13 @@ impl Row {
             Detail::Process { pid, .. } => pid,
             Detail::Kernel(_) => 0,
         }
+    }
+
+    /// Whether the verdict is steady or start-up, and no leak check found blocks lost here.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        let kind = self.verdict.as_deref().map(Verdict::kind);
+        matches!(kind, Some(Kind::Steady | Kind::StartUp)) && self.loss() == (0, 0)
     }
 
     /// Bytes whose loss is this stack's, by the last leak check, and the bytes that it has lost.

@@ -2,13 +2,15 @@
 
 use std::cmp::{Ordering, Reverse};
 
-use super::{CacheRow, Dictionary, LocationId, MappingRow, Profile, Row, StackId};
+use super::{CacheRow, Dictionary, Kind, LocationId, MappingRow, Profile, Row, StackId};
 
 /// What rows are ordered by, largest first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SortBy {
-    /// Bytes that a stack has lost and that are lost through them, then its lost bytes, then outstanding bytes.
+    /// The verdict; within one, what is lost or how fast it grows, then outstanding bytes.
     #[default]
+    Verdict,
+    /// Bytes that a stack has lost and that are lost through them, then its lost bytes, then outstanding bytes.
     Lost,
     /// Outstanding bytes.
     Bytes,
@@ -43,6 +45,9 @@ pub struct Selection {
     pub pid: Option<u32>,
     /// Only rows with a frame whose function, file or module contains this text.
     pub containing: Option<String>,
+    /// Without the rows that need no attention: those whose verdict is steady or start-up. Only in the order of verdicts,
+    /// in which they are the last.
+    pub hide_settled: bool,
 }
 
 impl Selection {
@@ -57,13 +62,19 @@ impl Selection {
         self.pid.is_some() || self.containing.is_some()
     }
 
+    /// Whether a row is hidden by its verdict.
+    fn hides(&self, row: &Row) -> bool {
+        self.hide_settled && self.sort == SortBy::Verdict && row.is_settled()
+    }
+
     /// Places of the rows that pass the filters, the rows shown first and in order; and the number of rows shown.
     fn places(&self, dictionary: &Dictionary, profile: &Profile) -> (Vec<usize>, usize) {
         let passes =
             |row: &Row| self.pid.is_none_or(|pid| row.pid() == pid) && self.has_text(dictionary, row.stack);
         let found = profile.rows.iter().enumerate().filter(|(_, row)| passes(row));
         let mut places: Vec<usize> = found.map(|(place, _)| place).collect();
-        let shown = self.cut(places.len());
+        let settled = |place: &usize| profile.rows.get(*place).is_some_and(|row| self.hides(row));
+        let shown = self.cut(places.len() - places.iter().filter(|place| settled(place)).count());
         let order = |a: &usize, b: &usize| match (profile.rows.get(*a), profile.rows.get(*b)) {
             (Some(a), Some(b)) => self.order(a, b),
             _ => Ordering::Equal,
@@ -102,6 +113,7 @@ impl Selection {
     /// Ties are ordered by bytes, then by id, so that two reports of the same counts agree.
     fn order(&self, a: &Row, b: &Row) -> Ordering {
         let first = match self.sort {
+            SortBy::Verdict => by_verdict(a, b),
             SortBy::Lost => Reverse(a.loss()).cmp(&Reverse(b.loss())),
             SortBy::Bytes => Reverse(a.outstanding.bytes).cmp(&Reverse(b.outstanding.bytes)),
             SortBy::Blocks => Reverse(a.outstanding.blocks).cmp(&Reverse(b.outstanding.blocks)),
@@ -124,6 +136,26 @@ impl Selection {
                 .any(|name| name.contains(text))
         })
     }
+}
+
+/// Lost ones by what is lost, those that grow by how fast, the others by what is outstanding.
+fn by_verdict(a: &Row, b: &Row) -> Ordering {
+    // Without a verdict, a leak check may still have found something.
+    let kind = |row: &Row| match &row.verdict {
+        Some(verdict) => verdict.kind(),
+        None if row.loss() != (0, 0) => Kind::Lost,
+        None => Kind::TooEarly,
+    };
+    let rate = |row: &Row| match kind(row) {
+        Kind::Growing | Kind::WarmingUp => {
+            row.verdict.as_ref().and_then(|verdict| verdict.trend).map_or(0.0, |trend| trend.bytes_per_second)
+        }
+        Kind::Lost | Kind::TooEarly | Kind::Steady | Kind::StartUp => 0.0,
+    };
+    kind(a)
+        .cmp(&kind(b))
+        .then(Reverse(a.loss()).cmp(&Reverse(b.loss())))
+        .then_with(|| rate(b).total_cmp(&rate(a)))
 }
 
 /// One frame of a stack. Several frames can be at one location: functions inlined there.
@@ -226,11 +258,23 @@ impl<'a> View<'a> {
         self.rows.len()
     }
 
-    /// Rows that pass the filters and are not shown: their number, and what they hold.
+    /// Rows that pass the filters and are not shown because there are too many: their number, and what they hold.
     #[must_use]
     pub fn hidden(&self) -> (usize, u64) {
-        let hidden = self.rows.get(self.shown..).unwrap_or_default();
-        (hidden.len(), hidden.iter().fold(0, |sum: u64, row| sum.saturating_add(row.outstanding.bytes)))
+        self.sum_hidden(|row| !self.selection.hides(row))
+    }
+
+    /// Rows that pass the filters and are not shown because of their verdict: their number, and what they hold.
+    #[must_use]
+    pub fn settled(&self) -> (usize, u64) {
+        self.sum_hidden(|row| self.selection.hides(row))
+    }
+
+    fn sum_hidden(&self, counts: impl Fn(&Row) -> bool) -> (usize, u64) {
+        let hidden = self.rows.get(self.shown..).unwrap_or_default().iter().filter(|row| counts(row));
+        hidden.fold((0, 0), |(rows, bytes): (usize, u64), row| {
+            (rows + 1, bytes.saturating_add(row.outstanding.bytes))
+        })
     }
 
     /// The stacks that mapped most, as [`Selection::mappings`].
@@ -255,7 +299,7 @@ impl<'a> View<'a> {
         match self.selection.sort {
             SortBy::Blocks => rows.sort_by_key(|row| Reverse(row.outstanding.blocks)),
             SortBy::Rate => rows.sort_by(|a, b| b.bytes_per_second.total_cmp(&a.bytes_per_second)),
-            SortBy::Lost | SortBy::Bytes | SortBy::Age => {}
+            SortBy::Verdict | SortBy::Lost | SortBy::Bytes | SortBy::Age => {}
         }
         let found = rows.len();
         rows.truncate(self.selection.cut(found));

@@ -19,6 +19,7 @@ mod plan;
 mod remarks;
 mod suppressions;
 mod text;
+mod verdicts;
 
 #[cfg(test)]
 mod tests;

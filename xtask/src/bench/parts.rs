@@ -8,13 +8,14 @@ use super::pair::SHORT;
 use super::variants::Variant;
 use super::{Options, Row};
 
-const VARIANTS: [Variant; 8] = [
+const VARIANTS: [Variant; 9] = [
     Variant::Untraced,
     Variant::Exact,
     Variant::Without("count"),
     Variant::Without("calls"),
     Variant::Without("live"),
     Variant::Without("totals"),
+    Variant::Without("lifetimes"),
     Variant::Caller,
     Variant::Empty3,
 ];

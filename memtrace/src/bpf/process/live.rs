@@ -78,9 +78,11 @@ impl LiveReader {
     /// # Errors
     /// The table cannot be mapped.
     pub fn for_each(&self, target: u32, mut each: impl FnMut(Live)) -> io::Result<()> {
-        // Keys repeat after 256 `execve`s, owners of stacks do not.
+        // Keys repeat after 256 `execve`s, owners of stacks do not. Looking them up costs a quarter of the pass.
+        let repeats = target >> 8 > 0xff;
         let owns = |slot: u32| {
-            slot == STACK_TABLE_FULL
+            !repeats
+                || slot == STACK_TABLE_FULL
                 || self.stacks.1.get(slot as usize).is_none_or(|slot| slot.target == target)
         };
         self.table.for_each(target, self.elapsed(), |block| {

@@ -1,7 +1,7 @@
 //! Loading the object: maps sized, constants set, life-cycle tracepoints running.
 
 use aya::{Ebpf, EbpfLoader, programs::RawTracePoint};
-use memtrace_common::{BLOCKS_PER_BUCKET, WalkMethod, cache};
+use memtrace_common::{BLOCKS_PER_BUCKET, Part, WalkMethod, cache};
 
 use super::{config::Config, unwind};
 use crate::bpf::shared::{btf, error::Error, object::program};
@@ -37,6 +37,8 @@ pub(super) struct Sizes {
     pub(super) overflow: u32,
     /// Stack slots, a power of two.
     pub(super) stacks: u32,
+    /// Entries of the table of lifetimes: as many, or one without lifetimes.
+    pub(super) lifetimes: u32,
     /// Unwind rows.
     pub(super) rows: u32,
     /// Modules of all targets.
@@ -49,10 +51,12 @@ impl Sizes {
     /// Buckets hold `max_live` blocks at between a half and all of their capacity.
     pub(super) fn new(config: &Config) -> Self {
         let buckets = (config.max_live / BLOCKS_PER_BUCKET as u32 + 1).next_power_of_two();
+        let stacks = config.max_stacks.max(64).next_power_of_two();
         Self {
             buckets: buckets.max(64),
             overflow: (config.max_live / 8).max(64),
-            stacks: config.max_stacks.max(64).next_power_of_two(),
+            stacks,
+            lifetimes: if config.without & Part::Lifetimes as u32 == 0 { stacks } else { 1 },
             rows: if config.method == WalkMethod::Cfi { config.rows.max(1) } else { 1 },
             modules: if config.method == WalkMethod::Cfi { unwind::MODULES } else { 1 },
             cached_targets: if config.method == WalkMethod::Cfi {
@@ -99,6 +103,7 @@ pub(super) fn load(config: &Config, sizes: Sizes, epoch: u64) -> Result<Ebpf, Er
         .map_max_entries("LIVE", sizes.buckets)
         .map_max_entries("OVERFLOW", sizes.overflow)
         .map_max_entries("STACKS", sizes.stacks)
+        .map_max_entries("LIFETIMES", sizes.lifetimes)
         .map_max_entries("THREADS", THREADS)
         .map_max_entries("ROWS", sizes.rows)
         .map_max_entries("MODULES", sizes.modules)

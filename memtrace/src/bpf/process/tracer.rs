@@ -11,7 +11,7 @@ use aya::{
     Ebpf,
     maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
 };
-use memtrace_common::{MAX_TARGETS, Module, Row, Shift, Target, Work};
+use memtrace_common::{LIFETIME_CLASSES, Lifetimes, MAX_TARGETS, Module, Row, Shift, Target, Work};
 
 use crate::model::{LoaderHook, ProbeSpec};
 
@@ -43,6 +43,7 @@ pub struct Tracer {
     pub(super) holders: Holders,
     pub(super) programs: Programs,
     live: LiveReader,
+    lifetimes: Mapped<Lifetimes>,
     pub(super) counters: PerCpuArray<MapData, u64>,
     work: PerCpuArray<MapData, Work>,
     unwind: UnwindTables,
@@ -78,6 +79,8 @@ impl Tracer {
         };
         let live = LiveReader::new(table, duplicate("STACKS")?, sizes.stacks as usize, epoch)
             .map_err(Error::io("mapping the table of stacks"))?;
+        let lifetimes = Mapped::new(duplicate("LIFETIMES")?.as_fd(), 0, sizes.lifetimes as usize)
+            .map_err(Error::io("mapping the table of lifetimes"))?;
         let unwind = UnwindTables::new(
             (duplicate("ROWS")?, sizes.rows),
             duplicate("MODULES")?,
@@ -90,6 +93,7 @@ impl Tracer {
             holders: Holders::default(),
             programs,
             live,
+            lifetimes,
             unwind,
             work: take(&mut ebpf, "WORK")?.try_into().map_err(Error::map("WORK"))?,
             counters: take(&mut ebpf, "COUNTERS")?.try_into().map_err(Error::map("COUNTERS"))?,
@@ -284,6 +288,12 @@ impl Tracer {
     /// Every stack's totals. Costs a pass over the table of stacks, no system call.
     pub fn stacks(&self) -> impl Iterator<Item = StackTotals> {
         totals::read(&self.live.stacks.1, self.elapsed())
+    }
+
+    /// How long the freed blocks of a stack lived; zeros if that is not counted.
+    #[must_use]
+    pub fn lifetimes(&self, slot: u32) -> [u32; LIFETIME_CLASSES] {
+        self.lifetimes.get(slot as usize).unwrap_or_default().blocks
     }
 
     /// Reads live blocks.

@@ -2,7 +2,7 @@
 
 use super::{
     Alloc, Amount, Frame, Losses, MappingStack, Mappings, ModeInfo, Overhead, Report, SCHEMA, Stack, Target,
-    TraceLine, Uncertainty, kernel, leaks,
+    TraceLine, Uncertainty, kernel, leaks, verdict,
 };
 use crate::profile::{self, Allocation, Dictionary, Filter, Profile, StackMethod, Subject, View};
 use crate::report::blame::culprit;
@@ -171,6 +171,7 @@ impl<'a> Stack<'a> {
             allocs: row.blocks.iter().map(Alloc::from).collect(),
             leaked: row.leaked.as_ref().map(leaks::Leaked::from),
             held_by: row.held_by.iter().map(leaks::Holder::from).collect(),
+            verdict: row.verdict.as_deref().map(verdict::Verdict::from),
             kernel: row.kernel().map(|detail| kernel::KernelStack::new(dictionary, detail)),
         }
     }

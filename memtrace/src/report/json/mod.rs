@@ -7,6 +7,7 @@ mod convert;
 mod kernel;
 mod leaks;
 mod values;
+mod verdict;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -279,6 +280,9 @@ struct Stack<'a> {
     /// Who holds its blocks, the largest part first; only where a leak check looked for that.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     held_by: Vec<leaks::Holder<'a>>,
+    /// What its blocks do, and why; not in kernel mode.
+    #[serde(flatten)]
+    verdict: Option<verdict::Verdict>,
     /// Kernel mode only.
     #[serde(flatten)]
     kernel: Option<kernel::KernelStack<'a>>,

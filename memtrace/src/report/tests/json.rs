@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::kernel::kernel;
+use super::verdicts::judged;
 use super::{
     HOSTILE, Recorded, assert_harmless, checked, empty, hostile, losses, report, sampled,
     trace_lines as lines, with_blocks,
@@ -96,6 +97,9 @@ fn names_are_never_changed() {
         stacks[].indirectly_lost_blocks stacks[].lost_through_bytes stacks[].held_by stacks[].held_by[].root
         stacks[].held_by[].name stacks[].held_by[].module stacks[].held_by[].tid stacks[].held_by[].steps
         stacks[].held_by[].share stacks[].held_by[].looked_at
+        stacks[].verdict stacks[].verdict_reason stacks[].growth stacks[].growth.bytes_per_second
+        stacks[].growth.low stacks[].growth.high stacks[].lifetimes stacks[].lifetimes[].from_s
+        stacks[].lifetimes[].blocks
         leak_check leak_check.moment leak_check.at_s leak_check.scans leak_check.bytes_read leak_check.bytes_skipped
         leak_check.seconds leak_check.cpu_s leak_check.lost leak_check.lost.bytes leak_check.lost.blocks
         leak_check.directly_lost leak_check.directly_lost.bytes leak_check.directly_lost.blocks
@@ -118,6 +122,7 @@ fn names_are_never_changed() {
     keys(&parsed(&json(Recorded { losses: losses(), ..with_blocks() })), "", &mut found);
     keys(&parsed(&json(sampled())), "", &mut found);
     keys(&parsed(&json(checked())), "", &mut found);
+    keys(&parsed(&json(judged())), "", &mut found);
     assert_eq!(found, promised.split_whitespace().map(str::to_owned).collect());
 }
 
@@ -140,7 +145,7 @@ fn every_key_is_documented() {
         })
         .collect();
     let mut found = BTreeSet::new();
-    for report in [Recorded { losses: losses(), ..with_blocks() }, sampled(), kernel()] {
+    for report in [Recorded { losses: losses(), ..with_blocks() }, sampled(), judged(), kernel()] {
         keys(&parsed(&json(report)), "", &mut found);
     }
     lines(Json).iter().for_each(|line| keys(&parsed(line), "", &mut found));

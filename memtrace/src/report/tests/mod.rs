@@ -6,6 +6,7 @@ mod memleak;
 mod recorded;
 mod remarks;
 mod text;
+mod verdicts;
 
 use std::io;
 use std::time::Duration;
@@ -87,6 +88,7 @@ fn report() -> Recorded {
                 incomplete: None,
                 leaked: None,
                 held_by: Vec::new(),
+                verdict: None,
                 frames: vec![inlined, leak, main],
                 blocks: Vec::new(),
                 kernel: None,
@@ -103,6 +105,7 @@ fn report() -> Recorded {
                 incomplete: Some(Reason::NoFramePointer),
                 leaked: None,
                 held_by: Vec::new(),
+                verdict: None,
                 frames: vec![unknown],
                 blocks: Vec::new(),
                 kernel: None,

@@ -7,7 +7,7 @@ use crate::profile::{
     Age, Allocation, Amount, Attachment, By, CacheRow, Detail, Dictionary, Filter, Holder, Kernel,
     KernelDetail, LeakCheck, Leaked, Line, LiveBlock, LocationId, Losses, MappingRow, MemoryKind, Mode,
     Overhead, Process, Processes, Profile, Reason, Remark, Row, Selection, SortBy, StackId, StackMethod,
-    Subject, Uncertainty, View,
+    Subject, Uncertainty, Verdict, View,
 };
 use crate::report::Reporter;
 
@@ -37,6 +37,7 @@ pub(super) struct StackRow {
     pub(super) incomplete: Option<Reason>,
     pub(super) leaked: Option<Leaked>,
     pub(super) held_by: Vec<Holder>,
+    pub(super) verdict: Option<Verdict>,
     pub(super) frames: Vec<Frame>,
     pub(super) blocks: Vec<LiveBlock>,
     pub(super) kernel: Option<KernelRow>,
@@ -224,6 +225,7 @@ impl StackRow {
             held_by: self.held_by.clone(),
             blocks: self.blocks.clone(),
             detail,
+            verdict: self.verdict.map(Box::new),
         }
     }
 }

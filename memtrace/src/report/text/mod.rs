@@ -99,15 +99,25 @@ impl Text {
     /// What the rows leave out, or why there are none.
     fn remainder(&self, out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
         let profile = view.profile();
+        let (settled, settled_bytes) = view.settled();
         let (hidden, bytes) = view.hidden();
         if hidden > 0 {
-            return writeln!(
+            writeln!(
                 out,
                 "\n… and {} {} {} (--top 0 shows all)",
                 format_number(u64::try_from(hidden).unwrap_or(u64::MAX)),
                 if hidden == 1 { "more stack holds" } else { "more stacks hold" },
                 self.style.paint(BOLD, format_bytes(bytes))
-            );
+            )?;
+        }
+        if settled > 0 {
+            writeln!(
+                out,
+                "{}Steady or start-up: {}, {} (--all)",
+                if hidden > 0 { "" } else { "\n" },
+                format_count(u64::try_from(settled).unwrap_or(u64::MAX), "stack"),
+                format_bytes(settled_bytes)
+            )?;
         }
         if view.rows_found() > 0 {
             return Ok(());

@@ -9,7 +9,7 @@ use crate::profile::units::{format_age, format_count, format_number};
 use crate::profile::{LiveBlock, Profile, Row, Subject, Uncertainty, View};
 use crate::report::blame::culprit;
 use crate::report::losses::reason_words;
-use crate::report::{estimates, kernel, leaks};
+use crate::report::{estimates, kernel, leaks, verdicts};
 
 impl Text {
     pub(super) fn row(&self, out: &mut dyn Write, rank: usize, row: &Row, view: &View<'_>) -> io::Result<()> {
@@ -46,10 +46,17 @@ impl Text {
     fn head(&self, rank: usize, row: &Row, profile: &Profile) -> String {
         let mode = profile.processes().map(|of| &of.mode);
         let (bytes, blocks) = estimates::amounts(row.outstanding, row.uncertainty(), noun(profile));
+        let verdict = row.verdict.as_deref();
+        let name = verdict.map(|verdict| {
+            let kind = verdict.kind();
+            format!("{}  ", self.style.paint(verdicts::colour(kind), verdicts::name(kind)))
+        });
+        let growth = verdict.and_then(verdicts::growth);
         format!(
-            "#{rank}  {} in {blocks}, {}",
+            "#{rank}  {}{} in {blocks}, {}",
+            name.unwrap_or_default(),
             self.style.paint(BOLD, bytes),
-            estimates::rate(row.bytes_per_second, mode)
+            growth.unwrap_or_else(|| estimates::rate(row.bytes_per_second, mode))
         )
     }
 
@@ -67,13 +74,16 @@ impl Text {
         writeln!(out, "  {}", self.style.paint(DIM, format_args!("stack {:016x}", row.id)))
     }
 
-    /// What a leak check found.
+    /// What a leak check found, and why the stack has its verdict.
     fn found(&self, out: &mut dyn Write, row: &Row, profile: &Profile) -> io::Result<()> {
         let check = profile.processes().and_then(|of| of.leak_check.as_deref());
         if let Some(lost) = row.leaked.as_ref().and_then(|leaked| leaks::row(leaked, check)) {
             writeln!(out, "    {}", self.style.paint(BOLD, lost))?;
         } else if let Some(holders) = leaks::holders(&row.held_by) {
             writeln!(out, "    {holders}")?;
+        }
+        if let Some(reason) = row.verdict.as_deref().and_then(verdicts::line) {
+            writeln!(out, "    {reason}")?;
         }
         Ok(())
     }

@@ -92,6 +92,7 @@ impl KernelSession {
                 tracked: stack.tracked,
                 phantoms: stack.phantoms.blocks,
             }),
+            verdict: None,
         })
     }
 

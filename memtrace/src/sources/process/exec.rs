@@ -82,6 +82,8 @@ impl Session {
         self.ranges.remove(&index);
         self.leaks.forget(index);
         self.stacks.forget_past(&mut self.names, id);
+        let stacks = &self.stacks;
+        self.course.forget(|slot| stacks.get(slot).is_none());
         self.forget_past();
         self.refresh(index, false);
         for _ in 0..if by_thread { LOADING } else { 0 } {

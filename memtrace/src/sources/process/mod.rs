@@ -15,6 +15,7 @@ mod stacks;
 mod traced;
 mod untraced;
 mod unwinding;
+mod verdicts;
 mod watch;
 mod watchdog;
 

@@ -6,13 +6,13 @@ use anyhow::Context as _;
 use memtrace_common::{TIME_SHIFT, WalkMethod};
 use rustc_hash::FxHashMap;
 
-use super::{session::Session, traced::Traced};
+use super::{session::Session, traced::Traced, verdicts::Circumstances};
 use crate::{
     aggregate::{self, Estimate, Growth, Mapped, Ranges, Survivors, Totals},
     bpf::MAX_AGE,
     profile::{
         Age, Amount, Detail, Filter, Leaked, LiveBlock, Losses, MappingRow, Mode, Process, Processes,
-        Profile, Reason, Remark, Row, Selection, StackMethod, Subject, Uncertainty,
+        Profile, Reason, Remark, Row, Selection, StackMethod, Subject, Uncertainty, Verdict,
     },
     sources::listed::Listed,
 };
@@ -29,10 +29,11 @@ impl Session {
     pub(super) fn profile(&mut self, last: bool, selection: &Selection) -> anyhow::Result<Profile> {
         self.catch_up();
         let now = self.tracer.elapsed();
-        let survivors = self.survivors(now)?;
         let totals = self.totals(now);
-        let (stacks, bytes_per_second) =
-            self.aggregate.advance(now, totals, survivors.as_ref(), self.options.freed);
+        self.record(now, &totals);
+        let blocks = self.look_at_blocks(now, &totals)?;
+        let survivors = blocks.survivors.as_ref();
+        let (stacks, bytes_per_second) = self.aggregate.advance(now, totals, survivors, self.options.freed);
         let outstanding = stacks.iter().fold(Amount::default(), |sum, stack| sum.plus(stack.outstanding));
         let losses = self.losses(&stacks);
         let subject = Subject::Processes(Processes {
@@ -40,7 +41,7 @@ impl Session {
             allocators: self.allocators(),
             untraced: self.targets.iter().flat_map(Traced::left_out).map(str::to_owned).collect(),
             mode: self.mode(now, &losses),
-            uncertainty: survivors.as_ref().and_then(|survivors| self.uncertainty(survivors)),
+            uncertainty: survivors.and_then(|survivors| self.uncertainty(survivors)),
             overhead: self.overhead(),
             mapped: self.mappings(now),
             leak_check: self.leaks.check().map(Box::new),
@@ -55,7 +56,7 @@ impl Session {
             outstanding,
             bytes_per_second,
             unknown_frees: self.tracer.work().unknown_frees,
-            rows: self.rows(&stacks),
+            rows: self.rows(&stacks, self.circumstances(now, &blocks).as_ref()),
             losses,
             remarks: self.report_remarks(now),
         };
@@ -121,7 +122,7 @@ impl Session {
     }
 
     /// Totals of the stacks of every target's current program.
-    fn totals(&self, now: Duration) -> Vec<Totals> {
+    pub(super) fn totals(&self, now: Duration) -> Vec<Totals> {
         let current: Vec<u32> = self.targets.iter().map(Traced::id).collect();
         let stacks = self
             .tracer
@@ -143,16 +144,19 @@ impl Session {
     }
 
     /// Whether a stack's blocks are parts of others, which were sampled separately.
-    fn is_nested(&self, slot: u32) -> bool {
+    pub(super) fn is_nested(&self, slot: u32) -> bool {
         self.control.skips() && self.stacks.get(slot).is_some_and(|stack| stack.passage.nested)
     }
 
-    /// How old a target's block must be to be shown: at least `--older`, and in an open window old enough
-    /// that a block that is freed soon would be gone.
-    fn least_age(&self, target: &Traced, now: Duration) -> Duration {
+    /// How old a target's block must be to be shown: at least `--older`, and watched for long enough.
+    pub(super) fn least_age(&self, target: &Traced, now: Duration) -> Duration {
+        self.options.older.unwrap_or_default().max(self.least_watched(target, now))
+    }
+
+    /// In an open window, how old a block must be, so that one that is freed soon would be gone.
+    pub(super) fn least_watched(&self, target: &Traced, now: Duration) -> Duration {
         let open = self.control.open_window().filter(|_| !target.process.has_exited());
-        let open = open.map(|(begin, watch)| watch.min(now.saturating_sub(begin) + TICK));
-        self.options.older.into_iter().chain(open).max().unwrap_or_default()
+        open.map_or(Duration::ZERO, |(begin, watch)| watch.min(now.saturating_sub(begin) + TICK))
     }
 
     /// The remarks of this report.
@@ -190,33 +194,6 @@ impl Session {
         remarks
     }
 
-    /// What remains of each stack's blocks after `--older`, with what they represent if they were sampled.
-    fn survivors(&self, now: Duration) -> anyhow::Result<Option<FxHashMap<u32, Survivors>>> {
-        let looks_at_blocks = self.options.older.is_some()
-            || self.options.show_allocs
-            || self.control.sampled()
-            || self.control.open_window().is_some();
-        if !looks_at_blocks {
-            return Ok(None);
-        }
-        let mut survivors: FxHashMap<u32, Survivors> = FxHashMap::default();
-        for target in &self.targets {
-            let older = self.least_age(target, now);
-            self.tracer
-                .live()
-                .for_each(target.id(), |block| {
-                    let age = now.saturating_sub(block.time);
-                    if age >= older && !self.is_nested(block.slot) {
-                        let stack = survivors.entry(self.stacks.reported_as(block.slot)).or_default();
-                        stack.estimate.add(block.sample);
-                        stack.oldest = stack.oldest.max(age);
-                    }
-                })
-                .context("cannot read the table of live blocks")?;
-        }
-        Ok(Some(survivors))
-    }
-
     /// Lists the blocks of the selected rows (`--show-allocs`). `stacks` are those of the profile's rows.
     fn list(
         &self,
@@ -246,16 +223,22 @@ impl Session {
         Ok(())
     }
 
-    fn rows(&self, stacks: &[Growth]) -> Vec<Row> {
+    fn rows(&self, stacks: &[Growth], circumstances: Option<&Circumstances<'_>>) -> Vec<Row> {
         let mut leaked: FxHashMap<u32, Leaked> = FxHashMap::default();
         for (slot, found) in self.leaks.stacks() {
             let sum = leaked.entry(self.stacks.reported_as(slot)).or_default();
             *sum = sum.plus(found);
         }
-        stacks.iter().map(|stack| self.row(stack, leaked.get(&stack.totals.slot).copied())).collect()
+        let row = |stack: &Growth| {
+            let leaked = leaked.get(&stack.totals.slot).map(|leaked| leaked.within(stack.outstanding));
+            let verdict =
+                circumstances.map(|circumstances| Box::new(self.verdict(stack, leaked, circumstances)));
+            self.row(stack, leaked, verdict)
+        };
+        stacks.iter().map(row).collect()
     }
 
-    fn row(&self, stack: &Growth, leaked: Option<Leaked>) -> Row {
+    fn row(&self, stack: &Growth, leaked: Option<Leaked>, verdict: Option<Box<Verdict>>) -> Row {
         let arrived = self.stacks.get(stack.totals.slot);
         Row {
             id: stack.totals.id,
@@ -266,13 +249,14 @@ impl Session {
             bytes_per_second: stack.bytes_per_second,
             oldest: stack.totals.oldest,
             incomplete: arrived.and_then(|arrived| arrived.incomplete),
-            leaked: leaked.map(|leaked| leaked.within(stack.outstanding)),
+            leaked,
             held_by: self.leaks.holders(stack.totals.slot).to_vec(),
             blocks: Vec::new(),
             detail: Detail::Process {
                 pid: self.pid_of(stack),
                 uncertainty: stack.uncertainty.filter(|_| self.control.sampled()),
             },
+            verdict,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
-use memtrace_common::{Target, WalkEnd, WalkMethod};
+use memtrace_common::{Part, Target, WalkEnd, WalkMethod};
 use rustc_hash::FxHashMap;
 
 use super::{
@@ -15,6 +15,7 @@ use super::{
     stacks::{Arrival, Stacks},
     traced::Traced,
     unwinding::{Progress, Unwinding},
+    verdicts::Course,
     watch::Watch,
 };
 use crate::{
@@ -39,6 +40,8 @@ pub struct Options {
     pub freed: bool,
     /// Which allocations are counted, and the budget for that.
     pub counting: Counting,
+    /// Whether to judge what the blocks of each stack do.
+    pub verdicts: bool,
     /// Where probes go.
     pub placement: Placement,
     /// Whether and how to check for leaks.
@@ -54,6 +57,7 @@ pub struct Session {
     pub(super) targets: Vec<Traced>,
     pub(super) stacks: Stacks,
     pub(super) aggregate: Aggregate,
+    pub(super) course: Course,
     /// What each target mapped itself, by index.
     pub(super) ranges: FxHashMap<u32, Ranges>,
     pub(super) names: Names,
@@ -81,6 +85,9 @@ impl Session {
         let mut options = options;
         options.config.sampling = options.counting.first();
         options.config.skips = options.counting.skips();
+        if !options.verdicts {
+            options.config.without |= Part::Lifetimes as u32;
+        }
         let mut remarks = Vec::new();
         let mut tracer = Tracer::load(&options.config);
         if let Err(error) = &tracer
@@ -112,6 +119,7 @@ impl Session {
             targets: Vec::new(),
             stacks: Stacks::default(),
             aggregate: Aggregate::default(),
+            course: Course::default(),
             ranges: FxHashMap::default(),
             unwinding: Unwinding::default(),
             files: Arc::default(),
@@ -135,6 +143,7 @@ impl Session {
     pub fn begin(&mut self) {
         self.started = self.tracer.elapsed();
         self.aggregate.begin(self.started);
+        self.course.begin(self.started);
         self.control.begin(self.started);
         self.begin_control();
         self.begin_leaks();

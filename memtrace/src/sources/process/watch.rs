@@ -69,6 +69,7 @@ impl Session {
             }
         }
         self.note_renewals();
+        self.note_course();
     }
 
     /// Checks from time to time whether the probes of a window that was just opened are in place.

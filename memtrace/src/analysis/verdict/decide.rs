@@ -1,0 +1,214 @@
+//! The decision.
+
+use std::time::Duration;
+
+use memtrace_common::LIFETIME_CLASSES;
+
+use super::{
+    Evidence,
+    shape::{Births, FEWEST, Shape, Z_95, births},
+};
+use crate::{
+    aggregate::PARTS,
+    profile::{Grounds, Trend, lifetime_begin},
+};
+
+/// Nothing is said of a stack before it was watched for this long.
+const BRIEF: Duration = Duration::from_secs(10);
+/// Blocks are immortal from an age on if at most this part as many as live on were freed at that age or later.
+const MORTAL: f64 = 0.02;
+/// The same in windows, for the upper limit of an estimate of the frees.
+const MORTAL_IN_WINDOWS: f64 = 0.3;
+/// Lifetimes from this class on, 268 ms, are longer than any window.
+const BEYOND_WINDOWS: usize = 4;
+/// In windows, frees of old blocks that suffice to estimate their number.
+const FREES_IN_WINDOWS: f64 = 8.0;
+/// The youngest part is left out: most of it may be about to be freed.
+const YOUNGEST: f64 = 0.1;
+/// Growth of a queue that is still freed from its old end counts as growing after this long only.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How often a stack's bytes must have risen, if its number of blocks has not.
+const RISES: u64 = 8;
+/// A trend matters if it made at least this part of what is outstanding.
+const MATTERS: f64 = 0.1;
+/// If the process grows by less than this part of what a stack does, as many other blocks are freed.
+const COMPENSATED: f64 = 0.5;
+/// For each block that stays, this many that do not: then few that stay are no reason to wait.
+const MANY: u64 = 20;
+
+/// Blocks from an age on of which hardly any is freed.
+struct Immortals {
+    age: Duration,
+    /// Blocks freed at that age or later, estimated in windows.
+    after: f64,
+    before: u64,
+    survivors: u64,
+}
+
+/// What the blocks of a stack do, and how fast they grow.
+#[must_use]
+pub fn judge(evidence: &Evidence<'_>) -> (Grounds, Option<Trend>) {
+    let trend =
+        evidence.windows.map_or(evidence.trend, |(counted, freed)| in_windows(evidence, counted, freed));
+    if let Some((lost, checked)) = evidence.lost.filter(|(lost, _)| lost.blocks > 0) {
+        return (Grounds::Unreachable { lost, checked }, trend);
+    }
+    if evidence.watched < BRIEF {
+        return (Grounds::Brief { until: evidence.now + (BRIEF - evidence.watched) }, trend);
+    }
+    if evidence.silent >= evidence.watched / 2 && evidence.silent >= 2 * evidence.gap {
+        return (Grounds::Ceased { ago: evidence.silent }, trend);
+    }
+    if let Some((_, share)) = evidence.windows {
+        return (of_windows(evidence, share), trend);
+    }
+    let Some(immortals) = immortals(evidence) else {
+        return (mortal(evidence), trend);
+    };
+    let births = births_of(evidence, immortals.age);
+    match births.shape {
+        Shape::Even => (growing(evidence, &immortals, &births), Some(births.trend)),
+        Shape::Slowing(first, last) => (Grounds::Slowing { first, last }, trend),
+        Shape::Over | Shape::Few => (few(evidence, &immortals, &births), trend),
+    }
+}
+
+/// The births of blocks that are older than that.
+fn births_of(evidence: &Evidence<'_>, age: Duration) -> Births {
+    let young = (age.as_secs_f64() / evidence.watched.as_secs_f64()).max(YOUNGEST);
+    births(evidence, ((1.0 - young).max(0.0) * PARTS as f64) as usize)
+}
+
+/// Blocks freed in a class of lifetimes or a later one.
+fn later(evidence: &Evidence<'_>, class: usize) -> f64 {
+    let all = evidence.lifetimes.map_or(&[][..], |lifetimes| lifetimes.as_slice());
+    all.iter().skip(class).map(|&blocks| f64::from(blocks)).sum()
+}
+
+/// The least age from which on hardly any block is freed, if there are blocks that old, and if they could be watched for as
+/// long again.
+fn immortals(evidence: &Evidence<'_>) -> Option<Immortals> {
+    (0..LIFETIME_CLASSES).find_map(|class| {
+        let age = lifetime_begin(class);
+        let living = evidence.living.older(class);
+        let after = later(evidence, class);
+        let found = living > 0 && 2 * age <= evidence.watched && after <= MORTAL * living as f64;
+        let before = evidence.freed.saturating_sub(after as u64);
+        found.then_some(Immortals { age, after, before, survivors: living })
+    })
+}
+
+fn growing(evidence: &Evidence<'_>, immortals: &Immortals, births: &Births) -> Grounds {
+    if let Some((net, unknown)) = evidence.balance {
+        // A cache that was full before tracing began frees the blocks that it then had.
+        let comparable = births.blocks_per_second >= COMPENSATED * unknown && unknown > 0.0;
+        if comparable && net.high < COMPENSATED * births.blocks_per_second {
+            return Grounds::Replacing { unknown_per_second: unknown };
+        }
+    }
+    let Immortals { age, after, before, survivors } = *immortals;
+    if evidence.freed == 0 {
+        return Grounds::NeverFreed { survivors };
+    }
+    if evidence.lifetimes.is_none() && !evidence.trend.is_some_and(|trend| trend.low > 0.0) {
+        // How old the freed ones were is unknown.
+        return mortal(evidence);
+    }
+    Grounds::Outlive { survivors, age, before, after: after as u64 }
+}
+
+/// Few blocks live on, or none that are young.
+fn few(evidence: &Evidence<'_>, immortals: &Immortals, births: &Births) -> Grounds {
+    let rises = evidence.course.map_or(0, |(_, _, rises)| rises);
+    if immortals.survivors < FEWEST as u64 && rises >= RISES && significant(evidence) {
+        return Grounds::Enlarged { times: rises };
+    }
+    if evidence.lifetimes.is_none() && evidence.freed as f64 >= FEWEST {
+        return mortal(evidence);
+    }
+    let few = births.blocks < FEWEST && births.blocks > 1.0;
+    if births.shape == Shape::Over || !few && evidence.freed >= MANY * immortals.survivors.max(1) {
+        return mortal(evidence);
+    }
+    let factor = FEWEST / births.blocks.max(1.0);
+    let until = (births.blocks > 1.0 && factor > 1.0)
+        .then(|| evidence.now + evidence.watched.mul_f64((factor - 1.0).min(1e3)));
+    Grounds::Few { blocks: immortals.survivors, until }
+}
+
+/// Whether outstanding bytes have grown, and by more than they vary.
+fn significant(evidence: &Evidence<'_>) -> bool {
+    let made = |trend: &Trend| trend.bytes_per_second * evidence.watched.as_secs_f64();
+    evidence.trend.is_some_and(|trend| trend.low > 0.0 && made(&trend) >= MATTERS * evidence.bytes as f64)
+}
+
+/// Blocks of every age are freed, or no new ones stay.
+fn mortal(evidence: &Evidence<'_>) -> Grounds {
+    let freed = evidence.freed;
+    if significant(evidence) {
+        let (first, last) = evidence.course.map_or((0.0, 0.0), |(first, last, _)| (first, last));
+        return match last < first / 2.0 {
+            true => Grounds::Slowing { first, last },
+            false if evidence.watched >= PATIENCE => Grounds::FallingBehind { freed },
+            false => Grounds::OldestFreed { freed },
+        };
+    }
+    if (freed as f64) < FEWEST {
+        return Grounds::Few { blocks: evidence.living.blocks(), until: None };
+    }
+    Grounds::Turnover { freed }
+}
+
+/// What can be told if probes were in place in windows only. That a block from an earlier window is freed is seen with the
+/// probability `share`, so each such free counts for several.
+fn of_windows(evidence: &Evidence<'_>, share: f64) -> Grounds {
+    let share = share.clamp(1e-6, 1.0);
+    let old = later(evidence, BEYOND_WINDOWS);
+    // The upper limit of a Poisson count, by its normal approximation with a correction for small ones.
+    let most = (old + Z_95 * (old + 1.0).sqrt() + 1.0) / share;
+    // Blocks whose free was not seen still count as living, whatever their age: only all of them together can be judged.
+    let survivors = evidence.living.older(BEYOND_WINDOWS);
+    if evidence.lifetimes.is_some() && most <= MORTAL_IN_WINDOWS * survivors as f64 {
+        let (age, before) = (lifetime_begin(BEYOND_WINDOWS), evidence.freed.saturating_sub(old as u64));
+        let immortals = Immortals { age, after: old / share, before, survivors };
+        let births = births_of(evidence, immortals.age);
+        match births.shape {
+            Shape::Even => return growing(evidence, &immortals, &births),
+            Shape::Slowing(first, last) => return Grounds::Slowing { first, last },
+            Shape::Over | Shape::Few => {}
+        }
+    }
+    let living = evidence.living.blocks();
+    let short = evidence.freed.saturating_sub(old as u64);
+    let turns_over = old >= FREES_IN_WINDOWS && old / share >= living as f64 / 2.0;
+    // That most are freed at once says nothing about those that stay.
+    if turns_over || living <= 1 && short >= MANY {
+        return Grounds::SeenTurnover { freed: evidence.freed };
+    }
+    // As many blocks as a verdict needs are there after a time in proportion to that.
+    let needed = (1.0 + Z_95) / (share * MORTAL_IN_WINDOWS);
+    let factor = (needed / (living as f64).max(1.0)).max(1.5);
+    Grounds::Unwatched {
+        share,
+        until: Some(evidence.now + evidence.watched.mul_f64((factor - 1.0).min(1e3))),
+    }
+}
+
+/// Growth in windows: blocks that outlived their window, minus an estimate of those that were freed later, as they would be
+/// if all the time had been watched. `None` if many were: how many depends on when they were.
+fn in_windows(evidence: &Evidence<'_>, counted: f64, watched: f64) -> Option<Trend> {
+    let (counted, watched) = (counted.clamp(1e-6, 1.0), watched.clamp(1e-6, 1.0));
+    let seconds = evidence.watched.as_secs_f64();
+    let blocks = evidence.living.blocks() as f64;
+    if blocks < 1.0 || evidence.lifetimes.is_none() || seconds < 1.0 {
+        return None;
+    }
+    let freed = later(evidence, BEYOND_WINDOWS);
+    let bytes = evidence.bytes as f64 / blocks / (counted * seconds);
+    let net = blocks + freed - freed / watched;
+    if freed / watched > MORTAL_IN_WINDOWS * blocks {
+        return None;
+    }
+    let error = Z_95 * (blocks + (freed + 1.0) / (watched * watched)).sqrt();
+    Some(Trend { bytes_per_second: net * bytes, low: (net - error) * bytes, high: (net + error) * bytes })
+}

@@ -1,0 +1,138 @@
+//! Verdicts in words.
+
+use std::time::Duration;
+
+use crate::profile::units::{format_age, format_bytes, format_count, format_number, format_percent};
+use crate::profile::{Grounds, Kind, Trend, Verdict};
+
+/// A verdict's name for people.
+pub(super) fn name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Lost => "lost",
+        Kind::Growing => "growing",
+        Kind::WarmingUp => "warming up",
+        Kind::TooEarly => "too early",
+        Kind::Steady => "steady",
+        Kind::StartUp => "start-up",
+    }
+}
+
+/// How a verdict's name is emphasized.
+pub(super) fn colour(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Lost => "\x1b[1;31m",
+        Kind::Growing => "\x1b[31m",
+        Kind::WarmingUp => "\x1b[33m",
+        Kind::TooEarly => "\x1b[36m",
+        Kind::Steady | Kind::StartUp => "\x1b[32m",
+    }
+}
+
+/// How fast the blocks of a stack grow, where its verdict is about growth.
+pub(super) fn growth(verdict: &Verdict) -> Option<String> {
+    let trend = verdict.trend.filter(|_| matches!(verdict.kind(), Kind::Growing | Kind::WarmingUp))?;
+    Some(per_second(trend.bytes_per_second))
+}
+
+/// Why a stack has its verdict, as a line of its row. `None` for what is lost: the line about the leak check says so.
+pub(super) fn line(verdict: &Verdict) -> Option<String> {
+    let limits = match (verdict.kind(), &verdict.trend) {
+        (Kind::Lost, _) => return None,
+        (Kind::Growing | Kind::WarmingUp, Some(trend)) => limits(trend),
+        _ => String::new(),
+    };
+    Some(format!("{}{limits}", reason(verdict)))
+}
+
+/// The limits of a growth, where they are far apart.
+fn limits(trend: &Trend) -> String {
+    let Trend { bytes_per_second, low, high } = *trend;
+    if (high - low).abs() <= 0.1 * bytes_per_second.abs() {
+        return String::new();
+    }
+    format!("; growth between {} and {}", per_second(low), per_second(high))
+}
+
+/// A growth, to three digits.
+fn per_second(rate: f64) -> String {
+    let sign = if rate < 0.0 { "-" } else { "+" };
+    format!("{sign}{}/s", three_digits(rate.abs()))
+}
+
+/// Bytes, of which at most three digits matter.
+fn three_digits(bytes: f64) -> String {
+    let unit = 10_f64.powi(bytes.max(1.0).log10().floor() as i32 - 2).max(1.0);
+    format_bytes(((bytes / unit).round() * unit) as u64)
+}
+
+/// Why a verdict is what it is, in a sentence without an end.
+pub(super) fn reason(verdict: &Verdict) -> String {
+    let blocks = |count: u64| format_count(count, "block");
+    let freed = |count: u64| format!("{} freed", format_number(count));
+    match verdict.grounds {
+        Grounds::Unreachable { lost, checked } => format!(
+            "nothing in the process leads to {} of {} checked",
+            format_number(lost.blocks),
+            blocks(checked)
+        ),
+        Grounds::Outlive { survivors, age, before, after } => format!(
+            "{} live on at ages from {} on, at which {} of {} were freed",
+            blocks(survivors),
+            format_age(age),
+            match after {
+                0 => "none".to_owned(),
+                after => format_number(after),
+            },
+            format_number(before.saturating_add(after)),
+        ),
+        Grounds::NeverFreed { survivors } => {
+            format!("none of {}, allocated all the time, was freed", blocks(survivors))
+        }
+        Grounds::Enlarged { times } => {
+            format!("its blocks became larger {}", format_count(times, "time"))
+        }
+        Grounds::FallingBehind { freed: count } => {
+            format!("{}, but ever more wait for that", freed(count))
+        }
+        Grounds::Slowing { first, last } => {
+            let per_second = |rate: f64| format!("{}/s", three_digits(rate.max(0.0)));
+            format!("grew by {} at first, and by {} lately", per_second(first), per_second(last))
+        }
+        Grounds::OldestFreed { freed: count } => {
+            format!(
+                "more are allocated than freed, but the oldest are freed, {} so far",
+                format_number(count)
+            )
+        }
+        Grounds::Turnover { freed: count } => {
+            format!("{} as others were allocated, without growth", freed(count))
+        }
+        Grounds::SeenTurnover { freed: count } => format!(
+            "{} that were seen, about as many as if all are; a small leak among them would not show",
+            freed(count)
+        ),
+        Grounds::Ceased { ago } => format!("nothing was allocated here for {}", format_age(ago)),
+        Grounds::Brief { until } => format!("not watched for long enough, {}", when(until)),
+        Grounds::Few { blocks: count, until } => {
+            let until = until.map_or(String::new(), |until| format!(", perhaps {}", when(until)));
+            format!("{} so far, too few to tell{until}", blocks(count))
+        }
+        Grounds::Replacing { unknown_per_second } => format!(
+            "blocks from before tracing began are freed as well, about {} a second",
+            format_number(unknown_per_second.round() as u64)
+        ),
+        Grounds::Unwatched { share, until } => {
+            let until = until.map_or(String::new(), |until| format!("; perhaps {}", when(until)));
+            format!("frees were watched {} of the time, too little to tell{until}", format_percent(share))
+        }
+    }
+}
+
+/// A time since tracing began.
+fn when(time: Duration) -> String {
+    let seconds = time.as_millis().div_ceil(1000) as u64;
+    match seconds {
+        0..120 => format!("possible after {seconds} s of tracing"),
+        _ => format!("possible after {} of tracing", format_age(Duration::from_secs(seconds))),
+    }
+}

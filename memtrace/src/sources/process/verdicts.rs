@@ -1,0 +1,193 @@
+//! The evidence that verdicts rest on: what stacks held all the time, and their live blocks.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use memtrace_common::Part;
+use rustc_hash::FxHashMap;
+
+use super::{session::Session, watch::TURN};
+use crate::{
+    aggregate::{Census, Growth, Held, Living, Series, Survivors, Totals},
+    analysis::{Evidence, judge},
+    budget::COUNTING,
+    profile::{Leaked, Lifetimes, Trend, Verdict},
+};
+
+/// Reading all totals takes at most this part of the time.
+const SHARE: u32 = 100;
+
+/// Gaps that take less of the time than this do not matter.
+const WATCHED: f64 = 0.95;
+
+/// What stacks did since tracing began.
+#[derive(Debug, Default)]
+pub(super) struct Course {
+    series: Series,
+    /// When totals may be read again.
+    next: Option<Instant>,
+}
+
+impl Course {
+    pub(super) fn begin(&mut self, now: Duration) {
+        self.series.begin(now, TURN);
+    }
+
+    /// Forgets the stacks for which `is_past`.
+    pub(super) fn forget(&mut self, is_past: impl Fn(u32) -> bool) {
+        self.series.forget(is_past);
+    }
+}
+
+/// What a pass over the live blocks has found.
+#[derive(Default)]
+pub(super) struct Blocks {
+    /// Those old enough, if an age was asked for or matters.
+    pub(super) survivors: Option<FxHashMap<u32, Survivors>>,
+    /// All of them, by age.
+    pub(super) census: Option<Census>,
+}
+
+/// What verdicts on all rows of a report have in common.
+pub(super) struct Circumstances<'a> {
+    now: Duration,
+    census: &'a Census,
+    balance: Option<(Trend, f64)>,
+    windows: Option<(f64, f64)>,
+}
+
+impl Session {
+    /// Whether lifetimes are counted.
+    fn has_lifetimes(&self) -> bool {
+        self.options.config.without & Part::Lifetimes as u32 == 0
+    }
+
+    /// Notes what stacks hold at the moment. Called every [`TURN`].
+    pub(super) fn note_course(&mut self) {
+        if !self.options.verdicts || self.course.next.is_some_and(|next| Instant::now() < next) {
+            return;
+        }
+        let begin = Instant::now();
+        let now = self.tracer.elapsed();
+        let totals = self.totals(now);
+        self.record(now, &totals);
+        self.course.next = Some(Instant::now() + SHARE * begin.elapsed());
+    }
+
+    /// Notes the totals of a moment.
+    pub(super) fn record(&mut self, now: Duration, totals: &[Totals]) {
+        if !self.options.verdicts {
+            return;
+        }
+        let held = totals.iter().map(|totals| Held {
+            slot: totals.slot,
+            bytes: totals.outstanding().bytes,
+            blocks: totals.outstanding().blocks,
+            allocated: totals.allocated.blocks,
+        });
+        self.course.series.record(now, held, self.tracer.work().unknown_frees);
+    }
+
+    /// Looks at all live blocks, once for everything that a report wants to know of them.
+    ///
+    /// # Errors
+    /// The table of live blocks cannot be read.
+    pub(super) fn look_at_blocks(&self, now: Duration, totals: &[Totals]) -> anyhow::Result<Blocks> {
+        let wants_survivors = self.options.older.is_some()
+            || self.options.show_allocs
+            || self.control.sampled()
+            || self.control.open_window().is_some();
+        let mut blocks = Blocks {
+            survivors: wants_survivors.then(FxHashMap::default),
+            census: self.options.verdicts.then(|| self.census(now, totals)),
+        };
+        if blocks.survivors.is_none() && blocks.census.is_none() {
+            return Ok(blocks);
+        }
+        for target in &self.targets {
+            let (open, older) = (self.least_watched(target, now), self.least_age(target, now));
+            self.tracer
+                .live()
+                .for_each(target.id(), |block| {
+                    let age = now.saturating_sub(block.time);
+                    if age < open || self.is_nested(block.slot) {
+                        return;
+                    }
+                    let slot = self.stacks.reported_as(block.slot);
+                    if let Some(census) = &mut blocks.census {
+                        census.add(slot, block.time, block.sample);
+                    }
+                    if let Some(survivors) = blocks.survivors.as_mut().filter(|_| age >= older) {
+                        let stack = survivors.entry(slot).or_default();
+                        stack.estimate.add(block.sample);
+                        stack.oldest = stack.oldest.max(age);
+                    }
+                })
+                .context("cannot read the table of live blocks")?;
+        }
+        if let Some(census) = &mut blocks.census {
+            census.finish();
+        }
+        Ok(blocks)
+    }
+
+    fn census(&self, now: Duration, totals: &[Totals]) -> Census {
+        let begin = |slot| self.course.series.track(slot).map_or(self.started, |track| track.first);
+        Census::new(now, totals.iter().map(|totals| (totals.slot, begin(totals.slot))))
+    }
+
+    /// What verdicts need to know besides their rows; `None` if nobody wants any.
+    pub(super) fn circumstances<'a>(&self, now: Duration, blocks: &'a Blocks) -> Option<Circumstances<'a>> {
+        let census = blocks.census.as_ref()?;
+        let attached = self.control.attachment(self.started, now);
+        let (counted, freed) = (attached.share, (attached.share / COUNTING).min(1.0));
+        let has_gaps = attached.gaps > 0 && counted < WATCHED;
+        // What was not sampled or not seen is unknown, too.
+        let is_exact = attached.gaps == 0 && !self.control.sampled();
+        Some(Circumstances {
+            now,
+            census,
+            balance: self.course.series.balance().filter(|_| is_exact),
+            windows: has_gaps.then_some((counted, freed)),
+        })
+    }
+
+    /// The verdict on a row.
+    pub(super) fn verdict(
+        &self,
+        stack: &Growth,
+        leaked: Option<Leaked>,
+        circumstances: &Circumstances<'_>,
+    ) -> Verdict {
+        let Circumstances { now, census, balance, windows } = *circumstances;
+        let slot = stack.totals.slot;
+        let lifetimes: Option<Lifetimes> = self.has_lifetimes().then(|| self.tracer.lifetimes(slot));
+        let none = Living::default();
+        let series = &self.course.series;
+        let track = series.track(slot);
+        let first = track.map_or(self.started, |track| track.first);
+        let last = track.map_or(now, |track| track.last);
+        // Of samples, what they stand for is no number to count with.
+        let freed = match &lifetimes {
+            Some(lifetimes) => lifetimes.iter().map(|&blocks| u64::from(blocks)).sum(),
+            None => stack.totals.freed.blocks,
+        };
+        let evidence = Evidence {
+            now: now.saturating_sub(self.started),
+            watched: now.saturating_sub(first),
+            silent: now.saturating_sub(last),
+            gap: track.map_or(Duration::ZERO, |track| track.gap),
+            living: census.of(slot).unwrap_or(&none),
+            freed,
+            lifetimes: lifetimes.as_ref(),
+            bytes: stack.outstanding.bytes,
+            trend: track.and_then(|track| series.trend(track)),
+            course: track.and_then(|track| series.course(track)),
+            balance,
+            windows,
+            lost: leaked.map(|leaked| (leaked.lost, leaked.checked)),
+        };
+        let (grounds, trend) = judge(&evidence);
+        Verdict { grounds, trend, lifetimes }
+    }
+}
