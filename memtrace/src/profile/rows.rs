@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Holder, KernelDetail, LeakCheck, Leaked, Overhead, Reason, StackId, Verdict};
+use super::{Holder, KernelDetail, Kind, LeakCheck, Leaked, Overhead, Reason, StackId, Verdict};
 
 /// Bytes and blocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
