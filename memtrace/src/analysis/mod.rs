@@ -1,5 +1,8 @@
 //! Domain: judges what was counted. Pure: no I/O, no clock.
 
+pub mod balance;
 mod phantoms;
+mod trend;
 
 pub use phantoms::{CacheEvidence, StackEvidence, share_out};
+pub use trend::Series;

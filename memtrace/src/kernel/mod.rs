@@ -2,6 +2,7 @@
 //! and to cgroups and PID namespaces.
 
 mod cgroup;
+mod limits;
 mod modules;
 mod pid_namespace;
 mod slabinfo;
@@ -10,6 +11,7 @@ mod vmallocinfo;
 use std::{fs, io};
 
 pub use cgroup::open_cgroup;
+pub use limits::{CgroupLimit, MemoryCgroup};
 pub use modules::Modules;
 pub use pid_namespace::pid_namespace;
 pub use slabinfo::{Slabs, aliases, read as slabs};

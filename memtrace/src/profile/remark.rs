@@ -48,6 +48,8 @@ pub enum Remark {
     BreakpointsMissing { pid: u32, missing: usize, all: usize },
     /// A process runs from a copy of its code.
     CodeCopied { pid: u32, copied: usize, all: usize },
+    /// Functions that map memory are called so often that they are no longer traced.
+    MappingsTooFrequent { at: Duration },
     /// Probes no longer fired.
     AttachedAnew { pid: u32, times: usize, at: Duration, why: Renewal, gap: Duration },
     /// Checking a process for leaks would take too much of the agent's CPU time.

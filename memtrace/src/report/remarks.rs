@@ -67,6 +67,11 @@ fn of_cost(remark: &Remark) -> Option<String> {
         Remark::WindowOpen { watch } => {
             format!("a window is open: blocks allocated in it less than {} ago are left out", format_age(*watch))
         }
+        Remark::MappingsTooFrequent { at } => format!(
+            "memory that the program maps itself is no longer followed from {} on: such calls are so frequent that tracing them takes \
+             half of what is allowed",
+            seconds(*at)
+        ),
         Remark::NoWindow => "no window has opened since the previous report: the figures have not changed".to_owned(),
         _ => return None,
     })

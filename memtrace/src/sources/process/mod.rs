@@ -1,6 +1,7 @@
 //! Traced processes.
 
 mod control;
+mod balance;
 mod counting;
 mod exec;
 mod held;

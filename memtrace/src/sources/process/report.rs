@@ -11,7 +11,7 @@ use crate::{
     aggregate::{self, Estimate, Growth, Mapped, Ranges, Survivors, Totals},
     bpf::MAX_AGE,
     profile::{
-        Age, Amount, Detail, Filter, Leaked, LiveBlock, Losses, MappingRow, Mode, Process, Processes,
+        Age, Amount, Balance, Detail, Filter, Leaked, LiveBlock, Losses, MappingRow, MappingUse, Mode, Process, Processes,
         Profile, Reason, Remark, Row, Selection, StackMethod, Subject, Uncertainty,
     },
     sources::listed::Listed,
@@ -35,6 +35,8 @@ impl Session {
             self.aggregate.advance(now, totals, survivors.as_ref(), self.options.freed);
         let outstanding = stacks.iter().fold(Amount::default(), |sum, stack| sum.plus(stack.outstanding));
         let losses = self.losses(&stacks);
+        let rows = self.rows(&stacks);
+        let balances = self.balances(&rows, last);
         let subject = Subject::Processes(Processes {
             processes: self.processes().map(process).collect(),
             allocators: self.allocators(),
@@ -42,8 +44,9 @@ impl Session {
             mode: self.mode(now, &losses),
             uncertainty: survivors.as_ref().and_then(|survivors| self.uncertainty(survivors)),
             overhead: self.overhead(),
-            mapped: self.mappings(now),
+            mapped: self.mappings(now, &balances),
             leak_check: self.leaks.check().map(Box::new),
+            balances,
         });
         let config = &self.options.config;
         let mut profile = Profile {
@@ -55,7 +58,7 @@ impl Session {
             outstanding,
             bytes_per_second,
             unknown_frees: self.tracer.work().unknown_frees,
-            rows: self.rows(&stacks),
+            rows,
             losses,
             remarks: self.report_remarks(now),
         };
@@ -143,7 +146,7 @@ impl Session {
     }
 
     /// Whether a stack's blocks are parts of others, which were sampled separately.
-    fn is_nested(&self, slot: u32) -> bool {
+    pub(super) fn is_nested(&self, slot: u32) -> bool {
         self.control.skips() && self.stacks.get(slot).is_some_and(|stack| stack.passage.nested)
     }
 
@@ -277,8 +280,8 @@ impl Session {
     }
 
     /// What the targets mapped themselves, and by which stacks.
-    fn mappings(&self, now: Duration) -> Option<Vec<MappingRow>> {
-        if self.control.gaps > 0 {
+    fn mappings(&self, now: Duration, balances: &[Balance]) -> Option<Vec<MappingRow>> {
+        if self.control.mappings_dropped {
             return None;
         }
         let row = |pid: u32, slot: u32, mapped: Mapped| {
@@ -289,13 +292,18 @@ impl Session {
                 stack: stack.map(|stack| stack.id),
                 mapped: mapped.amount,
                 oldest: now.saturating_sub(mapped.since),
+                resident: None,
+                used_for: MappingUse::Program,
             }
         };
         let of = |target: &Traced| Some((target.pid().get(), self.ranges.get(&target.index)?.by_stack()));
         let targets = self.targets.iter().filter_map(of);
-        let rows = targets
-            .flat_map(|(pid, stacks)| stacks.into_iter().map(move |(slot, mapped)| row(pid, slot, mapped)));
-        Some(rows.collect())
+        let rows = targets.flat_map(|(pid, stacks)| {
+            stacks.into_iter().map(move |(slot, mapped)| (row(pid, slot, mapped), slot))
+        });
+        let (mut rows, slots): (Vec<_>, Vec<_>) = rows.unzip();
+        self.describe(&mut rows, &slots, balances);
+        Some(rows)
     }
 
     fn pid_of(&self, stack: &Growth) -> u32 {
