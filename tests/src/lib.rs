@@ -38,5 +38,5 @@ pub use elf::{compressed_zeros, damage_section, mark_compressed, spinning_elf32,
 pub use holder::Holder;
 pub use leak_check::{HeldBy, LeakCheck, Lost};
 pub use privileges::{can_trace, remark};
-pub use report::{Cache, Frame, Kernel, Losses, Remark, Report, Stack, Totals, TraceLine};
+pub use report::{Balance, Cache, Frame, Kernel, Losses, Remark, Report, Stack, Totals, TraceLine};
 pub use running::{Finished, Running, limit};

@@ -23,6 +23,7 @@ pub struct Report {
     pub stacks: Vec<Stack>,
     pub mappings: Option<Mappings>,
     pub leak_check: Option<LeakCheck>,
+    pub process: Option<Balance>,
     pub kernel: Option<Kernel>,
     pub losses: Losses,
     pub remarks: Vec<Remark>,
@@ -83,7 +84,25 @@ pub struct Mappings {
 pub struct MappingStack {
     pub bytes: u64,
     pub ranges: u64,
+    pub kind: String,
+    pub ended_threads: Option<u64>,
     pub frames: Vec<Frame>,
+}
+
+/// What the memory of a process grows by.
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Balance {
+    pub rss_bytes: u64,
+    pub rss_bytes_per_second: f64,
+    pub blocks_bytes_per_second: f64,
+    pub grown_bytes: BTreeMap<String, i64>,
+    pub verdict: String,
+    pub verdict_text: String,
+    pub children_found: u64,
+    pub children_grown_bytes: i64,
+    pub limit: Option<Value>,
+    pub seconds_to_limit: Option<f64>,
 }
 
 /// What kernel mode adds.

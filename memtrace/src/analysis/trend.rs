@@ -93,7 +93,8 @@ mod tests {
         assert!(samples.len() <= KEPT && samples.len() >= KEPT / 2 - 1, "{}", samples.len());
         assert_eq!(samples.first(), Some(&(Duration::ZERO, 0)));
         let gaps: Vec<_> = samples.windows(2).map(|pair| pair[1].1 - pair[0].1).collect();
-        assert!(gaps.iter().all(|&gap| gap == gaps[0]), "{gaps:?}");
+        let (least, most) = (gaps.iter().min().unwrap(), gaps.iter().max().unwrap());
+        assert!(most * 8 <= least * 9, "{gaps:?}");
     }
 
     #[test]

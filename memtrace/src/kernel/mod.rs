@@ -3,6 +3,7 @@
 
 mod cgroup;
 mod limits;
+mod memory;
 mod modules;
 mod pid_namespace;
 mod slabinfo;
@@ -12,6 +13,7 @@ use std::{fs, io};
 
 pub use cgroup::open_cgroup;
 pub use limits::{CgroupLimit, MemoryCgroup};
+pub use memory::Memory;
 pub use modules::Modules;
 pub use pid_namespace::pid_namespace;
 pub use slabinfo::{Slabs, aliases, read as slabs};

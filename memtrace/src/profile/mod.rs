@@ -30,7 +30,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use balance::{
-    Balance, CgroupGrowth, Child, Course, Knowledge, Limit, LimitKind, Parts, Resident, Standing, ThreadStacks,
+    Balance, CgroupGrowth, Child, Course, Knowledge, Limit, LimitKind, Parts, Resident, Standing,
+    ThreadStacks,
 };
 pub use cost::{Overhead, Pace, Plan, Share};
 pub use dictionary::{Damaged, Delta, Dictionary};
@@ -41,7 +42,7 @@ pub use holder::Root;
 pub use kernel::{CacheRow, KERNEL_CODE, Kernel, KernelDetail, MemoryKind};
 pub use leaks::{LeakCheck, Leaked, Moment, Reached};
 pub use losses::{Losses, Reason};
-pub use remark::{CacheNumber, FileProblem, Remark, Renewal, Unread};
+pub use remark::{CacheNumber, FileProblem, LeftOut, Remark, Renewal, Unread};
 pub use rows::{
     Age, Allocation, Amount, Attachment, Detail, Filter, LiveBlock, MappingRow, MappingUse, Mode, Process,
     Processes, Row, StackMethod, Uncertainty,

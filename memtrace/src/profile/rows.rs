@@ -62,6 +62,7 @@ pub struct Processes {
     /// The last leak check; `None` if there was none.
     pub leak_check: Option<Box<LeakCheck>>,
     /// What the memory of each process grows by; those without a sample are left out.
+    #[serde(default)]
     pub balances: Vec<Balance>,
 }
 
@@ -257,8 +258,10 @@ pub struct MappingRow {
     /// Age of the oldest range.
     pub oldest: Duration,
     /// The part that is in memory or swapped out, bytes; `None`: not measured.
+    #[serde(default)]
     pub resident: Option<u64>,
     /// What it is for.
+    #[serde(default)]
     pub used_for: MappingUse,
 }
 

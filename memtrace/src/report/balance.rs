@@ -6,9 +6,7 @@ use super::escape;
 use super::escape::short;
 use super::mappings::creator;
 use crate::profile::units::{format_age, format_bytes, format_count, format_percent, format_rate};
-use crate::profile::{
-    Balance, Course, Knowledge, Limit, LimitKind, MappingUse, Parts, Standing, View,
-};
+use crate::profile::{Balance, Course, Knowledge, Limit, LimitKind, MappingUse, Parts, Standing, View};
 
 /// Forecasts further ahead are not worth a word.
 const AHEAD: Duration = Duration::from_secs(30 * 86_400);
@@ -113,7 +111,9 @@ fn leak(balance: &Balance) -> String {
         };
         match balance.knowledge {
             Knowledge::Counted => format!("live blocks grow by {}{of}", format_rate(balance.rate.blocks)),
-            Knowledge::Sampled => format!("live blocks grow by about {}{of}", format_rate(balance.rate.blocks)),
+            Knowledge::Sampled => {
+                format!("live blocks grow by about {}{of}", format_rate(balance.rate.blocks))
+            }
             Knowledge::AtMost => format!(
                 "memory grows by {}, and what windows saw allocated and not freed accounts for up to {} of that",
                 format_rate(balance.rate.total),
@@ -124,7 +124,9 @@ fn leak(balance: &Balance) -> String {
     match (balance.lost, balance.knowledge, balance.rate.blocks > 0.0) {
         (0, Knowledge::AtMost, _) => format!("LEAK, most likely: {}", grows()),
         (0, ..) => format!("LEAK: {}", grows()),
-        (lost, _, true) => format!("LEAK: nothing points to {} of blocks any more; {}", format_bytes(lost), grows()),
+        (lost, _, true) => {
+            format!("LEAK: nothing points to {} of blocks any more; {}", format_bytes(lost), grows())
+        }
         (lost, ..) => format!("LEAK: nothing points to {} of blocks any more", format_bytes(lost)),
     }
 }
@@ -186,10 +188,12 @@ fn advice(allocator: &str) -> Option<&'static str> {
 fn threads(view: &View<'_>, balance: &Balance) -> String {
     let stacks = &balance.stacks;
     let rows = view.mappings().unwrap_or_default();
-    let row = rows.into_iter().find(|row| {
-        row.pid == balance.pid && matches!(row.used_for, MappingUse::ThreadStacks { .. })
+    let row = rows
+        .into_iter()
+        .find(|row| row.pid == balance.pid && matches!(row.used_for, MappingUse::ThreadStacks { .. }));
+    let by = row.and_then(|row| {
+        creator(&view.frames(row.stack)).map(short).map(|name| format!(", created by {name}"))
     });
-    let by = row.and_then(|row| creator(&view.frames(row.stack)).map(short).map(|name| format!(", created by {name}")));
     let by = by.unwrap_or_default();
     if stacks.unjoined {
         return format!(
@@ -257,13 +261,13 @@ fn children(balance: &Balance) -> String {
         more => format!(" and {more} more"),
     };
     let comm = balance.children.first().map_or("", |child| child.comm.as_str());
-    let (child, are) = match balance.children_found {
-        1 => ("child", "is"),
-        _ => ("children", "are"),
+    let (child, are, grow) = match balance.children_found {
+        1 => ("child", "is", "GROWS"),
+        _ => ("children", "are", "GROW"),
     };
     let rss = balance.children.iter().map(|child| child.rss).sum();
     let grown = if balance.children_grown >= WORTH / 4 {
-        format!(" and GROW, by {} so far", signed_bytes(balance.children_grown as f64))
+        format!(" and {grow}, by {} so far", signed_bytes(balance.children_grown as f64))
     } else {
         String::new()
     };

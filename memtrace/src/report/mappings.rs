@@ -20,7 +20,8 @@ pub(super) fn creator<'a>(frames: &[Frame<'a>]) -> Option<&'a str> {
 
 /// What a row holds, in words: `3 MiB in memory of 64 MiB in 2 ranges, oldest 4.2 s`.
 pub(super) fn amount(row: &MappingRow, frames: &[Frame<'_>], short: impl Fn(&str) -> String) -> String {
-    let resident = row.resident.map(|bytes| format!(", {} in memory", format_bytes(bytes))).unwrap_or_default();
+    let resident =
+        row.resident.map(|bytes| format!(", {} in memory", format_bytes(bytes))).unwrap_or_default();
     let (what, threads) = match row.used_for {
         MappingUse::Program => (format!("in {}", format_count(row.mapped.blocks, "range")), String::new()),
         MappingUse::ThreadStacks { ended, unjoined } => {

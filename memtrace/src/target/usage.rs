@@ -120,8 +120,15 @@ mod tests {
         let text = "Name:\tRssAnon:\nVmSize:\t  10 kB\nVmRSS:\t 9 kB\nRssAnon:\t       4 kB\nRssFile:\t 3 kB\n\
                     RssShmem:\t 2 kB\nVmPTE:\t 1 kB\nVmSwap:\t 5 kB\nThreads:\t7\n";
         let usage = Usage::parse(text).unwrap();
-        let expected =
-            Usage { anon: 4096, file: 3072, shmem: 2048, swap: 5120, page_tables: 1024, size: 10240, threads: 7 };
+        let expected = Usage {
+            anon: 4096,
+            file: 3072,
+            shmem: 2048,
+            swap: 5120,
+            page_tables: 1024,
+            size: 10240,
+            threads: 7,
+        };
         assert_eq!(usage, expected);
         assert_eq!(Usage::parse("Name:\tzombie\nState:\tZ\n"), None);
         assert_eq!(Usage::parse("RssAnon: 99999999999999999999 kB\nVmSize: 1 kB\n"), None);

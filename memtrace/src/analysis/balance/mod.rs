@@ -88,7 +88,8 @@ pub fn balance(samples: &[(Duration, Sample)], of: &Circumstances) -> Balance {
     let recent = recent(samples);
     let grown = parts::whole(samples, of);
     let rate = parts::rate(recent, of, &grown);
-    let change = |now: u64, before: u64| i64::try_from(now).unwrap_or(i64::MAX).saturating_sub_unsigned(before);
+    let change =
+        |now: u64, before: u64| i64::try_from(now).unwrap_or(i64::MAX).saturating_sub_unsigned(before);
     let cgroup = of.cgroup.as_ref().map(|name| {
         let [shmem, cache, kernel] = [0, 1, 2].map(|at| {
             let of = |sample: &Sample| sample.cgroup.get(at).copied().unwrap_or_default();
@@ -143,10 +144,7 @@ fn noise(resident: &Resident) -> f64 {
 }
 
 /// The slope of a figure over time, bytes per second.
-fn slope_of(
-    samples: &[(Duration, Sample)],
-    figure: impl Fn(&Sample) -> u64,
-) -> Option<trend::Slope> {
+fn slope_of(samples: &[(Duration, Sample)], figure: impl Fn(&Sample) -> u64) -> Option<trend::Slope> {
     let points: Vec<(f64, f64)> =
         samples.iter().map(|(at, sample)| (at.as_secs_f64(), figure(sample) as f64)).collect();
     trend::slope(&points)

@@ -67,9 +67,8 @@ pub(super) fn rate(samples: &[(Duration, Sample)], of: &Circumstances, grown: &P
     if robust.abs() * seconds < noise(&last.resident) / 2.0 {
         return Parts::default();
     }
-    let [shared, mapped, stacks] =
-        [shared, |sample: &Sample| sample.mapped, |sample: &Sample| sample.stacks]
-            .map(|figure: fn(&Sample) -> u64| ends(samples, figure) * scale);
+    let [shared, mapped, stacks] = [shared, |sample: &Sample| sample.mapped, |sample: &Sample| sample.stacks]
+        .map(|figure: fn(&Sample) -> u64| ends(samples, figure) * scale);
     let anon = all * scale - shared - mapped - stacks;
     let seen = by_ends(|sample| sample.blocks.bytes) * scale;
     let blocks = match (of.knowledge, samples.first()) {

@@ -85,7 +85,8 @@ impl Figures<'_> {
     /// Growth of a figure since tracing began, or of late.
     fn grown(&self, figure: impl Fn(&Sample) -> u64, is_whole: bool) -> f64 {
         let samples = if is_whole { self.samples } else { self.recent };
-        let at = |sample: Option<&(Duration, Sample)>| sample.map_or(0.0, |(_, sample)| figure(sample) as f64);
+        let at =
+            |sample: Option<&(Duration, Sample)>| sample.map_or(0.0, |(_, sample)| figure(sample) as f64);
         at(samples.last()) - at(samples.first())
     }
 

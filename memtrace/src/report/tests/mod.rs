@@ -104,6 +104,7 @@ fn report() -> Recorded {
         ],
         mapped: Some(Vec::new()),
         leak_check: None,
+        balances: Vec::new(),
         kernel: None,
         caches_found: 0,
         by: By::Stack,

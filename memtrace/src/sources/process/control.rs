@@ -27,7 +27,7 @@ const GLANCE: Duration = Duration::from_millis(10);
 /// The same between two windows.
 const WAIT: Duration = Duration::from_millis(50);
 /// Over what time calls that map memory are judged, and the part of the limit that they may take.
-const MAPPING_WATCH: Duration = Duration::from_millis(500);
+const MAPPING_WATCH: Duration = Duration::from_secs(2);
 const MAPPING_PART: f64 = 0.5;
 
 impl Session {

@@ -1,7 +1,7 @@
 //! Traced processes.
 
-mod control;
 mod balance;
+mod control;
 mod counting;
 mod exec;
 mod held;

@@ -48,12 +48,15 @@ impl AllocatorCode {
     pub(super) fn add_threads(&mut self, module: &Arc<Module>, has_allocator: bool) {
         let name = module.name.rsplit('/').next().unwrap_or_default();
         let is_library = name.contains(".so");
-        let is_wanted = if is_library { THREADS.iter().any(|begin| name.starts_with(begin)) } else { has_allocator };
+        let is_wanted =
+            if is_library { THREADS.iter().any(|begin| name.starts_with(begin)) } else { has_allocator };
         let known = self.threads.iter().any(|(of, _)| of.is_same(module));
         let Some(image) = module.image().filter(|_| is_wanted && !known) else { return };
         let functions = image.symbols(&CREATE).unwrap_or_default();
-        let ranges: Vec<_> =
-            functions.iter().map(|function| function.address..function.address.saturating_add(function.size)).collect();
+        let ranges: Vec<_> = functions
+            .iter()
+            .map(|function| function.address..function.address.saturating_add(function.size))
+            .collect();
         if !ranges.is_empty() {
             self.threads.push((Arc::clone(module), ranges));
         }

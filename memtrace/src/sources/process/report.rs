@@ -11,8 +11,8 @@ use crate::{
     aggregate::{self, Estimate, Growth, Mapped, Ranges, Survivors, Totals},
     bpf::MAX_AGE,
     profile::{
-        Age, Amount, Balance, Detail, Filter, Leaked, LiveBlock, Losses, MappingRow, MappingUse, Mode, Process, Processes,
-        Profile, Reason, Remark, Row, Selection, StackMethod, Subject, Uncertainty,
+        Age, Amount, Balance, Detail, Filter, Leaked, LiveBlock, Losses, MappingRow, MappingUse, Mode,
+        Process, Processes, Profile, Reason, Remark, Row, Selection, StackMethod, Subject, Uncertainty,
     },
     sources::listed::Listed,
 };

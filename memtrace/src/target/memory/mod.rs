@@ -12,4 +12,4 @@ mod tests;
 pub use kernel_held::kernel_held;
 pub use reader::Reader;
 pub use regions::{Kind, Region, regions};
-pub use resident::{Counted, resident};
+pub use resident::resident;

@@ -8,24 +8,11 @@ use std::{
 use super::pages::{Found, Pages, Wanted};
 use crate::target::threads;
 
-/// Which pages count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Counted {
-    /// Those that are the process's own: neither a file's nor shared.
-    Private,
-    /// All.
-    All,
-}
-
-/// Bytes of each range of process `pid` that are present or swapped out, in their order; `None` if it is gone, the kernel
+/// Bytes of each range of process `pid` that are its own (neither a file's nor shared) and present or swapped out, in their order; `None` if it is gone, the kernel
 /// does not tell, or `limit` has passed. Nothing is touched. The lock on the process's mappings is held for about 1 ms at a
 /// time.
 #[must_use]
-pub fn resident(pid: u32, ranges: &[Range<u64>], counted: Counted, limit: Duration) -> Option<Vec<u64>> {
-    let wanted = match counted {
-        Counted::Private => Wanted::Modified,
-        Counted::All => Wanted::Present,
-    };
+pub fn resident(pid: u32, ranges: &[Range<u64>], limit: Duration) -> Option<Vec<u64>> {
     let end = Instant::now() + limit;
     let mut pages = Pages::open(threads::living(pid)?).ok()?;
     let mut found = Found::default();
@@ -37,7 +24,7 @@ pub fn resident(pid: u32, ranges: &[Range<u64>], counted: Counted, limit: Durati
             if Instant::now() >= end {
                 return None;
             }
-            pages.find(at..range.end, wanted, &mut found).ok()?;
+            pages.find(at..range.end, Wanted::Modified, &mut found).ok()?;
             let runs = found.runs.iter().map(|run| run.end - run.start);
             bytes = bytes.saturating_add(runs.sum::<u64>()).saturating_add(found.swapped);
             at = found.range.end.max(at + 1);
@@ -51,7 +38,7 @@ pub fn resident(pid: u32, ranges: &[Range<u64>], counted: Counted, limit: Durati
 mod tests {
     use std::time::Duration;
 
-    use super::{Counted, resident};
+    use super::resident;
 
     #[test]
     fn what_is_reserved_is_not_used() {
@@ -74,11 +61,11 @@ mod tests {
         };
         let range = start..start + LENGTH as u64;
         let limit = Duration::from_secs(60);
-        let found = resident(std::process::id(), &[range.clone(), range.end..range.end], Counted::Private, limit);
+        let found = resident(std::process::id(), &[range.clone(), range.end..range.end], limit);
         // SAFETY: the mapping from above, which nothing uses any more.
         unsafe { libc::munmap(std::ptr::with_exposed_provenance_mut(start as usize), LENGTH) };
         assert_eq!(found, Some(vec![TOUCHED as u64, 0]));
-        assert_eq!(resident(std::process::id(), &[range], Counted::All, Duration::ZERO), None);
-        assert_eq!(resident(u32::MAX - 1, &[], Counted::All, limit), None);
+        assert_eq!(resident(std::process::id(), &[range], Duration::ZERO), None);
+        assert_eq!(resident(u32::MAX - 1, &[], limit), None);
     }
 }

@@ -9,6 +9,7 @@ use rustc_hash::FxHashMap;
 
 use super::{
     children::Children,
+    heap,
     thread_stacks::{self, Created, Mapped},
 };
 use crate::{
@@ -46,6 +47,12 @@ pub(super) struct Ledger {
     next_look: Option<Instant>,
     /// Of the stacks of threads, by slot of the stack that created them.
     pub(super) stacks: FxHashMap<u32, Created>,
+    /// Addresses that the process has mapped itself.
+    own: Vec<Range<u64>>,
+    /// Resident bytes of heaps: at first, and last.
+    heap: Option<(u64, u64)>,
+    /// When the heaps may be looked at again.
+    next_heap: Option<Instant>,
     sample: Sample,
 }
 
@@ -58,7 +65,7 @@ impl Ledger {
         let mut children = Children::default();
         let traced: Vec<u32> = targets.iter().map(|target| target.pid().get()).collect();
         children.look(pid, &traced);
-        Self {
+        let mut ledger = Self {
             series: Series::new(INTERVAL),
             last: Duration::ZERO,
             peak: 0,
@@ -70,8 +77,13 @@ impl Ledger {
             resident: FxHashMap::default(),
             next_look: None,
             stacks: FxHashMap::default(),
+            own: Vec::new(),
+            heap: None,
+            next_heap: None,
             sample: Sample::default(),
-        }
+        };
+        ledger.heap = heap::resident(pid, &[], LOOK).map(|bytes| (bytes, bytes));
+        ledger
     }
 
     /// Looks at what the process has mapped itself: ranges, and how much of them is in memory.
@@ -85,10 +97,11 @@ impl Ledger {
         let all: Vec<(Range<u64>, u32, u64)> = ranges.into_iter().flat_map(Ranges::iter).collect();
         let addresses: Vec<Range<u64>> = all.iter().map(|(range, ..)| range.clone()).collect();
         if self.next_look.is_none_or(|next| begin >= next) {
-            let found = memory::resident(pid, &addresses, memory::Counted::Private, LOOK);
+            let found = memory::resident(pid, &addresses, LOOK);
             self.resident.clear();
             // What cannot be measured counts as if it were in memory.
-            let bytes = found.unwrap_or_else(|| addresses.iter().map(|range| range.end - range.start).collect());
+            let bytes =
+                found.unwrap_or_else(|| addresses.iter().map(|range| range.end - range.start).collect());
             for ((_, slot, _), bytes) in all.iter().zip(bytes) {
                 *self.resident.entry(*slot).or_default() += bytes;
             }
@@ -105,6 +118,7 @@ impl Ledger {
             self.resident.iter().filter(|(slot, _)| is_stack(**slot) == wanted).map(|(_, bytes)| bytes).sum()
         };
         (self.sample.mapped, self.sample.stacks) = (resident(false), resident(true));
+        self.own = addresses;
         self.mapped = all.into_iter().filter(|(_, slot, _)| is_stack(*slot)).collect();
     }
 
@@ -141,13 +155,24 @@ impl Ledger {
         self.children.look(pid, traced);
     }
 
+    /// Looks at what heaps have in memory, if they were looked at in the beginning.
+    pub(super) fn look_at_heap(&mut self, pid: u32) {
+        let begin = Instant::now();
+        let Some((first, last)) = self.heap.filter(|_| self.next_heap.is_none_or(|next| begin >= next))
+        else {
+            return;
+        };
+        self.heap = Some((first, heap::resident(pid, &self.own, LOOK).unwrap_or(last)));
+        self.next_heap = Some(begin + (begin.elapsed() * LOOKS).max(INTERVAL));
+    }
+
     /// Private bytes in memory that the stack of calls in a slot has mapped.
     pub(super) fn resident(&self, slot: u32) -> Option<u64> {
         self.resident.get(&slot).copied()
     }
 
     /// What the verdict needs besides samples.
-    pub(super) fn circumstances(&self) -> Circumstances {
+    pub(super) fn circumstances(&self, allocators: &[String]) -> Circumstances {
         let stacks = self.stacks.values().fold(ThreadStacks::default(), |sum, of| ThreadStacks {
             count: sum.count + of.count,
             bytes: sum.bytes + of.bytes,
@@ -157,7 +182,11 @@ impl Ledger {
         });
         Circumstances {
             peak: self.peak,
-            heap_is_anonymous: true,
+            heap_grown: self
+                .heap
+                .map(|(first, last)| i64::try_from(last).unwrap_or(i64::MAX).saturating_sub_unsigned(first)),
+            heap_is_anonymous: self.heap.is_none() || allocators.iter().any(|name| name != "glibc"),
+            allocators: allocators.to_vec(),
             stacks,
             cgroup: self.cgroup.as_ref().map(|cgroup| cgroup.name().to_owned()),
             bounds: self.bounds(),

@@ -1,6 +1,7 @@
 //! The balance of each process: samples once a second, and what is looked up for a report.
 
 mod children;
+mod heap;
 mod ledger;
 mod thread_stacks;
 
@@ -45,7 +46,9 @@ impl Session {
         };
         let due: Vec<usize> = (0..self.targets.len())
             .filter(|&at| {
-                self.targets.get(at).is_some_and(|target| self.ledgers.by_index.get(&target.index).is_none_or(is_due))
+                self.targets
+                    .get(at)
+                    .is_some_and(|target| self.ledgers.by_index.get(&target.index).is_none_or(is_due))
             })
             .collect();
         if due.is_empty() {
@@ -54,11 +57,14 @@ impl Session {
         let blocks = self.blocks();
         let seen = self.control.seen(now);
         for at in due {
-            let Some(target) = self.targets.get(at).filter(|target| !target.process.has_exited()) else { continue };
+            let Some(target) = self.targets.get(at).filter(|target| !target.process.has_exited()) else {
+                continue;
+            };
             let (index, pid) = (target.index, target.pid().get());
             let Some(usage) = Usage::read(pid) else { continue };
             let blocks = blocks.get(&target.id()).copied().unwrap_or_default();
-            let ledger = self.ledgers.by_index.entry(index).or_insert_with(|| Ledger::new(pid, &self.targets));
+            let ledger =
+                self.ledgers.by_index.entry(index).or_insert_with(|| Ledger::new(pid, &self.targets));
             let ranges = self.ranges.get(&index);
             let is_stack = |slot| self.stacks.get(slot).is_some_and(|stack| stack.passage.thread);
             ledger.measure_ranges(pid, ranges, is_stack);
@@ -95,15 +101,11 @@ impl Session {
             if !has_exited {
                 ledger.look_at_stacks(pid);
                 ledger.look_at_children(pid, &traced);
+                ledger.look_at_heap(pid);
             }
             let lost = rows.iter().filter(|row| row.pid() == pid).map(|row| row.loss().1).sum();
-            let circumstances = Circumstances {
-                pid,
-                knowledge,
-                lost,
-                allocators: target.allocators.clone(),
-                ..ledger.circumstances()
-            };
+            let circumstances =
+                Circumstances { pid, knowledge, lost, ..ledger.circumstances(&target.allocators) };
             let balance = balance::balance(ledger.series.samples(), &circumstances);
             balances.push(ledger.with_children(balance));
         }
