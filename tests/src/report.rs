@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ops::AddAssign};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::leak_check::{HeldBy, LeakCheck, Lost};
+use crate::{Balance, HeldBy, LeakCheck, Lost};
 
 /// One report.
 #[derive(Clone, Debug, Deserialize)]
@@ -87,22 +87,6 @@ pub struct MappingStack {
     pub kind: String,
     pub ended_threads: Option<u64>,
     pub frames: Vec<Frame>,
-}
-
-/// What the memory of a process grows by.
-#[derive(Clone, Debug, Deserialize)]
-#[allow(missing_docs, reason = "as above")]
-pub struct Balance {
-    pub rss_bytes: u64,
-    pub rss_bytes_per_second: f64,
-    pub blocks_bytes_per_second: f64,
-    pub grown_bytes: BTreeMap<String, i64>,
-    pub verdict: String,
-    pub verdict_text: String,
-    pub children_found: u64,
-    pub children_grown_bytes: i64,
-    pub limit: Option<Value>,
-    pub seconds_to_limit: Option<f64>,
 }
 
 /// What kernel mode adds.

@@ -137,7 +137,7 @@ fn mount(mounts: &str, unified: bool) -> Option<PathBuf> {
         let is_it = if unified {
             kind == "cgroup2"
         } else {
-            kind == "cgroup" && after.last()?.split(',').any(|option| option == "memory")
+            kind == "cgroup" && after.next_back()?.split(',').any(|option| option == "memory")
         };
         (is_it && root == "/").then(|| PathBuf::from(place))
     })

@@ -1,5 +1,6 @@
 //! What the formats have in common to be tested with.
 
+mod balance;
 mod json;
 mod kernel;
 mod memleak;

@@ -64,7 +64,7 @@ mod tests {
         assert!(!is_heap(&region(Kind::Anonymous, 7 * ARENA + 4096, 4096, ""), &[]));
         assert!(!is_heap(&region(Kind::FilePrivate, 7 * ARENA, 4096, "/lib/libc.so.6"), &[]));
         let before = 6 * ARENA..6 * ARENA + 4096;
-        assert!(is_heap(&aligned, &[before.clone()]));
+        assert!(is_heap(&aligned, std::slice::from_ref(&before)));
         assert!(!is_heap(&aligned, &[before, aligned.range.clone()]));
     }
 }
