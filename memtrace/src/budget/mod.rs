@@ -158,9 +158,9 @@ impl Budget {
         self.mode
     }
 
-    /// Calls per second without tracing.
+    /// Calls per second without tracing, and whether that is only a lower bound.
     #[must_use]
-    pub fn calls_per_second(&self) -> f64 {
+    pub fn calls_per_second(&self) -> (f64, bool) {
         self.rates.calls_per_second()
     }
 

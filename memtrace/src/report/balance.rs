@@ -80,7 +80,7 @@ pub(super) fn sentence(view: &View<'_>, balance: &Balance) -> String {
         Standing::KeptByAllocator => kept(balance),
         Standing::Mappings => format!(
             "MAPPINGS: what the program maps itself (mmap) grows by {}: {} of address space in {}",
-            format_rate(balance.rate.mapped),
+            speed(balance.rate.mapped),
             format_bytes(balance.mapped_size),
             format_count(balance.mapped_ranges, "range")
         ),
@@ -110,13 +110,13 @@ fn leak(balance: &Balance) -> String {
             String::new()
         };
         match balance.knowledge {
-            Knowledge::Counted => format!("live blocks grow by {}{of}", format_rate(balance.rate.blocks)),
+            Knowledge::Counted => format!("live blocks grow by {}{of}", speed(balance.rate.blocks)),
             Knowledge::Sampled => {
-                format!("live blocks grow by about {}{of}", format_rate(balance.rate.blocks))
+                format!("live blocks grow by about {}{of}", speed(balance.rate.blocks))
             }
             Knowledge::AtMost => format!(
                 "memory grows by {}, and what windows saw allocated and not freed accounts for up to {} of that",
-                format_rate(balance.rate.total),
+                speed(balance.rate.total),
                 format_percent(share.min(1.0))
             ),
         }
@@ -140,7 +140,7 @@ fn no_leak(balance: &Balance) -> String {
         }
         Course::Growing => format!(
             "it grows by {}, by pages of files, which the kernel takes back when it needs memory",
-            format_rate(balance.rate.total)
+            speed(balance.rate.total)
         ),
         Course::Flat if balance.grown.total >= WORTH as f64 => {
             format!("it grew by {grown} and has been flat for {}", format_age(balance.recent))
@@ -279,6 +279,11 @@ fn children(balance: &Balance) -> String {
         format_bytes(rss),
         pids.join(" ")
     )
+}
+
+/// A rate of growth, without the sign that says so.
+fn speed(bytes_per_second: f64) -> String {
+    format_rate(bytes_per_second).trim_start_matches('+').to_owned()
 }
 
 fn signed_bytes(bytes: f64) -> String {

@@ -33,7 +33,7 @@ fn the_balance_comes_first() {
     };
     insta::assert_snapshot!(of(balance.clone()), @r"
     RSS 2 GiB and 1 MiB swapped out +2.2 MiB/s = blocks +2.1, mapped 0, thread stacks 0, allocator keeps +0.1, files and shared 0, unexplained 0
-    LEAK: live blocks grow by +2.1 MiB/s, 95 % of the growth; its cgroup's limit of 4 GiB is reached in 17m20s
+    LEAK: live blocks grow by 2.1 MiB/s, 95 % of the growth; its cgroup's limit of 4 GiB is reached in 17m20s
     ");
     let child = Child { pid: 9, comm: "wor\u{1b}ker".into(), rss: 5 << 20, grown: 3 << 20 };
     let kept = Balance {

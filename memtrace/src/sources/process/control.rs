@@ -305,8 +305,10 @@ fn share(budget: &Budget, share: f64) -> Share {
 }
 
 fn plan(budget: &Budget) -> Plan {
+    let (calls_per_second, at_least) = budget.calls_per_second();
     Plan {
-        calls_per_second: budget.calls_per_second(),
+        calls_per_second,
+        at_least,
         exact: share(budget, budget.share_exact()),
         cheapest: share(budget, budget.share_cheapest()),
         limit: share(budget, budget.limit()),
