@@ -24,6 +24,29 @@ impl Cgroup {
         Some(Self(path))
     }
 
+    /// Makes one, of either version, whose processes may use this much memory; `None` where there is no such hierarchy to write
+    /// to.
+    ///
+    /// # Panics
+    /// If what is mounted cannot be read.
+    #[must_use]
+    pub fn with_memory(bytes: u64) -> Option<Self> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+        let has_memory = |line: &&str| {
+            let first = line.contains(" - cgroup ") && line.rsplit(',').any(|option| option == "memory");
+            first || line.contains(" - cgroup2 ")
+        };
+        mounts.lines().filter(has_memory).find_map(|line| {
+            let path =
+                PathBuf::from(line.split(' ').nth(4)?).join(format!("memtrace-limit-{}", std::process::id()));
+            fs::create_dir(&path).ok()?;
+            let group = Self(path);
+            let files = ["memory.limit_in_bytes", "memory.max"];
+            let file = files.iter().map(|file| group.0.join(file)).find(|file| file.exists())?;
+            fs::write(file, bytes.to_string()).ok().map(|()| group)
+        })
+    }
+
     /// Its directory.
     #[must_use]
     pub fn path(&self) -> &Path {

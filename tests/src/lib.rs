@@ -4,7 +4,7 @@
 //! - `privileges`: whether this machine lets the agent trace; otherwise a test is skipped.
 //! - `running`: processes with time limits, their lines read as they come.
 //! - `agent`: the agent at work, from attaching to its last report.
-//! - `report`, `leak_check`: its JSON.
+//! - `report`, `balance`, `leak_check`: its JSON.
 //! - `fixture`: the handshake between a fixture program and its test.
 //! - `stages`: a program whose names and lines are known, for what is done to its files.
 //! - `compiler`, `elf`: programs that cargo cannot build: in C, or a few bytes of machine code.
@@ -16,6 +16,7 @@
 //! A test fails by panicking, so the harness panics too: with what it waited for and what came instead.
 
 mod agent;
+mod balance;
 mod binaries;
 mod cgroup;
 mod compiler;
@@ -32,6 +33,7 @@ pub mod saved;
 pub mod stages;
 
 pub use agent::{Agent, assert_refused, assert_usage, memtrace, unprivileged};
+pub use balance::Balance;
 pub use binaries::{agent_path, fixture_path};
 pub use cgroup::Cgroup;
 pub use compiler::{CSource, compile, run_tool, shared_directory};

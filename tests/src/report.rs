@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, ops::AddAssign};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::Balance;
 use crate::leak_check::{HeldBy, LeakCheck, Lost};
 use crate::lifetime::Lifetime;
 
@@ -24,6 +25,7 @@ pub struct Report {
     pub stacks: Vec<Stack>,
     pub mappings: Option<Mappings>,
     pub leak_check: Option<LeakCheck>,
+    pub process: Option<Balance>,
     pub kernel: Option<Kernel>,
     pub losses: Losses,
     pub remarks: Vec<Remark>,
@@ -84,6 +86,8 @@ pub struct Mappings {
 pub struct MappingStack {
     pub bytes: u64,
     pub ranges: u64,
+    pub kind: String,
+    pub ended_threads: Option<u64>,
     pub frames: Vec<Frame>,
 }
 

@@ -4,7 +4,7 @@ mod estimate;
 mod history;
 mod living;
 mod ranges;
-mod series;
+mod tracks;
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ pub use estimate::Estimate;
 pub use history::History;
 pub use living::{Born, Census, Living, PARTS};
 pub use ranges::{Mapped, Ranges};
-pub use series::{Held, Series};
+pub use tracks::{Held, Tracks};
 
 use rustc_hash::FxHashMap;
 

@@ -21,6 +21,16 @@ struct Range {
     end: u64,
     slot: u32,
     since: Duration,
+    /// Calls that mapped it; of one that was cut, a share.
+    calls: u64,
+}
+
+impl Range {
+    /// What is left of it from `start` to `end`; it began at `begin`.
+    fn part(self, begin: u64, start: u64, end: u64) -> Self {
+        let share = (end - start) as f64 / (self.end - begin).max(1) as f64;
+        Self { end, calls: ((self.calls as f64 * share).round() as u64).max(1), ..self }
+    }
 }
 
 /// What one stack has mapped.
@@ -50,7 +60,7 @@ impl Ranges {
     pub fn map(&mut self, address: u64, length: u64, slot: u32, since: Duration) {
         let Some(end) = end(address, length) else { return };
         self.unmap(address, length);
-        self.insert(address, Range { end, slot, since });
+        self.insert(address, Range { end, slot, since, calls: 1 });
         self.join_at(address);
         self.join_at(end);
     }
@@ -61,7 +71,8 @@ impl Ranges {
         let Some(&upper) = self.ranges.get(&address) else { return };
         if lower.end == address && lower.slot == upper.slot && lower.since == upper.since {
             self.ranges.remove(&address);
-            self.ranges.insert(start, Range { end: upper.end, ..lower });
+            let calls = lower.calls + upper.calls;
+            self.ranges.insert(start, Range { end: upper.end, calls, ..lower });
         }
     }
 
@@ -88,6 +99,7 @@ impl Ranges {
             match joined.last_mut() {
                 Some((_, last)) if last.end == start && last.slot == range.slot => {
                     last.end = range.end;
+                    last.calls += range.calls;
                     last.since = last.since.min(range.since);
                 }
                 _ => joined.push((start, range)),
@@ -103,15 +115,15 @@ impl Ranges {
         let Some(end) = end(address, length) else { return };
         let before = self.ranges.range(..address).next_back().map(|(&start, &range)| (start, range));
         if let Some((start, range)) = before.filter(|(_, range)| range.end > address) {
-            self.ranges.insert(start, Range { end: address, ..range });
+            self.ranges.insert(start, range.part(start, start, address));
             if range.end > end {
-                self.insert(end, range);
+                self.insert(end, range.part(start, end, range.end));
             }
         }
         while let Some((&start, &range)) = self.ranges.range(address..end).next() {
             self.ranges.remove(&start);
             if range.end > end {
-                self.insert(end, range);
+                self.insert(end, range.part(start, end, range.end));
             }
         }
     }
@@ -126,6 +138,11 @@ impl Ranges {
     #[must_use]
     pub fn is_joined(&self) -> bool {
         self.joined
+    }
+
+    /// All ranges, by address, each with the slot of its stack, and how many calls mapped it. Neighbours may be of one stack.
+    pub fn iter(&self) -> impl Iterator<Item = (std::ops::Range<u64>, u32, u64)> {
+        self.ranges.iter().map(|(&start, range)| (start..range.end, range.slot, range.calls))
     }
 
     /// What each stack has mapped, by slot. Neighbours count as one range.
@@ -181,6 +198,17 @@ mod tests {
         assert_eq!(listed(&ranges), [(10, 13, 1), (15, 20, 1)]);
         let mapped = ranges.by_stack()[&1];
         assert_eq!((mapped.amount.bytes, mapped.amount.blocks, mapped.since), (8 * PAGE, 2, NOW));
+    }
+
+    #[test]
+    fn what_was_mapped_by_several_calls_stays_so() {
+        let mut ranges = with(&[(10, 2, 1), (12, 2, 1), (14, 2, 1), (16, 2, 1), (20, 3, 1)]);
+        let calls = |ranges: &Ranges| ranges.iter().map(|(_, _, calls)| calls).collect::<Vec<_>>();
+        assert_eq!(calls(&ranges), [4, 1]);
+        ranges.unmap(12 * PAGE, 2 * PAGE);
+        assert_eq!(calls(&ranges), [1, 2, 1]);
+        ranges.unmap(20 * PAGE, PAGE);
+        assert_eq!(calls(&ranges), [1, 2, 1]);
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! Domain: judges what was counted. Pure: no I/O, no clock.
 
+pub mod balance;
 mod phantoms;
+mod trend;
 mod verdict;
 
 pub use phantoms::{CacheEvidence, StackEvidence, share_out};
+pub use trend::Series;
 pub use verdict::{Evidence, judge};

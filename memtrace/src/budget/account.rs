@@ -23,6 +23,11 @@ pub(super) fn cost(work: &Work, prices: &Prices) -> f64 {
     traps + work.nanoseconds as f64
 }
 
+/// The share of the CPU time that went into tracing between two readings.
+pub(super) fn share(before: &Reading, now: &Reading, prices: &Prices) -> f64 {
+    cost(&difference(&before.work, &now.work), prices) / counted(before, now).max(1.0)
+}
+
 /// What happened between two readings.
 pub(super) fn difference(before: &Work, now: &Work) -> Work {
     let minus = |now: u64, before: u64| now.saturating_sub(before);
@@ -74,11 +79,6 @@ impl Account {
     /// Whether more is owed than `time` of the targets' CPU time pays for.
     pub(super) fn is_in_debt(&self, time: Duration) -> bool {
         self.balance < -self.limit * time.as_nanos() as f64
-    }
-
-    /// The share of the CPU time that went into tracing between two readings.
-    pub(super) fn share(&self, before: &Reading, now: &Reading, prices: &Prices) -> f64 {
-        cost(&difference(&before.work, &now.work), prices) / counted(before, now).max(1.0)
     }
 
     /// How long it takes to earn this many ns with this many busy processors.

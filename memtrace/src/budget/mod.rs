@@ -74,6 +74,12 @@ pub fn spent(work: &Work, prices: &Prices) -> Duration {
     Duration::from_nanos(account::cost(work, prices) as u64)
 }
 
+/// The share of the CPU time, as it counts, that went into tracing between two readings.
+#[must_use]
+pub fn share_between(before: &Reading, now: &Reading, prices: &Prices) -> f64 {
+    account::share(before, now, prices)
+}
+
 /// Calls that allocated and calls that freed between two readings while both were seen.
 #[must_use]
 pub fn came_and_went(before: &Reading, now: &Reading) -> (u64, u64) {
@@ -152,9 +158,9 @@ impl Budget {
         self.mode
     }
 
-    /// Calls per second without tracing.
+    /// Calls per second without tracing, and whether that is only a lower bound.
     #[must_use]
-    pub fn calls_per_second(&self) -> f64 {
+    pub fn calls_per_second(&self) -> (f64, bool) {
         self.rates.calls_per_second()
     }
 
@@ -189,7 +195,7 @@ impl Budget {
     pub fn observe(&mut self, now: Reading) -> Verdict {
         self.book(now);
         let Some(before) = self.recent.front().copied() else { return Verdict::Keep };
-        let share = self.account.share(&before, &now, &self.prices);
+        let share = account::share(&before, &now, &self.prices);
         self.inside.learn(self.mode.shift(), &before.work, &now.work);
         self.rates = Rates::between(&before, &now, &self.prices);
         let far = share > HARD * self.limit;

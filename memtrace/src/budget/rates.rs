@@ -17,6 +17,9 @@ const COUNTED: f64 = 0.5;
 const LEFT_OUT: f64 = 0.1;
 /// The share of a processor above which a target is assumed to use all it can get.
 const NEVER_RESTS: f64 = 0.8;
+/// The part of a target's CPU time that is its own, below which its calls per second without tracing cannot be computed: the
+/// error of what traps cost is larger than what is left.
+const TRACED: f64 = 0.2;
 /// Calls that suffice for a measurement.
 const ENOUGH: u64 = 2000;
 
@@ -59,6 +62,8 @@ pub(super) struct Rates {
     busy: f64,
     /// Processors that they would keep busy untraced.
     processors: f64,
+    /// The part of the CPU time that is the targets' own.
+    own: f64,
 }
 
 impl Rates {
@@ -76,13 +81,17 @@ impl Rates {
             frees: work.frees.map(|count| count as f64 / own),
             plain: work.plain as f64 / own,
             exits: work.exits.map(|count| count as f64 / own),
+            own: own / cpu.max(own),
             busy: cpu / counted(before, now).max(1.0),
         }
     }
 
-    /// Calls per second.
-    pub(super) fn calls_per_second(&self) -> f64 {
-        (self.entries.iter().sum::<f64>() + self.frees.iter().sum::<f64>()) * 1e9 * self.processors
+    /// Calls per second without tracing; and whether there may be many more, because tracing took nearly all the time.
+    pub(super) fn calls_per_second(&self) -> (f64, bool) {
+        let calls =
+            (self.entries.iter().sum::<f64>() + self.frees.iter().sum::<f64>()) * 1e9 * self.processors;
+        let bound = (self.own / TRACED).min(1.0);
+        (calls * bound, bound < 1.0)
     }
 
     /// Whether the targets' CPU time is less than what counts as used.

@@ -2,6 +2,8 @@
 //! and to cgroups and PID namespaces.
 
 mod cgroup;
+mod limits;
+mod memory;
 mod modules;
 mod pid_namespace;
 mod slabinfo;
@@ -10,6 +12,8 @@ mod vmallocinfo;
 use std::{fs, io};
 
 pub use cgroup::open_cgroup;
+pub use limits::{CgroupLimit, MemoryCgroup};
+pub use memory::Memory;
 pub use modules::Modules;
 pub use pid_namespace::pid_namespace;
 pub use slabinfo::{Slabs, aliases, read as slabs};

@@ -60,6 +60,8 @@ pub struct Pace {
 pub struct Plan {
     /// Calls of the targets that probes will see, per second.
     pub calls_per_second: f64,
+    /// Whether there may be many more: tracing took nearly all the time in which they were counted.
+    pub at_least: bool,
     /// The cost of counting every allocation.
     pub exact: Share,
     /// The cost of the cheapest way to count all the time.

@@ -7,6 +7,7 @@
 //!
 //! No sentence is made here: what a reader should know besides figures is a [`Remark`], which `report` words.
 
+mod balance;
 mod cost;
 mod dictionary;
 mod diff;
@@ -29,6 +30,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use balance::{
+    Balance, CgroupGrowth, Child, Course, Knowledge, Limit, LimitKind, Parts, Resident, Standing,
+    ThreadStacks,
+};
 pub use cost::{Overhead, Pace, Plan, Share};
 pub use dictionary::{Damaged, Delta, Dictionary};
 pub use diff::{Change, Diff, diff};
@@ -38,10 +43,10 @@ pub use holder::Root;
 pub use kernel::{CacheRow, KERNEL_CODE, Kernel, KernelDetail, MemoryKind};
 pub use leaks::{LeakCheck, Leaked, Moment, Reached};
 pub use losses::{Losses, Reason};
-pub use remark::{CacheNumber, FileProblem, Remark, Renewal, Unread};
+pub use remark::{CacheNumber, FileProblem, LeftOut, Remark, Renewal, Unread};
 pub use rows::{
-    Age, Allocation, Amount, Attachment, Detail, Filter, LiveBlock, MappingRow, Mode, Process, Processes,
-    Row, StackMethod, Uncertainty,
+    Age, Allocation, Amount, Attachment, Detail, Filter, LiveBlock, MappingRow, MappingUse, Mode, Process,
+    Processes, Row, StackMethod, Uncertainty,
 };
 pub use suppressions::{MAX_SUPPRESSIONS, Suppressions};
 pub use types::{Line, LocationId, ModuleId, StackId, StringId};

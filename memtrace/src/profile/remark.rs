@@ -48,6 +48,8 @@ pub enum Remark {
     BreakpointsMissing { pid: u32, missing: usize, all: usize },
     /// A process runs from a copy of its code.
     CodeCopied { pid: u32, copied: usize, all: usize },
+    /// Functions that map memory are called so often that they are no longer traced.
+    MappingsTooFrequent { at: Duration },
     /// Probes no longer fired.
     AttachedAnew { pid: u32, times: usize, at: Duration, why: Renewal, gap: Duration },
     /// Checking a process for leaks would take too much of the agent's CPU time.
@@ -78,6 +80,8 @@ pub enum Remark {
     ReaderPrivileged { kept: String },
     /// Frames whose names did not arrive in time.
     NamesLate { frames: u64 },
+    /// Memory of the whole machine that the traced kinds leave out has grown since tracing began.
+    LeftOut { what: LeftOut, grown: u64, also: Option<u64>, option: Option<String> },
     /// The kernel has no tracepoints for a kind of memory.
     KindUntraced { kind: super::MemoryKind },
     /// The caches of kmalloc's objects cannot be determined.
@@ -107,6 +111,28 @@ impl Remark {
             _ => &[],
         }
     }
+}
+
+/// Memory that kernel mode may leave out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeftOut {
+    /// Slabs.
+    Slab,
+    /// Pages that drivers, sockets and pipes took.
+    Pages,
+    /// Page tables.
+    PageTables,
+    /// Per-CPU memory.
+    Percpu,
+    /// Areas of virtually contiguous memory.
+    Vmalloc,
+    /// Shared memory and tmpfs.
+    SharedMemory,
+    /// Segments of System V shared memory.
+    Segments,
+    /// What is queued in sockets.
+    Sockets,
 }
 
 /// Why probes were reattached.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Holder, KernelDetail, Kind, LeakCheck, Leaked, Overhead, Reason, StackId, Verdict};
+use super::{Balance, Holder, KernelDetail, Kind, LeakCheck, Leaked, Overhead, Reason, StackId, Verdict};
 
 /// Bytes and blocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,10 +57,13 @@ pub struct Processes {
     /// What tracing has cost; `None` where that is not known yet.
     pub overhead: Option<Overhead>,
     /// Memory that the processes mapped themselves (`mmap`, `mremap`, `sbrk`), not through an allocator, by stack. It
-    /// is not among the blocks. `None` with gaps, in which too many mappings are missed.
+    /// is not among the blocks. `None` if such calls are too frequent to be followed.
     pub mapped: Option<Vec<MappingRow>>,
     /// The last leak check; `None` if there was none.
     pub leak_check: Option<Box<LeakCheck>>,
+    /// What the memory of each process grows by; those without a sample are left out.
+    #[serde(default)]
+    pub balances: Vec<Balance>,
 }
 
 /// How stacks are taken.
@@ -264,6 +267,27 @@ pub struct MappingRow {
     pub mapped: Amount,
     /// Age of the oldest range.
     pub oldest: Duration,
+    /// The part that is in memory or swapped out, bytes; `None`: not measured.
+    #[serde(default)]
+    pub resident: Option<u64>,
+    /// What it is for.
+    #[serde(default)]
+    pub used_for: MappingUse,
+}
+
+/// What a mapping is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MappingUse {
+    /// Whatever the program wants.
+    #[default]
+    Program,
+    /// Stacks of threads, mapped when they were created.
+    ThreadStacks {
+        /// Stacks whose threads have ended, at least.
+        ended: u64,
+        /// Whether those were never joined, as far as that can be told.
+        unjoined: bool,
+    },
 }
 
 /// One allocation or free, for `--trace`.

@@ -84,7 +84,7 @@ pub(super) fn balance(mode: &Mode) -> Option<String> {
 pub(super) fn gaps(mode: &Mode) -> Option<String> {
     (mode.attached.gaps > 0).then(|| {
         "allocations made in a gap, and their frees, are unknown and not counted; blocks that were counted earlier and freed in \
-         a gap still count; mappings (mmap) are not reported after a gap"
+         a gap still count"
             .to_owned()
     })
 }

@@ -6,7 +6,8 @@ use super::escape;
 use super::estimates::share;
 use crate::profile::units::{format_bytes, format_count, format_number, format_rate};
 use crate::profile::{
-    By, CacheRow, Dictionary, Frame, KERNEL_CODE, Kernel, KernelDetail, MemoryKind, Profile, Row, View,
+    By, CacheRow, Dictionary, Frame, KERNEL_CODE, Kernel, KernelDetail, LeftOut, MemoryKind, Profile, Row,
+    View,
 };
 
 /// Caches below the stacks; with `--by cache` as many as asked for.
@@ -122,6 +123,34 @@ pub(super) fn left_out(out: &mut dyn Write, profile: &Profile) -> io::Result<()>
         )?;
     }
     Ok(())
+}
+
+/// Growth that the traced kinds leave out, in a sentence.
+pub(super) fn grown(what: LeftOut, grown: u64, also: Option<u64>, option: Option<&str>) -> String {
+    let bytes = format_bytes(grown);
+    let by = option
+        .map(|option| format!(", which the traced kinds leave out; {option} shows by whom"))
+        .unwrap_or_default();
+    match what {
+        LeftOut::Slab => format!("slab memory of the whole machine grew by {bytes}{by}"),
+        LeftOut::Percpu => format!("per-CPU memory of the whole machine grew by {bytes}{by}"),
+        LeftOut::Vmalloc => format!("vmalloc memory of the whole machine grew by {bytes}{by}"),
+        LeftOut::PageTables => format!("page tables of the whole machine grew by {bytes}{by}"),
+        LeftOut::Pages => format!(
+            "pages that drivers, sockets and pipes of the whole machine took grew by about {bytes}{by}"
+        ),
+        LeftOut::Sockets => {
+            format!("what is queued in TCP and UDP sockets grew by {bytes}{by}; `ss -tuanm` shows queues")
+        }
+        LeftOut::SharedMemory => format!(
+            "shared memory and tmpfs of the whole machine grew by {bytes}: they are user memory, which no kind shows; \
+             `df -t tmpfs` and `ipcs -m` do"
+        ),
+        LeftOut::Segments => format!(
+            "System V shared memory grew by {} of {bytes}: `ipcs -m -t` shows by whom, `ipcrm` removes them",
+            format_count(also.unwrap_or(0), "segment")
+        ),
+    }
 }
 
 fn signed(number: i64, format: impl Fn(u64) -> String) -> String {

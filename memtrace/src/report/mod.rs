@@ -4,6 +4,7 @@
 //! Invariant: text that comes from the target passes through [`escape()`] (JSON: the same characters as `\u`
 //! escapes), so a hostile symbol or path cannot control the reader's terminal.
 
+mod balance;
 mod blame;
 mod comparison;
 mod escape;
@@ -13,6 +14,7 @@ mod json;
 mod kernel;
 mod leaks;
 mod losses;
+mod mappings;
 mod memleak;
 mod names;
 mod plan;

@@ -18,10 +18,17 @@ pub(super) fn pace(pace: Pace) -> String {
     if pace.windows { format!("{counted}, but only in short windows") } else { counted }
 }
 
+/// A number rounded to three digits, which is more than a measurement of some milliseconds knows.
+fn significant(number: f64) -> u64 {
+    let unit = 10_f64.powi((number.max(1.0).log10().floor() as i32 - 2).max(0));
+    ((number / unit).round() * unit) as u64
+}
+
 /// What tracing will cost and how memtrace will trace, before it begins.
 #[must_use]
 pub fn plan(plan: &Plan) -> String {
-    let calls = format_number(plan.calls_per_second.round() as u64);
+    let at_least = if plan.at_least { "over " } else { "" };
+    let calls = format!("{at_least}{}", format_number(significant(plan.calls_per_second)));
     let allowed = |share: Share| {
         let same_whole = share.of_processor == plan.limit.of_processor;
         let limit = if same_whole { format_percent(plan.limit.share) } else { part(plan.limit) };

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::kernel;
 use super::plan::{pace, part};
 use crate::profile::units::{format_age, format_bytes, format_count, format_number, format_percent};
 use crate::profile::{CacheNumber, Dictionary, FileProblem, Remark, Renewal, Unread};
@@ -67,6 +68,11 @@ fn of_cost(remark: &Remark) -> Option<String> {
         Remark::WindowOpen { watch } => {
             format!("a window is open: blocks allocated in it less than {} ago are left out", format_age(*watch))
         }
+        Remark::MappingsTooFrequent { at } => format!(
+            "memory that the program maps itself is no longer followed from {} on: such calls are so frequent that tracing them takes \
+             half of what is allowed",
+            seconds(*at)
+        ),
         Remark::NoWindow => "no window has opened since the previous report: the figures have not changed".to_owned(),
         _ => return None,
     })
@@ -203,6 +209,7 @@ fn of_files(remark: &Remark) -> Option<String> {
 /// What this kernel does not show.
 fn of_kernel(dictionary: &Dictionary, remark: &Remark) -> Option<String> {
     Some(match remark {
+        Remark::LeftOut { what, grown, also, option } => kernel::grown(*what, *grown, *also, option.as_deref()),
         Remark::KindUntraced { kind } => {
             format!("this kernel has no tracepoints for {} memory: none of it is traced", kind.name())
         }

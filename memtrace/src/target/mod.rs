@@ -17,6 +17,7 @@ mod stopped;
 mod store;
 pub mod text;
 pub mod threads;
+pub mod usage;
 mod user;
 
 pub use error::Error;

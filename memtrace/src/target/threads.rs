@@ -41,6 +41,13 @@ pub fn name(pid: u32, tid: u32) -> Option<String> {
     Some(String::from_utf8_lossy(text.strip_suffix(b"\n").unwrap_or(&text)).into_owned())
 }
 
+/// Threads of process `pid`, at most `limit`, in the order in which they began.
+#[must_use]
+pub fn all(pid: u32, limit: usize) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
+    tasks.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).take(limit).collect()
+}
+
 /// Whether thread `tid` of process `pid` lives.
 #[must_use]
 pub fn lives(pid: u32, tid: u32) -> bool {

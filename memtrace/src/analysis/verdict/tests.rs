@@ -6,7 +6,7 @@ use memtrace_common::{Sample, TIME_SHIFT, lifetime_class};
 
 use super::{Evidence, judge};
 use crate::{
-    aggregate::{Census, Held, Series},
+    aggregate::{Census, Held, Tracks},
     profile::{Amount, Grounds, Kind, Trend},
 };
 
@@ -53,7 +53,7 @@ const SEEN: Seen = Seen { seconds: 40, lifetimes: true, unknown: 0, lost: None }
 fn judged(lives: &[Life], seen: Seen) -> (Grounds, Option<Trend>) {
     let now = Duration::from_secs(seen.seconds);
     let of = |seconds: f64| Duration::from_secs_f64(seconds);
-    let mut series = Series::default();
+    let mut series = Tracks::default();
     series.begin(Duration::ZERO, Duration::from_secs(1));
     for second in 1..=seen.seconds {
         let time = second as f64;

@@ -205,14 +205,20 @@ impl Tracer {
         detach(self.take_links(|_| true));
     }
 
-    /// Detaches the probes on functions that allocate and map, of every target; with `frees`, those on functions that free
-    /// too. Does not wait until the kernel is done.
+    /// Detaches the probes on functions that allocate, of every target; with `frees`, those on functions that free too.
+    /// Those on functions that map memory, which are called rarely, stay. Does not wait until the kernel is done.
     pub fn pause(&mut self, frees: bool) {
         let ends = |stage| match stage {
-            Stage::Loader => false,
+            Stage::Loader | Stage::MappingReturns | Stage::Mappings => false,
             Stage::Frees => frees,
-            Stage::MappingReturns | Stage::Mappings | Stage::Returns | Stage::Exits | Stage::Entries => true,
+            Stage::Returns | Stage::Exits | Stage::Entries => true,
         };
+        detach_later(self.take_links(|link| ends(link.stage)));
+    }
+
+    /// Detaches the probes on functions that map memory, of every target. Does not wait until the kernel is done.
+    pub fn pause_mappings(&mut self) {
+        let ends = |stage| matches!(stage, Stage::MappingReturns | Stage::Mappings);
         detach_later(self.take_links(|link| ends(link.stage)));
     }
 

@@ -2,9 +2,9 @@
 
 use super::{
     Alloc, Amount, Frame, Losses, MappingStack, Mappings, ModeInfo, Overhead, Report, SCHEMA, Stack, Target,
-    TraceLine, Uncertainty, kernel, leaks, verdict,
+    TraceLine, Uncertainty, balance, kernel, leaks, verdict,
 };
-use crate::profile::{self, Allocation, Dictionary, Filter, Profile, StackMethod, Subject, View};
+use crate::profile::{self, Allocation, Dictionary, Filter, MappingUse, Profile, StackMethod, Subject, View};
 use crate::report::blame::culprit;
 use crate::report::remarks;
 
@@ -12,6 +12,7 @@ impl<'a> Report<'a> {
     pub(super) fn new(view: &View<'a>) -> Self {
         let (profile, dictionary) = (view.profile(), view.dictionary());
         let processes = profile.processes();
+        let balances = processes.map_or(&[][..], |of| of.balances.as_slice());
         Self {
             schema: SCHEMA,
             time: profile.time,
@@ -28,6 +29,8 @@ impl<'a> Report<'a> {
             stacks: view.rows().map(|row| Stack::new(dictionary, row)).collect(),
             mappings: Mappings::new(view),
             leak_check: processes.and_then(|of| of.leak_check.as_deref()).map(leaks::LeakCheck::from),
+            process: balances.first().map(|of| balance::Process::new(view, of)),
+            processes: balances.iter().map(|of| balance::Process::new(view, of)).collect(),
             kernel: profile.kernel().map(|kernel| kernel::Kernel::new(view, kernel)),
             losses: Losses::from(&profile.losses),
             notes: profile.remarks.iter().map(|remark| remarks::sentence(dictionary, remark)).collect(),
@@ -142,6 +145,15 @@ impl<'a> MappingStack<'a> {
             bytes: row.mapped.bytes,
             ranges: row.mapped.blocks,
             oldest_s: row.oldest,
+            resident_bytes: row.resident,
+            kind: match row.used_for {
+                MappingUse::Program => "mapping",
+                MappingUse::ThreadStacks { .. } => "thread_stacks",
+            },
+            ended_threads: match row.used_for {
+                MappingUse::Program => None,
+                MappingUse::ThreadStacks { ended, .. } => Some(ended),
+            },
             frames: frames(dictionary, row.stack),
         }
     }

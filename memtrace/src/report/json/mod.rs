@@ -3,6 +3,7 @@
 //! The schema is defined by the structs here and nowhere else. Scripts rely on the names: add, never rename. Addresses and
 //! offsets are `"0x…"` strings, as JSON numbers lose digits above 2^53; times in seconds have three decimals.
 
+mod balance;
 mod convert;
 mod kernel;
 mod leaks;
@@ -104,10 +105,14 @@ struct Report<'a> {
     /// Number of stacks that match the filters; `stacks` may list fewer.
     stacks_found: usize,
     stacks: Vec<Stack<'a>>,
-    /// Null with gaps, in which too many mappings are missed.
+    /// Null if such calls are too frequent to be followed.
     mappings: Option<Mappings<'a>>,
     /// The last leak check; null if there was none.
     leak_check: Option<leaks::LeakCheck>,
+    /// What the memory of the first process grows by; null without a sample, and for the kernel.
+    process: Option<balance::Process<'a>>,
+    /// The same of all traced processes.
+    processes: Vec<balance::Process<'a>>,
     /// Kernel mode only.
     #[serde(skip_serializing_if = "Option::is_none")]
     kernel: Option<kernel::Kernel<'a>>,
@@ -141,6 +146,12 @@ struct MappingStack<'a> {
     /// Age of the oldest range.
     #[serde(serialize_with = "seconds")]
     oldest_s: Duration,
+    /// Private memory of that which is present or swapped out; null where it was not measured.
+    resident_bytes: Option<u64>,
+    /// `mapping` or `thread_stacks`.
+    kind: &'static str,
+    /// Of stacks: how many threads have ended; null for other mappings.
+    ended_threads: Option<u64>,
     frames: Vec<Frame<'a>>,
 }
 

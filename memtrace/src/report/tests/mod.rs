@@ -1,5 +1,6 @@
 //! What the formats have in common to be tested with.
 
+mod balance;
 mod json;
 mod kernel;
 mod memleak;
@@ -113,6 +114,7 @@ fn report() -> Recorded {
         ],
         mapped: Some(Vec::new()),
         leak_check: None,
+        balances: Vec::new(),
         kernel: None,
         caches_found: 0,
         by: By::Stack,

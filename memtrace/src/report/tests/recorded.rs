@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use crate::profile::{
-    Age, Allocation, Amount, Attachment, By, CacheRow, Detail, Dictionary, Filter, Holder, Kernel,
-    KernelDetail, LeakCheck, Leaked, Line, LiveBlock, LocationId, Losses, MappingRow, MemoryKind, Mode,
-    Overhead, Process, Processes, Profile, Reason, Remark, Row, Selection, SortBy, StackId, StackMethod,
-    Subject, Uncertainty, Verdict, View,
+    Age, Allocation, Amount, Attachment, Balance, By, CacheRow, Detail, Dictionary, Filter, Holder, Kernel,
+    KernelDetail, LeakCheck, Leaked, Line, LiveBlock, LocationId, Losses, MappingRow, MappingUse, MemoryKind,
+    Mode, Overhead, Process, Processes, Profile, Reason, Remark, Row, Selection, SortBy, StackId,
+    StackMethod, Subject, Uncertainty, Verdict, View,
 };
 use crate::report::Reporter;
 
@@ -87,6 +87,7 @@ pub(super) struct Recorded {
     /// How many there are.
     pub(super) stacks_found: usize,
     pub(super) mapped: Option<Vec<Mapped>>,
+    pub(super) balances: Vec<Balance>,
     pub(super) leak_check: Option<LeakCheck>,
     /// Kernel mode's part, its caches by name.
     pub(super) kernel: Option<(Kernel, Vec<(&'static str, CacheRow)>)>,
@@ -185,6 +186,8 @@ impl Recorded {
                 stack: stack(dictionary, &row.frames),
                 mapped: row.mapped,
                 oldest: row.oldest,
+                resident: None,
+                used_for: MappingUse::Program,
             };
             mapped.iter().map(row).collect()
         });
@@ -197,6 +200,7 @@ impl Recorded {
             overhead: self.overhead,
             mapped,
             leak_check: self.leak_check.map(Box::new),
+            balances: self.balances.clone(),
         }
     }
 }

@@ -3,7 +3,7 @@ use std::{collections::BTreeSet, time::Duration};
 use serde_json::Value;
 
 use crate::profile::{
-    CacheNumber, Dictionary, FileProblem, MemoryKind, Pace, Remark, Renewal, Share, Unread,
+    CacheNumber, Dictionary, FileProblem, LeftOut, MemoryKind, Pace, Remark, Renewal, Share, Unread,
 };
 use crate::report::remarks::{object, sentence};
 
@@ -51,6 +51,7 @@ every_remark! {
     BreakpointsMissing { pid: 7, missing: 1, all: 9 };
     CodeCopied { pid: 7, copied: 1, all: 9 };
     AttachedAnew { pid: 7, times: 2, at: TIME, why: Renewal::Removed, gap: TIME };
+    MappingsTooFrequent { at: TIME };
     LeakCheckDeclined { pid: 7, bytes: 62 << 30, cpu: TIME };
     LeakCheckFailed { pid: 7, error: text() };
     NoLeakCheckInWindows { pid: 7 };
@@ -65,6 +66,7 @@ every_remark! {
     NoReader { error: text() };
     ReaderPrivileged { kept: text() };
     NamesLate { frames: 12 };
+    LeftOut { what: LeftOut::Pages, grown: 5 << 20, also: None, option: Some(text()) };
     KindUntraced { kind: MemoryKind::Vmalloc };
     CachesUnknown;
     SlabsUnreadable;

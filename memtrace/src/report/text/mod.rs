@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use jiff::tz::TimeZone;
 
 use super::header::{allocators, method, older, processes, sizes};
-use super::{Reporter, escape, estimates, kernel, leaks, losses, remarks};
+use super::{Reporter, balance, escape, estimates, kernel, leaks, losses, mappings, remarks};
 use crate::profile::units::{format_age, format_bytes, format_count, format_number};
 use crate::profile::{Allocation, Amount, By, Dictionary, Filter, Frame, Moment, Profile, Subject, View};
 use rows::{noun, process, samples};
@@ -153,16 +153,16 @@ impl Text {
             format_count(all.blocks, "range"),
         )?;
         for row in view.mappings().unwrap_or_default().into_iter().take(MAPPINGS_SHOWN) {
+            let frames = view.frames(row.stack);
+            let amount = mappings::amount(row, &frames);
             writeln!(
                 out,
-                "  {} in {}{}, oldest {}  {}",
+                "  {} {amount}{}  {}",
                 self.style.paint(BOLD, format_bytes(row.mapped.bytes)),
-                format_count(row.mapped.blocks, "range"),
                 process(view.profile(), row.pid),
-                format_age(row.oldest),
                 self.style.paint(DIM, format_args!("stack {:016x}", row.id))
             )?;
-            self.frames(out, &view.frames(row.stack))?;
+            self.frames(out, &frames)?;
         }
         Ok(())
     }
@@ -184,7 +184,12 @@ impl Text {
 
     fn everything(&self, out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
         self.header(out, view)?;
+        balance::lines(view).iter().try_for_each(|line| writeln!(out, "{}", escape(line)))?;
         self.amounts(out, view.profile())?;
+        let mappings_first = mappings::come_first(view.profile());
+        if mappings_first {
+            self.mappings(out, view)?;
+        }
         if view.profile().kernel().is_none() || view.selection().by == By::Stack {
             for (index, row) in view.rows().enumerate() {
                 writeln!(out)?;
@@ -192,7 +197,9 @@ impl Text {
             }
             self.remainder(out, view)?;
         }
-        self.mappings(out, view)?;
+        if !mappings_first {
+            self.mappings(out, view)?;
+        }
         kernel::caches(out, view)?;
         kernel::left_out(out, view.profile())?;
         self.remarks(out, view)?;

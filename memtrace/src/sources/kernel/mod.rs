@@ -14,7 +14,7 @@ use self::{frames::Frames, source::Streams};
 use crate::{
     aggregate::{Aggregate, History},
     bpf::{KernelConfig, KernelTracer},
-    kernel::{self, Areas, Slabs},
+    kernel::{self, Areas, Memory, Slabs},
     model::glob,
     profile::{MemoryKind, Remark},
     session::Names,
@@ -40,6 +40,7 @@ struct Before {
     slabs: Slabs,
     percpu: Option<u64>,
     vmalloc: Option<Areas>,
+    memory: Option<Memory>,
 }
 
 impl Before {
@@ -48,7 +49,8 @@ impl Before {
             tracing::debug!("/proc/slabinfo: {error}");
             Slabs::default()
         });
-        Self { slabs, percpu: kernel::meminfo("Percpu"), vmalloc: kernel::vmalloc_areas().ok() }
+        let memory = Memory::read();
+        Self { slabs, percpu: kernel::meminfo("Percpu"), vmalloc: kernel::vmalloc_areas().ok(), memory }
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
+use memtrace_common::KernelKind;
+
 use crate::{
     bpf::{KernelConfig, KernelTracer},
-    kernel,
-    profile::{CacheNumber, CacheRow, MemoryKind, Remark},
+    kernel::{self, Memory},
+    profile::{CacheNumber, CacheRow, LeftOut, MemoryKind, Remark},
 };
 
 /// Caches listed in a remark; of further ones, only the number is given.
@@ -37,6 +39,42 @@ pub(super) fn of_tasks(pids: &[u32]) -> Option<Remark> {
     let is_gone = |pid: &u32| !Path::new(&format!("/proc/{pid}")).exists();
     let pids: Vec<u32> = pids.iter().copied().filter(is_gone).collect();
     (!pids.is_empty()).then_some(Remark::Exited { pids })
+}
+
+/// Growth that is worth a remark, bytes; for figures that CPUs count by themselves, as many times as there are CPUs.
+const WORTH: u64 = 2 << 20;
+const WORTH_PER_CPU: u64 = 512 << 10;
+
+/// Remarks on memory of the machine that has grown and that these kinds leave out.
+pub(super) fn of_memory(before: Option<&Memory>, kinds: &[KernelKind]) -> Vec<Remark> {
+    let Some((before, now)) = before.copied().zip(Memory::read()) else { return Vec::new() };
+    let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64);
+    left_out(&before, &now, kinds, WORTH.max(WORTH_PER_CPU.saturating_mul(cpus)))
+}
+
+/// The same of growth of at least `worth` bytes.
+fn left_out(before: &Memory, now: &Memory, kinds: &[KernelKind], worth: u64) -> Vec<Remark> {
+    let growth = |of: fn(&Memory) -> u64| of(now).saturating_sub(of(before));
+    let kind = |what, kind, grown, option: &str| {
+        (!kinds.contains(&kind)).then(|| (what, grown, None, Some(option.to_owned())))
+    };
+    let segments = growth(|memory| memory.segments);
+    let found = [
+        kind(LeftOut::Slab, KernelKind::Slab, growth(|memory| memory.slab), "--slab"),
+        kind(LeftOut::Percpu, KernelKind::Percpu, growth(|memory| memory.percpu), "--percpu"),
+        kind(LeftOut::Vmalloc, KernelKind::Vmalloc, growth(|memory| memory.vmalloc), "--vmalloc"),
+        kind(LeftOut::PageTables, KernelKind::Page, growth(|memory| memory.page_tables), "--pages"),
+        kind(LeftOut::Pages, KernelKind::Page, growth(|memory| memory.others), "--pages"),
+        kind(LeftOut::Sockets, KernelKind::Page, growth(|memory| memory.sockets), "--pages"),
+        Some((LeftOut::SharedMemory, growth(|memory| memory.shmem), None, None)),
+        Some((LeftOut::Segments, growth(|memory| memory.segment_bytes), Some(segments), None)),
+    ];
+    found
+        .into_iter()
+        .flatten()
+        .filter(|(_, grown, ..)| *grown >= worth)
+        .map(|(what, grown, also, option)| Remark::LeftOut { what, grown, also, option })
+        .collect()
 }
 
 /// Remarks on frees without a tracepoint.
@@ -73,4 +111,41 @@ fn named(
     let one = |cache: &&CacheRow| CacheNumber { cache: cache.cache, number: number(cache), all: all(cache) };
     let named = found.iter().take(NAMED).map(one).collect();
     (!found.is_empty()).then_some((named, found.len().saturating_sub(NAMED)))
+}
+
+#[cfg(test)]
+mod tests {
+    use memtrace_common::KernelKind;
+
+    use super::left_out;
+    use crate::{
+        kernel::Memory,
+        profile::{LeftOut, Remark},
+    };
+
+    #[test]
+    fn growth_of_what_is_not_traced_is_said() {
+        let before = Memory { shmem: 10, others: 500, ..Memory::default() };
+        let now = Memory {
+            slab: 1000,
+            others: 1400,
+            shmem: 5,
+            vmalloc: 99,
+            segment_bytes: 300,
+            segments: 3,
+            ..before
+        };
+        let said = |kinds: &[KernelKind]| {
+            let remarks = left_out(&before, &now, kinds, 100);
+            remarks
+                .into_iter()
+                .map(|remark| match remark {
+                    Remark::LeftOut { what, grown, .. } => (what, grown),
+                    other => panic!("{other:?}"),
+                })
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(said(&[KernelKind::Slab]), [(LeftOut::Pages, 900), (LeftOut::Segments, 300)]);
+        assert_eq!(said(&[KernelKind::Page]), [(LeftOut::Slab, 1000), (LeftOut::Segments, 300)]);
+    }
 }

@@ -35,6 +35,7 @@ impl KernelSession {
         let mut remarks = self.remarks.clone();
         remarks.extend(remarks::of_caches(&kernel.caches));
         remarks.extend(ages(now));
+        remarks.extend(remarks::of_memory(self.before.memory.as_ref(), &self.options.config.kinds));
         remarks.extend(remarks::of_tasks(&self.options.config.tasks));
         let by_slot: FxHashMap<u32, &Stack> =
             census.stacks.iter().map(|stack| (stack.totals.slot, stack)).collect();

@@ -26,6 +26,9 @@ const PERIOD: Duration = Duration::from_millis(200);
 const GLANCE: Duration = Duration::from_millis(10);
 /// The same between two windows.
 const WAIT: Duration = Duration::from_millis(50);
+/// Over what time calls that map memory are judged, and the part of the limit that they may take.
+const MAPPING_WATCH: Duration = Duration::from_secs(2);
+const MAPPING_PART: f64 = 0.5;
 
 impl Session {
     /// Measures what a probe costs on this machine, unless that is known. If that fails, no overhead is reported, and
@@ -124,6 +127,8 @@ impl Session {
                 self.obey(verdict)
             }
             Phase::Waiting => {
+                self.bound_mappings(now);
+                let Some(budget) = &mut self.control.budget else { return (Step::Wait, PERIOD) };
                 match budget.window(now, self.leaks.wants_window(now.at)) {
                     Due::Now(window) => self.open(now, window),
                     Due::Later => {}
@@ -159,12 +164,33 @@ impl Session {
         }
     }
 
+    /// Between two windows only functions that map memory are probed. If even that takes much of the budget, it ends: nothing
+    /// would be left for windows.
+    fn bound_mappings(&mut self, now: Reading) {
+        let since = *self.control.mapping_since.get_or_insert(now);
+        let time = now.at.saturating_sub(since.at);
+        if time < MAPPING_WATCH || self.control.mappings_dropped {
+            return;
+        }
+        self.control.mapping_since = Some(now);
+        let (Some(prices), Some(limit)) = (self.control.prices, self.control.counting.limit) else { return };
+        let share = budget::share_between(&since, &now, &prices);
+        if share > limit * MAPPING_PART {
+            tracing::debug!("calls that map memory alone cost {share}: they are no longer traced");
+            self.tracer.pause_mappings();
+            self.ranges.clear();
+            self.control.mappings_dropped = true;
+            self.remarks.push(Remark::MappingsTooFrequent { at: now.at.saturating_sub(self.started) });
+        }
+    }
+
     /// A window ends.
     fn close(&mut self, begin: Reading, now: Reading) -> (Step, Duration) {
         // From here on, frees are missed.
         self.leaks.cancel();
         self.control.end_counting(&now);
         self.tracer.pause(true);
+        self.control.mapping_since = None;
         self.control.set_phase(Phase::Waiting, now.at);
         let Some(budget) = &mut self.control.budget else { return (Step::Wait, PERIOD) };
         let verdict = budget.window_ended(begin, now);
@@ -229,7 +255,7 @@ impl Session {
         match mode {
             Mode::Steady(_) => {
                 if self.control.is_detached() {
-                    self.attach_again(true);
+                    self.attach_again();
                 }
                 // While probes are attached, what `realloc` frees may be missed.
                 let now = self.tracer.elapsed();
@@ -237,14 +263,14 @@ impl Session {
             }
             Mode::Windows(_) => {
                 self.tracer.pause(true);
-                self.ranges.clear();
+                self.control.mapping_since = None;
                 self.control.set_phase(Phase::Waiting, now);
             }
         }
     }
 
     fn open(&mut self, begin: Reading, window: Window) {
-        self.attach_again(false);
+        self.attach_again();
         self.look_at_window();
         let now = self.reading();
         self.control.counting_since = Some(now);
@@ -252,7 +278,8 @@ impl Session {
         self.control.until = Instant::now() + window.count;
     }
 
-    fn attach_again(&mut self, mappings: bool) {
+    fn attach_again(&mut self) {
+        let mappings = !self.control.mappings_dropped;
         for target in &mut self.targets {
             if let Err(error) = target.attach_again(&mut self.tracer, mappings)
                 && !target.process.has_exited()
@@ -278,8 +305,10 @@ fn share(budget: &Budget, share: f64) -> Share {
 }
 
 fn plan(budget: &Budget) -> Plan {
+    let (calls_per_second, at_least) = budget.calls_per_second();
     Plan {
-        calls_per_second: budget.calls_per_second(),
+        calls_per_second,
+        at_least,
         exact: share(budget, budget.share_exact()),
         cheapest: share(budget, budget.share_cheapest()),
         limit: share(budget, budget.limit()),

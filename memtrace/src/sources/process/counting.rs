@@ -79,6 +79,10 @@ pub(super) struct Control {
     pub(super) counting_since: Option<Reading>,
     /// Blocks allocated and blocks freed in such parts.
     pub(super) balance: (u64, u64),
+    /// Since when only functions that map memory have been probed.
+    pub(super) mapping_since: Option<Reading>,
+    /// Whether these are called so often that they are no longer probed.
+    pub(super) mappings_dropped: bool,
     /// How tracing has continued since it last changed.
     pub(super) remark: Option<Remark>,
 }
@@ -100,6 +104,8 @@ impl Control {
             since: None,
             counting_since: None,
             balance: (0, 0),
+            mapping_since: None,
+            mappings_dropped: false,
             remark: None,
         }
     }
@@ -181,6 +187,11 @@ impl Control {
         let windows = (self.balance != (0, 0)).then_some(self.balance);
         Attachment { share, gaps: self.gaps, windows, open: self.open_window().is_some() }
     }
+    /// Time in which allocations were seen, up to now.
+    pub(super) fn seen(&self, now: Duration) -> Duration {
+        self.attached + self.since.map_or(Duration::ZERO, |since| now.saturating_sub(since))
+    }
+
     /// Probes that should have been in place did not fire for a while.
     pub(super) fn unheard(&mut self, from: Duration, to: Duration) {
         if let Some(since) = self.since {

@@ -81,6 +81,7 @@ impl Session {
         let id = target.id();
         self.ranges.remove(&index);
         self.leaks.forget(index);
+        self.ledgers.forget(index);
         self.stacks.forget_past(&mut self.names, id);
         let stacks = &self.stacks;
         self.course.forget(|slot| stacks.get(slot).is_none());

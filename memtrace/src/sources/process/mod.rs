@@ -1,5 +1,6 @@
 //! Traced processes.
 
+mod balance;
 mod control;
 mod counting;
 mod exec;

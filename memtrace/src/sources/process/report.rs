@@ -11,8 +11,9 @@ use crate::{
     aggregate::{self, Estimate, Growth, Mapped, Ranges, Survivors, Totals},
     bpf::MAX_AGE,
     profile::{
-        Age, Amount, Detail, Filter, Leaked, LiveBlock, Losses, MappingRow, Mode, Process, Processes,
-        Profile, Reason, Remark, Row, Selection, StackMethod, Subject, Uncertainty, Verdict,
+        Age, Amount, Balance, Detail, Filter, Leaked, LiveBlock, Losses, MappingRow, MappingUse, Mode,
+        Process, Processes, Profile, Reason, Remark, Row, Selection, StackMethod, Subject, Uncertainty,
+        Verdict,
     },
     sources::listed::Listed,
 };
@@ -36,6 +37,8 @@ impl Session {
         let (stacks, bytes_per_second) = self.aggregate.advance(now, totals, survivors, self.options.freed);
         let outstanding = stacks.iter().fold(Amount::default(), |sum, stack| sum.plus(stack.outstanding));
         let losses = self.losses(&stacks);
+        let rows = self.rows(&stacks, self.circumstances(now, &blocks).as_ref());
+        let balances = self.balances(&rows, last);
         let subject = Subject::Processes(Processes {
             processes: self.processes().map(process).collect(),
             allocators: self.allocators(),
@@ -43,8 +46,9 @@ impl Session {
             mode: self.mode(now, &losses),
             uncertainty: survivors.and_then(|survivors| self.uncertainty(survivors)),
             overhead: self.overhead(),
-            mapped: self.mappings(now),
+            mapped: self.mappings(now, &balances),
             leak_check: self.leaks.check().map(Box::new),
+            balances,
         });
         let config = &self.options.config;
         let mut profile = Profile {
@@ -56,7 +60,7 @@ impl Session {
             outstanding,
             bytes_per_second,
             unknown_frees: self.tracer.work().unknown_frees,
-            rows: self.rows(&stacks, self.circumstances(now, &blocks).as_ref()),
+            rows,
             losses,
             remarks: self.report_remarks(now),
         };
@@ -261,8 +265,8 @@ impl Session {
     }
 
     /// What the targets mapped themselves, and by which stacks.
-    fn mappings(&self, now: Duration) -> Option<Vec<MappingRow>> {
-        if self.control.gaps > 0 {
+    fn mappings(&self, now: Duration, balances: &[Balance]) -> Option<Vec<MappingRow>> {
+        if self.control.mappings_dropped {
             return None;
         }
         let row = |pid: u32, slot: u32, mapped: Mapped| {
@@ -273,13 +277,18 @@ impl Session {
                 stack: stack.map(|stack| stack.id),
                 mapped: mapped.amount,
                 oldest: now.saturating_sub(mapped.since),
+                resident: None,
+                used_for: MappingUse::Program,
             }
         };
         let of = |target: &Traced| Some((target.pid().get(), self.ranges.get(&target.index)?.by_stack()));
         let targets = self.targets.iter().filter_map(of);
-        let rows = targets
-            .flat_map(|(pid, stacks)| stacks.into_iter().map(move |(slot, mapped)| row(pid, slot, mapped)));
-        Some(rows.collect())
+        let rows = targets.flat_map(|(pid, stacks)| {
+            stacks.into_iter().map(move |(slot, mapped)| (row(pid, slot, mapped), slot))
+        });
+        let (mut rows, slots): (Vec<_>, Vec<_>) = rows.unzip();
+        self.describe(&mut rows, &slots, balances);
+        Some(rows)
     }
 
     fn pid_of(&self, stack: &Growth) -> u32 {

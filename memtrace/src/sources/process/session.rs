@@ -7,6 +7,7 @@ use memtrace_common::{Part, Target, WalkEnd, WalkMethod};
 use rustc_hash::FxHashMap;
 
 use super::{
+    balance::Ledgers,
     counting::{Control, Counting},
     exec::{LOADING, PAUSE},
     leaks::{LeakOptions, Leaks},
@@ -72,6 +73,7 @@ pub struct Session {
     pub(super) streams: Option<Streams>,
     pub(super) watch: Watch,
     pub(super) leaks: Leaks,
+    pub(super) ledgers: Ledgers,
 }
 
 impl Session {
@@ -128,6 +130,7 @@ impl Session {
             remarks,
             streams: None,
             watch: Watch::default(),
+            ledgers: Ledgers::default(),
         })
     }
 
@@ -147,6 +150,7 @@ impl Session {
         self.control.begin(self.started);
         self.begin_control();
         self.begin_leaks();
+        self.weigh(false);
     }
 
     /// Begins to trace a process.
@@ -300,12 +304,10 @@ impl Session {
         unmapped: (u64, u64),
         time: Duration,
     ) {
-        // If the outer call was left out, the kernel side did not know that this one is part of it.
-        let of_allocator =
-            self.control.skips() && self.stacks.get(slot).is_some_and(|stack| stack.passage.allocator);
-        // In windows, too many calls are missed to know what is mapped.
+        // Where no call is in flight: it was left out, its probe is not in place, or the allocator has threads of its own.
+        let of_allocator = self.stacks.get(slot).is_some_and(|stack| stack.passage.allocator);
         if !of_allocator
-            && !self.control.in_windows()
+            && !self.control.mappings_dropped
             && self.targets.iter().any(|traced| traced.id() == target)
         {
             let ranges = self.ranges.entry(Target::index(target)).or_default();

@@ -122,7 +122,10 @@ impl Source for Session {
                 }
                 return Ok(step);
             }
-            Some(Due::Turn) => self.watch(),
+            Some(Due::Turn) => {
+                self.watch();
+                self.weigh(false);
+            }
             Some(Due::Exit) if streams.exits.is_empty() => return Ok(Step::End(Ending::Exited)),
             Some(Due::Events) => {
                 self.take(drafts)?;

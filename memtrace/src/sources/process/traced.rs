@@ -140,7 +140,9 @@ impl Traced {
                 }
                 continue;
             }
-            match self.attach_file(tracer, &module, &path) {
+            let attached = self.attach_file(tracer, &module, &path);
+            self.code.add_threads(&module, matches!(attached, Ok(true)));
+            match attached {
                 Ok(true) => found += 1,
                 Ok(false) => {}
                 Err(error) => {
@@ -234,7 +236,7 @@ impl Traced {
         self.cpu.1.saturating_sub(self.cpu.0)
     }
 
-    /// Attaches again after a pause; with `mappings`, to functions that map memory too.
+    /// Attaches again after a pause, to functions that map memory too if `mappings` are wanted and not in place.
     ///
     /// # Errors
     /// The kernel refused: nothing is attached, which is recorded in `untraced`.
@@ -242,6 +244,7 @@ impl Traced {
         self.forgive();
         self.hold(tracer, None)?;
         tracer.begin_window(self.index);
+        let mappings = mappings && !tracer.in_place(self.index).mappings;
         let wanted = |spec: &&ProbeSpec| mappings || !matches!(spec.role, Role::Map(_));
         let specs: Vec<ProbeSpec> = self.specs.iter().filter(wanted).cloned().collect();
         let attached = tracer

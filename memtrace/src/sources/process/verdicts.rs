@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::{session::Session, watch::TURN};
 use crate::{
-    aggregate::{Census, Growth, Held, Living, Series, Survivors, Totals},
+    aggregate::{Census, Growth, Held, Living, Survivors, Totals, Tracks},
     analysis::{Evidence, judge},
     budget::COUNTING,
     profile::{Leaked, Lifetimes, Trend, Verdict},
@@ -23,7 +23,7 @@ const WATCHED: f64 = 0.95;
 /// What stacks did since tracing began.
 #[derive(Debug, Default)]
 pub(super) struct Course {
-    series: Series,
+    series: Tracks,
     /// When totals may be read again.
     next: Option<Instant>,
 }

@@ -31,7 +31,7 @@ pub struct Track {
 
 /// What all stacks did, by slot.
 #[derive(Clone, Debug, Default)]
-pub struct Series {
+pub struct Tracks {
     start: Duration,
     times: Vec<f32>,
     /// Time between two moments that are kept.
@@ -57,7 +57,7 @@ pub struct Held {
     pub allocated: u64,
 }
 
-impl Series {
+impl Tracks {
     /// Tracing begins now; `turn` is the time between two moments.
     pub fn begin(&mut self, now: Duration, turn: Duration) {
         *self = Self { start: now, last: now, apart: turn, ..Self::default() };
@@ -189,10 +189,10 @@ fn trend(times: &[f32], values: &[f32]) -> Option<Trend> {
 mod tests {
     use std::time::Duration;
 
-    use super::{Held, MOST, Series};
+    use super::{Held, MOST, Tracks};
 
-    fn series(seconds: u64, bytes: impl Fn(u64) -> u64) -> Series {
-        let mut series = Series::default();
+    fn series(seconds: u64, bytes: impl Fn(u64) -> u64) -> Tracks {
+        let mut series = Tracks::default();
         series.begin(Duration::ZERO, Duration::from_secs(1));
         for second in 1..=seconds {
             let held = Held { slot: 1, bytes: bytes(second), blocks: second, allocated: second / 10 };
@@ -201,7 +201,7 @@ mod tests {
         series
     }
 
-    fn slope(series: &Series) -> f64 {
+    fn slope(series: &Tracks) -> f64 {
         series.trend(series.track(1).unwrap()).unwrap().bytes_per_second
     }
 

@@ -1,0 +1,164 @@
+//! The balance of a process: what its memory grows by, and the verdict on that (docs/balance.md).
+
+mod forecast;
+mod parts;
+mod verdict;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+pub use forecast::{Bound, Measure};
+
+use super::trend;
+use crate::profile::{Amount, Balance, CgroupGrowth, Knowledge, Parts, Resident, ThreadStacks};
+
+/// Cgroups with a limit that a sample holds.
+pub const MAX_CGROUPS: usize = 4;
+
+/// No verdict before this time, and not with fewer samples.
+const LEAST_SPAN: Duration = Duration::from_secs(10);
+const LEAST_SAMPLES: usize = 8;
+/// How far back the recent rate looks: half the session, at least this.
+const RECENT: Duration = Duration::from_secs(20);
+/// Growth that is noise: this much, or this part of what was there.
+const NOISE: f64 = 192.0 * 1024.0;
+const NOISE_PART: f64 = 1.0 / 256.0;
+
+/// What is read of a process once a second.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Sample {
+    /// Its memory.
+    pub resident: Resident,
+    /// Its threads.
+    pub threads: u64,
+    /// Time in which its allocations were seen, up to now.
+    pub seen: Duration,
+    /// Its outstanding blocks, as far as they were seen.
+    pub blocks: Amount,
+    /// What it has mapped itself, without stacks: resident bytes.
+    pub mapped: u64,
+    /// Their address space, and ranges.
+    pub mapped_ranges: Amount,
+    /// Stacks of threads: resident bytes.
+    pub stacks: u64,
+    /// Their address space, and number.
+    pub stack_ranges: Amount,
+    /// What the cgroups with a limit hold.
+    pub held: [u64; MAX_CGROUPS],
+    /// Shared memory, page cache and kernel memory of its cgroup.
+    pub cgroup: [u64; 3],
+}
+
+/// What is known besides samples.
+#[derive(Clone, Debug, Default)]
+pub struct Circumstances {
+    /// The process.
+    pub pid: u32,
+    /// How the growth of blocks is known.
+    pub knowledge: Knowledge,
+    /// The most bytes of blocks that were outstanding at once.
+    pub peak: u64,
+    /// Bytes that leak checks have found lost.
+    pub lost: u64,
+    /// Growth of what the allocator keeps, if it was measured.
+    pub kept: Option<i64>,
+    /// Growth of resident memory that is certainly the allocator's, blocks included; `None`: not measured.
+    pub heap_grown: Option<i64>,
+    /// Whether memory that the allocator maps cannot be told from what is not seen.
+    pub heap_is_anonymous: bool,
+    /// Stacks of threads created since tracing began.
+    pub stacks: ThreadStacks,
+    /// The path of its cgroup.
+    pub cgroup: Option<String>,
+    /// What bounds its memory.
+    pub bounds: Vec<Bound>,
+    /// Its allocators.
+    pub allocators: Vec<String>,
+}
+
+/// The balance of a process by its samples, at least one. Children are left to the caller.
+#[must_use]
+pub fn balance(samples: &[(Duration, Sample)], of: &Circumstances) -> Balance {
+    let (Some((start, first)), Some((end, last))) = (samples.first(), samples.last()) else {
+        return Balance::default();
+    };
+    let span = end.saturating_sub(*start);
+    let recent = recent(samples);
+    let grown = parts::whole(samples, of);
+    let rate = parts::rate(recent, of, &grown);
+    let change =
+        |now: u64, before: u64| i64::try_from(now).unwrap_or(i64::MAX).saturating_sub_unsigned(before);
+    let cgroup = of.cgroup.as_ref().map(|name| {
+        let [shmem, cache, kernel] = [0, 1, 2].map(|at| {
+            let of = |sample: &Sample| sample.cgroup.get(at).copied().unwrap_or_default();
+            change(of(last), of(first))
+        });
+        CgroupGrowth { name: name.clone(), shmem, cache, kernel }
+    });
+    let mut balance = Balance {
+        pid: of.pid,
+        span,
+        resident: last.resident,
+        grown,
+        rate,
+        recent: span_of(recent),
+        knowledge: of.knowledge,
+        kept_measured: of.kept.is_some(),
+        lost: of.lost,
+        mapped_size: last.mapped_ranges.bytes,
+        mapped_ranges: last.mapped_ranges.blocks,
+        stacks: of.stacks,
+        page_tables_grown: change(last.resident.page_tables, first.resident.page_tables),
+        cgroup,
+        allocators: of.allocators.clone(),
+        ..Balance::default()
+    };
+    balance.stacks.unjoined = verdict::are_unjoined(recent, &of.stacks);
+    (balance.standing, balance.course) = if span < LEAST_SPAN || samples.len() < LEAST_SAMPLES {
+        (verdict::early(&balance), balance.course)
+    } else {
+        verdict::verdict(samples, recent, &balance)
+    };
+    balance.limit = forecast::first(recent, &of.bounds);
+    balance
+}
+
+/// The samples that the recent rate is about.
+fn recent(samples: &[(Duration, Sample)]) -> &[(Duration, Sample)] {
+    let (Some((start, _)), Some((end, _))) = (samples.first(), samples.last()) else { return samples };
+    let back = (end.saturating_sub(*start) / 2).max(RECENT);
+    let from = samples.partition_point(|(at, _)| end.saturating_sub(*at) > back);
+    samples.get(from..).unwrap_or(samples)
+}
+
+fn span_of(samples: &[(Duration, Sample)]) -> Duration {
+    let end = samples.last().map_or(Duration::ZERO, |(at, _)| *at);
+    samples.first().map_or(Duration::ZERO, |(at, _)| end.saturating_sub(*at))
+}
+
+/// Growth that may be noise, bytes, for a process with this much memory.
+fn noise(resident: &Resident) -> f64 {
+    NOISE.max(resident.rss() as f64 * NOISE_PART)
+}
+
+/// The slope of a figure over time, bytes per second.
+fn slope_of(samples: &[(Duration, Sample)], figure: impl Fn(&Sample) -> u64) -> Option<trend::Slope> {
+    let points: Vec<(f64, f64)> =
+        samples.iter().map(|(at, sample)| (at.as_secs_f64(), figure(sample) as f64)).collect();
+    trend::slope(&points)
+}
+
+/// Everything resident, and what is swapped out.
+fn total(sample: &Sample) -> u64 {
+    sample.resident.rss().saturating_add(sample.resident.swap)
+}
+
+/// The parts that make up the total, with what is anonymous besides blocks, mappings and stacks split into what the
+/// allocator keeps, at most `most` of it, and the rest.
+fn split(total: f64, shared: f64, [blocks, mapped, stacks]: [f64; 3], most: f64) -> Parts {
+    let rest = total - shared - blocks - mapped - stacks;
+    let kept = rest.min(most);
+    Parts { total, blocks, mapped, stacks, kept, shared, unexplained: rest - kept }
+}

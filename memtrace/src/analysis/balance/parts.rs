@@ -1,0 +1,106 @@
+//! Growth and its parts.
+
+use std::time::Duration;
+
+use super::{Circumstances, Sample, noise, slope_of, span_of, split, total};
+use crate::profile::{Knowledge, Parts};
+
+/// What an allocator needs for live blocks besides their bytes: an estimate for rounding, and for each block a header.
+const ROUNDING: f64 = 0.25;
+const HEADER: f64 = 32.0;
+/// What it may need in addition, whatever its blocks: caches of threads, a page here and there.
+const ALLOWANCE: f64 = 1024.0 * 1024.0;
+
+/// How many times the rate by two ends may differ from the robust slope and still be scaled to it.
+const ALIKE: f64 = 2.0;
+
+/// Growth since tracing began.
+pub(super) fn whole(samples: &[(Duration, Sample)], of: &Circumstances) -> Parts {
+    let (Some((_, first)), Some((_, last))) = (samples.first(), samples.last()) else {
+        return Parts::default();
+    };
+    let grown = |figure: fn(&Sample) -> u64| figure(last) as f64 - figure(first) as f64;
+    let all = grown(total);
+    let shared = grown(shared);
+    let (mapped, stacks) = (grown(|sample| sample.mapped), grown(|sample| sample.stacks));
+    let anon = all - shared - mapped - stacks;
+    let seen = grown(|sample| sample.blocks.bytes);
+    let blocks = match of.knowledge {
+        Knowledge::Counted | Knowledge::Sampled => seen,
+        Knowledge::AtMost => extrapolated(seen, (first, last), span_of(samples)).min(anon.max(0.0)),
+    };
+    let most = match of.kept {
+        Some(measured) => measured as f64,
+        None => most_kept(anon - blocks, blocks, last, of),
+    };
+    split(all, shared, [blocks, mapped, stacks], most)
+}
+
+/// How much of this rest the allocator can keep: it cannot keep more than it once had to give.
+fn most_kept(rest: f64, blocks: f64, last: &Sample, of: &Circumstances) -> f64 {
+    if of.knowledge == Knowledge::AtMost && of.heap_is_anonymous {
+        return rest;
+    }
+    let freed = of.peak.saturating_sub(last.blocks.bytes) as f64;
+    let overhead = blocks.max(0.0) * ROUNDING + last.blocks.blocks as f64 * HEADER + ALLOWANCE;
+    let heap = of.heap_grown.map_or(0.0, |grown| (grown as f64 - blocks).max(0.0));
+    (freed + overhead).max(heap)
+}
+
+/// Blocks seen in windows, as if they had been seen all the time.
+fn extrapolated(seen: f64, (first, last): (&Sample, &Sample), span: Duration) -> f64 {
+    let watched = last.seen.saturating_sub(first.seen).as_secs_f64();
+    if watched > 0.0 { seen * (span.as_secs_f64() / watched).max(1.0) } else { 0.0 }
+}
+
+/// The recent rate. `grown`: growth since tracing began, by which the rest is split.
+pub(super) fn rate(samples: &[(Duration, Sample)], of: &Circumstances, grown: &Parts) -> Parts {
+    let Some((_, last)) = samples.last() else { return Parts::default() };
+    let seconds = span_of(samples).as_secs_f64();
+    let by_ends = |figure: fn(&Sample) -> u64| ends(samples, figure);
+    let all = by_ends(total);
+    // Parts must add up, so all of them come from the same samples; the robust slope of the sum scales them.
+    let robust = slope_of(samples, total).map_or(all, |slope| slope.median);
+    let is_alike = all * robust > 0.0 && (all / robust).max(robust / all) <= ALIKE;
+    let scale = if is_alike { robust / all } else { 1.0 };
+    // A step that is over has no rate.
+    if robust.abs() * seconds < noise(&last.resident) / 2.0 {
+        return Parts::default();
+    }
+    let [shared, mapped, stacks] = [shared, |sample: &Sample| sample.mapped, |sample: &Sample| sample.stacks]
+        .map(|figure: fn(&Sample) -> u64| ends(samples, figure) * scale);
+    let anon = all * scale - shared - mapped - stacks;
+    let seen = by_ends(|sample| sample.blocks.bytes) * scale;
+    let blocks = match (of.knowledge, samples.first()) {
+        (Knowledge::AtMost, Some((_, first))) => {
+            extrapolated(seen, (first, last), span_of(samples)).clamp(0.0, anon.max(0.0))
+        }
+        _ => seen,
+    };
+    let rest = anon - blocks;
+    // As far as all growth shows.
+    let unexplained = if grown.unexplained > 0.0 && rest > 0.0 {
+        rest * (grown.unexplained / (grown.unexplained + grown.kept.max(0.0)))
+    } else {
+        0.0
+    };
+    split(all * scale, shared, [blocks, mapped, stacks], rest - unexplained)
+}
+
+/// The slope between the means of the first and the last third of the samples. It is linear: slopes of parts add up.
+fn ends(samples: &[(Duration, Sample)], figure: fn(&Sample) -> u64) -> f64 {
+    let some = (samples.len() / 3).max(1);
+    let mean = |samples: &[(Duration, Sample)]| {
+        let count = samples.len().max(1) as f64;
+        let time: f64 = samples.iter().map(|(at, _)| at.as_secs_f64()).sum();
+        let sum: f64 = samples.iter().map(|(_, sample)| figure(sample) as f64).sum();
+        (time / count, sum / count)
+    };
+    let head = mean(samples.get(..some).unwrap_or(samples));
+    let tail = mean(samples.get(samples.len() - some.min(samples.len())..).unwrap_or(samples));
+    if tail.0 > head.0 { (tail.1 - head.1) / (tail.0 - head.0) } else { 0.0 }
+}
+
+fn shared(sample: &Sample) -> u64 {
+    sample.resident.file.saturating_add(sample.resident.shmem)
+}

@@ -1,0 +1,170 @@
+use std::time::Duration;
+
+use super::{Bound, Circumstances, Measure, Sample, balance};
+use crate::profile::{Amount, Balance, Course, Knowledge, LimitKind, Resident, Standing, ThreadStacks};
+
+const MB: u64 = 1 << 20;
+
+/// A sample a second of what a program does.
+fn traced(seconds: u64, of: &Circumstances, sample: impl Fn(u64) -> Sample) -> Balance {
+    let samples: Vec<_> = (0..=seconds).map(|second| (Duration::from_secs(second), sample(second))).collect();
+    let seen = |(at, sample): (Duration, Sample)| {
+        let seen = if sample.seen == Duration::ZERO { at } else { sample.seen };
+        (at, Sample { seen, ..sample })
+    };
+    let samples: Vec<_> = samples.into_iter().map(seen).collect();
+    let peak = samples.iter().map(|(_, sample)| sample.blocks.bytes).max().unwrap_or_default();
+    balance(&samples, &Circumstances { peak, ..of.clone() })
+}
+
+fn anon(bytes: u64) -> Resident {
+    Resident { anon: 20 * MB + bytes, file: 5 * MB, size: 100 * MB + bytes, ..Resident::default() }
+}
+
+fn blocks(bytes: u64) -> Amount {
+    Amount { bytes, blocks: bytes / 1000 }
+}
+
+/// That parts add up.
+fn sum(balance: &Balance) -> (f64, f64) {
+    let add = |of: &crate::profile::Parts| {
+        of.blocks + of.mapped + of.stacks + of.kept + of.shared + of.unexplained - of.total
+    };
+    (add(&balance.grown).abs(), add(&balance.rate).abs())
+}
+
+#[test]
+fn live_blocks_that_keep_growing_are_a_leak() {
+    let found = traced(60, &Circumstances::default(), |second| Sample {
+        resident: anon(second * MB),
+        blocks: blocks(second * 1_000_000),
+        ..Sample::default()
+    });
+    assert_eq!((found.standing, found.course), (Standing::Leak, Course::Growing));
+    assert!(
+        (found.rate.total - MB as f64).abs() < 1000.0 && found.rate.blocks > 0.9 * MB as f64,
+        "{found:?}"
+    );
+    assert!(sum(&found).0 < 1.0 && sum(&found).1 < 1.0, "{found:?}");
+}
+
+#[test]
+fn a_cache_that_fills_is_none() {
+    let filled = |second: u64| 40 * MB - 40 * MB / (1 + second / 4);
+    let found = traced(60, &Circumstances::default(), |second| Sample {
+        resident: anon(filled(second)),
+        blocks: blocks(filled(second)),
+        ..Sample::default()
+    });
+    assert_eq!(found.standing, Standing::NoLeak, "{found:?}");
+    let flat = traced(60, &Circumstances::default(), |second| Sample {
+        resident: anon(second % 3 * 4096),
+        blocks: blocks(second % 5 * 4096),
+        ..Sample::default()
+    });
+    assert_eq!((flat.standing, flat.course, flat.rate.total), (Standing::NoLeak, Course::Flat, 0.0));
+}
+
+#[test]
+fn what_the_allocator_keeps_is_no_leak() {
+    let found = traced(40, &Circumstances::default(), |second| Sample {
+        resident: anon(128 * MB * second.min(5) / 5),
+        blocks: blocks(if second < 10 { 128 * MB * second.min(5) / 5 } else { 4096 }),
+        ..Sample::default()
+    });
+    assert_eq!((found.standing, found.rate.total), (Standing::KeptByAllocator, 0.0), "{found:?}");
+    assert!(found.grown.kept > 127.0 * MB as f64 && found.grown.unexplained == 0.0, "{found:?}");
+}
+
+#[test]
+fn growth_beyond_what_it_can_keep_is_unseen_unless_measured() {
+    let sample = |second: u64| Sample { resident: anon(second * MB), ..Sample::default() };
+    let found = traced(60, &Circumstances::default(), sample);
+    assert_eq!(found.standing, Standing::Unseen, "{found:?}");
+    assert!(found.grown.unexplained > 55.0 * MB as f64, "{found:?}");
+    let measured = Circumstances { kept: Some(60 * MB as i64), ..Circumstances::default() };
+    let found = traced(60, &measured, sample);
+    assert_eq!((found.standing, found.grown.unexplained), (Standing::KeptByAllocator, 0.0), "{found:?}");
+    let in_heap = Circumstances { heap_grown: Some(60 * MB as i64), ..Circumstances::default() };
+    assert_eq!(traced(60, &in_heap, sample).standing, Standing::KeptByAllocator);
+}
+
+#[test]
+fn mappings_shared_memory_and_too_little_time() {
+    let mapped = |second: u64| Sample {
+        resident: anon(second * MB),
+        mapped: second * MB,
+        mapped_ranges: Amount { bytes: 4 * second * MB, blocks: second },
+        ..Sample::default()
+    };
+    assert_eq!(traced(60, &Circumstances::default(), mapped).standing, Standing::Mappings);
+    assert_eq!(traced(9, &Circumstances::default(), mapped).standing, Standing::TooEarly);
+    // Address space that is never touched, of many calls; and of one.
+    let reserved = |second: u64| Sample { resident: anon(0), mapped: 0, ..mapped(second) };
+    assert_eq!(traced(60, &Circumstances::default(), reserved).standing, Standing::Mappings);
+    let once = |_| Sample { mapped_ranges: Amount { bytes: 1500 * MB, blocks: 1 }, ..reserved(0) };
+    assert_eq!(traced(60, &Circumstances::default(), once).standing, Standing::NoLeak);
+    let shared =
+        |second: u64| Sample { resident: Resident { shmem: second * MB, ..anon(0) }, ..Sample::default() };
+    assert_eq!(traced(60, &Circumstances::default(), shared).standing, Standing::SharedMemory);
+}
+
+#[test]
+fn ended_threads_that_were_not_joined() {
+    let of = |ended, ended_bytes| Circumstances {
+        stacks: ThreadStacks { count: 40, bytes: 400 * MB, ended, ended_bytes, unjoined: false },
+        ..Circumstances::default()
+    };
+    let flat = |_| Sample { resident: anon(0), threads: 1, ..Sample::default() };
+    assert_eq!(traced(30, &of(40, 400 * MB), flat).standing, Standing::Threads);
+    // glibc keeps as many for the next threads.
+    assert_eq!(traced(30, &of(4, 32 * MB), flat).standing, Standing::NoLeak);
+    let growing =
+        |second: u64| Sample { stack_ranges: Amount { bytes: second << 16, blocks: second }, ..flat(second) };
+    assert_eq!(traced(30, &of(30, 2 * MB), growing).standing, Standing::Threads);
+}
+
+#[test]
+fn lost_blocks_are_a_leak_at_once() {
+    let of = Circumstances { lost: 100, ..Circumstances::default() };
+    let flat = |_| Sample { resident: anon(0), ..Sample::default() };
+    assert_eq!(traced(3, &of, flat).standing, Standing::Leak);
+    assert_eq!(traced(60, &of, flat).standing, Standing::Leak);
+}
+
+#[test]
+fn windows_bound_blocks_by_the_growth() {
+    let of = Circumstances { knowledge: Knowledge::AtMost, ..Circumstances::default() };
+    let found = traced(60, &of, |second| Sample {
+        resident: anon(second * MB),
+        // One hundredth of the time is seen, and twice as much survives a window as stays.
+        seen: Duration::from_millis(10 * second + 1),
+        blocks: blocks(second * MB / 50),
+        ..Sample::default()
+    });
+    assert_eq!(found.standing, Standing::Leak, "{found:?}");
+    assert!(found.rate.blocks <= found.rate.total && found.rate.blocks > 0.9 * found.rate.total, "{found:?}");
+}
+
+#[test]
+fn a_limit_is_forecast_only_while_something_grows() {
+    let bound = |kind, bytes, measure| Bound { kind, bytes, measure };
+    let of = Circumstances {
+        bounds: vec![
+            bound(LimitKind::CgroupMax("/a".to_owned()), 200 * MB, Measure::Cgroup(0)),
+            bound(LimitKind::Machine, 1000 * MB, Measure::Available),
+        ],
+        ..Circumstances::default()
+    };
+    let sample = |second: u64| Sample {
+        resident: anon(second * MB),
+        blocks: blocks(second * MB),
+        held: [40 * MB + second * MB, 0, 0, 0],
+        ..Sample::default()
+    };
+    let limit = traced(60, &of, sample).limit.unwrap();
+    let seconds = limit.reached_in.unwrap().as_secs_f64();
+    assert!(limit.kind == of.bounds[0].kind && (seconds - 100.0).abs() < 1.0, "{limit:?}");
+    let flat = |_| sample(0);
+    assert_eq!(traced(60, &of, flat).limit.unwrap().reached_in, None);
+}

@@ -1,0 +1,144 @@
+//! The verdict on a process.
+
+use std::time::Duration;
+
+use super::{Sample, noise, slope_of, span_of, total};
+use crate::profile::{Balance, Course, Parts, Standing, ThreadStacks};
+
+/// The most that glibc keeps of stacks of threads that have ended: `DEFAULT_STACK_CACHE_MAXSIZE` (nptl/allocatestack.c).
+const STACKS_KEPT: u64 = 40 << 20;
+/// Stacks by which those of ended threads must have grown of late, if they are fewer bytes than that.
+const STACKS_MORE: f64 = 3.0;
+/// Untouched address space that a program may reserve without being worth a word, and the least number of ranges.
+const RESERVED: f64 = (16 << 20) as f64;
+const RANGES: u64 = 4;
+/// What an allocator keeps of a growth that is over is worth a word from here on.
+const KEPT: f64 = (16 << 20) as f64;
+/// Growth slows down if the second half has less than this part of the first's.
+const SLOW: f64 = 0.4;
+
+/// Before there is enough to tell.
+pub(super) fn early(balance: &Balance) -> Standing {
+    if balance.lost > 0 { Standing::Leak } else { Standing::TooEarly }
+}
+
+/// The verdict on all samples, and on those of late.
+pub(super) fn verdict(
+    samples: &[(Duration, Sample)],
+    recent: &[(Duration, Sample)],
+    balance: &Balance,
+) -> (Standing, Course) {
+    let figures = Figures { samples, recent, noise: noise(&balance.resident), balance };
+    if balance.lost > 0 {
+        return (Standing::Leak, figures.course(|sample| sample.blocks.bytes));
+    }
+    if balance.stacks.unjoined {
+        return (Standing::Threads, figures.course(|sample| sample.stack_ranges.bytes));
+    }
+    // What grows now matters more than what grew once.
+    let is_growing = figures.course(total) == Course::Growing;
+    let seconds = span_of(recent).as_secs_f64();
+    let of_late = scaled(&balance.rate, seconds);
+    let (parts, is_whole) =
+        if is_growing && of_late.total >= figures.noise { (of_late, false) } else { (balance.grown, true) };
+    if parts.total < figures.noise {
+        return figures.hidden();
+    }
+    let shmem = figures.grown(|sample| sample.resident.shmem, is_whole);
+    let file = parts.shared - shmem;
+    let candidates = [
+        (parts.blocks, Standing::Leak),
+        (parts.kept, Standing::KeptByAllocator),
+        (parts.mapped, Standing::Mappings),
+        (parts.stacks, Standing::Threads),
+        (shmem, Standing::SharedMemory),
+        (file, Standing::NoLeak),
+        (parts.unexplained, Standing::Unseen),
+    ];
+    let largest = candidates.into_iter().max_by(|a, b| a.0.total_cmp(&b.0));
+    let Some((_, standing)) = largest else { return (Standing::NoLeak, Course::Flat) };
+    let course = match standing {
+        Standing::Leak => figures.course(|sample| sample.blocks.bytes),
+        Standing::Mappings => figures.course(|sample| sample.mapped_ranges.bytes),
+        Standing::Threads => figures.course(|sample| sample.stack_ranges.bytes),
+        Standing::SharedMemory => figures.course(|sample| sample.resident.shmem),
+        _ => figures.course(total),
+    };
+    match (standing, course) {
+        (Standing::KeptByAllocator, Course::Flat) if parts.kept < KEPT => (Standing::NoLeak, course),
+        // It grew once, as most programs do when they start.
+        (Standing::Leak | Standing::Mappings | Standing::Threads, Course::Flat | Course::Slowing) => {
+            (Standing::NoLeak, course)
+        }
+        _ => (standing, course),
+    }
+}
+
+struct Figures<'a> {
+    samples: &'a [(Duration, Sample)],
+    recent: &'a [(Duration, Sample)],
+    noise: f64,
+    balance: &'a Balance,
+}
+
+impl Figures<'_> {
+    /// Growth of a figure since tracing began, or of late.
+    fn grown(&self, figure: impl Fn(&Sample) -> u64, is_whole: bool) -> f64 {
+        let samples = if is_whole { self.samples } else { self.recent };
+        let at =
+            |sample: Option<&(Duration, Sample)>| sample.map_or(0.0, |(_, sample)| figure(sample) as f64);
+        at(samples.last()) - at(samples.first())
+    }
+
+    /// How a figure has moved of late.
+    fn course(&self, figure: impl Fn(&Sample) -> u64) -> Course {
+        let rate = |samples| slope_of(samples, &figure).unwrap_or_default();
+        let seconds = span_of(self.recent).as_secs_f64();
+        let late = rate(self.recent);
+        if late.low <= 0.0 || late.median * seconds < self.noise {
+            return Course::Flat;
+        }
+        let half = self.samples.len() / 2;
+        let (before, after) = self.samples.split_at_checked(half).unwrap_or((self.samples, &[]));
+        let (before, after) = (rate(before).median, rate(after).median);
+        if after < before * SLOW { Course::Slowing } else { Course::Growing }
+    }
+
+    /// Nothing resident grows: what does not show there?
+    fn hidden(&self) -> (Standing, Course) {
+        let ranges = self.balance.mapped_ranges >= RANGES
+            && self.grown(|sample| sample.mapped_ranges.blocks, false) >= RANGES as f64 / 2.0
+            && self.grown(|sample| sample.mapped_ranges.bytes, false) >= RESERVED;
+        let course = self.course(|sample| sample.mapped_ranges.bytes);
+        if ranges && course == Course::Growing {
+            return (Standing::Mappings, course);
+        }
+        let shmem = self.course(|sample| sample.cgroup.first().copied().unwrap_or_default());
+        if shmem != Course::Flat {
+            return (Standing::SharedMemory, shmem);
+        }
+        (Standing::NoLeak, Course::Flat)
+    }
+}
+
+/// Whether stacks of ended threads cannot be what the C library keeps for the next ones: they are more than it keeps, or
+/// new ones were mapped though those were there.
+pub(super) fn are_unjoined(recent: &[(Duration, Sample)], stacks: &ThreadStacks) -> bool {
+    let ended = |sample: &Sample| sample.stack_ranges.blocks.saturating_sub(sample.threads);
+    let more = |(first, last): (u64, u64)| last as f64 - first as f64;
+    let grown = recent.first().zip(recent.last()).map(|((_, first), (_, last))| (ended(first), ended(last)));
+    stacks.ended_bytes > STACKS_KEPT
+        || stacks.ended as f64 >= STACKS_MORE && grown.is_some_and(|grown| more(grown) >= STACKS_MORE)
+}
+
+fn scaled(parts: &Parts, by: f64) -> Parts {
+    Parts {
+        total: parts.total * by,
+        blocks: parts.blocks * by,
+        mapped: parts.mapped * by,
+        stacks: parts.stacks * by,
+        kept: parts.kept * by,
+        shared: parts.shared * by,
+        unexplained: parts.unexplained * by,
+    }
+}

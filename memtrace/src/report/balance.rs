@@ -1,0 +1,290 @@
+//! The balance of processes in words: one line of figures, and one sentence of verdict, each.
+
+use std::time::Duration;
+
+use super::escape;
+use super::escape::short;
+use super::mappings::creator;
+use crate::profile::units::{format_age, format_bytes, format_count, format_percent, format_rate};
+use crate::profile::{Balance, Course, Knowledge, Limit, LimitKind, MappingUse, Parts, Standing, View};
+
+/// Forecasts further ahead are not worth a word.
+const AHEAD: Duration = Duration::from_secs(30 * 86_400);
+/// When a verdict is possible (`analysis::balance`).
+const TOO_EARLY: &str = "TOO EARLY TO TELL about this process: the verdict needs 10 s";
+/// Children that are named.
+const NAMED: usize = 4;
+/// Growth of page tables and of children that is worth a word, bytes.
+const WORTH: i64 = 1 << 20;
+
+/// The lines of all processes.
+pub(super) fn lines(view: &View<'_>) -> Vec<String> {
+    let Some(of) = view.profile().processes() else { return Vec::new() };
+    let several = of.balances.len() > 1;
+    let chosen = |balance: &&Balance| view.selection().pid.is_none_or(|pid| pid == balance.pid);
+    of.balances
+        .iter()
+        .filter(chosen)
+        .flat_map(|balance| {
+            let prefix = if several { format!("Process {}: ", balance.pid) } else { String::new() };
+            [format!("{prefix}{}", figures(balance)), format!("{prefix}{}", sentence(view, balance))]
+        })
+        .collect()
+}
+
+/// `RSS 1.91 GiB +2.2 MiB/s = blocks +2.1, mapped 0, …`. Without growth of late, what it has grown by in all.
+fn figures(balance: &Balance) -> String {
+    let swap = match balance.resident.swap {
+        0 => String::new(),
+        bytes => format!(" and {} swapped out", format_bytes(bytes)),
+    };
+    let rss = format!("RSS {}{swap}", format_bytes(balance.resident.rss()));
+    let up_to = if balance.knowledge == Knowledge::AtMost { "up to " } else { "" };
+    if balance.rate.total == 0.0 && balance.grown.total.abs() >= WORTH as f64 {
+        let grown = signed_bytes(balance.grown.total);
+        return format!("{rss} 0 B/s; since the start {grown} = {}", parts(&balance.grown, up_to));
+    }
+    format!("{rss} {} = {}", format_rate(balance.rate.total), parts(&balance.rate, up_to))
+}
+
+/// The parts in the unit of the largest.
+fn parts(parts: &Parts, up_to: &str) -> String {
+    let Parts { total, blocks, mapped, stacks, kept, shared, unexplained } = *parts;
+    let all = [total, blocks, mapped, stacks, kept, shared, unexplained];
+    let largest = all.iter().fold(0.0_f64, |largest, part| largest.max(part.abs()));
+    let mut unit = 1.0;
+    while largest / unit >= 1023.95 {
+        unit *= 1024.0;
+    }
+    let number = |bytes: f64| match bytes / unit {
+        scaled if scaled.abs() < 0.05 => "0".to_owned(),
+        scaled if scaled.abs() >= 99.95 || unit == 1.0 => format!("{scaled:+.0}"),
+        scaled => format!("{scaled:+.1}"),
+    };
+    let blocks = if blocks == 0.0 { "0".to_owned() } else { format!("{up_to}{}", number(blocks)) };
+    format!(
+        "blocks {blocks}, mapped {}, thread stacks {}, allocator keeps {}, files and shared {}, unexplained {}",
+        number(mapped),
+        number(stacks),
+        number(kept),
+        number(shared),
+        number(unexplained)
+    )
+}
+
+/// The verdict in one sentence.
+pub(super) fn sentence(view: &View<'_>, balance: &Balance) -> String {
+    let words = match balance.standing {
+        Standing::Leak => leak(balance),
+        Standing::NoLeak => no_leak(balance),
+        Standing::KeptByAllocator => kept(balance),
+        Standing::Mappings => format!(
+            "MAPPINGS: what the program maps itself (mmap) grows by {}: {} of address space in {}",
+            speed(balance.rate.mapped),
+            format_bytes(balance.mapped_size),
+            format_count(balance.mapped_ranges, "range")
+        ),
+        Standing::Threads => threads(view, balance),
+        Standing::SharedMemory => shared_memory(balance),
+        Standing::Unseen => format!(
+            "UNSEEN: the process grew by {}, of which {} are no blocks, no mappings and not what its allocator keeps: bare system calls \
+             or code that is not traced; `memtrace check --pid {}` lists what is traced, `perf trace -p {} -e mmap,mremap,brk` \
+             shows system calls",
+            signed_bytes(balance.grown.total),
+            signed_bytes(balance.grown.unexplained),
+            balance.pid,
+            balance.pid
+        ),
+        Standing::TooEarly => TOO_EARLY.to_owned(),
+    };
+    let limit = balance.limit.as_ref().and_then(reached).unwrap_or_default();
+    format!("{words}{limit}{}{}", page_tables(balance), children(balance))
+}
+
+fn leak(balance: &Balance) -> String {
+    let grows = || {
+        let share = balance.rate.blocks / balance.rate.total;
+        let of = if share > 0.0 && balance.rate.total > 0.0 {
+            format!(", {} of the growth", format_percent(share.min(1.0)))
+        } else {
+            String::new()
+        };
+        match balance.knowledge {
+            Knowledge::Counted => format!("live blocks grow by {}{of}", speed(balance.rate.blocks)),
+            Knowledge::Sampled => {
+                format!("live blocks grow by about {}{of}", speed(balance.rate.blocks))
+            }
+            Knowledge::AtMost => format!(
+                "memory grows by {}, and what windows saw allocated and not freed accounts for up to {} of that",
+                speed(balance.rate.total),
+                format_percent(share.min(1.0))
+            ),
+        }
+    };
+    match (balance.lost, balance.knowledge, balance.rate.blocks > 0.0) {
+        (0, Knowledge::AtMost, _) => format!("LEAK, most likely: {}", grows()),
+        (0, ..) => format!("LEAK: {}", grows()),
+        (lost, _, true) => {
+            format!("LEAK: nothing points to {} of blocks any more; {}", format_bytes(lost), grows())
+        }
+        (lost, ..) => format!("LEAK: nothing points to {} of blocks any more", format_bytes(lost)),
+    }
+}
+
+fn no_leak(balance: &Balance) -> String {
+    let here = if balance.children_found > 0 { " IN THIS PROCESS" } else { "" };
+    let grown = signed_bytes(balance.grown.total);
+    let words = match balance.course {
+        Course::Slowing => {
+            format!("it grew by {grown}, slower and slower, as caches do that fill")
+        }
+        Course::Growing => format!(
+            "it grows by {}, by pages of files, which the kernel takes back when it needs memory",
+            speed(balance.rate.total)
+        ),
+        Course::Flat if balance.grown.total >= WORTH as f64 => {
+            format!("it grew by {grown} and has been flat for {}", format_age(balance.recent))
+        }
+        Course::Flat => "memory is flat".to_owned(),
+    };
+    format!("NO LEAK SEEN{here}: {words}")
+}
+
+fn kept(balance: &Balance) -> String {
+    let allocator = match balance.allocators.as_slice() {
+        [name] => escape(name).into_owned(),
+        _ => "the allocator".to_owned(),
+    };
+    let about = if balance.kept_measured { "" } else { "about " };
+    let advice = balance.allocators.iter().find_map(|name| advice(name)).unwrap_or("another allocator");
+    let blocks = match balance.knowledge {
+        Knowledge::AtMost => format!("at most {}", signed_bytes(balance.grown.blocks)),
+        _ => signed_bytes(balance.grown.blocks),
+    };
+    format!(
+        "NOT A LEAK IN THIS CODE: the process grew by {}, its live blocks by {blocks}; {allocator} keeps {about}{} of freed memory: \
+         {advice} would help",
+        signed_bytes(balance.grown.total),
+        format_bytes(balance.grown.kept.max(0.0) as u64),
+    )
+}
+
+/// Settings that make an allocator keep less.
+fn advice(allocator: &str) -> Option<&'static str> {
+    const ADVICE: [(&str, &str); 5] = [
+        // mallopt(3), malloc_trim(3).
+        ("glibc", "MALLOC_ARENA_MAX=2, malloc_trim(0) from time to time, or another allocator"),
+        // TUNING.md of jemalloc.
+        ("jemalloc", "MALLOC_CONF=background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0"),
+        // docs/tcmalloc.html of gperftools.
+        ("tcmalloc", "TCMALLOC_RELEASE_RATE=10 or MallocExtension::ReleaseFreeMemory()"),
+        // Environment options in mimalloc's readme.
+        ("mimalloc", "MIMALLOC_PURGE_DELAY=0 or mi_collect(true)"),
+        ("musl", "another allocator"),
+    ];
+    ADVICE.into_iter().find(|(name, _)| allocator.starts_with(name)).map(|(_, advice)| advice)
+}
+
+fn threads(view: &View<'_>, balance: &Balance) -> String {
+    let stacks = &balance.stacks;
+    let rows = view.mappings().unwrap_or_default();
+    let row = rows
+        .into_iter()
+        .find(|row| row.pid == balance.pid && matches!(row.used_for, MappingUse::ThreadStacks { .. }));
+    let by = row.and_then(|row| creator(&view.frames(row.stack)).map(|name| format!(", created by {name}")));
+    let by = by.unwrap_or_default();
+    if stacks.unjoined {
+        return format!(
+            "THREADS: {} of threads that have ended and were never joined{by}: {} of address space; pthread_join or pthread_detach \
+             gives them back",
+            format_count(stacks.ended, "stack"),
+            format_bytes(stacks.ended_bytes),
+        );
+    }
+    format!(
+        "THREADS: {} of threads created since the start{by}: {} of address space; {} of the threads have ended",
+        format_count(stacks.count, "stack"),
+        format_bytes(stacks.bytes),
+        stacks.ended
+    )
+}
+
+fn shared_memory(balance: &Balance) -> String {
+    match &balance.cgroup {
+        Some(cgroup) if balance.rate.shared <= 0.0 && cgroup.shmem > 0 => format!(
+            "SHARED MEMORY: shared memory and tmpfs of its cgroup {} grew by {}, which are no blocks: `df -t tmpfs` and `ipcs -m` show \
+             them",
+            escape(&cgroup.name),
+            signed_bytes(cgroup.shmem as f64)
+        ),
+        _ => format!(
+            "SHARED MEMORY: shared memory and tmpfs that the process has mapped grow, {} now: `ls -l /proc/{}/map_files` shows files",
+            format_bytes(balance.resident.shmem),
+            balance.pid
+        ),
+    }
+}
+
+/// When a limit is reached.
+fn reached(limit: &Limit) -> Option<String> {
+    let time = limit.reached_in.filter(|&time| time <= AHEAD)?;
+    let (time, bytes) = (format_age(time), format_bytes(limit.bytes));
+    Some(match &limit.kind {
+        LimitKind::CgroupMax(_) => format!("; its cgroup's limit of {bytes} is reached in {time}"),
+        LimitKind::CgroupHigh(_) => {
+            format!("; its cgroup's memory.high of {bytes}, which slows it down, is reached in {time}")
+        }
+        LimitKind::AddressSpace => format!("; its limit on address space of {bytes} is reached in {time}"),
+        LimitKind::Machine => format!("; the machine's {bytes} are used up in {time}"),
+    })
+}
+
+fn page_tables(balance: &Balance) -> String {
+    let grown = balance.page_tables_grown;
+    if grown < WORTH || (grown as f64) < balance.grown.total / 10.0 {
+        return String::new();
+    }
+    format!("; page tables grew by {} in addition", signed_bytes(grown as f64))
+}
+
+/// Children are processes of their own: what they hold shows nowhere else.
+fn children(balance: &Balance) -> String {
+    if balance.children_found == 0 {
+        return String::new();
+    }
+    let named = balance.children.iter().take(NAMED);
+    let pids: Vec<String> = named.map(|child| child.pid.to_string()).collect();
+    let more = match balance.children_found.saturating_sub(pids.len() as u64) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let comm = balance.children.first().map_or("", |child| child.comm.as_str());
+    let (child, are, grow) = match balance.children_found {
+        1 => ("child", "is", "GROWS"),
+        _ => ("children", "are", "GROW"),
+    };
+    let rss = balance.children.iter().map(|child| child.rss).sum();
+    let grown = if balance.children_grown >= WORTH / 4 {
+        format!(" and {grow}, by {} so far", signed_bytes(balance.children_grown as f64))
+    } else {
+        String::new()
+    };
+    format!(
+        "; its {} {child} ({}{more}: {}; {}) {are} not traced{grown}: `memtrace attach {}`",
+        balance.children_found,
+        pids.join(", "),
+        short(comm),
+        format_bytes(rss),
+        pids.join(" ")
+    )
+}
+
+/// A rate of growth, without the sign that says so.
+fn speed(bytes_per_second: f64) -> String {
+    format_rate(bytes_per_second).trim_start_matches('+').to_owned()
+}
+
+fn signed_bytes(bytes: f64) -> String {
+    let sign = if bytes < 0.0 { "-" } else { "" };
+    format!("{sign}{}", format_bytes(bytes.abs() as u64))
+}

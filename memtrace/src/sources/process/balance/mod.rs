@@ -1,0 +1,130 @@
+//! The balance of each process: samples once a second, and what is looked up for a report.
+
+mod children;
+mod heap;
+mod ledger;
+mod thread_stacks;
+
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+
+use self::ledger::Ledger;
+use super::session::Session;
+use crate::{
+    analysis::balance::{self, Circumstances},
+    profile::{Amount, Balance, Knowledge, MappingRow, MappingUse, Row},
+    target::usage::Usage,
+};
+
+/// A last report is worth a sample of its own if the one before is at least this old.
+const FRESH: Duration = Duration::from_millis(200);
+
+/// What is kept for the balances of all targets.
+#[derive(Default)]
+pub(super) struct Ledgers {
+    by_index: FxHashMap<u32, Ledger>,
+}
+
+impl Ledgers {
+    /// Another program runs: its memory has nothing to do with the one before.
+    pub(super) fn forget(&mut self, index: u32) {
+        self.by_index.remove(&index);
+    }
+}
+
+impl Session {
+    /// Takes a sample of each process where one is due. With `now_too`, also where it is almost.
+    pub(super) fn weigh(&mut self, now_too: bool) {
+        // Blocks of an open window may be freed in a moment.
+        if self.control.open_window().is_some() && !self.ledgers.by_index.is_empty() {
+            return;
+        }
+        let now = self.tracer.elapsed();
+        let is_due = |ledger: &Ledger| {
+            ledger.series.is_due(now) || now_too && now.saturating_sub(ledger.last) >= FRESH
+        };
+        let due: Vec<usize> = (0..self.targets.len())
+            .filter(|&at| {
+                self.targets
+                    .get(at)
+                    .is_some_and(|target| self.ledgers.by_index.get(&target.index).is_none_or(is_due))
+            })
+            .collect();
+        if due.is_empty() {
+            return;
+        }
+        let blocks = self.blocks();
+        let seen = self.control.seen(now);
+        for at in due {
+            let Some(target) = self.targets.get(at).filter(|target| !target.process.has_exited()) else {
+                continue;
+            };
+            let (index, pid) = (target.index, target.pid().get());
+            let Some(usage) = Usage::read(pid) else { continue };
+            let blocks = blocks.get(&target.id()).copied().unwrap_or_default();
+            let ledger =
+                self.ledgers.by_index.entry(index).or_insert_with(|| Ledger::new(pid, &self.targets));
+            let ranges = self.ranges.get(&index);
+            let is_stack = |slot| self.stacks.get(slot).is_some_and(|stack| stack.passage.thread);
+            ledger.measure_ranges(pid, ranges, is_stack);
+            ledger.add(now, &usage, blocks, seen);
+        }
+    }
+
+    /// Outstanding blocks by target and generation.
+    fn blocks(&self) -> FxHashMap<u32, Amount> {
+        let mut sums: FxHashMap<u32, Amount> = FxHashMap::default();
+        for stack in self.tracer.stacks().filter(|stack| !self.is_nested(stack.slot)) {
+            let sum = sums.entry(stack.target).or_default();
+            *sum = sum.plus(stack.allocated.minus(stack.freed));
+        }
+        sums
+    }
+
+    /// The balances of all processes that were sampled. `rows` are those of the report.
+    pub(super) fn balances(&mut self, rows: &[Row], last: bool) -> Vec<Balance> {
+        self.weigh(last);
+        let knowledge = if self.control.gaps > 0 {
+            Knowledge::AtMost
+        } else if self.control.sampled() {
+            Knowledge::Sampled
+        } else {
+            Knowledge::Counted
+        };
+        let traced: Vec<u32> = self.processes().map(|process| process.pid.get()).collect();
+        let mut balances = Vec::new();
+        for target in &self.targets {
+            let pid = target.pid().get();
+            let Some(ledger) = self.ledgers.by_index.get_mut(&target.index) else { continue };
+            let has_exited = target.process.has_exited();
+            if !has_exited {
+                ledger.look_at_stacks(pid);
+                ledger.look_at_children(pid, &traced);
+                ledger.look_at_heap(pid);
+            }
+            let lost = rows.iter().filter(|row| row.pid() == pid).map(|row| row.loss().1).sum();
+            let circumstances =
+                Circumstances { pid, knowledge, lost, ..ledger.circumstances(&target.allocators) };
+            let balance = balance::balance(ledger.series.samples(), &circumstances);
+            balances.push(ledger.with_children(balance));
+        }
+        balances
+    }
+
+    /// Adds to mappings what is known of them besides their size.
+    pub(super) fn describe(&self, rows: &mut [MappingRow], slots: &[u32], balances: &[Balance]) {
+        for target in &self.targets {
+            let pid = target.pid().get();
+            let Some(ledger) = self.ledgers.by_index.get(&target.index) else { continue };
+            let unjoined = balances.iter().any(|of| of.pid == pid && of.stacks.unjoined);
+            for (row, slot) in rows.iter_mut().zip(slots).filter(|(row, _)| row.pid == pid) {
+                row.resident = ledger.resident(*slot);
+                if let Some(found) = ledger.stacks.get(slot) {
+                    row.mapped.blocks = found.count;
+                    row.used_for = MappingUse::ThreadStacks { ended: found.ended, unjoined };
+                }
+            }
+        }
+    }
+}
