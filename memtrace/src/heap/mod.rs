@@ -10,6 +10,7 @@
 //! bytes and 4 for each pointer in it.
 
 mod blocks;
+pub mod census;
 mod edges;
 mod holders;
 mod mark;

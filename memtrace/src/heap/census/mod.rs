@@ -1,0 +1,172 @@
+//! Every block of a process whose allocator is glibc's malloc, read from what malloc itself keeps: from outside, while the
+//! process runs, without symbols and without a probe. Pure, over the [`Peek`] trait.
+//!
+//! 1. [`arenas`]: `main_arena` is 127 lists one after another in the data of a file, each of which leads back to itself;
+//!    all arenas form a ring. [`parameters`]: `mp_` is near.
+//! 2. [`spans`]: each arena has memory from `brk` or heaps, in which chunk follows chunk up to the top chunk.
+//! 3. [`caches`]: the layout of threads' caches tells the release ([`layout`]). One that is not known is refused.
+//! 4. [`walk`]: the size of a chunk leads to the next one, which says whether it is in use. A chunk in use is a block of
+//!    the program's unless it is in a fast bin ([`fastbins`]) or in a cache.
+//! 5. [`mapped`]: large blocks are mappings of their own.
+//!
+//! The result is exact for a process at rest. Of one that runs, a block that is in use all the time is found, and one that is
+//! free all the time is not, except for what [`Missed`] counts. The work is bounded whatever the memory holds.
+
+#![cfg_attr(not(test), expect(dead_code, reason = "used by the census"))]
+
+mod arenas;
+mod caches;
+mod fastbins;
+mod figures;
+mod layout;
+mod mapped;
+mod memory;
+mod parameters;
+mod spans;
+mod tally;
+#[cfg(test)]
+mod tests;
+mod walk;
+mod window;
+
+pub use figures::{Amount, Arena, Block, Census, Missed, Refused};
+pub use memory::{Kind, Peek, Region};
+
+use self::{
+    caches::{Candidates, Keys, Seek},
+    fastbins::Fastbins,
+    layout::{KeyKind, Layout, arena},
+    memory::Regions,
+    parameters::Parameters,
+    spans::{Span, Spans},
+    tally::Tally,
+    walk::{Budget, Walk},
+    window::Window,
+};
+
+/// Chunks at the beginnings of arenas among which caches are looked for first, and arenas.
+const FIRST_CHUNKS: u64 = 4096;
+const FIRST_ARENAS: usize = 64;
+
+/// Visits every block of a process, in no particular order, each once.
+///
+/// # Errors
+/// There is no heap of glibc's, or its layout is not a known one.
+pub fn census(
+    memory: &mut impl Peek,
+    regions: &[Region],
+    mut visit: impl FnMut(Block),
+) -> Result<Census, Refused> {
+    let regions = Regions::new(regions);
+    let mut mains = arenas::find(memory, &regions).into_iter();
+    let main = mains.next().ok_or(Refused::NoHeap)?;
+    let ring = arenas::ring(memory, main.address).ok_or(Refused::Unknown("its arenas form no ring"))?;
+    let found = parameters::find(memory, &regions, &main.data)
+        .ok_or(Refused::Unknown("the parameters of malloc were not found"))?;
+    let parameters = found.parameters;
+    let mut layouts = found.layouts;
+    if let Some(other) = ring.get(1) {
+        layouts.retain(|layout| other.address % layout::HEAP_MAX == layout.heap_info);
+    }
+    let first = *layouts.first().ok_or(Refused::Unknown("heaps begin with something else"))?;
+    let spans = spans::find(memory, &regions, &ring, parameters.sbrk_base, first);
+    let mut window = Window::new();
+    let mut budget = Budget::default();
+    let tops: Vec<u64> = ring.iter().map(|found| found.address + arena::TOP).collect();
+    let mut walker = Walker { memory, window: &mut window, budget: &mut budget, spans: &spans, tops: &tops };
+    let (layout, keys) = walker.layout(&layouts, &parameters)?;
+    let fastbins = {
+        let mut fastbins = Fastbins::new();
+        for arena in &ring {
+            fastbins.read(walker.memory, arena.address, layout);
+        }
+        fastbins.complete();
+        fastbins
+    };
+    let mut tally = Tally::new(&ring, &spans, fastbins, keys, parameters.cached_most, &mut visit);
+    walker.all(&mut tally);
+    let mut census = tally.finish(walker.memory, layout);
+    census.missed.arenas += spans.broken;
+    census.missed.libraries = mains.count() as u64;
+    census.mapped = mapped::find(memory, &mut window, &regions, &spans.covered, &parameters, &mut visit);
+    census.missed.mapped = census.mapped.blocks.abs_diff(parameters.mapped);
+    census.missed.mapped_bytes = census.mapped.bytes.abs_diff(parameters.mapped_bytes);
+    Ok(census)
+}
+
+/// Walks over the chunks of all arenas.
+struct Walker<'a, M> {
+    memory: &'a mut M,
+    window: &'a mut Window,
+    budget: &'a mut Budget,
+    spans: &'a Spans,
+    /// Where the addresses of top chunks are, by arena.
+    tops: &'a [u64],
+}
+
+impl<M: Peek> Walker<'_, M> {
+    /// A walk over a span.
+    fn walk(&mut self, span: &Span) -> Walk<'_, M> {
+        let top = self.tops.get(span.arena).copied().unwrap_or_default();
+        Walk::new(self.memory, self.window, self.budget, span, top)
+    }
+
+    /// All of them.
+    fn all(&mut self, tally: &mut Tally<'_, impl FnMut(Block)>) {
+        let spans = self.spans;
+        for span in &spans.spans {
+            tally.begin(span);
+            let walked = self.walk(span).run(tally, u64::MAX);
+            tally.end(&walked);
+        }
+    }
+
+    /// The layout, and how blocks in caches are told.
+    fn layout(
+        &mut self,
+        layouts: &[&'static Layout],
+        parameters: &Parameters,
+    ) -> Result<(&'static Layout, Keys), Refused> {
+        let most = parameters.cached_most;
+        let refused = Refused::Unknown("threads have other caches");
+        let spans = self.spans;
+        let mut chosen = Vec::new();
+        // Caches are among the first blocks of an arena, mostly. Otherwise all are looked at.
+        for (arenas, chunks) in [(FIRST_ARENAS, FIRST_CHUNKS), (usize::MAX, u64::MAX)] {
+            let mut candidates = Candidates::default();
+            let main_first = spans.spans.iter().filter(|span| span.arena == 0);
+            let others = spans.spans.iter().filter(|span| span.arena != 0);
+            for span in main_first.chain(others).take(arenas) {
+                let mut seek = Seek { candidates: &mut candidates, most };
+                self.walk(span).run(&mut seek, chunks);
+            }
+            let is_first = candidates.is_first;
+            chosen = caches::choose(self.memory, &candidates, layouts, most).ok_or(refused)?;
+            let is_known = chosen.iter().any(|(_, keys)| *keys != Keys::None);
+            if !is_known && !is_first {
+                return Err(refused);
+            }
+            let needs_all = chosen.iter().any(|(layout, keys)| {
+                *keys == Keys::None && most > 0 || *keys != Keys::None && layout.key == KeyKind::Cache
+            });
+            if !needs_all {
+                break;
+            }
+        }
+        // Where caches are empty, lists of fast bins tell whether links are mangled.
+        let broken = |walker: &mut Self, layout: &Layout| {
+            let mut fastbins = Fastbins::new();
+            for top in walker.tops {
+                fastbins.read(walker.memory, top - arena::TOP, layout);
+            }
+            fastbins.broken
+        };
+        if chosen.len() > 1 {
+            let mut scored: Vec<_> =
+                chosen.into_iter().map(|chosen| (broken(self, chosen.0), chosen)).collect();
+            scored.sort_by_key(|(broken, _)| *broken);
+            chosen = scored.into_iter().map(|(_, chosen)| chosen).collect();
+        }
+        chosen.into_iter().next().ok_or(refused)
+    }
+}

@@ -1,0 +1,1 @@
+//! Censuses of memories made up for the purpose.

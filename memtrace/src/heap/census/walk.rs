@@ -1,0 +1,365 @@
+//! Walks from chunk to chunk. The program goes on meanwhile, and may have overwritten anything: what does not fit is read again,
+//! and where that does not help, the next place is looked for from which enough chunks follow one another.
+
+use super::{
+    layout::{
+        ALIGNMENT, FENCEPOST, FLAGS, HEADER, HEAP_INFO_WORDS, HEAP_MAX, IS_MMAPPED, LEAST_CHUNK,
+        NON_MAIN_ARENA, PREV_INUSE,
+    },
+    memory::{PAGE, Peek},
+    spans::Span,
+    window::Window,
+};
+
+/// So many chunks that follow one another are no accident.
+const CHAIN: usize = 8;
+/// A chunk of more than this is not searched for others if what follows it makes no sense.
+const SEARCHED: u64 = 1 << 20;
+
+/// What all walks of a census may do to find their way again.
+#[derive(Debug)]
+pub(super) struct Budget {
+    /// Times that something does not fit.
+    pub(super) failures: u32,
+    /// Bytes that are searched.
+    pub(super) search: u64,
+    /// Headers that are read one by one.
+    pub(super) reads: u32,
+    /// Bytes that are walked.
+    pub(super) walk: u64,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self { failures: 1 << 16, search: 2 << 30, reads: 1 << 18, walk: 1 << 42 }
+    }
+}
+
+/// A chunk that is no top chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Chunk {
+    /// Where it begins, 16 bytes before what the program gets.
+    pub(super) address: u64,
+    /// Bytes up to the next one.
+    pub(super) size: u64,
+    /// Whether it is marked as one of another than the main arena. Free ones are not.
+    non_main: bool,
+    /// The first two words after its header.
+    pub(super) link: u64,
+    pub(super) key: u64,
+}
+
+/// What is done with chunks.
+pub(super) trait Sink {
+    /// A chunk. `in_use`: so says the next one; it may be in a fast bin or in a thread's cache.
+    fn chunk(&mut self, chunk: &Chunk, in_use: bool, window: &Window);
+}
+
+/// What a walk found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Walked {
+    /// Bytes of the top chunk.
+    pub(super) top: u64,
+    /// Bytes of chunks.
+    pub(super) chunks: u64,
+    /// Bytes of fenceposts.
+    pub(super) fenceposts: u64,
+    /// Bytes that were skipped, and how often.
+    pub(super) skipped: u64,
+    pub(super) resumed: u64,
+    /// Headers that made sense when they were read again.
+    pub(super) read_again: u64,
+    /// Bytes that were not walked.
+    pub(super) left: u64,
+}
+
+/// A word that is the size of something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Header {
+    Chunk(u64),
+    Fencepost,
+    End,
+    Bad,
+}
+
+/// One walk.
+pub(super) struct Walk<'a, M> {
+    memory: &'a mut M,
+    window: &'a mut Window,
+    budget: &'a mut Budget,
+    span: Span,
+    /// Where the address of the top chunk is.
+    top_at: u64,
+    top: u64,
+    /// The last chunk, of which the next one tells whether it is in use.
+    last: Option<Chunk>,
+    walked: Walked,
+}
+
+impl<'a, M: Peek> Walk<'a, M> {
+    /// `top_at`: where the address of the arena's top chunk is.
+    pub(super) fn new(
+        memory: &'a mut M,
+        window: &'a mut Window,
+        budget: &'a mut Budget,
+        span: &Span,
+        top_at: u64,
+    ) -> Self {
+        let mut walk = Self {
+            memory,
+            window,
+            budget,
+            span: span.clone(),
+            top_at,
+            top: 0,
+            last: None,
+            walked: Walked::default(),
+        };
+        walk.read_top();
+        walk.read_size();
+        walk
+    }
+
+    /// Walks over at most `most` chunks.
+    pub(super) fn run(mut self, sink: &mut impl Sink, most: u64) -> Walked {
+        let end = self.span.range.end;
+        let mut at = self.span.range.start;
+        if !self.span.is_aligned {
+            match self.search(at) {
+                Some(first) => at = first,
+                None => return self.walked,
+            }
+        }
+        let mut count = 0;
+        while count < most && at + HEADER <= end {
+            if at == self.top && !self.read_top() {
+                self.top_chunk(at, sink);
+                return self.walked;
+            }
+            let header = self.window.load(self.memory, at, end).map(|words: [u64; 2]| words);
+            let next = match header.map(|words| (self.header(at, words, self.last.as_ref()), words)) {
+                None | Some((Header::Bad, _)) => self.recover(at),
+                Some((Header::Fencepost, words)) => {
+                    self.finish(words, sink);
+                    self.walked.fenceposts += FENCEPOST;
+                    Some(at + FENCEPOST)
+                }
+                Some((Header::End, words)) => {
+                    self.end_of_heap(words, sink);
+                    return self.walked;
+                }
+                Some((Header::Chunk(size), words)) => {
+                    self.finish(words, sink);
+                    let [link, key] = self.window.get(at + HEADER).unwrap_or_else(|| self.contents(at));
+                    let non_main = words[1] & NON_MAIN_ARENA != 0;
+                    self.last = Some(Chunk { address: at, size, non_main, link, key });
+                    count += 1;
+                    Some(at + size)
+                }
+            };
+            match next {
+                Some(next) if next.saturating_sub(self.span.range.start) <= self.budget.walk => at = next,
+                _ => {
+                    self.walked.left += end - at;
+                    return self.walked;
+                }
+            }
+        }
+        if let Some(last) = self.last.take() {
+            self.read_top();
+            if last.address == self.top {
+                self.walked.top = last.size;
+            } else if count < most {
+                // Nothing tells whether it is in use.
+                self.walked.left += last.size;
+            }
+        }
+        self.walked
+    }
+
+    /// Reads where the top chunk is now. Returns whether it has moved.
+    fn read_top(&mut self) -> bool {
+        let mut top = [0];
+        let before = self.top;
+        if self.memory.read_anew(self.top_at, &mut top) == 1 {
+            [self.top] = top;
+        }
+        self.top != before
+    }
+
+    /// Reads how large a heap is now.
+    fn read_size(&mut self) {
+        if !self.span.is_heap {
+            return;
+        }
+        let heap = self.span.range.start & !(HEAP_MAX - 1);
+        let mut words = [0; HEAP_INFO_WORDS];
+        if self.memory.read_anew(heap, &mut words) == HEAP_INFO_WORDS {
+            let [.., size] = words;
+            if size.is_multiple_of(PAGE) && (PAGE..=HEAP_MAX).contains(&size) {
+                self.span.range.end = (heap + size).max(self.span.range.start);
+            }
+        }
+    }
+
+    /// The first two words of what a program has, where they are not in the window.
+    #[cold]
+    fn contents(&mut self, chunk: u64) -> [u64; 2] {
+        self.window.load(self.memory, chunk + HEADER, self.span.range.end).unwrap_or_default()
+    }
+
+    /// What the words at `at` are. `last`: the chunk that ends there.
+    #[inline]
+    fn header(&self, at: u64, [before, word]: [u64; 2], last: Option<&Chunk>) -> Header {
+        let size = word & !FLAGS;
+        let left = self.span.range.end - at;
+        if word & IS_MMAPPED != 0 || (word & NON_MAIN_ARENA != 0 && !self.span.is_heap) {
+            return Header::Bad;
+        }
+        // The size of a free chunk is behind it too.
+        if word & PREV_INUSE == 0 && last.is_some_and(|last| last.size != before) {
+            return Header::Bad;
+        }
+        if size >= LEAST_CHUNK && size.is_multiple_of(ALIGNMENT) && size <= left {
+            Header::Chunk(size)
+        } else if size == FENCEPOST && left >= FENCEPOST {
+            Header::Fencepost
+        } else if size == 0 && self.span.is_heap && left == HEADER && word & PREV_INUSE != 0 {
+            Header::End
+        } else {
+            Header::Bad
+        }
+    }
+
+    /// The last chunk ends where the header is.
+    #[inline]
+    fn finish(&mut self, [_, word]: [u64; 2], sink: &mut impl Sink) {
+        if let Some(last) = self.last.take() {
+            self.walked.chunks += last.size;
+            sink.chunk(&last, word & PREV_INUSE != 0, self.window);
+        }
+    }
+
+    /// The end of a heap that is not its arena's last one.
+    fn end_of_heap(&mut self, words: [u64; 2], sink: &mut impl Sink) {
+        self.walked.fenceposts += HEADER;
+        // A top chunk that was too small to be freed is part of the fencepost (`sysmalloc`).
+        match self.last {
+            Some(last) if last.size == LEAST_CHUNK && !last.non_main => {
+                self.walked.fenceposts += last.size;
+                self.last = None;
+            }
+            _ => self.finish(words, sink),
+        }
+    }
+
+    fn top_chunk(&mut self, at: u64, sink: &mut impl Sink) {
+        let words = self.window.refresh(self.memory, at).unwrap_or_default();
+        self.finish(words, sink);
+        // It may have grown beyond what was known of the memory.
+        self.walked.top = (words[1] & !FLAGS).min((self.span.range.end - at).max(HEAP_MAX));
+    }
+
+    /// The header at `at` makes no sense. Returns where to go on.
+    #[cold]
+    fn recover(&mut self, at: u64) -> Option<u64> {
+        self.budget.failures = self.budget.failures.checked_sub(1)?;
+        if let Some(words) = self.window.refresh(self.memory, at)
+            && self.header(at, words, self.last.as_ref()) != Header::Bad
+            && self.window.get(at) == Some(words)
+        {
+            self.walked.read_again += 1;
+            return Some(at);
+        }
+        if self.read_top() && at == self.top {
+            return Some(at);
+        }
+        let mut from = at + ALIGNMENT;
+        let mut skipped = at;
+        if let Some(last) = self.last.take() {
+            let size = match self.window.refresh(self.memory, last.address) {
+                Some(words) => self.header(last.address, words, None),
+                None => Header::Bad,
+            };
+            match size {
+                Header::Chunk(size) if size != last.size => {
+                    self.walked.read_again += 1;
+                    self.last = Some(Chunk { size, ..last });
+                    return Some(last.address + size);
+                }
+                _ if last.size < SEARCHED => from = last.address + LEAST_CHUNK,
+                _ => {}
+            }
+            skipped = last.address;
+        }
+        let Some(next) = self.search(from) else {
+            self.walked.left += at - skipped;
+            return None;
+        };
+        self.walked.resumed += 1;
+        self.walked.skipped += next - skipped;
+        Some(next)
+    }
+
+    /// The next place from which chunks follow one another.
+    fn search(&mut self, from: u64) -> Option<u64> {
+        let end = self.span.range.end;
+        let mut at = from.next_multiple_of(ALIGNMENT);
+        while at + LEAST_CHUNK <= end {
+            self.budget.search = self.budget.search.checked_sub(ALIGNMENT)?;
+            let words: Option<[u64; 2]> = self.window.load(self.memory, at, end);
+            match words {
+                // A page that is not there, or has nothing in it.
+                None => at = self.memory.present((at & !(PAGE - 1)) + PAGE..end)?.start,
+                Some([0, 0]) if at.is_multiple_of(PAGE) => {
+                    let start = self.memory.present(at..end)?.start;
+                    at = if start > at { start } else { at + ALIGNMENT };
+                }
+                Some(_) if self.is_chain(at) => return Some(at),
+                Some(_) => at += ALIGNMENT,
+            }
+        }
+        None
+    }
+
+    /// Whether chunks follow one another from `at` on, up to the top chunk or a number of them.
+    fn is_chain(&mut self, at: u64) -> bool {
+        let end = self.span.range.end;
+        let (mut next, mut last): (u64, Option<Chunk>) = (at, None);
+        for place in 0..CHAIN {
+            if next == self.top {
+                return true;
+            }
+            if next + HEADER > end {
+                return false;
+            }
+            let words = match self.window.get(next) {
+                Some(words) => words,
+                None => match self.far(next) {
+                    Some(words) => words,
+                    None => return false,
+                },
+            };
+            match self.header(next, words, last.as_ref()) {
+                Header::Chunk(size) => {
+                    last = Some(Chunk { address: next, size, non_main: false, link: 0, key: 0 });
+                    next += size;
+                }
+                Header::Fencepost if place > 0 => {
+                    last = None;
+                    next += FENCEPOST;
+                }
+                Header::End if place > 0 => return true,
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    /// A header that is not in the window.
+    fn far(&mut self, at: u64) -> Option<[u64; 2]> {
+        self.budget.reads = self.budget.reads.checked_sub(1)?;
+        let mut words = [0; 2];
+        (self.memory.read(at, &mut words) == 2).then_some(words)
+    }
+}
