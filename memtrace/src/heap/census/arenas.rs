@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{
     layout::{HEAP_MAX, arena, is_address, is_chunk_address},
-    memory::{Cache, Kind, PAGE, Peek, Regions},
+    memory::{Kind, PAGE, Peek, Regions},
 };
 
 /// Data of programs and libraries that is looked through: of one mapping, and in all.
@@ -14,6 +14,7 @@ const DATA_IN_ALL: u64 = 1 << 30;
 const MOST_CANDIDATES: u32 = 256;
 /// Bins that may be changing while they are read. At rest none is.
 const CHANGING: u64 = 8;
+const ATTEMPTS: usize = 4;
 /// Most arenas: by default there are 8 for each processor.
 const MOST_ARENAS: usize = 1 << 16;
 
@@ -48,13 +49,12 @@ pub(super) fn find<M: Peek>(memory: &mut M, regions: &Regions) -> Vec<MainArena>
         }
         let mut words = vec![0; (length / 8) as usize];
         let data = Data { start, words: read_all(memory, region.range.clone(), &mut words) };
-        let mut cache = Cache::new(memory);
         for address in data.candidates() {
             candidates += 1;
             if candidates > MOST_CANDIDATES {
                 return found;
             }
-            if data.has_bins(&mut cache, address) {
+            if has_bins(memory, address) {
                 found.push(MainArena { address, data: start..end });
             }
         }
@@ -136,22 +136,28 @@ impl Data<'_> {
                 == arena::FASTBIN_COUNT
     }
 
-    /// Whether the bins are lists that lead back to them.
-    fn has_bins<M: Peek>(&self, cache: &mut Cache<'_, M>, address: u64) -> bool {
-        let mut changing = 0;
-        for bin in 0..arena::BIN_COUNT {
-            let at = address + arena::BINS + bin * 16;
-            let (Some(fd), Some(bk)) = (self.word(at), self.word(at + 8)) else { return false };
-            if is_self(at, fd, bk) {
-                continue;
-            }
-            let header = at - arena::FD;
-            let leads_back =
-                cache.word(fd + arena::BK) == Some(header) && cache.word(bk + arena::FD) == Some(header);
-            changing += u64::from(!leads_back);
-        }
-        changing <= CHANGING
+}
+
+/// Whether the bins are lists that lead back to them.
+fn has_bins<M: Peek>(memory: &mut M, address: u64) -> bool {
+    let mut pair = |memory: &mut M, at: u64| {
+        let mut words = [0; 2];
+        (memory.read_anew(at, &mut words) == 2).then_some(words)
+    };
+    let mut changing = 0;
+    for bin in 0..arena::BIN_COUNT {
+        let at = address + arena::BINS + bin * 16;
+        let header = at - arena::FD;
+        let leads_back = (0..ATTEMPTS).any(|_| {
+            pair(memory, at).is_some_and(|[fd, bk]| {
+                is_self(at, fd, bk)
+                    || pair(memory, fd.wrapping_add(arena::FD)).is_some_and(|[_, back]| back == header)
+                        && pair(memory, bk.wrapping_add(arena::FD)).is_some_and(|[back, _]| back == header)
+            })
+        });
+        changing += u64::from(!leads_back);
     }
+    changing <= CHANGING
 }
 
 /// An empty bin: both its words are the address of a chunk that has them as `fd` and `bk`.

@@ -2,7 +2,7 @@
 //! word. That alone does not tell: what a thread leaves at its end goes to others with the key still in it.
 
 use super::{
-    layout::{ALIGNMENT, FLAGS, KeyKind, LEAST_CHUNK, Layout, cache, is_chunk_address},
+    layout::{ALIGNMENT, FLAGS, HEADER, KeyKind, LEAST_CHUNK, Layout, PREV_INUSE, cache, is_chunk_address},
     memory::Peek,
     walk::{Chunk, Sink},
     window::Window,
@@ -29,7 +29,7 @@ pub(super) struct Candidates {
 }
 
 impl Candidates {
-    /// Notes a chunk if it may be a cache with something in it. `most`: blocks of a size in it.
+    /// Notes a chunk if it may be a cache. `most`: blocks of a size in it. One without any may have some a moment later.
     #[inline]
     pub(super) fn note(&mut self, chunk: &Chunk, window: &Window, most: u64) {
         let is_first = !std::mem::replace(&mut self.seen, true);
@@ -40,14 +40,10 @@ impl Candidates {
 
     #[cold]
     fn look(&mut self, chunk: &Chunk, window: &Window, most: u64, is_first: bool) {
-        let address = chunk.address + 16;
+        let address = chunk.address + HEADER;
         if let Some(words) = window.get::<{ cache::COUNT_WORDS }>(address) {
             let mut counts = words.iter().flat_map(|&word| counts_of(word));
-            if !counts.clone().all(|count| count <= most) {
-                return;
-            }
-            self.is_first |= is_first;
-            if counts.all(|count| count == 0) {
+            if !counts.all(|count| count <= most) {
                 return;
             }
         }
@@ -62,15 +58,32 @@ impl Candidates {
 
 /// Looks for caches only.
 pub(super) struct Seek<'a> {
-    pub(super) candidates: &'a mut Candidates,
-    pub(super) most: u64,
+    candidates: Candidates,
+    samples: &'a mut Samples,
+    most: u64,
 }
 
-impl Sink for Seek<'_> {
-    fn chunk(&mut self, chunk: &Chunk, in_use: bool, window: &Window) {
+impl<'a> Seek<'a> {
+    /// `most`: blocks of a size in a cache.
+    pub(super) fn new(samples: &'a mut Samples, most: u64) -> Self {
+        Self { candidates: Candidates::default(), samples, most }
+    }
+
+    /// Whether the first chunk is a cache.
+    pub(super) fn is_first(&self) -> bool {
+        self.candidates.is_first
+    }
+}
+
+impl<M: Peek> Sink<M> for Seek<'_> {
+    fn chunk(&mut self, chunk: &Chunk, in_use: bool, window: &Window, memory: &mut M) {
+        let known = self.candidates.addresses.len();
         if in_use {
             self.candidates.note(chunk, window, self.most);
         }
+        // At once: a thread may end, and its cache with it.
+        let new = self.candidates.addresses.get(known..).unwrap_or_default();
+        self.samples.add(memory, new, self.most);
     }
 }
 
@@ -145,40 +158,58 @@ impl Keys {
     }
 }
 
-/// Finds out the layout from what is in caches. `None`: they contradict all layouts.
-pub(super) fn choose<M: Peek>(
-    memory: &mut M,
-    candidates: &Candidates,
-    layouts: &[&'static Layout],
-    most: u64,
-) -> Option<Vec<(&'static Layout, Keys)>> {
-    let mut caches = Vec::new();
-    // Cache, count, entry, link, key.
-    let mut samples: Vec<(u64, u64, u64, u64, u64)> = Vec::new();
-    for &address in &candidates.addresses {
-        let Some(Lists { lists, .. }) = Lists::read(memory, address, most) else { continue };
-        let before = samples.len();
-        for (count, first, bin) in lists {
-            if samples.len() < MOST_CANDIDATES
-                && let Some((link, key)) = entry(memory, first, bin)
-            {
-                samples.push((address, count, first, link, key));
+/// What was found in caches, to find out the layout from.
+#[derive(Debug, Default)]
+pub(super) struct Samples {
+    caches: Vec<u64>,
+    samples: Vec<Sample>,
+}
+
+/// The first block of a list.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    cache: u64,
+    count: u64,
+    address: u64,
+    link: u64,
+    key: u64,
+}
+
+impl Samples {
+    /// Looks into blocks that may be caches.
+    fn add<M: Peek>(&mut self, memory: &mut M, candidates: &[u64], most: u64) {
+        for &cache in candidates {
+            let Some(Lists { lists, .. }) = Lists::read(memory, cache, most) else { continue };
+            let before = self.samples.len();
+            for (count, address, bin) in lists {
+                if before < MOST_CANDIDATES
+                    && let Some((link, key)) = entry(memory, address, bin)
+                {
+                    self.samples.push(Sample { cache, count, address, link, key });
+                }
+            }
+            if self.samples.len() > before {
+                self.caches.push(cache);
             }
         }
-        if samples.len() > before {
-            caches.push(address);
-        }
     }
+}
+
+/// Finds out the layout from what is in caches. `None`: they contradict all layouts.
+pub(super) fn choose(
+    Samples { caches, samples }: &Samples,
+    layouts: &[&'static Layout],
+) -> Option<Vec<(&'static Layout, Keys)>> {
     if samples.is_empty() {
         return Some(layouts.iter().map(|layout| (*layout, Keys::None)).collect());
     }
-    let mut keys: Vec<u64> = samples.iter().map(|sample| sample.4).filter(|&key| key != 0).collect();
+    let mut keys: Vec<u64> = samples.iter().map(|sample| sample.key).filter(|&key| key != 0).collect();
     keys.sort_unstable();
     let random = keys.chunk_by(|one, other| one == other).max_by_key(|same| same.len());
     let random = random.and_then(|same| same.first().copied()).unwrap_or_default();
     let is_owner = |key: u64| caches.contains(&key);
     let fits = |layout: &Layout| {
-        let fitting = samples.iter().filter(|&&(cache, count, address, link, key)| {
+        let fitting = samples.iter().filter(|&&Sample { cache, count, address, link, key }| {
             let next = layout.link(address, link);
             let has_key = match layout.key {
                 KeyKind::Cache => key == cache,
@@ -248,6 +279,17 @@ pub(super) fn resolve<M: Peek>(
         caches += u64::from(is_cache);
     }
     (caches, broken)
+}
+
+/// What became of a block with a key that is in no cache.
+pub(super) fn is_in_use<M: Peek>(memory: &mut M, keyed: &Keyed) -> bool {
+    let (mut size, mut next) = ([0], [0]);
+    let chunk = keyed.address - HEADER;
+    // A thread that ended gave it to a bin, or it was merged with others.
+    let is_gone = memory.read_anew(chunk + 8, &mut size) == 1
+        && memory.read_anew(chunk + keyed.chunk + 8, &mut next) == 1
+        && (size[0] & !FLAGS != keyed.chunk || next[0] & PREV_INUSE == 0);
+    !is_gone
 }
 
 /// Follows a list through what the walk saw. Returns whether it is the whole list.

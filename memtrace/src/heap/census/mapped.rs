@@ -1,20 +1,22 @@
 //! Blocks that are mappings of their own: nothing leads to them, so their headers are looked for at the beginnings of pages.
+//! Where the program asked for an alignment, that header is still there, and the one in use is further behind.
 
 use std::ops::Range;
 
 use super::{
     figures::{Amount, Block},
-    layout::{FLAGS, HEADER, IS_MMAPPED},
+    layout::{FLAGS, HEADER, IS_MMAPPED, LEAST_CHUNK},
     memory::{Kind, PAGE, Peek, Regions},
     parameters::Parameters,
     window::Window,
 };
 
-/// Where in a page the header of such a chunk may be: at its beginning, or 16 bytes before an alignment that the program asked
-/// for, 32 bytes or more from the beginning of the mapping (`_int_memalign`).
-const PLACES: [u64; 8] = [0, 48, 112, 240, 496, 1008, 2032, 4080];
 /// Bytes that are looked through at most: other memory may be without limit.
 const MOST: u64 = 16 << 30;
+/// Alignments that a program may have asked for, as powers of 2. With them a chunk begins 32 bytes or more from the beginning of
+/// its mapping (`_int_memalign`).
+const MIN_ALIGNMENT: u32 = 5;
+const MAX_ALIGNMENT: u32 = 32;
 
 /// Visits the chunks found, up to as many as there are. `covered`: memory in which there are none, in order.
 pub(super) fn find<M: Peek>(
@@ -69,7 +71,7 @@ struct Mapping {
     end: u64,
 }
 
-/// The chunk whose header is in a page.
+/// The chunk whose mapping begins with a page.
 fn in_page<M: Peek>(
     memory: &mut M,
     window: &mut Window,
@@ -77,19 +79,29 @@ fn in_page<M: Peek>(
     region: &Range<u64>,
     end: u64,
 ) -> Option<Mapping> {
-    PLACES.iter().find_map(|place| {
-        let address = page + place;
-        let [lead, word]: [u64; 2] = window.load(memory, address, end)?;
-        let size = word & !FLAGS;
-        let mapping = address.checked_sub(lead)?;
-        let end = address.checked_add(size)?;
-        let is_chunk = word & FLAGS == IS_MMAPPED
-            && (lead == 0) == (*place == 0)
-            && size > HEADER
-            && mapping.is_multiple_of(PAGE)
-            && end.is_multiple_of(PAGE)
-            && mapping >= region.start
-            && end <= region.end;
-        is_chunk.then_some(Mapping { mapping, address, end })
-    })
+    let [lead, word]: [u64; 2] = window.load(memory, page, end)?;
+    if lead != 0 || word & FLAGS != IS_MMAPPED || word < PAGE || !(word & !FLAGS).is_multiple_of(PAGE) {
+        return None;
+    }
+    let is_end = |end: &u64| end.is_multiple_of(PAGE) && *end <= region.end;
+    // The mapping may have been moved and be larger or smaller since.
+    (MIN_ALIGNMENT..=MAX_ALIGNMENT)
+        .find_map(|alignment| {
+            let user = (page + LEAST_CHUNK + HEADER).next_multiple_of(1 << alignment);
+            let address = user - HEADER;
+            if address + HEADER > region.end {
+                return None;
+            }
+            let [lead, word] = window.get(address).or_else(|| {
+                let mut words = [0; 2];
+                (memory.read(address, &mut words) == 2).then_some(words)
+            })?;
+            let end = address.checked_add(word & !FLAGS).filter(is_end)?;
+            let is_chunk = word & FLAGS == IS_MMAPPED && lead == address - page && end > user;
+            is_chunk.then_some(Mapping { mapping: page, address, end })
+        })
+        .or_else(|| {
+            let end = page.checked_add(word & !FLAGS).filter(is_end)?;
+            Some(Mapping { mapping: page, address: page, end })
+        })
 }

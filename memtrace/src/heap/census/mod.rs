@@ -33,7 +33,7 @@ pub use figures::{Amount, Arena, Block, Census, Missed, Refused};
 pub use memory::{Kind, Peek, Region};
 
 use self::{
-    caches::{Candidates, Keys, Seek},
+    caches::{Keys, Samples, Seek},
     fastbins::Fastbins,
     layout::{KeyKind, Layout, arena},
     memory::Regions,
@@ -44,9 +44,8 @@ use self::{
     window::Window,
 };
 
-/// Chunks at the beginnings of arenas among which caches are looked for first, and arenas.
-const FIRST_CHUNKS: u64 = 4096;
-const FIRST_ARENAS: usize = 64;
+/// In how many parts of arenas, and among how many chunks at their beginnings, caches are looked for, one after another.
+const LOOKS: [(usize, u64); 3] = [(4, 16), (64, 4096), (usize::MAX, u64::MAX)];
 
 /// Visits every block of a process, in no particular order, each once.
 ///
@@ -132,19 +131,21 @@ impl<M: Peek> Walker<'_, M> {
         let spans = self.spans;
         let mut chosen = Vec::new();
         // Caches are among the first blocks of an arena, mostly. Otherwise all are looked at.
-        for (arenas, chunks) in [(FIRST_ARENAS, FIRST_CHUNKS), (usize::MAX, u64::MAX)] {
-            let mut candidates = Candidates::default();
+        for (arenas, chunks) in LOOKS {
+            let (mut samples, mut is_first) = (Samples::default(), false);
             let main_first = spans.spans.iter().filter(|span| span.arena == 0);
             let others = spans.spans.iter().filter(|span| span.arena != 0);
             for span in main_first.chain(others).take(arenas) {
-                let mut seek = Seek { candidates: &mut candidates, most };
+                let mut seek = Seek::new(&mut samples, most);
                 self.walk(span).run(&mut seek, chunks);
+                is_first |= seek.is_first() && span.arena == 0;
             }
-            let is_first = candidates.is_first;
-            chosen = caches::choose(self.memory, &candidates, layouts, most).ok_or(refused)?;
+            chosen = caches::choose(&samples, layouts).ok_or(refused)?;
             let is_known = chosen.iter().any(|(_, keys)| *keys != Keys::None);
             if !is_known && !is_first {
-                return Err(refused);
+                // Whoever has the first chunk, there is a cache somewhere.
+                chosen.clear();
+                continue;
             }
             let needs_all = chosen.iter().any(|(layout, keys)| {
                 *keys == Keys::None && most > 0 || *keys != Keys::None && layout.key == KeyKind::Cache

@@ -54,7 +54,11 @@ pub(super) fn find<M: Peek>(memory: &mut M, regions: &Regions, data: &Range<u64>
                 continue;
             }
             let size = (layout.parameters.size / 8) as usize;
-            let mut fitting = words.windows(size).filter_map(|words| read(layout.parameters, words));
+            let is_base = |base| base == 0 || regions.at(base).is_some_and(|region| region.kind == Kind::Heap);
+            let mut fitting = words
+                .windows(size)
+                .filter_map(|words| read(layout.parameters, words))
+                .filter(|parameters| is_base(parameters.sbrk_base));
             let Some(parameters) = fitting.next() else { continue };
             if fitting.next().is_some() || found.is_some() {
                 return None;
@@ -68,7 +72,8 @@ pub(super) fn find<M: Peek>(memory: &mut M, regions: &Regions, data: &Range<u64>
     found
 }
 
-/// What words say, if they are `mp_` in every respect.
+/// What words say, if they are `mp_` in every respect. Where the main arena has nothing from `brk`, and so less tells, only
+/// if caches have the default sizes.
 fn read(layout: &ParametersLayout, words: &[u64]) -> Option<Parameters> {
     let word = |offset: u64| words.get((offset / 8) as usize).copied();
     let int = |offset: u64| word(offset).map(|word| word >> (offset % 8 * 8) & 0xffff_ffff);
@@ -91,7 +96,11 @@ fn read(layout: &ParametersLayout, words: &[u64]) -> Option<Parameters> {
         && mapped_bytes_most.is_multiple_of(PAGE)
         && mapped_bytes <= mapped_bytes_most.saturating_add(1 << 40)
         && (mapped_most == 0) == (mapped_bytes_most == 0)
-        && (sbrk_base == 0 || (is_address(sbrk_base) && sbrk_base.is_multiple_of(ALIGNMENT)))
+        && if sbrk_base == 0 {
+            bins == MOST_SIZES
+        } else {
+            is_address(sbrk_base) && sbrk_base.is_multiple_of(ALIGNMENT)
+        }
         && pages.all(is_size);
     let huge = if layout.pages.is_empty() { 0 } else { word(layout.pages.end - 8)? };
     fits.then_some(Parameters { mapped, mapped_bytes, sbrk_base, cached_most, huge_pages: huge != 0 })

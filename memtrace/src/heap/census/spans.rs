@@ -6,14 +6,12 @@ use rustc_hash::FxHashSet;
 
 use super::{
     arenas::Arena,
-    layout::{ALIGNMENT, FLAGS, HEAP_INFO_WORDS, HEAP_MAX, Layout, arena},
+    layout::{ALIGNMENT, HEAP_INFO_WORDS, HEAP_MAX, Layout, arena},
     memory::{Kind, PAGE, Peek, Regions},
 };
 
 /// Heaps of an arena at most: 4 TiB of them.
 const MOST_HEAPS: usize = 1 << 16;
-/// The largest top chunk that is believed to end behind the region that is known.
-const LARGEST_TOP: u64 = 1 << 40;
 
 /// Chunks one after another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +50,7 @@ pub(super) fn find<M: Peek>(
     let mut seen = FxHashSet::default();
     for (number, arena) in arenas.iter().enumerate() {
         if number == 0 {
-            all.main(memory, regions, arena, sbrk_base);
+            all.main(regions, arena, sbrk_base);
         } else if !all.heaps(memory, number, arena, layout, &mut seen) {
             all.broken += 1;
         }
@@ -64,19 +62,12 @@ pub(super) fn find<M: Peek>(
 
 impl Spans {
     /// Those of the main arena.
-    fn main<M: Peek>(&mut self, memory: &mut M, regions: &Regions, arena: &Arena, sbrk_base: u64) {
+    fn main(&mut self, regions: &Regions, arena: &Arena, sbrk_base: u64) {
         let first = sbrk_base.next_multiple_of(ALIGNMENT);
         if let Some(region) = regions.at(first).filter(|_| sbrk_base != 0) {
-            // It may have grown since the regions were read.
-            let mut size = [0];
-            let top = first..region.range.end + PAGE;
-            let grown = if top.contains(&arena.top) && memory.read_anew(arena.top + 8, &mut size) == 1 {
-                size.first().map_or(0, |size| arena.top + (size & !FLAGS).min(LARGEST_TOP))
-            } else {
-                0
-            };
-            let range = first..region.range.end.max(grown);
-            self.covered.push(region.range.start..range.end);
+            // It may have grown since the regions were read: a walk looks.
+            let range = first..region.range.end;
+            self.covered.push(region.range.clone());
             self.spans.push(Span { range, arena: 0, is_heap: false, is_aligned: true });
         }
         // Where `brk` fails, memory is mapped. Where that began is written nowhere.

@@ -116,6 +116,8 @@ impl<'a, V: FnMut(Block)> Tally<'a, V> {
             let Some(arena) = self.arenas.get_mut(keyed.arena) else { continue };
             if keyed.is_cached {
                 arena.in_caches.add(keyed.chunk);
+            } else if !caches::is_in_use(memory, keyed) {
+                arena.in_bins.add(keyed.chunk);
             } else {
                 self.missed.uncached += 1;
                 let size = keyed.chunk - OVERLAP;
@@ -135,9 +137,9 @@ impl<'a, V: FnMut(Block)> Tally<'a, V> {
     }
 }
 
-impl<V: FnMut(Block)> Sink for Tally<'_, V> {
+impl<M, V: FnMut(Block)> Sink<M> for Tally<'_, V> {
     #[inline]
-    fn chunk(&mut self, chunk: &Chunk, in_use: bool, window: &Window) {
+    fn chunk(&mut self, chunk: &Chunk, in_use: bool, window: &Window, _memory: &mut M) {
         if !in_use {
             self.current.in_bins.add(chunk.size);
             return;

@@ -15,6 +15,8 @@ use super::{
 const CHAIN: usize = 8;
 /// A chunk of more than this is not searched for others if what follows it makes no sense.
 const SEARCHED: u64 = 1 << 20;
+/// By how much the memory from `brk` may have grown since it was looked up.
+const GROWTH: u64 = 1 << 40;
 
 /// What all walks of a census may do to find their way again.
 #[derive(Debug)]
@@ -25,13 +27,11 @@ pub(super) struct Budget {
     pub(super) search: u64,
     /// Headers that are read one by one.
     pub(super) reads: u32,
-    /// Bytes that are walked.
-    pub(super) walk: u64,
 }
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { failures: 1 << 16, search: 2 << 30, reads: 1 << 18, walk: 1 << 42 }
+        Self { failures: 1 << 16, search: 2 << 30, reads: 1 << 18 }
     }
 }
 
@@ -50,9 +50,9 @@ pub(super) struct Chunk {
 }
 
 /// What is done with chunks.
-pub(super) trait Sink {
+pub(super) trait Sink<M> {
     /// A chunk. `in_use`: so says the next one; it may be in a fast bin or in a thread's cache.
-    fn chunk(&mut self, chunk: &Chunk, in_use: bool, window: &Window);
+    fn chunk(&mut self, chunk: &Chunk, in_use: bool, window: &Window, memory: &mut M);
 }
 
 /// What a walk found.
@@ -116,13 +116,12 @@ impl<'a, M: Peek> Walk<'a, M> {
             walked: Walked::default(),
         };
         walk.read_top();
-        walk.read_size();
+        walk.read_end();
         walk
     }
 
     /// Walks over at most `most` chunks.
-    pub(super) fn run(mut self, sink: &mut impl Sink, most: u64) -> Walked {
-        let end = self.span.range.end;
+    pub(super) fn run(mut self, sink: &mut impl Sink<M>, most: u64) -> Walked {
         let mut at = self.span.range.start;
         if !self.span.is_aligned {
             match self.search(at) {
@@ -131,7 +130,11 @@ impl<'a, M: Peek> Walk<'a, M> {
             }
         }
         let mut count = 0;
-        while count < most && at + HEADER <= end {
+        loop {
+            let end = self.span.range.end;
+            if count == most || at + HEADER > end {
+                break;
+            }
             if at == self.top && !self.read_top() {
                 self.top_chunk(at, sink);
                 return self.walked;
@@ -158,21 +161,16 @@ impl<'a, M: Peek> Walk<'a, M> {
                 }
             };
             match next {
-                Some(next) if next.saturating_sub(self.span.range.start) <= self.budget.walk => at = next,
-                _ => {
+                Some(next) => at = next,
+                None => {
                     self.walked.left += end - at;
                     return self.walked;
                 }
             }
         }
-        if let Some(last) = self.last.take() {
-            self.read_top();
-            if last.address == self.top {
-                self.walked.top = last.size;
-            } else if count < most {
-                // Nothing tells whether it is in use.
-                self.walked.left += last.size;
-            }
+        if let Some(last) = self.last.take().filter(|_| at + HEADER > self.span.range.end) {
+            // Only a top chunk ends where memory does. It may have become another one meanwhile.
+            self.walked.top = last.size;
         }
         self.walked
     }
@@ -187,17 +185,23 @@ impl<'a, M: Peek> Walk<'a, M> {
         self.top != before
     }
 
-    /// Reads how large a heap is now.
-    fn read_size(&mut self) {
-        if !self.span.is_heap {
-            return;
-        }
-        let heap = self.span.range.start & !(HEAP_MAX - 1);
-        let mut words = [0; HEAP_INFO_WORDS];
-        if self.memory.read_anew(heap, &mut words) == HEAP_INFO_WORDS {
-            let [.., size] = words;
-            if size.is_multiple_of(PAGE) && (PAGE..=HEAP_MAX).contains(&size) {
-                self.span.range.end = (heap + size).max(self.span.range.start);
+    /// Reads where the span ends now.
+    fn read_end(&mut self) {
+        let range = &mut self.span.range;
+        if self.span.is_heap {
+            let heap = range.start & !(HEAP_MAX - 1);
+            let mut words = [0; HEAP_INFO_WORDS];
+            if self.memory.read_anew(heap, &mut words) == HEAP_INFO_WORDS {
+                let [.., size] = words;
+                if size.is_multiple_of(PAGE) && (PAGE..=HEAP_MAX).contains(&size) {
+                    range.end = (heap + size).max(range.start);
+                }
+            }
+        } else if self.span.is_aligned && (range.start..range.end + GROWTH).contains(&self.top) {
+            let mut size = [0];
+            if self.memory.read_anew(self.top + 8, &mut size) == 1 {
+                let [size] = size;
+                range.end = range.end.max(self.top + (size & !FLAGS).min(GROWTH));
             }
         }
     }
@@ -233,15 +237,15 @@ impl<'a, M: Peek> Walk<'a, M> {
 
     /// The last chunk ends where the header is.
     #[inline]
-    fn finish(&mut self, [_, word]: [u64; 2], sink: &mut impl Sink) {
+    fn finish(&mut self, [_, word]: [u64; 2], sink: &mut impl Sink<M>) {
         if let Some(last) = self.last.take() {
             self.walked.chunks += last.size;
-            sink.chunk(&last, word & PREV_INUSE != 0, self.window);
+            sink.chunk(&last, word & PREV_INUSE != 0, self.window, self.memory);
         }
     }
 
     /// The end of a heap that is not its arena's last one.
-    fn end_of_heap(&mut self, words: [u64; 2], sink: &mut impl Sink) {
+    fn end_of_heap(&mut self, words: [u64; 2], sink: &mut impl Sink<M>) {
         self.walked.fenceposts += HEADER;
         // A top chunk that was too small to be freed is part of the fencepost (`sysmalloc`).
         match self.last {
@@ -253,7 +257,7 @@ impl<'a, M: Peek> Walk<'a, M> {
         }
     }
 
-    fn top_chunk(&mut self, at: u64, sink: &mut impl Sink) {
+    fn top_chunk(&mut self, at: u64, sink: &mut impl Sink<M>) {
         let words = self.window.refresh(self.memory, at).unwrap_or_default();
         self.finish(words, sink);
         // It may have grown beyond what was known of the memory.
@@ -271,7 +275,10 @@ impl<'a, M: Peek> Walk<'a, M> {
             self.walked.read_again += 1;
             return Some(at);
         }
-        if self.read_top() && at == self.top {
+        let end = self.span.range.end;
+        self.read_top();
+        self.read_end();
+        if at == self.top || end != self.span.range.end {
             return Some(at);
         }
         let mut from = at + ALIGNMENT;
@@ -331,7 +338,8 @@ impl<'a, M: Peek> Walk<'a, M> {
                 return true;
             }
             if next + HEADER > end {
-                return false;
+                // A top chunk ends where memory does.
+                return next == end && place > 1;
             }
             let words = match self.window.get(next) {
                 Some(words) => words,
