@@ -22,6 +22,26 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#ifdef ANY_GLIBC
+// To be run by any glibc, with `-nostartfiles -Wl,--no-as-needed -l:libpthread.so.0`: the oldest versions of what has newer ones.
+__asm__(".symver pthread_create,pthread_create@GLIBC_2.2.5\n"
+        ".symver pthread_join,pthread_join@GLIBC_2.2.5\n"
+        ".symver __libc_start_main,__libc_start_main@GLIBC_2.2.5\n"
+        ".globl _start\n"
+        "_start: xor %ebp, %ebp\n"
+        "mov %rdx, %r9\n"
+        "pop %rsi\n"
+        "mov %rsp, %rdx\n"
+        "and $-16, %rsp\n"
+        "push %rax\n"
+        "push %rsp\n"
+        "lea main(%rip), %rdi\n"
+        "xor %ecx, %ecx\n"
+        "xor %r8d, %r8d\n"
+        "call *__libc_start_main@GOTPCREL(%rip)\n"
+        "hlt\n");
+#endif
+
 enum { MOST_THREADS = 64, BOXES = 64, LOG = 1 << 22, CHURN = 3000 };
 struct slot { void *block; long epoch; };
 struct freed { uintptr_t block; size_t size; };
@@ -163,10 +183,12 @@ static void put_blocks(char kind, int at_all_times) {
 }
 
 static void put_totals(void) {
-#if __GLIBC_PREREQ(2, 33)
+#ifndef ANY_GLIBC
     struct mallinfo2 totals = mallinfo2();
     put("T %zu %zu %zu\n", totals.fordblks, totals.hblks, totals.hblkhd);
 #else
+    // From 2.33 there is a better one.
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
     struct mallinfo totals = mallinfo();
     put("T %u %u %u\n", (unsigned) totals.fordblks, (unsigned) totals.hblks, (unsigned) totals.hblkhd);
 #endif
