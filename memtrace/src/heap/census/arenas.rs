@@ -135,7 +135,6 @@ impl Data<'_> {
             && fastbins.filter(|&chunk| chunk == 0 || is_chunk_address(chunk)).count() as u64
                 == arena::FASTBIN_COUNT
     }
-
 }
 
 /// Whether the bins are lists that lead back to them.

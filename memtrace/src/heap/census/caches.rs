@@ -123,9 +123,12 @@ impl Lists {
     }
 }
 
-/// Where the first entry of a bin is.
-fn place(cache: u64, bin: u64) -> u64 {
-    cache + (cache::COUNT_WORDS as u64 + bin) * 8
+/// The first entry of a bin.
+fn head<M: Peek>(memory: &mut M, cache: u64, bin: u64) -> Option<u64> {
+    let mut head = [0];
+    let place = cache + (cache::COUNT_WORDS as u64 + bin) * 8;
+    (memory.read_anew(place, &mut head) == 1).then_some(())?;
+    head.first().copied()
 }
 
 /// The size word, the link and the key of an entry, if it is one of a bin.
@@ -182,8 +185,10 @@ impl Samples {
             let Some(Lists { lists, .. }) = Lists::read(memory, cache, most) else { continue };
             let before = self.samples.len();
             for (count, address, bin) in lists {
+                // What the thread has taken meanwhile tells nothing.
                 if before < MOST_CANDIDATES
                     && let Some((link, key)) = entry(memory, address, bin)
+                    && head(memory, cache, bin) == Some(address)
                 {
                     self.samples.push(Sample { cache, count, address, link, key });
                 }
@@ -217,10 +222,12 @@ pub(super) fn choose(
             };
             has_key && if count == 1 { next == 0 } else { is_chunk_address(next) }
         });
-        // Some may be changing.
-        fitting.count() * 4 > samples.len() * 3
+        fitting.count()
     };
-    let chosen = layouts.iter().filter(|layout| fits(layout));
+    // Some may have been changing.
+    let best = layouts.iter().map(|layout| fits(layout)).max().unwrap_or_default();
+    let is_known = best > 0 && best * 2 >= samples.len();
+    let chosen = layouts.iter().filter(|layout| is_known && fits(layout) == best);
     let chosen: Vec<_> = chosen
         .map(|&layout| match layout.key {
             KeyKind::Cache => {
@@ -268,7 +275,7 @@ pub(super) fn resolve<M: Peek>(
                 continue;
             }
             let ends = (0..ATTEMPTS).any(|_| {
-                let list = (place(cache.address, bin), bin, count);
+                let list = (cache.address, bin, count);
                 let (seen, ends) = follow(memory, keyed, layout, keys, list, &mut reads);
                 is_cache |= seen;
                 ends
@@ -313,14 +320,10 @@ fn follow<M: Peek>(
     keyed: &mut [Keyed],
     layout: &Layout,
     keys: &Keys,
-    (place, bin, count): (u64, u64, u64),
+    (cache, bin, count): (u64, u64, u64),
     reads: &mut u32,
 ) -> (bool, bool) {
-    let mut head = [0];
-    if memory.read_anew(place, &mut head) != 1 {
-        return (false, false);
-    }
-    let [mut address] = head;
+    let Some(mut address) = head(memory, cache, bin) else { return (false, false) };
     let mut seen = false;
     // It may have grown since it was counted.
     for _ in 0..count + 64 {

@@ -27,7 +27,12 @@ impl Fastbins {
 
     /// Reads those of an arena.
     pub(super) fn read<M: Peek>(&mut self, memory: &mut M, address: u64, layout: &Layout) {
-        for bin in 0..arena::FASTBIN_COUNT {
+        let mut heads = [0; arena::FASTBIN_COUNT as usize];
+        let read = memory.read_anew(address + arena::FASTBINS, &mut heads);
+        for (bin, &head) in (0u64..).zip(heads.iter().take(read)) {
+            if head == 0 {
+                continue;
+            }
             let size = LEAST_CHUNK + bin * ALIGNMENT;
             let at = address + arena::FASTBINS + bin * 8;
             let known = self.chunks.len();
@@ -39,7 +44,8 @@ impl Fastbins {
                     is_whole = true;
                     break;
                 }
-                is_whole = self.list(&mut Cache::new(memory), first, size, layout) && word(memory, at) == Some(first);
+                is_whole = self.list(&mut Cache::new(memory), first, size, layout)
+                    && word(memory, at) == Some(first);
                 if is_whole {
                     break;
                 }

@@ -57,9 +57,11 @@ pub(super) struct ParametersLayout {
 }
 
 /// Until 2.34.
-static WITHOUT_HUGE_PAGES: ParametersLayout = ParametersLayout { counts: 40, sizes: 56, pages: 40..40, size: 104 };
+static WITHOUT_HUGE_PAGES: ParametersLayout =
+    ParametersLayout { counts: 40, sizes: 56, pages: 40..40, size: 104 };
 /// From 2.35; `int hp_flags` stands before the counts.
-static WITH_HUGE_PAGES: ParametersLayout = ParametersLayout { counts: 60, sizes: 80, pages: 40..56, size: 128 };
+static WITH_HUGE_PAGES: ParametersLayout =
+    ParametersLayout { counts: 60, sizes: 80, pages: 40..56, size: 128 };
 
 /// The second word of a block in a thread's cache, `tcache_entry::key`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

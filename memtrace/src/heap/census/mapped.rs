@@ -29,6 +29,7 @@ pub(super) fn find<M: Peek>(
 ) -> Amount {
     let mut found = Amount::default();
     let mut left = MOST;
+    window.clear();
     for region in regions.of(Kind::Anonymous) {
         let mut at = region.range.start;
         while let Some(run) = memory.present(at..region.range.end) {

@@ -54,7 +54,8 @@ pub(super) fn find<M: Peek>(memory: &mut M, regions: &Regions, data: &Range<u64>
                 continue;
             }
             let size = (layout.parameters.size / 8) as usize;
-            let is_base = |base| base == 0 || regions.at(base).is_some_and(|region| region.kind == Kind::Heap);
+            let is_base =
+                |base| base == 0 || regions.at(base).is_some_and(|region| region.kind == Kind::Heap);
             let mut fitting = words
                 .windows(size)
                 .filter_map(|words| read(layout.parameters, words))

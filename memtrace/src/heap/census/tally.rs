@@ -103,14 +103,8 @@ impl<'a, V: FnMut(Block)> Tally<'a, V> {
         self.keyed.sort_unstable_by_key(|keyed| keyed.address);
         // A walk that went back may have seen one twice.
         self.keyed.dedup_by_key(|keyed| keyed.address);
-        let (caches, broken) = caches::resolve(
-            memory,
-            &self.candidates,
-            layout,
-            &self.keys,
-            self.cached_most,
-            &mut self.keyed,
-        );
+        let (caches, broken) =
+            caches::resolve(memory, &self.candidates, layout, &self.keys, self.cached_most, &mut self.keyed);
         self.missed.lists += broken;
         for keyed in &self.keyed {
             let Some(arena) = self.arenas.get_mut(keyed.arena) else { continue };

@@ -115,6 +115,7 @@ impl<'a, M: Peek> Walk<'a, M> {
             last: None,
             walked: Walked::default(),
         };
+        walk.window.clear();
         walk.read_top();
         walk.read_end();
         walk

@@ -17,6 +17,11 @@ impl Window {
         Self { start: 0, count: 0, words: vec![0; WORDS] }
     }
 
+    /// Forgets what was read.
+    pub(super) fn clear(&mut self) {
+        self.count = 0;
+    }
+
     /// Words from `address` on, if they are in the window.
     #[inline]
     pub(super) fn get<const N: usize>(&self, address: u64) -> Option<[u64; N]> {

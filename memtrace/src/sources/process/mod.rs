@@ -1,5 +1,6 @@
 //! Traced processes.
 
+mod census;
 mod control;
 mod counting;
 mod exec;

@@ -1,0 +1,127 @@
+//! Censuses of programs that know all their blocks: `tests/c/heap.c`.
+
+mod damaged;
+mod program;
+mod speed;
+
+use std::{collections::BTreeMap, thread::sleep, time::Duration};
+
+use program::{How, Program, Taken, Truth, others};
+
+/// Blocks of the C library itself: of a thread its cache (`tcache_perthread_struct`) and its table of thread-local storage
+/// (`dtv`, in which there is room for modules).
+const OWN: [u64; 3] = [0x288, 280, 296];
+
+/// All blocks are found, with their sizes, and no others; free bytes and mappings are what malloc itself says.
+fn assert_exact(taken: &Taken, truth: &Truth, what: &str) {
+    let Taken { census, blocks } = taken;
+    let missing = truth.blocks.iter().filter(|(address, _)| !blocks.contains_key(address));
+    assert_eq!(missing.collect::<Vec<_>>(), [], "{what}");
+    let wrong =
+        truth.blocks.iter().filter(|(address, size)| blocks.get(address).is_some_and(|found| found != *size));
+    assert_eq!(wrong.collect::<Vec<_>>(), [], "{what}");
+    let extra = blocks.iter().filter(|(address, _)| !truth.blocks.contains_key(address));
+    let extra: Vec<_> = extra.filter(|(_, size)| !OWN.contains(size)).collect();
+    assert_eq!(extra, [], "{what}");
+    let free: u64 = census.arenas.iter().map(|arena| arena.free_bytes()).sum();
+    assert_eq!((free, census.mapped.blocks, census.mapped.bytes), truth.totals, "{what}");
+    assert!(census.missed.is_nothing(), "{what}: {:?}", census.missed);
+    let counted: u64 = census.arenas.iter().map(|arena| arena.in_use.blocks).sum();
+    assert_eq!(counted + census.mapped.blocks, blocks.len() as u64, "{what}");
+}
+
+/// At rest, and in a child of it.
+fn exact(how: &How<'_>) -> Taken {
+    let mut program = Program::start(how);
+    sleep(Duration::from_millis(300));
+    let what = format!("{how:?}");
+    let truth = program.rest();
+    let taken = program.census();
+    assert_exact(&taken, &truth, &what);
+    assert!(truth.blocks.len() > 1000, "{what}: {}", truth.blocks.len());
+    let (child, truth) = program.fork();
+    assert_exact(&program::census(child), &truth, &format!("child of {what}"));
+    taken
+}
+
+#[test]
+fn all_blocks_of_a_process_at_rest() {
+    let taken = exact(&How::default());
+    assert!(taken.census.arenas.len() > 1, "{:?}", taken.census);
+    assert!(taken.census.caches > 0);
+    exact(&How { threads: 16, slots: 3000, ..How::default() });
+    exact(&How { churn: true, ..How::default() });
+}
+
+#[test]
+fn all_blocks_with_other_settings() {
+    let one = [("MALLOC_ARENA_MAX", "1"), ("MALLOC_MMAP_THRESHOLD_", "131072")];
+    let taken = exact(&How { environment: &one, slots: 20_000, ..How::default() });
+    assert_eq!(taken.census.arenas.len(), 1);
+    assert!(taken.census.mapped.blocks > 10, "{:?}", taken.census);
+    let taken =
+        exact(&How { environment: &[("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0")], ..How::default() });
+    assert_eq!(taken.census.caches, 0);
+    for tunables in [
+        "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=160",
+        "glibc.malloc.tcache_count=100:glibc.malloc.tcache_max=500",
+        "glibc.malloc.tcache_max=0",
+        "glibc.malloc.perturb=85",
+        "glibc.malloc.hugetlb=1",
+    ] {
+        exact(&How { environment: &[("GLIBC_TUNABLES", tunables)], ..How::default() });
+    }
+}
+
+/// In `MEMTRACE_TEST_GLIBC`: directories, each with the `ld.so` and the C library of another release, separated by colons.
+#[test]
+fn all_blocks_with_other_releases() {
+    for directory in others() {
+        let taken = exact(&How { release: Some(&directory), ..How::default() });
+        exact(&How { release: Some(&directory), churn: true, ..How::default() });
+        let one = [("MALLOC_ARENA_MAX", "1"), ("MALLOC_MMAP_THRESHOLD_", "131072")];
+        exact(&How { release: Some(&directory), environment: &one, ..How::default() });
+        running(&How { release: Some(&directory), ..How::default() });
+        assert!(!taken.census.releases.is_empty());
+    }
+}
+
+/// Of a process at full speed: what was there all the time is found, and what was not there at any time is not.
+fn running(how: &How<'_>) {
+    let mut program = Program::start(how);
+    sleep(Duration::from_millis(300));
+    let truth = program.rest();
+    let own = program.census().blocks.into_iter().filter(|(address, _)| !truth.blocks.contains_key(address));
+    let own: BTreeMap<u64, u64> = own.collect();
+    program.go();
+    let (mut all, mut always, mut missing, mut phantoms, mut rounds) = (0, 0, 0, 0, 0);
+    while rounds < 5 || (always < 10_000 && rounds < 50) {
+        rounds += 1;
+        sleep(Duration::from_millis(20));
+        program.write("begin");
+        let taken = program.census();
+        let seen = program.end();
+        for (address, size) in &seen.always {
+            missing += usize::from(taken.blocks.get(address) != Some(size));
+        }
+        let unknown = taken.blocks.iter().filter(|(address, size)| {
+            !seen.sometimes.contains(address)
+                && !own.contains_key(address)
+                && !(how.churn && OWN.contains(size))
+        });
+        phantoms += unknown.count();
+        always += seen.always.len();
+        all += taken.blocks.len();
+        program.go();
+    }
+    assert!(missing * 1000 <= always, "{how:?}: {missing} of {always} are missing");
+    assert!(phantoms * 1000 <= all, "{how:?}: {phantoms} of {all} were not there");
+    assert!(always > 0, "{how:?}: nothing is there all the time");
+}
+
+#[test]
+fn blocks_of_a_process_at_full_speed() {
+    running(&How { slots: 40_000, ..How::default() });
+    running(&How { slots: 40_000, churn: true, ..How::default() });
+    running(&How { slots: 40_000, environment: &[("MALLOC_ARENA_MAX", "1")], ..How::default() });
+}
