@@ -139,7 +139,7 @@ impl Data<'_> {
 
 /// Whether the bins are lists that lead back to them.
 fn has_bins<M: Peek>(memory: &mut M, address: u64) -> bool {
-    let mut pair = |memory: &mut M, at: u64| {
+    let pair = |memory: &mut M, at: u64| {
         let mut words = [0; 2];
         (memory.read_anew(at, &mut words) == 2).then_some(words)
     };

@@ -33,7 +33,7 @@ impl Candidates {
     #[inline]
     pub(super) fn note(&mut self, chunk: &Chunk, window: &Window, most: u64) {
         let is_first = !std::mem::replace(&mut self.seen, true);
-        if chunk.size == cache::CHUNK {
+        if matches!(chunk.size, cache::CHUNK | cache::LARGER_CHUNK) {
             self.look(chunk, window, most, is_first);
         }
     }

@@ -35,9 +35,8 @@ pub(super) mod arena {
     pub(in super::super) const SYSTEM_MEM: u64 = 2184;
     pub(in super::super) const MAX_SYSTEM_MEM: u64 = 2192;
     pub(in super::super) const SIZE: u64 = 2200;
-    /// From a chunk to its `fd` and `bk`.
+    /// From a chunk to its `fd`; `bk` follows.
     pub(in super::super) const FD: u64 = 16;
-    pub(in super::super) const BK: u64 = 24;
 }
 
 /// `heap_info` (malloc/arena.c): `ar_ptr`, `prev`, `size`.
@@ -129,8 +128,9 @@ pub(super) mod cache {
     pub(in super::super) const BINS: usize = 64;
     pub(in super::super) const COUNT_WORDS: usize = 16;
     pub(in super::super) const WORDS: usize = COUNT_WORDS + BINS;
-    /// The chunk that holds it.
+    /// The chunk that holds it; 16 bytes more where less than a chunk would be left (`_int_malloc`).
     pub(in super::super) const CHUNK: u64 = 0x290;
+    pub(in super::super) const LARGER_CHUNK: u64 = 0x2a0;
     /// From an entry, which is what the program had, to its key.
     pub(in super::super) const KEY: u64 = 8;
 }

@@ -29,7 +29,9 @@ mod tests;
 mod walk;
 mod window;
 
-pub use figures::{Amount, Arena, Block, Census, Missed, Refused};
+#[expect(unused_imports, reason = "of those who show a census")]
+pub use figures::{Amount, Arena, Missed};
+pub use figures::{Block, Census, Refused};
 pub use memory::{Kind, Peek, Region};
 
 use self::{

@@ -6,7 +6,8 @@ mod hostile;
 use built::{BRK, Built, HEAP, MAIN_ARENA, OTHER};
 
 use super::{
-    Amount, Refused,
+    Refused,
+    figures::Amount,
     layout::{HEADER, LAYOUTS, NON_MAIN_ARENA, PREV_INUSE, arena, cache},
 };
 

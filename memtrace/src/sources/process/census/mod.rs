@@ -90,8 +90,10 @@ impl TargetMemory {
     /// The pages of some words as a region of their own, so that they are looked up anew.
     fn pages(&self, address: u64, words: usize) -> Option<Region> {
         let end = address.checked_add(words as u64 * 8)?;
+        // The main thread's stack is last. Of what is no address the kernel would tell nothing.
+        self.regions.last().filter(|last| end <= last.range.end)?;
         let range = address & !(PAGE - 1)..end.checked_next_multiple_of(PAGE)?;
-        let region = self.regions.get(self.place(address)).or(self.regions.last())?;
+        let region = self.regions.get(self.place(address))?;
         // Memory that was not there when the regions were read is the allocator's newest.
         let kind = if region.range.contains(&address) { region.kind } else { Kind::Anonymous };
         Some(Region { range, kind, ..region.clone() })
