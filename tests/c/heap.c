@@ -6,7 +6,10 @@
 //               were there some of the time (M)
 //   fork FILE   while at rest: a child that takes more blocks, and writes FILE as for `rest`
 // Each is answered by a line. Nothing here allocates but what is counted.
-// Arguments: threads, slots of each, and `churn`: threads end and others take their place.
+// Arguments: threads, slots of each, and any of
+//   churn    threads end and others take their place
+//   scatter  `brk` fails soon: the main arena maps memory instead
+//   share    the program itself takes memory by `sbrk`, between the allocator's
 #define _GNU_SOURCE
 #include <malloc.h>
 #include <pthread.h>
@@ -46,7 +49,7 @@ enum { MOST_THREADS = 64, BOXES = 64, LOG = 1 << 22, CHURN = 3000 };
 struct slot { void *block; long epoch; };
 struct freed { uintptr_t block; size_t size; };
 
-static int threads, slots_each, churn;
+static int threads, slots_each, churn, share;
 static struct slot *slots[MOST_THREADS];
 static struct freed *logs[MOST_THREADS];
 static _Atomic size_t logged[MOST_THREADS];
@@ -122,6 +125,7 @@ static void *work(void *argument) {
     int thread = (int) (intptr_t) argument;
     uint64_t seed = seeds[thread];
     for (long steps = 0; !churn || steps < CHURN; steps++) {
+        if (share && thread == 0 && steps < 5000 && steps % 1000 == 0) memset(sbrk(40000), 0x41, 40000);
         if (atomic_load_explicit(&pausing, memory_order_relaxed)) {
             atomic_fetch_add(&paused, 1);
             while (atomic_load(&pausing)) usleep(1000);
@@ -215,6 +219,12 @@ static void *map(size_t bytes) {
     return memory;
 }
 
+static void scatter(void) {
+    uintptr_t end = ((uintptr_t) sbrk(0) + 4095) & ~(uintptr_t) 4095;
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
+    if (mmap((void *) (end + (1 << 20)), 4096, PROT_NONE, flags, -1, 0) == MAP_FAILED) abort();
+}
+
 static void fork_and_write(const char *name) {
     pid_t child = fork();
     if (child == 0) {
@@ -244,8 +254,12 @@ static void fork_and_write(const char *name) {
 int main(int count, char **arguments) {
     threads = atoi(arguments[1]);
     slots_each = atoi(arguments[2]);
-    churn = count > 3 && !strcmp(arguments[3], "churn");
     if (threads > MOST_THREADS) return 2;
+    for (int i = 3; i < count; i++) {
+        churn |= !strcmp(arguments[i], "churn");
+        share |= !strcmp(arguments[i], "share");
+        if (!strcmp(arguments[i], "scatter")) scatter();
+    }
     for (int i = 0; i < threads; i++) {
         slots[i] = map(sizeof(struct slot) * (size_t) slots_each);
         logs[i] = map(sizeof(struct freed) * LOG);

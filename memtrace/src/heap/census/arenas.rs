@@ -27,6 +27,8 @@ pub(super) struct Arena {
     pub(super) top: u64,
     /// Bytes that it has from the kernel, by its own account.
     pub(super) system: u64,
+    /// Whether it may have memory that is not from `brk`: that failed once.
+    pub(super) is_scattered: bool,
 }
 
 /// The main arena, with the data that it was found in.
@@ -183,6 +185,7 @@ pub(super) fn ring<M: Peek>(memory: &mut M, main: u64) -> Option<Vec<Arena>> {
         let top = word(memory, arena::TOP)?;
         let next = word(memory, arena::NEXT)?;
         let system = word(memory, arena::SYSTEM_MEM)?;
+        let is_scattered = word(memory, 0)? >> 32 & arena::NONCONTIGUOUS != 0;
         if address != main {
             // An arena is in its own first heap, whose first word is its address.
             let mut owner = [0];
@@ -191,7 +194,7 @@ pub(super) fn ring<M: Peek>(memory: &mut M, main: u64) -> Option<Vec<Arena>> {
                 return None;
             }
         }
-        arenas.push(Arena { address, top, system });
+        arenas.push(Arena { address, top, system, is_scattered });
         if next == main {
             return Some(arenas);
         }

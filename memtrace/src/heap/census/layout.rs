@@ -23,6 +23,8 @@ pub(super) const HEAP_MAX: u64 = 64 << 20;
 
 /// `struct malloc_state`, the same from 2.27 to 2.42: offsets in bytes.
 pub(super) mod arena {
+    /// In `flags`, behind `mutex`: `NONCONTIGUOUS_BIT`.
+    pub(in super::super) const NONCONTIGUOUS: u64 = 2;
     pub(in super::super) const FASTBINS: u64 = 16;
     /// Fast bins: of chunks of 32 bytes, 48, and so on (`NFASTBINS`).
     pub(in super::super) const FASTBIN_COUNT: u64 = 10;

@@ -50,19 +50,33 @@ pub(super) fn find<M: Peek>(
     let mut seen = FxHashSet::default();
     for (number, arena) in arenas.iter().enumerate() {
         if number == 0 {
-            all.main(regions, arena, sbrk_base);
+            all.brk(regions, sbrk_base);
         } else if !all.heaps(memory, number, arena, layout, &mut seen) {
             all.broken += 1;
         }
     }
-    all.spans.sort_by_key(|span| span.range.start);
     all.covered.sort_by_key(|range| range.start);
+    if arenas.first().is_some_and(|main| main.is_scattered) {
+        all.scattered(regions);
+    }
+    all.spans.sort_by_key(|span| span.range.start);
+    // None touch, unless the memory is made to mislead.
+    let (mut end, mut broken) = (0, 0);
+    all.spans.retain(|span| {
+        let is_apart = span.range.start >= end && span.range.start < span.range.end;
+        end = end.max(span.range.end);
+        broken += u64::from(!is_apart);
+        is_apart
+    });
+    all.broken += broken;
+    // What is looked for in other memory comes last: that there is too much of it is to hide nothing else.
+    all.spans.sort_by_key(|span| !span.is_aligned);
     all
 }
 
 impl Spans {
-    /// Those of the main arena.
-    fn main(&mut self, regions: &Regions, arena: &Arena, sbrk_base: u64) {
+    /// The memory of the main arena from `brk`.
+    fn brk(&mut self, regions: &Regions, sbrk_base: u64) {
         let first = sbrk_base.next_multiple_of(ALIGNMENT);
         if let Some(region) = regions.at(first).filter(|_| sbrk_base != 0) {
             // It may have grown since the regions were read: a walk looks.
@@ -70,13 +84,22 @@ impl Spans {
             self.covered.push(region.range.clone());
             self.spans.push(Span { range, arena: 0, is_heap: false, is_aligned: true });
         }
-        // Where `brk` fails, memory is mapped. Where that began is written nowhere.
-        let is_covered = self.covered.iter().any(|range| range.contains(&arena.top));
-        if let Some(region) =
-            regions.at(arena.top).filter(|region| !is_covered && region.kind == Kind::Anonymous)
-        {
-            let range = region.range.clone();
-            self.spans.push(Span { range, arena: 0, is_heap: false, is_aligned: false });
+    }
+
+    /// Where `brk` fails, the main arena maps memory. Where that is is written nowhere: anywhere but in heaps.
+    fn scattered(&mut self, regions: &Regions) {
+        for region in regions.of(Kind::Anonymous) {
+            let mut start = region.range.start;
+            let place = self.covered.partition_point(|range| range.end <= start);
+            let covered = self.covered.get(place..).unwrap_or_default();
+            let covered = covered.iter().take_while(|range| range.start < region.range.end);
+            for end in covered.map(|range| range.clone()).chain([region.range.end..u64::MAX]) {
+                let range = start..end.start;
+                if range.start < range.end {
+                    self.spans.push(Span { range, arena: 0, is_heap: false, is_aligned: false });
+                }
+                start = end.end;
+            }
         }
     }
 

@@ -137,8 +137,16 @@ impl<'a, M: Peek> Walk<'a, M> {
                 break;
             }
             if at == self.top && !self.read_top() {
-                self.top_chunk(at, sink);
-                return self.walked;
+                let size = self.top_chunk(at, sink);
+                // Only memory from `brk` and heaps end with it.
+                if self.span.is_aligned {
+                    return self.walked;
+                }
+                match self.search(at + size.max(LEAST_CHUNK)) {
+                    Some(next) => at = next,
+                    None => return self.walked,
+                }
+                continue;
             }
             let header = self.window.load(self.memory, at, end).map(|words: [u64; 2]| words);
             let next = match header.map(|words| (self.header(at, words, self.last.as_ref()), words)) {
@@ -164,12 +172,17 @@ impl<'a, M: Peek> Walk<'a, M> {
             match next {
                 Some(next) => at = next,
                 None => {
-                    self.walked.left += end - at;
+                    if self.span.is_aligned {
+                        self.walked.left += end - at;
+                    }
                     return self.walked;
                 }
             }
         }
-        if let Some(last) = self.last.take().filter(|_| at + HEADER > self.span.range.end) {
+        if let Some(last) = self.last.take()
+            && self.span.is_aligned
+            && at + HEADER > self.span.range.end
+        {
             // Only a top chunk ends where memory does. It may have become another one meanwhile.
             self.walked.top = last.size;
         }
@@ -258,11 +271,13 @@ impl<'a, M: Peek> Walk<'a, M> {
         }
     }
 
-    fn top_chunk(&mut self, at: u64, sink: &mut impl Sink<M>) {
+    /// Counts the top chunk, and returns its size.
+    fn top_chunk(&mut self, at: u64, sink: &mut impl Sink<M>) -> u64 {
         let words = self.window.refresh(self.memory, at).unwrap_or_default();
         self.finish(words, sink);
         // It may have grown beyond what was known of the memory.
         self.walked.top = (words[1] & !FLAGS).min((self.span.range.end - at).max(HEAP_MAX));
+        self.walked.top
     }
 
     /// The header at `at` makes no sense. Returns where to go on.
@@ -300,7 +315,12 @@ impl<'a, M: Peek> Walk<'a, M> {
             }
             skipped = last.address;
         }
-        let Some(next) = self.search(from) else {
+        let next = self.search(from);
+        // Memory of others is no loss.
+        if !self.span.is_aligned {
+            return next;
+        }
+        let Some(next) = next else {
             self.walked.left += at - skipped;
             return None;
         };
@@ -322,6 +342,16 @@ impl<'a, M: Peek> Walk<'a, M> {
                 Some([0, 0]) if at.is_multiple_of(PAGE) => {
                     let start = self.memory.present(at..end)?.start;
                     at = if start > at { start } else { at + ALIGNMENT };
+                }
+                // A chunk that is a mapping of its own: what is in it is the program's.
+                Some([0, word])
+                    if !self.span.is_aligned
+                        && at.is_multiple_of(PAGE)
+                        && word & FLAGS == IS_MMAPPED
+                        && (word & !FLAGS).is_multiple_of(PAGE)
+                        && (PAGE..=end - at).contains(&(word & !FLAGS)) =>
+                {
+                    at += word & !FLAGS;
                 }
                 Some(_) if self.is_chain(at) => return Some(at),
                 Some(_) => at += ALIGNMENT,

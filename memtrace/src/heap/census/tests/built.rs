@@ -168,7 +168,7 @@ impl Built {
 
     /// A chunk that is a mapping of its own.
     pub(super) fn mapping(&mut self, address: u64, lead: u64, size: u64) {
-        self.put(address, &[0, lead + size | IS_MMAPPED]);
+        self.put(address, &[0, (lead + size) | IS_MMAPPED]);
         self.put(address + lead, &[lead, size | IS_MMAPPED]);
     }
 

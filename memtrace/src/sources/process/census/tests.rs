@@ -6,6 +6,7 @@ mod speed;
 
 use std::{collections::BTreeMap, thread::sleep, time::Duration};
 
+use super::{Failure, take};
 use program::{How, Program, Taken, Truth, others};
 
 /// Blocks of the C library itself: of a thread its cache (`tcache_perthread_struct`) and its table of thread-local storage
@@ -30,6 +31,9 @@ fn assert_exact(taken: &Taken, truth: &Truth, what: &str) {
     assert_eq!(counted + census.mapped.blocks, blocks.len() as u64, "{what}");
 }
 
+const ONE_ARENA: (&str, &str) = ("MALLOC_ARENA_MAX", "1");
+const MAPPED_EARLY: (&str, &str) = ("MALLOC_MMAP_THRESHOLD_", "131072");
+
 /// At rest, and in a child of it.
 fn exact(how: &How<'_>) -> Taken {
     let mut program = Program::start(how);
@@ -50,12 +54,12 @@ fn all_blocks_of_a_process_at_rest() {
     assert!(taken.census.arenas.len() > 1, "{:?}", taken.census);
     assert!(taken.census.caches > 0);
     exact(&How { threads: 16, slots: 3000, ..How::default() });
-    exact(&How { churn: true, ..How::default() });
+    exact(&How { options: &["churn"], ..How::default() });
 }
 
 #[test]
 fn all_blocks_with_other_settings() {
-    let one = [("MALLOC_ARENA_MAX", "1"), ("MALLOC_MMAP_THRESHOLD_", "131072")];
+    let one = [ONE_ARENA, MAPPED_EARLY];
     let taken = exact(&How { environment: &one, slots: 20_000, ..How::default() });
     assert_eq!(taken.census.arenas.len(), 1);
     assert!(taken.census.mapped.blocks > 10, "{:?}", taken.census);
@@ -73,17 +77,43 @@ fn all_blocks_with_other_settings() {
     }
 }
 
-/// In `MEMTRACE_TEST_GLIBC`: directories, each with the `ld.so` and the C library of another release, separated by colons.
+/// In `MEMTRACE_TEST_GLIBC`: directories, each with the `ld.so` and the C library of another release, separated by colons. In one
+/// named `refused` the release is not known.
 #[test]
 fn all_blocks_with_other_releases() {
     for directory in others() {
+        if directory.ends_with("refused") {
+            let program = Program::start(&How { release: Some(&directory), ..How::default() });
+            assert!(matches!(take(program.pid(), |_| ()), Err(Failure::Refused(_))));
+            continue;
+        }
         let taken = exact(&How { release: Some(&directory), ..How::default() });
-        exact(&How { release: Some(&directory), churn: true, ..How::default() });
-        let one = [("MALLOC_ARENA_MAX", "1"), ("MALLOC_MMAP_THRESHOLD_", "131072")];
+        exact(&How { release: Some(&directory), options: &["churn"], ..How::default() });
+        let one = [ONE_ARENA, MAPPED_EARLY];
         exact(&How { release: Some(&directory), environment: &one, ..How::default() });
         running(&How { release: Some(&directory), ..How::default() });
         assert!(!taken.census.releases.is_empty());
     }
+}
+
+#[test]
+fn all_blocks_where_brk_fails() {
+    let taken = exact(&How { options: &["scatter"], environment: &[ONE_ARENA], ..How::default() });
+    assert!(taken.census.arenas[0].heaps > 2, "{:?}", taken.census);
+}
+
+#[test]
+fn all_blocks_between_memory_of_others() {
+    let how = How { options: &["share"], environment: &[ONE_ARENA], ..How::default() };
+    let mut program = Program::start(&how);
+    sleep(Duration::from_millis(500));
+    let truth = program.rest();
+    let mut taken = program.census();
+    let missed = &mut taken.census.missed;
+    // What is not the allocator's is known to the byte.
+    assert_eq!((missed.skipped, missed.unexplained), (5 * 40_000, 5 * 40_000));
+    (missed.skipped, missed.unexplained, missed.resumed) = (0, 0, 0);
+    assert_exact(&taken, &truth, "between others");
 }
 
 /// Of a process at full speed: what was there all the time is found, and what was not there at any time is not.
@@ -105,9 +135,8 @@ fn running(how: &How<'_>) {
             missing += usize::from(taken.blocks.get(address) != Some(size));
         }
         let unknown = taken.blocks.iter().filter(|(address, size)| {
-            !seen.sometimes.contains(address)
-                && !own.contains_key(address)
-                && !(how.churn && OWN.contains(size))
+            let is_own = own.contains_key(address) || (how.options.contains(&"churn") && OWN.contains(size));
+            !is_own && !seen.sometimes.contains(address)
         });
         phantoms += unknown.count();
         always += seen.always.len();
@@ -122,6 +151,6 @@ fn running(how: &How<'_>) {
 #[test]
 fn blocks_of_a_process_at_full_speed() {
     running(&How { slots: 40_000, ..How::default() });
-    running(&How { slots: 40_000, churn: true, ..How::default() });
-    running(&How { slots: 40_000, environment: &[("MALLOC_ARENA_MAX", "1")], ..How::default() });
+    running(&How { slots: 40_000, options: &["churn"], ..How::default() });
+    running(&How { slots: 40_000, environment: &[ONE_ARENA], ..How::default() });
 }

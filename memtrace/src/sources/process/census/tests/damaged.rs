@@ -82,7 +82,7 @@ fn damage(copy: &mut Copy, seed: &mut u64, places: &[(usize, usize)]) {
         2 => word.wrapping_add(16),
         3 => pointer & !15,
         4 => pointer >> 12 ^ pointer,
-        5 => next(seed) % (1 << 20) & !15 | next(seed) % 8,
+        5 => ((next(seed) % (1 << 20)) & !15) | (next(seed) % 8),
         6 => u64::MAX - next(seed) % 64,
         7 => *word & !1,
         _ => next(seed),

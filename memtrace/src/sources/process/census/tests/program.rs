@@ -17,7 +17,8 @@ use crate::heap::census::Census;
 pub(super) struct How<'a> {
     pub(super) threads: u32,
     pub(super) slots: u32,
-    pub(super) churn: bool,
+    /// See there.
+    pub(super) options: &'a [&'a str],
     pub(super) environment: &'a [(&'a str, &'a str)],
     /// Where another C library is.
     pub(super) release: Option<&'a Path>,
@@ -25,7 +26,7 @@ pub(super) struct How<'a> {
 
 impl Default for How<'_> {
     fn default() -> Self {
-        Self { threads: 4, slots: 5000, churn: false, environment: &[], release: None }
+        Self { threads: 4, slots: 5000, options: &[], environment: &[], release: None }
     }
 }
 
@@ -90,9 +91,7 @@ impl Program {
             None => Command::new(program),
         };
         command.args([how.threads.to_string(), how.slots.to_string()]);
-        if how.churn {
-            command.arg("churn");
-        }
+        command.args(how.options);
         command.envs(how.environment.iter().copied());
         let mut running = Running::spawn(&mut command);
         running.line_with("ready");
