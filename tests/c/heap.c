@@ -95,7 +95,9 @@ static void note_free(int thread, uintptr_t block, size_t size) {
 }
 
 static void step(int thread, uint64_t *seed) {
-    struct slot *slot = &slots[thread][next(seed) % (uint64_t) slots_each];
+    // The last ones are rarely chosen.
+    uint64_t chosen = next(seed) % (uint64_t) slots_each * (next(seed) % 1024) / 1024;
+    struct slot *slot = &slots[thread][chosen];
     uint64_t what = next(seed) % 16;
     if (slot->block && what == 0) {
         // To another thread, which frees it. What a box had is not known to be as old.

@@ -92,14 +92,11 @@ impl Spans {
             let mut start = region.range.start;
             let place = self.covered.partition_point(|range| range.end <= start);
             let covered = self.covered.get(place..).unwrap_or_default();
-            let covered = covered.iter().take_while(|range| range.start < region.range.end);
-            for end in covered.map(|range| range.clone()).chain([region.range.end..u64::MAX]) {
-                let range = start..end.start;
-                if range.start < range.end {
-                    self.spans.push(Span { range, arena: 0, is_heap: false, is_aligned: false });
-                }
-                start = end.end;
+            for range in covered.iter().take_while(|range| range.start < region.range.end) {
+                self.spans.extend(anywhere(start..range.start));
+                start = range.end;
             }
+            self.spans.extend(anywhere(start..region.range.end));
         }
     }
 
@@ -142,4 +139,9 @@ impl Spans {
         }
         false
     }
+}
+
+/// Memory in which the main arena may have chunks.
+fn anywhere(range: Range<u64>) -> Option<Span> {
+    (range.start < range.end).then_some(Span { range, arena: 0, is_heap: false, is_aligned: false })
 }

@@ -1,6 +1,8 @@
 //! Walks from chunk to chunk. The program goes on meanwhile, and may have overwritten anything: what does not fit is read again,
 //! and where that does not help, the next place is looked for from which enough chunks follow one another.
 
+mod recover;
+
 use super::{
     layout::{
         ALIGNMENT, FENCEPOST, FLAGS, HEADER, HEAP_INFO_WORDS, HEAP_MAX, IS_MMAPPED, LEAST_CHUNK,
@@ -11,10 +13,8 @@ use super::{
     window::Window,
 };
 
-/// So many chunks that follow one another are no accident.
-const CHAIN: usize = 8;
-/// A chunk of more than this is not searched for others if what follows it makes no sense.
-const SEARCHED: u64 = 1 << 20;
+/// So many chunks are walked again where another part of memory is read.
+const RECENT: usize = 8;
 /// By how much the memory from `brk` may have grown since it was looked up.
 const GROWTH: u64 = 1 << 40;
 
@@ -93,6 +93,8 @@ pub(super) struct Walk<'a, M> {
     top: u64,
     /// The last chunk, of which the next one tells whether it is in use.
     last: Option<Chunk>,
+    /// The chunks before. 0: none.
+    recent: [u64; RECENT],
     walked: Walked,
 }
 
@@ -113,6 +115,7 @@ impl<'a, M: Peek> Walk<'a, M> {
             top_at,
             top: 0,
             last: None,
+            recent: [0; RECENT],
             walked: Walked::default(),
         };
         walk.window.clear();
@@ -148,7 +151,10 @@ impl<'a, M: Peek> Walk<'a, M> {
                 }
                 continue;
             }
-            let header = self.window.load(self.memory, at, end).map(|words: [u64; 2]| words);
+            if !self.window.has(at) {
+                at = self.read_on(at);
+            }
+            let header: Option<[u64; 2]> = self.window.load(self.memory, at, end);
             let next = match header.map(|words| (self.header(at, words, self.last.as_ref()), words)) {
                 None | Some((Header::Bad, _)) => self.recover(at),
                 Some((Header::Fencepost, words)) => {
@@ -165,6 +171,9 @@ impl<'a, M: Peek> Walk<'a, M> {
                     let [link, key] = self.window.get(at + HEADER).unwrap_or_else(|| self.contents(at));
                     let non_main = words[1] & NON_MAIN_ARENA != 0;
                     self.last = Some(Chunk { address: at, size, non_main, link, key });
+                    if let Some(oldest) = self.recent.get_mut(count as usize % RECENT) {
+                        *oldest = at;
+                    }
                     count += 1;
                     Some(at + size)
                 }
@@ -278,127 +287,5 @@ impl<'a, M: Peek> Walk<'a, M> {
         // It may have grown beyond what was known of the memory.
         self.walked.top = (words[1] & !FLAGS).min((self.span.range.end - at).max(HEAP_MAX));
         self.walked.top
-    }
-
-    /// The header at `at` makes no sense. Returns where to go on.
-    #[cold]
-    fn recover(&mut self, at: u64) -> Option<u64> {
-        self.budget.failures = self.budget.failures.checked_sub(1)?;
-        if let Some(words) = self.window.refresh(self.memory, at)
-            && self.header(at, words, self.last.as_ref()) != Header::Bad
-            && self.window.get(at) == Some(words)
-        {
-            self.walked.read_again += 1;
-            return Some(at);
-        }
-        let end = self.span.range.end;
-        self.read_top();
-        self.read_end();
-        if at == self.top || end != self.span.range.end {
-            return Some(at);
-        }
-        let mut from = at + ALIGNMENT;
-        let mut skipped = at;
-        if let Some(last) = self.last.take() {
-            let size = match self.window.refresh(self.memory, last.address) {
-                Some(words) => self.header(last.address, words, None),
-                None => Header::Bad,
-            };
-            match size {
-                Header::Chunk(size) if size != last.size => {
-                    self.walked.read_again += 1;
-                    self.last = Some(Chunk { size, ..last });
-                    return Some(last.address + size);
-                }
-                _ if last.size < SEARCHED => from = last.address + LEAST_CHUNK,
-                _ => {}
-            }
-            skipped = last.address;
-        }
-        let next = self.search(from);
-        // Memory of others is no loss.
-        if !self.span.is_aligned {
-            return next;
-        }
-        let Some(next) = next else {
-            self.walked.left += at - skipped;
-            return None;
-        };
-        self.walked.resumed += 1;
-        self.walked.skipped += next - skipped;
-        Some(next)
-    }
-
-    /// The next place from which chunks follow one another.
-    fn search(&mut self, from: u64) -> Option<u64> {
-        let end = self.span.range.end;
-        let mut at = from.next_multiple_of(ALIGNMENT);
-        while at + LEAST_CHUNK <= end {
-            self.budget.search = self.budget.search.checked_sub(ALIGNMENT)?;
-            let words: Option<[u64; 2]> = self.window.load(self.memory, at, end);
-            match words {
-                // A page that is not there, or has nothing in it.
-                None => at = self.memory.present((at & !(PAGE - 1)) + PAGE..end)?.start,
-                Some([0, 0]) if at.is_multiple_of(PAGE) => {
-                    let start = self.memory.present(at..end)?.start;
-                    at = if start > at { start } else { at + ALIGNMENT };
-                }
-                // A chunk that is a mapping of its own: what is in it is the program's.
-                Some([0, word])
-                    if !self.span.is_aligned
-                        && at.is_multiple_of(PAGE)
-                        && word & FLAGS == IS_MMAPPED
-                        && (word & !FLAGS).is_multiple_of(PAGE)
-                        && (PAGE..=end - at).contains(&(word & !FLAGS)) =>
-                {
-                    at += word & !FLAGS;
-                }
-                Some(_) if self.is_chain(at) => return Some(at),
-                Some(_) => at += ALIGNMENT,
-            }
-        }
-        None
-    }
-
-    /// Whether chunks follow one another from `at` on, up to the top chunk or a number of them.
-    fn is_chain(&mut self, at: u64) -> bool {
-        let end = self.span.range.end;
-        let (mut next, mut last): (u64, Option<Chunk>) = (at, None);
-        for place in 0..CHAIN {
-            if next == self.top {
-                return true;
-            }
-            if next + HEADER > end {
-                // A top chunk ends where memory does.
-                return next == end && place > 1;
-            }
-            let words = match self.window.get(next) {
-                Some(words) => words,
-                None => match self.far(next) {
-                    Some(words) => words,
-                    None => return false,
-                },
-            };
-            match self.header(next, words, last.as_ref()) {
-                Header::Chunk(size) => {
-                    last = Some(Chunk { address: next, size, non_main: false, link: 0, key: 0 });
-                    next += size;
-                }
-                Header::Fencepost if place > 0 => {
-                    last = None;
-                    next += FENCEPOST;
-                }
-                Header::End if place > 0 => return true,
-                _ => return false,
-            }
-        }
-        true
-    }
-
-    /// A header that is not in the window.
-    fn far(&mut self, at: u64) -> Option<[u64; 2]> {
-        self.budget.reads = self.budget.reads.checked_sub(1)?;
-        let mut words = [0; 2];
-        (self.memory.read(at, &mut words) == 2).then_some(words)
     }
 }

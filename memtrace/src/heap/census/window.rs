@@ -22,6 +22,12 @@ impl Window {
         self.count = 0;
     }
 
+    /// Whether a header at `address` is in the window.
+    #[inline]
+    pub(super) fn has(&self, address: u64) -> bool {
+        self.get::<2>(address).is_some()
+    }
+
     /// Words from `address` on, if they are in the window.
     #[inline]
     pub(super) fn get<const N: usize>(&self, address: u64) -> Option<[u64; N]> {

@@ -91,7 +91,7 @@ fn all_blocks_with_other_releases() {
         exact(&How { release: Some(&directory), options: &["churn"], ..How::default() });
         let one = [ONE_ARENA, MAPPED_EARLY];
         exact(&How { release: Some(&directory), environment: &one, ..How::default() });
-        running(&How { release: Some(&directory), ..How::default() });
+        running(&How { release: Some(&directory), slots: 15_000, ..How::default() });
         assert!(!taken.census.releases.is_empty());
     }
 }
@@ -150,7 +150,7 @@ fn running(how: &How<'_>) {
 
 #[test]
 fn blocks_of_a_process_at_full_speed() {
-    running(&How { slots: 40_000, ..How::default() });
-    running(&How { slots: 40_000, options: &["churn"], ..How::default() });
-    running(&How { slots: 40_000, environment: &[ONE_ARENA], ..How::default() });
+    running(&How { slots: 15_000, ..How::default() });
+    running(&How { slots: 15_000, options: &["churn"], ..How::default() });
+    running(&How { slots: 15_000, environment: &[ONE_ARENA], ..How::default() });
 }
