@@ -5,8 +5,8 @@ use super::{
     memory::{Cache, Peek},
 };
 
-/// Chunks that are looked at at most: a list may be a ring.
-const MOST: u32 = 1 << 22;
+/// Chunks that are looked at at most.
+const MOST: u32 = 1 << 24;
 /// How often a list is read if it changes meanwhile.
 const ATTEMPTS: usize = 3;
 
@@ -57,7 +57,16 @@ impl Fastbins {
     /// Reads a list. Returns whether it ended.
     fn list<M: Peek>(&mut self, cache: &mut Cache<'_, M>, first: u64, size: u64, layout: &Layout) -> bool {
         let mut chunk = first;
+        // A ring comes back to a chunk that was remembered: after 1, 2, 4 ... steps (Brent).
+        let (mut remembered, mut steps) = (0, 0u32);
         while chunk != 0 {
+            if chunk == remembered {
+                return false;
+            }
+            steps += 1;
+            if steps.is_power_of_two() {
+                remembered = chunk;
+            }
             let is_chunk = is_chunk_address(chunk)
                 && cache.word(chunk + 8).is_some_and(|word| word & !FLAGS == size)
                 && self.steps > 0;

@@ -9,8 +9,8 @@ use super::{
 };
 use crate::heap::census::{Block, Kind, Peek, Region, census};
 
-/// Words that a census of a small heap may read, a multiple of what it reads of a whole one.
-const MOST_WORDS: usize = 1 << 31;
+/// Words that a census of a small heap may read: a whole one takes a hundredth of it.
+const MOST_WORDS: usize = 1 << 26;
 
 /// A copy of memory.
 #[derive(Clone)]
@@ -135,5 +135,5 @@ fn damaged_heaps() {
             Err(_) => refused += 1,
         }
     }
-    assert!(refused < rounds, "all were refused");
+    assert!(refused < rounds / 2, "{refused} of {rounds} were refused: nothing was tested");
 }
