@@ -19,17 +19,21 @@ const ATTEMPTS: usize = 4;
 #[derive(Debug, Default)]
 pub(super) struct Candidates {
     /// What the thread has of it.
-    pub(super) addresses: Vec<u64>,
+    addresses: Vec<u64>,
+    /// What was in some of them when they were walked over.
+    contents: Vec<(u64, [u64; cache::WORDS])>,
     /// Whether there were more.
     pub(super) more: bool,
     /// Whether the first chunk is a cache: that of the main thread.
     pub(super) is_first: bool,
     /// Whether a chunk was seen.
     seen: bool,
+    /// Whether those with nothing in them are wanted: they may have something a moment later.
+    with_empty: bool,
 }
 
 impl Candidates {
-    /// Notes a chunk if it may be a cache. `most`: blocks of a size in it. One without any may have some a moment later.
+    /// Notes a chunk if it may be a cache. `most`: blocks of a size in it.
     #[inline]
     pub(super) fn note(&mut self, chunk: &Chunk, window: &Window, most: u64) {
         let is_first = !std::mem::replace(&mut self.seen, true);
@@ -43,13 +47,18 @@ impl Candidates {
         let address = chunk.address + HEADER;
         if let Some(words) = window.get::<{ cache::COUNT_WORDS }>(address) {
             let mut counts = words.iter().flat_map(|&word| counts_of(word));
-            if !counts.all(|count| count <= most) {
+            if !counts.clone().all(|count| count <= most) {
+                return;
+            }
+            self.is_first |= is_first;
+            if !self.with_empty && counts.all(|count| count == 0) {
                 return;
             }
         }
         self.is_first |= is_first;
         if self.addresses.len() < MOST_CANDIDATES {
             self.addresses.push(address);
+            self.contents.extend(window.get(address).map(|words| (address, words)));
         } else {
             self.more = true;
         }
@@ -66,7 +75,8 @@ pub(super) struct Seek<'a> {
 impl<'a> Seek<'a> {
     /// `most`: blocks of a size in a cache.
     pub(super) fn new(samples: &'a mut Samples, most: u64) -> Self {
-        Self { candidates: Candidates::default(), samples, most }
+        let candidates = Candidates { with_empty: true, ..Candidates::default() };
+        Self { candidates, samples, most }
     }
 
     /// Whether the first chunk is a cache.
@@ -104,6 +114,10 @@ impl Lists {
     fn read<M: Peek>(memory: &mut M, address: u64, most: u64) -> Option<Self> {
         let mut words = [0; cache::WORDS];
         (memory.read_anew(address, &mut words) == cache::WORDS).then_some(())?;
+        Self::parse(address, &words, most)
+    }
+
+    fn parse(address: u64, words: &[u64; cache::WORDS], most: u64) -> Option<Self> {
         let (counts, entries) = words.split_at(cache::COUNT_WORDS);
         let counts = counts.iter().flat_map(|&word| counts_of(word));
         let mut lists = Vec::new();
@@ -266,6 +280,14 @@ pub(super) fn resolve<M: Peek>(
 ) -> (u64, u64) {
     let (mut caches, mut broken) = (0, u64::from(candidates.more));
     let mut reads = MOST_READS;
+    // What is in a cache now, or was when it was walked over: the thread may have ended since.
+    for (address, words) in &candidates.contents {
+        for (count, first, bin) in
+            Lists::parse(*address, words, most).into_iter().flat_map(|cache| cache.lists)
+        {
+            follow_keyed(keyed, layout, count, first, bin);
+        }
+    }
     for &address in &candidates.addresses {
         let Some(cache) = Lists::read(memory, address, most) else { continue };
         let mut is_cache = false;
