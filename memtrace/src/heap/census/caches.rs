@@ -2,7 +2,9 @@
 //! word. That alone does not tell: what a thread leaves at its end goes to others with the key still in it.
 
 use super::{
-    layout::{ALIGNMENT, FLAGS, HEADER, KeyKind, LEAST_CHUNK, Layout, PREV_INUSE, cache, is_chunk_address},
+    layout::{
+        ALIGNMENT, FLAGS, HEADER, KeyKind, LEAST_CHUNK, Layout, PREV_INUSE, cache, is_chunk_address, mangle,
+    },
     memory::Peek,
     walk::{Chunk, Sink},
     window::Window,
@@ -33,35 +35,35 @@ pub(super) struct Candidates {
 }
 
 impl Candidates {
-    /// Notes a chunk if it may be a cache. `most`: blocks of a size in it.
+    /// Notes a chunk if it may be a cache. `most`: blocks of a size in it. Returns whether it was noted.
     #[inline]
-    pub(super) fn note(&mut self, chunk: &Chunk, window: &Window, most: u64) {
+    pub(super) fn note(&mut self, chunk: &Chunk, window: &Window, most: u64) -> bool {
         let is_first = !std::mem::replace(&mut self.seen, true);
-        if matches!(chunk.size, cache::CHUNK | cache::LARGER_CHUNK) {
-            self.look(chunk, window, most, is_first);
-        }
+        matches!(chunk.size, cache::CHUNK | cache::LARGER_CHUNK) && self.look(chunk, window, most, is_first)
     }
 
     #[cold]
-    fn look(&mut self, chunk: &Chunk, window: &Window, most: u64, is_first: bool) {
+    fn look(&mut self, chunk: &Chunk, window: &Window, most: u64, is_first: bool) -> bool {
         let address = chunk.address + HEADER;
         if let Some(words) = window.get::<{ cache::COUNT_WORDS }>(address) {
             let mut counts = words.iter().flat_map(|&word| counts_of(word));
             if !counts.clone().all(|count| count <= most) {
-                return;
+                return false;
             }
             self.is_first |= is_first;
             if !self.with_empty && counts.all(|count| count == 0) {
-                return;
+                return false;
             }
         }
         self.is_first |= is_first;
-        if self.addresses.len() < MOST_CANDIDATES {
+        let has_room = self.addresses.len() < MOST_CANDIDATES;
+        if has_room {
             self.addresses.push(address);
             self.contents.extend(window.get(address).map(|words| (address, words)));
         } else {
             self.more = true;
         }
+        has_room
     }
 }
 
@@ -87,13 +89,10 @@ impl<'a> Seek<'a> {
 
 impl<M: Peek> Sink<M> for Seek<'_> {
     fn chunk(&mut self, chunk: &Chunk, in_use: bool, window: &Window, memory: &mut M) {
-        let known = self.candidates.addresses.len();
-        if in_use {
-            self.candidates.note(chunk, window, self.most);
-        }
         // At once: a thread may end, and its cache with it.
-        let new = self.candidates.addresses.get(known..).unwrap_or_default();
-        self.samples.add(memory, new, self.most);
+        if in_use && self.candidates.note(chunk, window, self.most) {
+            self.samples.add(memory, &[chunk.address + HEADER], self.most);
+        }
     }
 }
 
@@ -186,15 +185,15 @@ pub(super) struct Samples {
 #[derive(Clone, Copy, Debug)]
 struct Sample {
     cache: u64,
-    count: u64,
-    address: u64,
-    link: u64,
     key: u64,
+    /// Whether its link leads to the second one, or to none if there is none, as it is and if it is mangled.
+    plain: bool,
+    mangled: bool,
 }
 
 impl Samples {
     /// Looks into blocks that may be caches.
-    fn add<M: Peek>(&mut self, memory: &mut M, candidates: &[u64], most: u64) {
+    pub(super) fn add<M: Peek>(&mut self, memory: &mut M, candidates: &[u64], most: u64) {
         for &cache in candidates {
             let Some(Lists { lists, .. }) = Lists::read(memory, cache, most) else { continue };
             let before = self.samples.len();
@@ -204,7 +203,12 @@ impl Samples {
                     && let Some((link, key)) = entry(memory, address, bin)
                     && head(memory, cache, bin) == Some(address)
                 {
-                    self.samples.push(Sample { cache, count, address, link, key });
+                    let mut leads = |next: u64| {
+                        let second = entry(memory, next, bin);
+                        if count == 1 { next == 0 } else { second.is_some_and(|(_, same)| same == key) }
+                    };
+                    let (plain, mangled) = (leads(link), leads(mangle(address, link)));
+                    self.samples.push(Sample { cache, key, plain, mangled });
                 }
             }
             if self.samples.len() > before {
@@ -228,13 +232,12 @@ pub(super) fn choose(
     let random = random.and_then(|same| same.first().copied()).unwrap_or_default();
     let is_owner = |key: u64| caches.contains(&key);
     let fits = |layout: &Layout| {
-        let fitting = samples.iter().filter(|&&Sample { cache, count, address, link, key }| {
-            let next = layout.link(address, link);
+        let fitting = samples.iter().filter(|sample| {
             let has_key = match layout.key {
-                KeyKind::Cache => key == cache,
-                KeyKind::Random => key == random && !is_owner(key),
+                KeyKind::Cache => sample.key == sample.cache,
+                KeyKind::Random => sample.key == random && !is_owner(sample.key),
             };
-            has_key && if count == 1 { next == 0 } else { is_chunk_address(next) }
+            has_key && if layout.mangled { sample.mangled } else { sample.plain }
         });
         fitting.count()
     };

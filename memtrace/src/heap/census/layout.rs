@@ -121,8 +121,13 @@ impl Layout {
     /// What a link that was read at `address` leads to.
     #[inline]
     pub(super) fn link(&self, address: u64, word: u64) -> u64 {
-        if self.mangled { address >> 12 ^ word } else { word }
+        if self.mangled { mangle(address, word) } else { word }
     }
+}
+
+/// `PROTECT_PTR`, and its inverse.
+pub(super) fn mangle(address: u64, word: u64) -> u64 {
+    address >> 12 ^ word
 }
 
 /// `tcache_perthread_struct` from 2.30 to 2.41: 64 counts of 16 bits, 64 addresses of first entries.

@@ -46,17 +46,29 @@ use self::{
     window::Window,
 };
 
-/// In how many parts of arenas, and among how many chunks at their beginnings, caches are looked for, one after another.
+/// In how many parts of arenas, and among how many chunks at their beginnings, caches are looked for, one after another. The
+/// last look costs as much as a census.
 const LOOKS: [(usize, u64); 3] = [(4, 16), (64, 4096), (usize::MAX, u64::MAX)];
 
-/// Visits every block of a process, in no particular order, each once.
+const OTHER_CACHES: Refused = Refused::Unknown("threads have other caches");
+
+/// What a census tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Visit {
+    /// A block.
+    Block(Block),
+    /// All blocks so far are to be forgotten: how free ones are told was found out too late. At most once.
+    Again,
+}
+
+/// Visits every block of a process, in no particular order, each once unless [`Visit::Again`] says otherwise.
 ///
 /// # Errors
 /// There is no heap of glibc's, or its layout is not a known one.
 pub fn census(
     memory: &mut impl Peek,
     regions: &[Region],
-    mut visit: impl FnMut(Block),
+    mut visit: impl FnMut(Visit),
 ) -> Result<Census, Refused> {
     let regions = Regions::new(regions);
     let mut mains = arenas::find(memory, &regions).into_iter();
@@ -75,21 +87,30 @@ pub fn census(
     let mut budget = Budget::default();
     let tops: Vec<u64> = ring.iter().map(|found| found.address + arena::TOP).collect();
     let mut walker = Walker { memory, window: &mut window, budget: &mut budget, spans: &spans, tops: &tops };
-    let (layout, keys) = walker.layout(&layouts, &parameters)?;
-    let fastbins = {
+    let most = parameters.cached_most;
+    let (mut layout, mut keys) = walker.layout(&layouts, &parameters)?;
+    let mut census = loop {
         let mut fastbins = Fastbins::new();
         for arena in &ring {
             fastbins.read(walker.memory, arena.address, layout);
         }
         fastbins.complete();
-        fastbins
+        let mut each = |block| visit(Visit::Block(block));
+        let mut tally = Tally::new(&ring, &spans, &fastbins, keys, most, &mut each);
+        walker.all(&mut tally);
+        // There is something only after a walk without a key.
+        let late = caches::choose(tally.samples(), &layouts).ok_or(OTHER_CACHES)?;
+        match late.into_iter().find(|(_, keys)| *keys != Keys::None) {
+            Some(late) => (layout, keys) = late,
+            None => break tally.finish(walker.memory, layout),
+        }
+        visit(Visit::Again);
     };
-    let mut tally = Tally::new(&ring, &spans, fastbins, keys, parameters.cached_most, &mut visit);
-    walker.all(&mut tally);
-    let mut census = tally.finish(walker.memory, layout);
     census.missed.arenas += spans.broken;
     census.missed.libraries = mains.count() as u64;
-    census.mapped = mapped::find(memory, &mut window, &regions, &spans.covered, &parameters, &mut visit);
+    census.mapped = mapped::find(memory, &mut window, &regions, &spans.covered, &parameters, &mut |block| {
+        visit(Visit::Block(block));
+    });
     census.missed.mapped = census.mapped.blocks.abs_diff(parameters.mapped);
     census.missed.mapped_bytes = census.mapped.bytes.abs_diff(parameters.mapped_bytes);
     Ok(census)
@@ -113,7 +134,7 @@ impl<M: Peek> Walker<'_, M> {
     }
 
     /// All of them.
-    fn all(&mut self, tally: &mut Tally<'_, impl FnMut(Block)>) {
+    fn all<V: FnMut(Block)>(&mut self, tally: &mut Tally<'_, V>) {
         let spans = self.spans;
         for span in &spans.spans {
             tally.begin(span);
@@ -129,11 +150,10 @@ impl<M: Peek> Walker<'_, M> {
         parameters: &Parameters,
     ) -> Result<(&'static Layout, Keys), Refused> {
         let most = parameters.cached_most;
-        let refused = Refused::Unknown("threads have other caches");
         let spans = self.spans;
         let mut chosen = Vec::new();
         // Caches are among the first blocks of an arena, mostly. Otherwise all are looked at.
-        for (arenas, chunks) in LOOKS {
+        for (look, (arenas, chunks)) in LOOKS.into_iter().enumerate() {
             let (mut samples, mut is_first) = (Samples::default(), false);
             let main_first = spans.spans.iter().filter(|span| span.arena == 0);
             let others = spans.spans.iter().filter(|span| span.arena != 0);
@@ -142,17 +162,14 @@ impl<M: Peek> Walker<'_, M> {
                 self.walk(span).run(&mut seek, chunks);
                 is_first |= seek.is_first() && span.arena == 0;
             }
-            chosen = caches::choose(&samples, layouts).ok_or(refused)?;
+            chosen = caches::choose(&samples, layouts).ok_or(OTHER_CACHES)?;
             let is_known = chosen.iter().any(|(_, keys)| *keys != Keys::None);
+            // Where the address of a cache is the key, all are needed.
+            let needs_all = is_known && chosen.iter().any(|(layout, _)| layout.key == KeyKind::Cache);
             if !is_known && !is_first {
                 // Whoever has the first chunk, there is a cache somewhere.
                 chosen.clear();
-                continue;
-            }
-            let needs_all = chosen.iter().any(|(layout, keys)| {
-                *keys == Keys::None && most > 0 || *keys != Keys::None && layout.key == KeyKind::Cache
-            });
-            if !needs_all {
+            } else if !needs_all && (is_known || look > 0) {
                 break;
             }
         }
@@ -170,6 +187,6 @@ impl<M: Peek> Walker<'_, M> {
             scored.sort_by_key(|(broken, _)| *broken);
             chosen = scored.into_iter().map(|(_, chosen)| chosen).collect();
         }
-        chosen.into_iter().next().ok_or(refused)
+        chosen.into_iter().next().ok_or(OTHER_CACHES)
     }
 }

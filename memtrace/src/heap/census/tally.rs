@@ -2,7 +2,7 @@
 
 use super::{
     arenas,
-    caches::{self, Candidates, Keyed, Keys},
+    caches::{self, Candidates, Keyed, Keys, Samples},
     fastbins::Fastbins,
     figures::{Arena, Block, Census, Missed},
     layout::{HEADER, Layout, OVERLAP},
@@ -21,12 +21,14 @@ pub(super) struct Tally<'a, V> {
     /// The arena that is walked: its number and its figures.
     number: usize,
     current: Arena,
-    fastbins: Fastbins,
+    fastbins: &'a Fastbins,
     /// The next chunk of a fast bin.
     next: usize,
     keys: Keys,
     keyed: Vec<Keyed>,
     candidates: Candidates,
+    /// What was found in caches while there is no key.
+    samples: Samples,
     /// Blocks of one size in a cache at most.
     cached_most: u64,
     missed: Missed,
@@ -37,7 +39,7 @@ impl<'a, V: FnMut(Block)> Tally<'a, V> {
     pub(super) fn new(
         ring: &[arenas::Arena],
         spans: &Spans,
-        fastbins: Fastbins,
+        fastbins: &'a Fastbins,
         keys: Keys,
         cached_most: u64,
         visit: &'a mut V,
@@ -60,9 +62,15 @@ impl<'a, V: FnMut(Block)> Tally<'a, V> {
             keys,
             keyed: Vec::new(),
             candidates: Candidates::default(),
+            samples: Samples::default(),
             cached_most,
             visit,
         }
+    }
+
+    /// What was found in caches, if there was no key.
+    pub(super) fn samples(&self) -> &Samples {
+        &self.samples
     }
 
     /// A walk over a span begins.
@@ -131,9 +139,9 @@ impl<'a, V: FnMut(Block)> Tally<'a, V> {
     }
 }
 
-impl<M, V: FnMut(Block)> Sink<M> for Tally<'_, V> {
+impl<M: Peek, V: FnMut(Block)> Sink<M> for Tally<'_, V> {
     #[inline]
-    fn chunk(&mut self, chunk: &Chunk, in_use: bool, window: &Window, _memory: &mut M) {
+    fn chunk(&mut self, chunk: &Chunk, in_use: bool, window: &Window, memory: &mut M) {
         if !in_use {
             self.current.in_bins.add(chunk.size);
             return;
@@ -149,7 +157,9 @@ impl<M, V: FnMut(Block)> Sink<M> for Tally<'_, V> {
             self.keyed.push(keyed);
             return;
         }
-        self.candidates.note(chunk, window, self.cached_most);
+        if self.candidates.note(chunk, window, self.cached_most) && self.keys == Keys::None {
+            self.samples.add(memory, &[address], self.cached_most);
+        }
         // The program may use the first word of the next chunk, which only free chunks need.
         let size = chunk.size - OVERLAP;
         self.current.in_use.add(size);

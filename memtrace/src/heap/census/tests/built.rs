@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::super::{
-    Block, Census, Kind, Peek, Refused, Region, census,
+    Block, Census, Kind, Peek, Refused, Region, Visit, census,
     layout::{HEADER, IS_MMAPPED, KeyKind, LAYOUTS, Layout, NON_MAIN_ARENA, PREV_INUSE, arena, cache},
 };
 
@@ -140,7 +140,11 @@ impl Built {
 
     /// Puts blocks of one size into the cache of the main thread.
     pub(super) fn cached(&mut self, users: &[u64], size: u64) {
-        let lists = BRK + HEADER;
+        self.cached_by(BRK + HEADER, users, size);
+    }
+
+    /// Puts blocks of one size into a cache.
+    pub(super) fn cached_by(&mut self, lists: u64, users: &[u64], size: u64) {
         let bin = (size - 32) / 16;
         let key = if self.layout.key == KeyKind::Cache { lists } else { KEY };
         let count = self.word(lists + bin / 4 * 8) | (users.len() as u64) << (bin % 4 * 16);
@@ -175,7 +179,10 @@ impl Built {
     pub(super) fn census(&mut self) -> Result<(Census, Vec<Block>), Refused> {
         let regions: Vec<Region> = self.parts.iter().map(|(region, _)| region.clone()).collect();
         let mut blocks = Vec::new();
-        let census = census(self, &regions, |block| blocks.push(block))?;
+        let census = census(self, &regions, |visit| match visit {
+            Visit::Block(block) => blocks.push(block),
+            Visit::Again => blocks.clear(),
+        })?;
         blocks.sort_by_key(|block| block.address);
         Ok((census, blocks))
     }

@@ -61,6 +61,21 @@ fn empty_caches_leave_the_release_open() {
 }
 
 #[test]
+fn a_cache_far_from_the_beginning() {
+    for layout in &LAYOUTS {
+        let mut built = Built::new(layout);
+        let mut chunks = vec![(48, true); 5001];
+        chunks[5000].0 = cache::CHUNK;
+        let users = built.main(&chunks);
+        built.cached_by(users[5000], &[users[1], users[3]], 48);
+        let (census, blocks) = built.blocks();
+        assert_eq!(blocks.len(), users.len() - 2, "{}", layout.releases);
+        assert!(blocks.iter().all(|block| block.0 != users[1] && block.0 != users[3]));
+        assert_eq!(census.arenas[0].in_caches.blocks, 2);
+    }
+}
+
+#[test]
 fn heaps_of_another_arena() {
     for layout in &LAYOUTS {
         let mut built = Built::new(layout);

@@ -8,7 +8,7 @@ mod tests;
 use std::{io, ops::Range};
 
 use crate::{
-    heap::census::{self, Block, Census, Peek},
+    heap::census::{self, Census, Peek, Visit},
     target::{
         memory::{Kind, Reader, Region, regions},
         threads,
@@ -38,7 +38,7 @@ pub enum Failure {
 ///
 /// # Errors
 /// See [`Failure`]. Blocks that were visited before are worth nothing.
-pub fn take(pid: u32, visit: impl FnMut(Block)) -> Result<Census, Failure> {
+pub fn take(pid: u32, visit: impl FnMut(Visit)) -> Result<Census, Failure> {
     let mut memory = TargetMemory::open(pid)?;
     let regions = memory.regions();
     let result = census::census(&mut memory, &regions, visit);

@@ -10,7 +10,7 @@ use std::{
 use memtrace_tests::{CSource, Running, compile};
 
 use super::super::take;
-use crate::heap::census::Census;
+use crate::heap::census::{Census, Visit};
 
 /// What it is to do.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +45,8 @@ pub(super) struct Taken {
 /// Takes a census of a process.
 pub(super) fn census(pid: u32) -> Taken {
     let mut blocks = BTreeMap::new();
-    let census = take(pid, |block| {
+    let census = take(pid, |visit| {
+        let Visit::Block(block) = visit else { return blocks.clear() };
         let before = blocks.insert(block.address, block.size);
         assert_eq!(before, None, "{block:?} was visited twice");
     });
