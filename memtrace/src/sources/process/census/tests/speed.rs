@@ -23,10 +23,13 @@ fn a_large_heap() {
     // SAFETY: the child calls only functions of malloc, in its own copy of the heap, and then ends.
     let child = unsafe { libc::fork() };
     if child == 0 {
+        // SAFETY: it ends with the test, also if that fails.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
         for number in 0..BLOCKS {
             // SAFETY: the block is as large as what is written to it.
             unsafe {
-                let block = libc::malloc(SIZE);
+                // Otherwise the compiler leaves all of it out.
+                let block = std::hint::black_box(libc::malloc(SIZE));
                 block.cast::<u8>().write_bytes(0x41, SIZE);
                 if number % 1000 == 0 {
                     libc::free(block);
