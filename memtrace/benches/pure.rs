@@ -68,6 +68,8 @@ fn profile(count: u64) -> Profile {
         bytes_per_second: 0.0,
         oldest: stack.oldest,
         incomplete: None,
+        leaked: None,
+        held_by: Vec::new(),
         blocks: Vec::new(),
         detail: Detail::Process { pid: 1, uncertainty: None },
     };

@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, ops::AddAssign};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::leak_check::{HeldBy, LeakCheck, Lost};
+
 /// One report.
 #[derive(Clone, Debug, Deserialize)]
 #[allow(missing_docs, reason = "the names are those of the JSON, which the agent documents")]
@@ -20,6 +22,7 @@ pub struct Report {
     pub stacks_found: usize,
     pub stacks: Vec<Stack>,
     pub mappings: Option<Mappings>,
+    pub leak_check: Option<LeakCheck>,
     pub kernel: Option<Kernel>,
     pub losses: Losses,
     pub remarks: Vec<Remark>,
@@ -137,6 +140,11 @@ pub struct Stack {
     pub freed_blocks: u64,
     pub bytes_per_second: f64,
     pub oldest_s: Option<f64>,
+    pub checked_blocks: Option<u64>,
+    pub lost_blocks: Option<u64>,
+    pub indirectly_lost_blocks: Option<u64>,
+    #[serde(default)]
+    pub held_by: Vec<HeldBy>,
     pub complete: bool,
     pub frames: Vec<Frame>,
     #[serde(default)]
@@ -297,13 +305,35 @@ impl Report {
     /// What all stacks add up to that go through `function`, called with its parameters by C++ or not.
     #[must_use]
     pub fn through(&self, function: &str) -> Totals {
-        let is_it = |frame: &Frame| {
+        let mut totals = Totals::default();
+        self.stacks_through(function).for_each(|stack| totals += stack);
+        totals
+    }
+
+    fn stacks_through<'a>(&'a self, function: &'a str) -> impl Iterator<Item = &'a Stack> {
+        let is_it = move |frame: &Frame| {
             let name = frame.function.as_deref().unwrap_or_default();
             name.split('(').next() == Some(function)
         };
-        let mut totals = Totals::default();
-        self.stacks.iter().filter(|stack| stack.frames.iter().any(is_it)).for_each(|stack| totals += stack);
-        totals
+        self.stacks.iter().filter(move |stack| stack.frames.iter().any(is_it))
+    }
+
+    /// What a leak check found in all stacks that go through `function`.
+    #[must_use]
+    pub fn lost(&self, function: &str) -> Lost {
+        let mut lost = Lost::default();
+        for stack in self.stacks_through(function) {
+            lost.checked += stack.checked_blocks.unwrap_or_default();
+            lost.blocks += stack.lost_blocks.unwrap_or_default();
+            lost.indirectly += stack.indirectly_lost_blocks.unwrap_or_default();
+        }
+        lost
+    }
+
+    /// Who holds most blocks of the largest stack that goes through `function`.
+    #[must_use]
+    pub fn holder<'a>(&'a self, function: &'a str) -> Option<&'a HeldBy> {
+        self.stacks_through(function).max_by_key(|stack| stack.bytes)?.held_by.first()
     }
 
     /// The remark with this key; the first, if there are several.

@@ -5,6 +5,7 @@ mod bench;
 mod bpf_tools;
 mod build_ebpf;
 mod check_aarch64;
+mod leaks;
 mod lock;
 mod process;
 mod source_hash;
@@ -31,6 +32,7 @@ enum Command {
     Bench(bench::Args),
     BuildEbpf(build_ebpf::Args),
     CheckAarch64(check_aarch64::Args),
+    Leaks(leaks::Args),
     Stacks(stacks::Args),
     Tidy(tidy::Args),
     Torture(torture::Args),
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&root, &args),
         Command::BuildEbpf(args) => build_ebpf::run(&root, &args),
         Command::CheckAarch64(args) => check_aarch64::run(&root, &args),
+        Command::Leaks(args) => leaks::run(&root, &args),
         Command::Stacks(args) => stacks::run(&root, &args),
         Command::Tidy(args) => tidy::run(&root, &args),
         Command::Torture(args) => torture::run(&root, &args),

@@ -1,6 +1,6 @@
 //! What differs between architectures: how many registers, and where the vector registers are.
 
-use aya_ebpf::bindings::task_struct;
+use core::ffi::c_void;
 
 /// Bytes of `struct pt_regs`.
 #[cfg(bpf_target_arch = "x86_64")]
@@ -21,7 +21,7 @@ const SSE: u64 = 2;
 /// Address of a task's vector registers; 0: not known, or all zero.
 #[cfg(bpf_target_arch = "x86_64")]
 #[inline(always)]
-pub(crate) fn vector_registers(task: *mut task_struct) -> u64 {
+pub(crate) fn vector_registers(task: *mut c_void) -> u64 {
     use crate::{config, field, read};
 
     if config::TASK_FPSTATE.load() == 0 {
@@ -36,6 +36,6 @@ pub(crate) fn vector_registers(task: *mut task_struct) -> u64 {
 /// Address of a task's vector registers: they are not read here.
 #[cfg(bpf_target_arch = "aarch64")]
 #[inline(always)]
-pub(crate) fn vector_registers(_: *mut task_struct) -> u64 {
+pub(crate) fn vector_registers(_: *mut c_void) -> u64 {
     0
 }

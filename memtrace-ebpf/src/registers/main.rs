@@ -18,9 +18,8 @@ use core::{
     mem::{offset_of, size_of},
 };
 
-use aya_ebpf::{
-    bindings::{seq_file, task_struct},
-    helpers::generated::{bpf_get_current_task, bpf_probe_read_kernel, bpf_seq_write, bpf_task_pt_regs},
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_task, bpf_probe_read_kernel, bpf_seq_write, bpf_task_pt_regs,
 };
 use memtrace_common::{ThreadState, VECTOR_WORDS};
 
@@ -30,17 +29,18 @@ const EXITING: u32 = 4;
 /// Words written at a time: the vector registers do not fit on the program's stack of 512 bytes with the rest.
 const PIECE: usize = 8;
 
-/// `struct bpf_iter_meta` (include/linux/bpf.h), its first member.
+/// `struct bpf_iter_meta` (include/linux/bpf.h), its first member: a `struct seq_file`. It has no type here, nor has a task:
+/// the place of a type that is only declared in the object's BTF depends on the path of the checkout.
 #[repr(C)]
 struct Meta {
-    seq: *mut seq_file,
+    seq: *mut c_void,
 }
 
 /// `struct bpf_iter__task` (kernel/bpf/task_iter.c).
 #[repr(C)]
 struct Context {
     meta: *const Meta,
-    task: *mut task_struct,
+    task: *mut c_void,
 }
 
 /// Called for each task, and at the end without one.
@@ -58,7 +58,7 @@ extern "C" fn thread_registers(context: *const Context) -> i32 {
 /// Writes a thread's record. A record that does not fit into the file's buffer is taken back by the kernel, which calls
 /// the program for this task again.
 #[inline(always)]
-fn write(file: *mut seq_file, task: *mut task_struct) {
+fn write(file: *mut c_void, task: *mut c_void) {
     let mut state = ThreadState::UNKNOWN;
     let switches_before = switches(task);
     if read::<u32>(field(task, config::TASK_ON_CPU.load())) != 0 {
@@ -70,7 +70,7 @@ fn write(file: *mut seq_file, task: *mut task_struct) {
     }
     // SAFETY: reads into a local variable, at most its size; the helpers check the address.
     let failed = unsafe {
-        let registers = bpf_task_pt_regs(task) as *const c_void;
+        let registers = bpf_task_pt_regs(task.cast()) as *const c_void;
         bpf_probe_read_kernel((&raw mut state.general).cast(), arch::GENERAL_BYTES, registers)
     };
     if failed != 0 {
@@ -105,7 +105,7 @@ fn write(file: *mut seq_file, task: *mut task_struct) {
 
 /// How often a task was taken off its CPU.
 #[inline(always)]
-fn switches(task: *mut task_struct) -> u64 {
+fn switches(task: *mut c_void) -> u64 {
     read::<u64>(field(task, config::TASK_NVCSW.load()))
         .wrapping_add(read::<u64>(field(task, config::TASK_NIVCSW.load())))
 }
@@ -124,7 +124,7 @@ fn number(address: u64) -> u32 {
 
 /// The address of a member of a task. Constants are known to the verifier, which allows no others here.
 #[inline(always)]
-fn field(task: *mut task_struct, offset: u64) -> u64 {
+fn field(task: *mut c_void, offset: u64) -> u64 {
     (task as u64).wrapping_add(offset)
 }
 
@@ -147,9 +147,9 @@ fn read_into<T>(value: &mut T, address: u64) {
 
 /// Appends a value to the iterator's file.
 #[inline(always)]
-fn put<T>(file: *mut seq_file, value: &T) {
+fn put<T>(file: *mut c_void, value: &T) {
     // SAFETY: the value is a local variable without padding. The kernel remembers a file that is full.
-    unsafe { bpf_seq_write(file, (&raw const *value).cast(), size_of::<T>() as u32) };
+    unsafe { bpf_seq_write(file.cast(), (&raw const *value).cast(), size_of::<T>() as u32) };
 }
 
 const _: () = assert!(offset_of!(Context, task) == 8 && VECTOR_WORDS.is_multiple_of(PIECE));

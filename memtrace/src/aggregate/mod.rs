@@ -35,10 +35,7 @@ impl Totals {
     /// What is not freed.
     #[must_use]
     pub fn outstanding(&self) -> Amount {
-        Amount {
-            bytes: self.allocated.bytes.saturating_sub(self.freed.bytes),
-            blocks: self.allocated.blocks.saturating_sub(self.freed.blocks),
-        }
+        self.allocated.minus(self.freed)
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::mem::size_of;
 
+use super::scan::limit_of;
+
 /// One bit for 8 bytes: no allocator known places blocks closer. Blocks that begin within one such granule are one.
 const GRANULE_SHIFT: u32 = 3;
 /// A chunk describes 64 KiB of address space.
@@ -91,19 +93,26 @@ impl Directory {
 /// The addresses of blocks while they are collected.
 pub struct Starts {
     directory: Directory,
-    limit: usize,
+    added: usize,
+}
+
+impl Default for Starts {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Starts {
-    /// `limit`: how much memory it may use, in bytes.
+    /// None yet.
     #[must_use]
-    pub fn new(limit: usize) -> Self {
-        Self { directory: Directory { top: vec![0; TOP], tables: Vec::new(), chunks: Vec::new() }, limit }
+    pub fn new() -> Self {
+        Self { directory: Directory { top: vec![0; TOP], tables: Vec::new(), chunks: Vec::new() }, added: 0 }
     }
 
-    /// Adds a block that begins at `address`. Returns whether there was room.
+    /// Adds a block that begins at `address`. Returns whether there was room: as much as [`limit_of`] so many blocks.
     pub fn add(&mut self, address: u64) -> bool {
-        if self.directory.bytes() > self.limit {
+        self.added += 1;
+        if self.directory.bytes() > limit_of(self.added) {
             return false;
         }
         let chunks = self.directory.chunks.len() as u32;
@@ -206,7 +215,8 @@ impl Blocks {
     }
 
     /// All sizes are set. Returns whether there was room for what describes large blocks.
-    pub fn complete(&mut self, limit: usize) -> bool {
+    pub fn complete(&mut self) -> bool {
+        let limit = limit_of(self.len());
         self.large.sort_unstable_by_key(|large| large.index);
         self.large.dedup_by_key(|large| large.index);
         for (number, large) in self.large.iter().enumerate() {
@@ -257,32 +267,57 @@ impl Blocks {
     /// The block that contains `address`, which has at most 48 bits.
     #[inline]
     pub(super) fn find(&self, address: u64) -> Option<Hit> {
+        self.last(address).filter(|hit| address.wrapping_sub(hit.start) < self.size(hit.index))
+    }
+
+    /// The block in whose chunk `address` is, which has at most 48 bits, as glibc makes chunks.
+    pub(super) fn find_chunk(&self, address: u64) -> Option<Hit> {
+        self.last(address).filter(|hit| address.wrapping_sub(hit.start) < self.usable(hit.index))
+    }
+
+    /// Whether a chunk of glibc's begins at `address`, within that block: the last 8 bytes that it can use are the first of
+    /// the next chunk.
+    pub(super) fn is_next_chunk(&self, address: u64, block: u32) -> bool {
+        let start = self.last(address).filter(|hit| hit.index == block).map(|hit| hit.start);
+        start.is_some_and(|start| address.wrapping_sub(start) + 8 == self.usable(block))
+    }
+
+    /// How much of a block's chunk the program can use; 0 if it is no block.
+    fn usable(&self, block: u32) -> u64 {
+        match self.size(block) {
+            0 => 0,
+            size => (size + 8).next_multiple_of(16).max(32) - 8,
+        }
+    }
+
+    /// The block that begins at or last before `address`, if not far before.
+    #[inline]
+    fn last(&self, address: u64) -> Option<Hit> {
         let entry = self.directory.entry(address);
         if entry & COVERED != 0 {
             let large = self.large.get((entry & !COVERED) as usize)?;
-            let inside = address.wrapping_sub(large.start) < large.size;
-            return inside.then_some(Hit { index: large.index, start: large.start });
+            return Some(Hit { index: large.index, start: large.start });
         }
         let Some(chunk) = self.directory.chunks.get((entry as usize).wrapping_sub(1)) else {
-            return self.reaching_into(address);
+            return self.last_of_chunk_before(address);
         };
         let (word, bit) = bit(address);
         let index = (chunk.base + chunk.rank(word, bit)).checked_sub(1)?;
         let start = chunk.last(word, bit).map_or(chunk.before, |granule| {
             (address & ADDRESS) >> CHUNK_SHIFT << CHUNK_SHIFT | granule << GRANULE_SHIFT
         });
-        (address.wrapping_sub(start) < self.size(index)).then_some(Hit { index, start })
+        Some(Hit { index, start })
     }
 
-    /// A block of at most 64 KiB that began in the chunk before that of `address`, in which none begins.
-    fn reaching_into(&self, address: u64) -> Option<Hit> {
+    /// The last block in the chunk before that of `address`, in which none begins: one of at most 64 KiB can reach into it.
+    fn last_of_chunk_before(&self, address: u64) -> Option<Hit> {
         let before = ((address & ADDRESS) >> CHUNK_SHIFT << CHUNK_SHIFT).checked_sub(1)?;
         let entry = self.directory.entry(before);
         let chunk = self.directory.chunks.get((entry as usize).wrapping_sub(1))?;
         let (word, bit) = bit(before);
         let index = (chunk.base + chunk.rank(word, bit)).checked_sub(1)?;
         let start = before >> CHUNK_SHIFT << CHUNK_SHIFT | chunk.last(word, bit)? << GRANULE_SHIFT;
-        (address.wrapping_sub(start) < self.size(index)).then_some(Hit { index, start })
+        Some(Hit { index, start })
     }
 
     /// The size of a block in bytes; 0 if it has none.

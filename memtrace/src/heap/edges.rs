@@ -15,6 +15,7 @@ pub(super) struct Edge {
 }
 
 /// The pointers that blocks contain, in order of the blocks.
+#[derive(Default)]
 pub(super) struct Edges {
     /// For each block that has been passed, where its edges begin.
     first: Vec<u32>,
@@ -36,7 +37,7 @@ impl Edges {
         if self.len >= self.limit {
             return false;
         }
-        if self.len as usize % PART == 0 {
+        if (self.len as usize).is_multiple_of(PART) {
             self.parts.push(Vec::with_capacity(PART));
         }
         if let Some(part) = self.parts.last_mut() {

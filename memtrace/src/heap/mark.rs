@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use rustc_hash::FxHashMap;
+
 use super::{
     blocks::Blocks,
     edges::{Edge, Edges},
@@ -27,6 +29,8 @@ const REACHABLE: u8 = 1;
 const POSSIBLE: u8 = 2;
 const LOST: u8 = 4;
 const INDIRECT: u8 = 8;
+/// It was reached by an earlier scan.
+const EARLIER: u8 = 16;
 
 /// A parent that is a root: the rest is its place in `roots`.
 pub(super) const ROOT: u32 = 1 << 31;
@@ -54,6 +58,8 @@ pub struct Marked {
     /// Reached, with edges that have not been followed.
     queue: VecDeque<u32>,
     possible: Vec<u32>,
+    /// For each block that is lost directly, the bytes that are lost through it.
+    through: FxHashMap<u32, u64>,
 }
 
 impl Marked {
@@ -67,6 +73,7 @@ impl Marked {
             roots: Vec::new(),
             queue: VecDeque::new(),
             possible: Vec::new(),
+            through: FxHashMap::default(),
             blocks,
         }
     }
@@ -77,8 +84,8 @@ impl Marked {
         if edge.is_start && *state & REACHABLE == 0 {
             *state |= REACHABLE;
             self.queue.push_back(edge.target);
-        } else if !edge.is_start && *state == 0 {
-            *state = POSSIBLE;
+        } else if !edge.is_start && *state & (REACHABLE | POSSIBLE) == 0 {
+            *state |= POSSIBLE;
             self.possible.push(edge.target);
         } else {
             return;
@@ -91,6 +98,17 @@ impl Marked {
                     ROOT | (self.roots.len() - 1) as u32
                 }
             };
+        }
+    }
+
+    /// Only blocks that begin at these addresses may be lost. The others were reached before, or are new: what they point to
+    /// is in use, even where this scan finds no way to them, because the program changes its pointers meanwhile.
+    pub(super) fn suspect_only(&mut self, suspects: &[u64]) {
+        self.states.fill(EARLIER);
+        for &start in suspects {
+            if let Some(block) = self.blocks.beginning_at(start) {
+                self.set(block, 0);
+            }
         }
     }
 
@@ -110,16 +128,27 @@ impl Marked {
 
     /// Follows pointers from what has been reached. First come, first served: the way to each block is a shortest one.
     pub(super) fn follow(&mut self) {
+        // Edges are not changed meanwhile.
+        let edges = std::mem::take(&mut self.edges);
         while let Some(block) = self.queue.pop_front() {
-            self.follow_block(block);
+            for edge in edges.of(block) {
+                self.reach(edge, From::Block(block));
+            }
         }
+        self.edges = edges;
     }
 
-    fn follow_block(&mut self, block: u32) {
-        // The edges are not changed meanwhile.
-        let edges = std::mem::replace(&mut self.edges, Edges::new(0, 0));
-        for edge in edges.of(block) {
-            self.reach(edge, From::Block(block));
+    /// Follows pointers from what has been reached through the middle of a block, perhaps only by chance.
+    fn follow_possible(&mut self) {
+        let edges = std::mem::take(&mut self.edges);
+        let mut next = 0;
+        while let Some(&block) = self.possible.get(next) {
+            next += 1;
+            if !self.is_reachable(block) {
+                for edge in edges.of(block) {
+                    self.reach(Edge { is_start: false, ..edge }, From::Block(block));
+                }
+            }
         }
         self.edges = edges;
     }
@@ -127,22 +156,26 @@ impl Marked {
     /// Decides on all blocks, once all pointers are known.
     pub(super) fn decide(&mut self) {
         self.follow();
-        // What is reached through the middle of a block may be reached only by chance.
-        let mut next = 0;
-        while let Some(&block) = self.possible.get(next) {
-            next += 1;
-            if self.is_reachable(block) {
-                continue;
-            }
-            let edges = std::mem::replace(&mut self.edges, Edges::new(0, 0));
-            for edge in edges.of(block) {
-                self.reach(Edge { is_start: false, ..edge }, From::Block(block));
-            }
-            self.edges = edges;
-        }
+        self.follow_possible();
+        self.follow_earlier();
         self.possible = Vec::new();
         self.queue = VecDeque::new();
         self.divide();
+    }
+
+    /// What blocks that were reached before point to.
+    fn follow_earlier(&mut self) {
+        let blocks = (0u32..).zip(&self.states);
+        let mut stack: Vec<u32> =
+            blocks.filter(|(_, state)| **state == EARLIER).map(|(block, _)| block).collect();
+        while let Some(block) = stack.pop() {
+            for Edge { target, .. } in self.edges.of(block) {
+                if let Some(state) = self.states.get_mut(target as usize).filter(|state| **state == 0) {
+                    *state = EARLIER;
+                    stack.push(target);
+                }
+            }
+        }
     }
 
     /// Divides lost blocks into those that no other lost one points to and the rest, as valgrind's memcheck does: in order
@@ -155,19 +188,24 @@ impl Marked {
                 continue;
             }
             let first = first as u32;
+            let mut through = 0;
             self.set(first, LOST);
             stack.push(first);
             while let Some(block) = stack.pop() {
                 for Edge { target, .. } in self.edges.of(block) {
                     let Some(state) = self.states.get_mut(target as usize) else { continue };
-                    if target == first || *state & (INDIRECT | REACHABLE | POSSIBLE) != 0 {
+                    if target == first || *state & (INDIRECT | REACHABLE | POSSIBLE | EARLIER) != 0 {
                         continue;
                     }
                     if *state == 0 {
                         stack.push(target);
                     }
                     *state = INDIRECT;
+                    through += self.blocks.size(target) + self.through.remove(&target).unwrap_or(0);
                 }
+            }
+            if through > 0 {
+                self.through.insert(first, through);
             }
         }
     }
@@ -192,9 +230,16 @@ impl Marked {
             _ if self.blocks.size(block) == 0 => State::Gone,
             _ if state & REACHABLE != 0 => State::Reachable,
             _ if state & POSSIBLE != 0 => State::Possibly,
+            _ if state & EARLIER != 0 => State::Reachable,
             _ if state & INDIRECT != 0 => State::IndirectlyLost,
             _ => State::Lost,
         }
+    }
+
+    /// The bytes of blocks that are lost because a directly lost one is.
+    #[must_use]
+    pub fn lost_through(&self, block: u32) -> u64 {
+        self.through.get(&block).copied().unwrap_or(0)
     }
 
     /// Whether a block is lost, directly or indirectly.
@@ -203,9 +248,17 @@ impl Marked {
         matches!(self.state(block), State::Lost | State::IndirectlyLost)
     }
 
-    /// The lost blocks in order: where each begins.
-    pub fn lost(&self) -> impl Iterator<Item = u64> {
+    /// The pointers from lost blocks to lost blocks: where each of the two begins.
+    pub fn lost_pointers(&self) -> Vec<(u64, u64)> {
         let starts = self.blocks.starts().zip(0u32..);
-        starts.filter(|&(_, block)| self.is_lost(block)).map(|(start, _)| start)
+        let lost: Vec<(u64, u32)> = starts.filter(|&(_, block)| self.is_lost(block)).collect();
+        let start_of = |block: u32| {
+            let place = lost.binary_search_by_key(&block, |&(_, block)| block).ok()?;
+            lost.get(place).map(|&(start, _)| start)
+        };
+        let pointers = lost.iter().flat_map(|&(start, block)| {
+            self.edges.of(block).filter_map(move |edge| Some((start, start_of(edge.target)?)))
+        });
+        pointers.collect()
     }
 }

@@ -4,7 +4,7 @@
 //! stacks, registers, memory that nobody recorded) are roots. Whatever cannot be reached from a root can never be used
 //! or freed again: it is lost.
 //!
-//! A scan reads the memory once, in order ([`scan`]), and keeps of each block only where it points to. Block addresses
+//! A scan reads the memory once, in order ([`scan()`]), and keeps of each block only where it points to. Block addresses
 //! are bits, one for 8 bytes of address space, in chunks of 64 KiB; the number of a block is its rank among the bits
 //! ([`Blocks`]). So a lookup costs about four loads however many blocks there are, nothing is sorted, and a block needs 9
 //! bytes and 4 for each pointer in it.
@@ -22,5 +22,5 @@ mod tests;
 pub use blocks::{Blocks, Starts};
 pub use holders::Via;
 pub use mark::{Marked, State};
-pub use memory::Memory;
-pub use scan::{How, Refused, limit_of, scan};
+pub use memory::{Between, Memory};
+pub use scan::{How, Refused, scan};

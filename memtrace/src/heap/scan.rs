@@ -6,7 +6,7 @@ use super::{
     blocks::{Blocks, Hit},
     edges::Edge,
     mark::{From, Marked},
-    memory::Memory,
+    memory::{Between, Memory},
 };
 
 /// Words read at a time, 1 MiB of them, and the one after that, for words that are not aligned.
@@ -39,16 +39,25 @@ pub enum Refused {
 
 /// The memory that a scan of so many blocks may use, in bytes: 16 for each block and 64 MiB.
 #[must_use]
-pub fn limit_of(blocks: usize) -> usize {
+pub(super) fn limit_of(blocks: usize) -> usize {
     blocks.saturating_mul(BYTES_PER_BLOCK).saturating_add(BYTES_BESIDE)
 }
 
 /// Reads `memory` and finds out which blocks can be reached from it and from `words`: values that are not in memory, as
 /// those of registers. Words in memory that is in no block are roots.
 ///
+/// `suspects`, of a program that runs, are where blocks begin that no earlier scan has reached: others are not lost, and
+/// neither is what they point to.
+///
 /// # Errors
 /// There are too many pointers for the memory allowed.
-pub fn scan(memory: &mut impl Memory, blocks: Blocks, words: &[u64], how: How) -> Result<Marked, Refused> {
+pub fn scan(
+    memory: &mut impl Memory,
+    blocks: Blocks,
+    words: &[u64],
+    how: How,
+    suspects: Option<&[u64]>,
+) -> Result<Marked, Refused> {
     let count = blocks.len();
     let used =
         blocks.bytes() + count * (size_of::<u32>() + 1 + if how.holders { size_of::<u32>() } else { 0 });
@@ -58,9 +67,14 @@ pub fn scan(memory: &mut impl Memory, blocks: Blocks, words: &[u64], how: How) -
         marked: Marked::new(blocks, room, how.holders),
         words: vec![0; WINDOW + 1],
         found: Vec::with_capacity(WINDOW),
+        pointers: Vec::new(),
         unaligned: how.unaligned,
+        between: Between::Roots,
         direct: false,
     };
+    if let Some(suspects) = suspects {
+        scan.marked.suspect_only(suspects);
+    }
     for (place, word) in (0u64..).zip(words) {
         if let Some(edge) = scan.edge(*word) {
             scan.marked.reach(edge, From::Root(EXTRA | place));
@@ -87,6 +101,15 @@ pub fn scan(memory: &mut impl Memory, blocks: Blocks, words: &[u64], how: How) -
 /// Marks a root that is not in memory: the rest is its place among the words given.
 pub(super) const EXTRA: u64 = 1 << 63;
 
+/// A pointer that was read.
+struct Pointer {
+    /// Where it is.
+    at: u64,
+    /// Where it points to.
+    address: u64,
+    edge: Edge,
+}
+
 /// A scan on its way.
 struct Scan {
     /// Where blocks may be.
@@ -95,7 +118,11 @@ struct Scan {
     words: Vec<u64>,
     /// Where in `words` there may be pointers.
     found: Vec<u32>,
+    /// Pointers at any addresses, until they are in order.
+    pointers: Vec<Pointer>,
     unaligned: bool,
+    /// What the part that is read is where no block is known.
+    between: Between,
     /// Whether pointers of reachable blocks are followed immediately and not kept.
     direct: bool,
 }
@@ -106,12 +133,12 @@ impl Scan {
     fn edge(&self, word: u64) -> Option<Edge> {
         let address = word & ADDRESS;
         let Hit { index, start } = self.marked.blocks.find(address)?;
-        let is_start = address & !TAG == start;
-        (is_start || address & TAG == 0).then_some(Edge { target: index, is_start })
+        Some(Edge { target: index, is_start: address & !TAG == start })
     }
 
     /// Reads a part and notes its pointers. `blocks`: whether there may be blocks in it.
     fn part(&mut self, memory: &mut impl Memory, part: Range<u64>, blocks: bool) -> Result<(), Refused> {
+        self.between = memory.between(&part);
         let mut from = part.start;
         while from < part.end {
             let length = (((part.end - from) / 8) as usize).min(WINDOW);
@@ -125,6 +152,10 @@ impl Scan {
                 for shift in 1..8 {
                     self.window(from, read, shift, blocks)?;
                 }
+                let mut pointers = std::mem::take(&mut self.pointers);
+                pointers.sort_unstable_by_key(|pointer| pointer.at);
+                pointers.drain(..).try_for_each(|pointer| self.note(pointer, blocks))?;
+                self.pointers = pointers;
             }
             // What follows a page that is no longer there may still be.
             from = if read > 0 { from + (read * 8) as u64 } else { (from & !(PAGE - 1)) + PAGE };
@@ -154,17 +185,36 @@ impl Scan {
             let (Some(&word), Some(&next)) = (self.words.get(place), self.words.get(place + 1)) else {
                 break;
             };
-            let Some(edge) = self.edge(shifted(word, next, shift)) else { continue };
+            let word = shifted(word, next, shift);
+            let Some(edge) = self.edge(word) else { continue };
             let at = address + place as u64 * 8 + u64::from(shift);
-            self.note(at, edge, blocks)?;
+            let pointer = Pointer { at, address: word & ADDRESS, edge };
+            // Pointers of blocks are kept in order of their addresses.
+            if self.unaligned {
+                self.pointers.push(pointer);
+            } else {
+                self.note(pointer, blocks)?;
+            }
         }
         Ok(())
     }
 
-    /// Notes a pointer at an address.
-    fn note(&mut self, at: u64, edge: Edge, blocks: bool) -> Result<(), Refused> {
-        let source = if blocks { self.marked.blocks.find(at) } else { None };
+    /// Notes a pointer.
+    fn note(&mut self, Pointer { at, address, edge }: Pointer, blocks: bool) -> Result<(), Refused> {
+        let known = &self.marked.blocks;
+        let source = match self.between {
+            _ if !blocks => None,
+            Between::Free => known.find_chunk(at),
+            Between::Roots | Between::Chunks => known.find(at),
+        };
         let Some(Hit { index: source, .. }) = source else {
+            match self.between {
+                Between::Free => return Ok(()),
+                Between::Chunks if !edge.is_start && known.is_next_chunk(address, edge.target) => {
+                    return Ok(());
+                }
+                Between::Roots | Between::Chunks => {}
+            }
             self.marked.reach(edge, From::Root(at));
             return Ok(());
         };

@@ -15,6 +15,8 @@ pub struct Leaked {
     pub lost: Amount,
     /// The part of it that other lost blocks still point to.
     pub indirectly: Amount,
+    /// Bytes, of whatever stack, that are lost because the other part is.
+    pub through: u64,
 }
 
 impl Leaked {
@@ -25,8 +27,9 @@ impl Leaked {
             bytes: amount.bytes.min(outstanding.bytes),
             blocks: amount.blocks.min(outstanding.blocks),
         };
-        let Self { checked, lost, indirectly } = self;
-        Self { checked: checked.min(outstanding.blocks), lost: least(lost), indirectly: least(indirectly) }
+        let Self { checked, lost, indirectly, through } = self;
+        let checked = checked.min(outstanding.blocks);
+        Self { checked, lost: least(lost), indirectly: least(indirectly), through }
     }
 
     /// The sum of two.
@@ -36,7 +39,14 @@ impl Leaked {
             checked: self.checked.saturating_add(other.checked),
             lost: self.lost.plus(other.lost),
             indirectly: self.indirectly.plus(other.indirectly),
+            through: self.through.saturating_add(other.through),
         }
+    }
+
+    /// Bytes whose loss is this stack's: its own that no other lost block points to, and what is lost through them.
+    #[must_use]
+    pub fn blame(&self) -> u64 {
+        self.lost.bytes.saturating_sub(self.indirectly.bytes).saturating_add(self.through)
     }
 }
 

@@ -24,6 +24,12 @@ impl Amount {
             blocks: self.blocks.saturating_add(other.blocks),
         }
     }
+
+    /// What remains without a part of it.
+    #[must_use]
+    pub fn minus(self, part: Self) -> Self {
+        Self { bytes: self.bytes.saturating_sub(part.bytes), blocks: self.blocks.saturating_sub(part.blocks) }
+    }
 }
 
 /// One process.
@@ -54,7 +60,7 @@ pub struct Processes {
     /// is not among the blocks. `None` with gaps, in which too many mappings are missed.
     pub mapped: Option<Vec<MappingRow>>,
     /// The last leak check; `None` if there was none.
-    pub leak_check: Option<LeakCheck>,
+    pub leak_check: Option<Box<LeakCheck>>,
 }
 
 /// How stacks are taken.
@@ -210,10 +216,10 @@ impl Row {
         }
     }
 
-    /// Bytes that the last leak check found lost.
+    /// Bytes whose loss is this stack's, by the last leak check, and the bytes that it has lost.
     #[must_use]
-    pub fn lost_bytes(&self) -> u64 {
-        self.leaked.map_or(0, |leaked| leaked.lost.bytes)
+    pub fn loss(&self) -> (u64, u64) {
+        self.leaked.map_or((0, 0), |leaked| (leaked.blame(), leaked.lost.bytes))
     }
 
     /// The error of the outstanding amount.

@@ -7,7 +7,7 @@ use super::{CacheRow, Dictionary, LocationId, MappingRow, Profile, Row, StackId}
 /// What rows are ordered by, largest first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SortBy {
-    /// Bytes that are lost, then outstanding bytes.
+    /// Bytes that a stack has lost and that are lost through them, then its lost bytes, then outstanding bytes.
     #[default]
     Lost,
     /// Outstanding bytes.
@@ -102,7 +102,7 @@ impl Selection {
     /// Ties are ordered by bytes, then by id, so that two reports of the same counts agree.
     fn order(&self, a: &Row, b: &Row) -> Ordering {
         let first = match self.sort {
-            SortBy::Lost => Reverse(a.lost_bytes()).cmp(&Reverse(b.lost_bytes())),
+            SortBy::Lost => Reverse(a.loss()).cmp(&Reverse(b.loss())),
             SortBy::Bytes => Reverse(a.outstanding.bytes).cmp(&Reverse(b.outstanding.bytes)),
             SortBy::Blocks => Reverse(a.outstanding.blocks).cmp(&Reverse(b.outstanding.blocks)),
             SortBy::Rate => b.bytes_per_second.total_cmp(&a.bytes_per_second),

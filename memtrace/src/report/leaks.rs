@@ -100,7 +100,7 @@ pub(super) fn check(check: &LeakCheck) -> String {
 
 /// What a check found among the blocks of a stack, as a line of its row; `None` if nothing is lost.
 pub(super) fn row(leaked: &Leaked, check: Option<&LeakCheck>) -> Option<String> {
-    let Leaked { checked, lost, indirectly } = leaked;
+    let Leaked { checked, lost, indirectly, through } = leaked;
     if lost.blocks == 0 {
         return None;
     }
@@ -120,12 +120,19 @@ pub(super) fn row(leaked: &Leaked, check: Option<&LeakCheck>) -> Option<String> 
     } else {
         format!("{} of {}", format_number(lost.blocks), format_count(*checked, "block"))
     };
-    let through = if indirectly.blocks == lost.blocks {
+    let more = match through {
+        0 => String::new(),
+        bytes => format!(", and {} through them", format_bytes(*bytes)),
+    };
+    let except = if indirectly.blocks == lost.blocks {
         ", except other lost blocks".to_owned()
     } else if indirectly.blocks > 0 {
         format!(", {} of them only from other lost blocks", format_number(indirectly.blocks))
     } else {
         String::new()
     };
-    Some(format!("LOST {}: nothing in the process points to {of}{through}{scans}", format_bytes(lost.bytes)))
+    Some(format!(
+        "LOST {}{more}: nothing in the process points to {of}{except}{scans}",
+        format_bytes(lost.bytes)
+    ))
 }

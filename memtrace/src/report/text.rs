@@ -87,7 +87,7 @@ impl Text {
         if let Some(balance) = mode.and_then(estimates::balance) {
             writeln!(out, "{balance}")?;
         }
-        if let Some(check) = processes.and_then(|of| of.leak_check.as_ref()) {
+        if let Some(check) = processes.and_then(|of| of.leak_check.as_deref()) {
             writeln!(out, "{}", leaks::check(check))?;
             if check.moment == Moment::AtExit {
                 writeln!(out, "\n{}", leaks::summary(check))?;
@@ -129,7 +129,7 @@ impl Text {
             )?;
         }
         writeln!(out, "  {}", self.paint(DIM, format_args!("stack {:016x}", row.id)))?;
-        let check = profile.processes().and_then(|of| of.leak_check.as_ref());
+        let check = profile.processes().and_then(|of| of.leak_check.as_deref());
         if let Some(lost) = row.leaked.as_ref().and_then(|leaked| leaks::row(leaked, check)) {
             writeln!(out, "    {}", self.paint(BOLD, lost))?;
         } else if let Some(holders) = leaks::holders(&row.held_by) {

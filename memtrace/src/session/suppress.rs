@@ -87,12 +87,8 @@ fn suppress(profile: &mut Profile, place: usize, leaked: Leaked) {
     }
     let Subject::Processes(processes) = &mut profile.subject else { return };
     let Some(check) = &mut processes.leak_check else { return };
-    let minus = |amount: Amount, part: Amount| Amount {
-        bytes: amount.bytes.saturating_sub(part.bytes),
-        blocks: amount.blocks.saturating_sub(part.blocks),
-    };
     let reached = &mut check.reached;
     reached.suppressed = reached.suppressed.plus(leaked.lost);
-    reached.indirectly = minus(reached.indirectly, leaked.indirectly);
-    reached.directly = minus(reached.directly, minus(leaked.lost, leaked.indirectly));
+    reached.indirectly = reached.indirectly.minus(leaked.indirectly);
+    reached.directly = reached.directly.minus(leaked.lost.minus(leaked.indirectly));
 }

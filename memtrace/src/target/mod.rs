@@ -11,6 +11,7 @@ pub mod memory;
 mod modules;
 mod process;
 pub mod profilers;
+mod ptrace;
 pub mod roots;
 mod stopped;
 mod store;

@@ -5,18 +5,20 @@ mod shapes;
 
 use std::{collections::BTreeMap, ops::Range};
 
-use super::{Blocks, How, Marked, Memory, Refused, Starts, limit_of, scan};
+use super::{Between, Blocks, How, Marked, Memory, Refused, Starts, scan};
 
 /// Words at addresses; whatever is between them is zero.
 #[derive(Clone, Default)]
 pub(super) struct Words {
     pub(super) ranges: Vec<Range<u64>>,
     pub(super) words: BTreeMap<u64, u64>,
+    /// What it is between blocks; roots where that is not said.
+    pub(super) between: Vec<(Range<u64>, Between)>,
 }
 
 impl Words {
     pub(super) fn new(ranges: &[Range<u64>]) -> Self {
-        Self { ranges: ranges.to_vec(), words: BTreeMap::new() }
+        Self { ranges: ranges.to_vec(), ..Self::default() }
     }
 
     pub(super) fn put(&mut self, at: u64, word: u64) {
@@ -38,14 +40,19 @@ impl Memory for Words {
         }
         words.len()
     }
+
+    fn between(&mut self, part: &Range<u64>) -> Between {
+        let known = self.between.iter().find(|(range, _)| range.contains(&part.start));
+        known.map_or(Between::Roots, |(_, between)| *between)
+    }
 }
 
 pub(super) fn blocks(all: &[(u64, u64)]) -> Blocks {
-    let mut starts = Starts::new(limit_of(all.len()));
+    let mut starts = Starts::new();
     assert!(all.iter().all(|block| starts.add(block.0)));
     let mut blocks = starts.finish().unwrap();
     all.iter().for_each(|&(address, size)| blocks.set_size(address, size));
-    assert!(blocks.complete(limit_of(all.len())));
+    assert!(blocks.complete());
     blocks
 }
 
@@ -59,5 +66,10 @@ pub(super) fn try_marked(
     extra: &[u64],
     how: How,
 ) -> Result<Marked, Refused> {
-    scan(&mut memory.clone(), blocks(all), extra, how)
+    scan(&mut memory.clone(), blocks(all), extra, how, None)
+}
+
+/// How many blocks are lost.
+pub(super) fn lost(marked: &Marked) -> usize {
+    (0..marked.blocks().len() as u32).filter(|&block| marked.is_lost(block)).count()
 }

@@ -1,7 +1,7 @@
 //! Shapes that programs make, and what becomes of them.
 
 use super::{Words, blocks, marked, try_marked};
-use crate::heap::{How, State, Via, holders::Path};
+use crate::heap::{Between, How, State, Via, holders::Path, scan};
 
 const DATA: u64 = 0x55_0000_0000;
 const HEAP: u64 = 0x55_5555_0000;
@@ -52,7 +52,8 @@ fn chains_cycles_and_trees() {
             Reachable
         ]
     );
-    assert_eq!(marked.lost().count(), 7);
+    assert_eq!(super::lost(&marked), 7);
+    assert_eq!([4, 7, 9].map(|block| marked.lost_through(block)), [96, 48, 0]);
     assert_eq!(marked.path(3), Some(Path { root: Via::Memory(DATA + 8), steps: 4 }));
     assert_eq!(marked.path(4), None);
 }
@@ -81,12 +82,28 @@ fn registers_are_roots_and_the_end_of_a_block_is_not_in_it() {
 }
 
 #[test]
-fn a_pointer_in_the_middle_counts_only_if_it_is_aligned() {
+fn a_pointer_to_any_byte_counts() {
     let mut memory = memory();
     memory.put(DATA, HEAP + 12);
     memory.put(DATA + 8, HEAP + 64 + 16);
-    let marked = marked(&memory, &[(HEAP, 32), (HEAP + 64, 32)], &[]);
-    assert_eq!([0, 1].map(|block| marked.state(block)), [State::Lost, State::Possibly]);
+    memory.put(DATA + 16, HEAP + 128 + 31);
+    let marked = marked(&memory, &[(HEAP, 32), (HEAP + 64, 32), (HEAP + 128, 31)], &[]);
+    assert_eq!([0, 1, 2].map(|block| marked.state(block)), [State::Possibly, State::Possibly, State::Lost]);
+}
+
+#[test]
+fn what_an_earlier_scan_reached_is_in_use_with_what_it_points_to() {
+    let block = |number: u64| HEAP + 0x40 * number;
+    let all: Vec<(u64, u64)> = (0..4).map(|number| (block(number), 48)).collect();
+    let mut memory = memory();
+    // The head of a list was taken between two reads: 0 -> 1 -> 2; and 3 is lost.
+    memory.put(block(0), block(1));
+    memory.put(block(1), block(2));
+    let suspects = [block(2), block(3)];
+    let marked = scan(&mut memory.clone(), blocks(&all), &[], How::default(), Some(&suspects)).unwrap();
+    let states = [0, 1, 2, 3].map(|block| marked.state(block));
+    assert_eq!(states, [State::Reachable, State::Reachable, State::Reachable, State::Lost]);
+    assert_eq!(marked.lost_pointers(), []);
 }
 
 #[test]
@@ -100,6 +117,55 @@ fn packed_pointers_are_found_if_asked_for() {
         let marked = try_marked(&memory, &all, &[], How { unaligned, holders: false }).unwrap();
         assert_eq!(marked.state(0), state);
     }
+}
+
+#[test]
+fn packed_pointers_are_those_of_the_block_that_has_them() {
+    let mut memory = memory();
+    let all = [(HEAP, 16), (HEAP + 32, 16), (HEAP + 64, 16), (HEAP + 96, 16)];
+    // The first, which is lost, to the second, packed; the third, which is not, to the fourth.
+    memory.put(HEAP, (HEAP + 32) << 8);
+    memory.put(HEAP + 8, (HEAP + 32) >> 56);
+    memory.put(HEAP + 64, HEAP + 96);
+    memory.put(DATA, HEAP + 64);
+    let marked = try_marked(&memory, &all, &[], How { unaligned: true, holders: false }).unwrap();
+    let states = [0, 1, 2, 3].map(|block| marked.state(block));
+    assert_eq!(states, [State::Lost, State::IndirectlyLost, State::Reachable, State::Reachable]);
+}
+
+#[test]
+fn free_memory_of_an_allocator_holds_nothing() {
+    let mut memory = memory();
+    // Its chunk can hold 56 bytes.
+    let all = [(HEAP, 42), (HEAP + 0x80, 16), (HEAP + 0x100, 16), (HEAP + 0x180, 16)];
+    memory.put(DATA, HEAP);
+    memory.put(HEAP + 48, HEAP + 0x80);
+    memory.put(HEAP + 56, HEAP + 0x100);
+    memory.put(HEAP + 0x1000, HEAP + 0x180);
+    let states = |memory: &Words| [1, 2, 3].map(|block| marked(memory, &all, &[]).state(block));
+    assert_eq!(states(&memory), [State::Reachable; 3]);
+    memory.between.push((HEAP..HEAP + 0x10_0000, Between::Free));
+    assert_eq!(states(&memory), [State::Reachable, State::Lost, State::Lost]);
+}
+
+#[test]
+fn glibc_points_to_chunks_within_the_block_before() {
+    let mut memory = memory();
+    memory.between.push((DATA..DATA + 0x1000, Between::Chunks));
+    // The chunks after the first and last begin behind their blocks, the ones after the others within.
+    let all = [(HEAP, 16), (HEAP + 0x80, 40), (HEAP + 0x100, 33), (HEAP + 0x180, 32), (HEAP + 0x200, 40)];
+    for (place, pointer) in
+        [HEAP + 16, HEAP + 0x80 + 32, HEAP + 0x100 + 32, HEAP + 0x180 + 32, HEAP + 0x200 + 16]
+            .into_iter()
+            .enumerate()
+    {
+        memory.put(DATA + 8 * place as u64, pointer);
+    }
+    let states = |memory: &Words| [0, 1, 2, 3, 4].map(|block| marked(memory, &all, &[]).state(block));
+    let lost = State::Lost;
+    assert_eq!(states(&memory), [lost, lost, lost, lost, State::Possibly]);
+    memory.between.clear();
+    assert_eq!(states(&memory), [lost, State::Possibly, State::Possibly, lost, State::Possibly]);
 }
 
 #[test]
@@ -127,23 +193,23 @@ fn large_blocks_are_found_by_their_middle() {
 
 #[test]
 fn a_block_without_a_size_is_none() {
-    let mut starts = super::Starts::new(1 << 30);
+    let mut starts = super::Starts::new();
     assert!(starts.add(HEAP) && starts.add(HEAP + 64));
     let mut blocks = starts.finish().unwrap();
     blocks.set_size(HEAP, 32);
     blocks.set_size(HEAP + 128, 32);
-    assert!(blocks.complete(1 << 30));
+    assert!(blocks.complete());
     let mut memory = memory();
     memory.put(HEAP + 64, HEAP);
-    let marked = super::scan(&mut memory, blocks, &[], How::default()).unwrap();
+    let marked = scan(&mut memory, blocks, &[], How::default(), None).unwrap();
     assert_eq!([marked.state(0), marked.state(1)], [State::Reachable, State::Gone]);
-    assert_eq!(marked.lost().count(), 0);
+    assert_eq!(super::lost(&marked), 0);
 }
 
 #[test]
 fn blocks_that_are_too_scattered_are_refused() {
-    let mut starts = super::Starts::new(1 << 20);
+    let mut starts = super::Starts::new();
     let added = (0..100_000u64).take_while(|number| starts.add(number << 32)).count();
-    assert!(added < 100, "{added}");
+    assert!(added < 1000, "{added}");
     assert_eq!(blocks(&[]).len(), 0);
 }

@@ -26,7 +26,7 @@ impl<'a> Report<'a> {
             stacks_found: view.rows_found(),
             stacks: view.rows().map(|row| Stack::new(dictionary, row)).collect(),
             mappings: Mappings::new(view),
-            leak_check: processes.and_then(|of| of.leak_check.as_ref()).map(leaks::LeakCheck::from),
+            leak_check: processes.and_then(|of| of.leak_check.as_deref()).map(leaks::LeakCheck::from),
             kernel: profile.kernel().map(|kernel| kernel::Kernel::new(view, kernel)),
             losses: Losses::from(&profile.losses),
             notes: profile.remarks.iter().map(|remark| remarks::sentence(dictionary, remark)).collect(),

@@ -124,6 +124,8 @@ pub(super) struct Leaked {
     indirectly_lost_bytes: u64,
     /// Their number.
     indirectly_lost_blocks: u64,
+    /// Bytes of blocks, of this stack or others, that are lost because these are.
+    lost_through_bytes: u64,
 }
 
 impl From<&profile::Leaked> for Leaked {
@@ -134,6 +136,7 @@ impl From<&profile::Leaked> for Leaked {
             lost_blocks: leaked.lost.blocks,
             indirectly_lost_bytes: leaked.indirectly.bytes,
             indirectly_lost_blocks: leaked.indirectly.blocks,
+            lost_through_bytes: leaked.through,
         }
     }
 }

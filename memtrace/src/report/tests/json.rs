@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::kernel::kernel;
 use super::{
-    HOSTILE, Recorded, assert_harmless, empty, hostile, losses, report, sampled, trace_lines as lines,
-    with_blocks,
+    HOSTILE, Recorded, assert_harmless, checked, empty, hostile, losses, report, sampled,
+    trace_lines as lines, with_blocks,
 };
 use crate::profile::{Remark, diff};
 use crate::report::{Comparison, Json};
@@ -36,7 +36,7 @@ fn keys(value: &Value, path: &str, found: &mut BTreeSet<String>) {
 #[test]
 fn ordinary() {
     insta::assert_snapshot!(json(report()), @r#"
-    {"schema":1,"time":"2026-01-02T03:04:05Z","elapsed_s":5.004,"last":false,"target":{"kind":"process","pids":[4123],"comm":"api-server","allocators":["glibc"],"untraced":[]},"mode":{"exact":true,"sample_bytes":null,"sampling":false,"attached_share":1.0,"gaps":0,"window_allocated_blocks":null,"window_freed_blocks":null,"window_open":false,"stacks":"fp","min_size":null,"max_size":null,"older_s":null},"outstanding":{"bytes":1048576,"blocks":1024},"uncertainty":null,"bytes_per_second":1572864.0,"unknown_frees":12,"overhead":null,"stacks_found":5,"stacks":[{"id":"9f0c0000deadbeef","pid":4123,"bytes":65536,"blocks":64,"uncertainty":null,"allocated_bytes":70000,"allocated_blocks":67,"freed_bytes":4464,"freed_blocks":3,"bytes_per_second":13107.2,"oldest_s":4.2,"oldest_exact":true,"complete":true,"incomplete":null,"frames":[{"function":"handle<'_>","function_offset":"0x1e","module":"/srv/api-server","offset":"0x1167","file":"src/api.c","line":null,"inlined":true},{"function":"leak_small","function_offset":"0x1e","module":"/srv/api-server","offset":"0x1167","file":"src/api.c","line":42,"inlined":false},{"function":"main","function_offset":"0x6d","module":"/srv/api-server","offset":"0x13ad","file":"src/main.c","line":7,"inlined":false}]},{"id":"0000000000000017","pid":4123,"bytes":640,"blocks":1,"uncertainty":null,"allocated_bytes":640,"allocated_blocks":1,"freed_bytes":0,"freed_blocks":0,"bytes_per_second":-20480.0,"oldest_s":192.0,"oldest_exact":false,"complete":false,"incomplete":"no_frame_pointer","frames":[{"function":null,"function_offset":null,"module":"/usr/lib/libplugin.so","offset":"0x4f0","file":null,"line":null,"inlined":false}]}],"mappings":{"bytes":0,"ranges":0,"stacks":[]},"losses":{"live_map_full":0,"live_map_full_bytes":0,"in_flight_lost":0,"ring_full":0,"no_walk_slot":0,"no_thread_slot":0,"stack_table_full":0,"missed_frees":0,"kernel_missed":0,"mappings_full":0,"mappings_full_bytes":0,"names_given_up":0,"children_not_traced":0,"stacks_incomplete":{}},"notes":[],"remarks":[]}
+    {"schema":1,"time":"2026-01-02T03:04:05Z","elapsed_s":5.004,"last":false,"target":{"kind":"process","pids":[4123],"comm":"api-server","allocators":["glibc"],"untraced":[]},"mode":{"exact":true,"sample_bytes":null,"sampling":false,"attached_share":1.0,"gaps":0,"window_allocated_blocks":null,"window_freed_blocks":null,"window_open":false,"stacks":"fp","min_size":null,"max_size":null,"older_s":null},"outstanding":{"bytes":1048576,"blocks":1024},"uncertainty":null,"bytes_per_second":1572864.0,"unknown_frees":12,"overhead":null,"stacks_found":5,"stacks":[{"id":"9f0c0000deadbeef","pid":4123,"bytes":65536,"blocks":64,"uncertainty":null,"allocated_bytes":70000,"allocated_blocks":67,"freed_bytes":4464,"freed_blocks":3,"bytes_per_second":13107.2,"oldest_s":4.2,"oldest_exact":true,"complete":true,"incomplete":null,"frames":[{"function":"handle<'_>","function_offset":"0x1e","module":"/srv/api-server","offset":"0x1167","file":"src/api.c","line":null,"inlined":true},{"function":"leak_small","function_offset":"0x1e","module":"/srv/api-server","offset":"0x1167","file":"src/api.c","line":42,"inlined":false},{"function":"main","function_offset":"0x6d","module":"/srv/api-server","offset":"0x13ad","file":"src/main.c","line":7,"inlined":false}]},{"id":"0000000000000017","pid":4123,"bytes":640,"blocks":1,"uncertainty":null,"allocated_bytes":640,"allocated_blocks":1,"freed_bytes":0,"freed_blocks":0,"bytes_per_second":-20480.0,"oldest_s":192.0,"oldest_exact":false,"complete":false,"incomplete":"no_frame_pointer","frames":[{"function":null,"function_offset":null,"module":"/usr/lib/libplugin.so","offset":"0x4f0","file":null,"line":null,"inlined":false}]}],"mappings":{"bytes":0,"ranges":0,"stacks":[]},"leak_check":null,"losses":{"live_map_full":0,"live_map_full_bytes":0,"in_flight_lost":0,"ring_full":0,"no_walk_slot":0,"no_thread_slot":0,"stack_table_full":0,"missed_frees":0,"kernel_missed":0,"mappings_full":0,"mappings_full_bytes":0,"names_given_up":0,"children_not_traced":0,"stacks_incomplete":{}},"notes":[],"remarks":[]}
     "#);
 }
 
@@ -92,6 +92,18 @@ fn names_are_never_changed() {
         stacks[].oldest_exact stacks[].complete stacks[].incomplete
         stacks[].frames stacks[].frames[].function stacks[].frames[].function_offset stacks[].frames[].module
         stacks[].frames[].offset stacks[].frames[].file stacks[].frames[].line stacks[].frames[].inlined
+        stacks[].checked_blocks stacks[].lost_bytes stacks[].lost_blocks stacks[].indirectly_lost_bytes
+        stacks[].indirectly_lost_blocks stacks[].lost_through_bytes stacks[].held_by stacks[].held_by[].root
+        stacks[].held_by[].name stacks[].held_by[].module stacks[].held_by[].tid stacks[].held_by[].steps
+        stacks[].held_by[].share stacks[].held_by[].looked_at
+        leak_check leak_check.moment leak_check.at_s leak_check.scans leak_check.bytes_read leak_check.bytes_skipped
+        leak_check.seconds leak_check.cpu_s leak_check.lost leak_check.lost.bytes leak_check.lost.blocks
+        leak_check.directly_lost leak_check.directly_lost.bytes leak_check.directly_lost.blocks
+        leak_check.indirectly_lost leak_check.indirectly_lost.bytes leak_check.indirectly_lost.blocks
+        leak_check.possibly_lost leak_check.possibly_lost.bytes leak_check.possibly_lost.blocks
+        leak_check.reachable leak_check.reachable.bytes leak_check.reachable.blocks
+        leak_check.suppressed leak_check.suppressed.bytes leak_check.suppressed.blocks
+        leak_check.undecided_blocks leak_check.complete
         stacks[].allocs stacks[].allocs[].addr stacks[].allocs[].size stacks[].allocs[].age_s
         mappings mappings.bytes mappings.ranges mappings.stacks mappings.stacks[].id mappings.stacks[].pid
         mappings.stacks[].bytes mappings.stacks[].ranges mappings.stacks[].oldest_s mappings.stacks[].frames
@@ -105,6 +117,7 @@ fn names_are_never_changed() {
     let mut found = BTreeSet::new();
     keys(&parsed(&json(Recorded { losses: losses(), ..with_blocks() })), "", &mut found);
     keys(&parsed(&json(sampled())), "", &mut found);
+    keys(&parsed(&json(checked())), "", &mut found);
     assert_eq!(found, promised.split_whitespace().map(str::to_owned).collect());
 }
 

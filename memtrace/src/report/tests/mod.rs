@@ -16,8 +16,8 @@ use self::recorded::{Frame, Mapped, Recorded, StackRow, traced};
 use super::losses::sentences;
 use super::{Json, Memleak, MemleakOptions, Reporter, Text, escape};
 use crate::profile::{
-    Age, Allocation, Amount, Attachment, By, Dictionary, Filter, LiveBlock, Losses, Overhead, Reason, Remark,
-    StackMethod, Uncertainty,
+    Age, Allocation, Amount, Attachment, By, Dictionary, Filter, Holder, LeakCheck, Leaked, LiveBlock,
+    Losses, Moment, Overhead, Reached, Reason, Remark, Root, StackMethod, Uncertainty,
 };
 
 /// A function, a module and a file name that would clear the screen, retitle it, reorder and break lines.
@@ -103,6 +103,7 @@ fn report() -> Recorded {
             },
         ],
         mapped: Some(Vec::new()),
+        leak_check: None,
         kernel: None,
         caches_found: 0,
         by: By::Stack,
@@ -286,4 +287,39 @@ fn losses_never_look_like_a_stack_of_memleak() {
     let all = sentences(&losses());
     assert_eq!(all.len(), 12);
     assert!(all.iter().all(|sentence| !sentence.contains("byte")), "{all:?}");
+}
+
+/// A report with a leak check: the first row has lost blocks, the second is held by a variable.
+fn checked() -> Recorded {
+    let mut report = report();
+    report.leak_check = Some(LeakCheck {
+        moment: Moment::Running,
+        at: Duration::from_secs(4),
+        scans: 3,
+        read: 20 << 20,
+        skipped: 0,
+        took: Duration::from_millis(120),
+        cpu: Duration::from_millis(110),
+        reached: Reached {
+            reachable: amount(640, 1),
+            possibly: amount(0, 0),
+            directly: amount(1024, 1),
+            indirectly: amount(30_720, 30),
+            suppressed: amount(0, 0),
+        },
+        undecided: 33,
+        complete: true,
+    });
+    if let [lost, held, ..] = report.stacks.as_mut_slice() {
+        lost.leaked = Some(Leaked {
+            checked: 40,
+            lost: amount(31_744, 31),
+            indirectly: amount(30_720, 30),
+            through: 30_720,
+        });
+        held.leaked = Some(Leaked { checked: 1, ..Leaked::default() });
+        let root = Root::data("/srv/api-server", Some(("g_registry", 0)), None);
+        held.held_by = vec![Holder { root, steps: 3, share: 0.97, looked_at: 512 }];
+    }
+    report
 }

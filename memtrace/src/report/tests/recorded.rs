@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use crate::profile::{
-    Age, Allocation, Amount, Attachment, By, CacheRow, Detail, Dictionary, Filter, Kernel, KernelDetail,
-    Line, LiveBlock, LocationId, Losses, MappingRow, MemoryKind, Mode, Overhead, Process, Processes, Profile,
-    Reason, Remark, Row, Selection, SortBy, StackId, StackMethod, Subject, Uncertainty, View,
+    Age, Allocation, Amount, Attachment, By, CacheRow, Detail, Dictionary, Filter, Holder, Kernel,
+    KernelDetail, LeakCheck, Leaked, Line, LiveBlock, LocationId, Losses, MappingRow, MemoryKind, Mode,
+    Overhead, Process, Processes, Profile, Reason, Remark, Row, Selection, SortBy, StackId, StackMethod,
+    Subject, Uncertainty, View,
 };
 use crate::report::Reporter;
 
@@ -34,6 +35,8 @@ pub(super) struct StackRow {
     pub(super) bytes_per_second: f64,
     pub(super) oldest: Age,
     pub(super) incomplete: Option<Reason>,
+    pub(super) leaked: Option<Leaked>,
+    pub(super) held_by: Vec<Holder>,
     pub(super) frames: Vec<Frame>,
     pub(super) blocks: Vec<LiveBlock>,
     pub(super) kernel: Option<KernelRow>,
@@ -83,6 +86,7 @@ pub(super) struct Recorded {
     /// How many there are.
     pub(super) stacks_found: usize,
     pub(super) mapped: Option<Vec<Mapped>>,
+    pub(super) leak_check: Option<LeakCheck>,
     /// Kernel mode's part, its caches by name.
     pub(super) kernel: Option<(Kernel, Vec<(&'static str, CacheRow)>)>,
     pub(super) caches_found: usize,
@@ -191,6 +195,7 @@ impl Recorded {
             uncertainty: self.uncertainty,
             overhead: self.overhead,
             mapped,
+            leak_check: self.leak_check.map(Box::new),
         }
     }
 }
@@ -215,8 +220,8 @@ impl StackRow {
             bytes_per_second: self.bytes_per_second,
             oldest: self.oldest,
             incomplete: self.incomplete,
-            leaked: None,
-            held_by: Vec::new(),
+            leaked: self.leaked,
+            held_by: self.held_by.clone(),
             blocks: self.blocks.clone(),
             detail,
         }

@@ -51,6 +51,11 @@ every_remark! {
     BreakpointsMissing { pid: 7, missing: 1, all: 9 };
     CodeCopied { pid: 7, copied: 1, all: 9 };
     AttachedAnew { pid: 7, times: 2, at: TIME, why: Renewal::Removed, gap: TIME };
+    LeakCheckDeclined { pid: 7, bytes: 62 << 30, cpu: TIME };
+    LeakCheckFailed { pid: 7, error: text() };
+    NoLeakCheckInWindows { pid: 7 };
+    RootMissing { pid: 7, lost: 3, checked: 4 };
+    LostFreedLater { pid: 7, blocks: 1 };
     NoUnwindTable { file: text() };
     MappingsLeftOut { mappings: 5 };
     FileUnread { file: text(), unread: Unread::DebugFile, problem: FileProblem::TooSlow { seconds: 20 } };

@@ -3,10 +3,10 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use super::{
-    Frame, Mapped, Recorded, assert_harmless, empty, hostile, losses, report, sampled, trace_lines as lines,
-    with_blocks,
+    Frame, Mapped, Recorded, assert_harmless, checked, empty, hostile, losses, report, sampled,
+    trace_lines as lines, with_blocks,
 };
-use crate::profile::{Filter, Reason, Remark};
+use crate::profile::{Filter, LeakCheck, Moment, Reason, Remark};
 use crate::report::Text;
 
 fn text(report: Recorded) -> String {
@@ -326,4 +326,30 @@ fn what_is_not_traced_is_said_first() {
         refused.lines().next().unwrap().contains("NOT EVERYTHING IS TRACED (see the notes)"),
         "{refused}"
     );
+}
+
+#[test]
+fn what_a_leak_check_found() {
+    let text = text(checked());
+    for line in [
+        "Leak check: LOST 31 KiB in 31 of 32 blocks checked: nothing in the process leads to them (3 scans while it ran, \
+         20 MiB read in 120 ms)",
+        "    LOST 31 KiB, and 30 KiB through them: nothing in the process points to 31 of 40 blocks, 30 of them only from other \
+         lost blocks (three scans)",
+        "    held by g_registry (api-server), 3 steps, 97 % of 512 blocks looked at",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+    }
+    assert!(!text.contains("SUMMARY"));
+}
+
+#[test]
+fn the_end_of_a_command_has_valgrinds_summary() {
+    let report = checked();
+    let check = report.leak_check.map(|check| LeakCheck { moment: Moment::AtExit, ..check });
+    let text = text(Recorded { leak_check: check, ..report });
+    let summary = "\nLEAK SUMMARY:\n   definitely lost: 1,024 bytes in 1 blocks\n   indirectly lost: 30,720 bytes in 30 blocks\n     \
+                   possibly lost: 0 bytes in 0 blocks\n   still reachable: 640 bytes in 1 blocks\n        suppressed: 0 bytes in 0 \
+                   blocks\n";
+    assert!(text.contains(summary), "{text}");
 }

@@ -144,11 +144,15 @@ impl Session {
                 self.soon()
             }
             Phase::Counting(begin, window) => {
+                // From here on it is not seen that `realloc` frees a block.
+                self.look_for_leaks();
+                if self.leaks.is_running() {
+                    return self.soon();
+                }
                 self.control.end_counting(&now);
                 self.tracer.pause(false);
                 self.control.set_phase(Phase::Watching(begin, window), now.at);
                 self.control.until = Instant::now() + window.watch;
-                self.look_for_leaks();
                 self.soon()
             }
             Phase::Watching(begin, _) => self.close(begin, now),
@@ -227,6 +231,8 @@ impl Session {
                 if self.control.is_detached() {
                     self.attach_again(true);
                 }
+                // While probes are attached, what `realloc` frees may be missed.
+                let now = self.tracer.elapsed();
                 self.control.set_phase(Phase::Attached, now);
             }
             Mode::Windows(_) => {

@@ -154,6 +154,16 @@ impl Control {
         !matches!(self.phase, Phase::Attached)
     }
 
+    /// Since when every free has been seen, on the kernel side's clock; `None`: they are not all seen now. While only frees
+    /// are probed, that of a block that `realloc` moves is not.
+    pub(super) fn watched_since(&self) -> Option<Duration> {
+        match self.phase {
+            // Both begin before the last probe is in place.
+            Phase::Attached | Phase::Counting(..) => self.since,
+            Phase::Watching(..) | Phase::Waiting => None,
+        }
+    }
+
     /// Whether no probe is in place now.
     pub(super) fn is_detached(&self) -> bool {
         matches!(self.phase, Phase::Waiting)
@@ -171,7 +181,6 @@ impl Control {
         let windows = (self.balance != (0, 0)).then_some(self.balance);
         Attachment { share, gaps: self.gaps, windows, open: self.open_window().is_some() }
     }
-
     /// Probes that should have been in place did not fire for a while.
     pub(super) fn unheard(&mut self, from: Duration, to: Duration) {
         if let Some(since) = self.since {

@@ -43,7 +43,7 @@ impl Session {
             uncertainty: survivors.as_ref().and_then(|survivors| self.uncertainty(survivors)),
             overhead: self.overhead(),
             mapped: self.mappings(now),
-            leak_check: self.leaks.check(),
+            leak_check: self.leaks.check().map(Box::new),
         });
         let config = &self.options.config;
         let mut profile = Profile {
@@ -89,6 +89,20 @@ impl Session {
             attached,
             stacks: self.method_of_stacks(),
         }
+    }
+
+    /// Whether every block of a command is known, all of which are glibc's.
+    pub(super) fn knows_all_blocks(&self) -> bool {
+        let losses = self.tracer.losses(true);
+        let is_filtered = self.options.config.min_size > 0 || self.options.config.max_size < u64::MAX;
+        let is_glibc = |target: &Traced| matches!(target.allocators.as_slice(), [name] if name == "glibc");
+        let unseen =
+            [losses.live_map_full, losses.in_flight_lost, losses.kernel_missed, losses.no_thread_slot];
+        let untraceable = [losses.ring_full, losses.no_walk_slot, losses.stack_table_full];
+        !is_filtered
+            && unseen.iter().chain(&untraceable).all(|&blocks| blocks == 0)
+            && self.mode(self.tracer.elapsed(), &losses).exact
+            && self.targets.iter().all(is_glibc)
     }
 
     fn method_of_stacks(&self) -> StackMethod {

@@ -18,14 +18,14 @@ use std::{
 use libc::{c_int, pid_t};
 use nix::errno::Errno;
 
-use super::{
-    loader,
-    ptrace::{self, Change, OWN},
-    registers,
-    shared::Shared,
-    wait_out,
+use super::{loader, shared::Shared, wait_out};
+use crate::{
+    model::ThreadRegisters,
+    target::{
+        ptrace::{self, Change, OWN, registers},
+        threads,
+    },
 };
-use crate::{model::ThreadRegisters, target::threads};
 
 /// How long the first thread at its end waits for the others.
 const GATHER: Duration = Duration::from_secs(1);
@@ -169,10 +169,7 @@ impl Ending {
             self.let_go(tid);
             return;
         }
-        let mut registers = place.registers;
-        registers.tid = tid.unsigned_abs();
-        registers.words.extend(registers::vectors(tid));
-        self.registers.push(registers);
+        self.registers.push(registers::all(tid));
         self.threads.insert(tid, Stage::Arrived);
         self.gathering.get_or_insert_with(|| Instant::now() + GATHER);
     }

@@ -5,11 +5,12 @@ use std::{io, os::unix::net::UnixStream, path::Path, sync::mpsc::Sender};
 use libc::{c_int, pid_t};
 use nix::errno::Errno;
 
-use super::{
-    ptrace::{self, Change, OWN},
-    registers,
+use crate::target::{
+    Progress,
+    error::Error,
+    maps,
+    ptrace::{self, Change, OWN, registers},
 };
-use crate::target::{Progress, error::Error, maps};
 
 /// The most system calls followed: a loader of a thousand libraries makes about ten thousand.
 const MAX_STEPS: usize = 100_000;

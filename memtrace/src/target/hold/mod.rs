@@ -7,8 +7,6 @@
 
 mod ending;
 mod loader;
-mod ptrace;
-mod registers;
 mod shared;
 #[cfg(test)]
 mod tests;
@@ -31,7 +29,7 @@ use libc::pid_t;
 use nix::{errno::Errno, sys::signal::SigSet};
 
 use self::{ending::Ending, loader::Loading, shared::Shared};
-use super::{Progress, error::Error};
+use super::{Progress, error::Error, ptrace};
 use crate::model::ThreadRegisters;
 
 /// What a keeper is asked to do with a command that has not been released.

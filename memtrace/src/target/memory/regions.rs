@@ -15,9 +15,9 @@ pub enum Kind {
     Anonymous,
     /// A file, private: of its pages those that the target has modified (data, RELRO, bss) are read.
     FilePrivate,
-    /// A file, shared: not read. Pointers in a file mean nothing to its next reader.
+    /// A file, shared: not read. Pointers in a file mean nothing to its next reader. One without a name has none.
     FileShared,
-    /// Shared memory without a file on a disk: anonymous, memfd, /dev/shm, System V, rings of AIO and io_uring.
+    /// Shared memory without a file on a disk, or with one that was deleted: anonymous, memfd, /dev/shm, System V, rings of AIO and io_uring.
     SharedMemory,
 }
 
@@ -100,6 +100,7 @@ fn kind(mapping: &Mapping) -> Option<Kind> {
             Some(if shared { Kind::SharedMemory } else { Kind::FilePrivate })
         }
         _ if !name.starts_with('/') || is_any(&["/dev/", "/dmabuf:"]) => None,
+        _ if shared && name.ends_with(" (deleted)") => Some(Kind::SharedMemory),
         _ => Some(if shared { Kind::FileShared } else { Kind::FilePrivate }),
     }
 }
@@ -128,6 +129,7 @@ mod tests {
             ("[heap]", Some(Kind::Heap), Some(Kind::Heap)),
             ("[stack]", Some(Kind::MainStack), Some(Kind::MainStack)),
             ("/lib/libc.so.6", Some(Kind::FilePrivate), Some(Kind::FileShared)),
+            ("/tmp/x (deleted)", Some(Kind::FilePrivate), Some(Kind::SharedMemory)),
             ("/dev/zero (deleted)", Some(Kind::FilePrivate), Some(Kind::SharedMemory)),
             ("/memfd:x (deleted)", Some(Kind::FilePrivate), Some(Kind::SharedMemory)),
             ("/dev/shm/x", Some(Kind::FilePrivate), Some(Kind::SharedMemory)),

@@ -7,7 +7,7 @@ use std::{
 
 use rustc_hash::FxHashSet;
 
-use super::Region;
+use super::{Region, path};
 use crate::{
     elf::{Image, Variable, Variables, page_size},
     profile::Root,
@@ -79,7 +79,7 @@ impl Data {
         let segment = before.into_iter().find(|segment| segment.range.contains(&address))?;
         let module = &segment.module;
         // `.bss` is mapped without a name, or continued by the heap. Another file has taken the place of this one.
-        if region.and_then(Region::path).is_some_and(|path| path != &*module.name) {
+        if region.and_then(path).is_some_and(|path| path != &*module.name) {
             return None;
         }
         let address = address.wrapping_sub(segment.bias);

@@ -9,34 +9,23 @@ mod stacks;
 #[cfg(test)]
 mod tests;
 
-use std::ops::Range;
-
 use self::{data::Data, stacks::Stacks};
-use super::Modules;
-use crate::profile::Root;
-
-/// A mapping of a process.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Region {
-    /// Its addresses.
-    pub range: Range<u64>,
-    /// Its name in /proc/PID/maps: a path, `[heap]`, `[stack]`, or empty.
-    pub name: String,
-    /// Whether it is known that the program mapped it itself, not through an allocator.
-    pub is_own: bool,
-}
+use super::{
+    Modules,
+    memory::{Kind, Region},
+    threads,
+};
+use crate::{model::ThreadRegisters, profile::Root};
 
 /// A thread of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Thread {
-    /// Its id.
-    pub tid: u32,
-    /// Its name ([`super::threads::name`]); empty if unknown.
-    pub name: String,
-    /// Its stack pointer, if that is known.
-    pub stack_pointer: Option<u64>,
-    /// Its thread pointer, if that is known: on `x86_64` the base of `fs`.
-    pub thread_pointer: Option<u64>,
+struct Thread {
+    tid: u32,
+    /// Empty if unknown.
+    name: String,
+    stack_pointer: Option<u64>,
+    /// On `x86_64` the base of `fs`.
+    thread_pointer: Option<u64>,
 }
 
 /// Names places in the memory of a process, as it was when the parts were read.
@@ -49,10 +38,16 @@ pub struct RootNames {
 }
 
 impl RootNames {
-    /// Of process `pid`, by its mappings with code, all its mappings, and its threads, in any order.
+    /// Of process `pid`, by its mappings with code, its readable mappings in order, and its threads.
     #[must_use]
-    pub fn new(pid: u32, modules: &Modules, mut regions: Vec<Region>, threads: Vec<Thread>) -> Self {
-        regions.sort_by_key(|region| region.range.start);
+    pub fn new(pid: u32, modules: &Modules, regions: Vec<Region>, threads: &[ThreadRegisters]) -> Self {
+        let named = |thread: &ThreadRegisters| Thread {
+            tid: thread.tid,
+            name: threads::name(pid, thread.tid).unwrap_or_default(),
+            stack_pointer: thread.sp,
+            thread_pointer: thread.tls,
+        };
+        let threads = threads.iter().map(named).collect();
         let data = Data::new(modules);
         let stacks = Stacks::new(pid, threads, data.thread_local_bytes());
         Self { regions, data, stacks }
@@ -91,24 +86,22 @@ impl RootNames {
     }
 }
 
-impl Region {
-    /// Whether its name says that it is an allocator's: the one of `brk`, and those that the C library names so.
-    fn is_heap(&self) -> bool {
-        let is_named = |names: &[&str]| names.iter().any(|name| self.name.contains(name));
-        self.name == "[heap]" || self.name.starts_with("[anon:") && is_named(&["malloc", "scudo"])
-    }
+/// Whether a mapping is an allocator's: the one of `brk`, and those that the C library names so.
+fn is_heap(region: &Region) -> bool {
+    let is_named = |names: &[&str]| names.iter().any(|name| region.name.contains(name));
+    region.kind == Kind::Heap || region.name.starts_with("[anon:") && is_named(&["malloc", "scudo"])
+}
 
-    /// The path of the file that it maps, as the target sees it. Shared memory without a file has one too.
-    fn path(&self) -> Option<&str> {
-        let path = self.name.strip_suffix(" (deleted)").unwrap_or(&self.name);
-        path.starts_with('/').then_some(path)
-    }
+/// The path of the file that is mapped, as the target sees it. Shared memory without a file has one too.
+fn path(region: &Region) -> Option<&str> {
+    let path = region.name.strip_suffix(" (deleted)").unwrap_or(&region.name);
+    path.starts_with('/').then_some(path)
 }
 
 /// Memory that is neither a file's data nor a thread's. What is mapped without a name is nearly always an allocator's.
 fn of_region(region: Option<&Region>) -> Root {
     let Some(region) = region else { return Root::mapping("[unknown]") };
-    if region.is_heap() || region.name.is_empty() && !region.is_own {
+    if is_heap(region) || region.name.is_empty() && region.kind != Kind::SharedMemory {
         return Root::Heap;
     }
     Root::mapping(&region.name)

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::{Region, Thread};
+use super::{Kind, Region, Thread, is_heap};
 use crate::profile::Root;
 
 /// The C library's descriptor of a thread: 2,304 to 2,500 bytes in glibc, less in musl.
@@ -68,7 +68,7 @@ impl Stacks {
             return Some(Root::tls(thread.tid, &thread.name, None));
         }
         let thread = self.thread_on(address, region).or_else(|| {
-            if region.name == "[stack]" {
+            if region.kind == Kind::MainStack {
                 return self.thread(self.pid).filter(|main| !is_in(main.stack_pointer, region));
             }
             // Its stack pointer is unknown, or on the stack of a signal handler.
@@ -94,9 +94,9 @@ impl Stacks {
         }
         let end = thread.thread_pointer.filter(|end| region.range.contains(end) && stack_pointer < end);
         let reaches = match end {
-            _ if region.name == "[stack]" => true,
+            _ if region.kind == Kind::MainStack => true,
             Some(end) => address < end,
-            None => !region.is_heap() && address.saturating_sub(*stack_pointer) < NEAR,
+            None => !is_heap(region) && address.saturating_sub(*stack_pointer) < NEAR,
         };
         reaches.then_some(thread)
     }

@@ -8,7 +8,7 @@
 //! first stop until this process ends. It does not end before, because a thread of the agent must not end by itself while
 //! there are links (`bpf::process::detach`). A thread that does not stop in time is released when it does.
 
-mod ptrace;
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -23,9 +23,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{error::Error, threads};
+use self::state::{State, state};
+use super::{
+    error::Error,
+    ptrace::{self, registers},
+    threads,
+};
 use crate::model::ThreadRegisters;
-use ptrace::State;
 
 /// How long threads are waited for. One in a system call that cannot be interrupted may take any time.
 const STOP_LIMIT: Duration = Duration::from_secs(1);
@@ -147,7 +151,7 @@ fn stop(
         let is_new = seize_all(pid, threads, late)?;
         for (tid, state) in threads.iter_mut() {
             if *state == State::Running {
-                *state = ptrace::state(*tid);
+                *state = self::state(*tid);
             }
         }
         threads.retain(|_, state| *state != State::Gone);
@@ -164,7 +168,8 @@ fn stop(
     if threads.is_empty() {
         return Err(Error::NoSuchProcess(pid));
     }
-    Ok(threads.iter().map(|(tid, state)| ptrace::registers(*tid, *state)).collect())
+    // Of a thread that has not stopped, nothing is known.
+    Ok(threads.keys().map(|tid| registers::all(*tid)).collect())
 }
 
 /// Seizes the threads that are not seized yet. Whether there were any.
@@ -176,7 +181,7 @@ fn seize_all(pid: u32, threads: &mut Threads, late: &mut Threads) -> Result<bool
         if threads.contains_key(&id) {
             continue;
         }
-        let seized = if late.remove(&id).is_some() { Ok(()) } else { ptrace::seize(id) };
+        let seized = if late.remove(&id).is_some() { Ok(()) } else { seize(id) };
         match seized {
             Ok(()) => {
                 threads.insert(id, State::Running);
@@ -190,17 +195,28 @@ fn seize_all(pid: u32, threads: &mut Threads, late: &mut Threads) -> Result<bool
     Ok(is_new)
 }
 
+/// Seizes a thread and interrupts it.
+///
+/// # Errors
+/// EPERM for a thread that is traced already, or is ending.
+fn seize(tid: i32) -> io::Result<()> {
+    ptrace::seize(tid, 0)?;
+    // It may end meanwhile.
+    let _ = ptrace::interrupt(tid);
+    Ok(())
+}
+
 /// Releases threads. Returns those that have not stopped yet, which cannot be released before, and those that were killed
 /// meanwhile and have not quite ended.
 fn release(threads: Threads) -> Threads {
     let is_left = |tid: i32, state: State| match state {
-        State::Stopped { signal } => !ptrace::detach(tid, signal),
+        State::Stopped { signal } => ptrace::detach(tid, signal).is_err(),
         State::Running => true,
         State::Gone => false,
     };
     let mut left = Threads::new();
     for (tid, state) in threads {
-        if is_left(tid, state) && is_left(tid, ptrace::state(tid)) {
+        if is_left(tid, state) && is_left(tid, self::state(tid)) {
             left.insert(tid, State::Running);
         }
     }

@@ -15,10 +15,11 @@ use super::{
     decided::{Count, Decided, Found},
     memory::TargetMemory,
     owners::{Sampled, Words, holders},
+    suspects::Suspects,
 };
 use crate::{
     bpf::{Live, LiveReader, RegisterReader},
-    heap::{self, Blocks, How, Marked, Refused, Starts, State, limit_of},
+    heap::{self, Blocks, How, Marked, Refused, Starts, State},
     model::ThreadRegisters,
     profile::{Holder, LeakCheck, Moment},
     target::{
@@ -30,6 +31,10 @@ use crate::{
 
 /// Times of blocks are this coarse, and may be behind by a tick of the kernel's clock.
 const COARSE: Duration = Duration::from_nanos((1 << TIME_SHIFT) + 10_000_000);
+/// So many scans in a row must find the same blocks lost. Where pointers move, each scan misses some.
+const QUIET: u32 = 2;
+/// Where pointers move all the time, nothing is concluded after so many scans.
+const MOST_SCANS: u32 = 12;
 /// Time between two looks at whether to stop.
 const STEP: Duration = Duration::from_millis(10);
 
@@ -60,7 +65,8 @@ pub(super) struct Job {
     pub(super) scans: u32,
     /// Time between two scans.
     pub(super) spacing: Duration,
-    pub(super) how: How,
+    /// Whether pointers may be at any address.
+    pub(super) unaligned: bool,
     /// Bytes read per second; 0 for no limit.
     pub(super) rate: u64,
     /// The most time for one scan.
@@ -68,6 +74,8 @@ pub(super) struct Job {
     pub(super) moment: Moment,
     /// Registers of the threads of a process that is held at its end.
     pub(super) held: Option<Vec<ThreadRegisters>>,
+    /// Whether every block of glibc's allocator is known, and no other allocator is used: its other memory is free.
+    pub(super) all_known: bool,
     /// Slots of stacks whose holders are wanted.
     pub(super) stacks: Vec<u32>,
     /// Whether to refuse a result that shows that a root is missing.
@@ -115,37 +123,50 @@ pub(super) fn run(
     let live = &tools.live;
     let cpu = cpu_time();
     let first = live.elapsed();
-    let mut check =
-        LeakCheck { moment: job.moment, scans: job.scans, complete: true, ..LeakCheck::default() };
-    let mut candidates: Option<Vec<u64>> = None;
-    let mut last = None;
-    for scan in 0..job.scans {
-        if scan > 0 {
+    let mut check = LeakCheck { moment: job.moment, scans: 0, complete: true, ..LeakCheck::default() };
+    // What was allocated before the first scan was in all of them.
+    let until = if job.moment == Moment::AtExit { Duration::MAX } else { first.saturating_sub(COARSE) };
+    let mut suspects: Option<Suspects> = None;
+    // Scans in a row that changed nothing.
+    let mut quiet = 0;
+    let mut saw_all = true;
+    let scanned = loop {
+        if check.scans > 0 {
             wait(job.spacing, stop)?;
         }
-        let is_last = scan + 1 == job.scans;
+        check.scans += 1;
         let begun = Instant::now();
-        let how = How { holders: !job.stacks.is_empty() && is_last, ..job.how };
-        let scanned = self::scan(job, tools, how, stop)?;
+        // Each of these scans may be the last.
+        let holders = !job.stacks.is_empty() && check.scans >= job.scans;
+        let how = How { unaligned: job.unaligned, holders };
+        let known = suspects.as_ref().map(Suspects::starts);
+        let scanned = self::scan(job, tools, how, known, stop)?;
         check.took += begun.elapsed();
         check.read += scanned.read;
         check.skipped = check.skipped.max(scanned.skipped);
         check.complete &= scanned.complete;
-        let marked = &scanned.marked;
-        candidates = Some(match candidates {
-            None => marked.lost().collect(),
-            Some(mut known) => {
-                known.retain(|&start| {
-                    marked.blocks().beginning_at(start).is_some_and(|block| marked.is_lost(block))
-                });
-                known
+        saw_all &= scanned.saw_all;
+        match &mut suspects {
+            None => {
+                let lost = lost(job, live, until, &scanned.marked)?;
+                suspects = Some(Suspects::new(&scanned.marked, lost));
             }
-        });
-        last = Some(scanned);
-    }
-    let (Some(scanned), Some(candidates)) = (last, candidates) else { return Err(Failure::Cut) };
-    // What was allocated before the first scan was in all of them.
-    let until = if job.moment == Moment::Running { first.saturating_sub(COARSE) } else { Duration::MAX };
+            Some(suspects) => {
+                quiet = if suspects.narrow(&scanned.marked) { 0 } else { quiet + 1 };
+            }
+        }
+        if check.scans >= job.scans && (quiet >= QUIET || job.scans == 1) {
+            break scanned;
+        }
+        if check.scans >= MOST_SCANS {
+            // Pointers move faster than they can be read.
+            suspects = None;
+            break scanned;
+        }
+    };
+    // What was not read may hold the only pointer.
+    let suspects = suspects.filter(|_| saw_all);
+    let candidates = suspects.map(Suspects::into_starts).unwrap_or_default();
     decided.extend(job.watched_since..until);
     let mut sampled = Sampled::new(&job.stacks);
     let count = self::count(job, live, decided, &scanned.marked, &candidates, &mut sampled)?;
@@ -158,7 +179,7 @@ pub(super) fn run(
     check.reached = count.reached;
     check.undecided = count.undecided;
     let Scanned { marked, words, regions, .. } = scanned;
-    let holders = holders(job.pid, &sampled, &marked, &words, &regions, &tools.files);
+    let holders = holders(job.pid, &sampled, &marked, &words, regions, &tools.files);
     check.at = live.elapsed();
     check.cpu = cpu_time().saturating_sub(cpu);
     Ok(Outcome { check, count, holders })
@@ -172,16 +193,25 @@ struct Scanned {
     read: u64,
     skipped: u64,
     complete: bool,
+    /// Whether no memory was swapped out, and all words that the kernel shows were read.
+    saw_all: bool,
 }
 
-fn scan(job: &Job, tools: &Tools, how: How, stop: &AtomicBool) -> Result<Scanned, Failure> {
+fn scan(
+    job: &Job,
+    tools: &Tools,
+    how: How,
+    suspects: Option<&[u64]>,
+    stop: &AtomicBool,
+) -> Result<Scanned, Failure> {
     // Until the scan is over.
     let stopped = (job.moment == Moment::Stopped).then(|| Stopped::new(job.pid)).transpose()?;
-    let blocks = blocks(&tools.live, job.target)?;
+    let blocks = blocks(&tools.live, job)?;
     let reader = Reader::open(job.pid).map_err(|_gone| Failure::Gone)?;
     let thread = threads::living(job.pid).ok_or(Failure::Gone)?;
     let regions = regions(thread)?;
     let held = kernel_held(thread);
+    let is_cut = held.is_cut;
     let threads = match (&job.held, &stopped) {
         (Some(threads), _) => threads.clone(),
         (None, Some(stopped)) => stopped.registers().to_vec(),
@@ -190,8 +220,9 @@ fn scan(job: &Job, tools: &Tools, how: How, stop: &AtomicBool) -> Result<Scanned
     let are_known = !threads.is_empty() && threads.iter().all(|thread| thread.sp.is_some());
     let words: Vec<u64> =
         threads.iter().flat_map(|thread| thread.words.iter().copied()).chain(held.words).collect();
-    let mut memory = TargetMemory::new(reader, &regions, &threads, job.rate, job.limit, stop);
-    let marked = heap::scan(&mut memory, blocks, &words, how)?;
+    let memory = TargetMemory::new(reader, &regions, &threads, job.rate, job.limit, stop);
+    let mut memory = memory.with_all_known(job.all_known);
+    let marked = heap::scan(&mut memory, blocks, &words, how, suspects)?;
     if memory.reader().is_gone() {
         return Err(Failure::Gone);
     }
@@ -202,47 +233,63 @@ fn scan(job: &Job, tools: &Tools, how: How, stop: &AtomicBool) -> Result<Scanned
         return Err(Failure::Cut);
     }
     let figures = memory.reader().figures();
+    let saw_all = !is_cut && figures.bytes_swapped == 0;
     Ok(Scanned {
         marked,
         words: Words { threads },
         regions,
         read: figures.bytes_read,
         skipped: figures.bytes_swapped + figures.bytes_unreadable,
-        complete: are_known && !held.is_cut && figures.bytes_swapped == 0,
+        complete: are_known && saw_all,
+        saw_all,
     })
+}
+
+/// The lost blocks that are decided on, in order: where each begins. Younger ones may not have been stored anywhere when the
+/// first scan began.
+fn lost(job: &Job, live: &LiveReader, until: Duration, marked: &Marked) -> Result<Vec<u64>, Failure> {
+    let is_lost = |start: u64| marked.blocks().beginning_at(start).is_some_and(|block| marked.is_lost(block));
+    let mut lost = Vec::new();
+    live.for_each(job.target, |block| {
+        let start = block.address & !7;
+        if (job.watched_since..until).contains(&block.time) && is_lost(start) {
+            lost.push(start);
+        }
+    })?;
+    lost.sort_unstable();
+    Ok(lost)
 }
 
 /// So many blocks are remembered while they are read: 16 MiB.
 const REMEMBERED: usize = 1 << 20;
 
-/// The live blocks that memtrace knows of a process. If there are many, the table is read twice instead of copied.
-fn blocks(live: &LiveReader, target: u32) -> Result<Blocks, Failure> {
+/// The live blocks of a process. Those from before a gap are left out: they may have been freed unseen, and what is there now
+/// may hold pointers. If there are many, the table is read twice instead of copied.
+fn blocks(live: &LiveReader, job: &Job) -> Result<Blocks, Failure> {
+    let for_each = |visit: &mut dyn FnMut(Live)| {
+        live.for_each(job.target, |block| {
+            if block.time >= job.watched_since {
+                visit(block);
+            }
+        })
+    };
     let mut remembered: Vec<(u64, u64)> = Vec::new();
-    let mut number = 0;
-    live.for_each(target, |block| {
+    let (mut starts, mut number, mut fits) = (Starts::new(), 0, true);
+    for_each(&mut |block| {
         number += 1;
+        fits = fits && starts.add(block.address);
         if remembered.len() < REMEMBERED {
             remembered.push((block.address, block.sample.size()));
         }
     })?;
-    let limit = limit_of(number);
-    let is_all = number <= remembered.len();
-    let mut starts = Starts::new(limit);
-    let mut fits = true;
-    if is_all {
-        fits = remembered.iter().all(|(address, _)| starts.add(*address));
-    } else {
-        remembered = Vec::new();
-        live.for_each(target, |block| fits = fits && starts.add(block.address))?;
-    }
     let too_many = || Failure::Blocks(number);
     let mut blocks = Some(starts).filter(|_| fits).and_then(Starts::finish).ok_or_else(too_many)?;
-    if is_all {
+    if number <= remembered.len() {
         remembered.iter().for_each(|(address, size)| blocks.set_size(*address, *size));
     } else {
-        live.for_each(target, |block| blocks.set_size(block.address, block.sample.size()))?;
+        for_each(&mut |block| blocks.set_size(block.address, block.sample.size()))?;
     }
-    if blocks.complete(limit) { Ok(blocks) } else { Err(too_many()) }
+    if blocks.complete() { Ok(blocks) } else { Err(too_many()) }
 }
 
 /// Adds up what is known of every live block.
@@ -265,7 +312,8 @@ fn count(
                 State::Possibly => Found::Possibly,
                 state @ (State::Lost | State::IndirectlyLost) => {
                     candidates.binary_search(&(block.address & !7)).ok()?;
-                    Found::Lost { indirectly: state == State::IndirectlyLost }
+                    let through = marked.lost_through(number);
+                    Found::Lost { indirectly: state == State::IndirectlyLost, through }
                 }
                 State::Gone => return None,
             })

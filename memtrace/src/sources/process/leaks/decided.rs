@@ -23,6 +23,8 @@ struct Lost {
     /// Slot of its stack.
     slot: u32,
     indirectly: bool,
+    /// Bytes that are lost through it.
+    through: u64,
     /// Whether it was there in the count that is under way.
     seen: bool,
 }
@@ -46,8 +48,8 @@ pub(super) enum Found {
     Reachable,
     /// By its middle only.
     Possibly,
-    /// Not in any scan.
-    Lost { indirectly: bool },
+    /// Not in any scan. `through`: bytes that are lost because it is.
+    Lost { indirectly: bool, through: u64 },
 }
 
 /// A sum over the live blocks of a process.
@@ -66,6 +68,9 @@ pub(super) struct Count {
 impl Decided {
     /// From now on, blocks allocated at these times are decided on as well.
     pub(super) fn extend(&mut self, span: Range<Duration>) {
+        if span.is_empty() {
+            return;
+        }
         let room = self.spans.len() < MAX_SPANS;
         match self.spans.last_mut() {
             Some(last) if span.start <= last.end => last.end = last.end.max(span.end),
@@ -80,7 +85,8 @@ impl Decided {
         self.spans.get(place).is_some_and(|span| span.contains(&time))
     }
 
-    /// Adds a live block to a count. `found`: what the scans that were just made say of it, if they have looked at it.
+    /// Adds a live block to a count. `found`: what the scans that were just made say of it, if they have looked at it. Where
+    /// pointers move, scans may all have missed a block that a later one reaches: it is not lost.
     pub(super) fn add(&mut self, count: &mut Count, block: &Live, found: Option<Found>) {
         let amount = Amount { bytes: block.sample.bytes(), blocks: block.sample.blocks() };
         if !self.covers(block.time) {
@@ -88,19 +94,24 @@ impl Decided {
             return;
         }
         let room = self.lost.len() < MAX_LOST;
+        if matches!(found, Some(Found::Reachable | Found::Possibly))
+            && self.lost.get(&block.address).is_some_and(|lost| lost.time == block.time)
+        {
+            self.lost.remove(&block.address);
+        }
         let known = self.lost.get_mut(&block.address).filter(|lost| lost.time == block.time);
         let found = match (known, found) {
             (Some(lost), found) => {
                 lost.seen = true;
-                if let Some(Found::Lost { indirectly }) = found {
-                    lost.indirectly = indirectly;
+                if let Some(Found::Lost { indirectly, through }) = found {
+                    (lost.indirectly, lost.through) = (indirectly, through);
                 }
-                Found::Lost { indirectly: lost.indirectly }
+                Found::Lost { indirectly: lost.indirectly, through: lost.through }
             }
-            (None, Some(Found::Lost { indirectly })) if room => {
-                let lost = Lost { time: block.time, slot: block.slot, indirectly, seen: true };
+            (None, Some(Found::Lost { indirectly, through })) if room => {
+                let lost = Lost { time: block.time, slot: block.slot, indirectly, through, seen: true };
                 self.lost.insert(block.address, lost);
-                Found::Lost { indirectly }
+                Found::Lost { indirectly, through }
             }
             (None, found) => found.unwrap_or(Found::Reachable),
         };
@@ -110,8 +121,9 @@ impl Decided {
         let sum = match found {
             Found::Reachable => &mut count.reached.reachable,
             Found::Possibly => &mut count.reached.possibly,
-            Found::Lost { indirectly } => {
+            Found::Lost { indirectly, through } => {
                 stack.lost = stack.lost.plus(amount);
+                stack.through = stack.through.saturating_add(through);
                 if indirectly {
                     stack.indirectly = stack.indirectly.plus(amount);
                     &mut count.reached.indirectly
@@ -139,8 +151,8 @@ impl Decided {
         count.freed_later = self.freed_later;
         for (slot, stack) in &mut count.stacks {
             if self.distrusted.contains(slot) {
-                count.reached.directly = minus(count.reached.directly, minus(stack.lost, stack.indirectly));
-                count.reached.indirectly = minus(count.reached.indirectly, stack.indirectly);
+                count.reached.directly = count.reached.directly.minus(stack.lost.minus(stack.indirectly));
+                count.reached.indirectly = count.reached.indirectly.minus(stack.indirectly);
                 count.reached.reachable = count.reached.reachable.plus(stack.lost);
                 *stack = Leaked { checked: stack.checked, ..Leaked::default() };
             }
@@ -151,13 +163,6 @@ impl Decided {
         let Reached { reachable, possibly, directly, indirectly, .. } = &mut count.reached;
         [reachable, possibly, directly, indirectly].into_iter().for_each(round);
         count.undecided = whole(count.parts);
-    }
-}
-
-fn minus(amount: Amount, part: Amount) -> Amount {
-    Amount {
-        bytes: amount.bytes.saturating_sub(part.bytes),
-        blocks: amount.blocks.saturating_sub(part.blocks),
     }
 }
 
@@ -190,7 +195,7 @@ mod tests {
         count
     }
 
-    const LOST: Option<Found> = Some(Found::Lost { indirectly: false });
+    const LOST: Option<Found> = Some(Found::Lost { indirectly: false, through: 0 });
 
     #[test]
     fn what_is_lost_stays_lost_until_it_is_freed() {
@@ -200,7 +205,7 @@ mod tests {
             &mut decided,
             &[
                 (block(16, 1, 2), LOST),
-                (block(32, 1, 3), Some(Found::Lost { indirectly: true })),
+                (block(32, 1, 3), Some(Found::Lost { indirectly: true, through: 0 })),
                 (block(48, 2, 3), Some(Found::Possibly)),
                 (block(64, 2, 12), None),
             ],
@@ -221,6 +226,18 @@ mod tests {
         assert_eq!((third.stacks[&3].lost.blocks, third.reached.directly.blocks), (1, 1));
         let fourth = count(&mut decided, &[(block(16, 1, 2), LOST), (block(80, 3, 4), LOST)]);
         assert_eq!((fourth.stacks[&1].lost.blocks, fourth.reached.directly.blocks), (0, 1));
+    }
+
+    #[test]
+    fn what_is_reached_later_is_not_lost() {
+        let mut decided = Decided::default();
+        decided.extend(Duration::ZERO..Duration::from_secs(10));
+        count(&mut decided, &[(block(16, 1, 2), LOST), (block(32, 1, 2), LOST)]);
+        let reached = Some(Found::Reachable);
+        let second = count(&mut decided, &[(block(16, 1, 2), reached), (block(32, 1, 2), None)]);
+        assert_eq!((second.stacks[&1].lost.blocks, second.freed_later), (1, 0));
+        // Nothing is concluded from its free.
+        assert_eq!(count(&mut decided, &[(block(32, 1, 2), None)]).stacks[&1].lost.blocks, 1);
     }
 
     #[test]

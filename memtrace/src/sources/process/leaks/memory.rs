@@ -7,13 +7,16 @@ use std::{
 };
 
 use crate::{
-    heap::Memory,
+    heap::{Between, Memory},
     model::ThreadRegisters,
     target::memory::{Kind, Reader, Region},
 };
 
 /// Bytes read at a time: the agent looks at the clock after each.
 const PART: u64 = 1 << 20;
+const PAGE: u64 = 4096;
+/// Size and alignment of a heap of glibc's (`HEAP_MAX_SIZE`, malloc/arena.c).
+const ARENA_HEAP: u64 = 64 << 20;
 /// What a program may use below its stack pointer (System V ABI for x86-64, 3.2.2).
 const RED_ZONE: u64 = 128;
 
@@ -29,6 +32,8 @@ pub(super) struct TargetMemory<'a> {
     bytes: u64,
     deadline: Instant,
     stop: &'a AtomicBool,
+    /// Whether every block of glibc's allocator is known, and no other allocator is used.
+    all_known: bool,
     /// Whether it ended early.
     pub(super) cut: bool,
 }
@@ -52,12 +57,34 @@ impl<'a> TargetMemory<'a> {
             bytes: 0,
             deadline: Instant::now() + limit,
             stop,
+            all_known: false,
             cut: false,
         }
     }
 
+    /// Every block of glibc's allocator is known, and no other one is used.
+    pub(super) fn with_all_known(self, all_known: bool) -> Self {
+        Self { all_known, ..self }
+    }
+
     pub(super) fn reader(&self) -> &Reader {
         &self.reader
+    }
+
+    /// Whether a part is in a heap of an arena of glibc's, as other threads than the first use.
+    fn is_arena(&mut self, part: &Range<u64>) -> bool {
+        let start = part.start & !(ARENA_HEAP - 1);
+        // `heap_info`: the arena, which lies behind that of its first heap; the heap before; the size.
+        let mut info = [0; 3];
+        if self.reader.read(start, &mut info) < size_of_val(&info) {
+            return false;
+        }
+        let [arena, before, size] = info;
+        (32..=64).contains(&(arena & (ARENA_HEAP - 1)))
+            && (before == 0) == (arena & !(ARENA_HEAP - 1) == start)
+            && before & (ARENA_HEAP - 1) == 0
+            && size & (PAGE - 1) == 0
+            && (start..=start.saturating_add(size.min(ARENA_HEAP))).contains(&part.end)
     }
 
     /// Waits where more has been read than the rate allows. Returns whether to go on.
@@ -73,18 +100,35 @@ impl<'a> TargetMemory<'a> {
     }
 }
 
-/// Where in a region to begin: what is below the stack pointer of a thread whose registers are known is no longer used. A
-/// stack is told by the guard below it; the main thread's by its name.
+/// Where in a region to begin: what is below the stack pointer of a thread whose registers are known is no longer used, if
+/// the region is that thread's stack and no other's.
 fn begin(region: &Region, threads: &[ThreadRegisters]) -> u64 {
-    let pointers = threads.iter().filter_map(|thread| thread.sp).filter(|sp| region.range.contains(sp));
-    match pointers.min() {
-        Some(sp) if is_stack(region) => (sp.saturating_sub(RED_ZONE) & !7).max(region.range.start),
+    let inside = |address: Option<u64>| address.filter(|address| region.range.contains(address));
+    let mut here = threads.iter().filter(|thread| inside(thread.sp).or(inside(thread.tls)).is_some());
+    match (here.next(), here.next()) {
+        (Some(thread), None) if is_stack(region, thread) => thread
+            .sp
+            .map_or(region.range.start, |sp| (sp.saturating_sub(RED_ZONE) & !7).max(region.range.start)),
         _ => region.range.start,
     }
 }
 
-fn is_stack(region: &Region) -> bool {
-    region.kind == Kind::MainStack || (region.kind == Kind::Anonymous && region.follows_guard)
+/// Whether a file is glibc: of version 2.33 or before it may be `libc-2.31.so`.
+fn is_libc(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    name == "libc.so.6" || (name.starts_with("libc-2.") && name.ends_with(".so"))
+}
+
+/// Whether a region with a thread's stack pointer is the stack that the thread began with. C libraries place its
+/// thread-local memory at the upper end. Without that, the stack may be a coroutine's, with those of others below it.
+fn is_stack(region: &Region, thread: &ThreadRegisters) -> bool {
+    let holds = |address: Option<u64>| address.is_some_and(|address| region.range.contains(&address));
+    holds(thread.sp)
+        && match region.kind {
+            Kind::MainStack => true,
+            Kind::Anonymous => region.follows_guard && holds(thread.tls) && thread.sp < thread.tls,
+            Kind::Heap | Kind::FilePrivate | Kind::FileShared | Kind::SharedMemory => false,
+        }
 }
 
 impl Memory for TargetMemory<'_> {
@@ -113,5 +157,64 @@ impl Memory for TargetMemory<'_> {
         let read = self.reader.read(address, words);
         self.bytes += read as u64;
         read / 8
+    }
+
+    fn between(&mut self, part: &Range<u64>) -> Between {
+        let place = self.regions.partition_point(|(region, _)| region.range.end <= part.start);
+        match self.regions.get(place).map(|(region, _)| *region) {
+            Some(region) if region.kind == Kind::Heap && self.all_known => Between::Free,
+            Some(region) if region.kind == Kind::Anonymous && self.all_known && self.is_arena(part) => {
+                Between::Free
+            }
+            Some(region) if region.kind == Kind::FilePrivate && is_libc(&region.name) => Between::Chunks,
+            _ => Between::Roots,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Kind, Region, ThreadRegisters, begin};
+
+    const START: u64 = 0x7f00_0000_0000;
+    const END: u64 = START + 0x10_0000;
+
+    fn thread(sp: Option<u64>, tls: Option<u64>) -> ThreadRegisters {
+        ThreadRegisters { tid: 1, sp, tls, words: Vec::new() }
+    }
+
+    fn begins(kind: Kind, follows_guard: bool, threads: &[ThreadRegisters]) -> u64 {
+        let region = Region {
+            range: START..END,
+            offset: 0,
+            inode: (0, 0),
+            name: "".into(),
+            writable: true,
+            shared: false,
+            kind,
+            follows_guard,
+        };
+        begin(&region, threads) - START
+    }
+
+    #[test]
+    fn a_stack_begins_at_its_threads_stack_pointer() {
+        let sp = Some(START + 0x8000);
+        let own = [thread(sp, Some(END - 64)), thread(Some(1), Some(2))];
+        assert_eq!(begins(Kind::Anonymous, true, &own), 0x8000 - 128);
+        assert_eq!(begins(Kind::Anonymous, false, &own), 0);
+        assert_eq!(begins(Kind::MainStack, false, &[thread(sp, None)]), 0x8000 - 128);
+        assert_eq!(begins(Kind::Heap, true, &own), 0);
+    }
+
+    #[test]
+    fn a_region_with_other_stacks_is_read_whole() {
+        let sp = Some(START + 0x8000);
+        // A coroutine: the thread's own stack is elsewhere.
+        assert_eq!(begins(Kind::Anonymous, true, &[thread(sp, Some(2))]), 0);
+        // Another thread's stack, with a stack pointer that is not known.
+        let two = [thread(sp, Some(END - 64)), thread(None, Some(START + 0x4000))];
+        assert_eq!(begins(Kind::Anonymous, true, &two), 0);
+        assert_eq!(begins(Kind::MainStack, false, &[thread(sp, None), thread(Some(START + 8), None)]), 0);
     }
 }

@@ -9,12 +9,7 @@ use crate::{
     model::ThreadRegisters,
     profile::{Holder, Root},
     symbolize::demangled,
-    target::{
-        FileStore, Modules,
-        memory::{Kind, Region},
-        roots::{self, RootNames},
-        threads,
-    },
+    target::{FileStore, Modules, memory::Region, roots::RootNames},
 };
 
 /// Blocks of a stack that are looked at.
@@ -40,6 +35,15 @@ impl Sampled {
         if let Some(blocks) = self.blocks.get_mut(&slot).filter(|blocks| blocks.len() < BLOCKS) {
             blocks.push(block);
         }
+    }
+}
+
+/// The name of a variable as it stands in its source: demangled, without the tags of its ABI (`[abi:cxx11]`).
+fn readable(mangled: &str) -> String {
+    let name = demangled(mangled);
+    match name.split_once("[abi:") {
+        Some((before, after)) => format!("{before}{}", after.split_once(']').map_or("", |(_, after)| after)),
+        None => name,
     }
 }
 
@@ -69,29 +73,18 @@ pub(super) fn holders(
     sampled: &Sampled,
     marked: &Marked,
     words: &Words,
-    regions: &[Region],
+    regions: Vec<Region>,
     files: &Arc<FileStore>,
 ) -> FxHashMap<u32, Vec<Holder>> {
     let has_some = sampled.blocks.values().any(|blocks| !blocks.is_empty());
     let Some(modules) = Modules::read(pid, files).ok().filter(|_| has_some) else {
         return FxHashMap::default();
     };
-    let regions = regions.iter().map(|region| roots::Region {
-        range: region.range.clone(),
-        name: region.name.to_string(),
-        is_own: region.kind == Kind::SharedMemory,
-    });
-    let threads = words.threads.iter().map(|thread| roots::Thread {
-        tid: thread.tid,
-        name: threads::name(pid, thread.tid).unwrap_or_default(),
-        stack_pointer: thread.sp,
-        thread_pointer: thread.tls,
-    });
-    let names = RootNames::new(pid, &modules, regions.collect(), threads.collect());
+    let names = RootNames::new(pid, &modules, regions, &words.threads);
     let mut known: FxHashMap<Via, Root> = FxHashMap::default();
     let mut name = |via: Via| {
         let root = known.entry(via).or_insert_with(|| match via {
-            Via::Memory(address) => names.name(address).whole().rename(demangled),
+            Via::Memory(address) => names.name(address).whole().rename(readable),
             Via::Word(place) => words.root(place, &names),
         });
         root.clone()

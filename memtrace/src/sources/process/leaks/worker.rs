@@ -45,14 +45,17 @@ pub(super) struct Worker {
 }
 
 impl Worker {
+    /// `running`: whether processes are to be checked while they run, which takes their registers.
+    ///
     /// # Errors
     /// No more threads.
-    pub(super) fn start(live: LiveReader, files: Arc<FileStore>) -> io::Result<Self> {
+    pub(super) fn start(live: LiveReader, files: Arc<FileStore>, running: bool) -> io::Result<Self> {
         let (jobs, orders) = channel();
         let (answer, answers) = unbounded_channel();
-        std::thread::Builder::new()
-            .name("memtrace-leaks".to_owned())
-            .spawn(move || work(live, files, &orders, &answer))?;
+        std::thread::Builder::new().name("memtrace-leaks".to_owned()).spawn(move || {
+            let registers = if running { registers() } else { None };
+            work(&Tools { live, registers, files }, &orders, &answer);
+        })?;
         Ok(Self { jobs, answers })
     }
 
@@ -69,16 +72,19 @@ impl Worker {
     }
 }
 
-fn work(
-    live: LiveReader,
-    files: Arc<FileStore>,
-    orders: &Receiver<Order>,
-    answer: &UnboundedSender<Result<Outcome, Failure>>,
-) {
-    let registers = RegisterReader::load();
-    let registers =
-        registers.inspect_err(|error| tracing::debug!("no registers of running threads: {error}"));
-    let tools = Tools { live, registers: registers.ok(), files };
+/// What reads registers of running threads; `None` on kernels where that is not possible.
+fn registers() -> Option<RegisterReader> {
+    let reader = RegisterReader::load();
+    // It has parsed the kernel's BTF, some 30 MiB: back to the system with them.
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it only gives free memory back.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+    reader.inspect_err(|error| tracing::debug!("no registers of running threads: {error}")).ok()
+}
+
+fn work(tools: &Tools, orders: &Receiver<Order>, answer: &UnboundedSender<Result<Outcome, Failure>>) {
     // Of each target's current program.
     let mut decided: FxHashMap<u32, (u32, Decided)> = FxHashMap::default();
     for (job, stop) in orders {
@@ -86,7 +92,7 @@ fn work(
         if *target != job.target {
             (*target, *known) = (job.target, Decided::default());
         }
-        if answer.send(check::run(&job, &tools, known, &stop)).is_err() {
+        if answer.send(check::run(&job, tools, known, &stop)).is_err() {
             return;
         }
     }

@@ -86,16 +86,18 @@ fn many_runs_are_found_in_several_calls() {
 #[test]
 fn of_a_private_file_only_modified_pages_are_read() {
     for method in METHODS {
-        let mut file = tempfile::tempfile().unwrap();
+        // One that was deleted would serve as memory.
+        let named = tempfile::NamedTempFile::new().unwrap();
+        let mut file = named.as_file();
         file.write_all(&vec![7; 8 * page()]).unwrap();
-        let memory = Mapped::new(8, libc::MAP_PRIVATE, Some(&file));
+        let memory = Mapped::new(8, libc::MAP_PRIVATE, Some(file));
         (0..8).for_each(|index| memory.read(index));
         memory.write(3..5);
         let region = memory.region();
         assert_eq!((region.kind, region.writable, region.shared), (Kind::FilePrivate, true, false));
         assert_ne!(region.inode.1, 0);
         assert_eq!(pass(&mut reader(method), &region).0, [memory.range(3..5)], "{method:?}");
-        let shared = Mapped::new(8, libc::MAP_SHARED, Some(&file));
+        let shared = Mapped::new(8, libc::MAP_SHARED, Some(file));
         shared.write(0..1);
         assert_eq!(shared.region().kind, Kind::FileShared);
         assert_eq!(pass(&mut reader(method), &shared.region()).0, []);

@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    fs,
     path::{Path, PathBuf},
     process::Command,
     sync::{Arc, atomic::AtomicU64},
@@ -11,12 +10,9 @@ use std::{
 use memtrace_tests::{CSource, Running, compile, run_tool};
 
 use crate::{
+    model::ThreadRegisters,
     profile::Root,
-    target::{
-        Modules,
-        roots::{Region, RootNames, Thread},
-        threads,
-    },
+    target::{Modules, memory::regions, roots::RootNames},
 };
 
 /// A program at work.
@@ -42,17 +38,14 @@ impl Target {
                 ["thread", name, tid, stack, pointer] => {
                     let tid = tid.parse().unwrap();
                     tids.insert(name.to_owned(), tid);
-                    let (stack_pointer, thread_pointer) = (Some(hex(stack)), Some(hex(pointer)));
-                    all.push(Thread { tid, name: String::new(), stack_pointer, thread_pointer });
+                    let (sp, tls) = (Some(hex(stack)), Some(hex(pointer)));
+                    all.push(ThreadRegisters { tid, sp, tls, words: Vec::new() });
                 }
                 _ => break,
             }
         }
-        for thread in &mut all {
-            thread.name = threads::name(pid, thread.tid).unwrap();
-        }
         let modules = Modules::read(pid, &Arc::default()).unwrap();
-        let names = RootNames::new(pid, &modules, regions(pid), all);
+        let names = RootNames::new(pid, &modules, regions(pid).unwrap(), &all);
         Self { _running: running, names, places, tids }
     }
 
@@ -78,18 +71,6 @@ impl Target {
             assert_eq!(self.data(place, file), (Some((*symbol).to_owned()), *offset, None), "{place}");
         }
     }
-}
-
-fn regions(pid: u32) -> Vec<Region> {
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
-    let region = |line: &str| {
-        let mut fields = line.splitn(6, ' ');
-        let (start, end) = fields.next()?.split_once('-')?;
-        let hex = |text| u64::from_str_radix(text, 16).ok();
-        let name = fields.nth(4).unwrap_or_default().trim_start().to_owned();
-        Some(Region { range: hex(start)?..hex(end)?, name, is_own: false })
-    };
-    maps.lines().filter_map(region).collect()
 }
 
 const SOURCE: &str = "holders.cpp";
@@ -145,7 +126,7 @@ static OF_RUST: [AtomicU64; 4] = [const { AtomicU64::new(1) }; 4];
 fn variables_of_rust_have_names() {
     let pid = std::process::id();
     let modules = Modules::read(pid, &Arc::default()).unwrap();
-    let names = RootNames::new(pid, &modules, regions(pid), Vec::new());
+    let names = RootNames::new(pid, &modules, regions(pid).unwrap(), &[]);
     let root = names.name(&raw const OF_RUST[2] as u64);
     let Root::Data { symbol: Some(symbol), offset: 16, .. } = &root else { panic!("{root:?}") };
     assert!(symbol.contains("programs") && symbol.contains("OF_RUST"), "{symbol}");

@@ -4,13 +4,27 @@ use std::ops::Range;
 
 use crate::{
     profile::Root,
-    target::roots::{Region, Thread, of_region, stacks::Stacks},
+    target::roots::{Kind, Region, Thread, of_region, stacks::Stacks},
 };
 
 const MAIN: u32 = 100;
 
 fn region(range: Range<u64>, name: &str) -> Region {
-    Region { range, name: name.to_owned(), is_own: false }
+    let kind = match name {
+        "[heap]" => Kind::Heap,
+        "[stack]" => Kind::MainStack,
+        _ => Kind::Anonymous,
+    };
+    Region {
+        range,
+        offset: 0,
+        inode: (0, 0),
+        name: name.into(),
+        writable: true,
+        shared: false,
+        kind,
+        follows_guard: false,
+    }
 }
 
 fn thread(tid: u32, stack_pointer: impl Into<Option<u64>>, thread_pointer: impl Into<Option<u64>>) -> Thread {
@@ -87,13 +101,14 @@ fn a_stack_that_the_program_made_ends_soon() {
 
 #[test]
 fn mappings_have_their_names() {
-    let named = |name: &str, is_own| of_region(Some(&Region { is_own, ..region(0..1, name) }));
+    let named = |name: &str| of_region(Some(&region(0..1, name)));
     for heap in ["", "[heap]", "[anon: glibc: malloc]", "[anon:scudo:primary]", "[anon:libc_malloc]"] {
-        assert_eq!(named(heap, false), Root::Heap);
+        assert_eq!(named(heap), Root::Heap);
     }
     for other in ["/memfd:x (deleted)", "/dev/shm/a", "[anon:mine]", "[stack]", "/SYSV00000000 (deleted)"] {
-        assert_eq!(named(other, false), Root::mapping(other));
+        assert_eq!(named(other), Root::mapping(other));
     }
-    assert_eq!(named("", true), Root::mapping("[anon]"));
+    let shared = Region { kind: Kind::SharedMemory, ..region(0..1, "") };
+    assert_eq!(of_region(Some(&shared)), Root::mapping("[anon]"));
     assert_eq!(of_region(None), Root::mapping("[unknown]"));
 }

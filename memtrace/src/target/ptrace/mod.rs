@@ -1,4 +1,6 @@
-//! The calls of ptrace that a keeper makes. nix's cannot express real-time signals, nor what a seized thread says.
+//! The calls of ptrace. nix's cannot express real-time signals, nor what a seized thread says.
+
+pub(super) mod registers;
 
 use std::{ffi::c_void, ptr};
 
@@ -76,6 +78,11 @@ pub(super) fn seize(tid: pid_t, options: c_int) -> Result<(), Errno> {
     request(libc::PTRACE_SEIZE, tid, options.into())
 }
 
+/// Stops a seized thread.
+pub(super) fn interrupt(tid: pid_t) -> Result<(), Errno> {
+    request(libc::PTRACE_INTERRUPT, tid, 0)
+}
+
 /// Changes what is reported of a stopped thread.
 pub(super) fn set_options(tid: pid_t, options: c_int) -> Result<(), Errno> {
     request(libc::PTRACE_SETOPTIONS, tid, options.into())
@@ -111,7 +118,7 @@ pub(super) fn event_message(tid: pid_t) -> Result<u64, Errno> {
 }
 
 /// A set of registers of a stopped thread, as words; a rest of less than a word is left out.
-pub(super) fn registers(tid: pid_t, set: c_int, most: usize) -> Result<Vec<u64>, Errno> {
+fn register_set(tid: pid_t, set: c_int, most: usize) -> Result<Vec<u64>, Errno> {
     let mut words = vec![0_u64; most];
     let mut place =
         libc::iovec { iov_base: words.as_mut_ptr().cast(), iov_len: size_of_val(words.as_slice()) };
@@ -125,7 +132,7 @@ pub(super) fn registers(tid: pid_t, set: c_int, most: usize) -> Result<Vec<u64>,
 
 /// Sets a word of a stopped thread's registers, by its offset in them.
 #[cfg(target_arch = "x86_64")]
-pub(super) fn set_register(tid: pid_t, offset: usize, value: i64) -> Result<(), Errno> {
+fn set_register(tid: pid_t, offset: usize, value: i64) -> Result<(), Errno> {
     // SAFETY: nothing in this process is accessed: address and data are an offset and a number.
     Errno::result(unsafe { libc::ptrace(libc::PTRACE_POKEUSER, tid, offset as *mut c_void, value) })
         .map(|_| ())

@@ -4,7 +4,6 @@ use std::mem::offset_of;
 
 use libc::{pid_t, user_regs_struct};
 
-use super::ptrace;
 use crate::model::ThreadRegisters;
 
 /// The most words of the general registers: more than either processor has.
@@ -21,54 +20,57 @@ const VECTORS: libc::c_int = libc::NT_PRFPREG;
 
 /// Where a thread is.
 #[derive(Debug, Default)]
-pub(super) struct Place {
+pub(in crate::target) struct Place {
     /// The next instruction.
-    pub(super) instruction: u64,
+    pub(in crate::target) instruction: u64,
     /// The system call that it is in; elsewhere nothing that could be one.
-    pub(super) call: u64,
+    pub(in crate::target) call: u64,
     /// What is in its registers, without vectors.
-    pub(super) registers: ThreadRegisters,
+    registers: ThreadRegisters,
 }
 
 /// Reads the general registers. `None`: it is not stopped, or is a 32-bit program.
-pub(super) fn place(tid: pid_t) -> Option<Place> {
-    let words = ptrace::registers(tid, libc::NT_PRSTATUS, MOST).ok()?;
+pub(in crate::target) fn place(tid: pid_t) -> Option<Place> {
+    let words = super::register_set(tid, libc::NT_PRSTATUS, MOST).ok()?;
     if words.len() * size_of::<u64>() < size_of::<user_regs_struct>() {
         return None;
     }
     let word = |offset: usize| words.get(offset / size_of::<u64>()).copied();
     let (instruction, call, sp) = (word(INSTRUCTION)?, word(CALL)?, word(STACK));
     #[cfg(target_arch = "x86_64")]
-    let tls = word(offset_of!(user_regs_struct, fs_base));
+    let tls = word(offset_of!(user_regs_struct, fs_base)).filter(|&tls| tls != 0);
     #[cfg(target_arch = "aarch64")]
-    let tls = ptrace::registers(tid, NT_ARM_TLS, 2).ok().and_then(|words| words.first().copied());
+    let tls = super::register_set(tid, NT_ARM_TLS, 2).ok().and_then(|words| words.first().copied());
     let registers = ThreadRegisters { tid: tid.unsigned_abs(), sp, tls, words };
     Some(Place { instruction, call, registers })
 }
 
-/// Vectors of a stopped thread; none if they cannot be read.
-pub(super) fn vectors(tid: pid_t) -> Vec<u64> {
-    ptrace::registers(tid, VECTORS, MOST_OF_VECTORS).unwrap_or_default()
+/// Every register of a stopped thread; of one that is not stopped, nothing is known.
+pub(in crate::target) fn all(tid: pid_t) -> ThreadRegisters {
+    let unknown = || ThreadRegisters { tid: tid.unsigned_abs(), ..ThreadRegisters::default() };
+    let Some(Place { mut registers, .. }) = place(tid) else { return unknown() };
+    registers.words.extend(super::register_set(tid, VECTORS, MOST_OF_VECTORS).unwrap_or_default());
+    registers
 }
 
 /// Lets a call that a signal has interrupted begin again if that signal has no handler. A traced thread receives signals
 /// that it ignores, and some calls (`epoll_wait`) would fail by them, which without a tracer they cannot. With a handler,
 /// the kernel makes the failure of it that it was.
 #[cfg(target_arch = "x86_64")]
-pub(super) fn restart_unless_handled(tid: pid_t) {
+pub(in crate::target) fn restart_unless_handled(tid: pid_t) {
     /// `ERESTARTNOHAND` of the kernel.
     const RESTART: i64 = -514;
     const RESULT: usize = offset_of!(user_regs_struct, rax);
-    let words = ptrace::registers(tid, libc::NT_PRSTATUS, MOST).unwrap_or_default();
+    let words = super::register_set(tid, libc::NT_PRSTATUS, MOST).unwrap_or_default();
     let word = |offset: usize| words.get(offset / size_of::<u64>()).map(|word| word.cast_signed());
     if word(CALL).is_some_and(|call| call >= 0) && word(RESULT) == Some(-i64::from(libc::EINTR)) {
-        let _ = ptrace::set_register(tid, RESULT, RESTART);
+        let _ = super::set_register(tid, RESULT, RESTART);
     }
 }
 
 /// On this processor the kernel has decided before it reports a signal.
 #[cfg(target_arch = "aarch64")]
-pub(super) fn restart_unless_handled(_: pid_t) {}
+pub(in crate::target) fn restart_unless_handled(_: pid_t) {}
 
 #[cfg(target_arch = "x86_64")]
 const INSTRUCTION: usize = offset_of!(user_regs_struct, rip);

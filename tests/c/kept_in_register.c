@@ -1,0 +1,39 @@
+/* After a line of input: a block that only a register that calls preserve holds, while the program rests in a system call
+ * ("rest") or computes ("spin"), and one that nothing holds. */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+__attribute__((noinline)) void *keep_in_register(void) { return malloc(5000); }
+__attribute__((noinline)) void *forget(void) { return malloc(6000); }
+
+static __attribute__((noinline)) void wipe(void)
+{
+    volatile char stack[16384];
+    memset((char *)stack, 0, sizeof stack);
+}
+
+static __attribute__((noinline)) int say(const char *text) { return write(1, text, strlen(text)) > 0; }
+
+int main(int count, char **arguments)
+{
+    char line[16];
+    int spins = count > 1 && strcmp(arguments[1], "spin") == 0;
+    if (!say("ready\n") || read(0, line, sizeof line) <= 0)
+        return 1;
+    forget();
+#ifdef __x86_64__
+    register void *kept asm("rbx") = keep_in_register();
+#else
+    register void *kept asm("x19") = keep_in_register();
+#endif
+    asm volatile("" : "+r"(kept));
+    wipe();
+    say("done\n");
+    while (spins)
+        asm volatile("" : "+r"(kept));
+    for (;;) {
+        pause();
+        asm volatile("" : "+r"(kept));
+    }
+}
