@@ -11,6 +11,7 @@
 
 mod blocks;
 pub mod census;
+mod collect;
 mod edges;
 mod holders;
 mod mark;
@@ -20,7 +21,8 @@ mod scan;
 mod tests;
 
 pub use blocks::{Blocks, Starts};
-pub use holders::Via;
+pub use collect::Collected;
+pub use holders::{Held, Via};
 pub use mark::{Marked, State};
 pub use memory::{Between, Memory};
 pub use scan::{How, Refused, scan};

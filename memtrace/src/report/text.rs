@@ -39,6 +39,11 @@ impl Text {
         Painted { style: if self.colour { style } else { "" }, text }
     }
 
+    /// The time zone of times of day.
+    pub(super) fn zone(&self) -> &TimeZone {
+        &self.zone
+    }
+
     /// Emphasized text.
     pub(super) fn emphasis(&self, text: &str) -> String {
         self.paint(BOLD, text).to_string()

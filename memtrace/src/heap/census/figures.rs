@@ -1,5 +1,7 @@
 //! What a census found.
 
+use std::ops::Range;
+
 /// Blocks, and their bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Amount {
@@ -42,8 +44,13 @@ pub struct Arena {
     pub in_fastbins: Amount,
     /// Free blocks in the caches of threads.
     pub in_caches: Amount,
-    /// Free bytes of the top chunk, which `malloc_trim` can return to the kernel.
+    /// Free bytes of the top chunk, behind all others.
     pub top: u64,
+    /// Bytes of free blocks in bins, and of the top chunk, whose pages are not in memory: never used, or given back.
+    pub absent: u64,
+    /// Bytes of free blocks that `malloc_trim` would give back to the kernel: whole pages in memory. It leaves the top chunk of
+    /// arenas other than the main one as it is.
+    pub trimmable: u64,
     /// Bytes that the arena has from the kernel, by its own account.
     pub system: u64,
     /// The same as found.
@@ -52,7 +59,7 @@ pub struct Arena {
 
 impl Arena {
     /// Bytes that are free, without what is in caches, as `mallinfo2` counts.
-    #[must_use]
+    #[cfg(test)]
     pub fn free_bytes(&self) -> u64 {
         self.in_bins.bytes + self.in_fastbins.bytes + self.top
     }
@@ -87,8 +94,14 @@ pub struct Missed {
 }
 
 impl Missed {
-    /// Whether the census is whole and consistent.
+    /// Whether all arenas were found and walked, without a gap.
     #[must_use]
+    pub fn is_walked(&self) -> bool {
+        self.skipped + self.left + self.arenas + self.libraries + self.lists == 0
+    }
+
+    /// Whether the census is whole and consistent.
+    #[cfg(test)]
     pub fn is_nothing(&self) -> bool {
         *self == Self { read_again: self.read_again, uncached: self.uncached, ..Self::default() }
     }
@@ -105,6 +118,8 @@ pub struct Census {
     pub mapped: Amount,
     /// Threads' caches with blocks in them.
     pub caches: u64,
+    /// The allocator's own memory, in order: what is in no block there is free, or what the allocator needs itself.
+    pub own: Vec<Range<u64>>,
     /// What could not be walked or does not add up.
     pub missed: Missed,
 }

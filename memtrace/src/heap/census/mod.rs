@@ -12,8 +12,6 @@
 //! The result is exact for a process at rest. Of one that runs, a block that is in use all the time is found, and one that is
 //! free all the time is not, except for what [`Missed`] counts. The work is bounded whatever the memory holds.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "used by the census"))]
-
 mod arenas;
 mod caches;
 mod fastbins;
@@ -21,6 +19,7 @@ mod figures;
 mod layout;
 mod mapped;
 mod memory;
+mod pages;
 mod parameters;
 mod spans;
 mod tally;
@@ -29,9 +28,7 @@ mod tests;
 mod walk;
 mod window;
 
-#[expect(unused_imports, reason = "of those who show a census")]
-pub use figures::{Amount, Arena, Missed};
-pub use figures::{Block, Census, Refused};
+pub use figures::{Amount, Block, Census, Refused};
 pub use memory::{Kind, Peek, Region};
 
 use self::{
@@ -139,7 +136,7 @@ impl<M: Peek> Walker<'_, M> {
         for span in &spans.spans {
             tally.begin(span);
             let walked = self.walk(span).run(tally, u64::MAX);
-            tally.end(&walked);
+            tally.end(span, &walked);
         }
     }
 

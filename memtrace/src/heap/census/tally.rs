@@ -1,12 +1,15 @@
 //! Tells blocks from free chunks, and counts both by arena.
 
+use std::ops::Range;
+
 use super::{
     arenas,
     caches::{self, Candidates, Keyed, Keys, Samples},
     fastbins::Fastbins,
     figures::{Arena, Block, Census, Missed},
-    layout::{HEADER, Layout, OVERLAP},
+    layout::{HEADER, HEAP_MAX, Layout, OVERLAP, arena},
     memory::Peek,
+    pages::FreePages,
     spans::{Span, Spans},
     walk::{Chunk, Sink, Walked},
     window::Window,
@@ -32,6 +35,8 @@ pub(super) struct Tally<'a, V> {
     /// Blocks of one size in a cache at most.
     cached_most: u64,
     missed: Missed,
+    free: FreePages,
+    own: Vec<Range<u64>>,
     visit: &'a mut V,
 }
 
@@ -64,6 +69,9 @@ impl<'a, V: FnMut(Block)> Tally<'a, V> {
             candidates: Candidates::default(),
             samples: Samples::default(),
             cached_most,
+            free: FreePages::default(),
+            // The others are in their heaps.
+            own: ring.first().map(|main| main.address..main.address + arena::SIZE).into_iter().collect(),
             visit,
         }
     }
@@ -82,13 +90,23 @@ impl<'a, V: FnMut(Block)> Tally<'a, V> {
     }
 
     /// It ended.
-    pub(super) fn end(&mut self, walked: &Walked) {
+    pub(super) fn end(&mut self, span: &Span, walked: &Walked) {
         self.current.top += walked.top;
         self.current.found += walked.chunks + walked.fenceposts + walked.top;
         self.missed.skipped += walked.skipped;
         self.missed.resumed += walked.resumed;
         self.missed.read_again += walked.read_again;
         self.missed.left += walked.left;
+        if walked.end > span.range.start {
+            let top = walked.end.saturating_sub(walked.top)..walked.end;
+            self.free.top(top, self.number, self.current.is_main);
+            let mut start = if span.is_heap { span.range.start & !(HEAP_MAX - 1) } else { span.range.start };
+            for unknown in &walked.unknown {
+                self.own.extend((start < unknown.start).then_some(start..unknown.start));
+                start = start.max(unknown.end);
+            }
+            self.own.extend((start < walked.end).then_some(start..walked.end));
+        }
         if let Some(arena) = self.arenas.get_mut(self.number) {
             *arena = self.current;
         }
@@ -127,6 +145,15 @@ impl<'a, V: FnMut(Block)> Tally<'a, V> {
                 (self.visit)(Block { address: keyed.address, size });
             }
         }
+        self.free.count(memory, &mut self.arenas);
+        self.own.sort_unstable_by_key(|range| range.start);
+        // None overlap, unless the memory is made to mislead.
+        let mut end = 0;
+        self.own.retain(|range| {
+            let is_apart = range.start >= end;
+            end = end.max(range.end);
+            is_apart
+        });
         let differing = self.arenas.iter().map(|arena| arena.system.abs_diff(arena.found));
         self.missed.unexplained = differing.fold(0, u64::saturating_add);
         Census {
@@ -134,6 +161,7 @@ impl<'a, V: FnMut(Block)> Tally<'a, V> {
             arenas: self.arenas,
             mapped: Default::default(),
             caches,
+            own: self.own,
             missed: self.missed,
         }
     }
@@ -144,6 +172,7 @@ impl<M: Peek, V: FnMut(Block)> Sink<M> for Tally<'_, V> {
     fn chunk(&mut self, chunk: &Chunk, in_use: bool, window: &Window, memory: &mut M) {
         if !in_use {
             self.current.in_bins.add(chunk.size);
+            self.free.chunk(chunk.address, chunk.size, self.number);
             return;
         }
         if self.is_fast(chunk.address) {

@@ -3,6 +3,8 @@
 
 mod recover;
 
+use std::ops::Range;
+
 use super::{
     layout::{
         ALIGNMENT, FENCEPOST, FLAGS, HEADER, HEAP_INFO_WORDS, HEAP_MAX, IS_MMAPPED, LEAST_CHUNK,
@@ -56,8 +58,12 @@ pub(super) trait Sink<M> {
 }
 
 /// What a walk found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Walked {
+    /// Where the walk ended, if chunks begin at the beginning of the span: what is before is the allocator's,
+    pub(super) end: u64,
+    /// except this, which may be anything: in order.
+    pub(super) unknown: Vec<Range<u64>>,
     /// Bytes of the top chunk.
     pub(super) top: u64,
     /// Bytes of chunks.
@@ -143,7 +149,7 @@ impl<'a, M: Peek> Walk<'a, M> {
                 let size = self.top_chunk(at, sink);
                 // Only memory from `brk` and heaps end with it.
                 if self.span.is_aligned {
-                    return self.walked;
+                    return self.ended(at + size);
                 }
                 match self.search(at + size.max(LEAST_CHUNK)) {
                     Some(next) => at = next,
@@ -164,7 +170,7 @@ impl<'a, M: Peek> Walk<'a, M> {
                 }
                 Some((Header::End, words)) => {
                     self.end_of_heap(words, sink);
-                    return self.walked;
+                    return self.ended(at + HEADER);
                 }
                 Some((Header::Chunk(size), words)) => {
                     self.finish(words, sink);
@@ -184,7 +190,7 @@ impl<'a, M: Peek> Walk<'a, M> {
                     if self.span.is_aligned {
                         self.walked.left += end - at;
                     }
-                    return self.walked;
+                    return self.ended(at);
                 }
             }
         }
@@ -195,7 +201,11 @@ impl<'a, M: Peek> Walk<'a, M> {
             // Only a top chunk ends where memory does. It may have become another one meanwhile.
             self.walked.top = last.size;
         }
-        self.walked
+        self.ended(at)
+    }
+
+    fn ended(self, end: u64) -> Walked {
+        Walked { end: if self.span.is_aligned { end } else { 0 }, ..self.walked }
     }
 
     /// Reads where the top chunk is now. Returns whether it has moved.

@@ -4,6 +4,7 @@
 //! offsets are `"0x…"` strings, as JSON numbers lose digits above 2^53; times in seconds have three decimals.
 
 mod convert;
+mod heap;
 mod kernel;
 mod leaks;
 mod values;

@@ -92,10 +92,12 @@ impl<M: Peek> Walk<'_, M> {
         }
         let Some(next) = next else {
             self.walked.left += at - skipped;
+            self.walked.unknown.push(skipped..at);
             return None;
         };
         self.walked.resumed += 1;
         self.walked.skipped += next - skipped;
+        self.walked.unknown.push(skipped..next);
         Some(next)
     }
 

@@ -1,14 +1,16 @@
 //! A census of a live process: the memory of a target as [`crate::heap::census`] reads it.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "used by the census"))]
-
 #[cfg(test)]
 mod tests;
 
 use std::{io, ops::Range};
 
 use crate::{
-    heap::census::{self, Census, Peek, Visit},
+    heap::{
+        Blocks, Collected,
+        census::{self, Census, Peek, Visit},
+    },
+    profile::{Amount, HeapArena, Kept},
     target::{
         memory::{Kind, Reader, Region, regions},
         threads,
@@ -22,7 +24,7 @@ const PAGE: u64 = 4096;
 
 /// Why there is no census.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub(super) enum Failure {
     /// The memory cannot be read.
     #[error("its memory cannot be read: {0}")]
     Unreadable(#[from] io::Error),
@@ -32,13 +34,52 @@ pub enum Failure {
     /// There is no heap that is understood.
     #[error(transparent)]
     Refused(#[from] census::Refused),
+    /// The memory that a scan may use does not suffice.
+    #[error("too many blocks, or too far apart: {0}")]
+    Blocks(usize),
+}
+
+/// All blocks of the process `pid`, which goes on meanwhile.
+///
+/// # Errors
+/// See [`Failure`].
+pub(super) fn collect(pid: u32) -> Result<(Census, Blocks), Failure> {
+    let mut collected = Collected::new();
+    let census = take(pid, |visit| match visit {
+        Visit::Block(block) => collected.add(block),
+        Visit::Again => collected = Collected::new(),
+    })?;
+    let number = collected.len();
+    let blocks = collected.finish().ok_or(Failure::Blocks(number))?;
+    Ok((census, blocks))
+}
+
+/// What arenas have.
+pub(super) fn arenas(census: &Census) -> Vec<HeapArena> {
+    let arenas = census.arenas.iter().map(|arena| HeapArena {
+        is_main: arena.is_main,
+        in_use: amount(arena.in_use),
+        kept: Kept {
+            top: arena.top,
+            bins: arena.in_bins.bytes,
+            fastbins: arena.in_fastbins.bytes,
+            caches: arena.in_caches.bytes,
+            absent: arena.absent,
+            trimmable: arena.trimmable,
+        },
+    });
+    arenas.collect()
+}
+
+pub(super) fn amount(amount: census::Amount) -> Amount {
+    Amount { bytes: amount.bytes, blocks: amount.blocks }
 }
 
 /// Visits every block of the process `pid`, which goes on meanwhile: see [`census::census`].
 ///
 /// # Errors
 /// See [`Failure`]. Blocks that were visited before are worth nothing.
-pub fn take(pid: u32, visit: impl FnMut(Visit)) -> Result<Census, Failure> {
+pub(super) fn take(pid: u32, visit: impl FnMut(Visit)) -> Result<Census, Failure> {
     let mut memory = TargetMemory::open(pid)?;
     let regions = memory.regions();
     let result = census::census(&mut memory, &regions, visit);
@@ -52,7 +93,7 @@ pub fn take(pid: u32, visit: impl FnMut(Visit)) -> Result<Census, Failure> {
 }
 
 /// The memory of a process. No page is brought in.
-struct TargetMemory {
+pub(super) struct TargetMemory {
     /// Reads large parts, and remembers which pages are present.
     parts: Reader,
     /// Reads a few words.
@@ -62,7 +103,7 @@ struct TargetMemory {
 }
 
 impl TargetMemory {
-    fn open(pid: u32) -> io::Result<Self> {
+    pub(super) fn open(pid: u32) -> io::Result<Self> {
         let thread = threads::living(pid).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))?;
         Ok(Self { parts: Reader::open(pid)?, words: Reader::open(pid)?, regions: regions(thread)? })
     }

@@ -13,28 +13,24 @@ use rustc_hash::FxHashMap;
 
 use super::{
     decided::{Count, Decided, Found},
-    memory::TargetMemory,
-    owners::{Sampled, Words, holders},
+    owners::{Sampled, holders},
+    pass::{Free, Pass, Scanned},
     suspects::Suspects,
 };
 use crate::{
     bpf::{Live, LiveReader, RegisterReader},
-    heap::{self, Blocks, How, Marked, Refused, Starts, State},
+    heap::{Blocks, How, Marked, Refused, Starts, State},
     model::ThreadRegisters,
     profile::{Holder, LeakCheck, Moment},
-    target::{
-        FileStore, Stopped,
-        memory::{Reader, Region, kernel_held, regions},
-        threads,
-    },
+    target::{FileStore, Stopped},
 };
 
 /// Times of blocks are this coarse, and may be behind by a tick of the kernel's clock.
 const COARSE: Duration = Duration::from_nanos((1 << TIME_SHIFT) + 10_000_000);
 /// So many scans in a row must find the same blocks lost. Where pointers move, each scan misses some.
-const QUIET: u32 = 2;
+pub(in crate::sources::process) const QUIET: u32 = 2;
 /// Where pointers move all the time, nothing is concluded after so many scans.
-const MOST_SCANS: u32 = 12;
+pub(in crate::sources::process) const MOST_SCANS: u32 = 12;
 /// Time between two looks at whether to stop.
 const STEP: Duration = Duration::from_millis(10);
 
@@ -46,13 +42,14 @@ pub(super) struct Tools {
     pub(super) files: Arc<FileStore>,
 }
 
-impl Tools {
-    /// Registers of the threads of a running process; none if they cannot be read.
-    fn registers(&self, pid: u32) -> Vec<ThreadRegisters> {
-        let read = self.registers.as_ref().map(|reader| reader.read(pid)).transpose();
-        let read = read.inspect_err(|error| tracing::debug!("registers of process {pid}: {error}"));
-        read.ok().flatten().unwrap_or_default()
-    }
+/// Registers of the threads of a running process; none if they cannot be read.
+pub(in crate::sources::process) fn registers(
+    reader: Option<&RegisterReader>,
+    pid: u32,
+) -> Vec<ThreadRegisters> {
+    let read = reader.map(|reader| reader.read(pid)).transpose();
+    let read = read.inspect_err(|error| tracing::debug!("registers of process {pid}: {error}"));
+    read.ok().flatten().unwrap_or_default()
 }
 
 /// What to check.
@@ -92,7 +89,7 @@ pub(super) struct Outcome {
 
 /// Why there is none.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(in crate::sources::process) enum Failure {
     /// It was to stop, or took too long.
     #[error("it was cut short")]
     Cut,
@@ -185,18 +182,6 @@ pub(super) fn run(
     Ok(Outcome { check, count, holders })
 }
 
-/// One scan.
-struct Scanned {
-    marked: Marked,
-    words: Words,
-    regions: Vec<Region>,
-    read: u64,
-    skipped: u64,
-    complete: bool,
-    /// Whether no memory was swapped out, and all words that the kernel shows were read.
-    saw_all: bool,
-}
-
 fn scan(
     job: &Job,
     tools: &Tools,
@@ -207,42 +192,14 @@ fn scan(
     // Until the scan is over.
     let stopped = (job.moment == Moment::Stopped).then(|| Stopped::new(job.pid)).transpose()?;
     let blocks = blocks(&tools.live, job)?;
-    let reader = Reader::open(job.pid).map_err(|_gone| Failure::Gone)?;
-    let thread = threads::living(job.pid).ok_or(Failure::Gone)?;
-    let regions = regions(thread)?;
-    let held = kernel_held(thread);
-    let is_cut = held.is_cut;
     let threads = match (&job.held, &stopped) {
         (Some(threads), _) => threads.clone(),
         (None, Some(stopped)) => stopped.registers().to_vec(),
-        (None, None) => tools.registers(job.pid),
+        (None, None) => registers(tools.registers.as_ref(), job.pid),
     };
-    let are_known = !threads.is_empty() && threads.iter().all(|thread| thread.sp.is_some());
-    let words: Vec<u64> =
-        threads.iter().flat_map(|thread| thread.words.iter().copied()).chain(held.words).collect();
-    let memory = TargetMemory::new(reader, &regions, &threads, job.rate, job.limit, stop);
-    let mut memory = memory.with_all_known(job.all_known);
-    let marked = heap::scan(&mut memory, blocks, &words, how, suspects)?;
-    if memory.reader().is_gone() {
-        return Err(Failure::Gone);
-    }
-    if memory.reader().is_refused() {
-        return Err(std::io::Error::from(std::io::ErrorKind::PermissionDenied).into());
-    }
-    if memory.cut {
-        return Err(Failure::Cut);
-    }
-    let figures = memory.reader().figures();
-    let saw_all = !is_cut && figures.bytes_swapped == 0;
-    Ok(Scanned {
-        marked,
-        words: Words { threads },
-        regions,
-        read: figures.bytes_read,
-        skipped: figures.bytes_swapped + figures.bytes_unreadable,
-        complete: are_known && saw_all,
-        saw_all,
-    })
+    let free = if job.all_known { Free::Glibc } else { Free::Unknown };
+    let (pid, rate, limit) = (job.pid, job.rate, job.limit);
+    Pass { pid, threads, how, suspects, free, rate, limit, stop }.run(blocks)
 }
 
 /// The lost blocks that are decided on, in order: where each begins. Younger ones may not have been stored anywhere when the
@@ -339,7 +296,7 @@ fn is_doubtful(count: &Count) -> bool {
 }
 
 /// Waits between two scans.
-fn wait(time: Duration, stop: &AtomicBool) -> Result<(), Failure> {
+pub(in crate::sources::process) fn wait(time: Duration, stop: &AtomicBool) -> Result<(), Failure> {
     let end = Instant::now() + time;
     loop {
         if stop.load(Ordering::Relaxed) {
@@ -354,7 +311,7 @@ fn wait(time: Duration, stop: &AtomicBool) -> Result<(), Failure> {
 }
 
 /// CPU time of this thread.
-fn cpu_time() -> Duration {
+pub(in crate::sources::process) fn cpu_time() -> Duration {
     nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID)
         .map_or(Duration::ZERO, Duration::from)
 }

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::pass::Free;
 use crate::{
     heap::{Between, Memory},
     model::ThreadRegisters,
@@ -32,8 +33,7 @@ pub(super) struct TargetMemory<'a> {
     bytes: u64,
     deadline: Instant,
     stop: &'a AtomicBool,
-    /// Whether every block of glibc's allocator is known, and no other allocator is used.
-    all_known: bool,
+    free: Free,
     /// Whether it ended early.
     pub(super) cut: bool,
 }
@@ -57,14 +57,26 @@ impl<'a> TargetMemory<'a> {
             bytes: 0,
             deadline: Instant::now() + limit,
             stop,
-            all_known: false,
+            free: Free::Unknown,
             cut: false,
         }
     }
 
-    /// Every block of glibc's allocator is known, and no other one is used.
-    pub(super) fn with_all_known(self, all_known: bool) -> Self {
-        Self { all_known, ..self }
+    /// What is in no block is no root there.
+    pub(super) fn with_free(self, free: Free) -> Self {
+        Self { free, ..self }
+    }
+
+    /// Where it changes, at or behind an address, whether what is in no block is free.
+    fn next_bound(&self, at: u64) -> u64 {
+        let Free::Ranges(ranges) = &self.free else { return u64::MAX };
+        let next = ranges.get(ranges.partition_point(|range| range.end <= at));
+        next.map_or(u64::MAX, |next| if next.start > at { next.start } else { next.end })
+    }
+
+    fn is_in_free(&self, at: u64) -> bool {
+        let Free::Ranges(ranges) = &self.free else { return false };
+        ranges.get(ranges.partition_point(|range| range.end <= at)).is_some_and(|range| range.contains(&at))
     }
 
     pub(super) fn reader(&self) -> &Reader {
@@ -143,7 +155,8 @@ impl Memory for TargetMemory<'_> {
                 && let Some(run) = self.reader.next_run(region, from)
             {
                 let start = run.start.max(from);
-                return Some(start..run.end.min(start + PART));
+                // Bounds are multiples of 8, as addresses of words are.
+                return Some(start..run.end.min(start + PART).min(self.next_bound(start)));
             }
             self.at += 1;
         }
@@ -160,10 +173,14 @@ impl Memory for TargetMemory<'_> {
     }
 
     fn between(&mut self, part: &Range<u64>) -> Between {
+        if self.is_in_free(part.start) {
+            return Between::Free;
+        }
         let place = self.regions.partition_point(|(region, _)| region.range.end <= part.start);
+        let all_known = matches!(self.free, Free::Glibc);
         match self.regions.get(place).map(|(region, _)| *region) {
-            Some(region) if region.kind == Kind::Heap && self.all_known => Between::Free,
-            Some(region) if region.kind == Kind::Anonymous && self.all_known && self.is_arena(part) => {
+            Some(region) if region.kind == Kind::Heap && all_known => Between::Free,
+            Some(region) if region.kind == Kind::Anonymous && all_known && self.is_arena(part) => {
                 Between::Free
             }
             Some(region) if region.kind == Kind::FilePrivate && is_libc(&region.name) => Between::Chunks,
