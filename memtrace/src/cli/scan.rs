@@ -92,11 +92,8 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     if args.stop {
         message("--stop: each scan stops the process; system calls such as epoll_wait may return EINTR");
     }
-    let scanner = Scanner::new(ScanOptions {
-        unaligned: args.unaligned,
-        stop: args.stop,
-        contents: !args.no_contents,
-    });
+    let scanner =
+        Scanner::new(ScanOptions { unaligned: args.unaligned, stop: args.stop, contents: !args.no_contents });
     if !scanner.reads_registers() {
         message(
             "registers of threads cannot be read without stopping them (Linux 5.15, BTF, root): blocks that only a \

@@ -72,7 +72,8 @@ mod tests {
 
     #[test]
     fn sizes_are_those_of_their_blocks_in_any_order() {
-        let all = [(0x9000, 24), (0x1010, 40), (0x2010, 24), (0x7f00_0000_0010, 1 << 36), (0x7f10_0000_0010, 16)];
+        let all =
+            [(0x9000, 24), (0x1010, 40), (0x2010, 24), (0x7f00_0000_0010, 1 << 36), (0x7f10_0000_0010, 16)];
         let late = [(0x1_0010, 200_000), (0x1800, 0), (0x3010, 13)];
         let mut collected = Collected::new();
         for (address, size) in all.into_iter().chain(late) {

@@ -258,7 +258,10 @@ mod tests {
             releases: String::new(),
             others: Vec::new(),
             in_use: Amount { bytes: 0, blocks },
-            arenas: vec![HeapArena { kept: Kept { bins: kept, absent: 1, ..Kept::default() }, ..HeapArena::default() }],
+            arenas: vec![HeapArena {
+                kept: Kept { bins: kept, absent: 1, ..Kept::default() },
+                ..HeapArena::default()
+            }],
             mapped: Amount::default(),
             check,
             verdict: Verdict::Decided,
@@ -272,7 +275,10 @@ mod tests {
     #[test]
     fn growth_is_by_size_and_loss_by_type_too() {
         let before = heap(&[(72, 100, 10, Some("A")), (24, 50, 0, None), (40, 7, 0, None)], 1000);
-        let now = heap(&[(72, 130, 12, Some("A")), (72, 130, 5, Some("B")), (24, 60, 0, None), (40, 5, 0, None)], 400);
+        let now = heap(
+            &[(72, 130, 12, Some("A")), (72, 130, 5, Some("B")), (24, 60, 0, None), (40, 5, 0, None)],
+            400,
+        );
         let growth = now.since(&before);
         let class = |size, name: Option<&str>, blocks, now| GrownClass {
             size,

@@ -8,7 +8,7 @@ use super::escape::{escape, short};
 use super::{Text, leaks};
 use crate::profile::units::{format_bytes, format_count, format_number, format_percent};
 use crate::profile::{
-    Amount, GrownClass, Heap, HeapArena, HeapGrowth, HeldBytes, Hint, Kept, SizeClass, Verdict,
+    Amount, GrownClass, Heap, HeapArena, HeapGrowth, HeldBytes, Hint, Kept, Root, SizeClass, Verdict,
 };
 
 /// Arenas that are listed one by one; sizes of blocks in use, and holders.
@@ -244,7 +244,8 @@ fn parts(kept: Kept) -> String {
     ];
     let parts = parts.into_iter().filter(|(bytes, _)| *bytes > 0);
     let parts: Vec<String> = parts.map(|(bytes, what)| format!("{} {what}", format_bytes(bytes))).collect();
-    let of = if absent > 0 { format!("; of it {} not in memory", format_bytes(absent)) } else { String::new() };
+    let of =
+        if absent > 0 { format!("; of it {} not in memory", format_bytes(absent)) } else { String::new() };
     format!("{} kept: {}{of}", format_bytes(kept.bytes()), parts.join(", "))
 }
 
@@ -257,7 +258,9 @@ fn cures(heap: &Heap, all: Kept) -> Vec<String> {
     let main = heap.arenas.iter().filter(|arena| arena.is_main);
     let top: u64 = main.map(|arena| arena.kept.top.min(arena.kept.bytes())).sum();
     if top >= WORTH && top * 2 > all.bytes() {
-        cures.push("a lower M_TRIM_THRESHOLD gives the end of the main arena back when blocks are freed".to_owned());
+        cures.push(
+            "a lower M_TRIM_THRESHOLD gives the end of the main arena back when blocks are freed".to_owned(),
+        );
     }
     let others = heap.arenas.iter().filter(|arena| !arena.is_main);
     let others = others.fold(Kept::default(), |sum, arena| sum.plus(arena.kept)).bytes();
@@ -304,13 +307,18 @@ fn holders(out: &mut dyn Write, heap: &Heap) -> io::Result<()> {
         writeln!(out, "Held by, as each block was reached first:")?;
     }
     listed.into_iter().try_for_each(|HeldBytes { root, held }| {
+        let root = match root {
+            // Every block of the heap is known.
+            Root::Heap => "memory that the program mapped itself, or of another allocator".to_owned(),
+            root => leaks::root(root),
+        };
         writeln!(
             out,
             "  {} ({}) in {}: {}",
             format_bytes(held.bytes),
             format_percent(share(held)),
             format_count(held.blocks, "block"),
-            leaks::root(root)
+            root
         )
     })
 }
@@ -331,7 +339,10 @@ fn notes(heap: &Heap) -> Vec<String> {
         ));
     }
     if !heap.check.complete && heap.verdict == Verdict::Decided {
-        notes.push("not every register and page was read: a block may look lost that something still points to".to_owned());
+        notes.push(
+            "not every register and page was read: a block may look lost that something still points to"
+                .to_owned(),
+        );
     }
     notes
 }

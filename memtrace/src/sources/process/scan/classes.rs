@@ -68,8 +68,7 @@ impl Sizes {
             let is_direct = state == State::Lost;
             let Some((place, _)) = lost.filter(|_| is_direct || state == State::IndirectlyLost) else {
                 let possibly = state == State::Possibly;
-                let sum =
-                    if possibly { &mut check.reached.possibly } else { &mut check.reached.reachable };
+                let sum = if possibly { &mut check.reached.possibly } else { &mut check.reached.reachable };
                 *sum = sum.plus(amount);
                 keep_sample(&mut class.samples, class.blocks, start);
                 continue;

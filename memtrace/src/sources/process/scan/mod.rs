@@ -4,6 +4,7 @@ mod classes;
 mod contents;
 mod held;
 mod names;
+mod rtti;
 mod suspected;
 
 use std::{
@@ -13,7 +14,7 @@ use std::{
 
 use anyhow::{Context as _, anyhow};
 
-use self::{classes::Sizes, contents::Contents, names::PointeeNames, suspected::Suspected};
+use self::{classes::Sizes, contents::Contents, names::PointeeNames, rtti::Types, suspected::Suspected};
 use super::{
     census::{self, Failure},
     leaks::{
@@ -186,7 +187,7 @@ impl Looked {
         let Scanned { marked, words, regions, .. } = scanned;
         let modules = modules.with_context(|| format!("process {pid} has ended"))?;
         let names = RootNames::new(pid, modules, regions.clone(), &words.threads);
-        let mut pointees = PointeeNames::new(&names, &regions);
+        let mut pointees = PointeeNames::new(&names, Types::new(pid, modules, &regions)?);
         let mut verdict = candidates.as_ref().map_or(Verdict::Undecided, |_| Verdict::Decided);
         let candidates = candidates.unwrap_or_default();
         let mut sizes = Sizes::count(&marked, &candidates, &mut contents, &pointees, &mut check);
@@ -248,14 +249,12 @@ fn explained(error: anyhow::Error, process: &Process, allocators: &[String]) -> 
     if is_gone {
         return anyhow!("process {pid} has ended, or has become another program, while it was scanned");
     }
-    let is_other = matches!(error.downcast_ref(), Some(Failure::Refused(_)))
-        && !allocators.is_empty()
-        && !allocators.iter().any(|name| is_known(name));
-    if is_other {
-        return anyhow!(
-            "process {pid} allocates with {}: its heap cannot be read, so nothing can be said",
-            allocators.join(", ")
-        );
+    let others: Vec<&str> = allocators.iter().map(String::as_str).filter(|name| !is_known(name)).collect();
+    match error.downcast_ref() {
+        Some(Failure::Refused(_)) if !others.is_empty() => anyhow!(
+            "cannot scan process {pid}: it allocates with {}, and only the heap of {ALLOCATOR} can be read",
+            others.join(", ")
+        ),
+        _ => error.context(format!("cannot scan process {pid}")),
     }
-    error.context(format!("cannot scan process {pid}"))
 }

@@ -2,14 +2,11 @@
 
 use rustc_hash::FxHashMap;
 
+use super::rtti::{Types, of_symbol};
 use crate::{
     profile::{Hint, Root},
     sources::process::leaks::owners::readable,
-    symbolize::demangled,
-    target::{
-        memory::{Kind, Region},
-        roots::RootNames,
-    },
+    target::roots::RootNames,
 };
 
 /// Names that are remembered.
@@ -30,22 +27,18 @@ pub(super) enum Pointee {
 /// Names what words point to.
 pub(super) struct PointeeNames<'a> {
     names: &'a RootNames,
-    /// Mapped files, in order of address.
-    files: Vec<(u64, u64)>,
+    types: Types<'a>,
     known: FxHashMap<u64, Option<Pointee>>,
 }
 
 impl<'a> PointeeNames<'a> {
-    pub(super) fn new(names: &'a RootNames, regions: &[Region]) -> Self {
-        let files = regions.iter().filter(|region| region.kind == Kind::FilePrivate);
-        let files = files.map(|region| (region.range.start, region.range.end)).collect();
-        Self { names, files, known: FxHashMap::default() }
+    pub(super) fn new(names: &'a RootNames, types: Types<'a>) -> Self {
+        Self { names, types, known: FxHashMap::default() }
     }
 
     /// Whether a word may point to something of a file.
     pub(super) fn is_in_file(&self, word: u64) -> bool {
-        let place = self.files.partition_point(|&(_, end)| end <= word);
-        self.files.get(place).is_some_and(|&(start, _)| start <= word)
+        self.types.file(word).is_some()
     }
 
     /// What a word points to, if that has a name.
@@ -57,12 +50,14 @@ impl<'a> PointeeNames<'a> {
             if self.known.len() >= REMEMBERED {
                 return None;
             }
-            let pointee = match self.names.name(word) {
-                Root::Data { symbol: Some(symbol), .. } => Some(match type_of(&symbol) {
-                    Some(name) => Pointee::Type(name),
-                    None => Pointee::Variable(readable(&symbol)),
-                }),
+            let symbol = match self.names.name(word) {
+                Root::Data { symbol, .. } => symbol,
                 _ => None,
+            };
+            let of_symbol = symbol.as_deref().and_then(type_of);
+            let pointee = match of_symbol.or_else(|| self.types.name(word)) {
+                Some(name) => Some(Pointee::Type(name)),
+                None => symbol.map(|symbol| Pointee::Variable(readable(&symbol))),
             };
             self.known.insert(word, pointee);
         }
@@ -91,11 +86,7 @@ impl<'a> PointeeNames<'a> {
 /// The type whose vtable a symbol is (Itanium C++ ABI, 5.1.4.1: `_ZTV` and the type's name).
 fn type_of(symbol: &str) -> Option<String> {
     let name = symbol.strip_prefix("_ZTV")?;
-    // That of its typeinfo name is demangled to the type's name in more words.
-    let whole = demangled(&format!("_ZTS{name}"));
-    let inner = whole.strip_prefix("{typeinfo name(").and_then(|rest| rest.strip_suffix(")}"));
-    let inner = inner.or_else(|| whole.strip_prefix("typeinfo name for "));
-    Some(inner.unwrap_or(symbol).to_owned())
+    Some(of_symbol(name).unwrap_or_else(|| symbol.to_owned()))
 }
 
 /// The longest text in the first words of a block.
@@ -107,7 +98,8 @@ fn text(words: &[u64]) -> Option<String> {
     let mut different = longest.to_vec();
     different.sort_unstable();
     different.dedup();
-    (longest.len() >= LEAST_TEXT && different.len() > 2).then(|| String::from_utf8_lossy(longest).into_owned())
+    (longest.len() >= LEAST_TEXT && different.len() > 2)
+        .then(|| String::from_utf8_lossy(longest).into_owned())
 }
 
 #[cfg(test)]

@@ -22,8 +22,7 @@ impl Suspected {
         let lost = blocks.starts().zip(0u32..).filter(|&(_, block)| marked.is_lost(block));
         let first: Vec<(u64, u64)> = lost.map(|(start, block)| (start, blocks.size(block))).collect();
         let starts = first.iter().map(|&(start, _)| start).collect();
-        let mut suspected =
-            Self { suspects: Suspects::new(marked, starts), first, hashes: Vec::new() };
+        let mut suspected = Self { suspects: Suspects::new(marked, starts), first, hashes: Vec::new() };
         suspected.hashes = suspected.hashes(contents);
         suspected
     }
