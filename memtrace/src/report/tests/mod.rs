@@ -1,5 +1,6 @@
 //! What the formats have in common to be tested with.
 
+mod heap;
 mod json;
 mod kernel;
 mod memleak;

@@ -75,7 +75,11 @@ fn top_chunks_anywhere() {
         let mut built = Built::newest();
         let users = built.main(&[(1024, true); 40]);
         built.put(MAIN_ARENA + arena::TOP, &[top]);
-        if let Ok((_, blocks)) = built.census() {
+        if let Ok((census, blocks)) = built.census() {
+            let own = &census.own;
+            assert!(
+                own.iter().all(|range| range.start < range.end) && own.is_sorted_by(|a, b| a.end <= b.start)
+            );
             assert!(blocks.iter().all(|block| block.address <= users[39]), "{top:x}");
         }
         assert!(built.words_read < MOST);

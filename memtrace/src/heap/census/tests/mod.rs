@@ -26,6 +26,38 @@ fn blocks_and_free_chunks() {
 }
 
 #[test]
+fn memory_of_the_allocator() {
+    let mut built = Built::newest();
+    built.main(&[(1024, true), (3 * 4096, false), (1024, true)]);
+    let (second, first) = built.second();
+    built.chunks(second, first, HEAP + (1 << 20), &[(64, true)]);
+    let (census, _) = built.census().unwrap();
+    let main = MAIN_ARENA..MAIN_ARENA + arena::SIZE;
+    let mut own = vec![BRK..BRK + (1 << 20), HEAP..HEAP + (1 << 20), main];
+    own.sort_by_key(|range| range.start);
+    assert_eq!(census.own, own);
+    // Every page is there.
+    let [main, other] = census.arenas[..] else { panic!("{census:?}") };
+    assert_eq!((main.absent, other.absent, other.trimmable), (0, 0, 0));
+    // Without the page that its beginning is in; and the top chunk.
+    let top = BRK + (1 << 20) - (BRK + (1 << 20) - main.top + 48).next_multiple_of(4096);
+    assert_eq!(main.trimmable, 2 * 4096 + top);
+}
+
+#[test]
+fn what_makes_no_sense_may_be_anything() {
+    let mut built = Built::newest();
+    let users = built.main(&[(1024, true); 40]);
+    built.chunk(users[9] - 16, 24, PREV_INUSE);
+    let (census, _) = built.census().unwrap();
+    let unknown = users[8] - 16..users[10] - 16;
+    assert_eq!(census.missed.skipped, unknown.end - unknown.start);
+    assert!(census.own.iter().all(|range| range.end <= unknown.start || range.start >= unknown.end));
+    assert!(census.own.iter().any(|range| range.end == unknown.start));
+    assert!(census.own.iter().any(|range| range.start == unknown.end));
+}
+
+#[test]
 fn caches_and_fast_bins_of_every_layout() {
     for layout in &LAYOUTS {
         let mut built = Built::new(layout);

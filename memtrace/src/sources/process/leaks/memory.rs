@@ -67,18 +67,6 @@ impl<'a> TargetMemory<'a> {
         Self { free, ..self }
     }
 
-    /// Where it changes, at or behind an address, whether what is in no block is free.
-    fn next_bound(&self, at: u64) -> u64 {
-        let Free::Ranges(ranges) = &self.free else { return u64::MAX };
-        let next = ranges.get(ranges.partition_point(|range| range.end <= at));
-        next.map_or(u64::MAX, |next| if next.start > at { next.start } else { next.end })
-    }
-
-    fn is_in_free(&self, at: u64) -> bool {
-        let Free::Ranges(ranges) = &self.free else { return false };
-        ranges.get(ranges.partition_point(|range| range.end <= at)).is_some_and(|range| range.contains(&at))
-    }
-
     pub(super) fn reader(&self) -> &Reader {
         &self.reader
     }
@@ -156,7 +144,7 @@ impl Memory for TargetMemory<'_> {
             {
                 let start = run.start.max(from);
                 // Bounds are multiples of 8, as addresses of words are.
-                return Some(start..run.end.min(start + PART).min(self.next_bound(start)));
+                return Some(start..run.end.min(start + PART).min(self.free.next_bound(start)));
             }
             self.at += 1;
         }
@@ -173,7 +161,7 @@ impl Memory for TargetMemory<'_> {
     }
 
     fn between(&mut self, part: &Range<u64>) -> Between {
-        if self.is_in_free(part.start) {
+        if self.free.contains(part.start) {
             return Between::Free;
         }
         let place = self.regions.partition_point(|(region, _)| region.range.end <= part.start);

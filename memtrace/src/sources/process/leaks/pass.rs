@@ -22,6 +22,25 @@ pub(in crate::sources::process) enum Free {
     Ranges(Vec<Range<u64>>),
 }
 
+impl Free {
+    /// Where the ranges begin or end next, behind an address.
+    pub(super) fn next_bound(&self, at: u64) -> u64 {
+        let next = self.next(at);
+        next.map_or(u64::MAX, |next| if next.start > at { next.start } else { next.end })
+    }
+
+    /// Whether an address is in one of the ranges.
+    pub(super) fn contains(&self, at: u64) -> bool {
+        self.next(at).is_some_and(|range| range.contains(&at))
+    }
+
+    /// The first range that ends behind an address.
+    fn next(&self, at: u64) -> Option<&Range<u64>> {
+        let Self::Ranges(ranges) = self else { return None };
+        ranges.get(ranges.partition_point(|range| range.end <= at))
+    }
+}
+
 /// How to scan, and what.
 pub(in crate::sources::process) struct Pass<'a> {
     pub(in crate::sources::process) pid: u32,
@@ -88,5 +107,29 @@ impl Pass<'_> {
             complete: are_known && saw_all,
             saw_all,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Free;
+
+    #[test]
+    fn free_memory_begins_and_ends() {
+        let free = Free::Ranges(vec![0x1000..0x2000, 0x2000..0x3000, 0x8000..0x9000]);
+        for (at, bound, is_free) in [
+            (0, 0x1000, false),
+            (0x1000, 0x2000, true),
+            (0x1ff8, 0x2000, true),
+            (0x2000, 0x3000, true),
+            (0x3000, 0x8000, false),
+            (0x8ff8, 0x9000, true),
+            (0x9000, u64::MAX, false),
+        ] {
+            assert_eq!((free.next_bound(at), free.contains(at)), (bound, is_free), "{at:#x}");
+        }
+        for free in [Free::Unknown, Free::Glibc] {
+            assert_eq!((free.next_bound(0x1000), free.contains(0x1000)), (u64::MAX, false));
+        }
     }
 }
