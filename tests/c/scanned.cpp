@@ -1,5 +1,6 @@
 // Loses blocks, keeps others, and knows how many. Lines on standard input say what to do; each is answered by a line:
 //   lose N    loses N more sessions
+//   keep N    N blocks of 100 bytes, which a block leads to that is there from the beginning
 //   hold      takes 2,048 blocks of 64 KiB, and a smaller one behind them
 //   release   frees these, except the smaller one
 //   trim      malloc_trim(0)
@@ -47,6 +48,7 @@ static pthread_barrier_t started;
 static char *held[2048];
 static void *volatile last_block;
 static uintptr_t hidden;
+static void **g_old;
 
 // The compiler is to believe that somebody reads what a block holds.
 static void read_by_others(void *block) {
@@ -75,6 +77,14 @@ __attribute__((noinline)) static void lose_handles(int pairs) {
         read_by_others(one);
         read_by_others(two);
         one = two = nullptr;
+    }
+}
+
+__attribute__((noinline)) static void keep_blocks(int count) {
+    for (int i = 0; i < count; i++) {
+        void **block = static_cast<void **>(malloc(100));
+        *block = g_old[1];
+        g_old[1] = block;
     }
 }
 
@@ -112,6 +122,7 @@ __attribute__((noinline)) static void hide() {
 
 __attribute__((noinline)) static void run(char *line) {
     if (!strncmp(line, "lose ", 5)) lose_sessions(atoi(line + 5));
+    if (!strncmp(line, "keep ", 5)) keep_blocks(atoi(line + 5));
     if (!strncmp(line, "hold", 4)) {
         for (char *&block : held) {
             block = static_cast<char *>(malloc(64 << 10));
@@ -133,6 +144,7 @@ __attribute__((noinline)) static void run(char *line) {
 int main() {
     setvbuf(stdout, nullptr, _IONBF, 0);
     for (int i = 0; i < 20000; i++) g_cache[i] = new app::Entry;
+    g_old = static_cast<void **>(calloc(5, sizeof(void *)));
     pthread_barrier_init(&started, nullptr, 3);
     pthread_t thread;
     for (int i = 0; i < 2; i++) pthread_create(&thread, nullptr, work, nullptr);

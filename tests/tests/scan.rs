@@ -7,7 +7,7 @@ use std::{
 };
 
 use memtrace_tests::{
-    CSource, Heap, HeapReport, Running, agent_path, assert_refused, can_trace, compile, memtrace,
+    Agent, CSource, Heap, HeapReport, Running, agent_path, assert_refused, can_trace, compile, memtrace,
 };
 
 /// As in scanned.cpp.
@@ -253,4 +253,22 @@ fn a_process_that_ends_meanwhile() {
     assert_eq!(program.finish().status, 0);
     let finished = agent.finish();
     assert_refused(&finished, 1, "has ended");
+}
+
+/// In a leak check, blocks from before tracing began are part of the ways to others.
+#[test]
+fn ways_lead_through_blocks_from_before() {
+    if !can_trace() {
+        return;
+    }
+    let (_directory, mut program) = start(&["-fno-omit-frame-pointer"]);
+    let mut agent = Agent::attach(&[program.pid()], &["--leak-check", "always"]);
+    ask(&mut program, "keep 300");
+    let report = agent.report_when(|report| {
+        report.stacks.iter().any(|stack| stack.blocks == 300 && !stack.held_by.is_empty())
+    });
+    let stack = report.stacks.iter().find(|stack| stack.blocks == 300).expect("their stack");
+    let held = &stack.held_by[0];
+    assert_eq!((held.root.as_str(), held.name.as_deref()), ("data", Some("g_old")), "{held:?}");
+    let _ = agent.interrupt();
 }

@@ -40,6 +40,12 @@ impl Collected {
         self.fits = self.fits && self.starts.add(address);
     }
 
+    /// Whether a block that begins at `address` was added.
+    #[must_use]
+    pub fn has(&self, address: u64) -> bool {
+        self.starts.has(address)
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {

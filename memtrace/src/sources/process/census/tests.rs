@@ -6,7 +6,7 @@ mod speed;
 
 use std::{collections::BTreeMap, thread::sleep, time::Duration};
 
-use super::{Failure, take};
+use super::{Failure, kept, take};
 use program::{How, Program, Taken, Truth, others};
 
 /// Blocks of the C library itself: of a thread its cache (`tcache_perthread_struct`) and its table of thread-local storage
@@ -53,6 +53,12 @@ fn all_blocks_of_a_process_at_rest() {
     let taken = exact(&How::default());
     assert!(taken.census.arenas.len() > 1, "{:?}", taken.census);
     assert!(taken.census.caches > 0);
+    let mut program = Program::start(&How::default());
+    sleep(Duration::from_millis(300));
+    let (free, ..) = program.rest().totals;
+    let kept = kept(program.pid()).unwrap();
+    assert_eq!(kept.top + kept.bins + kept.fastbins, free);
+    assert!(kept.bytes() > 0 && kept.bytes() <= free + kept.caches, "{kept:?}");
     exact(&How { threads: 16, slots: 3000, ..How::default() });
     exact(&How { options: &["churn"], ..How::default() });
 }

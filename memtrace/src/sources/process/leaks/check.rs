@@ -19,9 +19,10 @@ use super::{
 };
 use crate::{
     bpf::{Live, LiveReader, RegisterReader},
-    heap::{Blocks, How, Marked, Refused, Starts, State},
+    heap::{Blocks, How, Marked, Refused, Starts, State, census::Block},
     model::ThreadRegisters,
     profile::{Holder, LeakCheck, Moment},
+    sources::process::census,
     target::{FileStore, Stopped},
 };
 
@@ -73,6 +74,8 @@ pub(super) struct Job {
     pub(super) held: Option<Vec<ThreadRegisters>>,
     /// Whether every block of glibc's allocator is known, and no other allocator is used: its other memory is free.
     pub(super) all_known: bool,
+    /// Whether to ask glibc's allocator for all of its blocks.
+    pub(super) census: bool,
     /// Slots of stacks whose holders are wanted.
     pub(super) stacks: Vec<u32>,
     /// Whether to refuse a result that shows that a root is missing.
@@ -191,13 +194,15 @@ fn scan(
 ) -> Result<Scanned, Failure> {
     // Until the scan is over.
     let stopped = (job.moment == Moment::Stopped).then(|| Stopped::new(job.pid)).transpose()?;
-    let blocks = blocks(&tools.live, job)?;
+    let (blocks, free) = match with_census(&tools.live, job)? {
+        Some(known) => known,
+        None => (blocks(&tools.live, job)?, if job.all_known { Free::Glibc } else { Free::Unknown }),
+    };
     let threads = match (&job.held, &stopped) {
         (Some(threads), _) => threads.clone(),
         (None, Some(stopped)) => stopped.registers().to_vec(),
         (None, None) => registers(tools.registers.as_ref(), job.pid),
     };
-    let free = if job.all_known { Free::Glibc } else { Free::Unknown };
     let (pid, rate, limit) = (job.pid, job.rate, job.limit);
     Pass { pid, threads, how, suspects, free, rate, limit, stop }.run(blocks)
 }
@@ -215,6 +220,29 @@ fn lost(job: &Job, live: &LiveReader, until: Duration, marked: &Marked) -> Resul
     })?;
     lost.sort_unstable();
     Ok(lost)
+}
+
+/// The live blocks together with those that the allocator knows, from before tracing began too; and what it keeps free. `None`:
+/// there is no census of this process.
+///
+/// A block in the allocator's memory that the allocator does not know of has been freed: unseen, or this moment.
+fn with_census(live: &LiveReader, job: &Job) -> Result<Option<(Blocks, Free)>, Failure> {
+    if !job.census {
+        return Ok(None);
+    }
+    let taken = census::collected(job.pid);
+    let taken = taken.inspect_err(|error| tracing::debug!("no census of process {}: {error}", job.pid));
+    let Ok((census, mut collected)) = taken else { return Ok(None) };
+    let free = Free::Ranges(census.own);
+    live.for_each(job.target, |block| {
+        let (address, size) = (block.address, block.sample.size());
+        if block.time >= job.watched_since && !collected.has(address) && !free.contains(address) {
+            collected.add(Block { address, size });
+        }
+    })?;
+    let number = collected.len();
+    let blocks = collected.finish().ok_or(Failure::Blocks(number))?;
+    Ok(Some((blocks, free)))
 }
 
 /// So many blocks are remembered while they are read: 16 MiB.

@@ -105,6 +105,8 @@ impl Session {
             moment: if stop { Moment::Stopped } else { Moment::Running },
             held: None,
             all_known: false,
+            // In a window there is no time for it.
+            census: spacing == SPACING,
             stacks,
             doubt: true,
         };
