@@ -10,7 +10,7 @@
 //! 5. [`mapped`]: large blocks are mappings of their own.
 //!
 //! The result is exact for a process at rest. Of one that runs, a block that is in use all the time is found, and one that is
-//! free all the time is not, except for what [`Missed`] counts. The work is bounded whatever the memory holds.
+//! free all the time is not, except for what [`figures::Missed`] counts. The work is bounded whatever the memory holds.
 
 mod arenas;
 mod caches;
