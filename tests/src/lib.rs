@@ -4,7 +4,7 @@
 //! - `privileges`: whether this machine lets the agent trace; otherwise a test is skipped.
 //! - `running`: processes with time limits, their lines read as they come.
 //! - `agent`: the agent at work, from attaching to its last report.
-//! - `report`, `balance`, `leak_check`: its JSON.
+//! - `report`, `balance`, `leak_check`, `heap`: its JSON.
 //! - `fixture`: the handshake between a fixture program and its test.
 //! - `stages`: a program whose names and lines are known, for what is done to its files.
 //! - `compiler`, `elf`: programs that cargo cannot build: in C, or a few bytes of machine code.
@@ -22,6 +22,7 @@ mod cgroup;
 mod compiler;
 mod elf;
 pub mod fixture;
+mod heap;
 mod holder;
 mod leak_check;
 mod lifetime;
@@ -38,6 +39,7 @@ pub use binaries::{agent_path, fixture_path};
 pub use cgroup::Cgroup;
 pub use compiler::{CSource, compile, run_tool, shared_directory};
 pub use elf::{compressed_zeros, damage_section, mark_compressed, spinning_elf32, spinning_elf64};
+pub use heap::{Class, Grown, Growth, Heap, HeapReport, Held, Kept};
 pub use holder::Holder;
 pub use leak_check::{HeldBy, LeakCheck, Lost};
 pub use lifetime::Lifetime;

@@ -13,6 +13,7 @@ mod options;
 mod output;
 mod report;
 mod run;
+mod scan;
 
 use std::{ffi::OsString, io::IsTerminal as _, process::ExitCode};
 
@@ -40,6 +41,7 @@ Examples:
   memtrace attach $(pidof my-server)        every 5 s, what has not been freed
   memtrace attach 4123 --older 60s -i 3m    every 3 min, the blocks older than a minute
   memtrace attach 4123 -d 10m -f json       ten minutes, one JSON object per report
+  memtrace scan 4123                        what it has lost already, without a probe
   memtrace run -- ./my-program --its-args   from the first allocation on
   memtrace attach 4123 --save leak.mt       save every report, for `memtrace report` and `diff`
   memtrace kernel --by cache                which of the kernel's slab caches grow
@@ -51,6 +53,8 @@ enum Command {
     Attach(attach::Args),
     /// Start a command, traced from its first allocation
     Run(run::Args),
+    /// Scan live processes once, without a probe: what is in use, kept free, and lost, from whenever it is
+    Scan(scan::Args),
     /// Trace kernel allocations
     Kernel(kernel::Args),
     /// Show a saved report again
@@ -99,6 +103,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Attach(args) => attach::main(&args, verbose),
         Command::Run(args) => run::main(&args, verbose),
+        Command::Scan(args) => scan::main(&args),
         Command::Kernel(args) => kernel::main(&args),
         Command::Report(args) => report::main(&args),
         Command::Diff(args) => diff::main(&args),

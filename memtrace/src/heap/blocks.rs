@@ -1,7 +1,10 @@
 //! The blocks of a process, by address.
 
+mod chunk;
+
 use std::mem::size_of;
 
+use self::chunk::Chunk;
 use super::scan::limit_of;
 
 /// One bit for 8 bytes: no allocator known places blocks closer. Blocks that begin within one such granule are one.
@@ -24,17 +27,6 @@ const COVERED: u32 = 1 << 31;
 const LARGE: u32 = u32::MAX;
 /// The most blocks: a bit of their numbers is needed for other things.
 const MAX_BLOCKS: u32 = 1 << 30;
-
-/// The addresses at which blocks begin in 64 KiB of address space.
-struct Chunk {
-    bits: [u64; WORDS],
-    /// Blocks in the groups before each, of this chunk.
-    ranks: [u16; WORDS / GROUP],
-    /// Blocks in earlier chunks.
-    base: u32,
-    /// Where the last one of them begins.
-    before: u64,
-}
 
 /// A block of more than 64 KiB: it may cover chunks in which none begins.
 #[derive(Clone, Copy)]
@@ -137,6 +129,13 @@ impl Starts {
         true
     }
 
+    /// Whether a block that begins at `address` was added.
+    pub(super) fn has(&self, address: u64) -> bool {
+        let chunk = self.directory.chunks.get((self.directory.entry(address) as usize).wrapping_sub(1));
+        let (word, bit) = bit(address);
+        chunk.and_then(|chunk| chunk.bits.get(word)).is_some_and(|word| word >> bit & 1 != 0)
+    }
+
     /// Numbers the blocks in order of address. Their sizes are to follow: [`Blocks::set_size`]. `None`: there are too many.
     #[must_use]
     pub fn finish(mut self) -> Option<Blocks> {
@@ -204,14 +203,19 @@ impl Blocks {
     pub fn set_size(&mut self, address: u64, size: u64) {
         let Some(index) = self.beginning_at(address) else { return };
         let start = address & ADDRESS & !((1 << GRANULE_SHIFT) - 1);
-        let size = size.clamp(1, ADDRESS);
-        if size > 1 << CHUNK_SHIFT {
-            self.large.push(Large { index, start, size });
+        let Self { sizes, large, high, .. } = self;
+        if let Some(place) = sizes.get_mut(index as usize) {
+            *high = (*high).max(put(place, large, index, start, size));
         }
-        if let Some(place) = self.sizes.get_mut(index as usize) {
-            *place = if size >= u64::from(LARGE) { LARGE } else { size as u32 };
+    }
+
+    /// Sets the sizes of all blocks, which are asked for in order of address.
+    pub(super) fn set_sizes(&mut self, mut size_of: impl FnMut(u64) -> u64) {
+        let (mut sizes, mut large, mut high) = (std::mem::take(&mut self.sizes), Vec::new(), self.high);
+        for (index, (start, place)) in (0..).zip(self.starts().zip(&mut sizes)) {
+            high = high.max(put(place, &mut large, index, start, size_of(start)));
         }
-        self.high = self.high.max(start + size);
+        (self.sizes, self.large, self.high) = (sizes, large, high);
     }
 
     /// All sizes are set. Returns whether there was room for what describes large blocks.
@@ -356,27 +360,12 @@ impl Blocks {
     }
 }
 
-impl Chunk {
-    /// How many blocks begin in this chunk up to that bit.
-    #[inline]
-    fn rank(&self, word: usize, bit: u32) -> u32 {
-        let group = word / GROUP;
-        let mut rank = u32::from(self.ranks.get(group).copied().unwrap_or(0));
-        for word in self.bits.get(group * GROUP..word).unwrap_or_default() {
-            rank += word.count_ones();
-        }
-        rank + (self.bits.get(word).copied().unwrap_or(0) & u64::MAX >> (63 - bit)).count_ones()
+/// Sets a size. Returns where the block ends.
+fn put(place: &mut u32, large: &mut Vec<Large>, index: u32, start: u64, size: u64) -> u64 {
+    let size = size.clamp(1, ADDRESS);
+    if size > 1 << CHUNK_SHIFT {
+        large.push(Large { index, start, size });
     }
-
-    /// The granule at which the last block up to that bit begins.
-    #[inline]
-    fn last(&self, word: usize, bit: u32) -> Option<u64> {
-        let here = self.bits.get(word)? & u64::MAX >> (63 - bit);
-        let of = |word: usize, bits: u64| word as u64 * 64 + u64::from(63 - bits.leading_zeros());
-        if here != 0 {
-            return Some(of(word, here));
-        }
-        let earlier = self.bits.get(..word)?.iter().enumerate().rev().find(|(_, bits)| **bits != 0);
-        earlier.map(|(word, bits)| of(word, *bits))
-    }
+    *place = if size >= u64::from(LARGE) { LARGE } else { size as u32 };
+    start + size
 }

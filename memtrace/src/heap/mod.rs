@@ -10,6 +10,8 @@
 //! bytes and 4 for each pointer in it.
 
 mod blocks;
+pub mod census;
+mod collect;
 mod edges;
 mod holders;
 mod mark;
@@ -19,7 +21,8 @@ mod scan;
 mod tests;
 
 pub use blocks::{Blocks, Starts};
-pub use holders::Via;
+pub use collect::Collected;
+pub use holders::{Held, Via};
 pub use mark::{Marked, State};
 pub use memory::{Between, Memory};
 pub use scan::{How, Refused, scan};

@@ -75,11 +75,6 @@ pub fn scan(
     if let Some(suspects) = suspects {
         scan.marked.suspect_only(suspects);
     }
-    for (place, word) in (0u64..).zip(words) {
-        if let Some(edge) = scan.edge(*word) {
-            scan.marked.reach(edge, From::Root(EXTRA | place));
-        }
-    }
     // Roots first: then most blocks are known to be reachable when they are read.
     let mut with_blocks: Vec<Range<u64>> = Vec::new();
     let mut from = 0;
@@ -89,6 +84,12 @@ pub fn scan(
             with_blocks.push(part);
         } else {
             scan.part(memory, part, false)?;
+        }
+    }
+    // After variables: what one of them holds too is better known by that.
+    for (place, word) in (0u64..).zip(words) {
+        if let Some(edge) = scan.edge(*word) {
+            scan.marked.reach(edge, From::Root(EXTRA | place));
         }
     }
     for part in with_blocks {

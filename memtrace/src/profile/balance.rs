@@ -195,8 +195,6 @@ pub struct Balance {
     pub recent: Duration,
     /// How the growth of blocks is known.
     pub knowledge: Knowledge,
-    /// Whether what the allocator keeps was measured; otherwise it is inferred.
-    pub kept_measured: bool,
     /// Bytes that leak checks have found lost.
     pub lost: u64,
     /// How the part that matters most has moved of late.

@@ -155,14 +155,13 @@ fn kept(balance: &Balance) -> String {
         [name] => escape(name).into_owned(),
         _ => "the allocator".to_owned(),
     };
-    let about = if balance.kept_measured { "" } else { "about " };
     let advice = balance.allocators.iter().find_map(|name| advice(name)).unwrap_or("another allocator");
     let blocks = match balance.knowledge {
         Knowledge::AtMost => format!("at most {}", signed_bytes(balance.grown.blocks)),
         _ => signed_bytes(balance.grown.blocks),
     };
     format!(
-        "NOT A LEAK IN THIS CODE: the process grew by {}, its live blocks by {blocks}; {allocator} keeps {about}{} of freed memory: \
+        "NOT A LEAK IN THIS CODE: the process grew by {}, its live blocks by {blocks}; {allocator} keeps about {} of freed memory: \
          {advice} would help",
         signed_bytes(balance.grown.total),
         format_bytes(balance.grown.kept.max(0.0) as u64),

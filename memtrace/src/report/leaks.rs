@@ -46,7 +46,7 @@ pub(super) fn holders(holders: &[Holder]) -> Option<String> {
 }
 
 /// Where a way to a block begins, in words.
-fn root(root: &Root) -> String {
+pub(super) fn root(root: &Root) -> String {
     let thread = |tid: u32, name: &str| match name {
         "" => format!("thread {tid}"),
         name => format!("thread {tid} `{}`", short(name)),
@@ -75,15 +75,20 @@ fn file(path: &str) -> String {
     short(path.rsplit('/').next().unwrap_or(path))
 }
 
-/// What a check found, as a line below the amounts of a report.
-pub(super) fn check(check: &LeakCheck) -> String {
-    let lost = check.reached.lost();
+/// How a check was made, and what it has cost.
+pub(super) fn cost(check: &LeakCheck) -> String {
     let how = match check.moment {
         Moment::Running => format!("{} while it ran", format_count(check.scans.into(), "scan")),
         Moment::Stopped => "one scan, while it was stopped".to_owned(),
         Moment::AtExit => "one scan at its end".to_owned(),
     };
-    let cost = format!("{how}, {} read in {}", format_bytes(check.read), format_age(check.took));
+    format!("{how}, {} read in {}", format_bytes(check.read), format_age(check.took))
+}
+
+/// What a check found, as a line below the amounts of a report.
+pub(super) fn check(check: &LeakCheck) -> String {
+    let lost = check.reached.lost();
+    let cost = cost(check);
     let all = check.reached.all().plus(check.reached.suppressed);
     let checked = match check.undecided {
         0 => format!("{} checked", format_count(all.blocks, "block")),

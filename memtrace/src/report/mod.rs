@@ -10,6 +10,7 @@ mod comparison;
 mod escape;
 mod estimates;
 mod header;
+mod heap;
 mod json;
 mod kernel;
 mod leaks;
@@ -32,6 +33,7 @@ use crate::profile::{Allocation, Dictionary, View};
 
 pub use comparison::Comparison;
 pub use escape::escape;
+pub use heap::HeapView;
 pub use json::Json;
 pub use memleak::{Memleak, MemleakOptions};
 pub use plan::plan;

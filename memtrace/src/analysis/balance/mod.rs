@@ -62,8 +62,6 @@ pub struct Circumstances {
     pub peak: u64,
     /// Bytes that leak checks have found lost.
     pub lost: u64,
-    /// Growth of what the allocator keeps, if it was measured.
-    pub kept: Option<i64>,
     /// Growth of resident memory that is certainly the allocator's, blocks included; `None`: not measured.
     pub heap_grown: Option<i64>,
     /// Whether memory that the allocator maps cannot be told from what is not seen.
@@ -105,7 +103,6 @@ pub fn balance(samples: &[(Duration, Sample)], of: &Circumstances) -> Balance {
         rate,
         recent: span_of(recent),
         knowledge: of.knowledge,
-        kept_measured: of.kept.is_some(),
         lost: of.lost,
         mapped_size: last.mapped_ranges.bytes,
         mapped_ranges: last.mapped_ranges.blocks,

@@ -29,10 +29,7 @@ pub(super) fn whole(samples: &[(Duration, Sample)], of: &Circumstances) -> Parts
         Knowledge::Counted | Knowledge::Sampled => seen,
         Knowledge::AtMost => extrapolated(seen, (first, last), span_of(samples)).min(anon.max(0.0)),
     };
-    let most = match of.kept {
-        Some(measured) => measured as f64,
-        None => most_kept(anon - blocks, blocks, last, of),
-    };
+    let most = most_kept(anon - blocks, blocks, last, of);
     split(all, shared, [blocks, mapped, stacks], most)
 }
 

@@ -1,7 +1,7 @@
 //! Shapes that programs make, and what becomes of them.
 
 use super::{Words, blocks, marked, try_marked};
-use crate::heap::{Between, How, State, Via, holders::Path, scan};
+use crate::heap::{Between, Held, How, State, Via, holders::Path, scan};
 
 const DATA: u64 = 0x55_0000_0000;
 const HEAP: u64 = 0x55_5555_0000;
@@ -212,4 +212,20 @@ fn blocks_that_are_too_scattered_are_refused() {
     let added = (0..100_000u64).take_while(|number| starts.add(number << 32)).count();
     assert!(added < 1000, "{added}");
     assert_eq!(blocks(&[]).len(), 0);
+}
+
+#[test]
+fn each_block_counts_for_the_root_that_reached_it_first() {
+    let mut memory = Words::new(&[0x1000..0x1020, 0x10_0000..0x20_0000]);
+    let all: Vec<(u64, u64)> = (0..1000).map(|place| (0x10_0000 + place * 64, 48)).collect();
+    // A list of 600 from one root, one of 399 from a word that is in no memory, and a lost block.
+    memory.put(0x1008, all[0].0);
+    for place in (0..998).filter(|place| *place != 599) {
+        memory.put(all[place].0 + 8, all[place + 1].0);
+    }
+    let marked = marked(&memory, &all, &[7, all[600].0]);
+    let mut held = marked.held();
+    held.sort_by_key(|(via, _)| *via);
+    let of = |blocks| Held { blocks, bytes: blocks * 48 };
+    assert_eq!(held, [(Via::Memory(0x1008), of(600)), (Via::Word(1), of(399))]);
 }

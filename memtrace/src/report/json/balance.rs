@@ -48,8 +48,6 @@ pub(super) struct Process<'a> {
     grown_bytes: Grown,
     /// `counted`, `sampled`, or `at_most`: from windows, an upper bound.
     blocks_known: &'static str,
-    /// Whether what the allocator keeps was measured; else inferred.
-    kept_measured: bool,
     page_tables_grown_bytes: i64,
     thread_stacks: ThreadStacks,
     /// Null if no cgroup accounts its memory.
@@ -148,7 +146,6 @@ impl<'a> Process<'a> {
                 Knowledge::Sampled => "sampled",
                 Knowledge::AtMost => "at_most",
             },
-            kept_measured: of.kept_measured,
             page_tables_grown_bytes: of.page_tables_grown,
             thread_stacks: ThreadStacks::from(of.stacks),
             cgroup: of.cgroup.as_ref().map(Cgroup::from),

@@ -5,6 +5,7 @@
 
 mod balance;
 mod convert;
+mod heap;
 mod kernel;
 mod leaks;
 mod values;

@@ -1,6 +1,7 @@
 //! What the formats have in common to be tested with.
 
 mod balance;
+mod heap;
 mod json;
 mod kernel;
 mod memleak;

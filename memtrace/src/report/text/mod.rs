@@ -34,6 +34,11 @@ impl Text {
         Self { style, zone }
     }
 
+    /// The time zone of times of day.
+    pub(super) fn zone(&self) -> &TimeZone {
+        &self.zone
+    }
+
     /// Emphasized text.
     pub(super) fn emphasis(&self, text: &str) -> String {
         self.style.paint(BOLD, text).to_string()

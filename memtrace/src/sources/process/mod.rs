@@ -1,6 +1,7 @@
 //! Traced processes.
 
 mod balance;
+mod census;
 mod control;
 mod counting;
 mod exec;
@@ -9,6 +10,7 @@ mod holding;
 mod leaks;
 mod passage;
 mod report;
+mod scan;
 mod session;
 mod sites;
 mod source;
@@ -23,5 +25,6 @@ mod watchdog;
 pub use counting::Counting;
 pub use leaks::{LeakOptions, When};
 pub(super) use report::ages;
+pub use scan::{Progress, ScanOptions, Scanner};
 pub use session::{Options, Session};
 pub use sites::{Placement, find_allocator};

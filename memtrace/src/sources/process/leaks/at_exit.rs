@@ -72,6 +72,7 @@ impl Session {
             moment: Moment::AtExit,
             held: Some(held),
             all_known: self.knows_all_blocks(),
+            census: false,
             stacks: Vec::new(),
             doubt: false,
         };

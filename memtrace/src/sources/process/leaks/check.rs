@@ -13,28 +13,25 @@ use rustc_hash::FxHashMap;
 
 use super::{
     decided::{Count, Decided, Found},
-    memory::TargetMemory,
-    owners::{Sampled, Words, holders},
+    owners::{Sampled, holders},
+    pass::{Free, Pass, Scanned},
     suspects::Suspects,
 };
 use crate::{
     bpf::{Live, LiveReader, RegisterReader},
-    heap::{self, Blocks, How, Marked, Refused, Starts, State},
+    heap::{Blocks, How, Marked, Refused, Starts, State, census::Block},
     model::ThreadRegisters,
     profile::{Holder, LeakCheck, Moment},
-    target::{
-        FileStore, Stopped,
-        memory::{Reader, Region, kernel_held, regions},
-        threads,
-    },
+    sources::process::census,
+    target::{FileStore, Stopped},
 };
 
 /// Times of blocks are this coarse, and may be behind by a tick of the kernel's clock.
 const COARSE: Duration = Duration::from_nanos((1 << TIME_SHIFT) + 10_000_000);
 /// So many scans in a row must find the same blocks lost. Where pointers move, each scan misses some.
-const QUIET: u32 = 2;
+pub(in crate::sources::process) const QUIET: u32 = 2;
 /// Where pointers move all the time, nothing is concluded after so many scans.
-const MOST_SCANS: u32 = 12;
+pub(in crate::sources::process) const MOST_SCANS: u32 = 12;
 /// Time between two looks at whether to stop.
 const STEP: Duration = Duration::from_millis(10);
 
@@ -46,13 +43,14 @@ pub(super) struct Tools {
     pub(super) files: Arc<FileStore>,
 }
 
-impl Tools {
-    /// Registers of the threads of a running process; none if they cannot be read.
-    fn registers(&self, pid: u32) -> Vec<ThreadRegisters> {
-        let read = self.registers.as_ref().map(|reader| reader.read(pid)).transpose();
-        let read = read.inspect_err(|error| tracing::debug!("registers of process {pid}: {error}"));
-        read.ok().flatten().unwrap_or_default()
-    }
+/// Registers of the threads of a running process; none if they cannot be read.
+pub(in crate::sources::process) fn registers(
+    reader: Option<&RegisterReader>,
+    pid: u32,
+) -> Vec<ThreadRegisters> {
+    let read = reader.map(|reader| reader.read(pid)).transpose();
+    let read = read.inspect_err(|error| tracing::debug!("registers of process {pid}: {error}"));
+    read.ok().flatten().unwrap_or_default()
 }
 
 /// What to check.
@@ -76,6 +74,8 @@ pub(super) struct Job {
     pub(super) held: Option<Vec<ThreadRegisters>>,
     /// Whether every block of glibc's allocator is known, and no other allocator is used: its other memory is free.
     pub(super) all_known: bool,
+    /// Whether to ask glibc's allocator for all of its blocks.
+    pub(super) census: bool,
     /// Slots of stacks whose holders are wanted.
     pub(super) stacks: Vec<u32>,
     /// Whether to refuse a result that shows that a root is missing.
@@ -92,7 +92,7 @@ pub(super) struct Outcome {
 
 /// Why there is none.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(in crate::sources::process) enum Failure {
     /// It was to stop, or took too long.
     #[error("it was cut short")]
     Cut,
@@ -185,18 +185,6 @@ pub(super) fn run(
     Ok(Outcome { check, count, holders })
 }
 
-/// One scan.
-struct Scanned {
-    marked: Marked,
-    words: Words,
-    regions: Vec<Region>,
-    read: u64,
-    skipped: u64,
-    complete: bool,
-    /// Whether no memory was swapped out, and all words that the kernel shows were read.
-    saw_all: bool,
-}
-
 fn scan(
     job: &Job,
     tools: &Tools,
@@ -206,43 +194,17 @@ fn scan(
 ) -> Result<Scanned, Failure> {
     // Until the scan is over.
     let stopped = (job.moment == Moment::Stopped).then(|| Stopped::new(job.pid)).transpose()?;
-    let blocks = blocks(&tools.live, job)?;
-    let reader = Reader::open(job.pid).map_err(|_gone| Failure::Gone)?;
-    let thread = threads::living(job.pid).ok_or(Failure::Gone)?;
-    let regions = regions(thread)?;
-    let held = kernel_held(thread);
-    let is_cut = held.is_cut;
+    let (blocks, free) = match with_census(&tools.live, job)? {
+        Some(known) => known,
+        None => (blocks(&tools.live, job)?, if job.all_known { Free::Glibc } else { Free::Unknown }),
+    };
     let threads = match (&job.held, &stopped) {
         (Some(threads), _) => threads.clone(),
         (None, Some(stopped)) => stopped.registers().to_vec(),
-        (None, None) => tools.registers(job.pid),
+        (None, None) => registers(tools.registers.as_ref(), job.pid),
     };
-    let are_known = !threads.is_empty() && threads.iter().all(|thread| thread.sp.is_some());
-    let words: Vec<u64> =
-        threads.iter().flat_map(|thread| thread.words.iter().copied()).chain(held.words).collect();
-    let memory = TargetMemory::new(reader, &regions, &threads, job.rate, job.limit, stop);
-    let mut memory = memory.with_all_known(job.all_known);
-    let marked = heap::scan(&mut memory, blocks, &words, how, suspects)?;
-    if memory.reader().is_gone() {
-        return Err(Failure::Gone);
-    }
-    if memory.reader().is_refused() {
-        return Err(std::io::Error::from(std::io::ErrorKind::PermissionDenied).into());
-    }
-    if memory.cut {
-        return Err(Failure::Cut);
-    }
-    let figures = memory.reader().figures();
-    let saw_all = !is_cut && figures.bytes_swapped == 0;
-    Ok(Scanned {
-        marked,
-        words: Words { threads },
-        regions,
-        read: figures.bytes_read,
-        skipped: figures.bytes_swapped + figures.bytes_unreadable,
-        complete: are_known && saw_all,
-        saw_all,
-    })
+    let (pid, rate, limit) = (job.pid, job.rate, job.limit);
+    Pass { pid, threads, how, suspects, free, rate, limit, stop }.run(blocks)
 }
 
 /// The lost blocks that are decided on, in order: where each begins. Younger ones may not have been stored anywhere when the
@@ -258,6 +220,29 @@ fn lost(job: &Job, live: &LiveReader, until: Duration, marked: &Marked) -> Resul
     })?;
     lost.sort_unstable();
     Ok(lost)
+}
+
+/// The live blocks together with those that the allocator knows, from before tracing began too; and what it keeps free. `None`:
+/// there is no census of this process.
+///
+/// A block in the allocator's memory that the allocator does not know of has been freed: unseen, or this moment.
+fn with_census(live: &LiveReader, job: &Job) -> Result<Option<(Blocks, Free)>, Failure> {
+    if !job.census {
+        return Ok(None);
+    }
+    let taken = census::collected(job.pid);
+    let taken = taken.inspect_err(|error| tracing::debug!("no census of process {}: {error}", job.pid));
+    let Ok((census, mut collected)) = taken else { return Ok(None) };
+    let free = Free::Ranges(census.own);
+    live.for_each(job.target, |block| {
+        let (address, size) = (block.address, block.sample.size());
+        if block.time >= job.watched_since && !collected.has(address) && !free.contains(address) {
+            collected.add(Block { address, size });
+        }
+    })?;
+    let number = collected.len();
+    let blocks = collected.finish().ok_or(Failure::Blocks(number))?;
+    Ok(Some((blocks, free)))
 }
 
 /// So many blocks are remembered while they are read: 16 MiB.
@@ -339,7 +324,7 @@ fn is_doubtful(count: &Count) -> bool {
 }
 
 /// Waits between two scans.
-fn wait(time: Duration, stop: &AtomicBool) -> Result<(), Failure> {
+pub(in crate::sources::process) fn wait(time: Duration, stop: &AtomicBool) -> Result<(), Failure> {
     let end = Instant::now() + time;
     loop {
         if stop.load(Ordering::Relaxed) {
@@ -354,7 +339,7 @@ fn wait(time: Duration, stop: &AtomicBool) -> Result<(), Failure> {
 }
 
 /// CPU time of this thread.
-fn cpu_time() -> Duration {
+pub(in crate::sources::process) fn cpu_time() -> Duration {
     nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID)
         .map_or(Duration::ZERO, Duration::from)
 }

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::pass::Free;
 use crate::{
     heap::{Between, Memory},
     model::ThreadRegisters,
@@ -32,8 +33,7 @@ pub(super) struct TargetMemory<'a> {
     bytes: u64,
     deadline: Instant,
     stop: &'a AtomicBool,
-    /// Whether every block of glibc's allocator is known, and no other allocator is used.
-    all_known: bool,
+    free: Free,
     /// Whether it ended early.
     pub(super) cut: bool,
 }
@@ -57,14 +57,14 @@ impl<'a> TargetMemory<'a> {
             bytes: 0,
             deadline: Instant::now() + limit,
             stop,
-            all_known: false,
+            free: Free::Unknown,
             cut: false,
         }
     }
 
-    /// Every block of glibc's allocator is known, and no other one is used.
-    pub(super) fn with_all_known(self, all_known: bool) -> Self {
-        Self { all_known, ..self }
+    /// What is in no block is no root there.
+    pub(super) fn with_free(self, free: Free) -> Self {
+        Self { free, ..self }
     }
 
     pub(super) fn reader(&self) -> &Reader {
@@ -143,7 +143,8 @@ impl Memory for TargetMemory<'_> {
                 && let Some(run) = self.reader.next_run(region, from)
             {
                 let start = run.start.max(from);
-                return Some(start..run.end.min(start + PART));
+                // Bounds are multiples of 8, as addresses of words are.
+                return Some(start..run.end.min(start + PART).min(self.free.next_bound(start)));
             }
             self.at += 1;
         }
@@ -160,10 +161,14 @@ impl Memory for TargetMemory<'_> {
     }
 
     fn between(&mut self, part: &Range<u64>) -> Between {
+        if self.free.contains(part.start) {
+            return Between::Free;
+        }
         let place = self.regions.partition_point(|(region, _)| region.range.end <= part.start);
+        let all_known = matches!(self.free, Free::Glibc);
         match self.regions.get(place).map(|(region, _)| *region) {
-            Some(region) if region.kind == Kind::Heap && self.all_known => Between::Free,
-            Some(region) if region.kind == Kind::Anonymous && self.all_known && self.is_arena(part) => {
+            Some(region) if region.kind == Kind::Heap && all_known => Between::Free,
+            Some(region) if region.kind == Kind::Anonymous && all_known && self.is_arena(part) => {
                 Between::Free
             }
             Some(region) if region.kind == Kind::FilePrivate && is_libc(&region.name) => Between::Chunks,

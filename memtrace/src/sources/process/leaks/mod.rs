@@ -1,13 +1,14 @@
 //! Leak checks of the traced processes: when, and what became of them. The scans are on a thread of their own ([`worker`]).
 
 mod at_exit;
-mod check;
+pub(super) mod check;
 mod decided;
 mod memory;
-mod owners;
-mod schedule;
-mod suspects;
-mod worker;
+pub(super) mod owners;
+pub(super) mod pass;
+pub(super) mod schedule;
+pub(super) mod suspects;
+pub(super) mod worker;
 
 use std::time::Duration;
 
@@ -191,7 +192,7 @@ impl Leaks {
 }
 
 /// Private memory of a process that is resident, in bytes.
-fn resident(pid: u32) -> Option<u64> {
+pub(super) fn resident(pid: u32) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
     let mut fields = text.split_ascii_whitespace().skip(1).map(|field| field.parse::<u64>().ok());
     let (resident, shared) = (fields.next()??, fields.next()??);

@@ -20,18 +20,18 @@ const SHOWN: usize = 3;
 const LEAST: f64 = 0.05;
 
 /// The blocks of some stacks, as many as are looked at.
-pub(super) struct Sampled {
+pub(in crate::sources::process) struct Sampled {
     blocks: FxHashMap<u32, Vec<u32>>,
 }
 
 impl Sampled {
     /// Of stacks with these slots.
-    pub(super) fn new(slots: &[u32]) -> Self {
+    pub(in crate::sources::process) fn new(slots: &[u32]) -> Self {
         Self { blocks: slots.iter().map(|&slot| (slot, Vec::new())).collect() }
     }
 
     /// A reachable block with that number, of the stack with that slot.
-    pub(super) fn add(&mut self, slot: u32, block: u32) {
+    pub(in crate::sources::process) fn add(&mut self, slot: u32, block: u32) {
         if let Some(blocks) = self.blocks.get_mut(&slot).filter(|blocks| blocks.len() < BLOCKS) {
             blocks.push(block);
         }
@@ -39,7 +39,7 @@ impl Sampled {
 }
 
 /// The name of a variable as it stands in its source: demangled, without the tags of its ABI (`[abi:cxx11]`).
-fn readable(mangled: &str) -> String {
+pub(in crate::sources::process) fn readable(mangled: &str) -> String {
     let name = demangled(mangled);
     match name.split_once("[abi:") {
         Some((before, after)) => format!("{before}{}", after.split_once(']').map_or("", |(_, after)| after)),
@@ -48,14 +48,14 @@ fn readable(mangled: &str) -> String {
 }
 
 /// What a scan was given besides memory: where words come from.
-pub(super) struct Words {
+pub(in crate::sources::process) struct Words {
     /// For each thread, how many of its words came first.
-    pub(super) threads: Vec<ThreadRegisters>,
+    pub(in crate::sources::process) threads: Vec<ThreadRegisters>,
 }
 
 impl Words {
     /// The root that the word at that place belongs to.
-    fn root(&self, place: usize, names: &RootNames) -> Root {
+    pub(in crate::sources::process) fn root(&self, place: usize, names: &RootNames) -> Root {
         let mut before = 0;
         for thread in &self.threads {
             before += thread.words.len();
@@ -68,7 +68,7 @@ impl Words {
 }
 
 /// Names the holders of the blocks sampled, by slot of the stack. Reads symbols of the process's files.
-pub(super) fn holders(
+pub(in crate::sources::process) fn holders(
     pid: u32,
     sampled: &Sampled,
     marked: &Marked,

@@ -17,8 +17,8 @@ use crate::{
 };
 
 /// Scans of a running process, and the time between two of them.
-pub(super) const SCANS: u32 = 3;
-const SPACING: Duration = Duration::from_millis(500);
+pub(in crate::sources::process) const SCANS: u32 = 3;
+pub(in crate::sources::process) const SPACING: Duration = Duration::from_millis(500);
 /// The same within a window.
 const SPACING_IN_WINDOW: Duration = Duration::from_millis(20);
 /// By how much a window is longer for a check, before the first one was made.
@@ -31,11 +31,11 @@ const LATER: Duration = Duration::from_secs(30);
 /// With `Auto`, CPU time of the agent for one scan at most.
 pub(super) const AFFORDABLE: Duration = Duration::from_secs(2);
 /// The most time for one scan, with `Always` too.
-pub(super) const LONGEST: Duration = Duration::from_secs(300);
+pub(in crate::sources::process) const LONGEST: Duration = Duration::from_secs(300);
 /// The share of one processor that checks take at most: as much as tracing does by default.
 const SHARE: f64 = 0.1;
 /// Bytes read per second at most, so that the target's memory bandwidth is not taken.
-const RATE: u64 = 1 << 30;
+pub(in crate::sources::process) const RATE: u64 = 1 << 30;
 /// Before anything was measured: CPU time of a scan for each byte of memory, in ns.
 pub(super) const NS_PER_BYTE: f64 = 0.7;
 /// Stacks whose holders are named: those that hold most since tracing began.
@@ -105,6 +105,8 @@ impl Session {
             moment: if stop { Moment::Stopped } else { Moment::Running },
             held: None,
             all_known: false,
+            // In a window there is no time for it.
+            census: spacing == SPACING,
             stacks,
             doubt: true,
         };

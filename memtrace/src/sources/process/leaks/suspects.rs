@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use crate::heap::Marked;
 
 /// The suspects, and how they point to each other.
-pub(super) struct Suspects {
+pub(in crate::sources::process) struct Suspects {
     /// Where each begins, in order.
     starts: Vec<u64>,
     /// From where to where, in order.
@@ -18,27 +18,32 @@ pub(super) struct Suspects {
 
 impl Suspects {
     /// After the first scan. `starts`: where its lost blocks begin, of those that are decided on, in order.
-    pub(super) fn new(marked: &Marked, starts: Vec<u64>) -> Self {
+    pub(in crate::sources::process) fn new(marked: &Marked, starts: Vec<u64>) -> Self {
         let mut suspects = Self { starts, pointers: Vec::new() };
         suspects.take(marked.lost_pointers());
         suspects
     }
 
     /// Where each begins, in order.
-    pub(super) fn starts(&self) -> &[u64] {
+    pub(in crate::sources::process) fn starts(&self) -> &[u64] {
         &self.starts
     }
 
-    pub(super) fn into_starts(self) -> Vec<u64> {
+    pub(in crate::sources::process) fn into_starts(self) -> Vec<u64> {
         self.starts
     }
 
     /// After a further scan, which suspected just these. Returns whether any has been cleared.
-    pub(super) fn narrow(&mut self, marked: &Marked) -> bool {
+    pub(in crate::sources::process) fn narrow(&mut self, marked: &Marked) -> bool {
         self.take(marked.lost_pointers());
         let is_lost =
             |start: u64| marked.blocks().beginning_at(start).is_some_and(|block| marked.is_lost(block));
-        let cleared = self.starts.iter().copied().filter(|&start| !is_lost(start)).collect();
+        self.clear_those(|&start| !is_lost(start))
+    }
+
+    /// Clears those that it says. Returns whether there are any.
+    pub(in crate::sources::process) fn clear_those(&mut self, is_cleared: impl FnMut(&u64) -> bool) -> bool {
+        let cleared = self.starts.iter().copied().filter(is_cleared).collect();
         self.clear(cleared)
     }
 

@@ -73,7 +73,7 @@ impl Worker {
 }
 
 /// What reads registers of running threads; `None` on kernels where that is not possible.
-fn registers() -> Option<RegisterReader> {
+pub(in crate::sources::process) fn registers() -> Option<RegisterReader> {
     let reader = RegisterReader::load();
     // It has parsed the kernel's BTF, some 30 MiB: back to the system with them.
     #[cfg(target_env = "gnu")]

@@ -1,0 +1,173 @@
+//! `memtrace scan`.
+
+use std::{
+    io::{BufWriter, Write},
+    process::ExitCode,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use jiff::{Timestamp, tz::TimeZone};
+
+use crate::{
+    profile::{
+        Heap,
+        units::{format_bytes, parse_duration},
+    },
+    report::{HeapView, Json, Style, Text, escape},
+    session::Closed,
+    sources::process::{Progress, ScanOptions, Scanner},
+    target::Process,
+};
+
+use super::{
+    message::{message, usage},
+    options::{parse_count, parse_pid},
+    output::{Format, ShowArgs},
+};
+
+/// Scans of less memory are over before anyone asks.
+const LONG: u64 = 512 << 20;
+/// The least time between two rounds of scans: one takes a second.
+const LEAST: Duration = Duration::from_secs(2);
+
+/// Options of `memtrace scan`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  memtrace scan $(pidof my-server)          what is in use, kept free and lost, right now
+  memtrace scan 4123 -i 60s -n 5            five times, and what grows or becomes lost in between
+  memtrace scan 4123 -T 0 -f json           every size of blocks, for a script
+  memtrace scan 4123 --no-contents          without texts from the process's memory
+
+No probe is put into the process, and it is not stopped: its memory is read three times, within about a second. Blocks
+from before are found by the records of glibc's malloc; the heaps of other allocators are taken as roots.")]
+pub(super) struct Args {
+    /// Processes to scan
+    #[arg(required = true, value_name = "PID", value_parser = parse_pid)]
+    pids: Vec<u32>,
+    /// Scan again and again, with this time from one round to the next, and show what has changed
+    #[arg(short, long, value_name = "TIME", value_parser = parse_interval)]
+    interval: Option<Duration>,
+    /// Stop after this many rounds [default: 1; with --interval, until Ctrl-C]
+    #[arg(short = 'n', long, value_name = "N", value_parser = parse_count)]
+    count: Option<u64>,
+    /// Show at most this many sizes of blocks; 0 shows all
+    #[arg(short = 'T', long, value_name = "N", default_value_t = 10)]
+    top: usize,
+    #[command(flatten)]
+    show: ShowArgs,
+    /// Do not show texts that lost blocks hold
+    #[arg(long)]
+    no_contents: bool,
+    /// Look for pointers at any address, as in packed structures, not only at multiples of 8: a scan takes several times
+    /// as long
+    #[arg(long)]
+    unaligned: bool,
+    /// Stop the process for one scan instead of scanning it three times while it runs. System calls such as epoll_wait
+    /// return EINTR then, which not every program expects
+    #[arg(long)]
+    stop: bool,
+}
+
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let interval = parse_duration(text)?;
+    if interval < LEAST { Err("scans take a second: at least 2s".to_owned()) } else { Ok(interval) }
+}
+
+pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
+    let count = match (args.count, args.interval) {
+        (Some(count), None) if count > 1 => usage(&format!("-n {count} needs an interval: -i 60s")),
+        (Some(count), _) => count,
+        (None, None) => 1,
+        (None, Some(_)) => u64::MAX,
+    };
+    let (writer, style) = args.show.open(false)?;
+    let mut output = BufWriter::with_capacity(1 << 16, writer);
+    let mut watched = Vec::new();
+    for &pid in &args.pids {
+        watched.push(Watched { process: Process::open(pid)?, before: None });
+    }
+    if args.stop {
+        message("--stop: each scan stops the process; system calls such as epoll_wait may return EINTR");
+    }
+    let scanner =
+        Scanner::new(ScanOptions { unaligned: args.unaligned, stop: args.stop, contents: !args.no_contents });
+    if !scanner.reads_registers() {
+        message(
+            "registers of threads cannot be read without stopping them (Linux 5.15, BTF, root): blocks that only a \
+             register points to look lost; --stop reads them",
+        );
+    }
+    let mut has_failed = false;
+    for round in 1..=count {
+        let begun = Instant::now();
+        let mut alive = Vec::new();
+        for mut one in watched {
+            match one.scan(&scanner, args.top, round == count, &mut output, args.show.format, style) {
+                Ok(()) => alive.push(one),
+                Err(error) if error.downcast_ref::<Closed>().is_some() || args.pids.len() == 1 => {
+                    return Err(error);
+                }
+                Err(error) => {
+                    has_failed = true;
+                    message(&super::one_line(&error));
+                }
+            }
+        }
+        settle(output.flush())?;
+        if alive.is_empty() {
+            bail!("no process is left to scan");
+        }
+        watched = alive;
+        if let (Some(interval), true) = (args.interval, round < count) {
+            thread::sleep(interval.saturating_sub(begun.elapsed()));
+        }
+    }
+    Ok(if has_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// A process that is scanned.
+struct Watched {
+    process: Process,
+    /// What was found last.
+    before: Option<Heap>,
+}
+
+impl Watched {
+    /// Scans the process, and writes what was found.
+    fn scan(
+        &mut self,
+        scanner: &Scanner,
+        top: usize,
+        last: bool,
+        out: &mut dyn Write,
+        format: Format,
+        style: Style,
+    ) -> anyhow::Result<()> {
+        let Process { pid, comm, .. } = &self.process;
+        let mut progress = |Progress { scan, bytes }| {
+            if bytes >= LONG {
+                let size = format_bytes(bytes);
+                message(&format!("process {pid} ({}): scan {scan} of {size}", escape(comm)));
+            }
+        };
+        let heap = scanner.scan(&self.process, &mut progress)?;
+        let growth = self.before.as_ref().map(|before| heap.since(before));
+        let view = HeapView { heap: &heap, time: Timestamp::now(), last, growth: growth.as_ref(), top };
+        settle(match format {
+            Format::Text => Text::new(style, TimeZone::system()).heap(out, &view),
+            Format::Json => Json.heap(out, &view),
+        })?;
+        self.before = Some(heap);
+        Ok(())
+    }
+}
+
+fn settle(result: std::io::Result<()>) -> anyhow::Result<()> {
+    match result {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(Closed.into()),
+        result => result.context("cannot write the report"),
+    }
+}

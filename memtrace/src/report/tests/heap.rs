@@ -1,0 +1,144 @@
+//! Reports of heaps.
+
+use jiff::{Timestamp, tz::TimeZone};
+
+use crate::profile::{
+    Amount, Finding, GrownClass, Heap, HeapArena, HeapGrowth, HeldBytes, Hint, Kept, LeakCheck, Process,
+    Root, SizeClass,
+};
+use crate::report::{HeapView, Json, Style, Text};
+
+fn heap() -> Heap {
+    let amount = |bytes, blocks| Amount { bytes, blocks };
+    let mut check = LeakCheck { scans: 3, complete: true, read: 3 << 20, ..LeakCheck::default() };
+    check.reached.reachable = amount(900_000, 9000);
+    check.reached.directly = amount(29_160, 405);
+    check.reached.indirectly = amount(64_720, 809);
+    let class = |size, blocks, lost| SizeClass { size, blocks, lost, directly: lost, ..SizeClass::default() };
+    Heap {
+        process: Process { pid: 4123, comm: "app\x1b".to_owned() },
+        allocator: "glibc".to_owned(),
+        releases: "2.35 to 2.41".to_owned(),
+        others: vec!["jemalloc".to_owned()],
+        in_use: amount(993_880, 10_214),
+        arenas: vec![HeapArena {
+            is_main: true,
+            in_use: amount(993_880, 10_214),
+            kept: Kept { bins: 128 << 20, trimmable: 127 << 20, top: 4096, absent: 4096, ..Kept::default() },
+        }],
+        mapped: Amount::default(),
+        check,
+        verdict: Finding::Decided,
+        classes: vec![
+            SizeClass { hint: Some(Hint::Text("a\x1b[2J".to_owned())), ..class(80, 809, 809) },
+            SizeClass { type_name: Some("app::Session".to_owned()), ..class(72, 1405, 405) },
+            class(120, 8000, 0),
+        ],
+        holders: vec![HeldBytes {
+            root: Root::data("/bin/app", Some(("g_cache", 0)), None),
+            held: amount(890_000, 8900),
+        }],
+        unwalked_bytes: 0,
+        is_walked: true,
+    }
+}
+
+fn growth() -> HeapGrowth {
+    let grown = |size, blocks| GrownClass { size, type_name: None, blocks, now: blocks + 1 };
+    HeapGrowth {
+        in_use: (1024, 7),
+        kept: -2048,
+        lost: (720, 10),
+        lost_classes: vec![grown(72, 10)],
+        grown_classes: vec![grown(120, 3)],
+    }
+}
+
+fn view(heap: &Heap) -> HeapView<'_> {
+    HeapView { heap, time: Timestamp::UNIX_EPOCH, last: true, growth: None, top: 10 }
+}
+
+fn text(view: &HeapView<'_>) -> String {
+    let mut out = Vec::new();
+    Text::new(Style::default(), TimeZone::UTC).heap(&mut out, view).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+fn json(view: &HeapView<'_>) -> serde_json::Value {
+    let mut out = Vec::new();
+    Json.heap(&mut out, view).unwrap();
+    assert!(!out.contains(&0x1b));
+    serde_json::from_slice(&out).unwrap()
+}
+
+#[test]
+fn text_has_all_figures_and_nothing_that_controls_a_terminal() {
+    let heap = heap();
+    let growth = growth();
+    let text = text(&HeapView { growth: Some(&growth), ..view(&heap) });
+    for part in [
+        "app\\x1b (pid 4123)",
+        "970.6 KiB in 10,214 blocks",
+        "glibc keeps 128 MiB free: not a leak",
+        "malloc_trim(0) would give back 127 MiB",
+        "LOST 91.7 KiB in 1,214 blocks",
+        "(405 directly, 809 through them)",
+        "text \"a\\x1b[2J\"",
+        "type app::Session",
+        "g_cache (app)",
+        "jemalloc",
+        "lost +720 B (+10 blocks)",
+        "kept free -2 KiB",
+        "10 x 72 B",
+    ] {
+        assert!(text.contains(part), "no {part:?} in\n{text}");
+    }
+    assert!(!text.contains('\x1b'), "{text:?}");
+}
+
+#[test]
+fn without_a_verdict_nothing_is_called_lost() {
+    let mut heap = heap();
+    for verdict in [Finding::RootMissing { lost: 9, blocks: 10 }, Finding::Undecided] {
+        heap.verdict = verdict;
+        let text = text(&view(&heap));
+        assert!(text.contains("No verdict") && !text.contains("LOST"), "{text}");
+        let json = json(&view(&heap));
+        assert!(json["heap"]["lost"].is_null() && json["heap"]["directly_lost"].is_null());
+    }
+}
+
+#[test]
+fn json_has_the_names_that_are_documented() {
+    let heap = heap();
+    let growth = growth();
+    let json = json(&HeapView { growth: Some(&growth), top: 2, ..view(&heap) });
+    assert_eq!((&json["schema"], &json["last"]), (&1.into(), &true.into()));
+    assert_eq!(json["target"]["pids"], serde_json::json!([4123]));
+    let heap = &json["heap"];
+    assert_eq!(heap["allocator"], "glibc");
+    assert_eq!(heap["in_use"], serde_json::json!({ "bytes": 993_880, "blocks": 10_214 }));
+    assert_eq!(heap["lost"], serde_json::json!({ "bytes": 93_880, "blocks": 1214 }));
+    assert_eq!(heap["directly_lost"]["blocks"], 405);
+    assert_eq!(heap["kept"]["bytes"], 128 << 20);
+    // Another allocator's heap was not looked at.
+    assert_eq!((&heap["complete"], &heap["verdict"]), (&false.into(), &"decided".into()));
+    assert_eq!((&heap["classes_found"], heap["classes"].as_array().unwrap().len()), (&3.into(), 2));
+    assert_eq!(
+        heap["classes"][1],
+        serde_json::json!({ "size": 72, "blocks": 1405, "lost_blocks": 405, "directly_lost_blocks": 405,
+            "type": "app::Session", "hint": null, "hint_kind": null })
+    );
+    assert_eq!(heap["classes"][0]["hint_kind"], "text");
+    assert_eq!(heap["held_by"][0]["name"], "g_cache");
+    assert_eq!(heap["growth"]["lost"][0]["blocks"], 10);
+    assert_eq!(heap["growth"]["kept_bytes"], -2048);
+    let keys = heap.as_object().unwrap().keys();
+    let documented = include_str!("../../../../docs/json.md");
+    for key in keys.chain(heap["growth"].as_object().unwrap().keys()) {
+        assert!(
+            documented.contains(&format!("`{key}`")) || documented.contains(&format!("`{key}[]`")),
+            "{key}"
+        );
+    }
+}

@@ -1,0 +1,135 @@
+//! One scan of the memory of a process.
+
+use std::{ops::Range, sync::atomic::AtomicBool, time::Duration};
+
+use super::{check::Failure, memory::TargetMemory, owners::Words};
+use crate::{
+    heap::{self, Blocks, How, Marked},
+    model::ThreadRegisters,
+    target::{
+        memory::{Reader, Region, kernel_held, regions},
+        threads,
+    },
+};
+
+/// Memory in which what is in no block is free: no root.
+pub(in crate::sources::process) enum Free {
+    /// None is known.
+    Unknown,
+    /// All memory of glibc's allocator: every block of it is known, and no other allocator is used.
+    Glibc,
+    /// These ranges, in order.
+    Ranges(Vec<Range<u64>>),
+}
+
+impl Free {
+    /// Where the ranges begin or end next, behind an address.
+    pub(super) fn next_bound(&self, at: u64) -> u64 {
+        let next = self.next(at);
+        next.map_or(u64::MAX, |next| if next.start > at { next.start } else { next.end })
+    }
+
+    /// Whether an address is in one of the ranges.
+    pub(super) fn contains(&self, at: u64) -> bool {
+        self.next(at).is_some_and(|range| range.contains(&at))
+    }
+
+    /// The first range that ends behind an address.
+    fn next(&self, at: u64) -> Option<&Range<u64>> {
+        let Self::Ranges(ranges) = self else { return None };
+        ranges.get(ranges.partition_point(|range| range.end <= at))
+    }
+}
+
+/// How to scan, and what.
+pub(in crate::sources::process) struct Pass<'a> {
+    pub(in crate::sources::process) pid: u32,
+    /// Registers of its threads; empty if they are not known.
+    pub(in crate::sources::process) threads: Vec<ThreadRegisters>,
+    pub(in crate::sources::process) how: How,
+    /// Where blocks begin that may be lost; `None`: all may be.
+    pub(in crate::sources::process) suspects: Option<&'a [u64]>,
+    pub(in crate::sources::process) free: Free,
+    /// Bytes read per second; 0 for no limit.
+    pub(in crate::sources::process) rate: u64,
+    /// The most time that it may take.
+    pub(in crate::sources::process) limit: Duration,
+    pub(in crate::sources::process) stop: &'a AtomicBool,
+}
+
+/// The result.
+pub(in crate::sources::process) struct Scanned {
+    pub(in crate::sources::process) marked: Marked,
+    pub(in crate::sources::process) words: Words,
+    pub(in crate::sources::process) regions: Vec<Region>,
+    pub(in crate::sources::process) read: u64,
+    pub(in crate::sources::process) skipped: u64,
+    pub(in crate::sources::process) complete: bool,
+    /// Whether no memory was swapped out, and all words that the kernel shows were read.
+    pub(in crate::sources::process) saw_all: bool,
+}
+
+impl Pass<'_> {
+    /// Scans the memory: which of these blocks can be reached?
+    ///
+    /// # Errors
+    /// It was cut short, or the memory cannot be read, or that of the agent does not suffice.
+    pub(in crate::sources::process) fn run(self, blocks: Blocks) -> Result<Scanned, Failure> {
+        let Self { pid, threads, how, suspects, free, rate, limit, stop } = self;
+        let reader = Reader::open(pid).map_err(|_gone| Failure::Gone)?;
+        let thread = threads::living(pid).ok_or(Failure::Gone)?;
+        let regions = regions(thread)?;
+        let held = kernel_held(thread);
+        let is_cut = held.is_cut;
+        let are_known = !threads.is_empty() && threads.iter().all(|thread| thread.sp.is_some());
+        let words: Vec<u64> =
+            threads.iter().flat_map(|thread| thread.words.iter().copied()).chain(held.words).collect();
+        let memory = TargetMemory::new(reader, &regions, &threads, rate, limit, stop);
+        let mut memory = memory.with_free(free);
+        let marked = heap::scan(&mut memory, blocks, &words, how, suspects)?;
+        if memory.reader().is_gone() {
+            return Err(Failure::Gone);
+        }
+        if memory.reader().is_refused() {
+            return Err(std::io::Error::from(std::io::ErrorKind::PermissionDenied).into());
+        }
+        if memory.cut {
+            return Err(Failure::Cut);
+        }
+        let figures = memory.reader().figures();
+        let saw_all = !is_cut && figures.bytes_swapped == 0;
+        Ok(Scanned {
+            marked,
+            words: Words { threads },
+            regions,
+            read: figures.bytes_read,
+            skipped: figures.bytes_swapped + figures.bytes_unreadable,
+            complete: are_known && saw_all,
+            saw_all,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Free;
+
+    #[test]
+    fn free_memory_begins_and_ends() {
+        let free = Free::Ranges(vec![0x1000..0x2000, 0x2000..0x3000, 0x8000..0x9000]);
+        for (at, bound, is_free) in [
+            (0, 0x1000, false),
+            (0x1000, 0x2000, true),
+            (0x1ff8, 0x2000, true),
+            (0x2000, 0x3000, true),
+            (0x3000, 0x8000, false),
+            (0x8ff8, 0x9000, true),
+            (0x9000, u64::MAX, false),
+        ] {
+            assert_eq!((free.next_bound(at), free.contains(at)), (bound, is_free), "{at:#x}");
+        }
+        for free in [Free::Unknown, Free::Glibc] {
+            assert_eq!((free.next_bound(0x1000), free.contains(0x1000)), (u64::MAX, false));
+        }
+    }
+}

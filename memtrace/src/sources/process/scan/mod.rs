@@ -1,0 +1,260 @@
+//! Scans of a process without any probe: a census of its heap, and which of its blocks nothing points to.
+
+mod classes;
+mod contents;
+mod held;
+mod names;
+mod rtti;
+mod suspected;
+
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, anyhow};
+
+use self::{classes::Sizes, contents::Contents, names::PointeeNames, rtti::Types, suspected::Suspected};
+use super::{
+    census::{self, Failure},
+    leaks::{
+        check::{MOST_SCANS, QUIET, cpu_time, registers, wait},
+        pass::{Free, Pass, Scanned},
+        resident,
+        schedule::{LONGEST, RATE, SCANS, SPACING},
+        worker,
+    },
+    sites::find_allocator,
+};
+use crate::{
+    allocators::ReturnProbes,
+    bpf::RegisterReader,
+    heap::{How, census::Census},
+    profile::{self, Finding, Heap, LeakCheck, Moment},
+    target::{FileStore, Modules, Process, Stopped, roots::RootNames},
+};
+
+/// The allocator whose heap is read, and its names in files.
+const ALLOCATOR: &str = "glibc";
+const NAMES: [&str; 2] = [ALLOCATOR, "libc (static)"];
+
+/// How to scan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScanOptions {
+    /// Whether pointers may be at any address.
+    pub unaligned: bool,
+    /// Whether to stop the process for one scan, instead of three while it runs.
+    pub stop: bool,
+    /// Whether texts in lost blocks may be shown.
+    pub contents: bool,
+}
+
+/// Scans processes.
+pub struct Scanner {
+    options: ScanOptions,
+    /// `None`: this kernel does not let registers be read without stopping their threads.
+    registers: Option<RegisterReader>,
+    files: Arc<FileStore>,
+    begun: Instant,
+}
+
+/// A scan that begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Its number, from 1.
+    pub scan: u32,
+    /// Private memory of the process that is resident, in bytes.
+    pub bytes: u64,
+}
+
+impl Scanner {
+    /// Loads what reads registers.
+    #[must_use]
+    pub fn new(options: ScanOptions) -> Self {
+        let registers = if options.stop { None } else { worker::registers() };
+        Self { options, registers, files: Arc::default(), begun: Instant::now() }
+    }
+
+    /// Whether the registers of running threads can be read. If not, blocks that only they point to look lost.
+    #[must_use]
+    pub fn reads_registers(&self) -> bool {
+        self.options.stop || self.registers.is_some()
+    }
+
+    /// Scans a process. `progress`: called before each scan of its memory.
+    ///
+    /// # Errors
+    /// It has ended, or its memory cannot be read, or its heap is not one that is understood.
+    pub fn scan(&self, process: &Process, progress: &mut dyn FnMut(Progress)) -> anyhow::Result<Heap> {
+        let pid = process.pid.get();
+        let modules = Modules::read(pid, &self.files).ok();
+        let allocators = modules.as_ref().map(|modules| allocators(pid, modules)).unwrap_or_default();
+        let looked = self.look(pid, progress).map_err(|error| explained(error, process, &allocators))?;
+        let others = allocators.into_iter().filter(|name| !is_known(name)).collect();
+        let process = profile::Process { pid, comm: process.comm.clone() };
+        looked.heap(process, others, modules.as_ref(), self.options.contents)
+    }
+
+    /// Scans until it is certain what is lost.
+    fn look(&self, pid: u32, progress: &mut dyn FnMut(Progress)) -> anyhow::Result<Looked> {
+        let ScanOptions { unaligned, stop, .. } = self.options;
+        let never = AtomicBool::new(false);
+        let cpu = cpu_time();
+        let (moment, scans) = if stop { (Moment::Stopped, 1) } else { (Moment::Running, SCANS) };
+        let mut check = LeakCheck { moment, complete: true, ..LeakCheck::default() };
+        let mut suspected: Option<Suspected> = None;
+        // Scans in a row that changed nothing.
+        let mut quiet = 0;
+        let mut saw_all = true;
+        let (census, scanned) = loop {
+            if check.scans > 0 {
+                wait(SPACING, &never)?;
+            }
+            check.scans += 1;
+            progress(Progress { scan: check.scans, bytes: resident(pid).unwrap_or(0) });
+            let begun = Instant::now();
+            let stopped = stop.then(|| Stopped::new(pid)).transpose()?;
+            let (census, blocks) = census::collect(pid)?;
+            let threads = match &stopped {
+                Some(stopped) => stopped.registers().to_vec(),
+                None => registers(self.registers.as_ref(), pid),
+            };
+            let pass = Pass {
+                pid,
+                threads,
+                how: How { unaligned, holders: check.scans >= scans },
+                suspects: suspected.as_ref().map(Suspected::starts),
+                free: Free::Ranges(census.own.clone()),
+                rate: if stop { 0 } else { RATE },
+                limit: LONGEST,
+                stop: &never,
+            };
+            let scanned = pass.run(blocks)?;
+            drop(stopped);
+            check.took += begun.elapsed();
+            check.read += scanned.read;
+            check.skipped = check.skipped.max(scanned.skipped);
+            check.complete &= scanned.complete;
+            saw_all &= scanned.saw_all;
+            match &mut suspected {
+                None => suspected = Some(Suspected::new(&scanned.marked, &mut Contents::open(pid)?)),
+                Some(suspected) => {
+                    quiet = if suspected.narrow(&scanned.marked) { 0 } else { quiet + 1 };
+                }
+            }
+            if scans == 1 || (check.scans >= scans && quiet >= QUIET) {
+                break (census, scanned);
+            }
+            if check.scans >= MOST_SCANS {
+                // Pointers move faster than they can be read.
+                suspected = None;
+                break (census, scanned);
+            }
+        };
+        let mut contents = Contents::open(pid)?;
+        // What was not read may hold the only pointer.
+        let suspected = suspected.filter(|_| saw_all);
+        let candidates = suspected.map(|suspected| suspected.finish(&mut contents));
+        check.at = self.begun.elapsed();
+        Ok(Looked { check, cpu, census, scanned, candidates, contents })
+    }
+}
+
+/// What scans have found.
+struct Looked {
+    check: LeakCheck,
+    /// CPU time of this thread when they began.
+    cpu: Duration,
+    census: Census,
+    /// The last one.
+    scanned: Scanned,
+    /// Where the blocks begin that are lost, in order; `None`: that cannot be said.
+    candidates: Option<Vec<u64>>,
+    contents: Contents,
+}
+
+impl Looked {
+    /// Sorts, counts and names what was found.
+    fn heap(
+        self,
+        process: profile::Process,
+        others: Vec<String>,
+        modules: Option<&Modules>,
+        texts: bool,
+    ) -> anyhow::Result<Heap> {
+        let Self { mut check, cpu, census, scanned, candidates, mut contents } = self;
+        let pid = process.pid;
+        let Scanned { marked, words, regions, .. } = scanned;
+        let modules = modules.with_context(|| format!("process {pid} has ended"))?;
+        let names = RootNames::new(pid, modules, regions.clone(), &words.threads);
+        let mut pointees = PointeeNames::new(&names, Types::new(pid, modules, &regions)?);
+        let mut verdict = candidates.as_ref().map_or(Finding::Undecided, |_| Finding::Decided);
+        let candidates = candidates.unwrap_or_default();
+        let mut sizes = Sizes::count(&marked, &candidates, &mut contents, &pointees, &mut check);
+        if sizes.is_doubtful() {
+            let (lost, blocks) = (check.reached.lost().blocks, check.reached.all().blocks);
+            verdict = Finding::RootMissing { lost, blocks };
+            check.reached = profile::Reached::default();
+            sizes = Sizes::count(&marked, &[], &mut contents, &pointees, &mut check);
+        }
+        let classes = sizes.classes(&mut contents, &mut pointees, texts);
+        let holders = held::holders(&marked, &words, &names);
+        check.cpu = cpu_time().saturating_sub(cpu);
+        let missed = &census.missed;
+        let arenas = census::arenas(&census);
+        let in_arenas = arenas.iter().fold(profile::Amount::default(), |sum, arena| sum.plus(arena.in_use));
+        let mapped = census::amount(census.mapped);
+        Ok(Heap {
+            process,
+            allocator: ALLOCATOR.to_owned(),
+            releases: census.releases.to_owned(),
+            others,
+            in_use: in_arenas.plus(mapped),
+            arenas,
+            mapped,
+            check,
+            verdict,
+            classes,
+            holders,
+            unwalked_bytes: missed.skipped.saturating_add(missed.left),
+            is_walked: missed.is_walked(),
+        })
+    }
+}
+
+fn is_known(name: &str) -> bool {
+    NAMES.contains(&name)
+}
+
+/// The allocators in the files of a process, by name.
+fn allocators(pid: u32, modules: &Modules) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for module in modules.iter() {
+        let found = find_allocator((pid, modules), module, ReturnProbes::Safe);
+        if let Some(Ok(found)) = found.as_deref()
+            && !names.contains(&found.name)
+        {
+            names.push(found.name.clone());
+        }
+    }
+    names
+}
+
+/// An error in words: which process, and what to know about it.
+fn explained(error: anyhow::Error, process: &Process, allocators: &[String]) -> anyhow::Error {
+    let pid = process.pid;
+    let is_gone = process.has_exited()
+        || matches!(error.downcast_ref(), Some(Failure::Gone))
+        || matches!(error.downcast_ref(), Some(super::leaks::check::Failure::Gone));
+    if is_gone {
+        return anyhow!("process {pid} has ended, or has become another program, while it was scanned");
+    }
+    let others: Vec<&str> = allocators.iter().map(String::as_str).filter(|name| !is_known(name)).collect();
+    match error.downcast_ref() {
+        Some(Failure::Refused(_)) if !others.is_empty() => anyhow!(
+            "cannot scan process {pid}: it allocates with {}, and only the heap of {ALLOCATOR} can be read",
+            others.join(", ")
+        ),
+        _ => error.context(format!("cannot scan process {pid}")),
+    }
+}
