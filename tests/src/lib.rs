@@ -4,7 +4,7 @@
 //! - `privileges`: whether this machine lets the agent trace; otherwise a test is skipped.
 //! - `running`: processes with time limits, their lines read as they come.
 //! - `agent`: the agent at work, from attaching to its last report.
-//! - `report`, `balance`, `leak_check`, `heap`: its JSON.
+//! - `report`, `balance`, `leak_check`, `lifetime`, `mappings`, `heap`: its JSON.
 //! - `fixture`: the handshake between a fixture program and its test.
 //! - `stages`: a program whose names and lines are known, for what is done to its files.
 //! - `compiler`, `elf`: programs that cargo cannot build: in C, or a few bytes of machine code.
@@ -26,6 +26,7 @@ mod heap;
 mod holder;
 mod leak_check;
 mod lifetime;
+mod mappings;
 mod privileges;
 pub mod proc;
 mod report;

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::Balance;
 use crate::leak_check::{HeldBy, LeakCheck, Lost};
 use crate::lifetime::Lifetime;
+use crate::mappings::Mappings;
 
 /// One report.
 #[derive(Clone, Debug, Deserialize)]
@@ -69,26 +70,6 @@ pub struct Overhead {
     pub share: f64,
     pub limit: Option<f64>,
     pub calls: u64,
-}
-
-/// What the target mapped itself.
-#[derive(Clone, Debug, Deserialize)]
-#[allow(missing_docs, reason = "as above")]
-pub struct Mappings {
-    pub bytes: u64,
-    pub ranges: u64,
-    pub stacks: Vec<MappingStack>,
-}
-
-/// One stack and what it mapped.
-#[derive(Clone, Debug, Deserialize)]
-#[allow(missing_docs, reason = "as above")]
-pub struct MappingStack {
-    pub bytes: u64,
-    pub ranges: u64,
-    pub kind: String,
-    pub ended_threads: Option<u64>,
-    pub frames: Vec<Frame>,
 }
 
 /// What kernel mode adds.

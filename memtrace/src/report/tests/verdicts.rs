@@ -49,7 +49,7 @@ pub(super) fn judged() -> Recorded {
 #[test]
 fn each_has_a_name_and_a_reason() {
     let lines: Vec<String> = all()
-        .map(|grounds| verdict(grounds))
+        .map(verdict)
         .map(|verdict| {
             let (growth, line) = (growth(&verdict), line(&verdict));
             format!("{} {}: {}", name(verdict.kind()), growth.unwrap_or_default(), line.unwrap_or_default())
