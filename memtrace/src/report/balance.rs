@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+use super::blame::culprit;
 use super::escape;
 use super::escape::short;
-use super::mappings::creator;
+use super::mappings::{creator, shown};
 use crate::profile::units::{format_age, format_bytes, format_count, format_percent, format_rate};
-use crate::profile::{Balance, Course, Knowledge, Limit, LimitKind, MappingUse, Parts, Standing, View};
+use crate::profile::{
+    Balance, Course, Kind, Knowledge, Limit, LimitKind, MappingUse, Parts, Row, Standing, Verdict, View,
+};
 
 /// Forecasts further ahead are not worth a word.
-const AHEAD: Duration = Duration::from_secs(30 * 86_400);
+const AHEAD: Duration = Duration::from_secs(7 * 86_400);
 /// When a verdict is possible (`analysis::balance`).
 const TOO_EARLY: &str = "TOO EARLY TO TELL about this process: the verdict needs 10 s";
 /// Children that are named.
@@ -75,7 +78,7 @@ fn parts(parts: &Parts, up_to: &str) -> String {
 /// The verdict in one sentence.
 pub(super) fn sentence(view: &View<'_>, balance: &Balance) -> String {
     let words = match balance.standing {
-        Standing::Leak => leak(balance),
+        Standing::Leak => leak(view, balance),
         Standing::NoLeak => no_leak(balance),
         Standing::KeptByAllocator => kept(balance),
         Standing::Mappings => format!(
@@ -101,7 +104,24 @@ pub(super) fn sentence(view: &View<'_>, balance: &Balance) -> String {
     format!("{words}{limit}{}{}", page_tables(balance), children(balance))
 }
 
-fn leak(balance: &Balance) -> String {
+/// Who leaks: the first of the stacks shown, and how many others there are. Empty if no stack was found guilty yet.
+fn places(view: &View<'_>, pid: u32) -> String {
+    let leaks = |row: &&Row| {
+        let kind = row.verdict.as_deref().map(Verdict::kind);
+        row.pid() == pid && (row.loss() != (0, 0) || matches!(kind, Some(Kind::Lost | Kind::Growing)))
+    };
+    let Some(first) = view.rows().find(leaks) else { return String::new() };
+    let frames = view.frames(first.stack);
+    let name = culprit(&frames).and_then(|place| frames.get(place)?.function);
+    let name = name.map_or_else(|| "code without a name".to_owned(), |name| shown(name));
+    match view.profile().rows.iter().filter(leaks).count() {
+        0 | 1 => format!(" in {name}"),
+        found => format!(" in {name} and {}", format_count(found as u64 - 1, "more stack")),
+    }
+}
+
+fn leak(view: &View<'_>, balance: &Balance) -> String {
+    let places = places(view, balance.pid);
     let grows = || {
         let share = balance.rate.blocks / balance.rate.total;
         let of = if share > 0.0 && balance.rate.total > 0.0 {
@@ -122,12 +142,12 @@ fn leak(balance: &Balance) -> String {
         }
     };
     match (balance.lost, balance.knowledge, balance.rate.blocks > 0.0) {
-        (0, Knowledge::AtMost, _) => format!("LEAK, most likely: {}", grows()),
-        (0, ..) => format!("LEAK: {}", grows()),
+        (0, Knowledge::AtMost, _) => format!("LEAK{places}, most likely: {}", grows()),
+        (0, ..) => format!("LEAK{places}: {}", grows()),
         (lost, _, true) => {
-            format!("LEAK: nothing points to {} of blocks any more; {}", format_bytes(lost), grows())
+            format!("LEAK{places}: nothing points to {} of blocks any more; {}", format_bytes(lost), grows())
         }
-        (lost, ..) => format!("LEAK: nothing points to {} of blocks any more", format_bytes(lost)),
+        (lost, ..) => format!("LEAK{places}: nothing points to {} of blocks any more", format_bytes(lost)),
     }
 }
 
@@ -142,6 +162,9 @@ fn no_leak(balance: &Balance) -> String {
             "it grows by {}, by pages of files, which the kernel takes back when it needs memory",
             speed(balance.rate.total)
         ),
+        Course::Flat if balance.grown.total >= WORTH as f64 && balance.recent * 10 >= balance.span * 9 => {
+            format!("it grew by {grown}, hardly any of that lately")
+        }
         Course::Flat if balance.grown.total >= WORTH as f64 => {
             format!("it grew by {grown} and has been flat for {}", format_age(balance.recent))
         }

@@ -18,8 +18,12 @@ pub(super) fn creator(frames: &[Frame<'_>]) -> Option<String> {
         .iter()
         .rposition(is_create)
         .map_or(frames, |place| frames.get(place + 1..).unwrap_or_default());
-    let name = callers.get(culprit(callers)?)?.function?;
-    Some(escape(&shorten(&path(name), NAME)).into_owned())
+    Some(shown(callers.get(culprit(callers)?)?.function?))
+}
+
+/// A function's name in a sentence.
+pub(super) fn shown(name: &str) -> String {
+    escape(&shorten(&path(name), NAME)).into_owned()
 }
 
 /// What a row holds, in words: `3 MiB in memory of 64 MiB in 2 ranges, oldest 4.2 s`.

@@ -5,6 +5,9 @@ use std::time::Duration;
 use crate::profile::units::{format_age, format_bytes, format_count, format_number, format_percent};
 use crate::profile::{Grounds, Kind, Trend, Verdict};
 
+/// A smaller error of a growth is not worth a word, in percent.
+const LEAST_ERROR: f64 = 5.0;
+
 /// A verdict's name for people.
 pub(super) fn name(kind: Kind) -> &'static str {
     match kind {
@@ -28,29 +31,21 @@ pub(super) fn colour(kind: Kind) -> &'static str {
     }
 }
 
-/// How fast the blocks of a stack grow, where its verdict is about growth.
+/// How fast the blocks of a stack grow, where its verdict is about growth: in windows too as if all of them had been seen.
 pub(super) fn growth(verdict: &Verdict) -> Option<String> {
-    let trend = verdict.trend.filter(|_| matches!(verdict.kind(), Kind::Growing | Kind::WarmingUp))?;
-    Some(per_second(trend.bytes_per_second))
+    let grows = matches!(verdict.kind(), Kind::Lost | Kind::Growing | Kind::WarmingUp);
+    let Trend { bytes_per_second, low, high } = verdict.trend.filter(|_| grows)?;
+    let half_width = (high - bytes_per_second).max(bytes_per_second - low);
+    let error = match (half_width / bytes_per_second.abs() * 100.0).round() {
+        percent if percent >= LEAST_ERROR => format!(" \u{b1} {percent} %"),
+        _ => String::new(),
+    };
+    Some(format!("{}{error}", per_second(bytes_per_second)))
 }
 
 /// Why a stack has its verdict, as a line of its row. `None` for what is lost: the line about the leak check says so.
 pub(super) fn line(verdict: &Verdict) -> Option<String> {
-    let limits = match (verdict.kind(), &verdict.trend) {
-        (Kind::Lost, _) => return None,
-        (Kind::Growing | Kind::WarmingUp, Some(trend)) => limits(trend),
-        _ => String::new(),
-    };
-    Some(format!("{}{limits}", reason(verdict)))
-}
-
-/// The limits of a growth, where they are far apart.
-fn limits(trend: &Trend) -> String {
-    let Trend { bytes_per_second, low, high } = *trend;
-    if (high - low).abs() <= 0.1 * bytes_per_second.abs() {
-        return String::new();
-    }
-    format!("; growth between {} and {}", per_second(low), per_second(high))
+    (verdict.kind() != Kind::Lost).then(|| reason(verdict))
 }
 
 /// A growth, to three digits.

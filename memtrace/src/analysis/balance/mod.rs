@@ -12,7 +12,9 @@ use std::time::Duration;
 pub use forecast::{Bound, Measure};
 
 use super::trend;
-use crate::profile::{Amount, Balance, CgroupGrowth, Knowledge, Parts, Resident, ThreadStacks};
+use crate::profile::{
+    Amount, Balance, CgroupGrowth, Course, Knowledge, Limit, LimitKind, Parts, Resident, ThreadStacks,
+};
 
 /// Cgroups with a limit that a sample holds.
 pub const MAX_CGROUPS: usize = 4;
@@ -119,6 +121,13 @@ pub fn balance(samples: &[(Duration, Sample)], of: &Circumstances) -> Balance {
         verdict::verdict(samples, recent, &balance)
     };
     balance.limit = forecast::first(recent, &of.bounds);
+    // What others use of a cgroup counts even if this process uses no more; of the machine, it is not about this process.
+    let is_shared = |limit: &Limit| matches!(limit.kind, LimitKind::CgroupMax(_) | LimitKind::CgroupHigh(_));
+    if balance.course == Course::Flat
+        && let Some(limit) = balance.limit.as_mut().filter(|limit| !is_shared(limit))
+    {
+        limit.reached_in = None;
+    }
     balance
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use super::{empty, recorded::Recorded};
+use super::{empty, recorded::Recorded, verdicts::judged};
 use crate::profile::{Balance, Child, Course, Knowledge, Limit, LimitKind, Parts, Resident, Standing};
 use crate::report::{Style, Text};
 
@@ -36,6 +36,15 @@ fn the_balance_comes_first() {
     RSS 2 GiB and 1 MiB swapped out +2.2 MiB/s = blocks +2.1, mapped 0, thread stacks 0, allocator keeps +0.1, files and shared 0, unexplained 0
     LEAK: live blocks grow by 2.1 MiB/s, 95 % of the growth; its cgroup's limit of 4 GiB is reached in 17m20s
     ");
+    // Who leaks is named: the first of the stacks that do, and how many more there are.
+    let mut guilty = Recorded { balances: vec![balance.clone()], stacks_found: 2, ..judged() };
+    let second = |guilty: &Recorded| {
+        let text = guilty.written(Text::new(Style::default(), TimeZone::UTC));
+        text.lines().nth(2).map(|line| line.split_once(':').map_or("", |(who, _)| who).to_owned())
+    };
+    assert_eq!(second(&guilty).as_deref(), Some("LEAK in handle"));
+    guilty.stacks[1].verdict = guilty.stacks[0].verdict;
+    assert_eq!(second(&guilty).as_deref(), Some("LEAK in handle and 1 more stack"));
     let child = Child { pid: 9, comm: "wor\u{1b}ker".into(), rss: 5 << 20, grown: 3 << 20 };
     let kept = Balance {
         rate: Parts::default(),

@@ -42,18 +42,18 @@ fn everything_lost() {
     Outstanding: 0 B in 0 blocks, 0 B/s
     Nothing allocated since tracing began is outstanding. (Earlier allocations are unknown.)
 
-    Lost: 1,203 blocks (4.5 MiB) not tracked: the table of live blocks was full, so the totals are too low by that much; raise --max-live.
-    Lost: 5 allocations not tracked: the table of threads was full, so the totals are too low.
-    Lost: 1 allocation call never seen to return (longjmp, an exception, a cancelled thread; with gaps, detaching): what they returned is not in the totals.
-    Lost: 8 probe runs skipped by the kernel: allocations and frees went unseen, so the figures may be too low or too high.
-    Lost: 7 blocks still live here when the address was handed out again: a free was missed, and the old block no longer counts.
-    Lost: 4 allocations without a stack: every walk slot of the CPU was in use, so the totals include them but no code is named.
-    Lost: 6 allocations without a stack: the table of stacks was full, so the totals and the rows without frames include them; raise --max-stacks.
-    Lost: 3 events did not fit into the ring buffer: trace lines are missing, mappings may be wrong, and stacks may appear one report late.
-    Lost: 10 mapped ranges (40 KiB) left out: a process had too many, so what it mapped itself is too low by at most that much.
-    Lost: 11 name lookups given up: functions may lack names or lines; the notes say why.
-    Lost: 9 forks of the target not traced: what child processes allocate is not in the figures.
-    Lost: 2,010 stacks incomplete (no frame pointer: 10, stack unreadable: 2,000): their outer callers are missing.
+    Missed: 1,203 blocks (4.5 MiB) not tracked: the table of live blocks was full, so the totals are too low by that much; raise --max-live.
+    Missed: 5 allocations not tracked: the table of threads was full, so the totals are too low.
+    Missed: 1 allocation call never seen to return (longjmp, an exception, a cancelled thread; with gaps, detaching): what they returned is not in the totals.
+    Missed: 8 probe runs skipped by the kernel: allocations and frees went unseen, so the figures may be too low or too high.
+    Missed: 7 blocks still live here when the address was handed out again: a free was missed, and the old block no longer counts.
+    Missed: 4 allocations without a stack: every walk slot of the CPU was in use, so the totals include them but no code is named.
+    Missed: 6 allocations without a stack: the table of stacks was full, so the totals and the rows without frames include them; raise --max-stacks.
+    Missed: 3 events did not fit into the ring buffer: trace lines are missing, mappings may be wrong, and stacks may appear one report late.
+    Missed: 10 mapped ranges (40 KiB) left out: a process had too many, so what it mapped itself is too low by at most that much.
+    Missed: 11 name lookups given up: functions may lack names or lines; the notes say why.
+    Missed: 9 forks of the target not traced: what child processes allocate is not in the figures.
+    Missed: 2,010 stacks incomplete (no frame pointer: 10, stack unreadable: 2,000): their outer callers are missing.
     Note: process 4123 has exited: blocks not freed by then are still shown
     "#);
 }
@@ -99,7 +99,8 @@ fn hostile_names() {
     [03:04:05] evil\x1b[2J\x1b]0;owned\x07\x0d\x0aroot# \u{202e}txt\u{2066}\u{9b}31m\x7f\u{2028}\u{e0041} (pid 4123), traced for 5.0 s, allocator evil\x1b[2J\x1b]0;owned\x07\x0d\x0aroot# \u{202e}txt\u{2066}\u{9b}31m\x7f\u{2028}\u{e0041}; every allocation counted, stacks from frame pointers (callers may be missing where code was built without them)
     Outstanding: 1 MiB in 1,024 blocks, +1.5 MiB/s
 
-    #1  64 KiB in 64 blocks, +12.8 KiB/s: evil\x1b[2J\x1b]0;owned\x0…028}\u{e0041}  …t\u{2066}\u{9b}31m\x7f\u{2028}\u{e0041}
+    #1  64 KiB in 64 blocks, +12.8 KiB/s:
+        evil\x1b[2J\x1b]0;owned\x07\x0d\x0aroo…f\u{2028}\u{e0041}  …aroot# \u{202e}txt\u{2066}\u{9b}31m\x7f\u{2028}\u{e0041}
         6 % of the total, oldest 4.2 s, freed 3 of 67 blocks  stack 9f0c0000deadbeef
       > evil\x1b[2J\x1b]0;owned\x07\x0d\x0aroo…f\u{2028}\u{e0041}  …aroot# \u{202e}txt\u{2066}\u{9b}31m\x7f\u{2028}\u{e0041}
         evil\x1b[2J\x1b]0;owned\x07\x0d\x0aroot# \u{202e}txt\u{2066}\u{9b}31m\x7f\u{2028}\u{e0041}+0x0

@@ -56,13 +56,13 @@ fn each_has_a_name_and_a_reason() {
         })
         .to_vec();
     insta::assert_snapshot!(lines.join("\n"), @r"
-    lost : 
-    growing +12 KiB/s: 812 blocks live on at ages from 1.0 s on, at which 2 of 300,002 were freed; growth between +8.8 KiB/s and +14.6 KiB/s
-    growing +12 KiB/s: none of 1 block, allocated all the time, was freed; growth between +8.8 KiB/s and +14.6 KiB/s
-    growing +12 KiB/s: its blocks became larger 9 times; growth between +8.8 KiB/s and +14.6 KiB/s
-    growing +12 KiB/s: 1,200 freed, but ever more wait for that; growth between +8.8 KiB/s and +14.6 KiB/s
-    warming up +12 KiB/s: grew by 20 KiB/s at first, and by 123 B/s lately; growth between +8.8 KiB/s and +14.6 KiB/s
-    warming up +12 KiB/s: more are allocated than freed, but the oldest are freed, 1,200 so far; growth between +8.8 KiB/s and +14.6 KiB/s
+    lost +12 KiB/s ± 27 %: 
+    growing +12 KiB/s ± 27 %: 812 blocks live on at ages from 1.0 s on, at which 2 of 300,002 were freed
+    growing +12 KiB/s ± 27 %: none of 1 block, allocated all the time, was freed
+    growing +12 KiB/s ± 27 %: its blocks became larger 9 times
+    growing +12 KiB/s ± 27 %: 1,200 freed, but ever more wait for that
+    warming up +12 KiB/s ± 27 %: grew by 20 KiB/s at first, and by 123 B/s lately
+    warming up +12 KiB/s ± 27 %: more are allocated than freed, but the oldest are freed, 1,200 so far
     too early : not watched for long enough, possible after 30 s of tracing
     too early : 3 blocks so far, too few to tell, perhaps possible after 30 s of tracing
     too early : 1 block so far, too few to tell
@@ -81,7 +81,7 @@ fn each_has_a_name_and_a_reason() {
 fn text_has_them_in_rows() {
     let text = judged().written(Text::new(Style::default(), TimeZone::UTC));
     assert!(text.contains("\n#1  growing  "), "{text}");
-    assert!(text.contains(", +12 KiB/s: "), "{text}");
+    assert!(text.contains(", +12 KiB/s \u{b1} 27 %: "), "{text}");
     assert!(text.contains("\n    812 blocks live on"), "{text}");
     assert!(text.contains("\n#2  too early  "), "{text}");
     assert!(text.contains("\n    not watched"), "{text}");

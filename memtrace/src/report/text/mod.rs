@@ -182,7 +182,7 @@ impl Text {
             writeln!(out)?;
         }
         for sentence in losses {
-            writeln!(out, "{} {sentence}", self.style.paint(BOLD, "Lost:"))?;
+            writeln!(out, "{} {sentence}", self.style.paint(BOLD, "Missed:"))?;
         }
         notes.iter().try_for_each(|note| writeln!(out, "Note: {}", escape(note)))
     }

@@ -11,6 +11,9 @@ use crate::report::blame::culprit;
 use crate::report::losses::reason_words;
 use crate::report::{estimates, kernel, leaks, verdicts};
 
+/// What lines of a row begin with.
+const INDENT: &str = "    ";
+
 impl Text {
     pub(super) fn row(&self, out: &mut dyn Write, rank: usize, row: &Row, view: &View<'_>) -> io::Result<()> {
         let frames = view.frames(row.stack);
@@ -21,11 +24,16 @@ impl Text {
             }
             Subject::Processes(_) => {
                 let head = self.head(rank, row, view.profile());
-                // Where the line is too long for both, the amounts are first.
-                let room = self.style.line().saturating_sub(textwrap::core::display_width(&head) + 2);
+                let room = self.style.line().saturating_sub(INDENT.len());
                 let blamed = culprit(&frames).and_then(|place| frames.get(place));
-                match blamed.map(|frame| one_line(frame, room.max(24))) {
-                    Some(name) => writeln!(out, "{head}: {}", self.style.paint(BOLD, name))?,
+                match blamed.map(|frame| one_line(frame, room)) {
+                    Some(name) => {
+                        // Where the line is too short for both, the name has one of its own.
+                        let width = textwrap::core::display_width;
+                        let fits = width(&head) + 2 + width(&name) <= self.style.line();
+                        let between = if fits { " ".to_owned() } else { format!("\n{INDENT}") };
+                        writeln!(out, "{head}:{between}{}", self.style.paint(BOLD, name))?;
+                    }
                     None => writeln!(out, "{head}")?,
                 }
                 self.details(out, row, view.profile())?;
