@@ -197,6 +197,9 @@ pub struct Balance {
     pub knowledge: Knowledge,
     /// Bytes that leak checks have found lost.
     pub lost: u64,
+    /// How fast stacks grow that are lost or growing by their verdicts, bytes per second.
+    #[serde(default)]
+    pub leaking: f64,
     /// How the part that matters most has moved of late.
     pub course: Course,
     /// Address space that it has mapped itself since tracing began, without stacks.

@@ -181,6 +181,13 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// How fast the blocks grow, if the stack leaks: it is lost or growing, by more than may be chance.
+    #[must_use]
+    pub fn leaking(&self) -> Option<f64> {
+        let trend = self.trend.filter(|_| matches!(self.kind(), Kind::Lost | Kind::Growing))?;
+        (trend.low > 0.0).then_some(trend.bytes_per_second)
+    }
+
     /// The verdict itself.
     #[must_use]
     pub fn kind(&self) -> Kind {

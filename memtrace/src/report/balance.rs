@@ -122,33 +122,40 @@ fn places(view: &View<'_>, pid: u32) -> String {
 
 fn leak(view: &View<'_>, balance: &Balance) -> String {
     let places = places(view, balance.pid);
-    let grows = || {
-        let share = balance.rate.blocks / balance.rate.total;
-        let of = if share > 0.0 && balance.rate.total > 0.0 {
-            format!(", {} of the growth", format_percent(share.min(1.0)))
-        } else {
-            String::new()
-        };
-        match balance.knowledge {
-            Knowledge::Counted => format!("live blocks grow by {}{of}", speed(balance.rate.blocks)),
-            Knowledge::Sampled => {
-                format!("live blocks grow by about {}{of}", speed(balance.rate.blocks))
-            }
-            Knowledge::AtMost => format!(
-                "memory grows by {}, and what windows saw allocated and not freed accounts for up to {} of that",
-                speed(balance.rate.total),
-                format_percent(share.min(1.0))
-            ),
-        }
+    let lost = (balance.lost > 0)
+        .then(|| format!("nothing points to {} of blocks any more", format_bytes(balance.lost)));
+    let parts: Vec<String> = lost.into_iter().chain(leaking(balance)).collect();
+    // In windows, what outlived them may be freed later.
+    let likely = match balance.knowledge {
+        Knowledge::AtMost if balance.lost == 0 && balance.leaking <= 0.0 => ", most likely",
+        _ => "",
     };
-    match (balance.lost, balance.knowledge, balance.rate.blocks > 0.0) {
-        (0, Knowledge::AtMost, _) => format!("LEAK{places}, most likely: {}", grows()),
-        (0, ..) => format!("LEAK{places}: {}", grows()),
-        (lost, _, true) => {
-            format!("LEAK{places}: nothing points to {} of blocks any more; {}", format_bytes(lost), grows())
-        }
-        (lost, ..) => format!("LEAK{places}: nothing points to {} of blocks any more", format_bytes(lost)),
+    format!("LEAK{places}{likely}: {}", parts.join("; "))
+}
+
+/// How fast it leaks, as far as that is known.
+fn leaking(balance: &Balance) -> Option<String> {
+    let Balance { leaking, rate, knowledge, .. } = *balance;
+    let of_growth = |part: f64| {
+        let share = part / rate.total;
+        let share = (share > 0.0 && rate.total > 0.0).then(|| format_percent(share.min(1.0)));
+        share.map(|share| format!(", {share} of the growth")).unwrap_or_default()
+    };
+    let about = if knowledge == Knowledge::Counted { "" } else { "about " };
+    if leaking > 0.0 {
+        return Some(format!("it grows by {about}{}{}", speed(leaking), of_growth(leaking)));
     }
+    if rate.blocks <= 0.0 {
+        return None;
+    }
+    Some(match knowledge {
+        Knowledge::AtMost => format!(
+            "memory grows by {}, and what windows saw allocated and not freed accounts for up to {} of that",
+            speed(rate.total),
+            format_percent((rate.blocks / rate.total).clamp(0.0, 1.0))
+        ),
+        _ => format!("live blocks grow by {about}{}{}", speed(rate.blocks), of_growth(rate.blocks)),
+    })
 }
 
 fn no_leak(balance: &Balance) -> String {

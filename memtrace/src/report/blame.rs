@@ -63,6 +63,19 @@ const STARTUP: [&str; 19] = [
     "std::__invoke_impl",
 ];
 
+/// Functions by which an interpreter allocates objects for everyone (CPython).
+const RUNTIMES: [&str; 9] = [
+    "PyType_GenericAlloc",
+    "PyUnicode_New",
+    "_PyObject_GC_Alloc",
+    "_PyObject_GC_New",
+    "_PyObject_GC_NewVar",
+    "_PyObject_New",
+    "_PyObject_NewVar",
+    "_PyType_AllocNoTrack",
+    "gc_alloc",
+];
+
 /// Words of functions that allocate and do nothing else: one of these, and otherwise only [`FILLERS`].
 const WORDS: [&str; 38] = [
     "alloc",
@@ -139,7 +152,8 @@ impl Part {
         if STARTUP.iter().any(starts) {
             return Some(Self::Startup);
         }
-        if path.starts_with("operator new") || is_allocators(path) {
+        let name = path.rsplit_once("::").map_or(path, |(_, name)| name);
+        if name.starts_with("operator new") || RUNTIMES.contains(&path) || is_allocators(path) {
             return Some(Self::Allocator);
         }
         let (first, is_scoped) = path.split_once("::").map_or((path, false), |(first, _)| (first, true));
@@ -222,6 +236,8 @@ mod tests {
                 &[
                     "malloc",
                     "operator new(unsigned long)",
+                    "v8::internal::Malloced::operator new(unsigned long)",
+                    "_PyType_AllocNoTrack",
                     "xmalloc",
                     "g_malloc0",
                     "PyMem_RawMalloc",

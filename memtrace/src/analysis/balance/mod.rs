@@ -64,6 +64,8 @@ pub struct Circumstances {
     pub peak: u64,
     /// Bytes that leak checks have found lost.
     pub lost: u64,
+    /// How fast stacks grow that leak by their verdicts, bytes per second.
+    pub leaking: f64,
     /// Growth of resident memory that is certainly the allocator's, blocks included; `None`: not measured.
     pub heap_grown: Option<i64>,
     /// Whether memory that the allocator maps cannot be told from what is not seen.
@@ -106,6 +108,7 @@ pub fn balance(samples: &[(Duration, Sample)], of: &Circumstances) -> Balance {
         recent: span_of(recent),
         knowledge: of.knowledge,
         lost: of.lost,
+        leaking: of.leaking,
         mapped_size: last.mapped_ranges.bytes,
         mapped_ranges: last.mapped_ranges.blocks,
         stacks: of.stacks,

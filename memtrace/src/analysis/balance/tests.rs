@@ -49,6 +49,42 @@ fn live_blocks_that_keep_growing_are_a_leak() {
 }
 
 #[test]
+fn stacks_that_leak_are_a_leak_whatever_memory_does() {
+    let leaking = Circumstances { leaking: 100_000.0, ..Circumstances::default() };
+    let flat = |_| Sample { resident: anon(MB), blocks: blocks(MB), ..Sample::default() };
+    assert_eq!(traced(60, &Circumstances::default(), flat).standing, Standing::NoLeak);
+    assert_eq!(traced(60, &leaking, flat).standing, Standing::Leak);
+    // A garbage collector, which gives back more than the leak adds.
+    let collected = |second: u64| {
+        let waste = (second % 12) * MB / 2;
+        Sample {
+            resident: anon(8 * MB + second * MB / 10),
+            blocks: blocks(waste + second * 100_000),
+            ..Sample::default()
+        }
+    };
+    assert_eq!(traced(60, &leaking, collected).standing, Standing::Leak);
+    // What grows much faster is the verdict.
+    let mapped = |second: u64| Sample {
+        resident: anon(second * MB),
+        mapped: second * MB,
+        mapped_ranges: Amount { bytes: second * MB, blocks: second },
+        ..Sample::default()
+    };
+    assert_eq!(traced(60, &leaking, mapped).standing, Standing::Mappings);
+}
+
+#[test]
+fn what_the_allocator_gets_back_is_no_growth() {
+    // It freed 30 MiB, gave back 25, and takes them again.
+    let found = traced(60, &Circumstances::default(), |second| {
+        let returned = if second < 30 { 25 * MB * second / 30 } else { 25 * MB * (60 - second) / 30 };
+        Sample { resident: anon(30 * MB - returned), blocks: blocks(MB), ..Sample::default() }
+    });
+    assert_eq!(found.standing, Standing::NoLeak, "{found:?}");
+}
+
+#[test]
 fn a_cache_that_fills_is_none() {
     let filled = |second: u64| 40 * MB - 40 * MB / (1 + second / 4);
     let found = traced(60, &Circumstances::default(), |second| Sample {

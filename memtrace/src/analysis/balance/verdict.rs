@@ -41,22 +41,35 @@ pub(super) fn verdict(
     let of_late = scaled(&balance.rate, seconds);
     let (parts, is_whole) =
         if is_growing && of_late.total >= figures.noise { (of_late, false) } else { (balance.grown, true) };
+    // Stacks are judged by the lives of their blocks, which shows a leak before memory does, and whatever a garbage
+    // collector does to it.
+    let leaking = balance.leaking * if is_whole { span_of(samples).as_secs_f64() } else { seconds };
     if parts.total < figures.noise {
-        return figures.hidden();
+        return match figures.hidden() {
+            (Standing::NoLeak, _) if leaking > 0.0 => (Standing::Leak, Course::Growing),
+            hidden => hidden,
+        };
     }
+    // What is inferred may be memory that it had at the start, gave back and takes again: no growth.
+    let [kept, unexplained] = match is_whole {
+        true => [parts.kept, parts.unexplained],
+        false => [parts.kept.min(balance.grown.kept), parts.unexplained.min(balance.grown.unexplained)],
+    };
     let shmem = figures.grown(|sample| sample.resident.shmem, is_whole);
     let file = parts.shared - shmem;
     let candidates = [
-        (parts.blocks, Standing::Leak),
-        (parts.kept, Standing::KeptByAllocator),
+        (parts.blocks.max(leaking), Standing::Leak),
+        (kept, Standing::KeptByAllocator),
         (parts.mapped, Standing::Mappings),
         (parts.stacks, Standing::Threads),
         (shmem, Standing::SharedMemory),
         (file, Standing::NoLeak),
-        (parts.unexplained, Standing::Unseen),
+        (unexplained, Standing::Unseen),
     ];
     let largest = candidates.into_iter().max_by(|a, b| a.0.total_cmp(&b.0));
-    let Some((_, standing)) = largest else { return (Standing::NoLeak, Course::Flat) };
+    let Some((_, standing)) = largest.filter(|(part, _)| *part > 0.0) else {
+        return (Standing::NoLeak, Course::Flat);
+    };
     let course = match standing {
         Standing::Leak => figures.course(|sample| sample.blocks.bytes),
         Standing::Mappings => figures.course(|sample| sample.mapped_ranges.bytes),
@@ -65,7 +78,11 @@ pub(super) fn verdict(
         _ => figures.course(total),
     };
     match (standing, course) {
-        (Standing::KeptByAllocator, Course::Flat) if parts.kept < KEPT => (Standing::NoLeak, course),
+        (Standing::Leak, _) if leaking > 0.0 => (standing, Course::Growing),
+        (Standing::KeptByAllocator, Course::Flat) if parts.kept < KEPT => match leaking > 0.0 {
+            true => (Standing::Leak, Course::Growing),
+            false => (Standing::NoLeak, course),
+        },
         // It grew once, as most programs do when they start.
         (Standing::Leak | Standing::Mappings | Standing::Threads, Course::Flat | Course::Slowing) => {
             (Standing::NoLeak, course)

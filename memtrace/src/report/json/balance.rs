@@ -44,7 +44,10 @@ pub(super) struct Process<'a> {
     shared_bytes_per_second: f64,
     #[serde(serialize_with = "rate")]
     unexplained_bytes_per_second: f64,
-    /// The same since tracing began, bytes.
+    /// How fast stacks grow that are lost or growing by their verdicts.
+    #[serde(serialize_with = "rate")]
+    leaking_bytes_per_second: f64,
+    /// The same as the parts since tracing began, bytes.
     grown_bytes: Grown,
     /// `counted`, `sampled`, or `at_most`: from windows, an upper bound.
     blocks_known: &'static str,
@@ -140,6 +143,7 @@ impl<'a> Process<'a> {
             kept_bytes_per_second: kept,
             shared_bytes_per_second: shared,
             unexplained_bytes_per_second: unexplained,
+            leaking_bytes_per_second: of.leaking,
             grown_bytes: Grown::from(&of.grown),
             blocks_known: match of.knowledge {
                 Knowledge::Counted => "counted",

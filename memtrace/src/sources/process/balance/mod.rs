@@ -103,9 +103,11 @@ impl Session {
                 ledger.look_at_children(pid, &traced);
                 ledger.look_at_heap(pid);
             }
-            let lost = rows.iter().filter(|row| row.pid() == pid).map(|row| row.loss().1).sum();
+            let own = || rows.iter().filter(|row| row.pid() == pid);
+            let lost = own().map(|row| row.loss().1).sum();
+            let leaking = own().filter_map(|row| row.verdict.as_deref()?.leaking()).sum();
             let circumstances =
-                Circumstances { pid, knowledge, lost, ..ledger.circumstances(&target.allocators) };
+                Circumstances { pid, knowledge, lost, leaking, ..ledger.circumstances(&target.allocators) };
             let balance = balance::balance(ledger.series.samples(), &circumstances);
             balances.push(ledger.with_children(balance));
         }
