@@ -113,7 +113,7 @@ fn places(view: &View<'_>, pid: u32) -> String {
     let Some(first) = view.rows().find(leaks) else { return String::new() };
     let frames = view.frames(first.stack);
     let name = culprit(&frames).and_then(|place| frames.get(place)?.function);
-    let name = name.map_or_else(|| "code without a name".to_owned(), |name| shown(name));
+    let name = name.map_or_else(|| "code without a name".to_owned(), shown);
     match view.profile().rows.iter().filter(leaks).count() {
         0 | 1 => format!(" in {name}"),
         found => format!(" in {name} and {}", format_count(found as u64 - 1, "more stack")),

@@ -14,6 +14,8 @@ const RESERVED: f64 = (16 << 20) as f64;
 const RANGES: u64 = 4;
 /// What an allocator keeps of a growth that is over is worth a word from here on.
 const KEPT: f64 = (16 << 20) as f64;
+/// Shared memory of a cgroup that is worth a word: others use it too.
+const SHARED: f64 = (4 << 20) as f64;
 /// Growth slows down if the second half has less than this part of the first's.
 const SLOW: f64 = 0.4;
 
@@ -131,7 +133,9 @@ impl Figures<'_> {
             return (Standing::Mappings, course);
         }
         let shmem = self.course(|sample| sample.cgroup.first().copied().unwrap_or_default());
-        if shmem != Course::Flat {
+        if shmem != Course::Flat
+            && self.grown(|sample| sample.cgroup.first().copied().unwrap_or_default(), true) >= SHARED
+        {
             return (Standing::SharedMemory, shmem);
         }
         (Standing::NoLeak, Course::Flat)

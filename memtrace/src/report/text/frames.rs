@@ -9,9 +9,6 @@ use crate::report::blame::{Part, culprit, library};
 use crate::report::escape::{escape, short};
 use crate::report::names::{elided, shorten};
 
-/// Lines of a stack in a report.
-pub(super) const LINES: usize = 8;
-
 /// Frames of a library in a row from which on they are one line.
 const FOLDED: usize = 3;
 

@@ -20,6 +20,9 @@ pub use style::Style;
 /// Stacks of mappings that the text shows; JSON has as many as of blocks.
 const MAPPINGS_SHOWN: usize = 3;
 
+/// Lines that the stack of a mapping may take.
+const MAPPING_LINES: usize = 5;
+
 /// The text format.
 #[derive(Clone, Debug)]
 pub struct Text {
@@ -46,7 +49,7 @@ impl Text {
 
     /// Writes the frames of a stack.
     pub(super) fn frames(&self, out: &mut dyn Write, frames: &[Frame<'_>]) -> io::Result<()> {
-        frames::write(out, frames, &self.style, frames::LINES)
+        frames::write(out, frames, &self.style, self.style.stack_lines())
     }
 
     fn header(&self, out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
@@ -167,7 +170,7 @@ impl Text {
                 process(view.profile(), row.pid),
                 self.style.paint(DIM, format_args!("stack {:016x}", row.id))
             )?;
-            self.frames(out, &frames)?;
+            frames::write(out, &frames, &self.style, MAPPING_LINES)?;
         }
         Ok(())
     }

@@ -9,6 +9,10 @@ pub(in crate::report) const BOLD: &str = "\x1b[1m";
 pub(in crate::report) const DIM: &str = "\x1b[2m";
 /// Characters of a line of frames, if nothing says how wide the terminal is.
 const USUAL_WIDTH: usize = 120;
+/// Lines of a stack in a report.
+const LINES: usize = 8;
+/// Where lines are shorter than this, most of those with figures take two.
+const NARROW: usize = 100;
 /// Lines are never made for less: names could not be recognized.
 const LEAST_WIDTH: usize = 40;
 
@@ -32,6 +36,11 @@ impl Style {
     /// Characters that lines of frames may have.
     pub(super) fn line(&self) -> usize {
         self.width.unwrap_or(USUAL_WIDTH).max(LEAST_WIDTH)
+    }
+
+    /// Lines that a stack may take: fewer where others are broken.
+    pub(super) fn stack_lines(&self) -> usize {
+        if self.line() < NARROW { LINES - 2 } else { LINES }
     }
 
     /// Writes lines, those that are too long broken at spaces. What continues a line is indented as it is, or by four.
