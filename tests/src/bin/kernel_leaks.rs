@@ -43,6 +43,10 @@ fn main() {
         "epoll-churn" => epoll_churn(count),
         "file-churn" => file_churn(count),
         "tcp-storm" => tcp_storm(count),
+        "tmpfs" => tmpfs(count),
+        "segments" => segments(count),
+        "full-pipes" => full_pipes(count),
+        "unread" => unread(count),
         other => panic!("no such kind: {other}"),
     }
 }
@@ -192,6 +196,68 @@ fn keys(count: u64) {
         assert!(key > 0, "add_key: {}", io::Error::last_os_error());
     };
     perform(|| names.iter().for_each(|name| add(name)));
+}
+
+/// So many MiB in a file of tmpfs that nobody maps.
+fn tmpfs(count: u64) {
+    let mut file = File::from(
+        nix::sys::memfd::memfd_create(c"leak", nix::sys::memfd::MFdFlags::empty()).expect("a file"),
+    );
+    let block = vec![7; 1 << 20];
+    perform(|| (0..count).for_each(|_| file.write_all(&block).expect("written")));
+}
+
+/// System V segments of 1 MiB that are filled and detached. They are removed in the end.
+fn segments(count: u64) {
+    const SIZE: usize = 1 << 20;
+    let mut kept = Vec::with_capacity(count as usize);
+    perform(|| {
+        for _ in 0..count {
+            // SAFETY: these calls take numbers and addresses of the kernel's own; the segment is as large as is written.
+            unsafe {
+                let id = libc::shmget(libc::IPC_PRIVATE, SIZE, libc::IPC_CREAT | 0o600);
+                assert!(id >= 0, "shmget: {}", io::Error::last_os_error());
+                let at = libc::shmat(id, std::ptr::null(), 0);
+                at.cast::<u8>().write_bytes(3, SIZE);
+                libc::shmdt(at);
+                kept.push(id);
+            }
+        }
+    });
+    for id in kept {
+        // SAFETY: removes a segment of this process's making.
+        unsafe { libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()) };
+    }
+}
+
+/// Pipes of 64 KiB that nobody reads: the data is in pages.
+fn full_pipes(count: u64) {
+    let data = vec![5; 64 << 10];
+    let mut kept = Vec::with_capacity(count as usize);
+    perform(|| {
+        for _ in 0..count {
+            let (reader, writer) = nix::unistd::pipe().expect("a pipe");
+            let mut writer = File::from(writer);
+            writer.write_all(&data).expect("written");
+            kept.push((reader, writer));
+        }
+    });
+}
+
+/// Connections over loopback with 64 KB each that nobody reads.
+fn unread(count: u64) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("its address");
+    let data = vec![5; 64_000];
+    let mut kept = Vec::with_capacity(count as usize);
+    perform(|| {
+        for _ in 0..count {
+            let mut client = TcpStream::connect(address).expect("connected");
+            let (server, _) = listener.accept().expect("accepted");
+            client.write_all(&data).expect("written");
+            kept.push((client, server));
+        }
+    });
 }
 
 /// Connections over loopback, each with some data both ways.
