@@ -1,6 +1,7 @@
 //! One leak check: scans of a process, on a thread of its own.
 
 use std::{
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -19,7 +20,7 @@ use super::{
 };
 use crate::{
     bpf::{Live, LiveReader, RegisterReader},
-    heap::{self, Blocks, How, Marked, Refused, Starts, State},
+    heap::{self, Blocks, Collected, How, Marked, Refused, State},
     model::ThreadRegisters,
     profile::{Holder, LeakCheck, Moment},
     target::{
@@ -126,50 +127,45 @@ pub(super) fn run(
     let mut check = LeakCheck { moment: job.moment, scans: 0, complete: true, ..LeakCheck::default() };
     // What was allocated before the first scan was in all of them.
     let until = if job.moment == Moment::AtExit { Duration::MAX } else { first.saturating_sub(COARSE) };
-    let mut suspects: Option<Suspects> = None;
-    // Scans in a row that changed nothing.
-    let mut quiet = 0;
-    let mut saw_all = true;
-    let scanned = loop {
-        if check.scans > 0 {
+    // Younger blocks may not have been stored anywhere when the first scan began. What they point to is in use.
+    let known = job.watched_since..if job.scans == 1 { Duration::MAX } else { until };
+    let how = How { unaligned: job.unaligned, holders: !job.stacks.is_empty() };
+    let mut scanned = self::scan(job, tools, how, stop, || blocks(live, job, &known))?;
+    scanned.add_to(&mut check);
+    let mut saw_all = scanned.saw_all;
+    let mut last = None;
+    if job.scans > 1 {
+        let mut suspects = Suspects::new(&scanned.marked);
+        scanned.marked.forget_pointers();
+        let how = How { holders: false, ..how };
+        // Scans in a row that changed nothing.
+        let mut quiet = 0;
+        while !suspects.is_empty() && (check.scans < job.scans || quiet < QUIET) {
+            if check.scans >= MOST_SCANS {
+                // Pointers move faster than they can be read.
+                saw_all = false;
+                break;
+            }
             wait(job.spacing, stop)?;
+            let only = || {
+                let blocks = scanned.marked.only(suspects.starts());
+                blocks.ok_or_else(|| Failure::Blocks(scanned.marked.blocks().len()))
+            };
+            let again = self::scan(job, tools, how, stop, only)?;
+            again.add_to(&mut check);
+            saw_all &= again.saw_all;
+            let present = present(live, job, &known, &again.marked)?;
+            quiet = if suspects.narrow(&again.marked, &present) { 0 } else { quiet + 1 };
+            last = (!suspects.is_empty()).then_some(again.marked);
         }
-        check.scans += 1;
-        let begun = Instant::now();
-        // Each of these scans may be the last.
-        let holders = !job.stacks.is_empty() && check.scans >= job.scans;
-        let how = How { unaligned: job.unaligned, holders };
-        let known = suspects.as_ref().map(Suspects::starts);
-        let scanned = self::scan(job, tools, how, known, stop)?;
-        check.took += begun.elapsed();
-        check.read += scanned.read;
-        check.skipped = check.skipped.max(scanned.skipped);
-        check.complete &= scanned.complete;
-        saw_all &= scanned.saw_all;
-        match &mut suspects {
-            None => {
-                let lost = lost(job, live, until, &scanned.marked)?;
-                suspects = Some(Suspects::new(&scanned.marked, lost));
-            }
-            Some(suspects) => {
-                quiet = if suspects.narrow(&scanned.marked) { 0 } else { quiet + 1 };
-            }
-        }
-        if check.scans >= job.scans && (quiet >= QUIET || job.scans == 1) {
-            break scanned;
-        }
-        if check.scans >= MOST_SCANS {
-            // Pointers move faster than they can be read.
-            suspects = None;
-            break scanned;
-        }
-    };
+    }
+    let Scanned { marked, words, regions, .. } = scanned;
+    let last = if job.scans > 1 { last.as_ref() } else { Some(&marked) };
     // What was not read may hold the only pointer.
-    let suspects = suspects.filter(|_| saw_all);
-    let candidates = suspects.map(Suspects::into_starts).unwrap_or_default();
+    let verdict = Verdict { first: &marked, last, is_final: saw_all };
     decided.extend(job.watched_since..until);
     let mut sampled = Sampled::new(&job.stacks);
-    let count = self::count(job, live, decided, &scanned.marked, &candidates, &mut sampled)?;
+    let count = self::count(job, live, decided, &verdict, &mut sampled)?;
     if job.doubt && is_doubtful(&count) {
         return Err(Failure::RootMissing {
             lost: count.reached.lost().blocks,
@@ -178,7 +174,6 @@ pub(super) fn run(
     }
     check.reached = count.reached;
     check.undecided = count.undecided;
-    let Scanned { marked, words, regions, .. } = scanned;
     let holders = holders(job.pid, &sampled, &marked, &words, regions, &tools.files);
     check.at = live.elapsed();
     check.cpu = cpu_time().saturating_sub(cpu);
@@ -195,18 +190,31 @@ struct Scanned {
     complete: bool,
     /// Whether no memory was swapped out, and all words that the kernel shows were read.
     saw_all: bool,
+    took: Duration,
 }
 
+impl Scanned {
+    fn add_to(&self, check: &mut LeakCheck) {
+        check.scans += 1;
+        check.took += self.took;
+        check.read += self.read;
+        check.skipped = check.skipped.max(self.skipped);
+        check.complete &= self.complete;
+    }
+}
+
+/// `blocks`: the blocks to look for, once the process is stopped, if it is to be.
 fn scan(
     job: &Job,
     tools: &Tools,
     how: How,
-    suspects: Option<&[u64]>,
     stop: &AtomicBool,
+    blocks: impl FnOnce() -> Result<Blocks, Failure>,
 ) -> Result<Scanned, Failure> {
+    let begun = Instant::now();
     // Until the scan is over.
     let stopped = (job.moment == Moment::Stopped).then(|| Stopped::new(job.pid)).transpose()?;
-    let blocks = blocks(&tools.live, job)?;
+    let blocks = blocks()?;
     let reader = Reader::open(job.pid).map_err(|_gone| Failure::Gone)?;
     let thread = threads::living(job.pid).ok_or(Failure::Gone)?;
     let regions = regions(thread)?;
@@ -222,7 +230,7 @@ fn scan(
         threads.iter().flat_map(|thread| thread.words.iter().copied()).chain(held.words).collect();
     let memory = TargetMemory::new(reader, &regions, &threads, job.rate, job.limit, stop);
     let mut memory = memory.with_all_known(job.all_known);
-    let marked = heap::scan(&mut memory, blocks, &words, how, suspects)?;
+    let marked = heap::scan(&mut memory, blocks, &words, how)?;
     if memory.reader().is_gone() {
         return Err(Failure::Gone);
     }
@@ -242,54 +250,72 @@ fn scan(
         skipped: figures.bytes_swapped + figures.bytes_unreadable,
         complete: are_known && saw_all,
         saw_all,
+        took: begun.elapsed(),
     })
 }
 
-/// The lost blocks that are decided on, in order: where each begins. Younger ones may not have been stored anywhere when the
-/// first scan began.
-fn lost(job: &Job, live: &LiveReader, until: Duration, marked: &Marked) -> Result<Vec<u64>, Failure> {
-    let is_lost = |start: u64| marked.blocks().beginning_at(start).is_some_and(|block| marked.is_lost(block));
-    let mut lost = Vec::new();
+/// The live blocks of a process that were allocated at certain times. Those from before a gap are left out: they may have been
+/// freed unseen, and what is there now may hold pointers.
+fn blocks(live: &LiveReader, job: &Job, known: &Range<Duration>) -> Result<Blocks, Failure> {
+    let mut collected = Collected::new();
     live.for_each(job.target, |block| {
-        let start = block.address & !7;
-        if (job.watched_since..until).contains(&block.time) && is_lost(start) {
-            lost.push(start);
+        if known.contains(&block.time) {
+            collected.add(block.address, block.sample.size());
         }
     })?;
-    lost.sort_unstable();
-    Ok(lost)
+    let number = collected.len();
+    collected.finish().ok_or(Failure::Blocks(number))
 }
 
-/// So many blocks are remembered while they are read: 16 MiB.
-const REMEMBERED: usize = 1 << 20;
-
-/// The live blocks of a process. Those from before a gap are left out: they may have been freed unseen, and what is there now
-/// may hold pointers. If there are many, the table is read twice instead of copied.
-fn blocks(live: &LiveReader, job: &Job) -> Result<Blocks, Failure> {
-    let for_each = |visit: &mut dyn FnMut(Live)| {
-        live.for_each(job.target, |block| {
-            if block.time >= job.watched_since {
-                visit(block);
-            }
-        })
-    };
-    let mut remembered: Vec<(u64, u64)> = Vec::new();
-    let (mut starts, mut number, mut fits) = (Starts::new(), 0, true);
-    for_each(&mut |block| {
-        number += 1;
-        fits = fits && starts.add(block.address);
-        if remembered.len() < REMEMBERED {
-            remembered.push((block.address, block.sample.size()));
+/// Whether each of some blocks is still there: those that were scanned last.
+fn present(
+    live: &LiveReader,
+    job: &Job,
+    known: &Range<Duration>,
+    marked: &Marked,
+) -> Result<Vec<bool>, Failure> {
+    let mut present = vec![false; marked.blocks().len()];
+    live.for_each(job.target, |block| {
+        if let Some(number) = marked.blocks().beginning_at(block.address)
+            && let Some(present) = present.get_mut(number as usize)
+        {
+            *present |= known.contains(&block.time);
         }
     })?;
-    let too_many = || Failure::Blocks(number);
-    let mut blocks = Some(starts).filter(|_| fits).and_then(Starts::finish).ok_or_else(too_many)?;
-    if number <= remembered.len() {
-        remembered.iter().for_each(|(address, size)| blocks.set_size(*address, *size));
-    } else {
-        for_each(&mut |block| blocks.set_size(block.address, block.sample.size()))?;
+    Ok(present)
+}
+
+/// What the scans of a check say.
+struct Verdict<'a> {
+    /// The first, of all blocks.
+    first: &'a Marked,
+    /// The last, of those that none before has reached. `None`: all have been reached.
+    last: Option<&'a Marked>,
+    /// Whether those that it has not reached either are lost; otherwise nothing is said of them.
+    is_final: bool,
+}
+
+impl Verdict<'_> {
+    /// What they say of a block, by its number in the first.
+    fn of(&self, block: &Live, number: u32) -> Option<Found> {
+        match self.first.state(number) {
+            State::Reachable => return Some(Found::Reachable),
+            State::Possibly => return Some(Found::Possibly),
+            State::Lost | State::IndirectlyLost => {}
+        }
+        let Some((last, number)) =
+            self.last.and_then(|last| Some((last, last.blocks().beginning_at(block.address)?)))
+        else {
+            return Some(Found::Reachable);
+        };
+        match last.state(number) {
+            State::Reachable | State::Possibly => Some(Found::Reachable),
+            state @ (State::Lost | State::IndirectlyLost) => self.is_final.then(|| Found::Lost {
+                indirectly: state == State::IndirectlyLost,
+                through: last.lost_through(number),
+            }),
+        }
     }
-    if blocks.complete() { Ok(blocks) } else { Err(too_many()) }
 }
 
 /// Adds up what is known of every live block.
@@ -297,28 +323,16 @@ fn count(
     job: &Job,
     live: &LiveReader,
     decided: &mut Decided,
-    marked: &Marked,
-    candidates: &[u64],
+    verdict: &Verdict<'_>,
     sampled: &mut Sampled,
 ) -> Result<Count, Failure> {
     let mut count = Count::default();
     live.for_each(job.target, |block: Live| {
-        let found = marked.blocks().beginning_at(block.address).and_then(|number| {
-            if !marked.is_lost(number) {
-                sampled.add(block.slot, number);
-            }
-            Some(match marked.state(number) {
-                State::Reachable => Found::Reachable,
-                State::Possibly => Found::Possibly,
-                state @ (State::Lost | State::IndirectlyLost) => {
-                    candidates.binary_search(&(block.address & !7)).ok()?;
-                    let through = marked.lost_through(number);
-                    Found::Lost { indirectly: state == State::IndirectlyLost, through }
-                }
-                State::Gone => return None,
-            })
-        });
-        decided.add(&mut count, &block, found);
+        let number = verdict.first.blocks().beginning_at(block.address);
+        if let Some(number) = number.filter(|number| !verdict.first.is_lost(*number)) {
+            sampled.add(block.slot, number);
+        }
+        decided.add(&mut count, &block, number.and_then(|number| verdict.of(&block, number)));
     })?;
     decided.finish(&mut count);
     Ok(count)

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use crate::heap::Marked;
 
 /// The suspects, and how they point to each other.
+#[derive(Default)]
 pub(super) struct Suspects {
     /// Where each begins, in order.
     starts: Vec<u64>,
@@ -17,8 +18,9 @@ pub(super) struct Suspects {
 }
 
 impl Suspects {
-    /// After the first scan. `starts`: where its lost blocks begin, of those that are decided on, in order.
-    pub(super) fn new(marked: &Marked, starts: Vec<u64>) -> Self {
+    /// After the first scan: what it calls lost.
+    pub(super) fn new(marked: &Marked) -> Self {
+        let starts = marked.lost().map(|(start, _)| start).collect();
         let mut suspects = Self { starts, pointers: Vec::new() };
         suspects.take(marked.lost_pointers());
         suspects
@@ -29,16 +31,17 @@ impl Suspects {
         &self.starts
     }
 
-    pub(super) fn into_starts(self) -> Vec<u64> {
-        self.starts
+    pub(super) fn is_empty(&self) -> bool {
+        self.starts.is_empty()
     }
 
-    /// After a further scan, which suspected just these. Returns whether any has been cleared.
-    pub(super) fn narrow(&mut self, marked: &Marked) -> bool {
+    /// After a further scan, of just these blocks. `present`: whether each is still there. Returns whether any has been
+    /// cleared.
+    pub(super) fn narrow(&mut self, marked: &Marked, present: &[bool]) -> bool {
         self.take(marked.lost_pointers());
-        let is_lost =
-            |start: u64| marked.blocks().beginning_at(start).is_some_and(|block| marked.is_lost(block));
-        let cleared = self.starts.iter().copied().filter(|&start| !is_lost(start)).collect();
+        let suspects = self.starts.iter().zip(0u32..).zip(present);
+        let cleared = suspects.filter(|((_, block), present)| !**present || !marked.is_lost(*block));
+        let cleared = cleared.map(|((start, _), _)| *start).collect();
         self.clear(cleared)
     }
 
@@ -85,6 +88,6 @@ mod tests {
         suspects.take(vec![(64, 16), (16, 48), (16, 64)]);
         assert_eq!(suspects.pointers, [(16, 64), (64, 16)]);
         assert!(suspects.clear([16].into()));
-        assert!(suspects.into_starts().is_empty());
+        assert!(suspects.is_empty());
     }
 }
