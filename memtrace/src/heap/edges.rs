@@ -4,6 +4,10 @@
 const PART: usize = 1 << 16;
 /// Marks an edge to where the block begins.
 const START: u32 = 1 << 31;
+/// Marks the first edge of its source.
+const FIRST: u32 = 1 << 30;
+/// So many blocks share an index.
+const GROUP: usize = 8;
 
 /// A pointer into a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,43 +18,69 @@ pub(super) struct Edge {
     pub(super) is_start: bool,
 }
 
-/// The pointers that blocks contain, in order of the blocks.
+/// Eight blocks.
+#[derive(Clone, Copy)]
+struct Group {
+    /// Where their edges begin.
+    first: u32,
+    /// Which of them have edges: a bit for each.
+    have: u8,
+}
+
+/// The pointers that blocks contain, in order of the blocks: 4 bytes for each, and one for each block.
 #[derive(Default)]
 pub(super) struct Edges {
-    /// For each block that has been passed, where its edges begin.
-    first: Vec<u32>,
+    /// Of the blocks that have been passed.
+    groups: Vec<Group>,
     parts: Vec<Vec<u32>>,
     len: u32,
     limit: u32,
+    /// The block that edges were added of last.
+    source: Option<u32>,
 }
 
 impl Edges {
     /// For so many blocks; `limit`: the most edges.
     pub(super) fn new(blocks: usize, limit: usize) -> Self {
         let limit = u32::try_from(limit).unwrap_or(u32::MAX - 1);
-        Self { first: Vec::with_capacity(blocks), parts: Vec::new(), len: 0, limit }
+        Self { groups: Vec::with_capacity(blocks.div_ceil(GROUP)), limit, ..Self::default() }
+    }
+
+    /// Memory that so many blocks without edges take, in bytes.
+    pub(super) const fn bytes(blocks: usize) -> usize {
+        blocks.div_ceil(GROUP) * size_of::<Group>()
     }
 
     /// Adds an edge of `source`; none of a later block has been added. Returns whether there was room.
+    #[inline]
     pub(super) fn add(&mut self, source: u32, edge: Edge) -> bool {
-        self.pass(source);
         if self.len >= self.limit {
             return false;
+        }
+        let mut word = edge.target | if edge.is_start { START } else { 0 };
+        if self.source != Some(source) {
+            self.begin(source);
+            word |= FIRST;
         }
         if (self.len as usize).is_multiple_of(PART) {
             self.parts.push(Vec::with_capacity(PART));
         }
         if let Some(part) = self.parts.last_mut() {
-            part.push(edge.target | if edge.is_start { START } else { 0 });
+            part.push(word);
             self.len += 1;
         }
         true
     }
 
-    /// Edges that follow are of `source` or later blocks.
-    fn pass(&mut self, source: u32) {
-        if self.first.len() <= source as usize {
-            self.first.resize(source as usize + 1, self.len);
+    /// Edges that follow are of `source`.
+    fn begin(&mut self, source: u32) {
+        self.source = Some(source);
+        let group = source as usize / GROUP;
+        if self.groups.len() <= group {
+            self.groups.resize(group + 1, Group { first: self.len, have: 0 });
+        }
+        if let Some(group) = self.groups.get_mut(group) {
+            group.have |= 1 << (source as usize % GROUP);
         }
     }
 
@@ -60,16 +90,33 @@ impl Edges {
     }
 
     /// The edges of a block that have been added.
+    #[inline]
     pub(super) fn of(&self, block: u32) -> impl Iterator<Item = Edge> + use<'_> {
-        let at = |index: usize| self.first.get(index).copied().unwrap_or(self.len);
-        let (mut from, end) = (at(block as usize) as usize, at(block as usize + 1) as usize);
+        let group = self.groups.get(block as usize / GROUP).copied().unwrap_or(Group { first: 0, have: 0 });
+        let place = block as usize % GROUP;
+        let mut at = group.first as usize;
+        let mut word = None;
+        if group.have >> place & 1 != 0 {
+            word = self.word(at);
+            // Those of each block before it in the group that has any begin with a marked one.
+            for _ in 0..(group.have & ((1 << place) - 1)).count_ones() {
+                at += 1;
+                while self.word(at).is_some_and(|word| word & FIRST == 0) {
+                    at += 1;
+                }
+                word = self.word(at);
+            }
+        }
         std::iter::from_fn(move || {
-            let part = self.parts.get(from / PART)?;
-            let edges = part.get(from % PART..(from % PART + end.saturating_sub(from)).min(part.len()))?;
-            from += edges.len();
-            (!edges.is_empty()).then_some(edges)
+            let edge = word?;
+            at += 1;
+            word = self.word(at).filter(|word| word & FIRST == 0);
+            Some(Edge { target: edge & !(START | FIRST), is_start: edge & START != 0 })
         })
-        .flatten()
-        .map(|&edge| Edge { target: edge & !START, is_start: edge & START != 0 })
+    }
+
+    #[inline]
+    fn word(&self, at: usize) -> Option<u32> {
+        self.parts.get(at / PART)?.get(at % PART).copied()
     }
 }

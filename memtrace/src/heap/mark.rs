@@ -20,8 +20,6 @@ pub enum State {
     Lost,
     /// Only from a lost block.
     IndirectlyLost,
-    /// It is not a block: it was gone before its size was read.
-    Gone,
 }
 
 /// Bits of a block's state. None: it has not been reached.
@@ -31,6 +29,8 @@ const LOST: u8 = 4;
 const INDIRECT: u8 = 8;
 /// It was reached by an earlier scan.
 const EARLIER: u8 = 16;
+/// Any of these: it is not lost.
+const IN_USE: u8 = REACHABLE | POSSIBLE | EARLIER;
 
 /// A parent that is a root: the rest is its place in `roots`.
 pub(super) const ROOT: u32 = 1 << 31;
@@ -184,7 +184,7 @@ impl Marked {
     fn divide(&mut self) {
         let mut stack = Vec::new();
         for first in 0..self.states.len() {
-            if self.states.get(first) != Some(&0) || self.blocks.size(first as u32) == 0 {
+            if self.states.get(first) != Some(&0) {
                 continue;
             }
             let first = first as u32;
@@ -194,7 +194,7 @@ impl Marked {
             while let Some(block) = stack.pop() {
                 for Edge { target, .. } in self.edges.of(block) {
                     let Some(state) = self.states.get_mut(target as usize) else { continue };
-                    if target == first || *state & (INDIRECT | REACHABLE | POSSIBLE | EARLIER) != 0 {
+                    if target == first || *state & (INDIRECT | IN_USE) != 0 {
                         continue;
                     }
                     if *state == 0 {
@@ -227,7 +227,6 @@ impl Marked {
     pub fn state(&self, block: u32) -> State {
         let state = self.states.get(block as usize).copied().unwrap_or(0);
         match state {
-            _ if self.blocks.size(block) == 0 => State::Gone,
             _ if state & REACHABLE != 0 => State::Reachable,
             _ if state & POSSIBLE != 0 => State::Possibly,
             _ if state & EARLIER != 0 => State::Reachable,
@@ -245,19 +244,32 @@ impl Marked {
     /// Whether a block is lost, directly or indirectly.
     #[must_use]
     pub fn is_lost(&self, block: u32) -> bool {
-        matches!(self.state(block), State::Lost | State::IndirectlyLost)
+        self.states.get(block as usize).is_some_and(|state| state & IN_USE == 0)
+    }
+
+    /// The lost blocks in order: where each begins, and its number.
+    pub fn lost(&self) -> impl Iterator<Item = (u64, u32)> {
+        let is_lost = |state: &u8| state & IN_USE == 0;
+        // Most groups have none.
+        let groups = self.blocks.groups().filter(move |(blocks, _)| {
+            let states = self.states.get(blocks.start as usize..blocks.end as usize);
+            states.is_some_and(|states| states.iter().any(is_lost))
+        });
+        let blocks = groups.flat_map(|(blocks, starts)| starts.zip(blocks));
+        blocks.filter(|&(_, block)| self.is_lost(block))
     }
 
     /// The pointers from lost blocks to lost blocks: where each of the two begins.
+    #[must_use]
     pub fn lost_pointers(&self) -> Vec<(u64, u64)> {
-        let starts = self.blocks.starts().zip(0u32..);
-        let lost: Vec<(u64, u32)> = starts.filter(|&(_, block)| self.is_lost(block)).collect();
+        let lost: Vec<(u64, u32)> = self.lost().collect();
         let start_of = |block: u32| {
             let place = lost.binary_search_by_key(&block, |&(_, block)| block).ok()?;
             lost.get(place).map(|&(start, _)| start)
         };
         let pointers = lost.iter().flat_map(|&(start, block)| {
-            self.edges.of(block).filter_map(move |edge| Some((start, start_of(edge.target)?)))
+            let edges = self.edges.of(block).filter(|edge| self.is_lost(edge.target));
+            edges.filter_map(move |edge| Some((start, start_of(edge.target)?)))
         });
         pointers.collect()
     }

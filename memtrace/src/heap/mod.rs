@@ -5,13 +5,13 @@
 //! or freed again: it is lost.
 //!
 //! A scan reads the memory once, in order ([`scan()`]), and keeps of each block only where it points to. Block addresses
-//! are bits, one for 8 bytes of address space, in chunks of 64 KiB; the number of a block is its rank among the bits
-//! ([`Blocks`]). So a lookup costs about four loads however many blocks there are, nothing is sorted, and a block needs 9
-//! bytes and 4 for each pointer in it.
+//! are bits, one for 16 bytes of address space (or 8), in chunks that tables find; the number of a block is its rank among
+//! the bits ([`Blocks`]). So the cost of a lookup does not depend on how many blocks there are, nothing is sorted, and a block
+//! needs 3 bytes and its bits, one byte and 4 for each pointer in it.
 
 mod blocks;
 pub mod census;
-mod collect;
+mod directory;
 mod edges;
 mod holders;
 mod mark;
@@ -20,8 +20,7 @@ mod scan;
 #[cfg(test)]
 mod tests;
 
-pub use blocks::{Blocks, Starts};
-pub use collect::Collected;
+pub use blocks::{Blocks, Collected};
 pub use holders::{Held, Via};
 pub use mark::{Marked, State};
 pub use memory::{Between, Memory};

@@ -3,17 +3,22 @@
 use std::{mem::size_of, ops::Range};
 
 use super::{
-    blocks::{Blocks, Hit},
-    edges::Edge,
+    blocks::Blocks,
+    directory::{ADDRESS, Hit, Near},
+    edges::{Edge, Edges},
     mark::{From, Marked},
     memory::{Between, Memory},
 };
 
-/// Words read at a time, 1 MiB of them, and the one after that, for words that are not aligned.
+/// Words read at a time: 1 MiB.
 const WINDOW: usize = 1 << 17;
 const PAGE: u64 = 4096;
-/// What may be above an address in a word: a tag (16 bits), as some programs and processors have it.
-const ADDRESS: u64 = (1 << 48) - 1;
+/// Words that are compared with the range of addresses at a time, without a branch.
+const TOGETHER: usize = 8;
+/// Addresses that are looked up at a time: so many loads are under way at once.
+const LOOKUPS: usize = 32;
+/// Of an address, the bits above these are compared: 32 are left.
+const COARSE: u32 = 16;
 /// What may be below one: a tag in the low bits of a pointer to the beginning of a block.
 const TAG: u64 = 7;
 /// Bytes for each block, and beside them, that a scan may use: see [`limit_of`].
@@ -59,22 +64,24 @@ pub fn scan(
     suspects: Option<&[u64]>,
 ) -> Result<Marked, Refused> {
     let count = blocks.len();
-    let used =
-        blocks.bytes() + count * (size_of::<u32>() + 1 + if how.holders { size_of::<u32>() } else { 0 });
-    let room = limit_of(count).saturating_sub(used + 2 * WINDOW * size_of::<u64>()) / size_of::<u32>();
+    let used = blocks.bytes()
+        + Edges::bytes(count)
+        + count * (1 + if how.holders { size_of::<u32>() } else { 0 })
+        + 2 * WINDOW * size_of::<u64>();
+    let room = blocks.limit().saturating_sub(used) / size_of::<u32>();
     let mut scan = Scan {
-        hull: blocks.hull(),
+        filter: Filter::new(blocks.hull()),
         marked: Marked::new(blocks, room, how.holders),
-        words: vec![0; WINDOW + 1],
-        found: Vec::with_capacity(WINDOW),
-        pointers: Vec::new(),
-        unaligned: how.unaligned,
+        found: Vec::new(),
+        pointers: how.unaligned.then(Vec::new),
         between: Between::Roots,
+        source: None,
         direct: false,
     };
     if let Some(suspects) = suspects {
         scan.marked.suspect_only(suspects);
     }
+    let mut window = vec![0; WINDOW];
     // Roots first: then most blocks are known to be reachable when they are read.
     let mut with_blocks: Vec<Range<u64>> = Vec::new();
     let mut from = 0;
@@ -83,20 +90,63 @@ pub fn scan(
         if scan.marked.blocks.may_touch(&part) {
             with_blocks.push(part);
         } else {
-            scan.part(memory, part, false)?;
+            scan.part(memory, part, false, &mut window)?;
         }
     }
     // After variables: what one of them holds too is better known by that.
     for (place, word) in (0u64..).zip(words) {
-        if let Some(edge) = scan.edge(*word) {
+        let address = word & ADDRESS;
+        if let Some(edge) = scan.edge(address, scan.marked.blocks.near(address)) {
             scan.marked.reach(edge, From::Root(EXTRA | place));
         }
     }
     for part in with_blocks {
-        scan.part(memory, part, true)?;
+        scan.part(memory, part, true, &mut window)?;
     }
+    drop(window);
+    scan.found = Vec::new();
     scan.marked.decide();
     Ok(scan.marked)
+}
+
+/// Which words may be addresses in blocks, by the upper half of the address: others are the most, and cost least.
+#[derive(Clone, Copy)]
+struct Filter {
+    low: u32,
+    span: u32,
+}
+
+impl Filter {
+    /// For blocks in that range.
+    fn new((low, high): (u64, u64)) -> Self {
+        let (low, last) = ((low & ADDRESS) >> COARSE, (high.saturating_sub(1) & ADDRESS) >> COARSE);
+        Self { low: low as u32, span: last.saturating_sub(low) as u32 }
+    }
+
+    #[inline]
+    fn passes(self, word: u64) -> bool {
+        ((word >> COARSE) as u32).wrapping_sub(self.low) <= self.span
+    }
+
+    /// Writes the places of the words that pass to `found`.
+    fn find(self, words: &[u64], found: &mut Vec<u32>) {
+        found.clear();
+        let (groups, rest) = words.as_chunks::<TOGETHER>();
+        for (group, first) in groups.iter().zip((0u32..).step_by(TOGETHER)) {
+            if !group.iter().fold(false, |any, &word| any | self.passes(word)) {
+                continue;
+            }
+            let passed = group.map(|word| u8::from(self.passes(word)));
+            let mut passed = u64::from_le_bytes(passed);
+            while passed != 0 {
+                found.push(first + passed.trailing_zeros() / u8::BITS);
+                passed &= passed - 1;
+            }
+        }
+        let first = words.len() - rest.len();
+        let rest = rest.iter().zip(first as u32..).filter(|(word, _)| self.passes(**word));
+        found.extend(rest.map(|(_, place)| place));
+    }
 }
 
 /// Marks a root that is not in memory: the rest is its place among the words given.
@@ -111,104 +161,120 @@ struct Pointer {
     edge: Edge,
 }
 
+/// The block that was read last, and the addresses in it.
+struct Source {
+    index: u32,
+    range: Range<u64>,
+}
+
 /// A scan on its way.
 struct Scan {
-    /// Where blocks may be.
-    hull: (u64, u64),
+    filter: Filter,
     marked: Marked,
-    words: Vec<u64>,
-    /// Where in `words` there may be pointers.
+    /// Where in the window there may be pointers.
     found: Vec<u32>,
-    /// Pointers at any addresses, until they are in order.
-    pointers: Vec<Pointer>,
-    unaligned: bool,
+    /// Pointers at any addresses, until they are in order; `None`: only those at multiples of 8 count.
+    pointers: Option<Vec<Pointer>>,
     /// What the part that is read is where no block is known.
     between: Between,
+    /// In that part.
+    source: Option<Source>,
     /// Whether pointers of reachable blocks are followed immediately and not kept.
     direct: bool,
 }
 
 impl Scan {
-    /// The block that a word points to.
+    /// The block that an address is in. `near`: what is near it.
     #[inline]
-    fn edge(&self, word: u64) -> Option<Edge> {
-        let address = word & ADDRESS;
-        let Hit { index, start } = self.marked.blocks.find(address)?;
+    fn edge(&self, address: u64, near: Near) -> Option<Edge> {
+        let Hit { index, start } = self.marked.blocks.find_near(address, near)?;
         Some(Edge { target: index, is_start: address & !TAG == start })
     }
 
-    /// Reads a part and notes its pointers. `blocks`: whether there may be blocks in it.
-    fn part(&mut self, memory: &mut impl Memory, part: Range<u64>, blocks: bool) -> Result<(), Refused> {
+    /// Reads a part into `words` and notes its pointers. `blocks`: whether there may be blocks in it.
+    fn part(
+        &mut self,
+        memory: &mut impl Memory,
+        part: Range<u64>,
+        blocks: bool,
+        words: &mut [u64],
+    ) -> Result<(), Refused> {
         self.between = memory.between(&part);
+        self.source = None;
         let mut from = part.start;
         while from < part.end {
             let length = (((part.end - from) / 8) as usize).min(WINDOW);
-            let Some(window) = self.words.get_mut(..length) else { break };
+            let Some(window) = words.get_mut(..length) else { break };
             let read = memory.read(from, window).min(length);
-            if let Some(after) = self.words.get_mut(read) {
-                *after = 0;
-            }
-            self.window(from, read, 0, blocks)?;
-            if self.unaligned {
-                for shift in 1..8 {
-                    self.window(from, read, shift, blocks)?;
-                }
-                let mut pointers = std::mem::take(&mut self.pointers);
-                pointers.sort_unstable_by_key(|pointer| pointer.at);
-                pointers.drain(..).try_for_each(|pointer| self.note(pointer, blocks))?;
-                self.pointers = pointers;
-            }
+            self.window(from, window.get_mut(..read).unwrap_or_default(), blocks)?;
             // What follows a page that is no longer there may still be.
             from = if read > 0 { from + (read * 8) as u64 } else { (from & !(PAGE - 1)) + PAGE };
         }
         Ok(())
     }
 
-    /// Notes the pointers among the first `length` words, which were read at `address`, `shift` bytes after their beginnings.
-    fn window(&mut self, address: u64, length: usize, shift: u32, blocks: bool) -> Result<(), Refused> {
-        let Self { words, found, hull: (low, high), .. } = self;
-        let span = high.saturating_sub(*low);
-        // No branch: which words are pointers cannot be predicted.
-        found.clear();
-        found.resize(length, 0);
-        let mut count = 0;
-        let pairs = words.get(..length).into_iter().flatten().zip(words.get(1..).into_iter().flatten());
-        for (place, (word, next)) in pairs.enumerate() {
-            let word = shifted(*word, *next, shift);
-            if let Some(slot) = found.get_mut(count) {
-                *slot = place as u32;
+    /// Notes the pointers among words that were read at `from`. They are changed.
+    fn window(&mut self, from: u64, words: &mut [u64], blocks: bool) -> Result<(), Refused> {
+        let mut found = std::mem::take(&mut self.found);
+        let mut pointers = self.pointers.take();
+        let shifts = if pointers.is_some() { 8 } else { 1 };
+        for shift in 0..shifts {
+            if shift > 0 {
+                let mut next = 0;
+                for word in words.iter_mut().rev() {
+                    (*word, next) = (*word >> 8 | next << 56, *word);
+                }
             }
-            count += usize::from((word & ADDRESS).wrapping_sub(*low) < span);
+            self.filter.find(words, &mut found);
+            for places in found.chunks(LOOKUPS) {
+                let address = |place: u32| words.get(place as usize).map_or(0, |word| word & ADDRESS);
+                let mut near = [Near::default(); LOOKUPS];
+                for (near, &place) in near.iter_mut().zip(places) {
+                    *near = self.marked.blocks.near(address(place));
+                }
+                for (near, &place) in near.into_iter().zip(places) {
+                    let address = address(place);
+                    let Some(edge) = self.edge(address, near) else { continue };
+                    let pointer = Pointer { at: from + u64::from(place) * 8 + shift, address, edge };
+                    match &mut pointers {
+                        Some(pointers) => pointers.push(pointer),
+                        None => self.note(pointer, blocks)?,
+                    }
+                }
+            }
         }
-        found.truncate(count);
-        for number in 0..count {
-            let Some(place) = self.found.get(number).map(|&place| place as usize) else { break };
-            let (Some(&word), Some(&next)) = (self.words.get(place), self.words.get(place + 1)) else {
-                break;
-            };
-            let word = shifted(word, next, shift);
-            let Some(edge) = self.edge(word) else { continue };
-            let at = address + place as u64 * 8 + u64::from(shift);
-            let pointer = Pointer { at, address: word & ADDRESS, edge };
+        if let Some(pointers) = &mut pointers {
             // Pointers of blocks are kept in order of their addresses.
-            if self.unaligned {
-                self.pointers.push(pointer);
-            } else {
-                self.note(pointer, blocks)?;
-            }
+            pointers.sort_unstable_by_key(|pointer| pointer.at);
+            pointers.drain(..).try_for_each(|pointer| self.note(pointer, blocks))?;
         }
+        (self.found, self.pointers) = (found, pointers);
         Ok(())
     }
 
-    /// Notes a pointer.
-    fn note(&mut self, Pointer { at, address, edge }: Pointer, blocks: bool) -> Result<(), Refused> {
+    /// The block in which `at` is, or the rest of its chunk that belongs to it.
+    #[inline]
+    fn source(&mut self, at: u64) -> Option<u32> {
+        if let Some(source) = &self.source
+            && source.range.contains(&at)
+        {
+            return Some(source.index);
+        }
         let known = &self.marked.blocks;
-        let source = match self.between {
-            _ if !blocks => None,
-            Between::Free => known.find_chunk(at),
-            Between::Roots | Between::Chunks => known.find(at),
+        let (hit, size): (_, fn(&Blocks, u32) -> u64) = match self.between {
+            Between::Free => (known.find_chunk(at), Blocks::usable),
+            Between::Roots | Between::Chunks => (known.find(at), Blocks::size),
         };
-        let Some(Hit { index: source, .. }) = source else {
+        let Hit { index, start } = hit?;
+        self.source = Some(Source { index, range: start..start + size(known, index) });
+        Some(index)
+    }
+
+    /// Notes a pointer.
+    #[inline]
+    fn note(&mut self, Pointer { at, address, edge }: Pointer, blocks: bool) -> Result<(), Refused> {
+        let Some(source) = (if blocks { self.source(at) } else { None }) else {
+            let known = &self.marked.blocks;
             match self.between {
                 Between::Free => return Ok(()),
                 Between::Chunks if !edge.is_start && known.is_next_chunk(address, edge.target) => {
@@ -236,10 +302,4 @@ impl Scan {
         }
         Ok(())
     }
-}
-
-/// A word that begins `shift` bytes after `word` does.
-#[inline]
-fn shifted(word: u64, next: u64, shift: u32) -> u64 {
-    if shift == 0 { word } else { word >> (8 * shift) | next << (64 - 8 * shift) }
 }

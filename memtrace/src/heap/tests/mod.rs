@@ -5,7 +5,7 @@ mod shapes;
 
 use std::{collections::BTreeMap, ops::Range};
 
-use super::{Between, Blocks, How, Marked, Memory, Refused, Starts, scan};
+use super::{Between, Blocks, Collected, How, Marked, Memory, Refused, scan};
 
 /// Words at addresses; whatever is between them is zero.
 #[derive(Clone, Default)]
@@ -48,12 +48,9 @@ impl Memory for Words {
 }
 
 pub(super) fn blocks(all: &[(u64, u64)]) -> Blocks {
-    let mut starts = Starts::new();
-    assert!(all.iter().all(|block| starts.add(block.0)));
-    let mut blocks = starts.finish().unwrap();
-    all.iter().for_each(|&(address, size)| blocks.set_size(address, size));
-    assert!(blocks.complete());
-    blocks
+    let mut collected = Collected::new();
+    all.iter().for_each(|&(address, size)| collected.add(address, size));
+    collected.finish().unwrap()
 }
 
 pub(super) fn marked(memory: &Words, all: &[(u64, u64)], extra: &[u64]) -> Marked {

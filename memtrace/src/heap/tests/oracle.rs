@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Words, marked, try_marked};
-use crate::heap::{How, State};
+use crate::heap::{How, State, scan};
 
 /// A small generator of random numbers (Marsaglia's xorshift64).
 struct Random(u64);
@@ -24,22 +24,22 @@ impl Random {
 const BASES: [u64; 3] = [0x5555_5000_0000, 0x7f00_0001_0000, 0x7f80_ffff_0000];
 const DATA: u64 = 0x4000_0000;
 
-/// Blocks, and memory with pointers between them.
-fn made_up(random: &mut Random) -> (Vec<(u64, u64)>, Words, Vec<u64>) {
+/// Blocks at multiples of `alignment`, and memory with pointers between them.
+fn made_up(random: &mut Random, alignment: u64) -> (Vec<(u64, u64)>, Words, Vec<u64>) {
     let mut all = Vec::new();
     let mut ranges = Vec::new();
     ranges.push(DATA..DATA + 0x800);
     for base in BASES {
         let mut at = base;
         for _ in 0..random.below(60) {
-            at += 8 * random.below(6);
+            at += alignment * random.below(6);
             let size = match random.below(12) {
                 0 => 0,
                 1 => 60_000 + random.below(150_000),
                 _ => 1 + random.below(200),
             };
             all.push((at, size));
-            at = (at + size.max(1)).next_multiple_of(8);
+            at = (at + size.max(1)).next_multiple_of(alignment);
             if random.below(10) == 0 {
                 at += 0x1_0000 * random.below(4);
             }
@@ -131,7 +131,7 @@ fn scans_agree_with_the_obvious_algorithm() {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut seen = [0u32; 3];
     for round in 0..100 {
-        let (all, memory, extra) = made_up(&mut random);
+        let (all, memory, extra) = made_up(&mut random, if round % 2 == 0 { 8 } else { 16 });
         let expected = states(&all, &memory, &extra);
         let marked = marked(&memory, &all, &extra);
         assert_eq!(
@@ -153,6 +153,12 @@ fn scans_agree_with_the_obvious_algorithm() {
         }
         // Directly lost ones lead to all the others, and none of them is pointed to by one that is reached from another.
         assert_eq!(super::lost(&marked), expected.values().filter(|&&state| state == State::Lost).count());
+        let lost: Vec<u64> = marked.lost().map(|(start, _)| start).collect();
+        // Those that may be lost are.
+        let known = super::blocks(&all);
+        let again = scan(&mut memory.clone(), known, &extra, How::default(), Some(&lost)).unwrap();
+        assert_eq!(again.lost().map(|(start, _)| start).collect::<Vec<_>>(), lost, "round {round}");
+        assert_eq!(again.lost_pointers(), marked.lost_pointers(), "round {round}");
         let plain = try_marked(&memory, &all, &extra, How::default()).unwrap();
         let states =
             |of: &super::Marked| (0..all.len() as u32).map(|block| of.state(block)).collect::<Vec<_>>();

@@ -109,10 +109,10 @@ fn what_an_earlier_scan_reached_is_in_use_with_what_it_points_to() {
 #[test]
 fn packed_pointers_are_found_if_asked_for() {
     let mut memory = memory();
-    let word = HEAP;
-    memory.put(DATA, word << 24);
-    memory.put(DATA + 8, word >> 40);
-    let all = [(HEAP, 32)];
+    let word = HEAP + 0x1230;
+    memory.put(DATA, word << 48);
+    memory.put(DATA + 8, word >> 16);
+    let all = [(word, 32)];
     for (unaligned, state) in [(false, State::Lost), (true, State::Reachable)] {
         let marked = try_marked(&memory, &all, &[], How { unaligned, holders: false }).unwrap();
         assert_eq!(marked.state(0), state);
@@ -185,6 +185,12 @@ fn large_blocks_are_found_by_their_middle() {
     let states = [0, 1, 2, 3].map(|block| marked.state(block));
     assert_eq!(states, [State::Possibly, State::Possibly, State::Lost, State::Possibly]);
     assert_eq!(marked.blocks().size(3), 5 << 30);
+    assert_eq!([far + 0x10, far + 0x18].map(|start| marked.blocks().beginning_at(start)), [Some(3), None]);
+    // So far from its ends that nothing else can be near.
+    memory.put(DATA + 24, far + (2 << 30));
+    assert_eq!(super::marked(&memory, &all, &[]).state(3), State::Possibly);
+    memory.put(DATA + 24, 0);
+    assert_eq!(super::marked(&memory, &all, &[]).state(3), State::Lost);
     // A pointer within a large block is the block's own.
     memory.put(HEAP + 0x4_0000, HEAP + 0x8_0000);
     let marked = super::marked(&memory, &all, &[]);
@@ -192,26 +198,13 @@ fn large_blocks_are_found_by_their_middle() {
 }
 
 #[test]
-fn a_block_without_a_size_is_none() {
-    let mut starts = super::Starts::new();
-    assert!(starts.add(HEAP) && starts.add(HEAP + 64));
-    let mut blocks = starts.finish().unwrap();
-    blocks.set_size(HEAP, 32);
-    blocks.set_size(HEAP + 128, 32);
-    assert!(blocks.complete());
-    let mut memory = memory();
-    memory.put(HEAP + 64, HEAP);
-    let marked = scan(&mut memory, blocks, &[], How::default(), None).unwrap();
-    assert_eq!([marked.state(0), marked.state(1)], [State::Reachable, State::Gone]);
-    assert_eq!(super::lost(&marked), 0);
-}
-
-#[test]
 fn blocks_that_are_too_scattered_are_refused() {
-    let mut starts = super::Starts::new();
-    let added = (0..100_000u64).take_while(|number| starts.add(number << 32)).count();
-    assert!(added < 1000, "{added}");
-    assert_eq!(blocks(&[]).len(), 0);
+    let scattered = |count: u64| {
+        let mut collected = super::Collected::new();
+        (0..count).for_each(|number| collected.add(number << 32, 16));
+        collected.finish().map(|blocks| blocks.len())
+    };
+    assert_eq!([scattered(0), scattered(100), scattered(1000)], [Some(0), Some(100), None]);
 }
 
 #[test]

@@ -57,7 +57,7 @@ pub(super) fn collect(pid: u32) -> Result<(Census, Blocks), Failure> {
 pub(super) fn collected(pid: u32) -> Result<(Census, Collected), Failure> {
     let mut collected = Collected::new();
     let census = take(pid, |visit| match visit {
-        Visit::Block(block) => collected.add(block),
+        Visit::Block(block) => collected.add(block.address, block.size),
         Visit::Again => collected = Collected::new(),
     })?;
     Ok((census, collected))

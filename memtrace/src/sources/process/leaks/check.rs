@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     bpf::{Live, LiveReader, RegisterReader},
-    heap::{Blocks, How, Marked, Refused, Starts, State, census::Block},
+    heap::{Blocks, Collected, How, Marked, Refused, State},
     model::ThreadRegisters,
     profile::{Holder, LeakCheck, Moment},
     sources::process::census,
@@ -137,7 +137,7 @@ pub(super) fn run(
         check.scans += 1;
         let begun = Instant::now();
         // Each of these scans may be the last.
-        let holders = !job.stacks.is_empty() && check.scans >= job.scans;
+        let holders = !job.stacks.is_empty();
         let how = How { unaligned: job.unaligned, holders };
         let known = suspects.as_ref().map(Suspects::starts);
         let scanned = self::scan(job, tools, how, known, stop)?;
@@ -155,7 +155,9 @@ pub(super) fn run(
                 quiet = if suspects.narrow(&scanned.marked) { 0 } else { quiet + 1 };
             }
         }
-        if check.scans >= job.scans && (quiet >= QUIET || job.scans == 1) {
+        // Once all blocks were reached, nothing is left to find.
+        let is_over = suspects.as_ref().is_some_and(Suspects::is_empty);
+        if is_over || check.scans >= job.scans && (quiet >= QUIET || job.scans == 1) {
             break scanned;
         }
         if check.scans >= MOST_SCANS {
@@ -235,9 +237,8 @@ fn with_census(live: &LiveReader, job: &Job) -> Result<Option<(Blocks, Free)>, F
     let Ok((census, mut collected)) = taken else { return Ok(None) };
     let free = Free::Ranges(census.own);
     live.for_each(job.target, |block| {
-        let (address, size) = (block.address, block.sample.size());
-        if block.time >= job.watched_since && !collected.has(address) && !free.contains(address) {
-            collected.add(Block { address, size });
+        if block.time >= job.watched_since && !free.contains(block.address) {
+            collected.add(block.address, block.sample.size());
         }
     })?;
     let number = collected.len();
@@ -245,36 +246,17 @@ fn with_census(live: &LiveReader, job: &Job) -> Result<Option<(Blocks, Free)>, F
     Ok(Some((blocks, free)))
 }
 
-/// So many blocks are remembered while they are read: 16 MiB.
-const REMEMBERED: usize = 1 << 20;
-
 /// The live blocks of a process. Those from before a gap are left out: they may have been freed unseen, and what is there now
-/// may hold pointers. If there are many, the table is read twice instead of copied.
+/// may hold pointers.
 fn blocks(live: &LiveReader, job: &Job) -> Result<Blocks, Failure> {
-    let for_each = |visit: &mut dyn FnMut(Live)| {
-        live.for_each(job.target, |block| {
-            if block.time >= job.watched_since {
-                visit(block);
-            }
-        })
-    };
-    let mut remembered: Vec<(u64, u64)> = Vec::new();
-    let (mut starts, mut number, mut fits) = (Starts::new(), 0, true);
-    for_each(&mut |block| {
-        number += 1;
-        fits = fits && starts.add(block.address);
-        if remembered.len() < REMEMBERED {
-            remembered.push((block.address, block.sample.size()));
+    let mut collected = Collected::new();
+    live.for_each(job.target, |block| {
+        if block.time >= job.watched_since {
+            collected.add(block.address, block.sample.size());
         }
     })?;
-    let too_many = || Failure::Blocks(number);
-    let mut blocks = Some(starts).filter(|_| fits).and_then(Starts::finish).ok_or_else(too_many)?;
-    if number <= remembered.len() {
-        remembered.iter().for_each(|(address, size)| blocks.set_size(*address, *size));
-    } else {
-        for_each(&mut |block| blocks.set_size(block.address, block.sample.size()))?;
-    }
-    if blocks.complete() { Ok(blocks) } else { Err(too_many()) }
+    let number = collected.len();
+    collected.finish().ok_or(Failure::Blocks(number))
 }
 
 /// Adds up what is known of every live block.
@@ -300,7 +282,6 @@ fn count(
                     let through = marked.lost_through(number);
                     Found::Lost { indirectly: state == State::IndirectlyLost, through }
                 }
-                State::Gone => return None,
             })
         });
         decided.add(&mut count, &block, found);

@@ -29,6 +29,11 @@ impl Suspects {
         &self.starts
     }
 
+    /// Whether none is left.
+    pub(in crate::sources::process) fn is_empty(&self) -> bool {
+        self.starts.is_empty()
+    }
+
     pub(in crate::sources::process) fn into_starts(self) -> Vec<u64> {
         self.starts
     }

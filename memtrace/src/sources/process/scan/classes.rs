@@ -57,9 +57,6 @@ impl Sizes {
         for (start, block) in blocks.starts().zip(0u32..) {
             let size = blocks.size(block);
             let state = marked.state(block);
-            if state == State::Gone {
-                continue;
-            }
             let amount = Amount { bytes: size, blocks: 1 };
             let class = sizes.entry(size).or_default();
             class.blocks += 1;

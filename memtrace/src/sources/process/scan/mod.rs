@@ -122,7 +122,7 @@ impl Scanner {
             let pass = Pass {
                 pid,
                 threads,
-                how: How { unaligned, holders: check.scans >= scans },
+                how: How { unaligned, holders: true },
                 suspects: suspected.as_ref().map(Suspected::starts),
                 free: Free::Ranges(census.own.clone()),
                 rate: if stop { 0 } else { RATE },
@@ -142,7 +142,9 @@ impl Scanner {
                     quiet = if suspected.narrow(&scanned.marked) { 0 } else { quiet + 1 };
                 }
             }
-            if scans == 1 || (check.scans >= scans && quiet >= QUIET) {
+            // Once all blocks were reached, nothing is left to find.
+            let is_over = suspected.as_ref().is_some_and(|suspected| suspected.starts().is_empty());
+            if is_over || scans == 1 || (check.scans >= scans && quiet >= QUIET) {
                 break (census, scanned);
             }
             if check.scans >= MOST_SCANS {

@@ -19,8 +19,8 @@ impl Suspected {
     /// After the first scan: all that is lost in it.
     pub(super) fn new(marked: &Marked, contents: &mut Contents) -> Self {
         let blocks = marked.blocks();
-        let lost = blocks.starts().zip(0u32..).filter(|&(_, block)| marked.is_lost(block));
-        let first: Vec<(u64, u64)> = lost.map(|(start, block)| (start, blocks.size(block))).collect();
+        let first: Vec<(u64, u64)> =
+            marked.lost().map(|(start, block)| (start, blocks.size(block))).collect();
         let starts = first.iter().map(|&(start, _)| start).collect();
         let mut suspected = Self { suspects: Suspects::new(marked, starts), first, hashes: Vec::new() };
         suspected.hashes = suspected.hashes(contents);
