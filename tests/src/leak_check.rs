@@ -19,7 +19,25 @@ pub struct LeakCheck {
     pub reachable: Amount,
     pub suppressed: Amount,
     pub undecided_blocks: u64,
+    pub before: Option<Before>,
     pub complete: bool,
+}
+
+/// Blocks from before tracing began.
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Before {
+    pub checked_blocks: u64,
+    pub lost: Amount,
+    pub sizes: Vec<LostSize>,
+}
+
+/// Lost blocks of one size.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[allow(missing_docs, reason = "as above")]
+pub struct LostSize {
+    pub size: u64,
+    pub lost_blocks: u64,
 }
 
 /// Who holds blocks of a stack.

@@ -42,7 +42,7 @@ pub use compiler::{CSource, compile, run_tool, shared_directory};
 pub use elf::{compressed_zeros, damage_section, mark_compressed, spinning_elf32, spinning_elf64};
 pub use heap::{Class, Grown, Growth, Heap, HeapReport, Held, Kept};
 pub use holder::Holder;
-pub use leak_check::{HeldBy, LeakCheck, Lost};
+pub use leak_check::{Before, HeldBy, LeakCheck, Lost, LostSize};
 pub use lifetime::Lifetime;
 pub use privileges::{can_trace, remark};
 pub use report::{Cache, Frame, Kernel, Losses, Remark, Report, Stack, Totals, TraceLine};

@@ -7,7 +7,8 @@ use std::{
 };
 
 use memtrace_tests::{
-    Agent, CSource, Heap, HeapReport, Running, agent_path, assert_refused, can_trace, compile, memtrace,
+    Agent, CSource, Heap, HeapReport, LeakCheck, LostSize, Running, agent_path, assert_refused, can_trace,
+    compile, memtrace,
 };
 
 /// As in scanned.cpp.
@@ -85,6 +86,26 @@ fn what_was_lost_before_the_scan_is_found() {
     let cache = heap.held_by.iter().find(|held| held.name.as_deref() == Some("g_cache"));
     assert!(cache.is_some_and(|held| held.root == "data" && held.blocks + 100 > 2 * ENTRIES), "{heap:?}");
     assert_lost(&scan(program.pid(), &["--stop"]), SESSIONS);
+}
+
+/// While it is traced, too.
+#[test]
+fn what_was_lost_before_tracing_is_found() {
+    if !can_trace() {
+        return;
+    }
+    let (_directory, mut program) = start(&[]);
+    let mut agent =
+        Agent::attach_with(&[program.pid()], &["--max-overhead", "off", "--leak-check", "always"]);
+    ask(&mut program, "lose 100");
+    let is_checked = |check: &LeakCheck| check.lost.blocks == 200 && check.before.is_some();
+    let report = agent.report_when(|report| report.leak_check.as_ref().is_some_and(is_checked));
+    let before = report.leak_check.and_then(|check| check.before).expect("checked");
+    assert_eq!(before.lost.blocks, 2 * SESSIONS + HANDLES, "{before:?}");
+    assert_eq!(before.lost.bytes, SESSIONS * (SESSION + REQUEST) + HANDLES * HANDLE, "{before:?}");
+    assert!(before.checked_blocks > 2 * ENTRIES, "{before:?}");
+    let of = |size, lost_blocks| LostSize { size, lost_blocks };
+    assert_eq!(before.sizes, [of(HANDLE, HANDLES), of(REQUEST, SESSIONS), of(SESSION, SESSIONS)]);
 }
 
 #[test]

@@ -103,6 +103,49 @@ pub enum Moment {
     AtExit,
 }
 
+/// Sizes of lost blocks that are listed.
+pub const LOST_SIZES: usize = 3;
+
+/// Blocks that the allocator has in use and whose allocation was not traced: they are from before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Before {
+    /// How many were looked at.
+    pub checked: u64,
+    /// Those that are lost, with the sizes that the allocator has rounded them to.
+    pub lost: Amount,
+    /// Sizes of which most bytes are lost, and how many blocks are; unused places are zero.
+    pub sizes: [(u64, u64); LOST_SIZES],
+}
+
+impl Before {
+    /// Of lost blocks by size.
+    #[must_use]
+    pub fn new(checked: u64, lost: impl IntoIterator<Item = (u64, u64)>) -> Self {
+        let mut sizes: Vec<(u64, u64)> = Vec::new();
+        for (size, blocks) in lost.into_iter().filter(|(_, blocks)| *blocks > 0) {
+            match sizes.iter_mut().find(|(known, _)| *known == size) {
+                Some((_, sum)) => *sum += blocks,
+                None => sizes.push((size, blocks)),
+            }
+        }
+        let bytes = |(size, blocks): &(u64, u64)| size.saturating_mul(*blocks);
+        sizes.sort_unstable_by_key(|size| (std::cmp::Reverse(bytes(size)), size.0));
+        let lost = sizes
+            .iter()
+            .fold(Amount::default(), |sum, size| sum.plus(Amount { bytes: bytes(size), blocks: size.1 }));
+        let mut most = [(0, 0); LOST_SIZES];
+        most.iter_mut().zip(sizes).for_each(|(place, size)| *place = size);
+        Self { checked, lost, sizes: most }
+    }
+
+    /// Of two processes together: the sizes listed are of those listed.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        let Self { sizes, .. } = Self::new(0, self.sizes.into_iter().chain(other.sizes));
+        Self { checked: self.checked.saturating_add(other.checked), lost: self.lost.plus(other.lost), sizes }
+    }
+}
+
 /// A leak check as a whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeakCheck {
@@ -124,6 +167,9 @@ pub struct LeakCheck {
     pub reached: Reached,
     /// Blocks that were too young to be checked, or not watched all the time.
     pub undecided: u64,
+    /// Blocks from before tracing began, which are not in `reached`; `None` if they are not known.
+    #[serde(default)]
+    pub before: Option<Before>,
     /// Whether everything that may hold a pointer was looked at: no page was skipped, and the registers of every thread were
     /// known.
     pub complete: bool,
@@ -143,6 +189,10 @@ impl LeakCheck {
             cpu: self.cpu.saturating_add(other.cpu),
             reached: self.reached.plus(other.reached),
             undecided: self.undecided.saturating_add(other.undecided),
+            before: match (self.before, other.before) {
+                (Some(one), Some(other)) => Some(one.plus(other)),
+                (one, other) => one.or(other),
+            },
             complete: self.complete && other.complete,
         }
     }

@@ -43,7 +43,7 @@ pub use heap::{Finding, GrownClass, Heap, HeapArena, HeapGrowth, HeldBytes, Hint
 pub use holder::Holder;
 pub use holder::Root;
 pub use kernel::{CacheRow, KERNEL_CODE, Kernel, KernelDetail, MemoryKind};
-pub use leaks::{LeakCheck, Leaked, Moment, Reached};
+pub use leaks::{Before, LeakCheck, Leaked, Moment, Reached};
 pub use losses::{Losses, Reason};
 pub use remark::{CacheNumber, FileProblem, LeftOut, Remark, Renewal, Unread};
 pub use rows::{

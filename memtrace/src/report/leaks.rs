@@ -2,7 +2,7 @@
 
 use super::escape::short;
 use crate::profile::units::{format_age, format_bytes, format_count, format_number, format_percent};
-use crate::profile::{Amount, Holder, LeakCheck, Leaked, Moment, Reached, Root};
+use crate::profile::{Amount, Before, Holder, LeakCheck, Leaked, Moment, Reached, Root};
 
 /// The five lines that valgrind's memcheck ends with, in its words.
 pub(super) fn summary(check: &LeakCheck) -> String {
@@ -105,6 +105,24 @@ pub(super) fn check(check: &LeakCheck) -> String {
         format_bytes(lost.bytes),
         format_number(lost.blocks),
     )
+}
+
+/// What a check found among blocks from before tracing began, as a line; `None` if nothing is lost. `likely`: who loses blocks
+/// of a size now.
+pub(super) fn before(check: &LeakCheck, likely: impl Fn(u64) -> Option<String>) -> Option<String> {
+    let Before { checked, lost, sizes } = check.before.filter(|before| before.lost.blocks > 0)?;
+    let sizes = sizes.into_iter().filter(|(_, blocks)| *blocks > 0).map(|(size, blocks)| {
+        let likely = likely(size).map(|name| format!(", the size that {name} loses now"));
+        format!("{} x {} B{}", format_number(blocks), format_number(size), likely.unwrap_or_default())
+    });
+    let sizes: Vec<String> = sizes.collect();
+    Some(format!(
+        "From before tracing began: LOST {} in {} of {}: {} (memtrace scan shows more)",
+        format_bytes(lost.bytes),
+        format_number(lost.blocks),
+        format_count(checked, "block"),
+        sizes.join("; ")
+    ))
 }
 
 /// What a check found among the blocks of a stack, as a line of its row; `None` if nothing is lost.

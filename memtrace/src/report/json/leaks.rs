@@ -44,6 +44,8 @@ pub(super) struct LeakCheck {
     suppressed: Amount,
     /// Blocks that were too young to be checked, or not watched all the time.
     undecided_blocks: u64,
+    /// Blocks from before tracing began; null if they are not known.
+    before: Option<Before>,
     /// Whether all memory that may hold pointers was read and the registers of all threads were known.
     complete: bool,
 }
@@ -70,7 +72,37 @@ impl From<&profile::LeakCheck> for LeakCheck {
             reachable: reached.reachable.into(),
             suppressed: reached.suppressed.into(),
             undecided_blocks: check.undecided,
+            before: check.before.map(Before::from),
             complete: check.complete,
+        }
+    }
+}
+
+/// Blocks whose allocation was not traced: they are in none of the other sums.
+#[derive(Serialize)]
+struct Before {
+    /// How many were looked at.
+    checked_blocks: u64,
+    /// What of them is lost; bytes as the allocator rounds sizes.
+    lost: Amount,
+    /// The sizes that have lost most, largest first.
+    sizes: Vec<LostSize>,
+}
+
+/// Lost blocks of one size.
+#[derive(Serialize)]
+struct LostSize {
+    size: u64,
+    lost_blocks: u64,
+}
+
+impl From<profile::Before> for Before {
+    fn from(before: profile::Before) -> Self {
+        let sizes = before.sizes.into_iter().filter(|(_, blocks)| *blocks > 0);
+        Self {
+            checked_blocks: before.checked,
+            lost: before.lost.into(),
+            sizes: sizes.map(|(size, lost_blocks)| LostSize { size, lost_blocks }).collect(),
         }
     }
 }

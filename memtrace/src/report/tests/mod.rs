@@ -323,6 +323,7 @@ fn checked() -> Recorded {
             suppressed: amount(0, 0),
         },
         undecided: 33,
+        before: None,
         complete: true,
     });
     if let [lost, held, ..] = report.stacks.as_mut_slice() {

@@ -340,3 +340,22 @@ fn the_end_of_a_command_has_valgrinds_summary() {
                    blocks\n";
     assert!(text.contains(summary), "{text}");
 }
+
+/// What was lost before tracing began is said apart, with who loses blocks of that size now.
+#[test]
+fn what_was_lost_before() {
+    let mut report = checked();
+    let sizes = [(1032, 7), (200, 3), (1 << 20, 0)];
+    let before = crate::profile::Before::new(90, sizes);
+    report.leak_check = report.leak_check.map(|check| LeakCheck { before: Some(before), ..check });
+    if let Some(leaked) = report.stacks[0].leaked.as_mut() {
+        leaked.lost = super::amount(2048, 2);
+    }
+    let said = text(report.clone());
+    let line = said.lines().find(|line| line.starts_with("From before"));
+    let sizes = "7 x 1,032 B, the size that handle loses now; 3 x 200 B (memtrace scan shows more)";
+    let whole = format!("From before tracing began: LOST 7.6 KiB in 10 of 90 blocks: {sizes}");
+    assert_eq!(line, Some(whole.as_str()));
+    report.leak_check = report.leak_check.map(|check| LeakCheck { before: None, ..check });
+    assert!(!text(report).contains("From before"));
+}

@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use super::header::{allocators, method, older, processes, sizes};
 use super::{Reporter, balance, escape, estimates, kernel, leaks, losses, mappings, remarks};
 use crate::profile::units::{format_age, format_bytes, format_count, format_number};
-use crate::profile::{Allocation, Amount, By, Dictionary, Filter, Frame, Moment, Profile, Subject, View};
+use crate::profile::{Allocation, Amount, By, Dictionary, Filter, Frame, Moment, Subject, View};
 use rows::{noun, process, samples};
 use style::{BOLD, DIM};
 
@@ -75,7 +75,8 @@ impl Text {
     }
 
     /// The amounts of the whole report.
-    fn amounts(&self, out: &mut dyn Write, profile: &Profile) -> io::Result<()> {
+    fn amounts(&self, out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
+        let profile = view.profile();
         let processes = profile.processes();
         let mode = processes.map(|of| &of.mode);
         let uncertainty = processes.and_then(|of| of.uncertainty);
@@ -97,6 +98,9 @@ impl Text {
         }
         if let Some(check) = processes.and_then(|of| of.leak_check.as_deref()) {
             writeln!(out, "{}", leaks::check(check))?;
+            if let Some(line) = leaks::before(check, |size| rows::loser(view, size)) {
+                writeln!(out, "{line}")?;
+            }
             if check.moment == Moment::AtExit {
                 writeln!(out, "\n{}", leaks::summary(check))?;
             }
@@ -193,7 +197,7 @@ impl Text {
     fn everything(&self, out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
         self.header(out, view)?;
         balance::lines(view).iter().try_for_each(|line| writeln!(out, "{}", escape(line)))?;
-        self.amounts(out, view.profile())?;
+        self.amounts(out, view)?;
         let mappings_first = mappings::come_first(view.profile());
         if mappings_first {
             self.mappings(out, view)?;

@@ -6,9 +6,10 @@ use super::Text;
 use super::frames::one_line;
 use super::style::{BOLD, DIM};
 use crate::profile::units::{format_age, format_count, format_number};
-use crate::profile::{LiveBlock, Profile, Row, Subject, Uncertainty, View};
+use crate::profile::{Amount, LiveBlock, Profile, Row, Subject, Uncertainty, View};
 use crate::report::blame::culprit;
 use crate::report::losses::reason_words;
+use crate::report::mappings::shown;
 use crate::report::{estimates, kernel, leaks, verdicts};
 
 /// What lines of a row begin with.
@@ -117,6 +118,24 @@ impl Text {
         }
         writeln!(out, "  {}", self.style.paint(DIM, format_args!("stack {:016x}", row.id)))
     }
+}
+
+/// Who loses blocks now that glibc rounds to that size.
+pub(super) fn loser(view: &View<'_>, size: u64) -> Option<String> {
+    let row = view.rows().find(|row| {
+        row.leaked.is_some_and(|leaked| {
+            let Amount { bytes, blocks } = leaked.lost;
+            blocks > 0 && bytes % blocks == 0 && usable(bytes / blocks) == size
+        })
+    })?;
+    let frames = view.frames(row.stack);
+    let blamed = frames.get(culprit(&frames)?)?.function?;
+    Some(shown(blamed))
+}
+
+/// How much of its chunk a program can use, if glibc has made it for a block of that size.
+fn usable(size: u64) -> u64 {
+    size.saturating_add(8).next_multiple_of(16).max(32) - 8
 }
 
 fn oldest(row: &Row) -> String {

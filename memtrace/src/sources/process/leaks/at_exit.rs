@@ -73,6 +73,7 @@ impl Session {
             held: Some(held),
             all_known: self.knows_all_blocks(),
             census: false,
+            exact: false,
             stacks: Vec::new(),
             doubt: false,
         };

@@ -21,7 +21,7 @@ use crate::{
     bpf::{Live, LiveReader, RegisterReader},
     heap::{Blocks, Collected, How, Marked, Refused, State},
     model::ThreadRegisters,
-    profile::{Holder, LeakCheck, Moment},
+    profile::{Before, Holder, LeakCheck, Moment},
     sources::process::census,
     target::{FileStore, Stopped},
 };
@@ -76,6 +76,8 @@ pub(super) struct Job {
     pub(super) all_known: bool,
     /// Whether to ask glibc's allocator for all of its blocks.
     pub(super) census: bool,
+    /// Whether every allocation since tracing began is in the table, so that others are from before.
+    pub(super) exact: bool,
     /// Slots of stacks whose holders are wanted.
     pub(super) stacks: Vec<u32>,
     /// Whether to refuse a result that shows that a root is missing.
@@ -130,6 +132,7 @@ pub(super) fn run(
     // Scans in a row that changed nothing.
     let mut quiet = 0;
     let mut saw_all = true;
+    let mut census = false;
     let scanned = loop {
         if check.scans > 0 {
             wait(job.spacing, stop)?;
@@ -150,6 +153,7 @@ pub(super) fn run(
             None => {
                 let lost = lost(job, live, until, &scanned.marked)?;
                 suspects = Some(Suspects::new(&scanned.marked, lost));
+                census = scanned.census;
             }
             Some(suspects) => {
                 quiet = if suspects.narrow(&scanned.marked) { 0 } else { quiet + 1 };
@@ -171,7 +175,8 @@ pub(super) fn run(
     let candidates = suspects.map(Suspects::into_starts).unwrap_or_default();
     decided.extend(job.watched_since..until);
     let mut sampled = Sampled::new(&job.stacks);
-    let count = self::count(job, live, decided, &scanned.marked, &candidates, &mut sampled)?;
+    let mut traced = Traced { candidates: &candidates, seen: vec![false; candidates.len()], blocks: 0 };
+    let count = self::count(job, live, decided, &scanned.marked, &mut traced, &mut sampled)?;
     if job.doubt && is_doubtful(&count) {
         return Err(Failure::RootMissing {
             lost: count.reached.lost().blocks,
@@ -180,6 +185,8 @@ pub(super) fn run(
     }
     check.reached = count.reached;
     check.undecided = count.undecided;
+    check.before =
+        (census && scanned.census && job.exact && saw_all).then(|| traced.others(&scanned.marked)).flatten();
     let Scanned { marked, words, regions, .. } = scanned;
     let holders = holders(job.pid, &sampled, &marked, &words, regions, &tools.files);
     check.at = live.elapsed();
@@ -213,15 +220,16 @@ fn scan(
 /// first scan began.
 fn lost(job: &Job, live: &LiveReader, until: Duration, marked: &Marked) -> Result<Vec<u64>, Failure> {
     let is_lost = |start: u64| marked.blocks().beginning_at(start).is_some_and(|block| marked.is_lost(block));
-    let mut lost = Vec::new();
+    let mut others = Vec::new();
     live.for_each(job.target, |block| {
         let start = block.address & !7;
-        if (job.watched_since..until).contains(&block.time) && is_lost(start) {
-            lost.push(start);
+        if !(job.watched_since..until).contains(&block.time) && is_lost(start) {
+            others.push(start);
         }
     })?;
-    lost.sort_unstable();
-    Ok(lost)
+    others.sort_unstable();
+    let lost = marked.lost().map(|(start, _)| start);
+    Ok(lost.filter(|start| others.binary_search(start).is_err()).collect())
 }
 
 /// The live blocks together with those that the allocator knows, from before tracing began too; and what it keeps free. `None`:
@@ -259,18 +267,65 @@ fn blocks(live: &LiveReader, job: &Job) -> Result<Blocks, Failure> {
     collected.finish().ok_or(Failure::Blocks(number))
 }
 
+/// Which blocks of a scan were traced.
+struct Traced<'a> {
+    /// Where lost blocks begin, in order.
+    candidates: &'a [u64],
+    /// Which of them are in the table.
+    seen: Vec<bool>,
+    /// All blocks of the scan that are.
+    blocks: usize,
+}
+
+impl Traced<'_> {
+    /// A block of the table is in the scan too. Returns its place among the candidates.
+    fn see(&mut self, start: u64) -> Option<usize> {
+        self.blocks += 1;
+        let place = self.candidates.binary_search(&start).ok()?;
+        *self.seen.get_mut(place)? = true;
+        Some(place)
+    }
+
+    /// The blocks that are not in the table; `None` if more look lost than can be.
+    fn others(&self, marked: &Marked) -> Option<Before> {
+        let checked = marked.blocks().len().saturating_sub(self.blocks) as u64;
+        let mut sizes: FxHashMap<u64, u64> = FxHashMap::default();
+        let others = self.candidates.iter().zip(&self.seen).filter(|(_, seen)| !**seen);
+        for number in others.filter_map(|(start, _)| marked.blocks().beginning_at(*start)) {
+            if marked.is_lost(number) {
+                *sizes.entry(marked.blocks().size(number)).or_default() += 1;
+            }
+        }
+        let lost: u64 = sizes.values().sum();
+        let is_doubtful = lost * 2 > checked && are_most_lost(marked, &sizes);
+        (!is_doubtful).then(|| Before::new(checked, sizes))
+    }
+}
+
+/// Whether more than half of the blocks of more than half of the sizes are lost. `lost`: blocks by size.
+fn are_most_lost(marked: &Marked, lost: &FxHashMap<u64, u64>) -> bool {
+    let mut all: FxHashMap<u64, u64> = FxHashMap::default();
+    for number in 0..marked.blocks().len() as u32 {
+        *all.entry(marked.blocks().size(number)).or_default() += 1;
+    }
+    let mostly = all.iter().filter(|(size, blocks)| lost.get(size).is_some_and(|lost| lost * 2 > **blocks));
+    mostly.count() * 2 > all.len()
+}
+
 /// Adds up what is known of every live block.
 fn count(
     job: &Job,
     live: &LiveReader,
     decided: &mut Decided,
     marked: &Marked,
-    candidates: &[u64],
+    traced: &mut Traced<'_>,
     sampled: &mut Sampled,
 ) -> Result<Count, Failure> {
     let mut count = Count::default();
     live.for_each(job.target, |block: Live| {
-        let found = marked.blocks().beginning_at(block.address).and_then(|number| {
+        let number = marked.blocks().beginning_at(block.address);
+        let place = number.and_then(|_| traced.see(block.address & !7));
+        let found = number.and_then(|number| {
             if !marked.is_lost(number) {
                 sampled.add(block.slot, number);
             }
@@ -278,7 +333,7 @@ fn count(
                 State::Reachable => Found::Reachable,
                 State::Possibly => Found::Possibly,
                 state @ (State::Lost | State::IndirectlyLost) => {
-                    candidates.binary_search(&(block.address & !7)).ok()?;
+                    place?;
                     let through = marked.lost_through(number);
                     Found::Lost { indirectly: state == State::IndirectlyLost, through }
                 }

@@ -67,6 +67,8 @@ pub(in crate::sources::process) struct Scanned {
     pub(in crate::sources::process) complete: bool,
     /// Whether no memory was swapped out, and all words that the kernel shows were read.
     pub(in crate::sources::process) saw_all: bool,
+    /// Whether the allocator's own blocks were known.
+    pub(in crate::sources::process) census: bool,
 }
 
 impl Pass<'_> {
@@ -76,6 +78,7 @@ impl Pass<'_> {
     /// It was cut short, or the memory cannot be read, or that of the agent does not suffice.
     pub(in crate::sources::process) fn run(self, blocks: Blocks) -> Result<Scanned, Failure> {
         let Self { pid, threads, how, suspects, free, rate, limit, stop } = self;
+        let census = matches!(free, Free::Ranges(_));
         let reader = Reader::open(pid).map_err(|_gone| Failure::Gone)?;
         let thread = threads::living(pid).ok_or(Failure::Gone)?;
         let regions = regions(thread)?;
@@ -106,6 +109,7 @@ impl Pass<'_> {
             skipped: figures.bytes_swapped + figures.bytes_unreadable,
             complete: are_known && saw_all,
             saw_all,
+            census,
         })
     }
 }

@@ -107,10 +107,17 @@ impl Session {
             all_known: false,
             // In a window there is no time for it.
             census: spacing == SPACING,
+            exact: self.control.gaps == 0 && !self.control.sampled() && !self.has_sizes(),
             stacks,
             doubt: true,
         };
         self.start_check(index, job);
+    }
+
+    /// Whether blocks of some sizes are not traced.
+    fn has_sizes(&self) -> bool {
+        let config = &self.options.config;
+        config.min_size > 0 || config.max_size < u64::MAX
     }
 
     /// Hands a job to the thread.
