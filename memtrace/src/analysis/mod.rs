@@ -7,4 +7,4 @@ mod verdict;
 
 pub use phantoms::{CacheEvidence, StackEvidence, share_out};
 pub use trend::Series;
-pub use verdict::{Evidence, judge};
+pub use verdict::{Evidence, doubt, judge};

@@ -14,7 +14,7 @@ mod tests;
 
 use std::time::Duration;
 
-pub use decide::judge;
+pub use decide::{doubt, judge};
 
 use crate::{
     aggregate::Living,

@@ -119,6 +119,12 @@ pub enum Grounds {
         /// Blocks freed per second that were allocated before.
         unknown_per_second: f64,
     },
+    /// Too early: in windows, blocks turn over, but the process grows, and no other stack explains that: a small leak among
+    /// them would.
+    Unexplained {
+        /// Growth of the process that no stack explains, in bytes per second.
+        bytes_per_second: f64,
+    },
     /// Too early: in windows, too few frees of older blocks could be seen.
     Unwatched {
         /// The part of the time in which frees were seen, 0 to 1.
@@ -141,9 +147,11 @@ impl Grounds {
             Self::Slowing { .. } | Self::OldestFreed { .. } => Kind::WarmingUp,
             Self::Turnover { .. } | Self::SeenTurnover { .. } => Kind::Steady,
             Self::Ceased { .. } => Kind::StartUp,
-            Self::Brief { .. } | Self::Few { .. } | Self::Replacing { .. } | Self::Unwatched { .. } => {
-                Kind::TooEarly
-            }
+            Self::Brief { .. }
+            | Self::Few { .. }
+            | Self::Replacing { .. }
+            | Self::Unexplained { .. }
+            | Self::Unwatched { .. } => Kind::TooEarly,
         }
     }
 }

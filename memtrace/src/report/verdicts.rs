@@ -116,6 +116,11 @@ pub(super) fn reason(verdict: &Verdict) -> String {
             "blocks from before tracing began are freed as well, about {} a second",
             format_number(unknown_per_second.round() as u64)
         ),
+        Grounds::Unexplained { bytes_per_second } => format!(
+            "blocks are freed as others are allocated, as far as windows show, but the process grows by {} that no stack explains: it \
+             may be a small leak among these; --max-overhead off tells",
+            per_second(bytes_per_second).trim_start_matches('+')
+        ),
         Grounds::Unwatched { share, until } => {
             let until = until.map_or(String::new(), |until| format!("; perhaps {}", when(until)));
             format!("frees were watched {} of the time, too little to tell{until}", format_percent(share))

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     aggregate::PARTS,
-    profile::{Grounds, Trend, lifetime_begin},
+    profile::{Balance, Grounds, Parts, Trend, lifetime_begin},
 };
 
 /// Nothing is said of a stack before it was watched for this long.
@@ -33,6 +33,8 @@ const RISES: u64 = 8;
 const MATTERS: f64 = 0.1;
 /// If the process grows by less than this part of what a stack does, as many other blocks are freed.
 const COMPENSATED: f64 = 0.5;
+/// Leaking stacks that explain this part of a process's growth explain it.
+const EXPLAINED: f64 = 0.5;
 /// For each block that stays, this many that do not: then few that stay are no reason to wait.
 const MANY: u64 = 20;
 
@@ -191,6 +193,20 @@ fn of_windows(evidence: &Evidence<'_>, share: f64) -> Grounds {
     Grounds::Unwatched {
         share,
         until: Some(evidence.now + evidence.watched.mul_f64((factor - 1.0).min(1e3))),
+    }
+}
+
+/// What remains of the grounds of a stack if its process grows. Turnover that windows saw is no proof that nothing stays: where
+/// stacks that leak explain less than half of the growth, a small leak among the blocks that turn over may be the rest.
+#[must_use]
+pub fn doubt(grounds: Grounds, balance: &Balance) -> Grounds {
+    let Parts { blocks, kept, unexplained, .. } = balance.rate;
+    let growth = blocks + kept + unexplained;
+    match grounds {
+        Grounds::SeenTurnover { .. } if growth > 0.0 && balance.leaking < EXPLAINED * growth => {
+            Grounds::Unexplained { bytes_per_second: growth - balance.leaking }
+        }
+        grounds => grounds,
     }
 }
 

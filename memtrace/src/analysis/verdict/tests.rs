@@ -299,3 +299,26 @@ fn windows_tell_only_what_they_have_seen() {
     let (grounds, _) = in_windows(&slow, 0.05);
     assert!(matches!(grounds, Grounds::Unwatched { until: Some(_), .. }), "{grounds:?}");
 }
+
+#[test]
+fn turnover_in_windows_is_doubted_where_the_process_grows() {
+    use super::doubt;
+    use crate::profile::{Balance, Parts};
+    let turnover = Grounds::SeenTurnover { freed: 900 };
+    let growing = |leaking| Balance {
+        leaking,
+        rate: Parts {
+            total: 20_000.0,
+            blocks: 8000.0,
+            kept: 1000.0,
+            unexplained: 1000.0,
+            ..Parts::default()
+        },
+        ..Balance::default()
+    };
+    assert_eq!(doubt(turnover, &Balance::default()), turnover, "memory is flat");
+    assert_eq!(doubt(turnover, &growing(6000.0)), turnover, "what leaks explains the growth");
+    assert_eq!(doubt(turnover, &growing(1000.0)), Grounds::Unexplained { bytes_per_second: 9000.0 });
+    let counted = Grounds::Turnover { freed: 900 };
+    assert_eq!(doubt(counted, &growing(0.0)), counted, "everything was counted");
+}

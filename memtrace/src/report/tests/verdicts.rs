@@ -16,7 +16,7 @@ fn verdict(grounds: Grounds) -> Verdict {
 }
 
 /// Grounds of each kind, in the order of their rows.
-fn all() -> [Grounds; 15] {
+fn all() -> [Grounds; 16] {
     let age = Duration::from_millis(1074);
     let until = Duration::from_secs(30);
     [
@@ -31,6 +31,7 @@ fn all() -> [Grounds; 15] {
         Grounds::Few { blocks: 3, until: Some(until) },
         Grounds::Few { blocks: 1, until: None },
         Grounds::Replacing { unknown_per_second: 99.7 },
+        Grounds::Unexplained { bytes_per_second: 7890.0 },
         Grounds::Unwatched { share: 0.021, until: Some(until) },
         Grounds::Turnover { freed: 1200 },
         Grounds::SeenTurnover { freed: 1200 },
@@ -67,6 +68,7 @@ fn each_has_a_name_and_a_reason() {
     too early : 3 blocks so far, too few to tell, perhaps possible after 30 s of tracing
     too early : 1 block so far, too few to tell
     too early : blocks from before tracing began are freed as well, about 100 a second
+    too early : blocks are freed as others are allocated, as far as windows show, but the process grows by 7.7 KiB/s that no stack explains: it may be a small leak among these; --max-overhead off tells
     too early : frees were watched 2.1 % of the time, too little to tell; perhaps possible after 30 s of tracing
     steady : 1,200 freed as others were allocated, without growth
     steady : 1,200 freed that were seen, about as many as if all are; a small leak among them would not show
@@ -132,7 +134,7 @@ fn rows_are_ordered_by_verdict_then_by_what_it_says() {
         let shown = selection.shown(&dictionary, &profile);
         shown.into_iter().map(|place| profile.rows[place].id).collect()
     };
-    assert_eq!(order(recorded), (0..15).collect::<Vec<u64>>());
+    assert_eq!(order(recorded), (0..16).collect::<Vec<u64>>());
     let mut lost = checked();
     lost.stacks[0].outstanding = amount(1, 1);
     lost.stacks_found = lost.stacks.len();

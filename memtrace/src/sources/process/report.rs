@@ -9,6 +9,7 @@ use rustc_hash::FxHashMap;
 use super::{session::Session, traced::Traced, verdicts::Circumstances};
 use crate::{
     aggregate::{self, Estimate, Growth, Mapped, Ranges, Survivors, Totals},
+    analysis::doubt,
     bpf::MAX_AGE,
     profile::{
         Age, Amount, Balance, Detail, Filter, Leaked, LiveBlock, Losses, MappingRow, MappingUse, Mode,
@@ -37,8 +38,16 @@ impl Session {
         let (stacks, bytes_per_second) = self.aggregate.advance(now, totals, survivors, self.options.freed);
         let outstanding = stacks.iter().fold(Amount::default(), |sum, stack| sum.plus(stack.outstanding));
         let losses = self.losses(&stacks);
-        let rows = self.rows(&stacks, self.circumstances(now, &blocks).as_ref());
+        let mut rows = self.rows(&stacks, self.circumstances(now, &blocks).as_ref());
         let balances = self.balances(&rows, last);
+        for row in &mut rows {
+            let pid = row.pid();
+            if let (Some(verdict), Some(balance)) =
+                (&mut row.verdict, balances.iter().find(|balance| balance.pid == pid))
+            {
+                verdict.grounds = doubt(verdict.grounds, balance);
+            }
+        }
         let subject = Subject::Processes(Processes {
             processes: self.processes().map(process).collect(),
             allocators: self.allocators(),
