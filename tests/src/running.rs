@@ -22,8 +22,9 @@ pub fn limit() -> Duration {
     Duration::from_secs(set.unwrap_or(60))
 }
 
-/// What is left to read of a process that has ended is there already.
-const REST: Duration = Duration::from_secs(5);
+/// What is left to read of a process that has ended is there already; on a busy machine, children that it has forked a moment
+/// before may take a while to close their copies.
+const REST: Duration = Duration::from_secs(30);
 
 /// A process that was started by a test, leader of a group. The group is killed with the value.
 #[derive(Debug)]

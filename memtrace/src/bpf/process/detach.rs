@@ -191,13 +191,17 @@ impl Children {
     }
 }
 
-/// A child's code: closes all links but its own, reports that, and exits on request.
+/// A child's code: closes all links but its own, reports that, and exits on request. Who reads what this process writes does
+/// not have to wait for it.
 fn hold(links: &mut [Link], own: Range<usize>, exit: &OwnedFd, say: &OwnedFd, wait: &OwnedFd) -> ! {
     let mut byte = 0u8;
     // SAFETY: a link is closed by a system call, and nothing of this process looks at it afterwards; descriptors of
     // this process, one byte each; no return from the last call.
     unsafe {
         libc::close(exit.as_raw_fd());
+        for standard in 0..3 {
+            libc::close(standard);
+        }
         for (at, link) in links.iter_mut().enumerate() {
             if !own.contains(&at) {
                 ptr::drop_in_place(link);
