@@ -45,6 +45,8 @@ fn python_at_work() {
     assert!(names_a_function(&report), "{:#?}", report.stacks);
     assert_eq!(report.target.pids, [python.pid()]);
     assert!(report.target.comm.starts_with("python"), "{}", report.target.comm);
+    let heap = report.remark("heap_of_runtime").map(|remark| remark.value("runtime").clone());
+    assert_eq!(heap, Some("python".into()), "{:?}", report.remarks);
     let report = agent.interrupt();
     assert!(report.losses.is_exact(), "{:?}", report.losses);
     python.write_line("afterwards");

@@ -45,7 +45,7 @@ pub use holder::Root;
 pub use kernel::{CacheRow, KERNEL_CODE, Kernel, KernelDetail, MemoryKind};
 pub use leaks::{Before, LeakCheck, Leaked, Moment, Reached};
 pub use losses::{Losses, Reason};
-pub use remark::{CacheNumber, FileProblem, LeftOut, Remark, Renewal, Unread};
+pub use remark::{CacheNumber, FileProblem, LeftOut, Remark, Renewal, Runtime, Unread};
 pub use rows::{
     Age, Allocation, Amount, Attachment, Detail, Filter, LiveBlock, MappingRow, MappingUse, Mode, Process,
     Processes, Row, StackMethod, Uncertainty,

@@ -26,6 +26,8 @@ pub enum Remark {
     OverBudget { limit: f64 },
     /// Allocating functions are not traced.
     FunctionsUntraced { pid: u32, functions: Vec<String> },
+    /// A process has a language runtime with a heap of its own, whose objects are not seen one by one.
+    HeapOfRuntime { pid: u32, runtime: Runtime },
     /// Probes could not be attached; `retried`: memtrace will retry.
     AttachRefused { pid: u32, what: String, error: String, tries: u32, retried: bool },
     /// Probes could be attached only after a failure.
@@ -133,6 +135,20 @@ pub enum LeftOut {
     Segments,
     /// What is queued in sockets.
     Sockets,
+}
+
+/// A language runtime with a heap of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Runtime {
+    /// CPython with pymalloc.
+    Python,
+    /// V8: node.
+    V8,
+    /// A Java virtual machine.
+    Jvm,
+    /// Ruby.
+    Ruby,
 }
 
 /// Why probes were reattached.

@@ -20,6 +20,7 @@ mod memleak;
 mod names;
 mod plan;
 mod remarks;
+mod runtimes;
 mod suppressions;
 mod text;
 mod verdicts;

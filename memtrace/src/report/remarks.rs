@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::kernel;
 use super::plan::{pace, part};
+use super::runtimes;
 use crate::profile::units::{format_age, format_bytes, format_count, format_number, format_percent};
 use crate::profile::{CacheNumber, Dictionary, FileProblem, Remark, Renewal, Unread};
 
@@ -87,6 +88,7 @@ fn of_targets(remark: &Remark) -> Option<String> {
              `memtrace check --pid {pid}` lists what is traced",
             functions.join("; ")
         ),
+        Remark::HeapOfRuntime { pid, runtime } => runtimes::sentence(*pid, *runtime),
         Remark::AttachRefused { pid, what, error, retried: true, .. } => {
             format!("{what} of process {pid} is not traced yet, and memtrace will try again: {error}")
         }

@@ -13,6 +13,7 @@ mod process;
 pub mod profilers;
 mod ptrace;
 pub mod roots;
+pub mod runtimes;
 mod stopped;
 mod store;
 pub mod text;

@@ -3,7 +3,7 @@ use std::{collections::BTreeSet, time::Duration};
 use serde_json::Value;
 
 use crate::profile::{
-    CacheNumber, Dictionary, FileProblem, LeftOut, MemoryKind, Pace, Remark, Renewal, Share, Unread,
+    CacheNumber, Dictionary, FileProblem, LeftOut, MemoryKind, Pace, Remark, Renewal, Runtime, Share, Unread,
 };
 use crate::report::remarks::{object, sentence};
 
@@ -39,6 +39,7 @@ every_remark! {
     Detached { at: TIME, took: SHARE, limit: SHARE, pace: PACE };
     OverBudget { limit: 0.001 };
     FunctionsUntraced { pid: 7, functions: vec![text()] };
+    HeapOfRuntime { pid: 7, runtime: Runtime::Python };
     AttachRefused { pid: 7, what: text(), error: text(), tries: 3, retried: true };
     AttachedLate { pid: 7, what: text(), error: text(), since: TIME };
     AgesLimited { days: 208 };

@@ -17,6 +17,7 @@ use crate::{
         Verdict,
     },
     sources::listed::Listed,
+    target::runtimes,
 };
 
 /// Block times are this coarse at most.
@@ -180,6 +181,11 @@ impl Session {
             if !functions.is_empty() {
                 remarks.push(Remark::FunctionsUntraced { pid: target.pid().get(), functions });
             }
+        }
+        for target in self.targets.iter().filter(|target| !target.process.has_exited()) {
+            let pid = target.pid().get();
+            let found = runtimes::hidden(pid, &target.modules).into_iter();
+            remarks.extend(found.map(|runtime| Remark::HeapOfRuntime { pid, runtime }));
         }
         remarks.extend(ages(now));
         remarks.extend(self.leaks.remarks());
