@@ -1,0 +1,370 @@
+//! What extents describe: slabs of small blocks, large blocks, and free memory.
+
+use std::ops::Range;
+
+use super::{
+    super::{
+        arenas::read_all,
+        memory::{PAGE, Peek, Regions},
+    },
+    layout::{
+        ACTIVE, BITMAP, BITMAP_WORDS, BITS, CLASSES, ENTRIES, EXTENT_WORDS, LEAF_CLASS, LEAF_SLAB, LEAF_SPAN,
+        LEAST_LARGE, Layout, MOST_REGIONS, NODE, PAGE_BITS, SIZE, SMALL_CLASSES, START, class_size,
+    },
+    pages::Pages,
+    tree::Tree,
+};
+
+/// Extents at most: 32 GiB of the smallest large blocks, or far more of others.
+const MOST_EXTENTS: usize = 1 << 21;
+/// How often an extent is read that changes meanwhile.
+const ATTEMPTS: usize = 8;
+/// Of extents that do not fit, so many are taken as changing, and of those that do this part more.
+const CHANGING: usize = 64;
+const CHANGING_PART: usize = 50;
+
+/// An extent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Extent {
+    /// Where its pages begin.
+    pub(super) start: u64,
+    /// Their bytes.
+    pub(super) size: u64,
+    /// The number of its arena.
+    pub(super) arena: u16,
+    pub(super) content: Content,
+}
+
+impl Extent {
+    pub(super) fn range(&self) -> Range<u64> {
+        self.start..self.start + self.size
+    }
+}
+
+/// What is in an extent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    /// Blocks of one class.
+    Slab {
+        /// The class.
+        class: u8,
+        /// How many there may be.
+        regions: u16,
+        /// The place of the words that say which are free.
+        bits: u32,
+    },
+    /// One block.
+    Large {
+        /// Its class.
+        class: u8,
+        /// How far behind the beginning it begins: to spread blocks over cache sets.
+        offset: u16,
+        /// Whether a thread's cache has it, or the allocator itself.
+        is_free: bool,
+    },
+    /// Nothing; in this state.
+    Free(u8),
+}
+
+/// What was found out about an extent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Parsed {
+    Extent(Extent, [u64; BITMAP_WORDS]),
+    /// It is on its way from one state to another.
+    Changing,
+    /// It is none.
+    Wrong,
+}
+
+impl Layout {
+    /// The address of the extent that an entry of a leaf has. `None`: it is no such entry.
+    pub(super) fn extent_at(&self, entry: u64) -> Option<u64> {
+        let address = entry & self.pointer;
+        (entry & self.zero == 0 && address >= PAGE && LEAF_CLASS.of(entry) <= CLASSES).then_some(address)
+    }
+
+    /// What an extent is, whose first page has this entry.
+    pub(super) fn parse(&self, entry: u64, words: &[u64; EXTENT_WORDS]) -> Parsed {
+        let (bits, first, size) = (words[BITS], words[START], words[SIZE] & !(PAGE - 1));
+        let (state, class) = (self.state.of(bits), self.class.of(bits));
+        let is_slab = self.slab.of(bits) != 0;
+        let start = first & !(PAGE - 1);
+        let is_there = size >= PAGE && size < 1 << 48 && start >= PAGE && start < 1 << 48;
+        if !is_there || class > CLASSES {
+            return Parsed::Wrong;
+        }
+        let arena = self.arena.of(bits) as u16;
+        let extent = |content| Extent { start, size, arena, content };
+        // One that is active and has no class is not yet, or no longer, anyone's.
+        if (state != ACTIVE || class == CLASSES) && !is_slab {
+            let is_known = state <= super::layout::RETAINED;
+            return if is_known {
+                Parsed::Extent(extent(Content::Free(state as u8)), [0; BITMAP_WORDS])
+            } else {
+                Parsed::Changing
+            };
+        }
+        let leaf_state = self.leaf_state.map_or(state, |field| field.of(entry));
+        let agrees =
+            LEAF_CLASS.of(entry) == class && (LEAF_SLAB.of(entry) != 0) == is_slab && leaf_state == state;
+        if !agrees || state != ACTIVE || class >= CLASSES {
+            return Parsed::Wrong;
+        }
+        let block = class_size(class);
+        if !is_slab {
+            let whole = block.next_multiple_of(PAGE);
+            let is_class = size == whole || size == whole + PAGE;
+            // Of a small block that is profiled.
+            let is_sample = class < SMALL_CLASSES && size <= LEAST_LARGE + PAGE;
+            let offset = first - start;
+            if !(is_class || is_sample) || offset + block > size {
+                return Parsed::Wrong;
+            }
+            let content = Content::Large { class: class as u8, offset: offset as u16, is_free: false };
+            return Parsed::Extent(extent(content), [0; BITMAP_WORDS]);
+        }
+        let regions = size / block;
+        let free = words.last_chunk::<BITMAP_WORDS>().copied().unwrap_or_default();
+        if class >= SMALL_CLASSES || first != start || !(1..=MOST_REGIONS).contains(&regions) {
+            return Parsed::Wrong;
+        }
+        let mut free = free;
+        for (place, word) in free.iter_mut().enumerate() {
+            // What is behind the last word of the bitmap says nothing.
+            if place as u64 * 64 >= regions {
+                *word = 0;
+            }
+        }
+        let last = free.get((regions as usize - 1) / 64).copied().unwrap_or_default();
+        let unused = if regions.is_multiple_of(64) { 0 } else { last >> (regions % 64) };
+        let count: u32 = free.iter().map(|word| word.count_ones()).sum();
+        if unused != 0 || u64::from(count) != self.free.of(bits) {
+            return Parsed::Wrong;
+        }
+        let content = Content::Slab { class: class as u8, regions: regions as u16, bits: 0 };
+        Parsed::Extent(extent(content), free)
+    }
+}
+
+/// The extents of a process.
+#[derive(Default)]
+pub(super) struct Extents {
+    /// In order of address.
+    pub(super) all: Vec<Extent>,
+    /// Which regions of slabs are free, [`BITMAP_WORDS`] for each slab.
+    pub(super) free: Vec<u64>,
+    /// Which are free because a thread's cache has them, or the allocator itself.
+    pub(super) taken: Vec<u64>,
+    /// Where extents are described: places of `extent_t`, in units of [`super::layout::BASE_UNIT`].
+    pub(super) described: std::collections::BTreeSet<u64>,
+    /// Pages whose extents made no sense, and their sum.
+    pub(super) unknown: u64,
+    /// Slabs whose bits were compared.
+    pub(super) slabs: u64,
+    /// Entries that made sense when they were read again.
+    pub(super) read_again: u64,
+    /// Entries that did not, at any attempt.
+    pub(super) wrong: usize,
+}
+
+/// Why extents could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// Too many make no sense.
+    Wrong,
+    /// There are too many.
+    Many,
+}
+
+impl Extents {
+    /// Reads all extents of a tree. `most`: entries at most, of each leaf.
+    pub(super) fn read<M: Peek>(
+        memory: &mut M,
+        regions: &Regions,
+        tree: &Tree,
+        layout: &Layout,
+        most: usize,
+    ) -> Result<Self, Stop> {
+        let mut reader = Reader { memory, regions, layout, pages: Pages::new(), found: Self::default() };
+        let mut words = Vec::new();
+        for &(number, leaf) in &tree.leaves {
+            words.clear();
+            words.resize(ENTRIES, 0);
+            read_all(reader.memory, leaf..leaf + NODE, &mut words);
+            reader.leaf(number, leaf, &words, most)?;
+        }
+        Ok(reader.found)
+    }
+
+    /// The extent that an address is in.
+    pub(super) fn place(&self, address: u64) -> Option<usize> {
+        let place = self.all.partition_point(|extent| extent.start + extent.size <= address);
+        self.all.get(place).filter(|extent| extent.start <= address)?;
+        Some(place)
+    }
+
+    /// Takes a block out of what the program has. `class`: what its size is, if that is known; otherwise `address` may be anywhere
+    /// in the block. Returns its size; 0: that was done before. `None`: there is no such block in use.
+    pub(super) fn take(&mut self, address: u64, class: Option<u64>) -> Option<u64> {
+        let place = self.place(address)?;
+        let extent = self.all.get_mut(place)?;
+        let behind = address - extent.start;
+        match &mut extent.content {
+            Content::Free(_) => None,
+            Content::Large { class: own, offset, is_free } => {
+                let is_it =
+                    class.is_none_or(|class| class == u64::from(*own) && behind == u64::from(*offset));
+                let was_free = std::mem::replace(is_free, *is_free || is_it);
+                is_it.then(|| if was_free { 0 } else { class_size(u64::from(*own)) })
+            }
+            Content::Slab { class: own, regions, bits } => {
+                let size = class_size(u64::from(*own));
+                let region = behind / size;
+                let is_it = class.is_none_or(|class| class == u64::from(*own) && behind.is_multiple_of(size));
+                if !is_it || region >= u64::from(*regions) {
+                    return None;
+                }
+                self.taken.resize(self.free.len(), 0);
+                let place = *bits as usize + (region / 64) as usize;
+                let bit = 1 << (region % 64);
+                if self.free.get(place)? & bit != 0 {
+                    return None;
+                }
+                let taken = self.taken.get_mut(place)?;
+                let was_taken = *taken & bit != 0;
+                *taken |= bit;
+                Some(if was_taken { 0 } else { size })
+            }
+        }
+    }
+}
+
+struct Reader<'a, M> {
+    memory: &'a mut M,
+    regions: &'a Regions,
+    layout: &'a Layout,
+    pages: Pages,
+    found: Extents,
+}
+
+impl<M: Peek> Reader<'_, M> {
+    fn leaf(&mut self, number: u64, leaf: u64, entries: &[u64], most: usize) -> Result<(), Stop> {
+        let mut looked_at = 0;
+        let mut place = 0;
+        while let Some((skipped, &entry)) =
+            entries.get(place..).unwrap_or_default().iter().enumerate().find(|(_, entry)| **entry != 0)
+        {
+            place += skipped;
+            looked_at += 1;
+            if looked_at > most {
+                break;
+            }
+            let page = number * LEAF_SPAN + ((place as u64) << PAGE_BITS);
+            place = match self.entry(page, leaf + place as u64 * 8, entry)? {
+                // The last page has an entry too, and those of a slab.
+                Some(extent) => self.follow(&extent, entry, place, entries),
+                None => place + 1,
+            };
+        }
+        Ok(())
+    }
+
+    /// Where entries go on behind an extent.
+    fn follow(&mut self, extent: &Extent, entry: u64, place: usize, entries: &[u64]) -> usize {
+        let end = place.saturating_add((extent.size >> PAGE_BITS) as usize);
+        let is_slab = matches!(extent.content, Content::Slab { .. });
+        let pointer = entry & self.layout.pointer;
+        let others = entries.get(place + 1..end.min(entries.len())).unwrap_or_default();
+        let is_own = |other: u64| other & self.layout.pointer == pointer;
+        let agrees = if is_slab {
+            others.iter().all(|&other| is_own(other))
+        } else {
+            others.split_last().is_none_or(|(last, between)| {
+                // The last page may be in another leaf.
+                let ends_here = end <= entries.len();
+                (is_own(*last) || (!ends_here && *last == 0)) && between.iter().all(|&other| other == 0)
+            })
+        };
+        // Otherwise it changes this moment, or entries were left from before: they are looked at.
+        if agrees { end } else { place + 1 }
+    }
+
+    /// Reads the extent that a page begins, or is in. `at`: where its entry is. Returns the first one.
+    fn entry(&mut self, page: u64, at: u64, mut entry: u64) -> Result<Option<Extent>, Stop> {
+        let last = self.found.all.last().copied().filter(|last| page < last.start + last.size);
+        for attempt in 0..ATTEMPTS {
+            let Some(address) = self.layout.extent_at(entry) else {
+                if entry == 0 {
+                    return Ok(None);
+                }
+                entry = self.again(at);
+                continue;
+            };
+            let words = if attempt == 0 {
+                self.pages.words(self.memory, address)
+            } else {
+                let mut words = [0; EXTENT_WORDS];
+                (self.memory.read_anew(address, &mut words) == EXTENT_WORDS).then_some(words)
+            };
+            let parsed = words.map_or(Parsed::Wrong, |words| self.layout.parse(entry, &words));
+            if let Parsed::Extent(extent, free) = parsed
+                && extent.range().contains(&page)
+            {
+                if page == extent.start && last.is_none() && self.is_there(&extent) {
+                    self.found.read_again += u64::from(attempt > 0);
+                    return self.add(extent, free, address).map(Some);
+                }
+                // A later page of one that is known, or of one that begins with a leaf before.
+                let is_known = last.is_some_and(|last| last.range() == extent.range());
+                if is_known && page != extent.start {
+                    return Ok(None);
+                }
+            }
+            entry = self.again(at);
+        }
+        self.found.wrong += 1;
+        self.found.unknown += PAGE;
+        let most = CHANGING + self.found.all.len() / CHANGING_PART;
+        if self.found.wrong > most { Err(Stop::Wrong) } else { Ok(None) }
+    }
+
+    /// What an entry is now.
+    fn again(&mut self, at: u64) -> u64 {
+        let mut words = [0];
+        if self.memory.read_anew(at, &mut words) == 1 { words[0] } else { 0 }
+    }
+
+    /// Whether there is memory where blocks are said to be.
+    fn is_there(&mut self, extent: &Extent) -> bool {
+        let Extent { start, size, .. } = *extent;
+        if matches!(extent.content, Content::Free(_))
+            || self.regions.at(start).is_some_and(|region| start + size <= region.range.end)
+        {
+            return true;
+        }
+        // It may have been mapped lately, or be two mappings.
+        let pages = size / PAGE;
+        let step = if matches!(extent.content, Content::Slab { .. }) { 1 } else { (pages - 1).max(1) };
+        let mut word = [0];
+        (0..pages)
+            .step_by(step as usize)
+            .all(|page| self.memory.read_anew(start + page * PAGE, &mut word) == 1)
+    }
+
+    fn add(&mut self, mut extent: Extent, free: [u64; BITMAP_WORDS], address: u64) -> Result<Extent, Stop> {
+        let found = &mut self.found;
+        if found.all.len() >= MOST_EXTENTS {
+            return Err(Stop::Many);
+        }
+        if let Content::Slab { bits, .. } = &mut extent.content {
+            *bits = u32::try_from(found.free.len()).map_err(|_| Stop::Many)?;
+            found.free.extend(free);
+            found.slabs += 1;
+        }
+        found.described.insert(address / super::layout::BASE_UNIT);
+        found.all.push(extent);
+        Ok(extent)
+    }
+}
+
+const _: () = assert!(BITMAP + BITMAP_WORDS == EXTENT_WORDS);
