@@ -7,7 +7,8 @@ use std::{
 };
 
 use memtrace_tests::{
-    Agent, CSource, Heap, HeapReport, Running, agent_path, assert_refused, can_trace, compile, memtrace, remark,
+    Agent, CSource, Heap, HeapReport, Running, agent_path, assert_refused, can_trace, compile, memtrace,
+    remark,
 };
 
 /// As in scanned.cpp.
@@ -150,7 +151,11 @@ fn nothing_of_redis_is_lost() {
     let mut redis = Running::spawn(Command::new("redis-server").args(["--port", "0", "--save", ""]));
     redis.line_with("eady to accept");
     let heap = scan(redis.pid(), &[]);
-    assert_eq!((heap.allocator.as_str(), heap.lost.map(|lost| lost.blocks)), ("jemalloc", Some(0)), "{heap:?}");
+    assert_eq!(
+        (heap.allocator.as_str(), heap.lost.map(|lost| lost.blocks)),
+        ("jemalloc", Some(0)),
+        "{heap:?}"
+    );
     assert!(heap.in_use.blocks > 500, "{heap:?}");
 }
 

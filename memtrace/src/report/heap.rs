@@ -304,7 +304,10 @@ fn jemalloc_cures(all: Kept) -> Vec<String> {
         ));
     }
     if all.bins >= WORTH && all.bins * 2 > all.bytes() {
-        cures.push("memory in slabs is given back when all blocks of a slab are free: no call does so before".to_owned());
+        cures.push(
+            "memory in slabs is given back when all blocks of a slab are free: no call does so before"
+                .to_owned(),
+        );
     }
     if all.caches >= WORTH && all.caches * 2 > all.bytes() {
         cures.push("MALLOC_CONF=tcache:false leaves threads without caches; mallctl(\"thread.tcache.flush\") empties one".to_owned());

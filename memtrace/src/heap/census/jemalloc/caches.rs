@@ -30,8 +30,10 @@ const ATTEMPTS: usize = 4;
 
 /// Caches and what is in them.
 pub(super) struct Caches {
-    /// Arenas that have them.
-    pub(super) arenas: BTreeSet<u64>,
+    /// Arenas that may have them.
+    arenas: BTreeSet<u64>,
+    /// Those that have.
+    pub(super) listing: BTreeSet<u64>,
     /// Places that may still be looked at.
     looks: u32,
     /// Blocks: class and address.
@@ -60,8 +62,14 @@ impl Caches {
         layout: &CacheLayout,
         own: &[Range<u64>],
     ) -> Self {
-        let mut caches =
-            Self { arenas: BTreeSet::new(), looks: MOST_LOOKS, blocks: Vec::new(), stacks: Vec::new(), broken: 0 };
+        let mut caches = Self {
+            arenas: BTreeSet::new(),
+            listing: BTreeSet::new(),
+            looks: MOST_LOOKS,
+            blocks: Vec::new(),
+            stacks: Vec::new(),
+            broken: 0,
+        };
         let mut left = MOST;
         let mut words = vec![0; PART];
         // Ends first: there they are, mostly.
@@ -110,10 +118,12 @@ impl Caches {
                     // Where bins are, which is in the descriptor behind its link.
                     let element = here.wrapping_sub(layout.descriptor + 16);
                     let is_near = match layout.kind {
-                        CacheKind::Stacks => word > here && word - here < NEAR && {
-                            let back = (word - 8).wrapping_sub(at) / 8;
-                            part.get(back as usize).is_none_or(|&back| back == element)
-                        },
+                        CacheKind::Stacks => {
+                            word > here && word - here < NEAR && {
+                                let back = (word - 8).wrapping_sub(at) / 8;
+                                part.get(back as usize).is_none_or(|&back| back == element)
+                            }
+                        }
                         CacheKind::Counted { small, .. } => word == element.wrapping_add(small),
                     };
                     if !is_near || self.looks == 0 {
@@ -149,6 +159,7 @@ impl Caches {
                 }
                 Listed::Not => continue,
             };
+            self.listing.insert(arena);
             for cache in listed {
                 number += 1;
                 cache.each(memory, layout, &mut self.blocks, &mut self.stacks);

@@ -8,8 +8,9 @@ use super::{
         memory::{PAGE, Peek, Regions},
     },
     layout::{
-        ACTIVE, BITMAP, BITMAP_WORDS, BITS, CLASSES, ENTRIES, EXTENT_WORDS, LEAF_CLASS, LEAF_SLAB, LEAF_SPAN,
-        LEAST_LARGE, Layout, MOST_REGIONS, NODE, PAGE_BITS, SIZE, SMALL_CLASSES, START, class_size,
+        ACTIVE, BITMAP, BITMAP_WORDS, BITS, CLASSES, ENTRIES, EXTENT_WORDS, LAST_STATE, LEAF_CLASS,
+        LEAF_SLAB, LEAF_SPAN, LEAST_LARGE, Layout, MOST_REGIONS, NODE, PAGE_BITS, SIZE, SMALL_CLASSES, START,
+        class_size,
     },
     pages::Pages,
     tree::Tree,
@@ -66,49 +67,45 @@ pub(super) enum Content {
     Free(u8),
 }
 
-/// What was found out about an extent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Parsed {
-    Extent(Extent, [u64; BITMAP_WORDS]),
-    /// It is on its way from one state to another.
-    Changing,
-    /// It is none.
-    Wrong,
-}
-
 impl Layout {
+    /// Whether an entry of a leaf has no extent. Its other bits may be left.
+    pub(super) fn is_empty(&self, entry: u64) -> bool {
+        entry & self.pointer == 0
+    }
+
     /// The address of the extent that an entry of a leaf has. `None`: it is no such entry.
     pub(super) fn extent_at(&self, entry: u64) -> Option<u64> {
         let address = entry & self.pointer;
         (entry & self.zero == 0 && address >= PAGE && LEAF_CLASS.of(entry) <= CLASSES).then_some(address)
     }
 
-    /// What an extent is, whose first page has this entry.
-    pub(super) fn parse(&self, entry: u64, words: &[u64; EXTENT_WORDS]) -> Parsed {
+    /// What an extent is, and which regions of it are free, to which a page has this entry. `None`: it is none.
+    pub(super) fn parse(
+        &self,
+        page: u64,
+        entry: u64,
+        words: &[u64; EXTENT_WORDS],
+    ) -> Option<(Extent, [u64; BITMAP_WORDS])> {
         let (bits, first, size) = (words[BITS], words[START], words[SIZE] & !(PAGE - 1));
         let (state, class) = (self.state.of(bits), self.class.of(bits));
         let is_slab = self.slab.of(bits) != 0;
         let start = first & !(PAGE - 1);
         let is_there = size >= PAGE && size < 1 << 48 && start >= PAGE && start < 1 << 48;
         if !is_there || class > CLASSES {
-            return Parsed::Wrong;
+            return None;
         }
         let arena = self.arena.of(bits) as u16;
         let extent = |content| Extent { start, size, arena, content };
-        // One that is active and has no class is not yet, or no longer, anyone's.
-        if (state != ACTIVE || class == CLASSES) && !is_slab {
-            let is_known = state <= super::layout::RETAINED;
-            return if is_known {
-                Parsed::Extent(extent(Content::Free(state as u8)), [0; BITMAP_WORDS])
-            } else {
-                Parsed::Changing
-            };
+        // One that is active and has no class is not yet, or no longer, anyone's. What was a slab may still be marked as such.
+        if state != ACTIVE || class == CLASSES {
+            return (state <= LAST_STATE).then(|| (extent(Content::Free(state as u8)), [0; BITMAP_WORDS]));
         }
+        // Of a large block the entry of the last page may be from before.
         let leaf_state = self.leaf_state.map_or(state, |field| field.of(entry));
         let agrees =
             LEAF_CLASS.of(entry) == class && (LEAF_SLAB.of(entry) != 0) == is_slab && leaf_state == state;
-        if !agrees || state != ACTIVE || class >= CLASSES {
-            return Parsed::Wrong;
+        if !agrees && (page == start || is_slab) {
+            return None;
         }
         let block = class_size(class);
         if !is_slab {
@@ -118,15 +115,15 @@ impl Layout {
             let is_sample = class < SMALL_CLASSES && size <= LEAST_LARGE + PAGE;
             let offset = first - start;
             if !(is_class || is_sample) || offset + block > size {
-                return Parsed::Wrong;
+                return None;
             }
             let content = Content::Large { class: class as u8, offset: offset as u16, is_free: false };
-            return Parsed::Extent(extent(content), [0; BITMAP_WORDS]);
+            return Some((extent(content), [0; BITMAP_WORDS]));
         }
         let regions = size / block;
         let free = words.last_chunk::<BITMAP_WORDS>().copied().unwrap_or_default();
         if class >= SMALL_CLASSES || first != start || !(1..=MOST_REGIONS).contains(&regions) {
-            return Parsed::Wrong;
+            return None;
         }
         let mut free = free;
         for (place, word) in free.iter_mut().enumerate() {
@@ -139,10 +136,10 @@ impl Layout {
         let unused = if regions.is_multiple_of(64) { 0 } else { last >> (regions % 64) };
         let count: u32 = free.iter().map(|word| word.count_ones()).sum();
         if unused != 0 || u64::from(count) != self.free.of(bits) {
-            return Parsed::Wrong;
+            return None;
         }
         let content = Content::Slab { class: class as u8, regions: regions as u16, bits: 0 };
-        Parsed::Extent(extent(content), free)
+        Some((extent(content), free))
     }
 }
 
@@ -159,6 +156,8 @@ pub(super) struct Extents {
     pub(super) described: std::collections::BTreeSet<u64>,
     /// Pages whose extents made no sense, and their sum.
     pub(super) unknown: u64,
+    /// Bytes with blocks where there was no memory when that was looked up.
+    pub(super) left: u64,
     /// Slabs whose bits were compared.
     pub(super) slabs: u64,
     /// Entries that made sense when they were read again.
@@ -185,7 +184,8 @@ impl Extents {
         layout: &Layout,
         most: usize,
     ) -> Result<Self, Stop> {
-        let mut reader = Reader { memory, regions, layout, pages: Pages::new(), found: Self::default() };
+        let (pages, leaves) = (Pages::new(), &tree.leaves);
+        let mut reader = Reader { memory, regions, layout, leaves, pages, found: Self::default() };
         let mut words = Vec::new();
         for &(number, leaf) in &tree.leaves {
             words.clear();
@@ -194,6 +194,37 @@ impl Extents {
             reader.leaf(number, leaf, &words, most)?;
         }
         Ok(reader.found)
+    }
+
+    /// Leaves out blocks that were not in use when the extents were read again. What is not known then stays as it is.
+    pub(super) fn confirm(&mut self, later: &Self) {
+        for extent in &mut self.all {
+            let Some(now) = later.place(extent.start).and_then(|place| later.all.get(place)) else {
+                continue;
+            };
+            match (&mut extent.content, now.content) {
+                (Content::Free(_), _) => {}
+                (Content::Large { offset, .. }, Content::Large { offset: other, .. })
+                    if *offset == other && extent.start == now.start => {}
+                (Content::Large { is_free, .. }, _) => *is_free = true,
+                (Content::Slab { class, regions, bits }, other) => {
+                    let place = *bits as usize;
+                    let free = self.free.get_mut(place..place + BITMAP_WORDS).unwrap_or_default();
+                    let other = match other {
+                        Content::Slab { class: other, regions: number, bits }
+                            if *class == other && *regions == number && extent.start == now.start =>
+                        {
+                            later.free.get(bits as usize..bits as usize + BITMAP_WORDS)
+                        }
+                        _ => None,
+                    };
+                    match other {
+                        Some(other) => free.iter_mut().zip(other).for_each(|(word, other)| *word |= other),
+                        None => free.fill(u64::MAX),
+                    }
+                }
+            }
+        }
     }
 
     /// The extent that an address is in.
@@ -243,6 +274,7 @@ struct Reader<'a, M> {
     memory: &'a mut M,
     regions: &'a Regions,
     layout: &'a Layout,
+    leaves: &'a [(u64, u64)],
     pages: Pages,
     found: Extents,
 }
@@ -251,8 +283,12 @@ impl<M: Peek> Reader<'_, M> {
     fn leaf(&mut self, number: u64, leaf: u64, entries: &[u64], most: usize) -> Result<(), Stop> {
         let mut looked_at = 0;
         let mut place = 0;
-        while let Some((skipped, &entry)) =
-            entries.get(place..).unwrap_or_default().iter().enumerate().find(|(_, entry)| **entry != 0)
+        while let Some((skipped, &entry)) = entries
+            .get(place..)
+            .unwrap_or_default()
+            .iter()
+            .enumerate()
+            .find(|(_, entry)| !self.layout.is_empty(**entry))
         {
             place += skipped;
             looked_at += 1;
@@ -282,7 +318,8 @@ impl<M: Peek> Reader<'_, M> {
             others.split_last().is_none_or(|(last, between)| {
                 // The last page may be in another leaf.
                 let ends_here = end <= entries.len();
-                (is_own(*last) || (!ends_here && *last == 0)) && between.iter().all(|&other| other == 0)
+                (is_own(*last) || (!ends_here && self.layout.is_empty(*last)))
+                    && between.iter().all(|&other| self.layout.is_empty(other))
             })
         };
         // Otherwise it changes this moment, or entries were left from before: they are looked at.
@@ -294,7 +331,7 @@ impl<M: Peek> Reader<'_, M> {
         let last = self.found.all.last().copied().filter(|last| page < last.start + last.size);
         for attempt in 0..ATTEMPTS {
             let Some(address) = self.layout.extent_at(entry) else {
-                if entry == 0 {
+                if self.layout.is_empty(entry) {
                     return Ok(None);
                 }
                 entry = self.again(at);
@@ -306,17 +343,18 @@ impl<M: Peek> Reader<'_, M> {
                 let mut words = [0; EXTENT_WORDS];
                 (self.memory.read_anew(address, &mut words) == EXTENT_WORDS).then_some(words)
             };
-            let parsed = words.map_or(Parsed::Wrong, |words| self.layout.parse(entry, &words));
-            if let Parsed::Extent(extent, free) = parsed
+            let parsed = words.and_then(|words| self.layout.parse(page, entry, &words));
+            if let Some((extent, free)) = parsed
                 && extent.range().contains(&page)
             {
-                if page == extent.start && last.is_none() && self.is_there(&extent) {
+                if page == extent.start && (last.is_none() || self.cut(page)) {
                     self.found.read_again += u64::from(attempt > 0);
                     return self.add(extent, free, address).map(Some);
                 }
-                // A later page of one that is known, or of one that begins with a leaf before.
+                // A later page of one that is known, or of one that begins with a leaf before; or of one that was made since.
                 let is_known = last.is_some_and(|last| last.range() == extent.range());
-                if is_known && page != extent.start {
+                if page != extent.start && (is_known || (attempt > 0 && self.begins(&extent, address))) {
+                    self.found.read_again += u64::from(!is_known);
                     return Ok(None);
                 }
             }
@@ -328,31 +366,54 @@ impl<M: Peek> Reader<'_, M> {
         if self.found.wrong > most { Err(Stop::Wrong) } else { Ok(None) }
     }
 
+    /// An extent begins within the last one, which must be a free one that was divided since it was read.
+    fn cut(&mut self, page: u64) -> bool {
+        let last = self
+            .found
+            .all
+            .last_mut()
+            .filter(|last| matches!(last.content, Content::Free(_)) && last.start < page);
+        if let Some(last) = last {
+            last.size = page - last.start;
+            return true;
+        }
+        false
+    }
+
+    /// Whether the first page of an extent leads to it now.
+    fn begins(&mut self, extent: &Extent, address: u64) -> bool {
+        let Some(&(_, leaf)) = self.leaves.iter().find(|&&(number, _)| number == extent.start / LEAF_SPAN)
+        else {
+            return false;
+        };
+        let at = leaf + (extent.start % LEAF_SPAN >> PAGE_BITS) * 8;
+        self.layout.extent_at(self.again(at)) == Some(address)
+    }
+
     /// What an entry is now.
     fn again(&mut self, at: u64) -> u64 {
         let mut words = [0];
         if self.memory.read_anew(at, &mut words) == 1 { words[0] } else { 0 }
     }
 
-    /// Whether there is memory where blocks are said to be.
-    fn is_there(&mut self, extent: &Extent) -> bool {
-        let Extent { start, size, .. } = *extent;
-        if matches!(extent.content, Content::Free(_))
-            || self.regions.at(start).is_some_and(|region| start + size <= region.range.end)
-        {
-            return true;
+    /// Whether there was memory where blocks are said to be.
+    fn is_there(&self, extent: &Extent) -> bool {
+        let Range { start: mut at, end } = extent.range();
+        while at < end {
+            let Some(region) = self.regions.at(at) else { return false };
+            at = region.range.end;
         }
-        // It may have been mapped lately, or be two mappings.
-        let pages = size / PAGE;
-        let step = if matches!(extent.content, Content::Slab { .. }) { 1 } else { (pages - 1).max(1) };
-        let mut word = [0];
-        (0..pages)
-            .step_by(step as usize)
-            .all(|page| self.memory.read_anew(start + page * PAGE, &mut word) == 1)
+        true
     }
 
     fn add(&mut self, mut extent: Extent, free: [u64; BITMAP_WORDS], address: u64) -> Result<Extent, Stop> {
+        let is_there = matches!(extent.content, Content::Free(_)) || self.is_there(&extent);
         let found = &mut self.found;
+        if !is_there {
+            // It was mapped since, or cannot be read.
+            found.left = found.left.saturating_add(extent.size);
+            return Ok(extent);
+        }
         if found.all.len() >= MOST_EXTENTS {
             return Err(Stop::Many);
         }

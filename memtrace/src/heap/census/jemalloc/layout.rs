@@ -32,11 +32,12 @@ pub(super) fn class_size(class: u64) -> u64 {
     }
 }
 
-/// `extent_state_e`: the first four; others are on their way from one to another.
+/// `extent_state_e`: the first four; those up to the last one are free, and on their way from one state to another.
 pub(super) const ACTIVE: u64 = 0;
 pub(super) const DIRTY: u64 = 1;
 pub(super) const MUZZY: u64 = 2;
 pub(super) const RETAINED: u64 = 3;
+pub(super) const LAST_STATE: u64 = 5;
 
 /// Words of `edata_t`, `extent_t`: its bits, where the extent begins, its size with other bits below a page, and from the ninth
 /// word on which regions of a slab are free.

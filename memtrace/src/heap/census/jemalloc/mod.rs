@@ -23,8 +23,8 @@ use self::{
     base::Base,
     caches::{Cached, Caches},
     extents::{Content, Extent, Extents, Stop},
-    layout::{BASE_UNIT, DIRTY, MUZZY, NODE, RETAINED, class_size},
-    tree::Found,
+    layout::{BASE_UNIT, DIRTY, Layout, MUZZY, NODE, RETAINED, class_size},
+    tree::{Found, Tree},
 };
 use super::{
     figures::{Allocator, Amount, Arena, Block, Census, Missed, Refused},
@@ -42,23 +42,20 @@ pub(super) fn census(
     visit: impl FnMut(Block),
 ) -> Result<Census, Refused> {
     let regions = Regions::new(regions);
-    let (tree, layout, others) = match tree::find(memory, &regions) {
-        Found::Nothing => return Err(Refused::NoHeap),
-        Found::Unknown => return Err(Refused::OtherJemalloc("extents are described otherwise")),
-        Found::Tree(tree, layout, others) => (tree, layout, others),
-    };
-    let read = |memory: &mut _| Extents::read(memory, &regions, &tree, layout, usize::MAX);
-    // Which memory is the allocator's, so that caches are not looked for in it.
-    let known = extents_or_refused(read(memory))?;
-    let mut caches = Caches::find(memory, &regions, &layout.cache, &own(&known, &[]));
-    let number = caches.fill(memory, &layout.cache);
-    let mut extents = extents_or_refused(read(memory))?;
-    // What a cache got or lost while extents were read.
+    let (tree, layout, others) = find(memory, &regions)?;
+    let read = |memory: &mut _| read(memory, &regions, &tree, layout);
+    let mut extents = read(memory)?;
+    // Caches are not looked for in the allocator's own memory.
+    let mut caches = Caches::find(memory, &regions, &layout.cache, &own(&extents, &[]));
     caches.fill(memory, &layout.cache);
+    // What was freed meanwhile may have gone from a cache to its slab.
+    let later = read(memory)?;
+    extents.confirm(&later);
+    let number = caches.fill(memory, &layout.cache);
 
-    let mut units = extents.described.clone();
+    let mut units = later.described.clone();
     units.extend(tree.leaves.iter().map(|&(_, leaf)| leaf / BASE_UNIT));
-    units.extend(caches.arenas.iter().map(|arena| arena / BASE_UNIT));
+    units.extend(caches.listing.iter().map(|arena| arena / BASE_UNIT));
     let base = Base::find(memory, &regions, layout, &units);
 
     let mut tally = Tally::default();
@@ -70,15 +67,16 @@ pub(super) fn census(
     let mut census = Census {
         allocator: Allocator::Jemalloc,
         releases: layout.releases,
-        own: own(&extents, &base.blocks),
+        own: own(&later, &base.blocks),
         arenas: Vec::new(),
         mapped: Amount::default(),
         internal,
         caches: number as u64,
         missed: Missed {
-            skipped: extents.unknown,
-            resumed: extents.wrong as u64,
-            read_again: extents.read_again,
+            skipped: extents.unknown.max(later.unknown),
+            resumed: extents.wrong.max(later.wrong) as u64,
+            left: extents.left,
+            read_again: extents.read_again + later.read_again,
             arenas: base.unknown,
             lists: caches.broken,
             uncached: wrong,
@@ -92,13 +90,36 @@ pub(super) fn census(
     Ok(census)
 }
 
-fn extents_or_refused(read: Result<Extents, Stop>) -> Result<Extents, Refused> {
-    read.map_err(|stop| {
-        Refused::OtherJemalloc(match stop {
-            Stop::Wrong => "extents contradict themselves",
-            Stop::Many => "there are too many extents",
-        })
-    })
+/// How often all is looked at again if more of it changes than makes sense.
+const ATTEMPTS: usize = 4;
+
+/// Finds the tree, its layout, and how many others there are.
+fn find(memory: &mut impl Peek, regions: &Regions) -> Result<(Tree, &'static Layout, u64), Refused> {
+    for _ in 0..ATTEMPTS {
+        match tree::find(memory, regions) {
+            Found::Nothing => return Err(Refused::NoHeap),
+            Found::Unknown => {}
+            Found::Tree(tree, layout, others) => return Ok((tree, layout, others)),
+        }
+    }
+    Err(Refused::OtherJemalloc("extents are described otherwise"))
+}
+
+/// Reads all extents.
+fn read(
+    memory: &mut impl Peek,
+    regions: &Regions,
+    tree: &Tree,
+    layout: &'static Layout,
+) -> Result<Extents, Refused> {
+    for _ in 0..ATTEMPTS {
+        match Extents::read(memory, regions, tree, layout, usize::MAX) {
+            Ok(extents) => return Ok(extents),
+            Err(Stop::Wrong) => {}
+            Err(Stop::Many) => return Err(Refused::OtherJemalloc("there are too many extents")),
+        }
+    }
+    Err(Refused::OtherJemalloc("extents contradict themselves"))
 }
 
 /// Memory that is the allocator's, in order: neighbours are one.

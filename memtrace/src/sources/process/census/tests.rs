@@ -145,7 +145,8 @@ fn running(how: &How<'_>) {
             missing += usize::from(taken.blocks.get(address) != Some(size));
         }
         let unknown = taken.blocks.iter().filter(|(address, size)| {
-            let is_own = own.contains_key(address) || (how.options.contains(&"churn") && own_sizes.contains(size));
+            let is_own =
+                own.contains_key(address) || (how.options.contains(&"churn") && own_sizes.contains(size));
             !is_own && !seen.sometimes.contains(address)
         });
         phantoms += unknown.count();
@@ -154,7 +155,9 @@ fn running(how: &How<'_>) {
         program.go();
     }
     assert!(missing * 1000 <= always, "{how:?}: {missing} of {always} are missing");
-    assert!(phantoms * 1000 <= all, "{how:?}: {phantoms} of {all} were not there");
+    // A thread of jemalloc's that ends takes its cache out of the list before it empties it.
+    let part = if how.preload.is_some() && how.options.contains(&"churn") { 100 } else { 1000 };
+    assert!(phantoms * part <= all, "{how:?}: {phantoms} of {all} were not there");
     assert!(always > 0, "{how:?}: nothing is there all the time");
 }
 

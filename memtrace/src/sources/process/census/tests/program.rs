@@ -148,7 +148,8 @@ impl Program {
 
 fn truth(text: &str) -> Truth {
     let totals = text.lines().find_map(|line| line.strip_prefix("T ")).unwrap();
-    let numbers = |line: &str| -> Vec<u64> { line.split(' ').map(|number| number.parse().unwrap()).collect() };
+    let numbers =
+        |line: &str| -> Vec<u64> { line.split(' ').map(|number| number.parse().unwrap()).collect() };
     let totals = numbers(totals);
     let jemalloc = text.lines().find_map(|line| line.strip_prefix("J "));
     let jemalloc = jemalloc.map(|line| numbers(line).try_into().unwrap());
