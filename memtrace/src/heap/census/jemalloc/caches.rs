@@ -216,7 +216,7 @@ impl Cache {
         };
         let next = is_it.then(|| word(element + layout.link))??;
         let arena = word(element + layout.arena)?;
-        let is_arena = arena.is_multiple_of(8) && arena >= PAGE && arena < 1 << 48;
+        let is_arena = arena.is_multiple_of(8) && (PAGE..1 << 48).contains(&arena);
         is_arena.then_some(Self { element, arena, next, bins })
     }
 
@@ -261,8 +261,7 @@ impl Cache {
 }
 
 /// What of a bin's stack has blocks. `None`: this is no bin.
-fn stack(layout: &CacheLayout, [first, second, third]: [u64; BIN_WORDS]) -> Option<Range<u64>> {
-    let _ = second;
+fn stack(layout: &CacheLayout, [first, _, third]: [u64; BIN_WORDS]) -> Option<Range<u64>> {
     let is_address = |address: u64| address.is_multiple_of(8) && address > PAGE && address < 1 << 48;
     match layout.kind {
         CacheKind::Stacks => {

@@ -10,6 +10,7 @@
 
 mod base;
 mod caches;
+mod described;
 mod extents;
 mod layout;
 mod pages;
@@ -61,7 +62,11 @@ pub(super) fn census(
     let mut tally = Tally::default();
     let mut internal = Amount::default();
     let wrong = caches.take_out(&mut extents, |Cached { arena, bytes, is_own }| {
-        if is_own { &mut internal } else { &mut tally.arena(arena).in_caches }.add(bytes);
+        let sum =
+            if is_own { Some(&mut internal) } else { tally.arena(arena).map(|arena| &mut arena.in_caches) };
+        if let Some(sum) = sum {
+            sum.add(bytes);
+        }
     });
     tally.count(&extents, visit);
     let mut census = Census {
@@ -145,7 +150,7 @@ struct Tally {
 }
 
 impl Tally {
-    fn arena(&mut self, number: u16) -> &mut Arena {
+    fn arena(&mut self, number: u16) -> Option<&mut Arena> {
         let number = usize::from(number);
         if number >= self.arenas.len() {
             self.arenas.resize(number + 1, Arena::default());
@@ -153,13 +158,13 @@ impl Tally {
         if let Some(first) = self.arenas.first_mut() {
             first.is_main = true;
         }
-        &mut self.arenas[number]
+        self.arenas.get_mut(number)
     }
 
     fn count(&mut self, extents: &Extents, mut visit: impl FnMut(Block)) {
         for extent in &extents.all {
             let Extent { start, arena: number, size: bytes, .. } = *extent;
-            let arena = self.arena(number);
+            let Some(arena) = self.arena(number) else { continue };
             arena.heaps += 1;
             arena.found += bytes;
             match extent.content {

@@ -70,7 +70,7 @@ impl Built {
 
     /// Where the entry of a page is.
     fn entry(page: u64) -> u64 {
-        LEAF + (page % LEAF_SPAN >> PAGE_BITS) * 8
+        LEAF + ((page % LEAF_SPAN) >> PAGE_BITS) * 8
     }
 
     /// An extent. Returns where it is described.

@@ -241,7 +241,7 @@ fn others(pid: u32, allocator: Allocator, found: Vec<String>) -> Vec<String> {
         && census::in_use(pid, Allocator::Glibc).is_none_or(|in_use| in_use.blocks == 0);
     let is_other = |name: &String| {
         let name = name.as_str();
-        !names_of(allocator).contains(&name) && !(is_unused && GLIBC.contains(&name))
+        !(names_of(allocator).contains(&name) || is_unused && GLIBC.contains(&name))
     };
     found.into_iter().filter(is_other).collect()
 }
