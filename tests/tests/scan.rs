@@ -148,7 +148,10 @@ fn nothing_of_redis_is_lost() {
     if !can_trace() || !is_installed {
         return;
     }
-    let mut redis = Running::spawn(Command::new("redis-server").args(["--port", "0", "--save", ""]));
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut command = Command::new("redis-server");
+    command.args(["--port", "0", "--save", "", "--unixsocket"]).arg(directory.path().join("socket"));
+    let mut redis = Running::spawn(&mut command);
     redis.line_with("eady to accept");
     let heap = scan(redis.pid(), &[]);
     assert_eq!(

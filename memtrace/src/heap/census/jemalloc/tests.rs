@@ -316,6 +316,30 @@ fn what_contradicts_itself_is_refused() {
         ] {
             assert!(result.is_err(), "{}: {what}: {result:?}", layout.releases);
         }
+        // The tree says otherwise.
+        let entries = |change: &dyn Fn(u64) -> u64| {
+            refused(&|built, _| {
+                for page in 0..3 {
+                    let at = Built::entry(HEAP + page * PAGE);
+                    let mut words = [0];
+                    built.read(at, &mut words);
+                    built.put(at, &[change(words[0])]);
+                }
+            })
+        };
+        assert!(entries(&|entry| entry).is_ok());
+        assert!(entries(&|entry| entry ^ 1 << 48).is_err());
+        assert!(entries(&|entry| entry ^ 1).is_err());
+        // Of two regions one that is not there is free, in place of the last one.
+        let mut built = with_slab(layout);
+        for number in 1..20 {
+            built.slab(HEAP + number * 0x4000, SLAB_CLASS, 3, &all_but(&USED));
+        }
+        let at = built.slab(HEAP + 0x8_0000, 35, 7, &[0]);
+        assert_eq!(built.blocks().1.len(), 61);
+        built.put(at + 64, &[4]);
+        let (census, blocks) = built.census().unwrap();
+        assert_eq!((blocks.len(), census.missed.skipped), (60, 7 * PAGE));
         assert!(matches!(
             refused(&|built, _| built.put(ROOT + HEAP / LEAF_SPAN * 8, &[0])),
             Err(Refused::NoHeap)
