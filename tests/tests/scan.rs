@@ -8,7 +8,7 @@ use std::{
 
 use memtrace_tests::{
     Agent, CSource, Heap, HeapReport, LeakCheck, LostSize, Running, agent_path, assert_refused, can_trace,
-    compile, memtrace,
+    compile, memtrace, remark,
 };
 
 /// As in scanned.cpp.
@@ -47,6 +47,23 @@ fn start(options: &[&str]) -> (tempfile::TempDir, Running) {
     let mut running = Running::spawn(&mut Command::new(built(directory.path(), options)));
     running.line_with("ready");
     (directory, running)
+}
+
+/// Where the tests' other allocator is.
+const JEMALLOC: &str = "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2";
+
+/// With jemalloc in place of the C library's allocator. `None`: it is not installed.
+fn start_with_jemalloc(settings: &str) -> Option<(tempfile::TempDir, Running)> {
+    if !Path::new(JEMALLOC).exists() {
+        remark("skipped: libjemalloc.so.2 is not installed");
+        return None;
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut command = Command::new(built(directory.path(), &[]));
+    command.env("LD_PRELOAD", JEMALLOC).env("MALLOC_CONF", settings);
+    let mut running = Running::spawn(&mut command);
+    running.line_with("ready");
+    Some((directory, running))
 }
 
 fn ask(program: &mut Running, what: &str) {
@@ -106,6 +123,63 @@ fn what_was_lost_before_tracing_is_found() {
     assert!(before.checked_blocks > 2 * ENTRIES, "{before:?}");
     let of = |size, lost_blocks| LostSize { size, lost_blocks };
     assert_eq!(before.sizes, [of(HANDLE, HANDLES), of(REQUEST, SESSIONS), of(SESSION, SESSIONS)]);
+}
+
+/// Sizes are those of jemalloc's classes: 64, 224 and 1024 bytes.
+#[test]
+fn what_was_lost_in_a_heap_of_jemalloc() {
+    if !can_trace() {
+        return;
+    }
+    let Some((_directory, program)) = start_with_jemalloc("") else { return };
+    for options in [&[][..], &["--stop"]] {
+        let heap = scan(program.pid(), options);
+        assert_eq!((heap.allocator.as_str(), heap.verdict.as_str()), ("jemalloc", "decided"), "{heap:?}");
+        assert!(heap.complete, "{heap:?}");
+        assert_eq!(heap.lost_of(64), [(Some("app::Session"), SESSIONS, SESSIONS)], "{heap:?}");
+        assert_eq!(heap.lost_of(224), [(None, SESSIONS, 0)], "{heap:?}");
+        assert_eq!(heap.lost_of(1024), [(None, HANDLES, HANDLES / 2)], "{heap:?}");
+        assert_eq!(heap.lost.map(|lost| lost.blocks), Some(2 * SESSIONS + HANDLES), "{heap:?}");
+    }
+}
+
+#[test]
+fn what_jemalloc_keeps_is_no_leak() {
+    if !can_trace() {
+        return;
+    }
+    const RELEASED: u64 = 128 << 20;
+    // What is free is never given back.
+    let Some((_directory, mut program)) = start_with_jemalloc("dirty_decay_ms:-1") else { return };
+    ask(&mut program, "hold");
+    let held = scan(program.pid(), &[]);
+    assert!(held.in_use.bytes > RELEASED && held.kept.bytes < 16 << 20, "{held:?}");
+    ask(&mut program, "release");
+    let kept = scan(program.pid(), &[]);
+    assert!(kept.kept.bytes >= RELEASED && kept.kept.trimmable_bytes >= RELEASED, "{kept:?}");
+    assert!(kept.in_use.bytes + RELEASED <= held.in_use.bytes, "{kept:?}");
+    assert_eq!(kept.lost.map(|lost| lost.blocks), Some(2 * SESSIONS + HANDLES), "{kept:?}");
+}
+
+#[test]
+fn nothing_of_redis_is_lost() {
+    let is_installed =
+        Command::new("redis-server").arg("--version").output().is_ok_and(|output| output.status.success());
+    if !can_trace() || !is_installed {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut command = Command::new("redis-server");
+    command.args(["--port", "0", "--save", "", "--unixsocket"]).arg(directory.path().join("socket"));
+    let mut redis = Running::spawn(&mut command);
+    redis.line_with("eady to accept");
+    let heap = scan(redis.pid(), &[]);
+    assert_eq!(
+        (heap.allocator.as_str(), heap.lost.map(|lost| lost.blocks)),
+        ("jemalloc", Some(0)),
+        "{heap:?}"
+    );
+    assert!(heap.in_use.blocks > 500, "{heap:?}");
 }
 
 #[test]
@@ -248,7 +322,7 @@ fn processes_that_cannot_be_scanned() {
     let program = compile(directory.path(), "bare", CSource { file: "bare.c", options: &options });
     let bare = Running::spawn(&mut Command::new(program));
     let pid = bare.pid().to_string();
-    assert_refused(&memtrace(["scan", &pid]), 1, "no heap of glibc was found");
+    assert_refused(&memtrace(["scan", &pid]), 1, "no heap of glibc or jemalloc was found");
     assert_refused(&memtrace(["scan", &pid, "-n", "2"]), 2, "needs an interval");
     // The others are scanned.
     let (_directory, program) = start(&[]);

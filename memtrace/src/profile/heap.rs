@@ -9,7 +9,7 @@ use super::{Amount, LeakCheck, Process, Root};
 pub struct Heap {
     /// The process.
     pub process: Process,
-    /// The allocator whose records were read: `glibc`.
+    /// The allocator whose records were read: `glibc`, `jemalloc`.
     pub allocator: String,
     /// Its releases that keep such records.
     pub releases: String,
@@ -55,7 +55,7 @@ pub enum Finding {
 /// What an arena has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeapArena {
-    /// Whether it is the one that grows by `brk`.
+    /// Whether it is the one that grows by `brk`; of jemalloc the first one.
     pub is_main: bool,
     /// Its blocks in use.
     pub in_use: Amount,
@@ -68,7 +68,7 @@ pub struct HeapArena {
 pub struct Kept {
     /// Behind all blocks (glibc's top chunk).
     pub top: u64,
-    /// Between blocks, merged (bins).
+    /// Between blocks, merged (bins of glibc), or as large as they (slabs of jemalloc).
     pub bins: u64,
     /// Between blocks, as they were freed (fast bins).
     pub fastbins: u64,
@@ -76,15 +76,25 @@ pub struct Kept {
     pub caches: u64,
     /// The part of it that is not in memory: never used, or given back to the kernel.
     pub absent: u64,
-    /// The part that `malloc_trim` would give back.
+    /// The part that `malloc_trim` would give back, or a purge of jemalloc's arenas.
     pub trimmable: u64,
+    /// Whole free extents of jemalloc that are to be given back when they have aged.
+    #[serde(default)]
+    pub dirty: u64,
+    /// The same that the kernel may take already.
+    #[serde(default)]
+    pub muzzy: u64,
+    /// Address space that jemalloc keeps without memory: no part of the rest.
+    #[serde(default)]
+    pub retained: u64,
 }
 
 impl Kept {
     /// What is in memory.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        (self.top + self.bins + self.fastbins + self.caches).saturating_sub(self.absent)
+        let parts = [self.top, self.bins, self.fastbins, self.caches, self.dirty, self.muzzy];
+        parts.into_iter().fold(0, u64::saturating_add).saturating_sub(self.absent)
     }
 
     /// The sum of two.
@@ -97,6 +107,9 @@ impl Kept {
             caches: self.caches.saturating_add(other.caches),
             absent: self.absent.saturating_add(other.absent),
             trimmable: self.trimmable.saturating_add(other.trimmable),
+            dirty: self.dirty.saturating_add(other.dirty),
+            muzzy: self.muzzy.saturating_add(other.muzzy),
+            retained: self.retained.saturating_add(other.retained),
         }
     }
 }

@@ -87,16 +87,21 @@ impl Text {
             self.emphasis(&format_bytes(all.bytes())),
             absent(all)
         )?;
+        let is_glibc = is_glibc(heap);
         let mut arenas: Vec<&HeapArena> = heap.arenas.iter().collect();
         arenas.sort_by_key(|arena| (!arena.is_main, std::cmp::Reverse(arena.kept.bytes())));
         let (shown, rest) = arenas.split_at(arenas.len().min(ARENAS));
         for arena in shown {
-            let name = if arena.is_main { "main arena" } else { "another arena" };
-            writeln!(out, "  {name}: {}", parts(arena.kept))?;
+            let name = match (arena.is_main, is_glibc) {
+                (true, true) => "main arena",
+                (true, false) => "first arena",
+                (false, _) => "another arena",
+            };
+            writeln!(out, "  {name}: {}", parts(arena.kept, is_glibc))?;
         }
         if !rest.is_empty() {
             let sum = rest.iter().fold(Kept::default(), |sum, arena| sum.plus(arena.kept));
-            writeln!(out, "  {}: {}", format_count(rest.len() as u64, "other arena"), parts(sum))?;
+            writeln!(out, "  {}: {}", format_count(rest.len() as u64, "other arena"), parts(sum, is_glibc))?;
         }
         cures(heap, all).iter().try_for_each(|cure| writeln!(out, "  {cure}"))
     }
@@ -227,30 +232,42 @@ fn sizes(heap: &Heap) -> String {
 
 /// What is free and not in memory.
 fn absent(kept: Kept) -> String {
-    if kept.absent == 0 {
+    let not_in_memory = kept.absent.saturating_add(kept.retained);
+    if not_in_memory == 0 {
         return String::new();
     }
-    format!(" ({} more of it are not in memory: given back, or never used)", format_bytes(kept.absent))
+    format!(" ({} more of it are not in memory: given back, or never used)", format_bytes(not_in_memory))
+}
+
+/// Whether the heap is the C library's; otherwise it is jemalloc's.
+fn is_glibc(heap: &Heap) -> bool {
+    heap.allocator == "glibc"
 }
 
 /// Where the free memory of arenas is.
-fn parts(kept: Kept) -> String {
-    let Kept { top, bins, fastbins, caches, absent, .. } = kept;
+fn parts(kept: Kept, is_glibc: bool) -> String {
+    let Kept { top, bins, fastbins, caches, absent, dirty, muzzy, .. } = kept;
     let parts = [
-        (bins, "between blocks (bins)"),
+        (bins, if is_glibc { "between blocks (bins)" } else { "between blocks (in slabs)" }),
         (fastbins, "in fast bins"),
         (caches, "in caches of threads (tcache)"),
         (top, "at its end (top)"),
+        (dirty, "in whole extents (dirty)"),
+        (muzzy, "that the kernel may take (muzzy)"),
     ];
     let parts = parts.into_iter().filter(|(bytes, _)| *bytes > 0);
     let parts: Vec<String> = parts.map(|(bytes, what)| format!("{} {what}", format_bytes(bytes))).collect();
     let of =
         if absent > 0 { format!("; of it {} not in memory", format_bytes(absent)) } else { String::new() };
-    format!("{} kept: {}{of}", format_bytes(kept.bytes()), parts.join(", "))
+    let parts = if parts.is_empty() { "nothing".to_owned() } else { parts.join(", ") };
+    format!("{} kept: {parts}{of}", format_bytes(kept.bytes()))
 }
 
 /// What would give free memory back.
 fn cures(heap: &Heap, all: Kept) -> Vec<String> {
+    if !is_glibc(heap) {
+        return jemalloc_cures(all);
+    }
     let mut cures = Vec::new();
     if all.trimmable >= WORTH {
         cures.push(format!("malloc_trim(0) would give back {}", format_bytes(all.trimmable)));
@@ -272,6 +289,28 @@ fn cures(heap: &Heap, all: Kept) -> Vec<String> {
     }
     if all.caches >= WORTH && all.caches * 2 > all.bytes() {
         cures.push("GLIBC_TUNABLES=glibc.malloc.tcache_count=0 leaves threads without caches".to_owned());
+    }
+    cures
+}
+
+/// What would give free memory of jemalloc's back (jemalloc(3)).
+fn jemalloc_cures(all: Kept) -> Vec<String> {
+    let mut cures = Vec::new();
+    if all.trimmable >= WORTH {
+        cures.push(format!(
+            "mallctl(\"arena.4096.purge\") would give back {}; jemalloc does so itself after dirty_decay_ms and muzzy_decay_ms, \
+             while the program is idle only with background_thread:true",
+            format_bytes(all.trimmable)
+        ));
+    }
+    if all.bins >= WORTH && all.bins * 2 > all.bytes() {
+        cures.push(
+            "memory in slabs is given back when all blocks of a slab are free: no call does so before"
+                .to_owned(),
+        );
+    }
+    if all.caches >= WORTH && all.caches * 2 > all.bytes() {
+        cures.push("MALLOC_CONF=tcache:false leaves threads without caches; mallctl(\"thread.tcache.flush\") empties one".to_owned());
     }
     cures
 }

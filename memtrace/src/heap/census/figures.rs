@@ -27,18 +27,27 @@ pub struct Block {
     pub size: u64,
 }
 
+/// Whose heap it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allocator {
+    /// The C library's.
+    Glibc,
+    /// jemalloc.
+    Jemalloc,
+}
+
 /// What is in an arena.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Arena {
-    /// The address of its `malloc_state`.
+    /// The address of its `malloc_state`; of jemalloc 0.
     pub address: u64,
-    /// Whether it is the one that grows by `brk`.
+    /// Whether it is the one that grows by `brk`; of jemalloc the first one.
     pub is_main: bool,
-    /// Its heaps, or other contiguous parts.
+    /// Its heaps, or other contiguous parts; of jemalloc extents.
     pub heaps: u64,
     /// What the program has; the bytes are those that it may use.
     pub in_use: Amount,
-    /// Free blocks in bins: merged with their neighbours, given to anyone.
+    /// Free blocks in bins: merged with their neighbours, given to anyone. Of jemalloc those in slabs.
     pub in_bins: Amount,
     /// Free blocks in fast bins.
     pub in_fastbins: Amount,
@@ -46,9 +55,15 @@ pub struct Arena {
     pub in_caches: Amount,
     /// Free bytes of the top chunk, behind all others.
     pub top: u64,
-    /// Bytes of free blocks in bins, and of the top chunk, whose pages are not in memory: never used, or given back.
+    /// Bytes of free extents of jemalloc that it has not yet given back to the kernel.
+    pub dirty: u64,
+    /// The same of those that the kernel may take when it needs memory.
+    pub muzzy: u64,
+    /// Bytes of address space that jemalloc keeps, whose memory it has given back.
+    pub retained: u64,
+    /// Bytes of free blocks in bins, of the top chunk, or of free extents that are not retained, whose pages are not in memory: never used, or given back.
     pub absent: u64,
-    /// Bytes of free blocks that `malloc_trim` would give back to the kernel: whole pages in memory. It leaves the top chunk of
+    /// Bytes of free blocks that `malloc_trim`, or a purge of jemalloc's, would give back to the kernel: whole pages in memory. The first leaves the top chunk of
     /// arenas other than the main one as it is.
     pub trimmable: u64,
     /// Bytes that the arena has from the kernel, by its own account.
@@ -110,12 +125,16 @@ impl Missed {
 /// What a census found besides the blocks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Census {
-    /// The releases of glibc that have this layout.
+    /// Whose heap it is.
+    pub allocator: Allocator,
+    /// The allocator's releases that have this layout.
     pub releases: &'static str,
     /// The arenas, the main one first.
     pub arenas: Vec<Arena>,
     /// Blocks in use that are mappings of their own; the bytes are those of the mappings.
     pub mapped: Amount,
+    /// Blocks that the allocator has made for itself, and in which nothing is the program's: stacks of caches.
+    pub internal: Amount,
     /// Threads' caches with blocks in them.
     pub caches: u64,
     /// The allocator's own memory, in order: what is in no block there is free, or what the allocator needs itself.
@@ -127,10 +146,13 @@ pub struct Census {
 /// Why there is no census.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// The process has no heap of glibc's malloc.
-    #[error("no heap of glibc was found")]
+    /// The process has no heap of this allocator.
+    #[error("no heap of glibc or jemalloc was found")]
     NoHeap,
     /// An arena was found, but what belongs to it was not: maybe another release.
     #[error("the heap is not laid out as glibc 2.31 to 2.41 does: {0}")]
     Unknown(&'static str),
+    /// A tree of jemalloc's was found, but what it leads to was not understood.
+    #[error("the heap is not laid out as jemalloc 5.2 to 5.3 does: {0}")]
+    OtherJemalloc(&'static str),
 }

@@ -67,6 +67,11 @@ impl Regions {
         self.0.get(place).filter(|region| region.range.contains(&address))
     }
 
+    /// All of them.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Region> {
+        self.0.iter()
+    }
+
     /// Those of a kind.
     pub(super) fn of(&self, kind: Kind) -> impl Iterator<Item = &Region> {
         self.0.iter().filter(move |region| region.kind == kind)

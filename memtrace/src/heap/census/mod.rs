@@ -16,6 +16,7 @@ mod arenas;
 mod caches;
 mod fastbins;
 mod figures;
+mod jemalloc;
 mod layout;
 mod mapped;
 mod memory;
@@ -28,7 +29,7 @@ mod tests;
 mod walk;
 mod window;
 
-pub use figures::{Amount, Block, Census, Refused};
+pub use figures::{Allocator, Amount, Block, Census, Refused};
 pub use memory::{Kind, Peek, Region};
 
 use self::{
@@ -48,6 +49,18 @@ use self::{
 const LOOKS: [(usize, u64); 3] = [(4, 16), (64, 4096), (usize::MAX, u64::MAX)];
 
 const OTHER_CACHES: Refused = Refused::Unknown("threads have other caches");
+
+/// Visits every block of a process whose allocator is jemalloc, in order of address.
+///
+/// # Errors
+/// There is no heap of jemalloc, or its layout is not a known one.
+pub fn jemalloc(
+    memory: &mut impl Peek,
+    regions: &[Region],
+    visit: impl FnMut(Block),
+) -> Result<Census, Refused> {
+    jemalloc::census(memory, regions, visit)
+}
 
 /// What a census tells of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,7 +17,7 @@ struct Free {
     range: Range<u64>,
     /// The number of the arena.
     arena: usize,
-    /// Whether `malloc_trim` would give them back (`mtrim`, malloc/malloc.c).
+    /// Whether `malloc_trim` would give them back (`mtrim`, malloc/malloc.c), or a purge of jemalloc's.
     is_trimmed: bool,
 }
 
@@ -37,6 +37,13 @@ impl FreePages {
     /// A top chunk.
     pub(super) fn top(&mut self, range: Range<u64>, arena: usize, is_main: bool) {
         self.add(range, arena, is_main);
+    }
+
+    /// An extent with nothing in it.
+    pub(super) fn extent(&mut self, range: Range<u64>, arena: usize) {
+        if self.0.len() < MOST {
+            self.0.push(Free { range, arena, is_trimmed: true });
+        }
     }
 
     fn add(&mut self, chunk: Range<u64>, arena: usize, is_trimmed: bool) {

@@ -6,7 +6,7 @@ use super::{
     arenas,
     caches::{self, Candidates, Keyed, Keys, Samples},
     fastbins::Fastbins,
-    figures::{Arena, Block, Census, Missed},
+    figures::{Allocator, Amount, Arena, Block, Census, Missed},
     layout::{HEADER, HEAP_MAX, Layout, OVERLAP, arena},
     memory::Peek,
     pages::FreePages,
@@ -157,9 +157,11 @@ impl<'a, V: FnMut(Block)> Tally<'a, V> {
         let differing = self.arenas.iter().map(|arena| arena.system.abs_diff(arena.found));
         self.missed.unexplained = differing.fold(0, u64::saturating_add);
         Census {
+            allocator: Allocator::Glibc,
             releases: layout.releases,
             arenas: self.arenas,
             mapped: Default::default(),
+            internal: Amount::default(),
             caches,
             own: self.own,
             missed: self.missed,

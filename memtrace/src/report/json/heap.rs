@@ -48,7 +48,7 @@ struct Target<'a> {
 /// What a census and scans found.
 #[derive(Serialize)]
 struct Heap<'a> {
-    /// `glibc`.
+    /// `glibc` or `jemalloc`.
     allocator: &'a str,
     /// Its releases that have such a heap: `2.35 to 2.41`.
     releases: &'a str,
@@ -88,22 +88,28 @@ struct Kept {
     bytes: u64,
     /// Free too, but not in memory: never used, or given back.
     absent_bytes: u64,
-    /// The part of `bytes` that `malloc_trim(0)` would give back.
+    /// The part of `bytes` that `malloc_trim(0)` would give back, or a purge of jemalloc's arenas.
     trimmable_bytes: u64,
     /// At the ends of arenas (top); the rest of these are parts of `bytes` and `absent_bytes` together.
     top_bytes: u64,
-    /// Between blocks (bins).
+    /// Between blocks (bins of glibc, slabs of jemalloc).
     bins_bytes: u64,
     /// In fast bins.
     fastbins_bytes: u64,
     /// In caches of threads (tcache).
     caches_bytes: u64,
+    /// Whole extents of jemalloc that it gives back when they have aged (dirty).
+    dirty_bytes: u64,
+    /// The same that the kernel may take already (muzzy).
+    muzzy_bytes: u64,
+    /// Address space that jemalloc keeps without memory; in no other figure.
+    retained_bytes: u64,
 }
 
 impl From<profile::Kept> for Kept {
     fn from(kept: profile::Kept) -> Self {
         let bytes = kept.bytes();
-        let profile::Kept { top, bins, fastbins, caches, absent, trimmable } = kept;
+        let profile::Kept { top, bins, fastbins, caches, absent, trimmable, dirty, muzzy, retained } = kept;
         Self {
             bytes,
             absent_bytes: absent,
@@ -112,6 +118,9 @@ impl From<profile::Kept> for Kept {
             bins_bytes: bins,
             fastbins_bytes: fastbins,
             caches_bytes: caches,
+            dirty_bytes: dirty,
+            muzzy_bytes: muzzy,
+            retained_bytes: retained,
         }
     }
 }
@@ -119,7 +128,7 @@ impl From<profile::Kept> for Kept {
 /// An arena of the allocator.
 #[derive(Serialize)]
 struct Arena {
-    /// Whether it grows by `brk`.
+    /// Whether it grows by `brk`; of jemalloc the first one.
     main: bool,
     in_use: Amount,
     kept: Kept,

@@ -43,6 +43,46 @@ fn heap() -> Heap {
     }
 }
 
+/// The same of jemalloc.
+fn jemalloc() -> Heap {
+    let mut heap = heap();
+    heap.allocator = "jemalloc".to_owned();
+    heap.releases = "5.3".to_owned();
+    heap.others.clear();
+    heap.arenas[0].kept = Kept {
+        bins: 3 << 20,
+        caches: 1 << 10,
+        dirty: 40 << 20,
+        muzzy: 8 << 20,
+        retained: 2 << 20,
+        trimmable: 47 << 20,
+        absent: 1 << 20,
+        ..Kept::default()
+    };
+    heap
+}
+
+#[test]
+fn what_jemalloc_keeps() {
+    let heap = jemalloc();
+    let text = text(&view(&heap));
+    for part in [
+        "heap of jemalloc (5.3)",
+        "jemalloc keeps 50 MiB free: not a leak (3 MiB more of it are not in memory",
+        "first arena: 50 MiB kept: 3 MiB between blocks (in slabs), 1 KiB in caches of threads (tcache), 40 MiB in whole extents (dirty), 8 MiB that the kernel may take (muzzy)",
+        "mallctl(\"arena.4096.purge\") would give back 47 MiB",
+        "dirty_decay_ms and muzzy_decay_ms",
+        "background_thread:true",
+    ] {
+        assert!(text.contains(part), "no {part:?} in\n{text}");
+    }
+    assert!(!text.contains("malloc_trim") && !text.contains("glibc"), "{text}");
+    let kept = &json(&view(&heap))["heap"]["kept"];
+    for (name, bytes) in [("dirty_bytes", 40 << 20), ("muzzy_bytes", 8 << 20), ("retained_bytes", 2 << 20)] {
+        assert_eq!(kept[name], bytes, "{name}");
+    }
+}
+
 fn growth() -> HeapGrowth {
     let grown = |size, blocks| GrownClass { size, type_name: None, blocks, now: blocks + 1 };
     HeapGrowth {

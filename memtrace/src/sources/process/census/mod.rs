@@ -8,7 +8,7 @@ use std::{io, ops::Range};
 use crate::{
     heap::{
         Blocks, Collected,
-        census::{self, Census, Peek, Visit},
+        census::{self, Allocator, Census, Peek, Visit},
     },
     profile::{Amount, HeapArena, Kept},
     target::{
@@ -39,12 +39,13 @@ pub(super) enum Failure {
     Blocks(usize),
 }
 
-/// All blocks of the process `pid`, which goes on meanwhile.
+/// All blocks of the process `pid`, which goes on meanwhile. `allocator`: of this allocator; `None`: of the one that has most of
+/// them.
 ///
 /// # Errors
 /// See [`Failure`].
-pub(super) fn collect(pid: u32) -> Result<(Census, Blocks), Failure> {
-    let (census, collected) = collected(pid)?;
+pub(super) fn collect(pid: u32, allocator: Option<Allocator>) -> Result<(Census, Blocks), Failure> {
+    let (census, collected) = collected(pid, allocator)?;
     let number = collected.len();
     let blocks = collected.finish().ok_or(Failure::Blocks(number))?;
     Ok((census, blocks))
@@ -54,13 +55,49 @@ pub(super) fn collect(pid: u32) -> Result<(Census, Blocks), Failure> {
 ///
 /// # Errors
 /// See [`Failure`].
-pub(super) fn collected(pid: u32) -> Result<(Census, Collected), Failure> {
+pub(super) fn collected(pid: u32, allocator: Option<Allocator>) -> Result<(Census, Collected), Failure> {
+    if let Some(allocator) = allocator {
+        return collected_of(pid, allocator);
+    }
+    let jemalloc = match collected_of(pid, Allocator::Jemalloc) {
+        Err(Failure::Refused(refused)) => Err(refused),
+        other => Ok(other?),
+    };
+    let (census, collected) = match jemalloc {
+        Ok(found) => found,
+        Err(refused) => {
+            return match collected_of(pid, Allocator::Glibc) {
+                // What was found and not understood is the better reason.
+                Err(Failure::Refused(census::Refused::NoHeap)) => Err(refused.into()),
+                result => result,
+            };
+        }
+    };
+    // Libraries bring allocators of their own.
+    match in_use(pid, Allocator::Glibc) {
+        Some(glibc) if glibc.bytes > total(&census).bytes => collected_of(pid, Allocator::Glibc),
+        _ => Ok((census, collected)),
+    }
+}
+
+fn collected_of(pid: u32, allocator: Allocator) -> Result<(Census, Collected), Failure> {
     let mut collected = Collected::new();
-    let census = take(pid, |visit| match visit {
+    let census = take(pid, allocator, |visit| match visit {
         Visit::Block(block) => collected.add(block.address, block.size),
         Visit::Again => collected = Collected::new(),
     })?;
     Ok((census, collected))
+}
+
+/// What the program has of an allocator. `None`: that is not known.
+pub(super) fn in_use(pid: u32, allocator: Allocator) -> Option<Amount> {
+    take(pid, allocator, |_| ()).ok().map(|census| total(&census))
+}
+
+/// What the program has.
+fn total(census: &Census) -> Amount {
+    let arenas = census.arenas.iter().map(|arena| amount(arena.in_use));
+    arenas.fold(amount(census.mapped), Amount::plus)
 }
 
 /// What arenas have.
@@ -73,6 +110,9 @@ pub(super) fn arenas(census: &Census) -> Vec<HeapArena> {
             bins: arena.in_bins.bytes,
             fastbins: arena.in_fastbins.bytes,
             caches: arena.in_caches.bytes,
+            dirty: arena.dirty,
+            muzzy: arena.muzzy,
+            retained: arena.retained,
             absent: arena.absent,
             trimmable: arena.trimmable,
         },
@@ -84,14 +124,17 @@ pub(super) fn amount(amount: census::Amount) -> Amount {
     Amount { bytes: amount.bytes, blocks: amount.blocks }
 }
 
-/// Visits every block of the process `pid`, which goes on meanwhile: see [`census::census`].
+/// Visits every block of the process `pid` that is of one allocator, while it goes on: see [`census::census`].
 ///
 /// # Errors
 /// See [`Failure`]. Blocks that were visited before are worth nothing.
-pub(super) fn take(pid: u32, visit: impl FnMut(Visit)) -> Result<Census, Failure> {
+pub(super) fn take(pid: u32, allocator: Allocator, mut visit: impl FnMut(Visit)) -> Result<Census, Failure> {
     let mut memory = TargetMemory::open(pid)?;
     let regions = memory.regions();
-    let result = census::census(&mut memory, &regions, visit);
+    let result = match allocator {
+        Allocator::Glibc => census::census(&mut memory, &regions, visit),
+        Allocator::Jemalloc => census::jemalloc(&mut memory, &regions, |block| visit(Visit::Block(block))),
+    };
     if memory.parts.is_gone() || memory.words.is_gone() {
         return Err(Failure::Gone);
     }

@@ -1,13 +1,14 @@
 //! Censuses of programs that know all their blocks: `tests/c/heap.c`.
 
 mod damaged;
+mod jemalloc;
 mod program;
 mod speed;
 
 use std::{collections::BTreeMap, thread::sleep, time::Duration};
 
 use super::{Failure, arenas, take};
-use crate::profile::Kept;
+use crate::{heap::census::Allocator, profile::Kept};
 use program::{How, Program, Taken, Truth, others};
 
 /// Blocks of the C library itself: of a thread its cache (`tcache_perthread_struct`) and its table of thread-local storage
@@ -45,7 +46,7 @@ fn exact(how: &How<'_>) -> Taken {
     assert_exact(&taken, &truth, &what);
     assert!(truth.blocks.len() > 1000, "{what}: {}", truth.blocks.len());
     let (child, truth) = program.fork();
-    assert_exact(&program::census(child), &truth, &format!("child of {what}"));
+    assert_exact(&program::census(child, Allocator::Glibc), &truth, &format!("child of {what}"));
     taken
 }
 
@@ -57,7 +58,7 @@ fn all_blocks_of_a_process_at_rest() {
     let mut program = Program::start(&How::default());
     sleep(Duration::from_millis(300));
     let (free, ..) = program.rest().totals;
-    let census = program::census(program.pid()).census;
+    let census = program.census().census;
     let kept = arenas(&census).iter().fold(Kept::default(), |sum, arena| sum.plus(arena.kept));
     assert_eq!(kept.top + kept.bins + kept.fastbins, free);
     assert!(kept.bytes() > 0 && kept.bytes() <= free + kept.caches, "{kept:?}");
@@ -92,7 +93,7 @@ fn all_blocks_with_other_releases() {
     for directory in others() {
         if directory.ends_with("refused") {
             let program = Program::start(&How { release: Some(&directory), ..How::default() });
-            assert!(matches!(take(program.pid(), |_| ()), Err(Failure::Refused(_))));
+            assert!(matches!(take(program.pid(), Allocator::Glibc, |_| ()), Err(Failure::Refused(_))));
             continue;
         }
         let taken = exact(&How { release: Some(&directory), ..How::default() });
@@ -131,6 +132,7 @@ fn running(how: &How<'_>) {
     let truth = program.rest();
     let own = program.census().blocks.into_iter().filter(|(address, _)| !truth.blocks.contains_key(address));
     let own: BTreeMap<u64, u64> = own.collect();
+    let own_sizes = if how.preload.is_some() { &jemalloc::OWN[..] } else { &OWN[..] };
     program.go();
     let (mut all, mut always, mut missing, mut phantoms, mut rounds) = (0, 0, 0, 0, 0);
     while rounds < 3 || (always < 5000 && rounds < 20) {
@@ -143,7 +145,8 @@ fn running(how: &How<'_>) {
             missing += usize::from(taken.blocks.get(address) != Some(size));
         }
         let unknown = taken.blocks.iter().filter(|(address, size)| {
-            let is_own = own.contains_key(address) || (how.options.contains(&"churn") && OWN.contains(size));
+            let is_own =
+                own.contains_key(address) || (how.options.contains(&"churn") && own_sizes.contains(size));
             !is_own && !seen.sometimes.contains(address)
         });
         phantoms += unknown.count();
@@ -152,7 +155,9 @@ fn running(how: &How<'_>) {
         program.go();
     }
     assert!(missing * 1000 <= always, "{how:?}: {missing} of {always} are missing");
-    assert!(phantoms * 1000 <= all, "{how:?}: {phantoms} of {all} were not there");
+    // A thread of jemalloc's that ends takes its cache out of the list before it empties it.
+    let part = if how.preload.is_some() && how.options.contains(&"churn") { 100 } else { 1000 };
+    assert!(phantoms * part <= all, "{how:?}: {phantoms} of {all} were not there");
     assert!(always > 0, "{how:?}: nothing is there all the time");
 }
 

@@ -240,7 +240,7 @@ fn with_census(live: &LiveReader, job: &Job) -> Result<Option<(Blocks, Free)>, F
     if !job.census {
         return Ok(None);
     }
-    let taken = census::collected(job.pid);
+    let taken = census::collected(job.pid, None);
     let taken = taken.inspect_err(|error| tracing::debug!("no census of process {}: {error}", job.pid));
     let Ok((census, mut collected)) = taken else { return Ok(None) };
     let free = Free::Ranges(census.own);

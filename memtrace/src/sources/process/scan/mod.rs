@@ -29,14 +29,17 @@ use super::{
 use crate::{
     allocators::ReturnProbes,
     bpf::RegisterReader,
-    heap::{How, census::Census},
+    heap::{
+        How,
+        census::{Allocator, Census},
+    },
     profile::{self, Finding, Heap, LeakCheck, Moment},
     target::{FileStore, Modules, Process, Stopped, roots::RootNames},
 };
 
-/// The allocator whose heap is read, and its names in files.
-const ALLOCATOR: &str = "glibc";
-const NAMES: [&str; 2] = [ALLOCATOR, "libc (static)"];
+/// Allocators whose heaps are read, and the names that [`find_allocator`] has for them.
+const GLIBC: [&str; 2] = ["glibc", "libc (static)"];
+const JEMALLOC: [&str; 2] = ["jemalloc", "jemalloc (static)"];
 
 /// How to scan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,7 +93,7 @@ impl Scanner {
         let modules = Modules::read(pid, &self.files).ok();
         let allocators = modules.as_ref().map(|modules| allocators(pid, modules)).unwrap_or_default();
         let looked = self.look(pid, progress).map_err(|error| explained(error, process, &allocators))?;
-        let others = allocators.into_iter().filter(|name| !is_known(name)).collect();
+        let others = others(pid, looked.census.allocator, allocators);
         let process = profile::Process { pid, comm: process.comm.clone() };
         looked.heap(process, others, modules.as_ref(), self.options.contents)
     }
@@ -106,6 +109,7 @@ impl Scanner {
         // Scans in a row that changed nothing.
         let mut quiet = 0;
         let mut saw_all = true;
+        let mut allocator = None;
         let (census, scanned) = loop {
             if check.scans > 0 {
                 wait(SPACING, &never)?;
@@ -114,7 +118,8 @@ impl Scanner {
             progress(Progress { scan: check.scans, bytes: resident(pid).unwrap_or(0) });
             let begun = Instant::now();
             let stopped = stop.then(|| Stopped::new(pid)).transpose()?;
-            let (census, blocks) = census::collect(pid)?;
+            let (census, blocks) = census::collect(pid, allocator)?;
+            allocator = Some(census.allocator);
             let threads = match &stopped {
                 Some(stopped) => stopped.registers().to_vec(),
                 None => registers(self.registers.as_ref(), pid),
@@ -208,7 +213,7 @@ impl Looked {
         let mapped = census::amount(census.mapped);
         Ok(Heap {
             process,
-            allocator: ALLOCATOR.to_owned(),
+            allocator: names_of(census.allocator)[0].to_owned(),
             releases: census.releases.to_owned(),
             others,
             in_use: in_arenas.plus(mapped),
@@ -224,8 +229,23 @@ impl Looked {
     }
 }
 
-fn is_known(name: &str) -> bool {
-    NAMES.contains(&name)
+fn names_of(allocator: Allocator) -> &'static [&'static str; 2] {
+    match allocator {
+        Allocator::Glibc => &GLIBC,
+        Allocator::Jemalloc => &JEMALLOC,
+    }
+}
+
+/// The allocators in the files of a process that have blocks, beside `allocator`. The C library's is in every process, and has none
+/// if another one takes its place.
+fn others(pid: u32, allocator: Allocator, found: Vec<String>) -> Vec<String> {
+    let is_unused = allocator != Allocator::Glibc
+        && census::in_use(pid, Allocator::Glibc).is_none_or(|in_use| in_use.blocks == 0);
+    let is_other = |name: &String| {
+        let name = name.as_str();
+        !(names_of(allocator).contains(&name) || is_unused && GLIBC.contains(&name))
+    };
+    found.into_iter().filter(is_other).collect()
 }
 
 /// The allocators in the files of a process, by name.
@@ -251,10 +271,11 @@ fn explained(error: anyhow::Error, process: &Process, allocators: &[String]) -> 
     if is_gone {
         return anyhow!("process {pid} has ended, or has become another program, while it was scanned");
     }
-    let others: Vec<&str> = allocators.iter().map(String::as_str).filter(|name| !is_known(name)).collect();
+    let is_other = |name: &&str| !GLIBC.contains(name) && !JEMALLOC.contains(name);
+    let others: Vec<&str> = allocators.iter().map(String::as_str).filter(is_other).collect();
     match error.downcast_ref() {
         Some(Failure::Refused(_)) if !others.is_empty() => anyhow!(
-            "cannot scan process {pid}: it allocates with {}, and only the heap of {ALLOCATOR} can be read",
+            "cannot scan process {pid}: it allocates with {}, and only heaps of glibc and jemalloc can be read",
             others.join(", ")
         ),
         _ => error.context(format!("cannot scan process {pid}")),

@@ -5,9 +5,10 @@ use std::{ops::Range, thread::sleep, time::Duration};
 
 use super::{
     super::TargetMemory,
+    jemalloc::libraries,
     program::{How, Program},
 };
-use crate::heap::census::{Block, Kind, Peek, Region, Visit, census};
+use crate::heap::census::{Allocator, Block, Kind, Peek, Region, Visit, census, jemalloc};
 
 /// Words that a census of a small heap may read: a whole one takes a hundredth of it.
 const MOST_WORDS: usize = 1 << 26;
@@ -101,11 +102,23 @@ fn assert_possible(mut blocks: Vec<Block>, copy: &Copy, round: u64) {
     }
 }
 
-#[test]
-fn damaged_heaps() {
-    let environment = [("MALLOC_ARENA_MAX", "2"), ("MALLOC_MMAP_THRESHOLD_", "131072")];
-    let mut program =
-        Program::start(&How { threads: 2, slots: 150, environment: &environment, ..How::default() });
+/// Takes a census of a copy. Returns the blocks; `None`: it was refused.
+fn blocks(copy: &mut Copy, allocator: Allocator) -> Option<Vec<Block>> {
+    let mut blocks = Vec::new();
+    let regions = copy.regions();
+    let result = match allocator {
+        Allocator::Glibc => census(copy, &regions, |visit| match visit {
+            Visit::Block(block) => blocks.push(block),
+            Visit::Again => blocks.clear(),
+        }),
+        Allocator::Jemalloc => jemalloc(copy, &regions, |block| blocks.push(block)),
+    };
+    result.ok().map(|_| blocks)
+}
+
+/// Damages copies of the heap of a program at rest.
+fn damage_heap(how: &How<'_>, allocator: Allocator) {
+    let mut program = Program::start(how);
     sleep(Duration::from_millis(50));
     program.rest();
     let whole = Copy::of(program.pid());
@@ -128,15 +141,32 @@ fn damaged_heaps() {
             let places = if next(&mut seed).is_multiple_of(256) { &data } else { &heaps };
             damage(&mut copy, &mut seed, places);
         }
-        let mut blocks = Vec::new();
-        let regions = copy.regions();
-        match census(&mut copy, &regions, |visit| match visit {
-            Visit::Block(block) => blocks.push(block),
-            Visit::Again => blocks.clear(),
-        }) {
-            Ok(_) => assert_possible(blocks, &copy, round),
-            Err(_) => refused += 1,
+        match blocks(&mut copy, allocator) {
+            Some(blocks) => assert_possible(blocks, &copy, round),
+            None => refused += 1,
         }
     }
     assert!(refused < rounds / 2, "{refused} of {rounds} were refused: nothing was tested");
+}
+
+#[test]
+fn damaged_heaps() {
+    let environment = [("MALLOC_ARENA_MAX", "2"), ("MALLOC_MMAP_THRESHOLD_", "131072")];
+    let how = How { threads: 2, slots: 150, environment: &environment, ..How::default() };
+    damage_heap(&how, Allocator::Glibc);
+}
+
+#[test]
+fn damaged_heaps_of_jemalloc() {
+    for library in &libraries() {
+        let environment = [("MALLOC_CONF", "narenas:2")];
+        let how = How {
+            threads: 2,
+            slots: 150,
+            environment: &environment,
+            preload: Some(library),
+            ..How::default()
+        };
+        damage_heap(&how, Allocator::Jemalloc);
+    }
 }

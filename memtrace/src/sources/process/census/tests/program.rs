@@ -10,7 +10,7 @@ use std::{
 use memtrace_tests::{CSource, Running, compile};
 
 use super::super::take;
-use crate::heap::census::{Census, Visit};
+use crate::heap::census::{Allocator, Census, Visit};
 
 /// What it is to do.
 #[derive(Clone, Copy, Debug)]
@@ -22,11 +22,13 @@ pub(super) struct How<'a> {
     pub(super) environment: &'a [(&'a str, &'a str)],
     /// Where another C library is.
     pub(super) release: Option<&'a Path>,
+    /// Another allocator: jemalloc.
+    pub(super) preload: Option<&'a Path>,
 }
 
 impl Default for How<'_> {
     fn default() -> Self {
-        Self { threads: 4, slots: 5000, options: &[], environment: &[], release: None }
+        Self { threads: 4, slots: 5000, options: &[], environment: &[], release: None, preload: None }
     }
 }
 
@@ -43,9 +45,9 @@ pub(super) struct Taken {
 }
 
 /// Takes a census of a process.
-pub(super) fn census(pid: u32) -> Taken {
+pub(super) fn census(pid: u32, allocator: Allocator) -> Taken {
     let mut blocks = BTreeMap::new();
-    let census = take(pid, |visit| {
+    let census = take(pid, allocator, |visit| {
         let Visit::Block(block) = visit else { return blocks.clear() };
         let before = blocks.insert(block.address, block.size);
         assert_eq!(before, None, "{block:?} was visited twice");
@@ -58,6 +60,8 @@ pub(super) struct Truth {
     pub(super) blocks: BTreeMap<u64, u64>,
     /// Free bytes, and mappings and their bytes, as malloc says.
     pub(super) totals: (u64, u64, u64),
+    /// Bytes in use and in caches, bytes in caches, pages of dirty and muzzy extents, as jemalloc says.
+    pub(super) jemalloc: Option<[u64; 4]>,
 }
 
 /// Blocks of a program during a census.
@@ -69,6 +73,7 @@ pub(super) struct Seen {
 pub(super) struct Program {
     running: Running,
     file: PathBuf,
+    allocator: Allocator,
     _directory: tempfile::TempDir,
 }
 
@@ -94,9 +99,13 @@ impl Program {
         command.args([how.threads.to_string(), how.slots.to_string()]);
         command.args(how.options);
         command.envs(how.environment.iter().copied());
+        if let Some(library) = how.preload {
+            command.env("LD_PRELOAD", library);
+        }
         let mut running = Running::spawn(&mut command);
         running.line_with("ready");
-        Self { running, file: directory.path().join("blocks"), _directory: directory }
+        let allocator = if how.preload.is_some() { Allocator::Jemalloc } else { Allocator::Glibc };
+        Self { running, allocator, file: directory.path().join("blocks"), _directory: directory }
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -104,7 +113,7 @@ impl Program {
     }
 
     pub(super) fn census(&self) -> Taken {
-        census(self.pid())
+        census(self.pid(), self.allocator)
     }
 
     pub(super) fn write(&mut self, line: &str) -> String {
@@ -139,8 +148,12 @@ impl Program {
 
 fn truth(text: &str) -> Truth {
     let totals = text.lines().find_map(|line| line.strip_prefix("T ")).unwrap();
-    let totals: Vec<u64> = totals.split(' ').map(|number| number.parse().unwrap()).collect();
-    Truth { blocks: blocks(text, "R"), totals: (totals[0], totals[1], totals[2]) }
+    let numbers =
+        |line: &str| -> Vec<u64> { line.split(' ').map(|number| number.parse().unwrap()).collect() };
+    let totals = numbers(totals);
+    let jemalloc = text.lines().find_map(|line| line.strip_prefix("J "));
+    let jemalloc = jemalloc.map(|line| numbers(line).try_into().unwrap());
+    Truth { blocks: blocks(text, "R"), totals: (totals[0], totals[1], totals[2]), jemalloc }
 }
 
 fn blocks(text: &str, kind: &str) -> BTreeMap<u64, u64> {

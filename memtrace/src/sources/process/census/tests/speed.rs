@@ -1,7 +1,7 @@
 //! What a census costs: `cargo test --release -p memtrace --lib census::tests::speed -- --ignored --nocapture`.
 
 use super::super::take;
-use crate::heap::census::Visit;
+use crate::heap::census::{Allocator, Visit};
 use nix::time::{ClockId, clock_gettime};
 
 /// Blocks, and bytes of each.
@@ -48,7 +48,7 @@ fn a_large_heap() {
     for _ in 0..3 {
         let (mut blocks, mut bytes) = (0u64, 0u64);
         let before = cpu_seconds();
-        let census = take(child as u32, |visit| match visit {
+        let census = take(child as u32, Allocator::Glibc, |visit| match visit {
             Visit::Block(block) => (blocks, bytes) = (blocks + 1, bytes + block.size),
             Visit::Again => (blocks, bytes) = (0, 0),
         });
