@@ -22,6 +22,7 @@ use super::{
 Examples:
   memtrace attach $(pidof my-server)
   memtrace attach 4123 4124 -i 10s          two processes together
+  memtrace attach --follow 4123             a master and its workers, each with its pid
   memtrace attach 4123 --older 1m -i 3m     every 3 minutes, the blocks older than one minute
   memtrace attach 4123 -z 1MiB -a           list each block of 1 MiB and more
   memtrace attach 4123 -n 1 -f json         one report after 5 s, for a script
@@ -32,6 +33,10 @@ pub(super) struct Args {
     /// Processes to trace
     #[arg(required = true, value_name = "PID", value_parser = parse_pid)]
     pids: Vec<u32>,
+    /// Trace the children of the processes too, theirs, and what they execute: those that exist and those to come, at
+    /// most 256 at once
+    #[arg(short = 'F', long)]
+    follow: bool,
     #[command(flatten)]
     trace: TraceArgs,
     /// For a leak check, stop the process for one scan instead of scanning it three times while it runs. System calls such
@@ -51,8 +56,10 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
             "--stop: each leak check stops the process for a scan; system calls such as epoll_wait may return EINTR",
         );
     }
-    let mut session =
-        Session::new(args.trace.options(verbose, processes.len(), Some(DEFAULT_LIMIT), leaks), message)?;
+    let mut session = Session::new(
+        args.trace.options(verbose, processes.len(), Some(DEFAULT_LIMIT), leaks, args.follow),
+        message,
+    )?;
     session.prepare();
     for process in processes {
         if process.is_stopped() {
@@ -66,6 +73,7 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
         }
         session.attach(process)?;
     }
+    session.follow_existing();
     let chosen = session.choose();
     tracing::debug!("attached by {} in {} ms", session.method(), start.elapsed().as_millis());
     let names: Vec<String> =

@@ -219,13 +219,14 @@ impl TraceArgs {
     }
 
     /// Options of a session that traces `targets` processes, with `limit` as the default budget: a share of their CPU
-    /// time.
+    /// time. `follow`: whether processes that descend from them become targets too.
     pub(super) fn options(
         &self,
         verbose: bool,
         targets: usize,
         limit: Option<f64>,
         leaks: LeakOptions,
+        follow: bool,
     ) -> Options {
         let targets = u32::try_from(targets).unwrap_or(u32::MAX);
         Options {
@@ -253,6 +254,7 @@ impl TraceArgs {
                 returns: if self.return_probes { ReturnProbes::Everywhere } else { ReturnProbes::Safe },
             },
             leaks,
+            follow,
             names: Some(super::NAMES),
         }
     }

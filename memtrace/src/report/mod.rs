@@ -9,6 +9,7 @@ mod blame;
 mod comparison;
 mod escape;
 mod estimates;
+mod following;
 mod header;
 mod heap;
 mod json;

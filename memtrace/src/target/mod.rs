@@ -12,6 +12,7 @@ mod modules;
 mod process;
 pub mod profilers;
 mod ptrace;
+pub mod relatives;
 pub mod roots;
 pub mod runtimes;
 mod stopped;

@@ -28,6 +28,8 @@ pub struct Config {
     pub rows: u32,
     /// Processes that will be traced.
     pub targets: u32,
+    /// Whether those that descend from them will be traced too.
+    pub follow: bool,
     /// Which allocations are counted at first.
     pub sampling: Shift,
     /// Whether calls will be left out, so that uprobe sessions pay off if the kernel has them.
@@ -51,6 +53,7 @@ impl Default for Config {
             method: WalkMethod::Cfi,
             rows: 448 << 10,
             targets: 1,
+            follow: false,
             sampling: EXACT,
             skips: false,
             perf: false,
