@@ -185,3 +185,15 @@ pub(super) fn process(profile: &Profile, pid: u32) -> String {
 pub(super) fn samples(doubt: Uncertainty) -> String {
     format!("from {}", format_count(doubt.samples, "sample"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{class, usable};
+
+    #[test]
+    fn sizes_are_rounded_as_allocators_do() {
+        let sizes = [1, 24, 25, 129, 257, 1000, 4097];
+        assert_eq!(sizes.map(usable), [24, 24, 40, 136, 264, 1000, 4104]);
+        assert_eq!(sizes.map(class), [8, 32, 32, 160, 320, 1024, 5120]);
+    }
+}
