@@ -3,6 +3,7 @@
 pub mod balance;
 mod phantoms;
 mod trend;
+pub mod triage;
 mod verdict;
 
 pub use phantoms::{CacheEvidence, StackEvidence, share_out};

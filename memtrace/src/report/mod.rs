@@ -23,6 +23,7 @@ mod remarks;
 mod runtimes;
 mod suppressions;
 mod text;
+mod triage;
 mod verdicts;
 
 #[cfg(test)]
@@ -40,6 +41,7 @@ pub use memleak::{Memleak, MemleakOptions};
 pub use plan::plan;
 pub use suppressions::{suppression, suppressions_used};
 pub use text::{Style, Text};
+pub use triage::TriageView;
 
 /// Writes reports and lines of a trace in one format.
 pub trait Reporter {

@@ -4,5 +4,6 @@
 pub mod kernel;
 pub mod process;
 pub mod saved;
+pub mod triage;
 
 mod listed;

@@ -8,6 +8,7 @@ mod memleak;
 mod recorded;
 mod remarks;
 mod text;
+mod triage;
 mod verdicts;
 
 use std::io;
