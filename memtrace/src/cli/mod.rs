@@ -15,6 +15,7 @@ mod report;
 mod run;
 mod scan;
 mod triage;
+mod when;
 
 use std::{ffi::OsString, io::IsTerminal as _, process::ExitCode};
 

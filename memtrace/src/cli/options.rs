@@ -1,6 +1,9 @@
 //! Options that `attach` and `run` share.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::ValueEnum;
 use memtrace_common::WalkMethod;
@@ -107,6 +110,11 @@ impl ReportArgs {
             outlive: false,
             last_report: true,
         }
+    }
+
+    /// The file with the reports: that of `--save`, or else of `-O`.
+    fn path(&self) -> Option<&Path> {
+        self.save.as_deref().or_else(|| self.show.path())
     }
 
     /// Where reports go, and which of their rows. `trace`: events go there too.
@@ -259,6 +267,11 @@ impl TraceArgs {
 
     pub(super) fn schedule(&self) -> Schedule {
         self.report.schedule()
+    }
+
+    /// The file with the reports: that of `--save`, or else of `-O`.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.report.path()
     }
 
     pub(super) fn output(&self) -> anyhow::Result<Output> {

@@ -119,6 +119,11 @@ impl ShowArgs {
         Ok(Output::new(reporter, writer, Selection { hide_settled, ..selection }))
     }
 
+    /// The file that is written instead of standard output.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.output.as_deref().filter(|path| *path != Path::new("-"))
+    }
+
     /// Whether the format is for people, not for scripts.
     pub(super) fn is_for_people(&self) -> bool {
         self.format == Format::Text

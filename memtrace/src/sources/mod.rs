@@ -5,5 +5,6 @@ pub mod kernel;
 pub mod process;
 pub mod saved;
 pub mod triage;
+pub mod waiting;
 
 mod listed;

@@ -88,16 +88,9 @@ impl Places {
 
     /// Anonymous memory and page tables of processes. One that was not there at the beginning has gained all it has.
     fn processes(&mut self, interval: Interval<'_>) {
-        let before: FxHashMap<(u32, u64), &ProcessMemory> = interval
-            .before
-            .processes
-            .iter()
-            .map(|process| ((process.owner.pid, process.started), process))
-            .collect();
         for process in &interval.now.processes {
-            let earlier = before.get(&(process.owner.pid, process.started));
             // A figure with shared pages counted whole is no basis for one without.
-            let earlier = earlier.filter(|earlier| earlier.is_share == process.is_share);
+            let earlier = interval.earlier(process).filter(|earlier| earlier.is_share == process.is_share);
             let owner = &process.owner;
             let anon = difference(process.anon, earlier.map_or(0, |earlier| earlier.anon));
             let tables = difference(process.page_tables, earlier.map_or(0, |earlier| earlier.page_tables));

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
+
 use super::{Interval, LEAST, MAX_LISTED, difference, victim};
 use crate::profile::machine::{BoundKind, Bounded, Snapshot, Victim};
 
@@ -11,13 +13,14 @@ const FURTHEST: f64 = 10.0 * 365.0 * 86_400.0;
 /// Limits, those that are reached first at the beginning; then those with the smallest part left.
 pub(super) fn bounds(interval: Interval<'_>) -> Vec<Bounded> {
     let seconds = interval.span().as_secs_f64();
+    let earlier: FxHashMap<&BoundKind, u64> =
+        interval.before.bounds.iter().map(|bound| (&bound.kind, bound.used)).collect();
     let mut found: Vec<Bounded> = interval
         .now
         .bounds
         .iter()
         .map(|bound| {
-            let before = interval.before.bounds.iter().find(|other| other.kind == bound.kind);
-            let grown = before.map_or(0, |before| difference(bound.used, before.used));
+            let grown = earlier.get(&bound.kind).map_or(0, |&before| difference(bound.used, before));
             let rate = if seconds > 0.0 { grown as f64 / seconds } else { 0.0 };
             let left = bound.bytes.saturating_sub(bound.used) as f64;
             let reached = (grown >= LEAST && rate > 0.0).then(|| left / rate);

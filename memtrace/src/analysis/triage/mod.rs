@@ -48,9 +48,11 @@ impl<'a> Interval<'a> {
 
     /// The same process in the earlier snapshot.
     fn earlier(&self, process: &ProcessMemory) -> Option<&'a ProcessMemory> {
-        let of =
+        let processes = &self.before.processes;
+        let at = processes.partition_point(|other| other.owner.pid < process.owner.pid);
+        let same =
             |other: &&ProcessMemory| other.owner.pid == process.owner.pid && other.started == process.started;
-        self.before.processes.iter().find(of)
+        processes.get(at).filter(same)
     }
 
     /// Growth of the address space of a process, bytes; 0 for one that was not there.

@@ -85,9 +85,15 @@ pub fn read(roots: &Roots) -> io::Result<Snapshot> {
     if is_inner_namespace(roots) {
         missing.push(Missing::Namespace);
     }
-    snapshot.pressure = file::pressure(&roots.proc.join("pressure/memory"));
+    snapshot.pressure = pressure(roots);
     snapshot.missing = missing;
     Ok(snapshot)
+}
+
+/// The share of the last 10 s in which some task of the machine waited for memory, 0 to 1; `None` without CONFIG_PSI.
+#[must_use]
+pub fn pressure(roots: &Roots) -> Option<f64> {
+    file::pressure(&roots.proc.join("pressure/memory"))
 }
 
 /// The path of the kernel's log.

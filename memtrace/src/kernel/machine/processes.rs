@@ -40,7 +40,8 @@ pub(super) fn read(roots: &Roots, unified: Option<bool>, missing: &mut Vec<Missi
     if left_out > 0 {
         missing.push(Missing::Processes(left_out));
     }
-    let processes: Vec<_> = pids.into_iter().filter_map(|pid| process(roots, pid, unified)).collect();
+    let mut processes: Vec<_> = pids.into_iter().filter_map(|pid| process(roots, pid, unified)).collect();
+    processes.sort_by_key(|process| process.owner.pid);
     let whole = processes.iter().filter(|process| !process.is_share).count() as u64;
     if whole > 0 {
         missing.push(Missing::Shares(whole));

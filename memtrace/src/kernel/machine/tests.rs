@@ -55,8 +55,7 @@ fn a_machine_with_little_to_read() {
     assert_eq!((snapshot.total, snapshot.available), (10_000 << 10, 6000 << 10));
     assert_eq!(snapshot.part(PartKind::Anonymous), 3000 << 10);
     assert_eq!(snapshot.parts.iter().map(|part| part.bytes).sum::<u64>(), snapshot.total);
-    let mut processes = snapshot.processes;
-    processes.sort_by_key(|process| process.owner.pid);
+    let processes = snapshot.processes;
     let [first, second] = processes.as_slice() else { panic!("{processes:?}") };
     assert_eq!(
         (first.owner.comm.as_str(), first.is_share, first.anon),

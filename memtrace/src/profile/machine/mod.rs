@@ -361,7 +361,7 @@ pub struct Snapshot {
     pub parts: Vec<Part>,
     /// Huge pages of the pool that are free.
     pub huge_free: u64,
-    /// Processes with memory of their own.
+    /// Processes with memory of their own, by pid.
     pub processes: Vec<ProcessMemory>,
     /// What holds memory besides processes. They do not overlap, except BPF maps with vmalloc.
     pub holdings: Vec<Holding>,
