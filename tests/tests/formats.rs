@@ -7,7 +7,7 @@ use std::{
 };
 
 use memtrace_tests::{
-    CSource, agent_path, assert_usage, can_trace, compile, fixture, memtrace,
+    CSource, agent_path, assert_usage, can_trace, compile, fixture, memtrace, remark,
     saved::{attach, shown, wait_for_report},
     shared_directory,
 };
@@ -55,7 +55,7 @@ fn tool(program: &str, arguments: &[&str]) -> Option<String> {
             Some(out.into_owned())
         }
         Err(error) => {
-            eprintln!("skipped: {program}: {error}");
+            remark(&format!("skipped: {program}: {error}"));
             None
         }
     }

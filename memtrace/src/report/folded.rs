@@ -26,10 +26,16 @@ impl Folded {
 impl Reporter for Folded {
     fn report(&mut self, out: &mut dyn io::Write, view: &View<'_>) -> io::Result<()> {
         let rows = view.rows().map(|row| (row, self.unit.of(row.outstanding)));
+        let mut is_empty = true;
         for (row, number) in rows.filter(|(_, number)| *number > 0) {
             let names: Vec<String> =
                 path(view, row).iter().map(|name| escape(name).replace(';', ":")).collect();
             writeln!(out, "{} {number}", names.join(";"))?;
+            is_empty = false;
+        }
+        if is_empty {
+            // An empty report would not replace the one before in a file.
+            writeln!(out, "[nothing] 0")?;
         }
         Ok(())
     }

@@ -39,6 +39,7 @@ fn folded() {
             assert_eq!(numbers.sum::<u64>(), total);
         }
     }
+    assert_eq!(empty().written(Folded::default()), "[nothing] 0\n");
     let mut report = report();
     report.stacks[0].frames[1].function = Some("from<[u8; 4]>".into());
     assert!(report.written(Folded::default()).starts_with("main;from<[u8: 4]>;handle<'_> 65536\n"));
@@ -151,8 +152,11 @@ fn pprof() {
     }
 }
 
+/// Names and values.
+type Labels = Vec<(String, String)>;
+
 /// Metrics by the grammar of the specification: a line is a comment with a family, or a sample of the last family.
-fn metrics(text: &str) -> Vec<(String, Vec<(String, String)>, f64)> {
+fn metrics(text: &str) -> Vec<(String, Labels, f64)> {
     let body = text.strip_suffix("# EOF\n").expect("an end");
     let mut family = String::new();
     let mut samples = Vec::new();
