@@ -5,6 +5,7 @@ mod check;
 mod cost;
 mod demo;
 mod diff;
+mod format;
 mod kernel;
 mod leak;
 mod memleak;

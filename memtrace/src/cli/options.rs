@@ -21,9 +21,9 @@ use crate::{
 
 use super::{
     cost::CostArgs,
+    format::ShowArgs,
     leak::LeakArgs,
     message::{message, usage},
-    output::ShowArgs,
 };
 
 /// What stacks are ordered by.

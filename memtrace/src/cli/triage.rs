@@ -17,8 +17,8 @@ use crate::{
 };
 
 use super::{
+    format::{PlainArgs, PlainFormat},
     options::parse_count,
-    output::{Format, ShowArgs},
 };
 
 /// The shortest interval: growth is told by the difference of two looks.
@@ -47,7 +47,7 @@ pub(super) struct Args {
     #[arg(short = 'T', long, value_name = "N", default_value_t = 8)]
     top: usize,
     #[command(flatten)]
-    show: ShowArgs,
+    show: PlainArgs,
 }
 
 fn parse_interval(text: &str) -> Result<Duration, String> {
@@ -60,7 +60,7 @@ fn parse_reports(text: &str) -> Result<u64, String> {
 }
 
 pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
-    let (writer, style) = args.show.open(false)?;
+    let (writer, style) = args.show.open()?;
     let mut output = BufWriter::with_capacity(1 << 16, writer);
     let mut observer = Observer::new().context("cannot look at this machine's memory")?;
     for round in 1..=args.count {
@@ -68,8 +68,8 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         let view =
             TriageView { triage: &triage, time: Timestamp::now(), last: round == args.count, top: args.top };
         let written = match args.show.format {
-            Format::Text => Text::new(style, TimeZone::system()).triage(&mut output, &view),
-            Format::Json => Json.triage(&mut output, &view),
+            PlainFormat::Text => Text::new(style, TimeZone::system()).triage(&mut output, &view),
+            PlainFormat::Json => Json.triage(&mut output, &view),
         };
         match written.and_then(|()| output.flush()) {
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Err(Closed.into()),
