@@ -17,6 +17,7 @@ use crate::{
 };
 
 use super::{
+    choice::ChoiceArgs,
     cost::CostArgs,
     leak::LeakArgs,
     message::{message, usage},
@@ -168,6 +169,8 @@ pub(super) struct TraceArgs {
     #[arg(long)]
     no_lifetimes: bool,
     #[command(flatten)]
+    choice: ChoiceArgs,
+    #[command(flatten)]
     pub(super) leaks: LeakArgs,
     #[command(flatten)]
     cost: CostArgs,
@@ -251,6 +254,7 @@ impl TraceArgs {
             placement: Placement {
                 first_byte: self.first_byte,
                 returns: if self.return_probes { ReturnProbes::Everywhere } else { ReturnProbes::Safe },
+                choice: self.choice.choice().into(),
             },
             leaks,
             names: Some(super::NAMES),

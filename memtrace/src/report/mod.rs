@@ -23,6 +23,7 @@ mod remarks;
 mod runtimes;
 mod suppressions;
 mod text;
+mod unseen;
 mod verdicts;
 
 #[cfg(test)]
