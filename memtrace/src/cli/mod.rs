@@ -2,6 +2,7 @@
 
 mod attach;
 mod check;
+mod choice;
 mod cost;
 mod demo;
 mod diff;

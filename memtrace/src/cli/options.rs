@@ -20,6 +20,7 @@ use crate::{
 };
 
 use super::{
+    choice::ChoiceArgs,
     cost::CostArgs,
     format::ShowArgs,
     leak::LeakArgs,
@@ -176,6 +177,8 @@ pub(super) struct TraceArgs {
     #[arg(long)]
     no_lifetimes: bool,
     #[command(flatten)]
+    choice: ChoiceArgs,
+    #[command(flatten)]
     pub(super) leaks: LeakArgs,
     #[command(flatten)]
     cost: CostArgs,
@@ -259,6 +262,7 @@ impl TraceArgs {
             placement: Placement {
                 first_byte: self.first_byte,
                 returns: if self.return_probes { ReturnProbes::Everywhere } else { ReturnProbes::Safe },
+                choice: self.choice.choice().into(),
             },
             leaks,
             names: Some(super::NAMES),

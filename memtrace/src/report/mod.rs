@@ -31,6 +31,7 @@ mod suppressions;
 mod svg;
 mod text;
 mod triage;
+mod unseen;
 mod verdicts;
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod sites;
 mod source;
 mod stacks;
 mod traced;
+mod unseen;
 mod untraced;
 mod unwinding;
 mod verdicts;

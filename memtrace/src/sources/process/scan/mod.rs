@@ -27,7 +27,7 @@ use super::{
     sites::find_allocator,
 };
 use crate::{
-    allocators::ReturnProbes,
+    allocators::{Choice, ReturnProbes},
     bpf::RegisterReader,
     heap::{
         How,
@@ -237,7 +237,7 @@ fn others(pid: u32, allocator: Allocator, found: Vec<String>) -> Vec<String> {
 fn allocators(pid: u32, modules: &Modules) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for module in modules.iter() {
-        let found = find_allocator((pid, modules), module, ReturnProbes::Safe);
+        let found = find_allocator((pid, modules), module, ReturnProbes::Safe, &Choice::default());
         if let Some(Ok(found)) = found.as_deref()
             && !names.contains(&found.name)
         {
