@@ -131,6 +131,8 @@ fn a_script_of_node_is_named() {
                 console.log('ready');\nturn();\n";
     std::fs::write(&script, text).expect("a script");
     let mut command = Command::new("node");
+    // It writes a log of its own beside the map.
+    command.current_dir(directory.path());
     // Optimized code may have functions inlined, of which the map says nothing.
     command.args(["--perf-basic-prof", "--sparkplug", "--always-sparkplug", "--no-opt"]).arg(&script);
     let (frame, _) = trace_script(&mut command, "retain");
