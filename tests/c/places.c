@@ -73,7 +73,7 @@ static void threads(void)
 {
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, 2 * MB);
+    pthread_attr_setstacksize(&attributes, 8 * MB);
     for (int number = 0; number < 40; number++) {
         pthread_t thread;
         check(pthread_create(&thread, &attributes, ends, 0) == 0, "pthread_create");

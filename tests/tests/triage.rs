@@ -46,8 +46,8 @@ struct Filled {
     triage: Triage,
 }
 
-/// Looks once a second. The look after the program was done may still be the one that began before: growth is the largest of
-/// both.
+/// Looks every two seconds, which no program takes. The look after the program was done may still be the one that began
+/// before: growth is the largest of both.
 fn filled(what: &str, place: &str, is_it: impl Fn(&Place, u32) -> bool) -> Filled {
     let (directory, program) = built();
     let mut command = Command::new(program);
@@ -57,7 +57,7 @@ fn filled(what: &str, place: &str, is_it: impl Fn(&Place, u32) -> bool) -> Fille
 
 fn filled_by(mut program: Running, _directory: &Path, is_it: impl Fn(&Place, u32) -> bool) -> Filled {
     program.line_with("ready");
-    let options = ["triage", "-n", "0", "-i", "1s", "-T", "0", "-f", "json"];
+    let options = ["triage", "-n", "0", "-i", "2s", "-T", "0", "-f", "json"];
     let mut agent = Running::spawn(Command::new(agent_path()).args(options));
     parse(&agent.line().expect("a report"));
     program.write_line("");
@@ -128,7 +128,7 @@ fn a_child_of_a_master() {
     // Three others may have grown more.
     match suspect {
         Some(suspect) => assert!(suspect.parent_pid.is_some_and(|pid| pid != filled.pid)),
-        None => assert_eq!(filled.triage.suspects.len(), 3, "{:?}", filled.triage.suspects),
+        None => assert!(filled.triage.suspects.len() >= 3, "{:?}", filled.triage.suspects),
     }
 }
 
@@ -140,7 +140,7 @@ fn threads_that_were_never_joined() {
     let Some(suspect) = suspect else { panic!("{:#?}", filled.triage) };
     let stacks = suspect.patterns.iter().find(|pattern| pattern.pattern == "thread_stacks").expect("stacks");
     assert_eq!((stacks.count, stacks.unjoined), (40, Some(true)), "{stacks:?}");
-    assert!(stacks.each_bytes.is_some_and(|each| each.abs_diff(2 << 20) <= 64 << 10), "{stacks:?}");
+    assert!(stacks.each_bytes.is_some_and(|each| each.abs_diff(8 << 20) <= 64 << 10), "{stacks:?}");
 }
 
 #[test]

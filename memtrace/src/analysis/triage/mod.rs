@@ -21,12 +21,13 @@ pub use log::events;
 const LEAST: i64 = 256 << 10;
 /// Growth of what nothing counts from which on pipes and sockets are looked at, bytes.
 const LEAST_UNCOUNTED: i64 = 1 << 20;
-/// Growth of address space from which on a process is looked at, bytes.
+/// Growth of address space, beyond that of memory, from which on a process is looked at, bytes.
 const LEAST_SIZE: i64 = 64 << 20;
 /// Places that hold less are not listed as the largest, bytes.
 const LEAST_HELD: u64 = 1 << 20;
-/// Processes that are looked at closely.
+/// Processes that are looked at closely: for their memory, and for their address space.
 const MAX_SUSPECTS: usize = 3;
+const MAX_BY_SIZE: usize = 2;
 /// Entries of a list that are kept.
 const MAX_LISTED: usize = 64;
 
@@ -71,20 +72,25 @@ impl<'a> Interval<'a> {
     pub fn suspects(&self) -> Vec<Owner> {
         let grown = growth::places(*self, &[]);
         let mut found: Vec<Owner> = Vec::new();
-        let mut sizes: Vec<(i64, &Owner)> = self
-            .now
-            .processes
-            .iter()
-            .map(|process| (self.size_grown(process), &process.owner))
-            .filter(|(size, _)| *size >= LEAST_SIZE)
-            .collect();
+        // What shows in memory does not count for the address space.
+        let hidden = |process: &ProcessMemory| {
+            let anon = self.earlier(process).map_or(process.anon, |earlier| earlier.anon);
+            self.size_grown(process).saturating_sub(difference(process.anon, anon))
+        };
+        let sizes = self.now.processes.iter().map(|process| (hidden(process), &process.owner));
+        let mut sizes: Vec<(i64, &Owner)> = sizes.filter(|(size, _)| *size >= LEAST_SIZE).collect();
         sizes.sort_by_key(|(size, _)| std::cmp::Reverse(*size));
         let by_memory = grown.iter().filter(|growth| growth.grown >= LEAST).filter_map(|growth| {
             matches!(growth.place, Place::Process(_) | Place::PageTablesOf(_))
                 .then(|| growth.place.owner())?
         });
-        for owner in by_memory.chain(sizes.into_iter().map(|(_, owner)| owner)) {
+        for owner in by_memory {
             if found.len() < MAX_SUSPECTS && !found.contains(owner) {
+                found.push(owner.clone());
+            }
+        }
+        for (_, owner) in sizes.into_iter().take(MAX_BY_SIZE) {
+            if !found.contains(owner) {
                 found.push(owner.clone());
             }
         }

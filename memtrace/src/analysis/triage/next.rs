@@ -67,11 +67,14 @@ pub(super) fn steps(
             Place::Rest(PartKind::SlabReclaimable | PartKind::SlabUnreclaimable) => {
                 add(NextStep::Kernel("--slab"));
             }
-            Place::Rest(_) => add(NextStep::Kernel("--pages")),
+            Place::Rest(PartKind::Shmem) => add(NextStep::TmpfsSizes),
+            Place::Rest(PartKind::Unaccounted) => add(NextStep::Kernel("--pages")),
+            // Processes that are not seen here, or pools that someone set up: no command of this place tells more.
+            Place::Rest(_) => {}
         }
     }
-    if grown.is_empty() {
-        add(NextStep::Longer);
+    if grown.is_empty() || steps.is_empty() {
+        steps.push(NextStep::Longer);
     }
     steps
 }

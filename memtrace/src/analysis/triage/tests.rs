@@ -121,6 +121,17 @@ fn shared_memory_belongs_to_what_has_a_name() {
     assert_eq!(first(&unnamed), (&Place::SharedBy(owner(10)), 30 * MB as i64));
     let nobody = told(|_| {}, |now| set(now, PartKind::Shmem, 30 * MB));
     assert_eq!(first(&nobody), (&Place::Rest(PartKind::Shmem), 30 * MB as i64));
+    assert_eq!(nobody.next, [NextStep::TmpfsSizes]);
+    // In a container, others are not seen.
+    let others = told(
+        |_| {},
+        |now| {
+            set(now, PartKind::Anonymous, 130 * MB);
+            now.missing.push(Missing::Namespace);
+        },
+    );
+    assert_eq!(first(&others), (&Place::Rest(PartKind::Anonymous), 30 * MB as i64));
+    assert_eq!(others.next, [NextStep::Longer]);
 }
 
 #[test]
@@ -235,6 +246,19 @@ fn families_and_patterns_of_suspects() {
     let suspect = &triage.suspects[0];
     assert_eq!(suspect.parent, Some(owner(10)));
     assert_eq!(suspect.siblings, (3, 15 * MB as i64));
+}
+
+#[test]
+fn address_space_is_looked_at_too() {
+    let (before, mut now) = (snapshot(0), snapshot(10));
+    now.processes[1].size = 80 * MB;
+    now.processes[0].anon += 5 * MB;
+    let suspects = Interval { before: &before, now: &now }.suspects();
+    assert_eq!(suspects, [owner(10), owner(11)]);
+    // What is in memory is no hidden growth.
+    now.processes[1].anon += 40 * MB;
+    now.processes[1].size = 60 * MB;
+    assert_eq!(Interval { before: &before, now: &now }.suspects(), [owner(11), owner(10)]);
 }
 
 #[test]

@@ -115,6 +115,8 @@ pub enum NextStep {
     LargestFiles(String),
     /// More room in a tmpfs: its mount point and the size, bytes.
     Remount(String, u64),
+    /// Sizes of every tmpfs.
+    TmpfsSizes,
     /// The descriptors of a process.
     Descriptors(u32),
     /// What the kernel allocates while a process runs.

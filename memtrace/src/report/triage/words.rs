@@ -201,6 +201,7 @@ pub fn command(step: &NextStep) -> String {
         NextStep::Remount(point, bytes) => {
             format!("mount -o remount,size={}k {}", bytes >> 10, quoted(point))
         }
+        NextStep::TmpfsSizes => "df -h -t tmpfs".to_owned(),
         NextStep::Descriptors(pid) => format!("ls -l /proc/{pid}/fd"),
         NextStep::Sockets => "ss -tuxmp".to_owned(),
         NextStep::Segments => "ipcs -m -p".to_owned(),
