@@ -13,7 +13,9 @@ use crate::report::{Folded, Html, OpenMetrics, Pprof, Reporter, Svg, Unit};
 /// Reports of every kind; all their rows are shown.
 fn reports() -> Vec<Recorded> {
     let several = Recorded { pids: vec![4123, 4124], ..judged() };
-    let reports = [report(), sampled(), empty(), checked(), judged(), hostile(), kernel(), several];
+    let mut bare = report();
+    bare.stacks[1].frames.clear();
+    let reports = [report(), sampled(), empty(), checked(), judged(), hostile(), kernel(), several, bare];
     reports.into_iter().map(|report| Recorded { stacks_found: report.stacks.len(), ..report }).collect()
 }
 
