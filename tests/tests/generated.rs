@@ -135,6 +135,8 @@ fn a_script_of_node_is_named() {
     command.current_dir(directory.path());
     // Optimized code may have functions inlined, of which the map says nothing.
     command.args(["--perf-basic-prof", "--sparkplug", "--always-sparkplug", "--no-opt"]).arg(&script);
+    // It leaves a log where it runs.
+    command.current_dir(directory.path());
     let (frame, _) = trace_script(&mut command, "retain");
     assert!(frame.file.as_deref().is_some_and(|file| file.ends_with("leak.js")), "{frame:?}");
     assert_eq!(frame.line, Some(2));
