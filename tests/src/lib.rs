@@ -4,7 +4,7 @@
 //! - `privileges`: whether this machine lets the agent trace; otherwise a test is skipped.
 //! - `running`: processes with time limits, their lines read as they come.
 //! - `agent`: the agent at work, from attaching to its last report.
-//! - `report`, `balance`, `leak_check`, `lifetime`, `mappings`, `heap`: its JSON.
+//! - `report`, `balance`, `leak_check`, `lifetime`, `mappings`, `heap`, `triage`: its JSON.
 //! - `fixture`: the handshake between a fixture program and its test.
 //! - `stages`: a program whose names and lines are known, for what is done to its files.
 //! - `compiler`, `elf`: programs that cargo cannot build: in C, or a few bytes of machine code.
@@ -33,6 +33,7 @@ mod report;
 mod running;
 pub mod saved;
 pub mod stages;
+mod triage;
 
 pub use agent::{Agent, assert_refused, assert_usage, memtrace, unprivileged};
 pub use balance::Balance;
@@ -47,3 +48,4 @@ pub use lifetime::Lifetime;
 pub use privileges::{can_trace, remark};
 pub use report::{Cache, Frame, Kernel, Losses, Remark, Report, Stack, Totals, TraceLine};
 pub use running::{Finished, Running, limit};
+pub use triage::{KilledProcess, Pattern, Place, Triage, TriageReport};

@@ -1,6 +1,10 @@
 //! Floor 2: which allocator a file contains, and what to probe in it.
 
+mod choice;
+mod functions;
+mod names;
 mod specs;
+mod suspects;
 mod table;
 
 #[cfg(test)]
@@ -8,14 +12,13 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-use crate::elf::{self, Image, Symbol};
+use crate::elf::{self, Image};
 use crate::model::{FunctionCode, ProbeSpec, Results, Role};
 
-use specs::{Owner, Specs};
-pub use table::{ALLOCATORS, Allocator, C, C_REALLOC};
-
-/// Functions inside the allocators of glibc and musl, which identify them in a static program.
-const LIBC_INTERNALS: [&str; 2] = ["_int_malloc", "__libc_malloc_impl"];
+pub use choice::{Choice, parse_allocating, parse_freeing, parse_prefix};
+use names::Names;
+use specs::Specs;
+pub use suspects::suspects;
 
 /// Which allocating functions get a return probe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,93 +93,65 @@ pub enum Error {
     },
 }
 
-/// Finds the allocator in a file and the cheapest probe site in each of its functions.
+/// What to look for in a file, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Search<'a> {
+    /// Goes into the specs and messages unchanged.
+    pub path: &'a Path,
+    /// The file's name in the target.
+    pub name: &'a str,
+    /// The file's debug file, whose symbols count where the file was stripped.
+    pub debug: Option<&'a Image>,
+    /// Which functions have a return probe.
+    pub returns: ReturnProbes,
+    /// What the user asked for.
+    pub choice: &'a Choice,
+}
+
+/// Finds the allocators in a file and the cheapest probe site in each of their functions.
 ///
-/// `path` goes into the specs and messages unchanged, `name` is the file's name in the target. A library that wraps
-/// another allocator cannot be distinguished from an allocator.
+/// A library that wraps another allocator cannot be distinguished from an allocator.
 ///
 /// # Errors
 /// The file has no allocator, is glibc's loader, or is damaged.
-pub fn find(image: &Image, path: &Path, name: &str, returns: ReturnProbes) -> Result<Found, Error> {
+pub fn find(image: &Image, search: Search<'_>) -> Result<Found, Error> {
+    let Search { path, name, debug, returns, choice } = search;
     let elf_error = |source| Error::Elf { file: path.to_owned(), source };
     let soname = image.soname().map_err(elf_error)?;
     // Before glibc 2.32 the loader exports malloc and free, which are used only until libc's are available.
     if soname.as_deref().is_some_and(|name| name.starts_with("ld-linux")) {
         return Err(Error::Loader { file: path.to_owned() });
     }
-    let names = wanted_names();
-    let mut symbols = image.symbols(&names).map_err(elf_error)?;
-    if !symbols.is_empty() && known_by(&symbols).is_none() {
-        // An allocator linked into a program has its names in the other table.
-        symbols = image.all_symbols(&names).map_err(elf_error)?;
+    let names = Names::of(image, debug, choice).map_err(elf_error)?;
+    let symbols = image.all_symbols(&names.wanted(), debug).map_err(elf_error)?;
+    let is_executable = image.is_executable().map_err(elf_error)?;
+    let linked_statically = is_executable && image.interpreter().map_err(elf_error)?.is_none();
+    let defined = names.defined(&symbols, choice, is_executable);
+    let name = defined.name(is_executable, linked_statically, soname.as_deref(), Path::new(name));
+    let nothing =
+        |allocating, freeing, notes| Error::NoAllocator { file: path.to_owned(), allocating, freeing, notes };
+    if !choice.has_allocator(&name) {
+        return Err(nothing(0, 0, Vec::new()));
     }
-    let known = known_by(&symbols);
-    let functions = known.map_or(&[C, C_REALLOC] as &[_], |row| row.functions);
     let mut specs = Specs::new(image, path);
-    for function in functions.iter().copied().flatten() {
-        for symbol in symbols.iter().filter(|symbol| symbol.name == function.symbol) {
-            specs.add(symbol, function.role).map_err(elf_error)?;
+    for row in &defined.rows {
+        for symbol in symbols.iter().filter(|symbol| symbol.name == row.symbol) {
+            specs.add(symbol, &row.function, row.owner, row.may_wrap).map_err(elf_error)?;
         }
     }
-    let is_libc = known.is_some_and(|row| !row.is_alone)
-        || symbols.iter().any(|symbol| LIBC_INTERNALS.contains(&symbol.name));
-    specs.find_exits(Owner { known, is_libc }, returns);
+    if specs.may_wrap() || specs.needs_exits(returns) {
+        let tables = specs::tables(image);
+        specs.remove_wrappers(&tables, &names::standard_role);
+        if specs.needs_exits(returns) {
+            specs.find_exits(&tables, returns);
+        }
+    }
     let Specs { specs, code, notes, left_out, .. } = specs;
     let freeing = specs.iter().filter(|spec| spec.role == Role::Free).count();
     let allocating = specs.len().saturating_sub(freeing);
     if allocating + left_out.len() == 0 || freeing == 0 {
-        return Err(Error::NoAllocator { file: path.to_owned(), allocating, freeing, notes });
+        return Err(nothing(allocating, freeing, notes));
     }
-    let is_executable = image.is_executable().map_err(elf_error)?;
-    let is_allocator_alone = !is_executable && known.is_some_and(|row| row.is_alone);
-    let name = if is_executable {
-        let linked_statically = image.interpreter().map_err(elf_error)?.is_none();
-        name_in_program(known, linked_statically)
-    } else {
-        name_of_library(known, soname.as_deref(), Path::new(name))
-    };
+    let is_allocator_alone = !is_executable && defined.is_alone;
     Ok(Found { name, specs, code, is_allocator_alone, notes, left_out })
-}
-
-/// The allocator whose marker is among some symbols.
-fn known_by(symbols: &[Symbol<'_>]) -> Option<&'static Allocator> {
-    ALLOCATORS.iter().find(|row| symbols.iter().any(|symbol| symbol.name == row.marker))
-}
-
-/// Every symbol of the table, once.
-fn wanted_names() -> Vec<&'static str> {
-    let functions = ALLOCATORS.iter().flat_map(|row| row.functions.iter().copied().flatten());
-    let markers = ALLOCATORS.iter().map(|row| row.marker);
-    let mut names: Vec<_> =
-        functions.map(|function| function.symbol).chain(markers).chain(LIBC_INTERNALS).collect();
-    names.sort_unstable();
-    names.dedup();
-    names
-}
-
-fn name_in_program(known: Option<&Allocator>, linked_statically: bool) -> String {
-    // Whether a static program contains its C library's marker depends on what it uses: not enough to name one.
-    let library = |row: &&Allocator| !matches!(row.name, "glibc" | "musl");
-    match known.filter(library) {
-        Some(row) => format!("{} (static)", row.name),
-        None if linked_statically => "libc (static)".to_owned(),
-        None => "malloc (static)".to_owned(),
-    }
-}
-
-fn name_of_library(known: Option<&Allocator>, soname: Option<&str>, path: &Path) -> String {
-    // The target chooses the soname, which is printed on terminals: only plain ones are accepted.
-    let plain = |name: &&str| {
-        !name.is_empty()
-            && name
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'+'))
-    };
-    let file_name = path.file_name().and_then(|name| name.to_str());
-    known
-        .map(|row| row.name)
-        .or(soname.filter(plain))
-        .or(file_name.filter(plain))
-        .unwrap_or("unknown allocator")
-        .to_owned()
 }

@@ -1,164 +1,145 @@
-//! Which functions allocate and free memory. Rows, not code.
+//! Which allocators are known, how they are recognized, and what to probe in them. Rows, not code.
 //!
 //! Wrappers are omitted deliberately: a probe on a function that ends in a probed one costs a second trap and
-//! counts a free twice. So `reallocarray` is not here (in glibc and musl it ends in `realloc`), nor `strdup`,
-//! `getline` and the like, nor libstdc++'s `operator new`, which ends in `malloc`. `malloc_usable_size` and
-//! jemalloc's `xallocx` neither make nor free a block.
+//! counts a free twice. So `strdup`, `getline` and the like are not here, and `reallocarray` and C++'s operators are probed only
+//! in files where they do their own work: always in allocators that inline them (see the rows), in any other file if
+//! their code shows it. `malloc_usable_size` and jemalloc's `xallocx` neither make nor free a block.
 
-use crate::model::{ArgLayout, Mapping, Role};
-
-/// A function to probe if a file defines it.
-#[derive(Clone, Copy, Debug)]
-pub struct Function {
-    /// Its symbol.
-    pub symbol: &'static str,
-    /// What it does, and with which arguments.
-    pub role: Role,
-}
+pub use super::functions::{ARRAY, C, C_REALLOC, CXX_DELETE, CXX_DELETE_SIZED, CXX_NEW, Function};
+use super::functions::{GOOGLE, JEMALLOC, LIBC_REALLOC, MAPPING, MIMALLOC, RPMALLOC, SNMALLOC, TCMALLOC};
 
 /// An allocator that is known by name.
 #[derive(Clone, Copy, Debug)]
 pub struct Allocator {
     /// Its name in reports.
     pub name: &'static str,
-    /// A function that only this allocator's files define, or only those not matched by a row above.
-    pub marker: &'static str,
+    /// Functions that only this allocator's files define, or only those not matched by a row above: one suffices.
+    pub markers: &'static [&'static str],
     /// Whether its library contains nothing else.
     pub is_alone: bool,
-    /// Its functions, in groups.
+    /// Functions that it defines under names that others use too, in groups.
     pub functions: &'static [&'static [Function]],
+    /// Functions under its own names. A file may have these beside another allocator's `malloc`.
+    pub own: &'static [&'static [Function]],
 }
 
-const fn allocate(symbol: &'static str, size: u8) -> Function {
-    Function {
-        symbol,
-        role: Role::Allocate(ArgLayout { size, count: None, old: None, out: None, delegates: false }),
+impl Allocator {
+    const PLAIN: Self = Self { name: "", markers: &[], is_alone: true, functions: &[], own: &[] };
+
+    /// Every function of the row.
+    pub fn all(&self) -> impl Iterator<Item = &'static Function> {
+        self.functions.iter().chain(self.own).copied().flatten()
     }
 }
 
-const fn reallocate(symbol: &'static str, old: u8, size: u8) -> Function {
-    Function {
-        symbol,
-        role: Role::Allocate(ArgLayout { size, count: None, old: Some(old), out: None, delegates: false }),
-    }
-}
+/// C's functions, and every operator: an allocator that has inlined `malloc` into all of them.
+const EVERYTHING: &[&[Function]] = &[C, C_REALLOC, ARRAY, CXX_NEW, CXX_DELETE_SIZED, CXX_DELETE];
 
-const fn free(symbol: &'static str) -> Function {
-    Function { symbol, role: Role::Free }
-}
-
-const REALLOC: ArgLayout = ArgLayout { size: 1, count: None, old: Some(0), out: None, delegates: false };
-
-/// C's `realloc`.
-pub const C_REALLOC: &[Function] = &[Function { symbol: "realloc", role: Role::Allocate(REALLOC) }];
-
-/// Without a block, those of glibc and musl call or jump to `malloc`.
-const LIBC_REALLOC: &[Function] =
-    &[Function { symbol: "realloc", role: Role::Allocate(ArgLayout { delegates: true, ..REALLOC }) }];
-
-/// Further functions of C, POSIX and tradition. Their arguments are the same in all libraries.
-pub const C: &[Function] = &[
-    allocate("malloc", 0),
-    Function {
-        symbol: "calloc",
-        role: Role::Allocate(ArgLayout { size: 1, count: Some(0), old: None, out: None, delegates: false }),
-    },
-    Function {
-        symbol: "posix_memalign",
-        role: Role::Allocate(ArgLayout { size: 2, count: None, old: None, out: Some(0), delegates: false }),
-    },
-    allocate("aligned_alloc", 1),
-    allocate("memalign", 1),
-    allocate("valloc", 0),
-    allocate("pvalloc", 0),
-    free("free"),
-    free("cfree"),
-    free("free_sized"),
-    free("free_aligned_sized"),
-];
-
-/// `operator new`, plain and array; nothrow; aligned; both.
-const CXX_NEW: &[Function] = &[
-    allocate("_Znwm", 0),
-    allocate("_Znam", 0),
-    allocate("_ZnwmRKSt9nothrow_t", 0),
-    allocate("_ZnamRKSt9nothrow_t", 0),
-    allocate("_ZnwmSt11align_val_t", 0),
-    allocate("_ZnamSt11align_val_t", 0),
-    allocate("_ZnwmSt11align_val_tRKSt9nothrow_t", 0),
-    allocate("_ZnamSt11align_val_tRKSt9nothrow_t", 0),
-];
-
-/// `operator delete` with a size.
-const CXX_DELETE_SIZED: &[Function] = &[free("_ZdlPvm"), free("_ZdaPvm")];
-
-/// The other forms of `operator delete`.
-const CXX_DELETE: &[Function] = &[
-    free("_ZdlPv"),
-    free("_ZdaPv"),
-    free("_ZdlPvRKSt9nothrow_t"),
-    free("_ZdaPvRKSt9nothrow_t"),
-    free("_ZdlPvSt11align_val_t"),
-    free("_ZdaPvSt11align_val_t"),
-    free("_ZdlPvmSt11align_val_t"),
-    free("_ZdaPvmSt11align_val_t"),
-    free("_ZdlPvSt11align_val_tRKSt9nothrow_t"),
-    free("_ZdaPvSt11align_val_tRKSt9nothrow_t"),
-];
-
-const fn map(symbol: &'static str, mapping: Mapping) -> Function {
-    Function { symbol, role: Role::Map(mapping) }
-}
-
-/// Functions of a C library that map memory.
-const MAPPING: &[Function] = &[
-    map("mmap", Mapping::Map),
-    map("mmap64", Mapping::Map),
-    map("munmap", Mapping::Unmap),
-    map("mremap", Mapping::Remap),
-    map("sbrk", Mapping::Break),
-];
-
-/// jemalloc's own interface.
-const JEMALLOC: &[Function] =
-    &[allocate("mallocx", 0), reallocate("rallocx", 0, 1), free("dallocx"), free("sdallocx")];
-
-/// The allocators known by name. The first row whose marker a file defines is the file's; a file without any
-/// marker is searched for [`C`] and [`C_REALLOC`] alone.
+/// The allocators known by name. The first row whose marker a file defines has the file's `malloc`; a file without any
+/// marker is searched for [`C`], [`C_REALLOC`], [`ARRAY`] and the operators.
 pub const ALLOCATORS: &[Allocator] = &[
     // Its `operator new` has malloc's fast path inlined. Of its deletes only the sized ones do their own
     // work: the plain ones are a jump to `free`, the sized aligned ones one to `sdallocx`.
     Allocator {
         name: "jemalloc",
-        marker: "mallctl",
-        is_alone: true,
-        functions: &[C, C_REALLOC, CXX_NEW, CXX_DELETE_SIZED, JEMALLOC],
+        markers: &["mallctl"],
+        functions: &[C, C_REALLOC, CXX_NEW, CXX_DELETE_SIZED],
+        own: &[JEMALLOC],
+        ..Allocator::PLAIN
     },
     // gperftools. Its operators have the fast paths inlined, new and delete alike.
     Allocator {
         name: "tcmalloc",
-        marker: "tc_malloc",
-        is_alone: true,
-        functions: &[C, C_REALLOC, CXX_NEW, CXX_DELETE_SIZED, CXX_DELETE],
+        markers: &["tc_malloc"],
+        functions: EVERYTHING,
+        own: &[TCMALLOC],
+        ..Allocator::PLAIN
+    },
+    Allocator {
+        name: "google tcmalloc",
+        markers: &["TCMallocInternalMalloc", "MallocExtension_Internal_GetNumericProperty"],
+        functions: EVERYTHING,
+        own: &[GOOGLE],
+        ..Allocator::PLAIN
     },
     // Its `malloc` and `operator new` have the fast path inlined, its own names are other names of these.
     Allocator {
         name: "mimalloc",
-        marker: "mi_malloc",
-        is_alone: true,
-        functions: &[C, C_REALLOC, CXX_NEW, CXX_DELETE_SIZED, CXX_DELETE],
+        markers: &["mi_malloc"],
+        functions: EVERYTHING,
+        own: &[MIMALLOC],
+        ..Allocator::PLAIN
+    },
+    Allocator {
+        name: "snmalloc",
+        markers: &["sn_rust_alloc", "sn_malloc"],
+        functions: EVERYTHING,
+        own: &[SNMALLOC],
+        ..Allocator::PLAIN
+    },
+    Allocator {
+        name: "rpmalloc",
+        markers: &["rpmalloc"],
+        functions: EVERYTHING,
+        own: &[RPMALLOC],
+        ..Allocator::PLAIN
+    },
+    Allocator {
+        name: "scudo",
+        markers: &["__scudo_print_stats", "__scudo_set_rss_limit"],
+        functions: EVERYTHING,
+        ..Allocator::PLAIN
+    },
+    // Heap Layers: `malloc` and the operators call these.
+    Allocator { name: "hoard", markers: &["xxmalloc"], functions: EVERYTHING, ..Allocator::PLAIN },
+    // The interceptors of sanitizers, which have allocators of their own.
+    Allocator {
+        name: "AddressSanitizer",
+        markers: &["__asan_init"],
+        functions: EVERYTHING,
+        ..Allocator::PLAIN
+    },
+    Allocator {
+        name: "ThreadSanitizer",
+        markers: &["__tsan_init"],
+        functions: EVERYTHING,
+        ..Allocator::PLAIN
+    },
+    Allocator { name: "LeakSanitizer", markers: &["__lsan_init"], functions: EVERYTHING, ..Allocator::PLAIN },
+    Allocator {
+        name: "MemorySanitizer",
+        markers: &["__msan_init"],
+        functions: EVERYTHING,
+        ..Allocator::PLAIN
     },
     Allocator {
         name: "glibc",
-        marker: "gnu_get_libc_version",
+        markers: &["gnu_get_libc_version"],
         is_alone: false,
         functions: &[C, LIBC_REALLOC, MAPPING],
+        own: &[],
     },
     // glibc defines this too, in the same file as the row above's.
     Allocator {
         name: "musl",
-        marker: "__libc_start_main",
+        markers: &["__libc_start_main"],
         is_alone: false,
         functions: &[C, LIBC_REALLOC, MAPPING],
+        own: &[],
     },
 ];
+
+/// An allocator that is also built with a prefix before all its names (`je_`, `_rjem_`): what follows the prefix tells it.
+#[derive(Clone, Copy, Debug)]
+pub struct Prefixed {
+    /// Its name in reports.
+    pub name: &'static str,
+    /// What the names of its files that tell it end in.
+    pub marker: &'static str,
+    /// Its functions, without the prefix.
+    pub functions: &'static [&'static [Function]],
+}
+
+/// Prefixed allocators.
+pub const PREFIXED: &[Prefixed] =
+    &[Prefixed { name: "jemalloc", marker: "mallctl", functions: &[C, C_REALLOC, JEMALLOC] }];

@@ -1,16 +1,26 @@
-use std::path::Path;
+use std::{path::Path, sync::LazyLock};
 
 use object::elf as consts;
 
-use super::{ALLOCATORS, C, Error, Found, ReturnProbes, find};
+use super::table::{ALLOCATORS, C, PREFIXED};
+use super::{Choice, Error, Found, ReturnProbes, Search, find};
 use crate::elf::Image;
 use crate::elf::fixture::{CODE_ADDRESS, CODE_OFFSET, Fixture, Sym, damaged, function};
 use crate::model::{ArgLayout, Results, Role, Site};
 
 const PATH: &str = "/proc/1/map_files/7f00-7f01";
 
+fn search(path: &Path, returns: ReturnProbes) -> Search<'_> {
+    static ALL: LazyLock<Choice> = LazyLock::new(Choice::default);
+    Search { path, name: path.to_str().unwrap(), debug: None, returns, choice: &ALL }
+}
+
+fn find_by(fixture: &Fixture, returns: ReturnProbes) -> Result<Found, Error> {
+    find(&fixture.image(), search(Path::new(PATH), returns))
+}
+
 fn find_in(fixture: &Fixture) -> Result<Found, Error> {
-    find(&fixture.image(), Path::new(PATH), PATH, ReturnProbes::Safe)
+    find_by(fixture, ReturnProbes::Safe)
 }
 
 /// free at 0: `test; je; push; …`, malloc at 0x10: `endbr64; push; pop; ret`, calloc at 0x20: `push; pop; ret`.
@@ -94,18 +104,129 @@ fn a_static_program_is_found_by_its_symtab() {
 }
 
 #[test]
-fn operators_are_probed_only_in_allocators_that_inline_them() {
-    let more =
-        || vec![function("_Znwm", CODE_ADDRESS + 0x20, 0x10), function("_ZdlPv", CODE_ADDRESS + 0x30, 0x10)];
-    let functions = |marker| {
-        let mut more = more();
-        more.push(function(marker, CODE_ADDRESS + 0x60, 1));
-        let found = find_in(&library("lib.so", more)).unwrap();
+fn operators_are_probed_where_they_do_their_own_work() {
+    let functions = |marker, operators: &[u8]| {
+        let more = vec![
+            function("_Znwm", CODE_ADDRESS + 0x20, 0x10),
+            function("_ZdlPv", CODE_ADDRESS + 0x30, 0x10),
+            function(marker, CODE_ADDRESS + 0x60, 1),
+        ];
+        let mut fixture = library("lib.so", more);
+        fixture.code[0x20..0x20 + operators.len()].copy_from_slice(operators);
+        let found = find_in(&fixture).unwrap();
         found.specs.into_iter().map(|spec| spec.function).collect::<Vec<_>>()
     };
-    assert_eq!(functions("tc_malloc"), ["malloc", "free", "_Znwm", "_ZdlPv"]);
-    assert_eq!(functions("mallctl"), ["malloc", "free", "_Znwm"]);
-    assert_eq!(functions("main"), ["malloc", "free"]);
+    let own = [0x55, 0x5d, 0xc3];
+    assert_eq!(functions("tc_malloc", &own), ["malloc", "free", "_Znwm", "_ZdlPv", "tc_malloc"]);
+    assert_eq!(functions("mallctl", &own), ["malloc", "free", "_Znwm"]);
+    assert_eq!(functions("main", &own), ["malloc", "free", "_Znwm", "_ZdlPv"]);
+    // jmp malloc; at 0x30: test %rdi,%rdi; je; jmp free; ret
+    let mut wrappers = vec![0xcc; 0x20];
+    wrappers[..2].copy_from_slice(&[0xeb, 0xee]);
+    wrappers[0x10..0x18].copy_from_slice(&[0x48, 0x85, 0xff, 0x74, 0x02, 0xeb, 0xc9, 0xc3]);
+    assert_eq!(functions("main", &wrappers), ["malloc", "free"]);
+    // push; call malloc; pop; ret
+    wrappers[..8].copy_from_slice(&[0x50, 0xe8, 0xea, 0xff, 0xff, 0xff, 0x59, 0xc3]);
+    assert_eq!(functions("main", &wrappers), ["malloc", "free"]);
+    // The same after a way out of its own: test %edi,%edi; jne over the ret
+    wrappers[..12].copy_from_slice(&[0x85, 0xff, 0x75, 0x01, 0xc3, 0x50, 0xe8, 0xe5, 0xff, 0xff, 0xff, 0x59]);
+    wrappers[12] = 0xc3;
+    assert_eq!(functions("main", &wrappers), ["malloc", "free", "_Znwm"]);
+    // Of a known allocator only what frees is left out.
+    assert_eq!(functions("tc_malloc", &wrappers), ["malloc", "free", "_Znwm", "tc_malloc"]);
+}
+
+/// A function under a name with a prefix, as jemalloc may be built.
+#[test]
+fn a_prefix_is_found_in_either_table() {
+    let named = |names: [&'static str; 4]| {
+        vec![
+            function(names[0], CODE_ADDRESS + 0x60, 1),
+            function(names[1], CODE_ADDRESS + 0x20, 0x10),
+            function(names[2], CODE_ADDRESS + 0x30, 0x10),
+            function(names[3], CODE_ADDRESS + 0x40, 0x10),
+        ]
+    };
+    let with = |symtab| Fixture {
+        symtab,
+        dynsym: vec![],
+        soname: None,
+        kind: consts::ET_EXEC,
+        ..library("", vec![])
+    };
+    let found = find_in(&with(named(["je_mallctl", "je_malloc", "je_free", "je_mallocx"]))).unwrap();
+    assert_eq!(found.name, "jemalloc (je_)");
+    let functions = |found: &Found| found.specs.iter().map(|spec| spec.function.clone()).collect::<Vec<_>>();
+    assert_eq!(functions(&found), ["je_malloc", "je_free", "je_mallocx"]);
+    assert!(find_in(&with(named(["mallctl2", "je_malloc", "je_free", "je_mallocx"]))).is_err());
+    // Beside the C library's own, and exported.
+    let mut both = library("lib.so", named(["_rjem_mallctl", "_rjem_malloc", "_rjem_free", "_rjem_mallocx"]));
+    both.symtab = vec![function("_int_malloc", CODE_ADDRESS + 0x70, 1)];
+    let found = find_in(&both).unwrap();
+    assert_eq!(functions(&found), ["malloc", "free", "_rjem_malloc", "_rjem_free", "_rjem_mallocx"]);
+    assert_eq!(found.name, "jemalloc (_rjem_)");
+}
+
+#[test]
+fn an_allocator_may_be_called_by_its_own_names_only() {
+    let more = vec![
+        function("mi_malloc", CODE_ADDRESS + 0x20, 0x10),
+        function("mi_free", CODE_ADDRESS + 0x30, 0x10),
+        function("_int_malloc", CODE_ADDRESS + 0x70, 1),
+    ];
+    let found = find_in(&library("lib.so", more)).unwrap();
+    let functions: Vec<_> = found.specs.iter().map(|spec| spec.function.as_str()).collect();
+    assert_eq!(functions, ["malloc", "free", "mi_malloc", "mi_free"]);
+    assert!(found.specs.iter().all(|spec| spec.results == Results::AtReturn));
+}
+
+#[test]
+fn a_debug_file_has_the_symbols_of_a_stripped_program() {
+    let whole = Fixture { soname: None, kind: consts::ET_EXEC, ..library("", vec![]) };
+    let debug = Fixture { symtab: whole.dynsym.clone(), dynsym: vec![], ..whole.clone() };
+    let stripped = Fixture { dynsym: vec![], ..whole };
+    assert!(find_in(&stripped).is_err());
+    let (image, debug) = (stripped.image(), debug.image());
+    let search = Search { debug: Some(&debug), ..search(Path::new(PATH), ReturnProbes::Safe) };
+    assert_eq!(short(&find(&image, search).unwrap()).len(), 2);
+}
+
+#[test]
+fn a_local_function_does_not_count_if_its_name_is_imported() {
+    let local = |name, at| (name, CODE_ADDRESS + at, 0x10, consts::STB_LOCAL << 4 | consts::STT_FUNC, 1);
+    let import = |name| (name, 0, 0, consts::STB_GLOBAL << 4 | consts::STT_FUNC, 0);
+    let symtab = vec![local("malloc", 0x10), local("free", 0)];
+    let own = Fixture { symtab: symtab.clone(), ..library("lib.so", vec![]) };
+    let with = |dynsym| find_in(&Fixture { dynsym, ..own.clone() });
+    assert!(with(vec![]).is_ok());
+    assert!(with(vec![import("malloc"), import("free")]).is_err());
+}
+
+#[test]
+fn what_the_user_names_is_probed() {
+    let more = vec![
+        function("pool_get", CODE_ADDRESS + 0x20, 0x10),
+        function("pool_put", CODE_ADDRESS + 0x30, 0x10),
+        function("my_malloc", CODE_ADDRESS + 0x40, 0x10),
+        function("my_free", CODE_ADDRESS + 0x50, 0x10),
+    ];
+    let mut fixture = library("lib.so", more);
+    fixture.code[0x40..0x43].copy_from_slice(&[0x55, 0x5d, 0xc3]);
+    let functions = |choice: &Choice| {
+        let search = Search { choice, ..search(Path::new(PATH), ReturnProbes::Safe) };
+        find(&fixture.image(), search)
+            .map(|found| found.specs.into_iter().map(|spec| spec.function).collect::<Vec<_>>())
+            .unwrap_or_default()
+    };
+    let pool =
+        || vec![super::parse_allocating("pool_get").unwrap(), super::parse_freeing("pool_put").unwrap()];
+    let choice = Choice { functions: pool(), ..Choice::default() };
+    assert_eq!(functions(&choice), ["pool_get", "pool_put", "malloc", "free"]);
+    let prefix = Choice { prefixes: vec!["my_".to_owned()], ..Choice::default() };
+    assert_eq!(functions(&prefix), ["malloc", "free", "my_malloc", "my_free"]);
+    assert_eq!(functions(&Choice { only_named: true, ..prefix }), ["my_malloc", "my_free"]);
+    let other = Choice { allocators: vec!["jemalloc".to_owned()], ..Choice::default() };
+    assert_eq!(functions(&other), [""; 0]);
 }
 
 #[test]
@@ -172,8 +293,9 @@ fn aarch64_is_probed_at_the_entry() {
 
 #[test]
 fn the_table_is_sound() {
-    for row in ALLOCATORS {
-        let functions: Vec<_> = row.functions.iter().copied().flatten().collect();
+    let groups = |row: &super::table::Allocator| row.all().copied().collect::<Vec<_>>();
+    let prefixed = |row: &super::table::Prefixed| row.functions.concat();
+    for functions in ALLOCATORS.iter().map(groups).chain(PREFIXED.iter().map(prefixed)) {
         for (index, function) in functions.iter().enumerate() {
             assert!(
                 functions[..index].iter().all(|other| other.symbol != function.symbol),
@@ -186,9 +308,6 @@ fn the_table_is_sound() {
             }
         }
         assert!(C.iter().all(|wanted| functions.iter().any(|function| function.symbol == wanted.symbol)));
-    }
-    for wrapper in ["reallocarray", "strdup"] {
-        assert!(!super::wanted_names().contains(&wrapper));
     }
 }
 
@@ -205,16 +324,17 @@ fn what_may_be_left_by_an_exception_has_no_return_probe() {
         more.push(function(marker, CODE_ADDRESS + 0x60, 1));
         let mut fixture = library("lib.so", more);
         fixture.code[0x30..0x33].copy_from_slice(&[0x55, 0x5d, 0xc3]);
-        let found = find(&fixture.image(), Path::new(PATH), PATH, returns).unwrap();
+        let found = find_by(&fixture, returns).unwrap();
         let with_exits = found.specs.into_iter().filter(|spec| spec.results != Results::AtReturn);
         with_exits.map(|spec| spec.function).collect::<Vec<_>>()
     };
     assert_eq!(results("mallctl", ReturnProbes::Safe), ["_Znwm"]);
     assert_eq!(results("mallctl", ReturnProbes::Fewest), ["malloc", "_Znwm", "_ZnwmRKSt9nothrow_t"]);
     // An unknown function.
-    assert_eq!(results("main", ReturnProbes::Safe), ["malloc"]);
+    assert_eq!(results("main", ReturnProbes::Safe), ["malloc", "_Znwm", "_ZnwmRKSt9nothrow_t"]);
     assert_eq!(results("gnu_get_libc_version", ReturnProbes::Safe), [""; 0]);
-    assert_eq!(results("_int_malloc", ReturnProbes::Safe), [""; 0]);
+    // A C library linked in, and operators of others.
+    assert_eq!(results("_int_malloc", ReturnProbes::Safe), ["_Znwm", "_ZnwmRKSt9nothrow_t"]);
     assert_eq!(results("main", ReturnProbes::Everywhere), [""; 0]);
 }
 
@@ -240,7 +360,7 @@ fn finds_the_allocator_of_this_process() {
         .find(|path| path.ends_with("/libc.so.6"));
     let Some(path) = libc.map(Path::new) else { return };
     let image = Image::open(path).unwrap();
-    let found = find(&image, path, "libc.so.6", ReturnProbes::Safe).unwrap();
+    let found = find(&image, search(path, ReturnProbes::Safe)).unwrap();
     assert_eq!((found.name.as_str(), found.notes.len()), ("glibc", 0));
     for name in ["malloc", "calloc", "realloc", "posix_memalign", "free"] {
         let spec = found.specs.iter().find(|spec| spec.function == name).unwrap();
@@ -252,7 +372,7 @@ fn finds_the_allocator_of_this_process() {
         );
     }
     let this = std::env::current_exe().unwrap();
-    let result = find(&Image::open(&this).unwrap(), &this, "this", ReturnProbes::Safe);
+    let result = find(&Image::open(&this).unwrap(), search(&this, ReturnProbes::Safe));
     assert!(matches!(result, Err(Error::NoAllocator { allocating: 0, freeing: 0, .. })), "{result:?}");
 }
 
@@ -261,7 +381,7 @@ fn damaged_files_are_errors_at_worst() {
     let more = vec![function("gnu_get_libc_version", CODE_ADDRESS + 0x60, 0x10)];
     damaged(&library("libc.so.6", more).bytes(), 4000, |file| {
         if let Ok(image) = Image::from_file(file)
-            && let Ok(found) = find(&image, Path::new(PATH), PATH, ReturnProbes::Safe)
+            && let Ok(found) = find(&image, search(Path::new(PATH), ReturnProbes::Safe))
         {
             assert!(found.specs.iter().all(|spec| image.offset_to_vaddr(spec.offset).is_some()));
         }

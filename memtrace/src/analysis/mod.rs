@@ -3,7 +3,9 @@
 pub mod balance;
 mod phantoms;
 mod trend;
+pub mod triage;
 mod verdict;
+pub mod when;
 
 pub use phantoms::{CacheEvidence, StackEvidence, share_out};
 pub use trend::Series;

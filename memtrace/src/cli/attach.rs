@@ -14,6 +14,7 @@ use super::{
     cost::DEFAULT_LIMIT,
     message::message,
     options::{TraceArgs, parse_pid},
+    when::{self, WhenArgs},
 };
 
 /// Options of `memtrace attach`.
@@ -26,9 +27,11 @@ Examples:
   memtrace attach 4123 --older 1m -i 3m     every 3 minutes, the blocks older than one minute
   memtrace attach 4123 -z 1MiB -a           list each block of 1 MiB and more
   memtrace attach 4123 -n 1 -f json         one report after 5 s, for a script
+  memtrace attach 4123 --when 'growth>1MiB/s for 5m' -d 2m --save leak.mt
+                                            no probe until it grows for 5 minutes, then two minutes of tracing
 
 The process is not stopped. Memory allocated before memtrace attached is not counted.
-Ctrl-C ends tracing with a last report.")]
+Ctrl-C ends tracing with a last report. With --when, the exit status is 3 if no condition has ever held.")]
 pub(super) struct Args {
     /// Processes to trace
     #[arg(required = true, value_name = "PID", value_parser = parse_pid)]
@@ -39,6 +42,8 @@ pub(super) struct Args {
     follow: bool,
     #[command(flatten)]
     trace: TraceArgs,
+    #[command(flatten)]
+    when: WhenArgs,
     /// For a leak check, stop the process for one scan instead of scanning it three times while it runs. System calls such
     /// as epoll_wait return EINTR then, which not every program expects
     #[arg(long)]
@@ -47,6 +52,12 @@ pub(super) struct Args {
 
 pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
     args.trace.check()?;
+    if args.when.is_waiting() {
+        let processes = args.pids.iter().map(|&pid| Process::open(pid)).collect::<Result<Vec<_>, _>>()?;
+        let schedule = args.trace.schedule();
+        let ends = schedule.count.is_some() || schedule.duration.is_some();
+        return when::main(&args.when, processes, args.trace.path(), ends);
+    }
     let mut output = args.trace.output()?;
     let start = Instant::now();
     let processes = args.pids.iter().map(|&pid| Process::open(pid)).collect::<Result<Vec<_>, _>>()?;

@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, process::ExitCode};
 
 use crate::{
-    allocators::ReturnProbes,
+    allocators::{Choice, ReturnProbes},
     bpf::{self, Feature},
     model::Results,
     profile::units::format_count,
@@ -13,7 +13,7 @@ use crate::{
     target::{FileStore, Modules, Process, profilers},
 };
 
-use super::output::OutputArgs;
+use super::{choice::ChoiceArgs, output::OutputArgs};
 
 /// Options of `memtrace check`.
 #[derive(Debug, clap::Args)]
@@ -24,6 +24,8 @@ pub(super) struct Args {
     /// Also check this process
     #[arg(short, long, value_name = "PID")]
     pid: Option<u32>,
+    #[command(flatten)]
+    choice: ChoiceArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -39,7 +41,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     let mut works = features.iter().all(|feature| feature.available || !feature.required);
     if let Some(pid) = args.pid {
         let mut text = String::new();
-        works &= target(&mut text, pid)?;
+        works &= target(&mut text, pid, &args.choice.choice())?;
         write_whole(&mut output, &text)?;
     }
     Ok(if works { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -59,7 +61,7 @@ fn show(out: &mut String, feature: &Feature) -> std::fmt::Result {
 }
 
 /// Writes which allocators a process has. Returns whether it can be traced.
-fn target(out: &mut String, pid: u32) -> anyhow::Result<bool> {
+fn target(out: &mut String, pid: u32, choice: &Choice) -> anyhow::Result<bool> {
     let process = Process::open(pid)?;
     writeln!(out, "Process {pid} ({}):", escape(&process.comm))?;
     let modules = Modules::read(pid, &FileStore::default().into())?;
@@ -72,7 +74,7 @@ fn target(out: &mut String, pid: u32) -> anyhow::Result<bool> {
             continue;
         }
         let name = escape(&module.name);
-        match find_allocator((pid, &modules), module, ReturnProbes::Safe).as_deref() {
+        match find_allocator((pid, &modules), module, ReturnProbes::Safe, choice).as_deref() {
             Some(Ok(allocator)) => {
                 found = true;
                 writeln!(out, "  yes  {} in {name}: {} functions", allocator.name, allocator.specs.len())?;
@@ -98,8 +100,15 @@ fn target(out: &mut String, pid: u32) -> anyhow::Result<bool> {
         }
     }
     if !found {
-        writeln!(out, "  NO   no allocator: neither a library nor the program defines malloc and free")?;
-        writeln!(out, "       → a static program must keep its symbols (not be stripped) to be traced")?;
+        if choice.is_all() {
+            writeln!(out, "  NO   no allocator: neither a library nor the program defines malloc and free")?;
+            writeln!(
+                out,
+                "       → a static program must keep its symbols, or have a debug file, to be traced"
+            )?;
+        } else {
+            writeln!(out, "  NO   nothing that the options select: without them, all allocators are listed")?;
+        }
     }
     Ok(found && complete)
 }

@@ -5,8 +5,8 @@ use std::{path::PathBuf, process::ExitCode};
 use crate::{profile::diff, report::Comparison, session::write_whole, sources::saved::SavedReport};
 
 use super::{
+    format::{PlainArgs, PlainFormat},
     message::{usage, warn_of_tail},
-    output::ShowArgs,
 };
 
 /// Options of `memtrace diff`.
@@ -30,7 +30,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     at: Option<u64>,
     #[command(flatten)]
-    show: ShowArgs,
+    show: PlainArgs,
     /// Show at most this many stacks of each kind; 0 shows all
     #[arg(short = 'T', long, value_name = "N", default_value_t = 10)]
     top: usize,
@@ -51,8 +51,8 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         usage(&format!("{} has only this report: there is nothing to compare it with", first.display()));
     }
     let comparison = Comparison { before, after, diff: &diff(before, after), top: args.top };
-    let (writer, style) = args.show.open(false)?;
-    let text = if args.show.is_for_people() { comparison.text(style) } else { comparison.json() };
+    let (writer, style) = args.show.open()?;
+    let text = if args.show.format == PlainFormat::Text { comparison.text(style) } else { comparison.json() };
     write_whole(writer, &text)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -7,13 +7,14 @@ use clap::ValueEnum;
 use memtrace_common::KernelKind;
 
 use crate::{
+    allocators::{Choice, parse_prefix},
     bpf::{Config, KernelConfig},
     profile::{Selection, SortBy},
     report::{Memleak, MemleakOptions},
     session::{Keep, Output, Schedule, follow},
     sources::{
         kernel::{KernelOptions, KernelSession},
-        process::{Options, Session},
+        process::{Options, Placement, Session},
     },
     target::{Launch, Process},
 };
@@ -80,7 +81,7 @@ pub(super) struct Args {
     /// Track only allocations of at most this many bytes
     #[arg(short = 'Z', long, value_name = "BYTES")]
     max_size: Option<u64>,
-    /// Accepted and ignored: memtrace finds allocators in the process's mappings
+    /// Trace only the allocator in this file of the process: a path, or the name of a library (`c`). By default all are traced
     #[arg(short = 'O', long, value_name = "OBJECT")]
     obj: Option<String>,
     /// Print to this file instead of standard output (-)
@@ -92,8 +93,8 @@ pub(super) struct Args {
     /// Sort stacks by this, largest first
     #[arg(long, value_enum, default_value_t = SortKey::Size)]
     sort: SortKey,
-    /// Accepted and ignored: memtrace finds allocators in the process's mappings
-    #[arg(long, value_name = "PREFIX")]
+    /// Trace PREFIXmalloc, PREFIXfree and their like, and nothing else
+    #[arg(long, value_name = "PREFIX", value_parser = parse_prefix)]
     symbols_prefix: Option<String>,
     /// Seconds between two reports
     #[arg(default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=315_360_000))]
@@ -113,7 +114,12 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
     if let Some(command) = &args.command {
         return run_command(args, command, verbose);
     }
-    let Some(pid) = args.pid else { return trace_kernel(args) };
+    let Some(pid) = args.pid else {
+        if args.obj.is_some() || args.symbols_prefix.is_some() {
+            usage("-O and --symbols-prefix are about a process: they need -p or -c");
+        }
+        return trace_kernel(args);
+    };
     let mut output = output(args)?;
     let process = Process::open(pid)?;
     let mut session = Session::new(options(args, verbose), message)?;
@@ -179,7 +185,18 @@ fn options(args: &Args, verbose: bool) -> Options {
         older: Some(Duration::from_millis(args.older)),
         show_allocs: args.show_allocs,
         names: Some(super::NAMES),
+        placement: Placement { choice: choice(args).into(), ..Placement::default() },
         ..Options::default()
+    }
+}
+
+/// In bcc, both say where the only functions are that are traced.
+fn choice(args: &Args) -> Choice {
+    Choice {
+        objects: args.obj.iter().cloned().collect(),
+        prefixes: args.symbols_prefix.iter().cloned().collect(),
+        only_named: args.symbols_prefix.is_some(),
+        ..Choice::default()
     }
 }
 

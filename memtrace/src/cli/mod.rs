@@ -2,9 +2,11 @@
 
 mod attach;
 mod check;
+mod choice;
 mod cost;
 mod demo;
 mod diff;
+mod format;
 mod kernel;
 mod leak;
 mod memleak;
@@ -14,6 +16,8 @@ mod output;
 mod report;
 mod run;
 mod scan;
+mod triage;
+mod when;
 
 use std::{ffi::OsString, io::IsTerminal as _, process::ExitCode};
 
@@ -41,6 +45,7 @@ Examples:
   memtrace attach $(pidof my-server)        every 5 s, what has not been freed
   memtrace attach 4123 --older 60s -i 3m    every 3 min, the blocks older than a minute
   memtrace attach 4123 -d 10m -f json       ten minutes, one JSON object per report
+  memtrace triage                           where this machine's memory is, and what grows
   memtrace scan 4123                        what it has lost already, without a probe
   memtrace run -- ./my-program --its-args   from the first allocation on
   memtrace attach 4123 --save leak.mt       save every report, for `memtrace report` and `diff`
@@ -55,6 +60,8 @@ enum Command {
     Run(run::Args),
     /// Scan live processes once, without a probe: what is in use, kept free, and lost, from whenever it is
     Scan(scan::Args),
+    /// Look at the memory of the whole machine, without a probe: what grows, which limit is near, what to do next
+    Triage(triage::Args),
     /// Trace kernel allocations
     Kernel(kernel::Args),
     /// Show a saved report again
@@ -104,6 +111,7 @@ pub fn main() -> ExitCode {
         Command::Attach(args) => attach::main(&args, verbose),
         Command::Run(args) => run::main(&args, verbose),
         Command::Scan(args) => scan::main(&args),
+        Command::Triage(args) => triage::main(&args),
         Command::Kernel(args) => kernel::main(&args),
         Command::Report(args) => report::main(&args),
         Command::Diff(args) => diff::main(&args),

@@ -1,6 +1,9 @@
 //! Options that `attach` and `run` share.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::ValueEnum;
 use memtrace_common::WalkMethod;
@@ -17,10 +20,11 @@ use crate::{
 };
 
 use super::{
+    choice::ChoiceArgs,
     cost::CostArgs,
+    format::ShowArgs,
     leak::LeakArgs,
     message::{message, usage},
-    output::ShowArgs,
 };
 
 /// What stacks are ordered by.
@@ -109,6 +113,11 @@ impl ReportArgs {
         }
     }
 
+    /// The file with the reports: that of `--save`, or else of `-O`.
+    fn path(&self) -> Option<&Path> {
+        self.save.as_deref().or_else(|| self.show.path())
+    }
+
     /// Where reports go, and which of their rows. `trace`: events go there too.
     pub(super) fn output(&self, selection: Selection, trace: bool) -> anyhow::Result<Output> {
         let output = self.show.output(selection, trace)?;
@@ -167,6 +176,8 @@ pub(super) struct TraceArgs {
     /// Do not count how long freed blocks lived, which costs about 10 ns a free: fewer verdicts can be given then
     #[arg(long)]
     no_lifetimes: bool,
+    #[command(flatten)]
+    choice: ChoiceArgs,
     #[command(flatten)]
     pub(super) leaks: LeakArgs,
     #[command(flatten)]
@@ -252,6 +263,7 @@ impl TraceArgs {
             placement: Placement {
                 first_byte: self.first_byte,
                 returns: if self.return_probes { ReturnProbes::Everywhere } else { ReturnProbes::Safe },
+                choice: self.choice.choice().into(),
             },
             leaks,
             follow,
@@ -261,6 +273,11 @@ impl TraceArgs {
 
     pub(super) fn schedule(&self) -> Schedule {
         self.report.schedule()
+    }
+
+    /// The file with the reports: that of `--save`, or else of `-O`.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.report.path()
     }
 
     pub(super) fn output(&self) -> anyhow::Result<Output> {

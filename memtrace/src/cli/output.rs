@@ -1,4 +1,4 @@
-//! Options for the format of reports and for where they go.
+//! Options for how text looks and for where output goes.
 
 use std::{
     io::{self, IsTerminal as _, Write},
@@ -9,19 +9,9 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 
 use crate::{
-    profile::Selection,
-    report::{Json, Reporter, Style, Text},
-    session::{Keep, Output, ReportFile},
+    report::Style,
+    session::{Keep, ReportFile},
 };
-
-/// How reports look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Format {
-    /// For people.
-    Text,
-    /// For scripts: one JSON object per report, each on one line.
-    Json,
-}
 
 /// When to use colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -72,14 +62,11 @@ fn columns() -> Option<usize> {
     exported.or_else(|| Some(usize::from(terminal_size::terminal_size()?.0.0))).filter(|columns| *columns > 0)
 }
 
-/// Options of what is shown.
+/// Options for how text looks and for where it goes.
 #[derive(Clone, Debug, clap::Args)]
-pub(super) struct ShowArgs {
-    /// Format of reports
-    #[arg(short, long, value_enum, default_value_t = Format::Text)]
-    pub(super) format: Format,
-    /// Write to this file instead of standard output (-); an existing file is replaced. Of JSON reports it holds the latest,
-    /// of text and --trace everything
+pub(super) struct LookArgs {
+    /// Write to this file instead of standard output (-); an existing file is replaced. Of text and --trace it holds everything,
+    /// of other formats the latest report
     #[arg(short = 'O', long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// When to color the output
@@ -90,13 +77,12 @@ pub(super) struct ShowArgs {
     full_names: bool,
     /// Text: show stacks that are steady or from start-up too
     #[arg(long)]
-    all: bool,
+    pub(super) all: bool,
 }
 
-impl ShowArgs {
-    /// The writer, and how text looks. `all`: later output does not replace earlier output.
-    pub(super) fn open(&self, all: bool) -> anyhow::Result<(Box<dyn Write>, Style)> {
-        let keep = if self.format == Format::Json && !all { Keep::Latest } else { Keep::All };
+impl LookArgs {
+    /// The writer, and how text looks there.
+    pub(super) fn open(&self, keep: Keep) -> anyhow::Result<(Box<dyn Write>, Style)> {
         let (writer, usual) = open_output(self.output.as_deref(), keep)?;
         let colour = match self.colour {
             Colour::Always => true,
@@ -106,21 +92,8 @@ impl ShowArgs {
         Ok((writer, Style { colour, full_names: self.full_names, ..usual }))
     }
 
-    /// Where reports go, and which of their rows. `trace`: events go there too.
-    pub(super) fn output(&self, selection: Selection, trace: bool) -> anyhow::Result<Output> {
-        let (writer, style) = self.open(trace)?;
-        let reporter: Box<dyn Reporter> = match self.format {
-            Format::Text => Box::new(Text::new(style, jiff::tz::TimeZone::system())),
-            Format::Json => Box::new(Json),
-        };
-        // Who filters stacks or asks for every row wants to see what that finds.
-        let hide_settled =
-            self.format == Format::Text && !self.all && selection.top != 0 && !selection.filters();
-        Ok(Output::new(reporter, writer, Selection { hide_settled, ..selection }))
-    }
-
-    /// Whether the format is for people, not for scripts.
-    pub(super) fn is_for_people(&self) -> bool {
-        self.format == Format::Text
+    /// The file that is written instead of standard output.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.output.as_deref().filter(|path| *path != Path::new("-"))
     }
 }

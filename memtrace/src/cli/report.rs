@@ -8,7 +8,7 @@ use crate::{
     sources::saved::SavedReport,
 };
 
-use super::{block_on, kernel::By, message::warn_of_tail, options::Sort, output::ShowArgs};
+use super::{block_on, format::ShowArgs, kernel::By, message::warn_of_tail, options::Sort};
 
 /// Options of `memtrace report`.
 #[derive(Debug, clap::Args)]

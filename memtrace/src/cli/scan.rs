@@ -22,9 +22,9 @@ use crate::{
 };
 
 use super::{
+    format::{PlainArgs, PlainFormat},
     message::{message, usage},
     options::{parse_count, parse_pid},
-    output::{Format, ShowArgs},
 };
 
 /// Scans of less memory are over before anyone asks.
@@ -57,7 +57,7 @@ pub(super) struct Args {
     #[arg(short = 'T', long, value_name = "N", default_value_t = 10)]
     top: usize,
     #[command(flatten)]
-    show: ShowArgs,
+    show: PlainArgs,
     /// Do not show texts that lost blocks hold
     #[arg(long)]
     no_contents: bool,
@@ -83,7 +83,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         (None, None) => 1,
         (None, Some(_)) => u64::MAX,
     };
-    let (writer, style) = args.show.open(false)?;
+    let (writer, style) = args.show.open()?;
     let mut output = BufWriter::with_capacity(1 << 16, writer);
     let mut watched = Vec::new();
     for &pid in &args.pids {
@@ -143,7 +143,7 @@ impl Watched {
         top: usize,
         last: bool,
         out: &mut dyn Write,
-        format: Format,
+        format: PlainFormat,
         style: Style,
     ) -> anyhow::Result<()> {
         let Process { pid, comm, .. } = &self.process;
@@ -157,8 +157,8 @@ impl Watched {
         let growth = self.before.as_ref().map(|before| heap.since(before));
         let view = HeapView { heap: &heap, time: Timestamp::now(), last, growth: growth.as_ref(), top };
         settle(match format {
-            Format::Text => Text::new(style, TimeZone::system()).heap(out, &view),
-            Format::Json => Json.heap(out, &view),
+            PlainFormat::Text => Text::new(style, TimeZone::system()).heap(out, &view),
+            PlainFormat::Json => Json.heap(out, &view),
         })?;
         self.before = Some(heap);
         Ok(())

@@ -31,6 +31,9 @@ pub struct CodeFile {
     pub id: (FileId, Option<FileId>),
     /// A debug file that is not used: it belongs to another build.
     pub misfit: Option<PathBuf>,
+    /// Set for a map of code that a process generates, which is no ELF file: a number for the code, and how often the map has
+    /// changed.
+    pub generated: Option<(u64, u64)>,
 }
 
 impl CodeFile {
@@ -44,7 +47,7 @@ impl CodeFile {
     ) -> Self {
         let of_debug = debug.as_ref().and_then(|debug| debug.file.metadata().ok());
         let id = (id, of_debug.map(|metadata| FileId::new(&metadata)));
-        Self { name, file, debug, id, misfit }
+        Self { name, file, debug, id, misfit, generated: None }
     }
 }
 

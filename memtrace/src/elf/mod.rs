@@ -217,6 +217,18 @@ impl Image {
         self.bias_with_page_size(map_start, map_pgoff, page_size())
     }
 
+    /// The same for a mapping that need not be executable: of any loaded segment.
+    #[must_use]
+    pub fn bias_of_any(&self, map_start: u64, map_pgoff: u64) -> Option<u64> {
+        let page = page_size();
+        let part = self.parts.iter().find(|part| {
+            let end = part.offset.saturating_add(part.size);
+            part.kind == elf::PT_LOAD && part.offset & !(page - 1) <= map_pgoff && map_pgoff < end
+        })?;
+        let address = part.address.wrapping_add(map_pgoff).wrapping_sub(part.offset);
+        Some(map_start.wrapping_sub(address))
+    }
+
     fn bias_with_page_size(&self, map_start: u64, map_pgoff: u64, page: u64) -> Option<u64> {
         let first_page = |segment: &Segment| segment.offset & !page.wrapping_sub(1);
         let covers = |segment: &Segment| {

@@ -5,7 +5,7 @@
 
 use object::LittleEndian as LE;
 use object::elf;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{Error, Image, Section};
 
@@ -13,6 +13,8 @@ pub(super) const MAX_SYMBOLS: u64 = 8 << 20;
 const MAX_STRINGS: u64 = 512 << 20;
 /// The most places in the strings at which a requested name ends: a suffix such as `free` is common.
 const MAX_PLACES: usize = 1 << 20;
+/// The longest name that [`Image::names_ending`] returns.
+const MAX_NAME: u64 = 128;
 /// The most versions of one name with different addresses.
 const MAX_VERSIONS: usize = 16;
 pub(super) const SYMBOLS_AT_ONCE: u64 = 2048;
@@ -68,25 +70,42 @@ impl Image {
     /// # Errors
     /// A table is over its limit (8 Mi symbols, 512 MiB of names), malformed, or outside the file.
     pub fn symbols<'n>(&self, names: &[&'n str]) -> Result<Vec<Symbol<'n>>, Error> {
-        self.symbols_of(names, false)
+        self.symbols_of(names, None)
     }
 
-    /// The same from both tables: what is linked into a program need not be exported.
+    /// The same from both tables: what is linked into a program need not be exported. A file without `.symtab` has that of
+    /// its `debug` file. A local symbol does not count if the file imports its name: the function of that name is elsewhere.
     ///
     /// # Errors
     /// As [`Image::symbols`].
-    pub fn all_symbols<'n>(&self, names: &[&'n str]) -> Result<Vec<Symbol<'n>>, Error> {
-        self.symbols_of(names, true)
+    pub fn all_symbols<'n>(&self, names: &[&'n str], debug: Option<&Self>) -> Result<Vec<Symbol<'n>>, Error> {
+        self.symbols_of(names, Some(debug))
     }
 
-    fn symbols_of<'n>(&self, names: &[&'n str], both: bool) -> Result<Vec<Symbol<'n>>, Error> {
+    /// The tables of [`Image::all_symbols`].
+    fn tables<'i>(&'i self, debug: Option<&'i Self>) -> impl Iterator<Item = (&'i Self, &'i Section)> {
+        let exported = self.section_by_kind(elf::SHT_DYNSYM).map(|table| (self, table));
+        // The first symbol is none.
+        let has_symbols = |table: &&Section| table.size > size_of::<elf::Sym64<LE>>() as u64;
+        let own = self.section_by_kind(elf::SHT_SYMTAB).filter(has_symbols).map(|table| (self, table));
+        let others = || debug.and_then(|debug| Some((debug, debug.section_by_kind(elf::SHT_SYMTAB)?)));
+        exported.into_iter().chain(own.or_else(others))
+    }
+
+    fn symbols_of<'n>(
+        &self,
+        names: &[&'n str],
+        all: Option<Option<&Self>>,
+    ) -> Result<Vec<Symbol<'n>>, Error> {
         let mut found = Vec::new();
-        for kind in [elf::SHT_DYNSYM, elf::SHT_SYMTAB] {
-            let Some(table) = self.section_by_kind(kind) else { continue };
-            if self.scan(table, names, &mut found)? && !both {
+        let mut imported = FxHashSet::default();
+        for (image, table) in self.tables(all.flatten()) {
+            let mentioned = image.scan(table, names, &mut found, &mut imported)?;
+            if mentioned && all.is_none() {
                 break;
             }
         }
+        found.retain(|(index, symbol)| symbol.binding != Binding::Local || !imported.contains(index));
         let exported: Vec<&str> = found
             .iter()
             .filter(|(_, symbol)| symbol.binding != Binding::Local)
@@ -97,37 +116,99 @@ impl Image {
         Ok(found.into_iter().map(|(_, symbol)| symbol).collect())
     }
 
-    /// Collects definitions, with their name's index; returns whether the table mentions any of the names.
+    /// Names of functions that end in `ending`, from the same tables as [`Image::all_symbols`]; at most `most`, of printable
+    /// ASCII only. Each once.
+    ///
+    /// # Errors
+    /// As [`Image::symbols`].
+    pub fn names_ending(
+        &self,
+        ending: &str,
+        debug: Option<&Self>,
+        most: usize,
+    ) -> Result<Vec<String>, Error> {
+        let mut names: Vec<String> = Vec::new();
+        for (image, table) in self.tables(debug) {
+            let strings = image.linked(table)?;
+            // Where the ending begins, by where the string ends: a symbol's name may begin anywhere before it.
+            let mut places: Vec<u64> = image.places(strings, &[ending])?.into_keys().map(u64::from).collect();
+            places.sort_unstable();
+            if places.is_empty() {
+                continue;
+            }
+            image.each_symbol(table, |symbol| {
+                let start = u64::from(symbol.st_name.get(LE));
+                let at = places.get(places.partition_point(|place| *place < start)).copied();
+                let len = at.and_then(|at| (at - start).checked_add(ending.len() as u64));
+                let Some(len) = len.filter(|len| *len <= MAX_NAME && names.len() < most) else {
+                    return Ok(());
+                };
+                if !is_placed(symbol) || kind(symbol).is_none_or(|kind| kind == SymbolKind::Data) {
+                    return Ok(());
+                }
+                let offset = strings.offset.saturating_add(start);
+                let block = image.source.read("symbol name", offset, len, MAX_NAME)?;
+                let name = std::str::from_utf8(block.bytes()).ok();
+                if let Some(name) = name.filter(|name| name.bytes().all(|byte| byte.is_ascii_graphic()))
+                    && !names.iter().any(|known| known == name)
+                {
+                    names.push(name.to_owned());
+                }
+                Ok(())
+            })?;
+        }
+        Ok(names)
+    }
+
+    /// Collects definitions, with their name's index, and the indices of imports; returns whether the table mentions any of
+    /// the names.
     fn scan<'n>(
         &self,
         table: &Section,
         names: &[&'n str],
         found: &mut Vec<(usize, Symbol<'n>)>,
+        imported: &mut FxHashSet<usize>,
     ) -> Result<bool, Error> {
+        let places = self.places(self.linked(table)?, names)?;
+        let mut mentioned = false;
+        if places.is_empty() {
+            return Ok(false);
+        }
+        self.each_symbol(table, |symbol| {
+            let Some(index) = places.get(&symbol.st_name.get(LE)) else { return Ok(()) };
+            let (Some(name), Some(kind)) = (names.get(*index), kind(symbol)) else { return Ok(()) };
+            mentioned = true;
+            if symbol.st_shndx.get(LE) == elf::SHN_UNDEF {
+                imported.insert(*index);
+            }
+            match definition(symbol, name, kind) {
+                Some(symbol) => add(found, *index, symbol),
+                None => Ok(()),
+            }
+        })?;
+        Ok(mentioned)
+    }
+
+    /// Reads a table, some symbols at a time.
+    fn each_symbol(
+        &self,
+        table: &Section,
+        mut take: impl FnMut(&elf::Sym64<LE>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let entry = size_of::<elf::Sym64<LE>>() as u64;
         let count = table.size / entry;
         if count > MAX_SYMBOLS {
             return Err(Error::Limit { what: "symbols", value: count, limit: MAX_SYMBOLS });
         }
-        let places = self.places(self.linked(table)?, names)?;
-        let mut mentioned = false;
         let mut next = 0;
-        while next < count && !places.is_empty() {
+        while next < count {
             let taken = SYMBOLS_AT_ONCE.min(count - next);
             let offset = table.offset.saturating_add(next * entry);
             let block = self.source.read("symbols", offset, taken * entry, SYMBOLS_AT_ONCE * entry)?;
-            for symbol in block.entries::<elf::Sym64<LE>>() {
-                let Some(index) = places.get(&symbol.st_name.get(LE)) else { continue };
-                let Some(name) = names.get(*index) else { continue };
-                let Some(kind) = kind(symbol) else { continue };
-                mentioned = true;
-                if let Some(symbol) = definition(symbol, name, kind) {
-                    add(found, *index, symbol)?;
-                }
-            }
+            block.entries::<elf::Sym64<LE>>().iter().try_for_each(&mut take)?;
             next += taken;
         }
-        Ok(mentioned)
+        Ok(())
     }
 
     /// Where in the strings each of the names occurs, whole or as the end of a longer one, as linkers merge
@@ -161,8 +242,11 @@ fn note_places(places: &mut FxHashMap<u32, usize>, bytes: &[u8], start: u64, bef
     let ends = bytes.iter().enumerate().filter(|(end, byte)| **byte == 0 && *end as u64 >= before);
     for (end, _) in ends {
         let head = bytes.get(..end).unwrap_or_default();
+        let last = head.last();
         for (index, name) in names.iter().enumerate() {
-            if head.ends_with(name.as_bytes())
+            // Most strings end in another letter.
+            if name.as_bytes().last() == last
+                && head.ends_with(name.as_bytes())
                 && let Ok(place) = u32::try_from(start + (end - name.len()) as u64)
             {
                 places.insert(place, index);

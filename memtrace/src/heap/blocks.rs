@@ -63,14 +63,14 @@ impl Collected {
         Self::default()
     }
 
-    /// How many there are.
+    /// How many were added.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
     /// Adds the block of `size` bytes that begins at `address`, rounded down to a multiple of 8; a size of 0 is that of an
-    /// empty block. If there are several at an address, any of them counts.
+    /// empty block. If there are several at an address, the first counts.
     pub fn add(&mut self, address: u64, size: u64) {
         if self.len.is_multiple_of(PART) {
             self.parts.push(Vec::with_capacity(PART));
@@ -114,22 +114,24 @@ impl Collected {
         };
         for block in packed() {
             let start = block.start();
-            if let Some(index) = blocks.beginning_at(start)
-                && let Some(size) = blocks.sizes.get_mut(index as usize)
-            {
-                *size = block.size();
-            }
+            let index = blocks.beginning_at(start);
+            // Each has a byte at least: a size that is not 0 is that of an earlier one at the address.
+            let size = index.and_then(|index| blocks.sizes.get_mut(index as usize));
+            let Some(size) = size.filter(|size| **size == 0) else { continue };
+            *size = block.size();
             blocks.low = blocks.low.min(start);
             if block.size() < LARGE && !blocks.cover(start, block.size().into(), None, limit) {
                 return None;
             }
         }
         for (start, size) in large {
-            if let Some(index) = blocks.beginning_at(start) {
+            if let Some(index) = blocks.beginning_at(start)
+                && blocks.sizes.get(index as usize) == Some(&LARGE)
+            {
                 blocks.large.push(Large { index, start, size });
             }
         }
-        blocks.large.sort_unstable_by_key(|large| large.index);
+        blocks.large.sort_by_key(|large| large.index);
         blocks.large.dedup_by_key(|large| large.index);
         for number in 0..blocks.large.len() {
             let Some(&Large { start, size, .. }) = blocks.large.get(number) else { break };

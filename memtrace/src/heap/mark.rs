@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use rustc_hash::FxHashMap;
 
 use super::{
-    blocks::Blocks,
+    blocks::{Blocks, Collected},
     edges::{Edge, Edges},
 };
 
@@ -27,10 +27,6 @@ const REACHABLE: u8 = 1;
 const POSSIBLE: u8 = 2;
 const LOST: u8 = 4;
 const INDIRECT: u8 = 8;
-/// It was reached by an earlier scan.
-const EARLIER: u8 = 16;
-/// Any of these: it is not lost.
-const IN_USE: u8 = REACHABLE | POSSIBLE | EARLIER;
 
 /// A parent that is a root: the rest is its place in `roots`.
 pub(super) const ROOT: u32 = 1 << 31;
@@ -101,17 +97,6 @@ impl Marked {
         }
     }
 
-    /// Only blocks that begin at these addresses may be lost. The others were reached before, or are new: what they point to
-    /// is in use, even where this scan finds no way to them, because the program changes its pointers meanwhile.
-    pub(super) fn suspect_only(&mut self, suspects: &[u64]) {
-        self.states.fill(EARLIER);
-        for &start in suspects {
-            if let Some(block) = self.blocks.beginning_at(start) {
-                self.set(block, 0);
-            }
-        }
-    }
-
     /// Keeps a pointer of a block. Returns whether there was room.
     pub(super) fn keep(&mut self, source: u32, edge: Edge) -> bool {
         self.edges.add(source, edge)
@@ -157,25 +142,9 @@ impl Marked {
     pub(super) fn decide(&mut self) {
         self.follow();
         self.follow_possible();
-        self.follow_earlier();
         self.possible = Vec::new();
         self.queue = VecDeque::new();
         self.divide();
-    }
-
-    /// What blocks that were reached before point to.
-    fn follow_earlier(&mut self) {
-        let blocks = (0u32..).zip(&self.states);
-        let mut stack: Vec<u32> =
-            blocks.filter(|(_, state)| **state == EARLIER).map(|(block, _)| block).collect();
-        while let Some(block) = stack.pop() {
-            for Edge { target, .. } in self.edges.of(block) {
-                if let Some(state) = self.states.get_mut(target as usize).filter(|state| **state == 0) {
-                    *state = EARLIER;
-                    stack.push(target);
-                }
-            }
-        }
     }
 
     /// Divides lost blocks into those that no other lost one points to and the rest, as valgrind's memcheck does: in order
@@ -194,7 +163,7 @@ impl Marked {
             while let Some(block) = stack.pop() {
                 for Edge { target, .. } in self.edges.of(block) {
                     let Some(state) = self.states.get_mut(target as usize) else { continue };
-                    if target == first || *state & (INDIRECT | IN_USE) != 0 {
+                    if target == first || *state & (INDIRECT | REACHABLE | POSSIBLE) != 0 {
                         continue;
                     }
                     if *state == 0 {
@@ -229,7 +198,6 @@ impl Marked {
         match state {
             _ if state & REACHABLE != 0 => State::Reachable,
             _ if state & POSSIBLE != 0 => State::Possibly,
-            _ if state & EARLIER != 0 => State::Reachable,
             _ if state & INDIRECT != 0 => State::IndirectlyLost,
             _ => State::Lost,
         }
@@ -244,12 +212,12 @@ impl Marked {
     /// Whether a block is lost, directly or indirectly.
     #[must_use]
     pub fn is_lost(&self, block: u32) -> bool {
-        self.states.get(block as usize).is_some_and(|state| state & IN_USE == 0)
+        self.states.get(block as usize).is_some_and(|state| state & (REACHABLE | POSSIBLE) == 0)
     }
 
     /// The lost blocks in order: where each begins, and its number.
     pub fn lost(&self) -> impl Iterator<Item = (u64, u32)> {
-        let is_lost = |state: &u8| state & IN_USE == 0;
+        let is_lost = |state: &u8| state & (REACHABLE | POSSIBLE) == 0;
         // Most groups have none.
         let groups = self.blocks.groups().filter(move |(blocks, _)| {
             let states = self.states.get(blocks.start as usize..blocks.end as usize);
@@ -272,5 +240,25 @@ impl Marked {
             edges.filter_map(move |edge| Some((start, start_of(edge.target)?)))
         });
         pointers.collect()
+    }
+
+    /// Just those of the blocks that begin at these addresses. `None`: there is no room for them beside what this takes.
+    #[must_use]
+    pub fn only(&self, starts: &[u64]) -> Option<Blocks> {
+        let mut collected = Collected::new();
+        for &start in starts {
+            let block = self.blocks.beginning_at(start)?;
+            collected.add(start, self.blocks.size(block));
+        }
+        let used = self.blocks.bytes()
+            + self.states.len()
+            + self.parents.len() * size_of::<u32>()
+            + self.roots.len() * size_of::<u64>();
+        collected.finish_within(self.blocks.limit().saturating_sub(used))
+    }
+
+    /// Gives back the memory of pointers in blocks, which are needed for nothing else.
+    pub fn forget_pointers(&mut self) {
+        self.edges = Edges::default();
     }
 }

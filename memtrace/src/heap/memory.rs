@@ -7,9 +7,11 @@ use std::ops::Range;
 pub enum Between {
     /// Anything: its words are roots.
     Roots,
-    /// Memory of glibc's allocator, all of whose blocks are known: it is free, or what the size of a block was rounded up
-    /// by, which belongs to the block.
+    /// Memory of an allocator, all of whose blocks are known, with all that belongs to them: it is free.
     Free,
+    /// Memory of glibc's allocator, all of whose blocks are known by the sizes that were asked for: it is free, or what the
+    /// size of a block was rounded up by, which belongs to the block.
+    Rounded,
     /// Data of glibc. Its allocator's pointers to free chunks are among them: a chunk begins at the last 8 bytes of the block
     /// before, if that uses them.
     Chunks,

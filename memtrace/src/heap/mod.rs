@@ -24,4 +24,4 @@ pub use blocks::{Blocks, Collected};
 pub use holders::{Held, Via};
 pub use mark::{Marked, State};
 pub use memory::{Between, Memory};
-pub use scan::{How, Refused, scan};
+pub use scan::{How, Pending, Refused, scan};

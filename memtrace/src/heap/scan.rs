@@ -32,6 +32,9 @@ pub struct How {
     pub unaligned: bool,
     /// Whether to record how each block was reached.
     pub holders: bool,
+    /// Whether an allocator's memory ([`Between::Free`]) has other blocks beside those that are looked for. What its words
+    /// point to is then left open: see [`Pending`].
+    pub others: bool,
 }
 
 /// Why there is no result.
@@ -48,39 +51,66 @@ pub(super) fn limit_of(blocks: usize) -> usize {
     blocks.saturating_mul(BYTES_PER_BLOCK).saturating_add(BYTES_BESIDE)
 }
 
-/// Reads `memory` and finds out which blocks can be reached from it and from `words`: values that are not in memory, as
-/// those of registers. Words in memory that is in no block are roots.
-///
-/// `suspects`, of a program that runs, are where blocks begin that no earlier scan has reached: others are not lost, and
-/// neither is what they point to.
+/// Memory has been read, and it remains open which of an allocator's words are in blocks that were not looked for, and so
+/// are roots.
+pub struct Pending {
+    marked: Marked,
+    /// Where such words are, in order, and where they point to.
+    open: Vec<(u64, Edge)>,
+}
+
+impl Pending {
+    /// The blocks that were looked for.
+    #[must_use]
+    pub fn blocks(&self) -> &Blocks {
+        &self.marked.blocks
+    }
+
+    /// Where the words are that may be roots, in order.
+    pub fn open(&self) -> impl Iterator<Item = u64> {
+        self.open.iter().map(|(at, _)| *at)
+    }
+
+    /// Decides on the blocks. `is_root`: whether a word is one, by its place among those of [`Pending::open`], and by
+    /// where it is.
+    #[must_use]
+    pub fn decide(self, mut is_root: impl FnMut(usize, u64) -> bool) -> Marked {
+        let Self { mut marked, open } = self;
+        for (place, (at, edge)) in open.into_iter().enumerate() {
+            if is_root(place, at) {
+                marked.reach(edge, From::Root(at));
+            }
+        }
+        marked.decide();
+        marked
+    }
+}
+
+/// Reads `memory` to find out which blocks can be reached from it and from `words`: values that are not in memory, as those
+/// of registers. Words in memory that is in no block are roots.
 ///
 /// # Errors
 /// There are too many pointers for the memory allowed.
-pub fn scan(
-    memory: &mut impl Memory,
-    blocks: Blocks,
-    words: &[u64],
-    how: How,
-    suspects: Option<&[u64]>,
-) -> Result<Marked, Refused> {
+pub fn scan(memory: &mut impl Memory, blocks: Blocks, words: &[u64], how: How) -> Result<Pending, Refused> {
     let count = blocks.len();
     let used = blocks.bytes()
         + Edges::bytes(count)
         + count * (1 + if how.holders { size_of::<u32>() } else { 0 })
         + 2 * WINDOW * size_of::<u64>();
-    let room = blocks.limit().saturating_sub(used) / size_of::<u32>();
+    let room = blocks.limit().saturating_sub(used);
+    let open = if how.others { room / 2 } else { 0 };
     let mut scan = Scan {
         filter: Filter::new(blocks.hull()),
-        marked: Marked::new(blocks, room, how.holders),
+        marked: Marked::new(blocks, (room - open) / size_of::<u32>(), how.holders),
         found: Vec::new(),
         pointers: how.unaligned.then(Vec::new),
+        open: how.others.then(Vec::new),
+        // Its room doubles as it grows, and a census needs half as much beside.
+        most_open: open / 3 / size_of::<(u64, Edge)>(),
         between: Between::Roots,
         source: None,
         direct: false,
     };
-    if let Some(suspects) = suspects {
-        scan.marked.suspect_only(suspects);
-    }
     let mut window = vec![0; WINDOW];
     // Roots first: then most blocks are known to be reachable when they are read.
     let mut with_blocks: Vec<Range<u64>> = Vec::new();
@@ -103,10 +133,10 @@ pub fn scan(
     for part in with_blocks {
         scan.part(memory, part, true, &mut window)?;
     }
-    drop(window);
-    scan.found = Vec::new();
-    scan.marked.decide();
-    Ok(scan.marked)
+    let Scan { marked, open, .. } = scan;
+    let mut open = open.unwrap_or_default();
+    open.sort_unstable_by_key(|(at, _)| *at);
+    Ok(Pending { marked, open })
 }
 
 /// Which words may be addresses in blocks, by the upper half of the address: others are the most, and cost least.
@@ -175,6 +205,9 @@ struct Scan {
     found: Vec<u32>,
     /// Pointers at any addresses, until they are in order; `None`: only those at multiples of 8 count.
     pointers: Option<Vec<Pointer>>,
+    /// Words that may be roots, and where they point to; `None`: there are no other blocks that they may be in.
+    open: Option<Vec<(u64, Edge)>>,
+    most_open: usize,
     /// What the part that is read is where no block is known.
     between: Between,
     /// In that part.
@@ -262,8 +295,8 @@ impl Scan {
         }
         let known = &self.marked.blocks;
         let (hit, size): (_, fn(&Blocks, u32) -> u64) = match self.between {
-            Between::Free => (known.find_chunk(at), Blocks::usable),
-            Between::Roots | Between::Chunks => (known.find(at), Blocks::size),
+            Between::Rounded => (known.find_chunk(at), Blocks::usable),
+            Between::Free | Between::Roots | Between::Chunks => (known.find(at), Blocks::size),
         };
         let Hit { index, start } = hit?;
         self.source = Some(Source { index, range: start..start + size(known, index) });
@@ -276,7 +309,15 @@ impl Scan {
         let Some(source) = (if blocks { self.source(at) } else { None }) else {
             let known = &self.marked.blocks;
             match self.between {
-                Between::Free => return Ok(()),
+                Between::Free | Between::Rounded => {
+                    let open = self.open.as_mut().filter(|_| !self.marked.is_reachable(edge.target));
+                    let Some(open) = open else { return Ok(()) };
+                    if open.len() >= self.most_open {
+                        return Err(Refused::Pointers(self.marked.blocks.len()));
+                    }
+                    open.push((at, edge));
+                    return Ok(());
+                }
                 Between::Chunks if !edge.is_start && known.is_next_chunk(address, edge.target) => {
                     return Ok(());
                 }

@@ -9,9 +9,9 @@ use std::{
 /// Bytes read of a file: `memory.stat` of version 2 has about 2 KiB.
 const MAX_BYTES: u64 = 64 << 10;
 /// Larger values mean no limit: version 1 says 2^63 rounded down to pages.
-const UNLIMITED: u64 = 1 << 60;
+pub(super) const UNLIMITED: u64 = 1 << 60;
 /// Cgroups above a process's that are looked at.
-const MAX_DEPTH: usize = 32;
+pub(super) const MAX_DEPTH: usize = 32;
 
 /// Memory that a cgroup uses, bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -127,7 +127,7 @@ impl MemoryCgroup {
 }
 
 /// Where the hierarchy with the memory controller is mounted. A mount of a part of it does not count.
-fn mount(mounts: &str, unified: bool) -> Option<PathBuf> {
+pub(super) fn mount(mounts: &str, unified: bool) -> Option<PathBuf> {
     mounts.lines().find_map(|line| {
         let (before, after) = line.split_once(" - ")?;
         let mut before = before.split(' ').skip(3);
@@ -144,7 +144,7 @@ fn mount(mounts: &str, unified: bool) -> Option<PathBuf> {
 }
 
 /// A process's path in the hierarchy with the memory controller.
-fn path(groups: &str, unified: bool) -> Option<&str> {
+pub(super) fn path(groups: &str, unified: bool) -> Option<&str> {
     groups.lines().find_map(|line| {
         let mut fields = line.splitn(3, ':');
         let (number, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
@@ -159,7 +159,7 @@ fn path(groups: &str, unified: bool) -> Option<&str> {
 }
 
 /// Takes a `memory.stat` apart (Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/memory.rst).
-fn use_of(current: u64, stat: &str, unified: bool) -> CgroupUse {
+pub(super) fn use_of(current: u64, stat: &str, unified: bool) -> CgroupUse {
     let field = |name: &str| {
         let value = stat.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
         value.unwrap_or(0_u64)

@@ -83,14 +83,14 @@ fn of_meminfo(text: &str) -> Option<Memory> {
 }
 
 /// Bytes on the lists of CPUs: the lines `count:` in /proc/zoneinfo.
-fn waiting(text: &str) -> u64 {
+pub(super) fn waiting(text: &str) -> u64 {
     let counts =
         text.lines().filter_map(|line| line.trim_start().strip_prefix("count:")?.trim().parse::<u64>().ok());
     counts.fold(0, u64::saturating_add).saturating_mul(4096)
 }
 
 /// Bytes in `TCP: … mem PAGES` and `UDP: … mem PAGES`.
-fn sockets(text: &str) -> u64 {
+pub(super) fn sockets(text: &str) -> u64 {
     let is_counted = |line: &&str| line.starts_with("TCP:") || line.starts_with("UDP:");
     let pages = text.lines().filter(is_counted).filter_map(|line| {
         let mut fields = line.split_ascii_whitespace().skip_while(|field| *field != "mem");

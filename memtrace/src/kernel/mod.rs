@@ -1,8 +1,9 @@
 //! Adapter to the kernel's information on its own memory: /proc/slabinfo, /proc/vmallocinfo, /proc/meminfo, /proc/modules;
-//! and to cgroups and PID namespaces.
+//! and to cgroups and PID namespaces. [`machine`] joins all of it.
 
 mod cgroup;
 mod limits;
+pub mod machine;
 mod memory;
 mod modules;
 mod pid_namespace;

@@ -11,6 +11,8 @@ pub struct Slab {
     pub active: u64,
     /// Bytes of an object.
     pub size: u64,
+    /// Bytes of the slabs, free objects included.
+    pub bytes: u64,
 }
 
 /// Caches by name. Several of one name are added up.
@@ -25,18 +27,28 @@ pub fn read() -> io::Result<Slabs> {
     if slabs.is_empty() { Err(io::Error::other("it lists no caches")) } else { Ok(slabs) }
 }
 
-/// `name active_objs num_objs objsize objperslab …`, after two lines of heading.
-fn parse(text: &str) -> Slabs {
+/// `name active_objs num_objs objsize objperslab pagesperslab …`, after two lines of heading.
+pub(super) fn parse(text: &str) -> Slabs {
     let mut slabs = Slabs::default();
     for line in text.lines().filter(|line| !line.starts_with('#') && !line.starts_with("slabinfo")) {
         let mut fields = line.split_ascii_whitespace();
         let Some(name) = fields.next() else { continue };
         let mut number = || fields.next()?.parse::<u64>().ok();
-        let (Some(active), Some(_), Some(size)) = (number(), number(), number()) else {
+        let (Some(active), Some(objects), Some(size)) = (number(), number(), number()) else {
             continue;
         };
+        // Of pages only as many as slabs take; where those are missing, the objects without rounding.
+        let (each, pages) = (number().unwrap_or_default(), number().unwrap_or_default());
+        let bytes = match objects.checked_div(each) {
+            Some(slabs) => slabs.saturating_mul(pages).saturating_mul(4096),
+            None => objects.saturating_mul(size),
+        };
         let slab = slabs.entry(name.to_owned()).or_default();
-        *slab = Slab { active: slab.active.saturating_add(active), size };
+        *slab = Slab {
+            active: slab.active.saturating_add(active),
+            size,
+            bytes: slab.bytes.saturating_add(bytes),
+        };
     }
     slabs
 }
@@ -72,7 +84,7 @@ mod tests {
             damaged x\n";
         let slabs = parse(text);
         assert_eq!(slabs.len(), 2);
-        assert_eq!(slabs["eventpoll_epi"], Slab { active: 352, size: 128 });
-        assert_eq!(slabs["twice"].active, 3);
+        assert_eq!(slabs["eventpoll_epi"], Slab { active: 352, size: 128, bytes: 11 * 4096 });
+        assert_eq!((slabs["twice"].active, slabs["twice"].bytes), (3, 0));
     }
 }

@@ -21,6 +21,8 @@ pub struct Change {
     pub before: Amount,
     /// Outstanding in the second.
     pub after: Amount,
+    /// What of it is lost in each of them.
+    pub lost: [Amount; 2],
 }
 
 impl Change {
@@ -56,12 +58,14 @@ type Lines = Vec<u64>;
 struct Held {
     stack: Option<StackId>,
     amount: Amount,
+    lost: Amount,
 }
 
 impl Held {
     fn add(&mut self, other: Self) {
         self.stack = self.stack.or(other.stack);
         self.amount = self.amount.plus(other.amount);
+        self.lost = self.lost.plus(other.lost);
     }
 }
 
@@ -95,6 +99,7 @@ impl Diff {
             earlier: before.and_then(|held| held.stack),
             before: amount(before),
             after: amount(after),
+            lost: [before, after].map(|held| held.unwrap_or_default().lost),
         };
         match (before, change.grown()) {
             (None, _) => self.new.push(change),
@@ -132,10 +137,11 @@ fn pairs(mut old: BTreeMap<Lines, Held>, new: BTreeMap<Lines, Held>) -> Vec<(Opt
 
 fn by_code((dictionary, profile): (&Dictionary, &Profile)) -> FxHashMap<Code, BTreeMap<Lines, Held>> {
     let mut found: FxHashMap<Code, BTreeMap<Lines, Held>> = FxHashMap::default();
-    for Row { stack, outstanding, .. } in &profile.rows {
+    for Row { stack, outstanding, leaked, .. } in &profile.rows {
         let locations = stack.map_or(&[][..], |stack| dictionary.frames(stack));
         let frames = || locations.iter().flat_map(|&location| dictionary.frames_at(location));
-        let held = Held { stack: *stack, amount: *outstanding };
+        let lost = leaked.map_or(Amount::default(), |leaked| leaked.within(*outstanding).lost);
+        let held = Held { stack: *stack, amount: *outstanding, lost };
         let code = frames().map(code).collect();
         found.entry(code).or_default().entry(frames().map(line).collect()).or_default().add(held);
     }

@@ -19,6 +19,7 @@ mod intern;
 mod kernel;
 mod leaks;
 mod losses;
+pub mod machine;
 mod remark;
 mod rows;
 mod suppressions;

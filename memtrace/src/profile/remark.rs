@@ -26,6 +26,11 @@ pub enum Remark {
     OverBudget { limit: f64 },
     /// Allocating functions are not traced.
     FunctionsUntraced { pid: u32, functions: Vec<String> },
+    /// The user named functions that no file of a process defines.
+    FunctionsNotFound { pid: u32, functions: Vec<String> },
+    /// A process grows by what is not traced, and has functions that look like an allocator's and are not traced either;
+    /// `more`: besides those named.
+    AllocatorsUntraced { pid: u32, functions: Vec<String>, more: usize },
     /// A process has a language runtime with a heap of its own, whose objects are not seen one by one.
     HeapOfRuntime { pid: u32, runtime: Runtime },
     /// Probes could not be attached; `retried`: memtrace will retry.

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::escape::short;
 use super::text::{Style, Text};
-use crate::profile::units::{format_age, format_bytes, format_count};
+use crate::profile::units::{format_age, format_bytes, format_count, format_number};
 use crate::profile::{Amount, Change, Dictionary, Diff, Frame, Profile, StackId, Subject};
 
 /// The version of the JSON.
@@ -105,6 +105,20 @@ impl<'a> Comparison<'a> {
             format_bytes(before.bytes),
             format_count(before.blocks, "block")
         );
+        let [lost_before, lost] = change.lost;
+        if lost.blocks > 0 {
+            let before = if change.earlier.is_some() {
+                format!(" (before: {})", format_number(lost_before.blocks))
+            } else {
+                String::new()
+            };
+            let blocks = format_count(lost.blocks, "block");
+            let _ = writeln!(
+                out,
+                "    lost: {} in {blocks}: nothing points to them{before}",
+                format_bytes(lost.bytes)
+            );
+        }
         let frames = self.frames(change);
         let mut lines = Vec::new();
         if text.frames(&mut lines, &frames).is_ok() {
@@ -193,16 +207,25 @@ struct Entry<'a> {
     before_blocks: u64,
     bytes: u64,
     blocks: u64,
+    before_lost_bytes: u64,
+    before_lost_blocks: u64,
+    lost_bytes: u64,
+    lost_blocks: u64,
     frames: Vec<super::json::Frame<'a>>,
 }
 
 impl<'a> Entry<'a> {
     fn new(change: &Change, frames: Vec<Frame<'a>>) -> Self {
+        let [lost_before, lost] = change.lost;
         Self {
             before_bytes: change.before.bytes,
             before_blocks: change.before.blocks,
             bytes: change.after.bytes,
             blocks: change.after.blocks,
+            before_lost_bytes: lost_before.bytes,
+            before_lost_blocks: lost_before.blocks,
+            lost_bytes: lost.bytes,
+            lost_blocks: lost.blocks,
             frames: frames.into_iter().map(Into::into).collect(),
         }
     }

@@ -9,9 +9,12 @@ mod blame;
 mod comparison;
 mod escape;
 mod estimates;
+mod flame;
+mod folded;
 mod following;
 mod header;
 mod heap;
+mod html;
 mod json;
 mod kernel;
 mod leaks;
@@ -19,11 +22,17 @@ mod losses;
 mod mappings;
 mod memleak;
 mod names;
+mod openmetrics;
 mod plan;
+mod pprof;
 mod remarks;
 mod runtimes;
+mod stacks;
 mod suppressions;
+mod svg;
 mod text;
+mod triage;
+mod unseen;
 mod verdicts;
 
 #[cfg(test)]
@@ -35,12 +44,19 @@ use crate::profile::{Allocation, Dictionary, View};
 
 pub use comparison::Comparison;
 pub use escape::escape;
+pub use folded::Folded;
 pub use heap::HeapView;
+pub use html::Html;
 pub use json::Json;
 pub use memleak::{Memleak, MemleakOptions};
+pub use openmetrics::OpenMetrics;
 pub use plan::plan;
+pub use pprof::Pprof;
+pub use stacks::Unit;
 pub use suppressions::{suppression, suppressions_used};
+pub use svg::Svg;
 pub use text::{Style, Text};
+pub use triage::TriageView;
 
 /// Writes reports and lines of a trace in one format.
 pub trait Reporter {
@@ -54,11 +70,13 @@ pub trait Reporter {
     /// Writes an allocation or a free (`--trace`), as [`Reporter::report`] does.
     ///
     /// # Errors
-    /// As there.
+    /// As there. Formats that have no such lines, as is the default, return [`io::ErrorKind::Unsupported`].
     fn allocation(
         &mut self,
-        out: &mut dyn io::Write,
-        dictionary: &Dictionary,
-        event: &Allocation,
-    ) -> io::Result<()>;
+        _out: &mut dyn io::Write,
+        _dictionary: &Dictionary,
+        _event: &Allocation,
+    ) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }

@@ -55,6 +55,19 @@ pub async fn follow(
     schedule: Schedule,
     output: &mut Output,
 ) -> anyhow::Result<Ending> {
+    let ending = to_its_end(source, schedule, output).await;
+    // What was reported before an error is not lost with it.
+    let finished = output.finish();
+    let ending = ending?;
+    finished?;
+    Ok(ending)
+}
+
+async fn to_its_end(
+    source: &mut impl Source,
+    schedule: Schedule,
+    output: &mut Output,
+) -> anyhow::Result<Ending> {
     source.begin()?;
     let mut signals = Signals::new()?;
     let mut run = Run { source, queue: Queue::default(), output, drafts: Vec::new() };

@@ -2,17 +2,37 @@
 
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::{
-    elf::FileId,
+    elf::{CodeFile, FileId},
     profile::{Dictionary, Line, LocationId, ModuleId, Reason, Remark, StackId},
     symbolize::{Name, Place, Program, Symbolizer},
-    target::{Location, Module},
+    target::{Deleted, Location, Module},
 };
 
-/// Two modules are one if they are the same file under the same name.
-type Identity = (Arc<str>, Option<(FileId, Option<FileId>)>);
+/// What makes two modules one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Identity {
+    /// The same file under the same name.
+    File(Arc<str>, Option<(FileId, Option<FileId>)>),
+    /// Deleted files with the same build id, size and owner.
+    Deleted(Arc<Deleted>),
+    /// The code that the same process generates.
+    Generated(u64),
+}
+
+impl Identity {
+    fn of(module: &Module) -> Self {
+        if let Some(generated) = module.generated() {
+            return Self::Generated(generated.number());
+        }
+        match module.file().and_then(|file| file.deleted()) {
+            Some(deleted) => Self::Deleted(Arc::clone(deleted)),
+            None => Self::File(Arc::clone(&module.name), module.code().map(|code| code.id)),
+        }
+    }
+}
 
 /// A module of the dictionary. Its file stays open as long as stacks go through it.
 struct Loaded {
@@ -20,6 +40,29 @@ struct Loaded {
     identity: Identity,
     /// How many frames of the dictionary's stacks are in it.
     frames: usize,
+    /// Of generated code, the map as it was when names were last requested.
+    map: Option<CodeFile>,
+    /// Places that it did not have at a revision: it may have them later.
+    missing: FxHashMap<LocationId, u64>,
+}
+
+impl Loaded {
+    /// The file that names functions.
+    fn code(&self) -> Option<&CodeFile> {
+        let module = self.module.as_ref()?;
+        self.map.as_ref().or_else(|| module.image().and(module.code()))
+    }
+
+    /// Whether names may come later though there are none now.
+    fn may_be_named_later(&self) -> bool {
+        self.module.as_ref().is_some_and(|module| module.generated().is_some())
+    }
+
+    /// Whether the map does not have a place.
+    fn lacks(&self, id: LocationId) -> bool {
+        let revision = self.map.as_ref().and_then(|map| map.generated).map(|(_, revision)| revision);
+        revision.is_some() && self.missing.get(&id).copied() == revision
+    }
 }
 
 /// Owns the dictionary of a session's reports.
@@ -91,6 +134,7 @@ impl Names {
             loaded.frames = loaded.frames.saturating_sub(1);
             if loaded.frames == 0 {
                 loaded.module = None;
+                (loaded.map, loaded.missing) = (None, FxHashMap::default());
                 self.ids.remove(&loaded.identity);
             }
         }
@@ -102,13 +146,19 @@ impl Names {
     }
 
     fn module(&mut self, module: &Arc<Module>) -> ModuleId {
-        let identity = (Arc::clone(&module.name), module.code().map(|code| code.id));
+        let identity = Identity::of(module);
         if let Some(id) = self.ids.get(&identity) {
             return *id;
         }
         let build_id = module.image().and_then(|image| image.build_id().ok().flatten());
         let id = self.dictionary.add_module(&module.name, build_id.as_deref().map(hexadecimal).as_deref());
-        let loaded = Loaded { module: Some(Arc::clone(module)), identity: identity.clone(), frames: 0 };
+        let loaded = Loaded {
+            module: Some(Arc::clone(module)),
+            identity: identity.clone(),
+            frames: 0,
+            map: None,
+            missing: FxHashMap::default(),
+        };
         self.modules.push(loaded);
         self.ids.insert(identity, id);
         id
@@ -116,10 +166,24 @@ impl Names {
 
     /// Requests the names of the functions on these stacks. Returns whether any are pending.
     pub(super) fn ask(&mut self, stacks: &[StackId]) -> bool {
+        let unnamed = unnamed(&self.dictionary, stacks);
+        self.read_maps(&unnamed);
         let Self { dictionary, modules, symbolizer, .. } = self;
-        let unnamed = unnamed(dictionary, stacks);
         symbolizer.ask(unnamed.iter().filter_map(|id| place(dictionary, modules, *id)));
         self.settle(stacks) > 0
+    }
+
+    /// Looks for the maps of generated code that these places are in.
+    fn read_maps(&mut self, unnamed: &[LocationId]) {
+        let places = unnamed.iter().filter_map(|id| self.dictionary.location(*id));
+        let wanted: FxHashSet<usize> = places.map(|place| place.module.index()).collect();
+        for index in wanted {
+            if let Some(loaded) = self.modules.get_mut(index)
+                && let Some(generated) = loaded.module.as_ref().and_then(|module| module.generated())
+            {
+                loaded.map = generated.map();
+            }
+        }
     }
 
     /// Adds the names known so far to these stacks. Returns how many places are still pending.
@@ -127,14 +191,23 @@ impl Names {
         let mut asked = 0;
         for id in unnamed(&self.dictionary, stacks) {
             let Some(place) = place(&self.dictionary, &self.modules, id) else {
-                // Without a file there are no names.
-                self.dictionary.name(id, Box::default());
+                let loaded = of(&self.dictionary, &mut self.modules, id);
+                if loaded.is_none_or(|loaded| !loaded.may_be_named_later()) {
+                    // Without a file there are no names.
+                    self.dictionary.name(id, Box::default());
+                }
                 continue;
             };
             if self.symbolizer.is_asked(&place) {
                 asked += 1;
             } else if let Some(names) = self.symbolizer.take(&place) {
-                let address = place.address;
+                let (address, revision) = (place.address, place.code.generated);
+                if let (true, Some((_, revision))) = (names.is_empty(), revision) {
+                    if let Some(loaded) = of(&self.dictionary, &mut self.modules, id) {
+                        loaded.missing.insert(id, revision);
+                    }
+                    continue;
+                }
                 let lines =
                     names.into_iter().map(|name| line(&mut self.dictionary, &name, address)).collect();
                 self.dictionary.name(id, lines);
@@ -188,8 +261,8 @@ fn unnamed(dictionary: &Dictionary, stacks: &[StackId]) -> Vec<LocationId> {
 /// Where names of a location are to be found; `None` where there is no file that we read.
 fn place<'a>(dictionary: &Dictionary, modules: &'a [Loaded], id: LocationId) -> Option<Place<'a>> {
     let location = dictionary.location(id)?;
-    let module = modules.get(location.module.index())?.module.as_ref()?;
-    let code = module.image().and(module.code())?;
+    let loaded = modules.get(location.module.index()).filter(|loaded| !loaded.lacks(id))?;
+    let code = loaded.code()?;
     Some(Place { code, address: location.address, is_return: location.is_return })
 }
 

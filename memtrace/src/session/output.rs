@@ -29,6 +29,8 @@ pub struct Output {
     selection: Selection,
     saved: Option<Writer>,
     suppressing: Suppressing,
+    /// The last report so far, if only that is written, at the end.
+    last: Option<Vec<u8>>,
 }
 
 impl Output {
@@ -41,7 +43,14 @@ impl Output {
             selection,
             saved: None,
             suppressing: Suppressing::default(),
+            last: None,
         }
+    }
+
+    /// Writes only the last report, when the session ends: for formats whose reports cannot follow each other.
+    #[must_use]
+    pub fn only_last(self) -> Self {
+        Self { last: Some(Vec::new()), ..self }
     }
 
     /// Saves each report to a file as well.
@@ -85,7 +94,14 @@ impl Output {
                     let gained = dictionary.delta();
                     saved.append(&Saved { gained, profile: &**profile }).context("cannot save the report")?;
                 }
-                self.reporter.report(&mut self.writer, &View::new(dictionary, profile, &self.selection))
+                let view = View::new(dictionary, profile, &self.selection);
+                match &mut self.last {
+                    Some(last) => {
+                        last.clear();
+                        self.reporter.report(last, &view)
+                    }
+                    None => self.reporter.report(&mut self.writer, &view),
+                }
             }
             Content::Allocation(event) => self.reporter.allocation(&mut self.writer, dictionary, event),
         };
@@ -98,6 +114,16 @@ impl Output {
     /// As [`Output::write`].
     pub fn say(&mut self, line: &str) -> anyhow::Result<()> {
         settle(writeln!(self.writer, "{line}"))?;
+        self.flush()
+    }
+
+    /// Writes what waits for the end of the session.
+    ///
+    /// # Errors
+    /// As [`Output::write`].
+    pub(super) fn finish(&mut self) -> anyhow::Result<()> {
+        let Some(last) = self.last.take() else { return Ok(()) };
+        settle(self.writer.write_all(&last))?;
         self.flush()
     }
 

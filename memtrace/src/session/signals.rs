@@ -3,6 +3,11 @@
 //! They are blocked until something waits for them: one that ended the process while the kernel attaches probes for it
 //! could leave a breakpoint in a target.
 
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
 use anyhow::Context as _;
 use nix::sys::signal::{SigSet, Signal};
 use tokio::signal::unix::{self, SignalKind, signal};
@@ -31,6 +36,28 @@ pub fn interrupted() -> bool {
         SigSet::from_sigset_t_unchecked(pending)
     };
     ENDING.into_iter().any(|signal| pending.contains(signal))
+}
+
+/// Waits for so long, and returns whether one came before; it is taken. They must be blocked.
+#[must_use]
+pub fn wait(time: Duration) -> bool {
+    let begun = Instant::now();
+    loop {
+        let left = time.saturating_sub(begun.elapsed());
+        let timeout = libc::timespec {
+            tv_sec: libc::time_t::try_from(left.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_nsec: libc::c_long::from(left.subsec_nanos() as i32),
+        };
+        // SAFETY: both are valid; without a place, nothing is written.
+        let signal = unsafe { libc::sigtimedwait(set().as_ref(), std::ptr::null_mut(), &raw const timeout) };
+        if signal > 0 {
+            return true;
+        }
+        // Another signal was handled meanwhile.
+        if io::Error::last_os_error().raw_os_error() != Some(libc::EINTR) {
+            return false;
+        }
+    }
 }
 
 /// Waits for them.

@@ -4,5 +4,7 @@
 pub mod kernel;
 pub mod process;
 pub mod saved;
+pub mod triage;
+pub mod waiting;
 
 mod listed;

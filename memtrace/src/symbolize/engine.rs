@@ -9,6 +9,7 @@ use rustc_hash::FxHashMap;
 
 use super::{
     demangle::{self, name},
+    generated::Map,
     sections::{Elf, Problem, Sections, map},
     symbols::{Function, Table},
     wire::{DebugLoad, Load, Named, Trouble},
@@ -33,6 +34,8 @@ struct Object {
     debug: Option<Context<Reader>>,
     /// In order of preference.
     tables: Vec<Table>,
+    /// Instead of these, the map of generated code.
+    map: Option<Map>,
     /// Whether the debug information was found to be damaged.
     is_damaged: bool,
 }
@@ -44,6 +47,14 @@ impl Engine {
         let mut object = Object::default();
         let mut problems = Vec::new();
         let [file, others @ ..] = files else { return problems };
+        if load.is_map {
+            match Map::read(file, load.size) {
+                Ok(map) => object.map = Some(map),
+                Err(error) => problems.push(trouble(Unread::Symbols, &error.into())),
+            }
+            self.objects.insert(number, object);
+            return problems;
+        }
         if let (Some(load), [debug, others @ ..]) = (load.debug, others) {
             let shared = load.shared.zip(others.first());
             if let Err(problem) = self.add_debug(&mut object, debug, load, shared) {
@@ -126,6 +137,9 @@ impl Engine {
     /// known. Problems found are added to `problems`.
     pub(super) fn name(&mut self, number: u64, address: u64, problems: &mut Vec<Trouble>) -> Vec<Named> {
         let Some(object) = self.objects.get_mut(&number) else { return Vec::new() };
+        if let Some(map) = &object.map {
+            return map.find(address).into_iter().collect();
+        }
         let found = object.debug.as_ref().map_or(Ok(Vec::new()), |debug| frames(debug, address));
         let mut frames = found.unwrap_or_else(|error| {
             if !std::mem::replace(&mut object.is_damaged, true) {

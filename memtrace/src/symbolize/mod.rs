@@ -11,6 +11,7 @@
 mod child;
 mod demangle;
 mod engine;
+mod generated;
 mod kernel;
 mod sandbox;
 mod sections;
@@ -90,6 +91,22 @@ pub struct Name {
     pub inlined: bool,
 }
 
+/// What tells files apart. Of maps of generated code that is the code: they change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum FileKey {
+    Elf(FileId, Option<FileId>),
+    Generated(u64),
+}
+
+impl FileKey {
+    fn of(code: &CodeFile) -> Self {
+        match code.generated {
+            Some((number, _)) => Self::Generated(number),
+            None => Self::Elf(code.id.0, code.id.1),
+        }
+    }
+}
+
 /// Names frames. Results are kept until they are taken.
 pub struct Symbolizer {
     /// `None`: nothing is named.
@@ -99,7 +116,7 @@ pub struct Symbolizer {
     known: FxHashMap<(usize, u64), Vec<Name>>,
     asked: FxHashSet<(usize, u64)>,
     /// Numbers of files: processes share files.
-    numbers: FxHashMap<(FileId, Option<FileId>), usize>,
+    numbers: FxHashMap<FileKey, usize>,
     /// Texts of names, each once.
     texts: FxHashSet<Arc<str>>,
     remembered: usize,
@@ -147,7 +164,7 @@ impl Symbolizer {
 
     fn number(&mut self, code: &CodeFile) -> usize {
         let next = self.numbers.len();
-        let number = *self.numbers.entry(code.id).or_insert(next);
+        let number = *self.numbers.entry(FileKey::of(code)).or_insert(next);
         if number == next
             && let Some(path) = &code.misfit
         {
@@ -158,7 +175,7 @@ impl Symbolizer {
     }
 
     fn key(&self, place: &Place<'_>) -> Option<(usize, u64)> {
-        Some((*self.numbers.get(&place.code.id)?, place.call()))
+        Some((*self.numbers.get(&FileKey::of(place.code))?, place.call()))
     }
 
     fn send(&mut self, program: Program, job: Job) {

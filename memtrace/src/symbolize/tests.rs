@@ -10,7 +10,7 @@ use super::{
 };
 use crate::elf::fixture::{CODE_ADDRESS, Fixture, damaged, file_of, function};
 
-const PLAIN: Load = Load { size: 0, debug: None, only_symbols: false };
+const PLAIN: Load = Load { size: 0, debug: None, only_symbols: false, is_map: false };
 
 fn load(engine: &mut Engine, number: u64, file: File) -> Vec<Trouble> {
     let size = file.metadata().unwrap().len();

@@ -50,6 +50,8 @@ pub(super) struct Load {
     pub(super) debug: Option<DebugLoad>,
     /// Whether to ignore its debug information.
     pub(super) only_symbols: bool,
+    /// Whether it is a map of generated code, which takes the place of the one before.
+    pub(super) is_map: bool,
 }
 
 /// A debug file.

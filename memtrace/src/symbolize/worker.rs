@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
@@ -65,8 +65,8 @@ enum Depth {
 struct Helper {
     process: Child,
     socket: UnixStream,
-    /// Files that it has.
-    loaded: FxHashSet<usize>,
+    /// Files that it has, and how often a map had changed.
+    loaded: FxHashMap<usize, u64>,
     /// Whether it has answered a request.
     has_answered: bool,
 }
@@ -146,7 +146,8 @@ impl Worker {
         let (number, code) = (job.number, &job.code);
         let debug = code.debug.as_ref().filter(|_| depth == Depth::Debug);
         let (mut load, mut files) = (None, Vec::new());
-        if helper.loaded.insert(number) {
+        let revision = code.generated.map_or(0, |(_, revision)| revision);
+        if helper.loaded.insert(number, revision) != Some(revision) {
             files.push(&*code.file);
             if let Some(debug) = debug {
                 files.push(&*debug.file);
@@ -157,6 +158,7 @@ impl Worker {
                 size: size(&code.file)?,
                 debug: debug.map(debug_load).transpose()?,
                 only_symbols,
+                is_map: code.generated.is_some(),
             });
         }
         let request = Request { file: number as u64, load, addresses: batch.to_vec() };
@@ -223,7 +225,7 @@ impl Helper {
             .spawn()?;
         socket.set_write_timeout(Some(LIMIT))?;
         let hello = wire::answer::<Hello>(&mut socket, LIMIT);
-        let helper = Self { process, socket, loaded: FxHashSet::default(), has_answered: false };
+        let helper = Self { process, socket, loaded: FxHashMap::default(), has_answered: false };
         for kept in hello?.kept {
             let kept = elide(&kept, SHOWN).into_owned();
             let _ = news.send(News::Remark(Remark::ReaderPrivileged { kept }));

@@ -46,6 +46,34 @@ pub(super) fn executable(pid: u32) -> io::Result<Vec<Mapping>> {
     Ok(mappings)
 }
 
+/// Where the code of a process may be, in order of address.
+#[derive(Debug, Default)]
+pub(super) struct Code {
+    /// What is executable.
+    pub(super) executable: Vec<Mapping>,
+    /// Other mappings of files, if some of what is executable has no file: it may be a copy.
+    pub(super) others: Vec<Mapping>,
+}
+
+/// Reads the executable mappings of a process and those of its files.
+///
+/// # Errors
+/// As [`executable`].
+pub(super) fn code(pid: u32) -> io::Result<Code> {
+    let mut code = Code::default();
+    each(pid, |mapping| {
+        if mapping.permissions.executable {
+            code.executable.push(mapping);
+        } else if mapping.inode.1 != 0 {
+            code.others.push(mapping);
+        }
+    })?;
+    if code.executable.iter().all(|mapping| mapping.inode.1 != 0 || !mapping.name.is_empty()) {
+        code.others.clear();
+    }
+    Ok(code)
+}
+
 /// Passes all mappings of a process, or of the process of a thread, to `take`, in order of address.
 ///
 /// # Errors

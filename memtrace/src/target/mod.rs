@@ -1,11 +1,14 @@
 //! Adapter to traced processes: /proc, mappings, start and exit.
 
+mod copies;
 mod error;
 mod files;
 mod hold;
+mod jit;
 mod launch;
 mod limits;
 mod lines;
+mod loader_hook;
 mod maps;
 pub mod memory;
 mod modules;
@@ -29,5 +32,5 @@ pub use limits::{advice_on_files, raise_file_limit};
 pub use modules::{Location, Module, Modules};
 pub use process::{Exit, Process};
 pub use stopped::Stopped;
-pub use store::{FileStore, StoredFile};
+pub use store::{Deleted, FileStore};
 pub use user::User;

@@ -9,26 +9,19 @@ use std::{
 
 use rustc_hash::FxHashMap;
 
-use crate::{
-    elf::{CodeFile, Image, Variables},
-    model::LoaderHook,
-};
+use crate::elf::{CodeFile, Image, Variables};
 
 use super::{
+    copies,
     files::Regular,
-    maps::{self, Mapping},
+    jit::{self, Generated},
+    maps::{self, Code, Mapping},
     store::{FileStore, Root, StoredFile},
     threads,
 };
 
 /// Threads that are asked for the mappings, if each ends meanwhile.
 const ATTEMPTS: usize = 8;
-
-/// The loader's function and variable for debuggers (glibc's and musl's link.h), and the offset of `r_state` in the
-/// latter.
-const BREAKPOINT: &str = "_dl_debug_state";
-const DEBUG: &str = "_r_debug";
-const R_STATE: u64 = 24;
 
 /// A file that processes execute from, or a stand-in (`[vdso]`, `[anon]`). Processes that see a file by one name, from one
 /// root, share its module.
@@ -37,6 +30,7 @@ pub struct Module {
     /// The path as the target sees it.
     pub name: Arc<str>,
     backed: Option<Backed>,
+    generated: Option<Generated>,
 }
 
 /// What a module has that is backed by a file.
@@ -55,11 +49,23 @@ impl Module {
         code: CodeFile,
         root: Option<Arc<Root>>,
     ) -> Self {
-        Self { name, backed: Some(Backed { file, code, root, variables_of_debug: OnceLock::new() }) }
+        let backed = Some(Backed { file, code, root, variables_of_debug: OnceLock::new() });
+        Self { name, backed, generated: None }
     }
 
     fn nameless(name: &str) -> Arc<Self> {
-        Arc::new(Self { name: name.into(), backed: None })
+        Arc::new(Self { name: name.into(), backed: None, generated: None })
+    }
+
+    /// Code in anonymous memory of a process, which generates it.
+    fn anonymous(pid: u32) -> Arc<Self> {
+        Arc::new(Self { name: "[anon]".into(), backed: None, generated: Some(Generated::new(pid)) })
+    }
+
+    /// Set for code in anonymous memory: it may have a map.
+    #[must_use]
+    pub fn generated(&self) -> Option<&Generated> {
+        self.generated.as_ref()
     }
 
     /// Whether it was seen from this root.
@@ -129,12 +135,17 @@ impl Location {
 
 /// An executable mapping.
 #[derive(Debug)]
-struct Mapped {
-    mapping: Mapping,
-    bias: Option<u64>,
-    module: Arc<Module>,
+pub(super) struct Mapped {
+    /// Of a copy of a file's code, the offset is that of the code in the file.
+    pub(super) mapping: Mapping,
+    pub(super) bias: Option<u64>,
+    pub(super) module: Arc<Module>,
     /// The count of unloadings when it was first seen; it has been in every list since.
     since: u64,
+    /// Whether it is anonymous memory to which the file's code was copied.
+    pub(super) is_copy: bool,
+    /// Whether it has trampolines of CPython.
+    has_trampolines: bool,
 }
 
 /// The executable mappings of a process.
@@ -170,7 +181,7 @@ impl Modules {
             count: 0,
             first: 0,
             by_inode: FxHashMap::default(),
-            anonymous: Module::nameless("[anon]"),
+            anonymous: Module::anonymous(pid),
             unknown: Module::nameless("[unknown]"),
         };
         modules.refresh(|| 0)?;
@@ -184,7 +195,7 @@ impl Modules {
     /// The process is gone: the old mappings stay.
     pub fn refresh(&mut self, count: impl Fn() -> u64) -> io::Result<()> {
         let before = count();
-        let mappings = self.executable()?;
+        let Code { executable, others } = self.code()?;
         let after = count();
         let mut known: FxHashMap<(u64, u64, (u64, u64)), u64> = FxHashMap::default();
         for Mapped { mapping, since, .. } in &self.mappings {
@@ -195,32 +206,55 @@ impl Modules {
         let may_be_others = self.count != before || self.mappings.is_empty();
         before_files
             .retain(|_, module| !may_be_others || module.file().is_none_or(|file| file.is_as_parsed()));
-        self.mappings = mappings
+        self.mappings = executable
             .into_iter()
-            .map(|mapping| {
-                let module = self.module(&mapping, &before_files);
-                let bias = module.image().and_then(|image| image.mapping_bias(mapping.start, mapping.offset));
+            .map(|mut mapping| {
+                let copied = copies::neighbours(&mapping, &others).find_map(|file| {
+                    let module = self.module(file, &before_files);
+                    let (bias, offset) = copies::of(self.thread, &mapping, module.image()?, file)?;
+                    Some((module, bias, offset))
+                });
+                let is_copy = copied.is_some();
+                let (module, bias) = match copied {
+                    Some((module, bias, offset)) => {
+                        mapping.offset = offset;
+                        (module, Some(bias))
+                    }
+                    None => {
+                        let module = self.module(&mapping, &before_files);
+                        let image = module.image();
+                        let bias = image.and_then(|image| image.mapping_bias(mapping.start, mapping.offset));
+                        (module, bias)
+                    }
+                };
                 let since =
                     known.get(&(mapping.start, mapping.offset, mapping.inode)).copied().unwrap_or(after);
-                Mapped { mapping, bias, module, since }
+                let is_anonymous = module.generated().is_some();
+                let has_trampolines = is_anonymous && jit::has_trampolines(self.thread, mapping.start);
+                Mapped { mapping, bias, module, since, is_copy, has_trampolines }
             })
             .collect();
         self.count = before;
         Ok(())
     }
 
-    /// The executable mappings, as a living thread shows them.
-    fn executable(&mut self) -> io::Result<Vec<Mapping>> {
+    /// The executable mappings, and those of files, as a living thread shows them.
+    fn code(&mut self) -> io::Result<Code> {
         for _ in 0..ATTEMPTS {
             self.thread = threads::living(self.pid).ok_or(io::ErrorKind::NotFound)?;
-            match maps::executable(self.thread) {
+            match maps::code(self.thread) {
                 // A thread that is ending no longer has mappings.
-                Ok(mappings) if mappings.is_empty() => {}
+                Ok(code) if code.executable.is_empty() => {}
                 Err(error) if is_gone(&error) => {}
                 result => return result,
             }
         }
         Err(io::ErrorKind::NotFound.into())
+    }
+
+    /// Every executable mapping, in order of address.
+    pub(super) fn all(&self) -> &[Mapped] {
+        &self.mappings
     }
 
     /// The location of an address outside all known mappings.
@@ -238,6 +272,7 @@ impl Modules {
     /// Another program runs in the process: its mappings have nothing to do with the old ones.
     pub fn begin_again(&mut self, count: u64) {
         self.mappings.clear();
+        self.anonymous = Module::anonymous(self.pid);
         self.first = count;
     }
 
@@ -256,13 +291,13 @@ impl Modules {
     pub fn locate(&self, address: u64, is_return: bool, count: u64) -> Option<Location> {
         let inside = address.checked_sub(u64::from(is_return))?;
         let index = self.mappings.partition_point(|mapped| mapped.mapping.end <= inside);
-        let Mapped { mapping, bias, module, since } = self.mappings.get(index)?;
+        let Mapped { mapping, bias, module, since, .. } = self.mappings.get(index)?;
         if inside < mapping.start || *since > count {
             return None;
         }
         let address = match bias {
             Some(bias) => address.wrapping_sub(*bias),
-            None if module.file().is_some() => address - mapping.start + mapping.offset,
+            None if mapping.inode.1 != 0 => address - mapping.start + mapping.offset,
             None => address,
         };
         Some(Location { module: Arc::clone(module), address, is_return })
@@ -275,26 +310,6 @@ impl Modules {
             .iter()
             .map(|mapped| &mapped.module)
             .filter(move |module| seen.insert(Arc::as_ptr(module)))
-    }
-
-    /// Where the dynamic loader announces what it loads and unloads; `None` for static programs, and for loaders
-    /// that do not export it.
-    #[must_use]
-    pub fn loader_hook(&self) -> Option<LoaderHook> {
-        self.mappings.iter().find_map(|Mapped { bias, module, .. }| {
-            let file_name = module.name.rsplit('/').next().unwrap_or_default();
-            if !file_name.starts_with("ld-")
-                && !file_name.starts_with("ld.so")
-                && !file_name.starts_with("ld64")
-            {
-                return None;
-            }
-            let (file, bias) = (module.file()?, (*bias)?);
-            let announced = file.findings::<Announced>();
-            let (offset, debug) = (*announced.0.get_or_init(|| announced_by(file.image()?)))?;
-            let state = debug.wrapping_add(bias).wrapping_add(R_STATE);
-            Some(LoaderHook { file: file.path(), offset, state })
-        })
     }
 
     /// The module of the file at `path`, a [`Module::path`], if it is mapped.
@@ -312,6 +327,14 @@ impl Modules {
         self.mappings
             .iter()
             .map(|mapped| (mapped.mapping.start..mapped.mapping.end, mapped.bias, &mapped.module))
+    }
+
+    /// Whether the generated code at an address is CPython's: a frame there is 16 bytes, without a frame pointer.
+    #[must_use]
+    pub fn is_trampoline(&self, address: u64) -> bool {
+        let index = self.mappings.partition_point(|mapped| mapped.mapping.end <= address);
+        let found = self.mappings.get(index).filter(|mapped| mapped.mapping.start <= address);
+        found.is_some_and(|mapped| mapped.has_trampolines)
     }
 
     /// Executable mappings of the file at `path`: first address, the one after the last, offset in the file.
@@ -345,16 +368,6 @@ impl Modules {
             None => Module::nameless(name),
         }
     }
-}
-
-/// What a dynamic loader has for debuggers: the offset of the function in the file, and the address of the variable.
-#[derive(Default)]
-struct Announced(OnceLock<Option<(u64, u64)>>);
-
-fn announced_by(loader: &Image) -> Option<(u64, u64)> {
-    let symbols = loader.symbols(&[BREAKPOINT, DEBUG]).ok()?;
-    let address = |name| symbols.iter().find(|symbol| symbol.name == name).map(|symbol| symbol.address);
-    Some((loader.vaddr_to_offset(address(BREAKPOINT)?)?, address(DEBUG)?))
 }
 
 /// Whether /proc says that a thread has ended.

@@ -8,9 +8,9 @@
 use std::{
     any::Any,
     fs::File,
-    os::fd::AsRawFd as _,
+    os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
 };
 
 use rustc_hash::FxHashMap;
@@ -119,13 +119,22 @@ pub(super) struct Root {
 type RootId = (u64, u64, u64);
 
 fn directory(path: &Path) -> Option<(File, RootId)> {
-    use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+    use std::os::unix::fs::OpenOptionsExt as _;
     let flags = libc::O_PATH | libc::O_DIRECTORY;
     let directory = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
     let metadata = directory.metadata().ok()?;
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", directory.as_raw_fd())).ok()?;
     let mount = info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim().parse().ok()?;
     Some((directory, (metadata.dev(), metadata.ino(), mount)))
+}
+
+/// What is the same of libraries that are unpacked anew each time they are loaded. Their owner, who chooses the build id, fools
+/// nobody else.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Deleted {
+    build_id: Vec<u8>,
+    size: u64,
+    owner: u32,
 }
 
 /// An open file and what is known of it, whoever maps it.
@@ -137,6 +146,7 @@ pub struct StoredFile {
     image: Option<Image>,
     modules: Mutex<Vec<Weak<Module>>>,
     findings: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
+    deleted: OnceLock<Option<Arc<Deleted>>>,
 }
 
 impl StoredFile {
@@ -145,7 +155,14 @@ impl StoredFile {
         let id = FileId::new(&file.metadata().ok()?);
         let image = Image::from_shared(Arc::clone(&file));
         let image = image.inspect_err(|error| tracing::debug!("{}: {error}", found.path.display())).ok();
-        Some(Self { file, id, image, modules: Mutex::default(), findings: Mutex::default() })
+        Some(Self {
+            file,
+            id,
+            image,
+            modules: Mutex::default(),
+            findings: Mutex::default(),
+            deleted: OnceLock::new(),
+        })
     }
 
     /// A path at which the agent can open the file: valid as long as `self`, and another file's afterwards.
@@ -164,6 +181,17 @@ impl StoredFile {
     #[must_use]
     pub fn id(&self) -> FileId {
         self.id
+    }
+
+    /// Set if the file had been deleted when this was first asked for.
+    #[must_use]
+    pub fn deleted(&self) -> Option<&Arc<Deleted>> {
+        let find = || {
+            let metadata = self.file.metadata().ok().filter(|metadata| metadata.nlink() == 0)?;
+            let build_id = self.image.as_ref()?.build_id().ok().flatten()?;
+            Some(Arc::new(Deleted { build_id, size: metadata.len(), owner: metadata.uid() }))
+        };
+        self.deleted.get_or_init(find).as_ref()
     }
 
     /// What somebody has found out about the file, a value of each type: it is kept with the file and goes with it. A

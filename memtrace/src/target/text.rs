@@ -2,7 +2,10 @@
 
 use std::{fs::File, io, os::unix::fs::FileExt as _, path::Path};
 
-use super::{modules::Modules, threads};
+use super::{
+    modules::{Mapped, Modules},
+    threads,
+};
 
 /// What is mapped for execution at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +16,8 @@ pub enum Backing {
     Anonymous,
     /// Another file, or nothing.
     Other,
+    /// Anonymous memory that is known to have a copy of the file's code, at the place of that.
+    Copy,
 }
 
 /// The state of a probed instruction.
@@ -33,7 +38,7 @@ pub enum Code {
 pub fn judge(byte: Option<u8>, original: u8, backing: Backing) -> Code {
     match (byte, backing) {
         (None, _) | (_, Backing::Other) => Code::Gone,
-        (_, Backing::Anonymous) => Code::Copied,
+        (_, Backing::Anonymous | Backing::Copy) => Code::Copied,
         (Some(byte), Backing::File) if byte == original => Code::Plain,
         (Some(_), Backing::File) => Code::Probed,
     }
@@ -81,6 +86,10 @@ impl Modules {
     /// What is mapped for execution at `address`, where the file at `path` was probed.
     #[must_use]
     pub fn backing(&self, path: &Path, address: u64) -> Backing {
+        let is_there = |mapped: &&Mapped| (mapped.mapping.start..mapped.mapping.end).contains(&address);
+        if self.all().iter().find(is_there).is_some_and(|mapped| mapped.is_copy) {
+            return Backing::Copy;
+        }
         match self.mapped().find(|(range, ..)| range.contains(&address)) {
             Some((_, _, module)) => match module.path() {
                 Some(file) if file == path => Backing::File,
@@ -103,6 +112,7 @@ mod tests {
             (Some(0xcc), Backing::File, Code::Probed),
             (Some(0x55), Backing::File, Code::Plain),
             (Some(0x55), Backing::Anonymous, Code::Copied),
+            (Some(0x55), Backing::Copy, Code::Copied),
             (Some(0x55), Backing::Other, Code::Gone),
             (None, Backing::File, Code::Gone),
         ] {

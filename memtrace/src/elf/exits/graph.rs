@@ -2,38 +2,16 @@
 
 use std::ops::Range;
 
-use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, OpKind, Register};
+use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction};
 use rustc_hash::FxHashMap;
 
 use super::{
-    Code, Function, Incomplete, MAX_INSTRUCTIONS, MAX_PARTS, Slot,
+    Code, Function, Incomplete, MAX_INSTRUCTIONS, MAX_PARTS,
     registers::{Effects, General, RAX, RDI},
     stack::{self, Stack},
+    targets::{self, Target},
 };
 use crate::elf::prologue;
-
-/// Functions that do not return. Code after a call of one is reached in another way, or not at all.
-const NEVER_RETURN: &[&str] = &[
-    "__assert_fail",
-    "__cxa_bad_cast",
-    "__cxa_rethrow",
-    "__cxa_throw",
-    "__cxa_throw_bad_array_new_length",
-    "__fortify_fail",
-    "__stack_chk_fail",
-    "_Exit",
-    "_Unwind_Resume",
-    "_ZSt16__throw_bad_castv",
-    "_ZSt17__throw_bad_allocv",
-    "_ZSt20__throw_length_errorPKc",
-    "_ZSt9terminatev",
-    "_exit",
-    "abort",
-    "exit",
-    "longjmp",
-    "pthread_exit",
-    "siglongjmp",
-];
 
 /// Functions that return their first argument.
 const RETURN_FIRST_ARGUMENT: &[&str] = &["memcpy", "memmove", "memset"];
@@ -117,13 +95,6 @@ struct Builder<'a> {
     /// Nodes whose stack has changed since their successors were visited.
     pending: Vec<usize>,
     effects: Effects,
-}
-
-/// What a jump or call leads to.
-enum Target {
-    Address(u64),
-    Foreign(String),
-    Unknown,
 }
 
 impl Builder<'_> {
@@ -223,41 +194,10 @@ impl Builder<'_> {
 
     /// Where a jump or call goes, through the PLT and the GOT.
     fn target(&self, instruction: &Instruction) -> Target {
-        let near = matches!(
-            instruction.op0_kind(),
-            OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64
-        );
-        if !near {
-            return self.behind_slot(instruction).unwrap_or(Target::Unknown);
-        }
-        let address = instruction.near_branch_target();
-        if self.known.contains_key(&address) || self.parts.iter().any(|part| part.range.contains(&address)) {
-            return Target::Address(address);
-        }
-        self.behind_stub(address).unwrap_or(Target::Address(address))
-    }
-
-    /// Where an entry of the PLT leads: it is a jump through a slot, possibly with `endbr64` before it.
-    fn behind_stub(&self, address: u64) -> Option<Target> {
-        let bytes = self.code.stub(address)?;
-        let mut decoder = Decoder::with_ip(64, &bytes, address, DecoderOptions::NONE);
-        let mut instruction = decoder.decode();
-        if instruction.code() == iced_x86::Code::Endbr64 {
-            instruction = decoder.decode();
-        }
-        let is_stub = instruction.flow_control() == FlowControl::IndirectBranch
-            && instruction.memory_base() == Register::RIP;
-        is_stub.then(|| self.behind_slot(&instruction).unwrap_or(Target::Unknown))
-    }
-
-    fn behind_slot(&self, instruction: &Instruction) -> Option<Target> {
-        if instruction.op0_kind() != OpKind::Memory || instruction.memory_base() != Register::RIP {
-            return None;
-        }
-        match self.code.slot(instruction.memory_displacement64())? {
-            Slot::Own(address) => Some(Target::Address(address)),
-            Slot::Foreign(name) => Some(Target::Foreign(name)),
-        }
+        let is_own = |address| {
+            self.known.contains_key(&address) || self.parts.iter().any(|part| part.range.contains(&address))
+        };
+        targets::of(self.code, instruction, &is_own)
     }
 
     /// Whether a call does not return: by its name, or because no code of the function follows it.
@@ -267,7 +207,7 @@ impl Builder<'_> {
             return true;
         }
         match self.target(instruction) {
-            Target::Foreign(name) => NEVER_RETURN.contains(&name.as_str()),
+            Target::Foreign(name) => targets::never_returns(&name),
             Target::Address(_) | Target::Unknown => false,
         }
     }

@@ -11,11 +11,14 @@
 //! frame address (CFA) follows from the stack or frame pointer at each site, and every exit has a site.
 //!
 //! [`graph`] decodes, [`stack`] follows the stack pointer, [`value`] determines where the result is, [`cover`] chooses.
+//! [`passing`] tells wrappers, which need no probe of their own.
 
 mod cover;
 mod graph;
+mod passing;
 mod registers;
 mod stack;
+mod targets;
 mod value;
 
 #[cfg(test)]
@@ -27,6 +30,7 @@ use crate::model::ExitSite;
 
 use super::{Image, Machine, Slot, Slots, descriptions::Descriptions};
 use graph::Graph;
+pub use passing::{Wanted, meets, passes};
 
 /// The most instructions of a function and of what it jumps to.
 const MAX_INSTRUCTIONS: usize = 4 << 10;

@@ -54,7 +54,7 @@ pub(super) fn blocks(all: &[(u64, u64)]) -> Blocks {
 }
 
 pub(super) fn marked(memory: &Words, all: &[(u64, u64)], extra: &[u64]) -> Marked {
-    try_marked(memory, all, extra, How { holders: true, unaligned: false }).unwrap()
+    try_marked(memory, all, extra, How { holders: true, ..How::default() }).unwrap()
 }
 
 pub(super) fn try_marked(
@@ -63,7 +63,12 @@ pub(super) fn try_marked(
     extra: &[u64],
     how: How,
 ) -> Result<Marked, Refused> {
-    scan(&mut memory.clone(), blocks(all), extra, how, None)
+    try_scan(memory, blocks(all), extra, how)
+}
+
+/// No word in free memory is a root.
+pub(super) fn try_scan(memory: &Words, blocks: Blocks, extra: &[u64], how: How) -> Result<Marked, Refused> {
+    Ok(scan(&mut memory.clone(), blocks, extra, how)?.decide(|_, _| false))
 }
 
 /// How many blocks are lost.

@@ -1,6 +1,6 @@
 //! Shapes that programs make, and what becomes of them.
 
-use super::{Words, blocks, marked, try_marked};
+use super::{Words, marked, try_marked, try_scan};
 use crate::heap::{Between, Held, How, State, Via, holders::Path, scan};
 
 const DATA: u64 = 0x55_0000_0000;
@@ -92,18 +92,24 @@ fn a_pointer_to_any_byte_counts() {
 }
 
 #[test]
-fn what_an_earlier_scan_reached_is_in_use_with_what_it_points_to() {
+fn a_scan_of_some_blocks_takes_the_others_for_roots() {
     let block = |number: u64| HEAP + 0x40 * number;
-    let all: Vec<(u64, u64)> = (0..4).map(|number| (block(number), 48)).collect();
+    let all: Vec<(u64, u64)> =
+        (0..4).map(|number| (block(number), if number < 3 { 48 } else { 200_000 })).collect();
     let mut memory = memory();
-    // The head of a list was taken between two reads: 0 -> 1 -> 2; and 3 is lost.
+    // A list, 0 -> 1 -> 2, and 3; nothing leads to either.
     memory.put(block(0), block(1));
     memory.put(block(1), block(2));
-    let suspects = [block(2), block(3)];
-    let marked = scan(&mut memory.clone(), blocks(&all), &[], How::default(), Some(&suspects)).unwrap();
-    let states = [0, 1, 2, 3].map(|block| marked.state(block));
-    assert_eq!(states, [State::Reachable, State::Reachable, State::Reachable, State::Lost]);
-    assert_eq!(marked.lost_pointers(), []);
+    let mut first = marked(&memory, &all, &[]);
+    assert_eq!(super::lost(&first), 4);
+    assert_eq!(first.lost_pointers(), [(block(0), block(1)), (block(1), block(2))]);
+    first.forget_pointers();
+    let some = first.only(&[block(2), block(3)]).unwrap();
+    assert_eq!([0, 1].map(|number| some.size(number)), [48, 200_000]);
+    let second = try_scan(&memory, some, &[], How::default()).unwrap();
+    assert_eq!([0, 1].map(|block| second.state(block)), [State::Reachable, State::Lost]);
+    assert_eq!(second.lost().collect::<Vec<_>>(), [(block(3), 1)]);
+    assert!(first.only(&[block(4)]).is_none());
 }
 
 #[test]
@@ -114,7 +120,7 @@ fn packed_pointers_are_found_if_asked_for() {
     memory.put(DATA + 8, word >> 16);
     let all = [(word, 32)];
     for (unaligned, state) in [(false, State::Lost), (true, State::Reachable)] {
-        let marked = try_marked(&memory, &all, &[], How { unaligned, holders: false }).unwrap();
+        let marked = try_marked(&memory, &all, &[], How { unaligned, ..How::default() }).unwrap();
         assert_eq!(marked.state(0), state);
     }
 }
@@ -128,7 +134,7 @@ fn packed_pointers_are_those_of_the_block_that_has_them() {
     memory.put(HEAP + 8, (HEAP + 32) >> 56);
     memory.put(HEAP + 64, HEAP + 96);
     memory.put(DATA, HEAP + 64);
-    let marked = try_marked(&memory, &all, &[], How { unaligned: true, holders: false }).unwrap();
+    let marked = try_marked(&memory, &all, &[], How { unaligned: true, ..How::default() }).unwrap();
     let states = [0, 1, 2, 3].map(|block| marked.state(block));
     assert_eq!(states, [State::Lost, State::IndirectlyLost, State::Reachable, State::Reachable]);
 }
@@ -144,8 +150,25 @@ fn free_memory_of_an_allocator_holds_nothing() {
     memory.put(HEAP + 0x1000, HEAP + 0x180);
     let states = |memory: &Words| [1, 2, 3].map(|block| marked(memory, &all, &[]).state(block));
     assert_eq!(states(&memory), [State::Reachable; 3]);
-    memory.between.push((HEAP..HEAP + 0x10_0000, Between::Free));
+    memory.between.push((HEAP..HEAP + 0x10_0000, Between::Rounded));
     assert_eq!(states(&memory), [State::Reachable, State::Lost, State::Lost]);
+}
+
+#[test]
+fn each_word_belongs_to_its_own_block_where_blocks_have_no_headers() {
+    let mut memory = memory();
+    memory.between.push((HEAP..HEAP + 0x10_0000, Between::Free));
+    // The first is lost. The second begins with the only pointer to the third.
+    let all = [(HEAP, 128), (HEAP + 128, 128), (HEAP + 256, 128), (HEAP + 384, 8), (HEAP + 392, 8)];
+    memory.put(DATA, HEAP + 128);
+    memory.put(HEAP, HEAP + 8);
+    memory.put(HEAP + 128, HEAP + 256);
+    memory.put(HEAP + 256, HEAP + 392);
+    memory.put(HEAP + 392, HEAP + 384);
+    let marked = marked(&memory, &all, &[]);
+    let reachable = State::Reachable;
+    let states = [0, 1, 2, 3, 4].map(|block| marked.state(block));
+    assert_eq!(states, [State::Lost, reachable, reachable, reachable, reachable]);
 }
 
 #[test]
@@ -221,4 +244,48 @@ fn each_block_counts_for_the_root_that_reached_it_first() {
     held.sort_by_key(|(via, _)| *via);
     let of = |blocks| Held { blocks, bytes: blocks * 48 };
     assert_eq!(held, [(Via::Memory(0x1008), of(600)), (Via::Word(1), of(399))]);
+}
+
+#[test]
+fn words_of_free_memory_count_if_they_are_in_other_blocks() {
+    let mut memory = memory();
+    memory.between.push((HEAP..HEAP + 0x10_0000, Between::Free));
+    let all = [(HEAP, 40), (HEAP + 0x80, 40), (HEAP + 0x100, 40), (HEAP + 0x180, 40)];
+    // From memory that is in none of them, from the second, and from both.
+    memory.put(HEAP + 0x1000, HEAP);
+    memory.put(HEAP + 0x2000, HEAP + 0x80);
+    memory.put(HEAP + 0x80 + 32, HEAP + 0x100);
+    memory.put(HEAP + 0x3000, HEAP + 0x180);
+    memory.put(DATA, HEAP + 0x180);
+    let how = How { others: true, ..How::default() };
+    let states = |roots: &[u64]| {
+        let pending = scan(&mut memory.clone(), super::blocks(&all), &[], how).unwrap();
+        let open: Vec<u64> = pending.open().collect();
+        // Those that lead to what is reachable anyway are not asked for.
+        assert_eq!(open, [HEAP + 0x1000, HEAP + 0x2000]);
+        let marked = pending.decide(|place, at| {
+            assert_eq!(at, open[place]);
+            roots.contains(&at)
+        });
+        [0, 1, 2, 3].map(|block| marked.state(block))
+    };
+    use State::{IndirectlyLost, Lost, Reachable};
+    assert_eq!(states(&[]), [Lost, Lost, IndirectlyLost, Reachable]);
+    assert_eq!(states(&[HEAP + 0x1000]), [Reachable, Lost, IndirectlyLost, Reachable]);
+    assert_eq!(states(&[HEAP + 0x2000]), [Lost, Reachable, Reachable, Reachable]);
+}
+
+#[test]
+fn sizes_are_those_of_their_blocks_in_any_order() {
+    let all = [(0x9000, 24), (0x1010, 40), (0x2010, 24), (0x7f00_0000_0010, 1 << 36), (0x7f10_0000_0010, 16)];
+    let late = [(0x1_0010, 200_000), (0x1800, 0), (0x3010, 13)];
+    // Seen again: the first size counts.
+    let again = [(0x2010, 400_000), (0x1010, 50), (0x1_0010, 300_000), (0x7f00_0000_0010, 8)];
+    let blocks = super::blocks(&[&all[..], &late, &again].concat());
+    assert_eq!(blocks.len(), 8);
+    for (address, size) in all.into_iter().chain(late) {
+        let number = blocks.beginning_at(address).unwrap();
+        // An empty block has one byte, so that it can be pointed to.
+        assert_eq!(blocks.size(number), size.max(1), "{address:#x}");
+    }
 }

@@ -8,6 +8,7 @@ mod convert;
 mod heap;
 mod kernel;
 mod leaks;
+mod triage;
 mod values;
 mod verdict;
 

@@ -8,8 +8,8 @@ use super::{
     HOSTILE, Recorded, assert_harmless, checked, empty, hostile, losses, report, sampled,
     trace_lines as lines, with_blocks,
 };
-use crate::profile::{Remark, diff};
-use crate::report::{Comparison, Json};
+use crate::profile::{Amount, Remark, diff, units::format_bytes};
+use crate::report::{Comparison, Json, Style};
 
 fn json(report: Recorded) -> String {
     report.written(Json)
@@ -135,6 +135,27 @@ fn compared() -> String {
     let (earlier, later) = (earlier.profile(), later.profile());
     let (before, after) = ((&earlier.0, &earlier.1), (&later.0, &later.1));
     Comparison { before, after, diff: &diff(before, after), top: 0 }.json()
+}
+
+#[test]
+fn comparisons_say_what_is_lost() {
+    let (mut earlier, mut later) = (checked(), checked());
+    earlier.stacks[0].leaked = None;
+    later.outstanding.bytes += 1;
+    let (earlier, later) = (earlier.profile(), later.profile());
+    let (before, after) = ((&earlier.0, &earlier.1), (&later.0, &later.1));
+    let comparison = Comparison { before, after, diff: &diff(before, after), top: 0 };
+    // Those of all rows of the first stack.
+    let rows = later.1.rows.iter().filter(|row| row.stack == later.1.rows[0].stack);
+    let leaked = rows.filter_map(|row| Some(row.leaked?.within(row.outstanding).lost));
+    let lost = leaked.fold(Amount::default(), Amount::plus);
+    let grown = &parsed(&comparison.json())["grown"][0];
+    let keys = ["before_lost_bytes", "before_lost_blocks", "lost_bytes", "lost_blocks"];
+    assert_eq!(keys.map(|key| grown[key].as_u64().unwrap()), [0, 0, lost.bytes, lost.blocks]);
+    let text = comparison.text(Style::default());
+    let bytes = format_bytes(lost.bytes);
+    let line = format!("    lost: {bytes} in {} blocks: nothing points to them (before: 0)\n", lost.blocks);
+    assert!(text.contains(&line), "{text}");
 }
 
 #[test]

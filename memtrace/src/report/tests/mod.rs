@@ -1,6 +1,7 @@
 //! What the formats have in common to be tested with.
 
 mod balance;
+mod formats;
 mod heap;
 mod json;
 mod kernel;
@@ -8,6 +9,7 @@ mod memleak;
 mod recorded;
 mod remarks;
 mod text;
+mod triage;
 mod verdicts;
 
 use std::io;
@@ -26,6 +28,9 @@ use crate::profile::{
 /// A function, a module and a file name that would clear the screen, retitle it, reorder and break lines.
 const HOSTILE: &str =
     "evil\x1b[2J\x1b]0;owned\x07\r\nroot# \u{202e}txt\u{2066}\u{9b}31m\u{7f}\u{2028}\u{e0041}";
+
+/// The namespace of SVG.
+const SVG: &str = "http://www.w3.org/2000/svg";
 
 /// A frame of a function, or of none if the name is empty.
 pub(super) fn named<'a>(function: &'a str, module: &'a str) -> crate::profile::Frame<'a> {

@@ -39,6 +39,8 @@ every_remark! {
     Detached { at: TIME, took: SHARE, limit: SHARE, pace: PACE };
     OverBudget { limit: 0.001 };
     FunctionsUntraced { pid: 7, functions: vec![text()] };
+    FunctionsNotFound { pid: 7, functions: vec![text()] };
+    AllocatorsUntraced { pid: 7, functions: vec![text()], more: 1 };
     HeapOfRuntime { pid: 7, runtime: Runtime::Python };
     AttachRefused { pid: 7, what: text(), error: text(), tries: 3, retried: true };
     AttachedLate { pid: 7, what: text(), error: text(), since: TIME };

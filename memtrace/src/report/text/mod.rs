@@ -47,6 +47,11 @@ impl Text {
         self.style.paint(BOLD, text).to_string()
     }
 
+    /// Writes lines as wide as the terminal allows.
+    pub(super) fn wrapped(&self, out: &mut dyn Write, text: &str) -> io::Result<()> {
+        self.style.write(out, text)
+    }
+
     /// Writes the frames of a stack.
     pub(super) fn frames(&self, out: &mut dyn Write, frames: &[Frame<'_>]) -> io::Result<()> {
         frames::write(out, frames, &self.style, self.style.stack_lines())

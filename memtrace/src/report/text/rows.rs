@@ -120,12 +120,14 @@ impl Text {
     }
 }
 
-/// Who loses blocks now that glibc rounds to that size.
+/// Who loses blocks now that glibc or jemalloc rounds to that size.
 pub(super) fn loser(view: &View<'_>, size: u64) -> Option<String> {
     let row = view.rows().find(|row| {
         row.leaked.is_some_and(|leaked| {
             let Amount { bytes, blocks } = leaked.lost;
-            blocks > 0 && bytes % blocks == 0 && usable(bytes / blocks) == size
+            blocks > 0
+                && bytes % blocks == 0
+                && [usable(bytes / blocks), class(bytes / blocks)].contains(&size)
         })
     })?;
     let frames = view.frames(row.stack);
@@ -136,6 +138,18 @@ pub(super) fn loser(view: &View<'_>, size: u64) -> Option<String> {
 /// How much of its chunk a program can use, if glibc has made it for a block of that size.
 fn usable(size: u64) -> u64 {
     size.saturating_add(8).next_multiple_of(16).max(32) - 8
+}
+
+/// The size class of jemalloc that a size is rounded up to: four between two powers of two (sc.h).
+fn class(size: u64) -> u64 {
+    match size {
+        0..=8 => 8,
+        9..=128 => size.next_multiple_of(16),
+        _ => {
+            let step = size.saturating_sub(1).checked_ilog2().map_or(1, |log| 1 << log.saturating_sub(2));
+            size.saturating_add(step - 1) / step * step
+        }
+    }
 }
 
 fn oldest(row: &Row) -> String {
@@ -170,4 +184,16 @@ pub(super) fn process(profile: &Profile, pid: u32) -> String {
 /// The samples behind an estimate.
 pub(super) fn samples(doubt: Uncertainty) -> String {
     format!("from {}", format_count(doubt.samples, "sample"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{class, usable};
+
+    #[test]
+    fn sizes_are_rounded_as_allocators_do() {
+        let sizes = [1, 24, 25, 129, 257, 1000, 4097];
+        assert_eq!(sizes.map(usable), [24, 24, 40, 136, 264, 1000, 4104]);
+        assert_eq!(sizes.map(class), [8, 32, 32, 160, 320, 1024, 5120]);
+    }
 }

@@ -17,6 +17,7 @@ mod sites;
 mod source;
 mod stacks;
 mod traced;
+mod unseen;
 mod untraced;
 mod unwinding;
 mod verdicts;

@@ -13,8 +13,8 @@ use crate::{
     bpf::MAX_AGE,
     profile::{
         Age, Amount, Balance, Detail, Filter, Leaked, LiveBlock, Losses, MappingRow, MappingUse, Mode,
-        Process, Processes, Profile, Reason, Remark, Row, Selection, StackMethod, Subject, Uncertainty,
-        Verdict,
+        Process, Processes, Profile, Reason, Remark, Row, Selection, StackMethod, Standing, Subject,
+        Uncertainty, Verdict,
     },
     sources::listed::Listed,
     target::runtimes,
@@ -49,6 +49,7 @@ impl Session {
                 verdict.grounds = doubt(verdict.grounds, balance);
             }
         }
+        let remarks = self.report_remarks(now, &balances);
         let subject = Subject::Processes(Processes {
             processes: self.processes().map(process).collect(),
             allocators: self.allocators(),
@@ -72,7 +73,7 @@ impl Session {
             unknown_frees: self.tracer.work().unknown_frees,
             rows,
             losses,
-            remarks: self.report_remarks(now),
+            remarks,
         };
         if self.options.show_allocs {
             self.list(&mut profile, &stacks, selection, now)?;
@@ -174,7 +175,7 @@ impl Session {
     }
 
     /// The remarks of this report.
-    fn report_remarks(&mut self, now: Duration) -> Vec<Remark> {
+    fn report_remarks(&mut self, now: Duration, balances: &[Balance]) -> Vec<Remark> {
         let mut remarks: Vec<Remark> = self.remarks.iter().chain(&self.control.remark).cloned().collect();
         for target in &self.targets {
             let functions: Vec<String> = target.left_out().map(str::to_owned).collect();
@@ -184,6 +185,10 @@ impl Session {
         }
         for target in self.targets.iter().filter(|target| !target.process.has_exited()) {
             let pid = target.pid().get();
+            remarks.extend(target.not_found());
+            if balances.iter().any(|balance| balance.pid == pid && balance.standing == Standing::Unseen) {
+                remarks.extend(target.untraced_allocators());
+            }
             let found = runtimes::hidden(pid, &target.modules).into_iter();
             remarks.extend(found.map(|runtime| Remark::HeapOfRuntime { pid, runtime }));
         }

@@ -176,9 +176,16 @@ impl Session {
             }
             std::thread::sleep(PAUSE);
         }
+        if !self.options.placement.choice.is_all() {
+            bail!(
+                "process {pid} ({comm}) has nothing that --allocator, --object, --symbol-prefix, --alloc and --free select: \
+                 `memtrace check --pid {pid}` lists the allocators that it has"
+            );
+        }
         bail!(
             "process {pid} ({comm}) has no allocator that memtrace knows: neither the program nor its libraries define \
-             malloc and free (is it static and stripped?); `memtrace check --pid {pid}` lists what was looked at"
+             malloc and free. If it is static and stripped, its debug file would help (/usr/lib/debug, by build id); \
+             functions of its own can be named by --alloc and --free; `memtrace check --pid {pid}` lists what was looked at"
         );
     }
 
@@ -191,7 +198,7 @@ impl Session {
             bail!("process {} is listed twice", process.pid);
         }
         let index = self.tracer.add_target(process.pid)?;
-        self.targets.push(Traced::new(process, index, self.options.placement, &self.files)?);
+        self.targets.push(Traced::new(process, index, self.options.placement.clone(), &self.files)?);
         Ok(())
     }
 

@@ -56,7 +56,7 @@ pub(super) struct Stacks {
     frames: usize,
     /// Frames kept whole.
     limit: usize,
-    /// The first slot of each stack, among those taken after an unloading.
+    /// The first slot of each stack.
     first: FxHashMap<(StackId, u32), u32>,
     same_as: FxHashMap<u32, u32>,
 }
@@ -83,11 +83,9 @@ impl Stacks {
             incomplete = Some(Reason::FramesNotKept);
         }
         let id = names.add_stack(kept, incomplete);
-        if again {
-            let first = *self.first.entry((id, target)).or_insert(slot);
-            if first != slot {
-                self.same_as.insert(slot, first);
-            }
+        let first = *self.first.entry((id, target)).or_insert(slot);
+        if again && first != slot {
+            self.same_as.insert(slot, first);
         }
         self.frames += kept.len();
         let stack = Stack { id, incomplete, target, hash, passage, shown: false };

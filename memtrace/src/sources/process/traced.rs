@@ -65,7 +65,7 @@ pub(super) struct Traced {
     pub(super) code: AllocatorCode,
     /// CPU time when tracing began, and when it was last asked for.
     cpu: (Duration, Duration),
-    placement: Placement,
+    pub(super) placement: Placement,
     pub(super) holding: Holding,
     pub(super) origin: Origin,
 }
@@ -169,7 +169,8 @@ impl Traced {
         path: &Path,
     ) -> anyhow::Result<bool> {
         let process = (self.pid().get(), &self.modules);
-        let Some(found) = find_allocator(process, module, self.placement.returns) else { return Ok(false) };
+        let Placement { returns, choice, .. } = &self.placement;
+        let Some(found) = find_allocator(process, module, *returns, choice) else { return Ok(false) };
         let allocator = match found.as_ref() {
             Ok(allocator) => allocator,
             Err(error @ allocators::Error::Elf { .. }) => {

@@ -35,7 +35,12 @@ pub(super) struct Unwinding {
     cache: Cache,
     /// First row in the kernel side's table, by the table's address. The tables are kept, so the addresses stay theirs.
     placed: FxHashMap<usize, (Arc<Table>, u32)>,
+    /// Where [`TRAMPOLINE`] is there.
+    trampoline: Option<u32>,
 }
+
+/// Trampolines of CPython: the frame is 16 bytes after the call in them, all of them alike.
+const TRAMPOLINE: Row = Row { pc: 0, cfa: 2, kind: Row::SP, fp: Row::SAME };
 
 impl Unwinding {
     /// Gives the kernel side what it needs to walk stacks of a process whose mappings are `modules`, read when the
@@ -76,6 +81,10 @@ impl Unwinding {
                 None => remarks.push(Remark::NoUnwindTable { file: elide(&module.name, SHOWN).into_owned() }),
             }
         }
+        if self.trampoline.is_none() && modules.mapped().any(|(range, ..)| modules.is_trampoline(range.start))
+        {
+            self.trampoline = tracer.add_rows(&[TRAMPOLINE]).context("cannot write unwind tables")?;
+        }
         let ranges: Vec<CodeRange> = modules
             .mapped()
             .map(|(range, bias, module)| {
@@ -83,7 +92,10 @@ impl Unwinding {
                     (Some((table, first)), Some(bias)) => {
                         (bias.wrapping_add(table.base()), *first, table.rows().len() as u32)
                     }
-                    _ if &*module.name == ANONYMOUS => (0, CodeRange::JIT, 0),
+                    _ if &*module.name == ANONYMOUS => match self.trampoline {
+                        Some(first) if modules.is_trampoline(range.start) => (range.start, first, 1),
+                        _ => (0, CodeRange::JIT, 0),
+                    },
                     _ => (0, CodeRange::NO_TABLE, 0),
                 };
                 CodeRange { begin: range.start, end: range.end, bias, first, rows }

@@ -54,6 +54,7 @@ fn block<M: Peek>(memory: &mut M, regions: &Regions, layout: &Layout, at: u64) -
         let mut words = [0; 5];
         let read = memory.read_anew(start, &mut words);
         let [size, next, bits, rest, rest_size] = words;
+        let end = start.checked_add(size)?;
         let is_block = read == words.len()
             && size.is_multiple_of(BASE_UNIT)
             && size > at - start
@@ -61,7 +62,7 @@ fn block<M: Peek>(memory: &mut M, regions: &Regions, layout: &Layout, at: u64) -
             && (next == 0 || next.is_multiple_of(PAGE))
             && layout.arena.of(bits) == NO_ARENA
             && rest > start
-            && rest.checked_add(rest_size) == Some(start + size);
-        is_block.then_some(start..start + size)
+            && rest.checked_add(rest_size) == Some(end);
+        is_block.then_some(start..end)
     })
 }

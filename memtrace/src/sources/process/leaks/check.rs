@@ -1,6 +1,7 @@
 //! One leak check: scans of a process, on a thread of its own.
 
 use std::{
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,6 +13,7 @@ use memtrace_common::TIME_SHIFT;
 use rustc_hash::FxHashMap;
 
 use super::{
+    before::Traced,
     decided::{Count, Decided, Found},
     owners::{Sampled, holders},
     pass::{Free, Pass, Scanned},
@@ -21,7 +23,7 @@ use crate::{
     bpf::{Live, LiveReader, RegisterReader},
     heap::{Blocks, Collected, How, Marked, Refused, State},
     model::ThreadRegisters,
-    profile::{Before, Holder, LeakCheck, Moment},
+    profile::{Holder, LeakCheck, Moment},
     sources::process::census,
     target::{FileStore, Stopped},
 };
@@ -74,7 +76,7 @@ pub(super) struct Job {
     pub(super) held: Option<Vec<ThreadRegisters>>,
     /// Whether every block of glibc's allocator is known, and no other allocator is used: its other memory is free.
     pub(super) all_known: bool,
-    /// Whether to ask glibc's allocator for all of its blocks.
+    /// Whether to ask the allocator for all of its blocks.
     pub(super) census: bool,
     /// Whether every allocation since tracing began is in the table, so that others are from before.
     pub(super) exact: bool,
@@ -128,55 +130,52 @@ pub(super) fn run(
     let mut check = LeakCheck { moment: job.moment, scans: 0, complete: true, ..LeakCheck::default() };
     // What was allocated before the first scan was in all of them.
     let until = if job.moment == Moment::AtExit { Duration::MAX } else { first.saturating_sub(COARSE) };
-    let mut suspects: Option<Suspects> = None;
-    // Scans in a row that changed nothing.
-    let mut quiet = 0;
-    let mut saw_all = true;
-    let mut census = false;
-    let scanned = loop {
-        if check.scans > 0 {
+    // Younger blocks may not have been stored anywhere when the first scan began.
+    let times = job.watched_since..if job.scans == 1 { Duration::MAX } else { until };
+    let how = How { unaligned: job.unaligned, holders: !job.stacks.is_empty(), others: false };
+    let begun = Instant::now();
+    let mut free = Free::Unknown;
+    let mut scanned = scan(job, tools, how, stop, || {
+        let (blocks, rest) = first_blocks(live, job, &times)?;
+        free = rest.clone();
+        Ok((blocks, rest))
+    })?;
+    scanned.add_to(&mut check, begun);
+    let mut saw_all = scanned.saw_all;
+    let mut candidates = lost(job, live, &times, &free, &scanned.marked)?;
+    let mut last = None;
+    if job.scans > 1 {
+        let mut suspects = Suspects::new(&scanned.marked, candidates);
+        scanned.marked.forget_pointers();
+        let how = How { holders: false, others: matches!(free, Free::Ranges(..)), ..how };
+        // Scans in a row that changed nothing.
+        let mut quiet = 0;
+        while !suspects.is_empty() && (check.scans < job.scans || quiet < QUIET) {
+            if check.scans >= MOST_SCANS {
+                // Pointers move faster than they can be read.
+                saw_all = false;
+                break;
+            }
             wait(job.spacing, stop)?;
+            let begun = Instant::now();
+            let again =
+                scan(job, tools, how, stop, || Ok((only(&scanned.marked, &suspects)?, free.clone())))?;
+            again.add_to(&mut check, begun);
+            saw_all &= again.saw_all;
+            let there = there(live, job, &times, &again)?;
+            quiet = if suspects.narrow(&again.marked, &there) { 0 } else { quiet + 1 };
+            last = (!suspects.is_empty()).then_some(again.marked);
         }
-        check.scans += 1;
-        let begun = Instant::now();
-        // Each of these scans may be the last.
-        let holders = !job.stacks.is_empty();
-        let how = How { unaligned: job.unaligned, holders };
-        let known = suspects.as_ref().map(Suspects::starts);
-        let scanned = self::scan(job, tools, how, known, stop)?;
-        check.took += begun.elapsed();
-        check.read += scanned.read;
-        check.skipped = check.skipped.max(scanned.skipped);
-        check.complete &= scanned.complete;
-        saw_all &= scanned.saw_all;
-        match &mut suspects {
-            None => {
-                let lost = lost(job, live, until, &scanned.marked)?;
-                suspects = Some(Suspects::new(&scanned.marked, lost));
-                census = scanned.census;
-            }
-            Some(suspects) => {
-                quiet = if suspects.narrow(&scanned.marked) { 0 } else { quiet + 1 };
-            }
-        }
-        // Once all blocks were reached, nothing is left to find.
-        let is_over = suspects.as_ref().is_some_and(Suspects::is_empty);
-        if is_over || check.scans >= job.scans && (quiet >= QUIET || job.scans == 1) {
-            break scanned;
-        }
-        if check.scans >= MOST_SCANS {
-            // Pointers move faster than they can be read.
-            suspects = None;
-            break scanned;
-        }
-    };
+        candidates = suspects.into_starts();
+    }
+    let Scanned { marked, words, regions, .. } = scanned;
+    let last = if job.scans > 1 { last.as_ref() } else { Some(&marked) };
     // What was not read may hold the only pointer.
-    let suspects = suspects.filter(|_| saw_all);
-    let candidates = suspects.map(Suspects::into_starts).unwrap_or_default();
+    let verdict = Verdict { first: &marked, last, times, is_final: saw_all };
     decided.extend(job.watched_since..until);
     let mut sampled = Sampled::new(&job.stacks);
-    let mut traced = Traced { candidates: &candidates, seen: vec![false; candidates.len()], blocks: 0 };
-    let count = self::count(job, live, decided, &scanned.marked, &mut traced, &mut sampled)?;
+    let mut traced = Traced::new(candidates);
+    let count = self::count(job, live, decided, &verdict, &mut traced, &mut sampled)?;
     if job.doubt && is_doubtful(&count) {
         return Err(Failure::RootMissing {
             lost: count.reached.lost().blocks,
@@ -185,131 +184,152 @@ pub(super) fn run(
     }
     check.reached = count.reached;
     check.undecided = count.undecided;
-    check.before =
-        (census && scanned.census && job.exact && saw_all).then(|| traced.others(&scanned.marked)).flatten();
-    let Scanned { marked, words, regions, .. } = scanned;
+    let knows_others = matches!(free, Free::Ranges(..)) && job.exact && saw_all;
+    check.before = knows_others.then(|| traced.others(&marked)).flatten();
     let holders = holders(job.pid, &sampled, &marked, &words, regions, &tools.files);
     check.at = live.elapsed();
     check.cpu = cpu_time().saturating_sub(cpu);
     Ok(Outcome { check, count, holders })
 }
 
+/// `blocks`: the blocks to look for, once the process is stopped, if it is to be, and where what is in no block is free.
 fn scan(
     job: &Job,
     tools: &Tools,
     how: How,
-    suspects: Option<&[u64]>,
     stop: &AtomicBool,
+    blocks: impl FnOnce() -> Result<(Blocks, Free), Failure>,
 ) -> Result<Scanned, Failure> {
     // Until the scan is over.
     let stopped = (job.moment == Moment::Stopped).then(|| Stopped::new(job.pid)).transpose()?;
-    let (blocks, free) = match with_census(&tools.live, job)? {
-        Some(known) => known,
-        None => (blocks(&tools.live, job)?, if job.all_known { Free::Glibc } else { Free::Unknown }),
-    };
+    let (blocks, free) = blocks()?;
     let threads = match (&job.held, &stopped) {
         (Some(threads), _) => threads.clone(),
         (None, Some(stopped)) => stopped.registers().to_vec(),
         (None, None) => registers(tools.registers.as_ref(), job.pid),
     };
     let (pid, rate, limit) = (job.pid, job.rate, job.limit);
-    Pass { pid, threads, how, suspects, free, rate, limit, stop }.run(blocks)
+    Pass { pid, threads, how, free, rate, limit, stop }.run(blocks)
 }
 
-/// The lost blocks that are decided on, in order: where each begins. Younger ones may not have been stored anywhere when the
-/// first scan began.
-fn lost(job: &Job, live: &LiveReader, until: Duration, marked: &Marked) -> Result<Vec<u64>, Failure> {
-    let is_lost = |start: u64| marked.blocks().beginning_at(start).is_some_and(|block| marked.is_lost(block));
-    let mut others = Vec::new();
-    live.for_each(job.target, |block| {
-        let start = block.address & !7;
-        if !(job.watched_since..until).contains(&block.time) && is_lost(start) {
-            others.push(start);
-        }
-    })?;
-    others.sort_unstable();
-    let lost = marked.lost().map(|(start, _)| start);
-    Ok(lost.filter(|start| others.binary_search(start).is_err()).collect())
-}
-
-/// The live blocks together with those that the allocator knows, from before tracing began too; and what it keeps free. `None`:
-/// there is no census of this process.
+/// The blocks of the first scan, and what is free.
 ///
-/// A block in the allocator's memory that the allocator does not know of has been freed: unseen, or this moment.
-fn with_census(live: &LiveReader, job: &Job) -> Result<Option<(Blocks, Free)>, Failure> {
-    if !job.census {
-        return Ok(None);
-    }
-    let taken = census::collected(job.pid, None);
+/// With a census these are the live blocks together with those that the allocator knows, from before tracing began too. A
+/// block in the allocator's memory that the allocator does not know of has been freed: unseen, or this moment.
+///
+/// Without one, they are the live blocks that were allocated at certain times: memory of others counts as roots. Those from
+/// before a gap may have been freed unseen, and what is there now may hold pointers; what the youngest point to is in use.
+fn first_blocks(live: &LiveReader, job: &Job, times: &Range<Duration>) -> Result<(Blocks, Free), Failure> {
+    let taken = job.census.then(|| census::collected(job.pid, None)).transpose();
     let taken = taken.inspect_err(|error| tracing::debug!("no census of process {}: {error}", job.pid));
-    let Ok((census, mut collected)) = taken else { return Ok(None) };
-    let free = Free::Ranges(census.own);
+    let (mut collected, free) = match taken.ok().flatten() {
+        Some((census, collected)) => (collected, Free::Ranges(census.allocator, census.own)),
+        None => (Collected::new(), if job.all_known { Free::Glibc } else { Free::Unknown }),
+    };
     live.for_each(job.target, |block| {
-        if block.time >= job.watched_since && !free.contains(block.address) {
+        if times.contains(&block.time) && !free.contains(block.address) {
             collected.add(block.address, block.sample.size());
         }
     })?;
     let number = collected.len();
-    let blocks = collected.finish().ok_or(Failure::Blocks(number))?;
-    Ok(Some((blocks, free)))
+    Ok((collected.finish().ok_or(Failure::Blocks(number))?, free))
 }
 
-/// The live blocks of a process. Those from before a gap are left out: they may have been freed unseen, and what is there now
-/// may hold pointers.
-fn blocks(live: &LiveReader, job: &Job) -> Result<Blocks, Failure> {
-    let mut collected = Collected::new();
+/// Where the blocks begin, in order, that the first scan calls lost and that are decided on: those of the table that were
+/// allocated at certain times, and those from before, where they can be told from others.
+fn lost(
+    job: &Job,
+    live: &LiveReader,
+    times: &Range<Duration>,
+    free: &Free,
+    marked: &Marked,
+) -> Result<Vec<u64>, Failure> {
+    let lost: Vec<u64> = marked.lost().map(|(start, _)| start).collect();
+    if lost.is_empty() || !matches!(free, Free::Ranges(..)) {
+        return Ok(lost);
+    }
+    // The allocator knows others too.
+    let mut are_decided = vec![job.exact; lost.len()];
     live.for_each(job.target, |block| {
-        if block.time >= job.watched_since {
-            collected.add(block.address, block.sample.size());
+        if let Ok(place) = lost.binary_search(&(block.address & !7))
+            && let Some(is_decided) = are_decided.get_mut(place)
+        {
+            *is_decided = times.contains(&block.time);
         }
     })?;
-    let number = collected.len();
-    collected.finish().ok_or(Failure::Blocks(number))
+    let lost = lost.into_iter().zip(are_decided);
+    Ok(lost.filter_map(|(start, is_decided)| is_decided.then_some(start)).collect())
 }
 
-/// Which blocks of a scan were traced.
-struct Traced<'a> {
-    /// Where lost blocks begin, in order.
-    candidates: &'a [u64],
-    /// Which of them are in the table.
-    seen: Vec<bool>,
-    /// All blocks of the scan that are.
-    blocks: usize,
+/// The blocks of later scans: those that none has reached yet. What the others point to is in use.
+///
+/// # Errors
+/// The memory that a scan may use does not suffice.
+pub(in crate::sources::process) fn only(first: &Marked, suspects: &Suspects) -> Result<Blocks, Failure> {
+    first.only(suspects.starts()).ok_or_else(|| Failure::Blocks(first.blocks().len()))
 }
 
-impl Traced<'_> {
-    /// A block of the table is in the scan too. Returns its place among the candidates.
-    fn see(&mut self, start: u64) -> Option<usize> {
-        self.blocks += 1;
-        let place = self.candidates.binary_search(&start).ok()?;
-        *self.seen.get_mut(place)? = true;
-        Some(place)
-    }
-
-    /// The blocks that are not in the table; `None` if more look lost than can be.
-    fn others(&self, marked: &Marked) -> Option<Before> {
-        let checked = marked.blocks().len().saturating_sub(self.blocks) as u64;
-        let mut sizes: FxHashMap<u64, u64> = FxHashMap::default();
-        let others = self.candidates.iter().zip(&self.seen).filter(|(_, seen)| !**seen);
-        for number in others.filter_map(|(start, _)| marked.blocks().beginning_at(*start)) {
-            if marked.is_lost(number) {
-                *sizes.entry(marked.blocks().size(number)).or_default() += 1;
-            }
+/// Whether each of the blocks that were scanned last is still there: the table has it, and the allocator, if it was asked. One
+/// from before is in no table, unless it was freed and its address handed out again.
+fn there(
+    live: &LiveReader,
+    job: &Job,
+    times: &Range<Duration>,
+    scanned: &Scanned,
+) -> Result<Vec<bool>, Failure> {
+    let blocks = scanned.marked.blocks();
+    let recount = scanned.recount.as_ref().and_then(|recount| {
+        let recount = recount.as_ref();
+        recount.inspect_err(|error| tracing::debug!("no census of process {}: {error}", job.pid)).ok()
+    });
+    let known = recount.filter(|_| job.exact).map(|recount| recount.there().to_vec());
+    let mut there = known.unwrap_or_else(|| vec![false; blocks.len()]);
+    live.for_each(job.target, |block| {
+        if let Some(number) = blocks.beginning_at(block.address)
+            && let Some(there) = there.get_mut(number as usize)
+        {
+            let is_freed = || recount.is_some_and(|recount| recount.is_freed(number, block.address));
+            *there = times.contains(&block.time) && !is_freed();
         }
-        let lost: u64 = sizes.values().sum();
-        let is_doubtful = lost * 2 > checked && are_most_lost(marked, &sizes);
-        (!is_doubtful).then(|| Before::new(checked, sizes))
-    }
+    })?;
+    Ok(there)
 }
 
-/// Whether more than half of the blocks of more than half of the sizes are lost. `lost`: blocks by size.
-fn are_most_lost(marked: &Marked, lost: &FxHashMap<u64, u64>) -> bool {
-    let mut all: FxHashMap<u64, u64> = FxHashMap::default();
-    for number in 0..marked.blocks().len() as u32 {
-        *all.entry(marked.blocks().size(number)).or_default() += 1;
+/// What the scans of a check say.
+struct Verdict<'a> {
+    /// The first, of all blocks.
+    first: &'a Marked,
+    /// The last, of those that none before has reached. `None`: all have been reached.
+    last: Option<&'a Marked>,
+    /// When the blocks that they decide on were allocated.
+    times: Range<Duration>,
+    /// Whether those that it has not reached either are lost; otherwise nothing is said of them.
+    is_final: bool,
+}
+
+impl Verdict<'_> {
+    /// What they say of a block, by its number in the first.
+    fn of(&self, block: &Live, number: u32) -> Option<Found> {
+        match self.first.state(number) {
+            State::Reachable => return Some(Found::Reachable),
+            State::Possibly => return Some(Found::Possibly),
+            // It was known for the ways that lead through it.
+            State::Lost | State::IndirectlyLost if !self.times.contains(&block.time) => return None,
+            State::Lost | State::IndirectlyLost => {}
+        }
+        let Some((last, number)) =
+            self.last.and_then(|last| Some((last, last.blocks().beginning_at(block.address)?)))
+        else {
+            return Some(Found::Reachable);
+        };
+        match last.state(number) {
+            State::Reachable | State::Possibly => Some(Found::Reachable),
+            state @ (State::Lost | State::IndirectlyLost) => self.is_final.then(|| Found::Lost {
+                indirectly: state == State::IndirectlyLost,
+                through: last.lost_through(number),
+            }),
+        }
     }
-    let mostly = all.iter().filter(|(size, blocks)| lost.get(size).is_some_and(|lost| lost * 2 > **blocks));
-    mostly.count() * 2 > all.len()
 }
 
 /// Adds up what is known of every live block.
@@ -317,29 +337,20 @@ fn count(
     job: &Job,
     live: &LiveReader,
     decided: &mut Decided,
-    marked: &Marked,
-    traced: &mut Traced<'_>,
+    verdict: &Verdict<'_>,
+    traced: &mut Traced,
     sampled: &mut Sampled,
 ) -> Result<Count, Failure> {
     let mut count = Count::default();
     live.for_each(job.target, |block: Live| {
-        let number = marked.blocks().beginning_at(block.address);
-        let place = number.and_then(|_| traced.see(block.address & !7));
-        let found = number.and_then(|number| {
-            if !marked.is_lost(number) {
+        let number = verdict.first.blocks().beginning_at(block.address);
+        if let Some(number) = number {
+            traced.see(block.address & !7);
+            if !verdict.first.is_lost(number) {
                 sampled.add(block.slot, number);
             }
-            Some(match marked.state(number) {
-                State::Reachable => Found::Reachable,
-                State::Possibly => Found::Possibly,
-                state @ (State::Lost | State::IndirectlyLost) => {
-                    place?;
-                    let through = marked.lost_through(number);
-                    Found::Lost { indirectly: state == State::IndirectlyLost, through }
-                }
-            })
-        });
-        decided.add(&mut count, &block, found);
+        }
+        decided.add(&mut count, &block, number.and_then(|number| verdict.of(&block, number)));
     })?;
     decided.finish(&mut count);
     Ok(count)

@@ -167,9 +167,9 @@ impl Memory for TargetMemory<'_> {
         let place = self.regions.partition_point(|(region, _)| region.range.end <= part.start);
         let all_known = matches!(self.free, Free::Glibc);
         match self.regions.get(place).map(|(region, _)| *region) {
-            Some(region) if region.kind == Kind::Heap && all_known => Between::Free,
+            Some(region) if region.kind == Kind::Heap && all_known => Between::Rounded,
             Some(region) if region.kind == Kind::Anonymous && all_known && self.is_arena(part) => {
-                Between::Free
+                Between::Rounded
             }
             Some(region) if region.kind == Kind::FilePrivate && is_libc(&region.name) => Between::Chunks,
             _ => Between::Roots,

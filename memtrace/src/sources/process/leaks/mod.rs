@@ -1,11 +1,13 @@
 //! Leak checks of the traced processes: when, and what became of them. The scans are on a thread of their own ([`worker`]).
 
 mod at_exit;
+mod before;
 pub(super) mod check;
 mod decided;
 mod memory;
 pub(super) mod owners;
 pub(super) mod pass;
+pub(super) mod recount;
 pub(super) mod schedule;
 pub(super) mod suspects;
 pub(super) mod worker;

@@ -1,11 +1,17 @@
 //! One scan of the memory of a process.
 
-use std::{ops::Range, sync::atomic::AtomicBool, time::Duration};
+use std::{
+    ops::Range,
+    sync::atomic::AtomicBool,
+    time::{Duration, Instant},
+};
 
-use super::{check::Failure, memory::TargetMemory, owners::Words};
+use super::{check::Failure, memory::TargetMemory, owners::Words, recount::Recount};
 use crate::{
-    heap::{self, Blocks, How, Marked},
+    heap::{self, Blocks, How, Marked, census::Allocator},
     model::ThreadRegisters,
+    profile::LeakCheck,
+    sources::process::census,
     target::{
         memory::{Reader, Region, kernel_held, regions},
         threads,
@@ -13,13 +19,14 @@ use crate::{
 };
 
 /// Memory in which what is in no block is free: no root.
+#[derive(Clone, Debug)]
 pub(in crate::sources::process) enum Free {
     /// None is known.
     Unknown,
     /// All memory of glibc's allocator: every block of it is known, and no other allocator is used.
     Glibc,
-    /// These ranges, in order.
-    Ranges(Vec<Range<u64>>),
+    /// These ranges of an allocator, in order.
+    Ranges(Allocator, Vec<Range<u64>>),
 }
 
 impl Free {
@@ -34,9 +41,15 @@ impl Free {
         self.next(at).is_some_and(|range| range.contains(&at))
     }
 
+    /// The allocator that said so.
+    pub(super) fn allocator(&self) -> Option<Allocator> {
+        let Self::Ranges(allocator, _) = self else { return None };
+        Some(*allocator)
+    }
+
     /// The first range that ends behind an address.
     fn next(&self, at: u64) -> Option<&Range<u64>> {
-        let Self::Ranges(ranges) = self else { return None };
+        let Self::Ranges(_, ranges) = self else { return None };
         ranges.get(ranges.partition_point(|range| range.end <= at))
     }
 }
@@ -47,8 +60,7 @@ pub(in crate::sources::process) struct Pass<'a> {
     /// Registers of its threads; empty if they are not known.
     pub(in crate::sources::process) threads: Vec<ThreadRegisters>,
     pub(in crate::sources::process) how: How,
-    /// Where blocks begin that may be lost; `None`: all may be.
-    pub(in crate::sources::process) suspects: Option<&'a [u64]>,
+    /// With `how.others`, the allocator is asked what is free once the memory has been read.
     pub(in crate::sources::process) free: Free,
     /// Bytes read per second; 0 for no limit.
     pub(in crate::sources::process) rate: u64,
@@ -67,8 +79,19 @@ pub(in crate::sources::process) struct Scanned {
     pub(in crate::sources::process) complete: bool,
     /// Whether no memory was swapped out, and all words that the kernel shows were read.
     pub(in crate::sources::process) saw_all: bool,
-    /// Whether the allocator's own blocks were known.
-    pub(in crate::sources::process) census: bool,
+    /// What the allocator said after it, if it was to be asked.
+    pub(in crate::sources::process) recount: Option<Result<Recount, census::Failure>>,
+}
+
+impl Scanned {
+    /// Adds a scan that began at that time to what is known of a check.
+    pub(in crate::sources::process) fn add_to(&self, check: &mut LeakCheck, begun: Instant) {
+        check.scans += 1;
+        check.took += begun.elapsed();
+        check.read += self.read;
+        check.skipped = check.skipped.max(self.skipped);
+        check.complete &= self.complete;
+    }
 }
 
 impl Pass<'_> {
@@ -77,8 +100,7 @@ impl Pass<'_> {
     /// # Errors
     /// It was cut short, or the memory cannot be read, or that of the agent does not suffice.
     pub(in crate::sources::process) fn run(self, blocks: Blocks) -> Result<Scanned, Failure> {
-        let Self { pid, threads, how, suspects, free, rate, limit, stop } = self;
-        let census = matches!(free, Free::Ranges(_));
+        let Self { pid, threads, how, free, rate, limit, stop } = self;
         let reader = Reader::open(pid).map_err(|_gone| Failure::Gone)?;
         let thread = threads::living(pid).ok_or(Failure::Gone)?;
         let regions = regions(thread)?;
@@ -87,9 +109,10 @@ impl Pass<'_> {
         let are_known = !threads.is_empty() && threads.iter().all(|thread| thread.sp.is_some());
         let words: Vec<u64> =
             threads.iter().flat_map(|thread| thread.words.iter().copied()).chain(held.words).collect();
+        let asked = free.allocator().filter(|_| how.others);
         let memory = TargetMemory::new(reader, &regions, &threads, rate, limit, stop);
         let mut memory = memory.with_free(free);
-        let marked = heap::scan(&mut memory, blocks, &words, how, suspects)?;
+        let pending = heap::scan(&mut memory, blocks, &words, how)?;
         if memory.reader().is_gone() {
             return Err(Failure::Gone);
         }
@@ -101,6 +124,12 @@ impl Pass<'_> {
         }
         let figures = memory.reader().figures();
         let saw_all = !is_cut && figures.bytes_swapped == 0;
+        let recount = asked.map(|allocator| Recount::take(pid, allocator, &pending));
+        let marked = pending.decide(|place, at| match &recount {
+            Some(Ok(recount)) => recount.is_root(place, at),
+            // Anything may hold a pointer.
+            Some(Err(_)) | None => true,
+        });
         Ok(Scanned {
             marked,
             words: Words { threads },
@@ -109,7 +138,7 @@ impl Pass<'_> {
             skipped: figures.bytes_swapped + figures.bytes_unreadable,
             complete: are_known && saw_all,
             saw_all,
-            census,
+            recount,
         })
     }
 }
@@ -117,10 +146,11 @@ impl Pass<'_> {
 #[cfg(test)]
 mod tests {
     use super::Free;
+    use crate::heap::census::Allocator;
 
     #[test]
     fn free_memory_begins_and_ends() {
-        let free = Free::Ranges(vec![0x1000..0x2000, 0x2000..0x3000, 0x8000..0x9000]);
+        let free = Free::Ranges(Allocator::Glibc, vec![0x1000..0x2000, 0x2000..0x3000, 0x8000..0x9000]);
         for (at, bound, is_free) in [
             (0, 0x1000, false),
             (0x1000, 0x2000, true),

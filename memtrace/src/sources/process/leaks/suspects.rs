@@ -29,7 +29,6 @@ impl Suspects {
         &self.starts
     }
 
-    /// Whether none is left.
     pub(in crate::sources::process) fn is_empty(&self) -> bool {
         self.starts.is_empty()
     }
@@ -38,12 +37,14 @@ impl Suspects {
         self.starts
     }
 
-    /// After a further scan, which suspected just these. Returns whether any has been cleared.
-    pub(in crate::sources::process) fn narrow(&mut self, marked: &Marked) -> bool {
+    /// After a further scan, of just these blocks. `there`: whether each still is. Returns whether any has been cleared.
+    pub(in crate::sources::process) fn narrow(&mut self, marked: &Marked, there: &[bool]) -> bool {
+        // The pointers of this scan count for what is cleared because of it.
         self.take(marked.lost_pointers());
-        let is_lost =
-            |start: u64| marked.blocks().beginning_at(start).is_some_and(|block| marked.is_lost(block));
-        self.clear_those(|&start| !is_lost(start))
+        let suspects = self.starts.iter().zip(0u32..).zip(there);
+        let cleared = suspects.filter(|((_, block), there)| !**there || !marked.is_lost(*block));
+        let cleared = cleared.map(|((start, _), _)| *start).collect();
+        self.clear(cleared)
     }
 
     /// Clears those that it says. Returns whether there are any.
@@ -95,6 +96,6 @@ mod tests {
         suspects.take(vec![(64, 16), (16, 48), (16, 64)]);
         assert_eq!(suspects.pointers, [(16, 64), (64, 16)]);
         assert!(suspects.clear([16].into()));
-        assert!(suspects.into_starts().is_empty());
+        assert!(suspects.is_empty());
     }
 }

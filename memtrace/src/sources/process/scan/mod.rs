@@ -27,7 +27,7 @@ use super::{
     sites::find_allocator,
 };
 use crate::{
-    allocators::ReturnProbes,
+    allocators::{Choice, ReturnProbes},
     bpf::RegisterReader,
     heap::{
         How,
@@ -105,63 +105,48 @@ impl Scanner {
         let cpu = cpu_time();
         let (moment, scans) = if stop { (Moment::Stopped, 1) } else { (Moment::Running, SCANS) };
         let mut check = LeakCheck { moment, complete: true, ..LeakCheck::default() };
-        let mut suspected: Option<Suspected> = None;
+        let mut begun = Instant::now();
+        let mut announce = |scan| progress(Progress { scan, bytes: resident(pid).unwrap_or(0) });
+        announce(1);
+        let stopped = stop.then(|| Stopped::new(pid)).transpose()?;
+        let (census, blocks) = census::collect(pid, None)?;
+        let threads = match &stopped {
+            Some(stopped) => stopped.registers().to_vec(),
+            None => registers(self.registers.as_ref(), pid),
+        };
+        let (free, rate) = (Free::Ranges(census.allocator, census.own.clone()), if stop { 0 } else { RATE });
+        let how = How { unaligned, holders: true, others: false };
+        let first = Pass { pid, threads, how, free: free.clone(), rate, limit: LONGEST, stop: &never };
+        let mut scanned = first.run(blocks)?;
+        drop(stopped);
+        scanned.add_to(&mut check, begun);
+        let mut saw_all = scanned.saw_all;
+        let mut suspected = Suspected::new(&scanned.marked, &mut Contents::open(pid)?);
+        scanned.marked.forget_pointers();
+        let how = How { unaligned, holders: false, others: true };
         // Scans in a row that changed nothing.
         let mut quiet = 0;
-        let mut saw_all = true;
-        let mut allocator = None;
-        let (census, scanned) = loop {
-            if check.scans > 0 {
-                wait(SPACING, &never)?;
-            }
-            check.scans += 1;
-            progress(Progress { scan: check.scans, bytes: resident(pid).unwrap_or(0) });
-            let begun = Instant::now();
-            let stopped = stop.then(|| Stopped::new(pid)).transpose()?;
-            let (census, blocks) = census::collect(pid, allocator)?;
-            allocator = Some(census.allocator);
-            let threads = match &stopped {
-                Some(stopped) => stopped.registers().to_vec(),
-                None => registers(self.registers.as_ref(), pid),
-            };
-            let pass = Pass {
-                pid,
-                threads,
-                how: How { unaligned, holders: true },
-                suspects: suspected.as_ref().map(Suspected::starts),
-                free: Free::Ranges(census.own.clone()),
-                rate: if stop { 0 } else { RATE },
-                limit: LONGEST,
-                stop: &never,
-            };
-            let scanned = pass.run(blocks)?;
-            drop(stopped);
-            check.took += begun.elapsed();
-            check.read += scanned.read;
-            check.skipped = check.skipped.max(scanned.skipped);
-            check.complete &= scanned.complete;
-            saw_all &= scanned.saw_all;
-            match &mut suspected {
-                None => suspected = Some(Suspected::new(&scanned.marked, &mut Contents::open(pid)?)),
-                Some(suspected) => {
-                    quiet = if suspected.narrow(&scanned.marked) { 0 } else { quiet + 1 };
-                }
-            }
-            // Once all blocks were reached, nothing is left to find.
-            let is_over = suspected.as_ref().is_some_and(|suspected| suspected.starts().is_empty());
-            if is_over || scans == 1 || (check.scans >= scans && quiet >= QUIET) {
-                break (census, scanned);
-            }
+        while scans > 1 && !suspected.is_empty() && (check.scans < scans || quiet < QUIET) {
             if check.scans >= MOST_SCANS {
                 // Pointers move faster than they can be read.
-                suspected = None;
-                break (census, scanned);
+                saw_all = false;
+                break;
             }
-        };
+            wait(SPACING, &never)?;
+            announce(check.scans + 1);
+            begun = Instant::now();
+            let blocks = suspected.only(&scanned.marked)?;
+            let threads = registers(self.registers.as_ref(), pid);
+            let again = Pass { pid, threads, how, free: free.clone(), rate, limit: LONGEST, stop: &never };
+            let mut again = again.run(blocks)?;
+            again.add_to(&mut check, begun);
+            saw_all &= again.saw_all;
+            let recount = again.recount.take().transpose()?.context("the allocator was not asked")?;
+            quiet = if suspected.narrow(&again.marked, &recount) { 0 } else { quiet + 1 };
+        }
         let mut contents = Contents::open(pid)?;
         // What was not read may hold the only pointer.
-        let suspected = suspected.filter(|_| saw_all);
-        let candidates = suspected.map(|suspected| suspected.finish(&mut contents));
+        let candidates = saw_all.then(|| suspected.finish(&mut contents));
         check.at = self.begun.elapsed();
         Ok(Looked { check, cpu, census, scanned, candidates, contents })
     }
@@ -173,7 +158,7 @@ struct Looked {
     /// CPU time of this thread when they began.
     cpu: Duration,
     census: Census,
-    /// The last one.
+    /// The first one, of all blocks.
     scanned: Scanned,
     /// Where the blocks begin that are lost, in order; `None`: that cannot be said.
     candidates: Option<Vec<u64>>,
@@ -252,7 +237,7 @@ fn others(pid: u32, allocator: Allocator, found: Vec<String>) -> Vec<String> {
 fn allocators(pid: u32, modules: &Modules) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for module in modules.iter() {
-        let found = find_allocator((pid, modules), module, ReturnProbes::Safe);
+        let found = find_allocator((pid, modules), module, ReturnProbes::Safe, &Choice::default());
         if let Some(Ok(found)) = found.as_deref()
             && !names.contains(&found.name)
         {

@@ -1,7 +1,14 @@
 //! Blocks that no scan has reached, with what must not change about them.
 
 use super::contents::Contents;
-use crate::{heap::Marked, sources::process::leaks::suspects::Suspects};
+use crate::{
+    heap::{Blocks, Marked},
+    sources::process::leaks::{
+        check::{self, Failure},
+        recount::Recount,
+        suspects::Suspects,
+    },
+};
 
 /// Blocks whose contents are compared at most, about 1 s of reading; of further ones only the size is.
 const COMPARED: usize = 1 << 20;
@@ -33,23 +40,21 @@ impl Suspected {
         blocks.map(|(&(start, size), next)| contents.hash(start, size, next)).collect()
     }
 
-    /// Where each begins, in order.
-    pub(super) fn starts(&self) -> &[u64] {
-        self.suspects.starts()
+    pub(super) fn is_empty(&self) -> bool {
+        self.suspects.is_empty()
     }
 
-    /// After a further scan, which suspected just these. Returns whether any has been cleared.
-    pub(super) fn narrow(&mut self, marked: &Marked) -> bool {
-        let blocks = marked.blocks();
-        let first = &self.first;
-        let is_another = |start: &u64| {
-            let size = blocks.beginning_at(*start).map(|block| blocks.size(block));
-            let known = first.binary_search_by_key(start, |&(start, _)| start).ok();
-            size != known.and_then(|place| first.get(place)).map(|&(_, size)| size)
-        };
-        // The pointers of this scan count for what is cleared because of it.
-        let narrowed = self.suspects.narrow(marked);
-        self.suspects.clear_those(is_another) || narrowed
+    /// Just these, of the blocks of the first scan.
+    ///
+    /// # Errors
+    /// The memory that a scan may use does not suffice.
+    pub(super) fn only(&self, first: &Marked) -> Result<Blocks, Failure> {
+        check::only(first, &self.suspects)
+    }
+
+    /// After a further scan, of just these, and what the allocator said then. Returns whether any has been cleared.
+    pub(super) fn narrow(&mut self, marked: &Marked, recount: &Recount) -> bool {
+        self.suspects.narrow(marked, recount.there())
     }
 
     /// After the last scan: those whose contents are as they were. Whoever writes to a block has a pointer to it.
