@@ -17,6 +17,7 @@ use crate::{
     },
     session::{Output, Schedule},
     sources::process::{LeakOptions, Options, Placement},
+    target::select::Selector,
 };
 
 use super::{
@@ -229,15 +230,14 @@ impl TraceArgs {
         Ok(())
     }
 
-    /// Options of a session that traces `targets` processes, with `limit` as the default budget: a share of their CPU
-    /// time. `follow`: whether processes that descend from them become targets too.
+    /// Options of a session that traces `targets` processes and no others, with `limit` as the default budget: a share of
+    /// their CPU time.
     pub(super) fn options(
         &self,
         verbose: bool,
         targets: usize,
         limit: Option<f64>,
         leaks: LeakOptions,
-        follow: bool,
     ) -> Options {
         let targets = u32::try_from(targets).unwrap_or(u32::MAX);
         Options {
@@ -266,7 +266,8 @@ impl TraceArgs {
                 choice: self.choice.choice().into(),
             },
             leaks,
-            follow,
+            follow: false,
+            select: Selector::default(),
             names: Some(super::NAMES),
         }
     }

@@ -61,7 +61,7 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
         None => User::behind_sudo()?,
     };
     let launch = Launch::new(args.command.clone(), user);
-    let mut session = Session::new(args.trace.options(verbose, 1, None, leaks, false), message)?;
+    let mut session = Session::new(args.trace.options(verbose, 1, None, leaks), message)?;
     let hold = args.trace.leaks.is_wanted().then_some(HELD);
     let launched = start(&mut session, &launch, hold)?;
     args.trace.announce(&format!("started {} (process {})", escape(&launch.name()), launched.id()));

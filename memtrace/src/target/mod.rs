@@ -18,6 +18,7 @@ mod ptrace;
 pub mod relatives;
 pub mod roots;
 pub mod runtimes;
+pub mod select;
 mod stopped;
 mod store;
 pub mod text;

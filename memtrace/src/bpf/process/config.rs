@@ -30,6 +30,8 @@ pub struct Config {
     pub targets: u32,
     /// Whether those that descend from them will be traced too.
     pub follow: bool,
+    /// Whether further processes will be traced.
+    pub joins: bool,
     /// Which allocations are counted at first.
     pub sampling: Shift,
     /// Whether calls will be left out, so that uprobe sessions pay off if the kernel has them.
@@ -54,6 +56,7 @@ impl Default for Config {
             rows: 448 << 10,
             targets: 1,
             follow: false,
+            joins: false,
             sampling: EXACT,
             skips: false,
             perf: false,

@@ -60,7 +60,7 @@ impl Sizes {
             rows: if config.method == WalkMethod::Cfi { config.rows.max(1) } else { 1 },
             modules: if config.method == WalkMethod::Cfi { unwind::MODULES } else { 1 },
             cached_targets: if config.method == WalkMethod::Cfi {
-                if config.follow { cache::TARGETS } else { config.targets.clamp(1, cache::TARGETS) }
+                if config.joins { cache::TARGETS } else { config.targets.clamp(1, cache::TARGETS) }
             } else {
                 1
             },

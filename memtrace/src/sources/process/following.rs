@@ -1,4 +1,5 @@
-//! Processes that join a session while it runs: those that descend from its targets (`--follow`).
+//! Processes that join a session while it runs: those that descend from its targets (`--follow`), and those that have a certain name
+//! or are in a certain cgroup or container.
 //!
 //! The kernel side reports each fork of a target, and of what descends from it before that is traced itself. What it cannot
 //! report (its events are full, or the agent does not know the pids that it sees) is found in /proc.
@@ -12,7 +13,7 @@ use super::{session::Session, traced::Traced};
 use crate::{
     profile::Remark,
     session::Watched,
-    target::{Process, relatives, usage},
+    target::{Process, relatives, select::Selector, usage},
 };
 
 /// Processes that wait to be traced, at most. Of more, those that live long enough are found in /proc.
@@ -45,6 +46,8 @@ struct Pending {
 #[derive(Debug, Default)]
 pub(super) struct Following {
     wanted: bool,
+    /// What selects others.
+    select: Selector,
     pending: VecDeque<Pending>,
     /// Forks whose process is traced, or needs not be.
     settled: u64,
@@ -61,8 +64,8 @@ pub(super) struct Following {
 }
 
 impl Following {
-    pub(super) fn new(wanted: bool) -> Self {
-        Self { wanted, ..Self::default() }
+    pub(super) fn new(wanted: bool, select: Selector) -> Self {
+        Self { wanted, select, ..Self::default() }
     }
 
     /// Of `forks` processes that targets have forked, those that were not followed.
@@ -100,7 +103,7 @@ impl Session {
 
     /// A turn of the watchdog: forgets what has exited, and looks for what was not reported.
     pub(super) fn follow_turn(&mut self) {
-        if !self.following.wanted {
+        if !self.following.wanted && self.following.select.is_empty() {
             return;
         }
         self.retire();
@@ -110,10 +113,18 @@ impl Session {
         }
     }
 
-    /// Looks for descendants of targets in /proc, and begins to trace them.
+    /// Looks in /proc for what is selected, and for descendants of targets, and begins to trace them.
     fn seek(&mut self) {
         self.following.turns = 0;
-        let mut at = 0;
+        if !self.following.select.is_empty() {
+            for pid in self.following.select.pids() {
+                if !self.following.refused.contains(&pid) && !self.is_traced(pid) {
+                    self.following.add(pid, false);
+                }
+            }
+            self.follow_pending(None);
+        }
+        let mut at = if self.following.wanted { 0 } else { self.targets.len() };
         // The targets that this adds are looked at too.
         while let Some(target) = self.targets.get(at) {
             at += 1;
@@ -217,7 +228,7 @@ impl Session {
     /// Traces a process in place of one that has exited, which is forgotten.
     fn replace(&mut self, index: u32, process: Process) -> anyhow::Result<()> {
         let pid = process.pid;
-        let mut target = Traced::new(process, index, self.options.placement, &self.files)?;
+        let mut target = Traced::new(process, index, self.options.placement.clone(), &self.files)?;
         let generation = self.tracer.replace_target(index, pid)?;
         target.generation = generation;
         target.origin.generation = generation;
@@ -268,11 +279,11 @@ impl Session {
 
 #[cfg(test)]
 mod tests {
-    use super::{Following, MAX_PENDING};
+    use super::{Following, MAX_PENDING, Selector};
 
     #[test]
     fn forks_are_missed_unless_they_are_settled_or_wait() {
-        let mut following = Following::new(true);
+        let mut following = Following::new(true, Selector::default());
         following.add(7, true);
         following.add(8, false);
         following.settled = 3;
@@ -283,7 +294,7 @@ mod tests {
 
     #[test]
     fn what_waits_is_bounded_and_found_once() {
-        let mut following = Following::new(true);
+        let mut following = Following::new(true, Selector::default());
         for pid in 0..2 * MAX_PENDING as u32 {
             following.add(pid % 8000, false);
             following.add(pid % 8000, false);

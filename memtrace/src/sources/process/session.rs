@@ -26,7 +26,7 @@ use crate::{
     profile::{Allocation, Reason, Remark},
     session::{Draft, Names, hold_signals},
     symbolize::Program,
-    target::{FileStore, Process},
+    target::{FileStore, Process, select::Selector},
 };
 
 /// What to count. By default every allocation.
@@ -50,6 +50,8 @@ pub struct Options {
     pub leaks: LeakOptions,
     /// Whether processes that descend from the targets become targets too.
     pub follow: bool,
+    /// What selects further processes, which become targets as they appear.
+    pub select: Selector,
     /// The program that names functions; `None`: they stay unnamed.
     pub names: Option<Program>,
 }
@@ -94,6 +96,7 @@ impl Session {
         options.config.sampling = options.counting.first();
         options.config.skips = options.counting.skips();
         options.config.follow = options.follow;
+        options.config.joins = options.follow || !options.select.is_empty();
         if !options.verdicts {
             options.config.without |= Part::Lifetimes as u32;
         }
@@ -124,7 +127,7 @@ impl Session {
             control: Control::new(options.counting),
             names: Names::new(options.names),
             leaks: Leaks::new(options.leaks),
-            following: Following::new(options.follow),
+            following: Following::new(options.follow, options.select.clone()),
             past_cpu: Duration::ZERO,
             options,
             targets: Vec::new(),
