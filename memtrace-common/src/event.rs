@@ -180,7 +180,7 @@ impl OracleEvent {
     pub const PAGE: usize = 4096;
 }
 
-/// A target forked a process, which is not traced.
+/// A target forked a process, or a process that descends from it and is not traced yet did.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct ForkEvent {
@@ -188,8 +188,12 @@ pub struct ForkEvent {
     pub kind: u32,
     /// The target's index.
     pub target: u32,
+    /// The new process's pid in the initial namespace; 0 if it is unknown.
+    pub child: u32,
+    /// Zero.
+    pub reserved: u32,
 }
-const _: () = assert!(size_of::<ForkEvent>() == 8);
+const _: () = assert!(size_of::<ForkEvent>() == 16);
 
 /// The thread by which the kernel knows the process of a target's probes ends: the main one, or [`crate::Target::holder`].
 #[repr(C)]

@@ -30,6 +30,10 @@ globals! {
     INSTANCE_RETURN: u32 = 0;
     /// Offset of `return_instance.next`.
     INSTANCE_NEXT: u32 = 0;
+    /// Offset of `task_struct.tgid`; 0 when unknown, and then the pids of new processes are not sent.
+    TASK_TGID: u32 = 0;
+    /// Whether processes that descend from targets will be traced too.
+    FOLLOW: u32 = 0;
     /// Whether each walk is sent with the memory it was made in, for tests.
     ORACLE: u32 = 0;
     /// Whether each event is sent to the agent.

@@ -54,6 +54,11 @@ pub(crate) static CACHE: Array<u64, 1024, MMAPABLE> = Array::new();
 #[btf_map]
 pub(crate) static TARGET_BY_TGID: HashMap<u32, u32, { MAX_TARGETS as usize }> = HashMap::new();
 
+/// Processes that descend from targets and may not be traced yet, by tgid: the index of the target. Only filled with
+/// `FOLLOW`; those that find no room are found by the agent, if they live long enough.
+#[btf_map]
+pub(crate) static DESCENDANTS: HashMap<u32, u32, 4096, NO_PREALLOC> = HashMap::new();
+
 /// What was lost, by [`Counter`].
 #[btf_map]
 pub(crate) static COUNTERS: PerCpuArray<u64, { Counter::COUNT as usize }> = PerCpuArray::new();

@@ -24,6 +24,15 @@ impl Cgroup {
         Some(Self(path))
     }
 
+    /// Makes one of that name, of either version; `None` where there is no hierarchy to write to.
+    ///
+    /// # Panics
+    /// If what is mounted cannot be read.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        hierarchies().into_iter().find_map(|hierarchy| Self::make(hierarchy.join(name)))
+    }
+
     /// Makes one, of either version, whose processes may use this much memory; `None` where there is no such hierarchy to write
     /// to.
     ///
@@ -31,20 +40,16 @@ impl Cgroup {
     /// If what is mounted cannot be read.
     #[must_use]
     pub fn with_memory(bytes: u64) -> Option<Self> {
-        let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
-        let has_memory = |line: &&str| {
-            let first = line.contains(" - cgroup ") && line.rsplit(',').any(|option| option == "memory");
-            first || line.contains(" - cgroup2 ")
-        };
-        mounts.lines().filter(has_memory).find_map(|line| {
-            let path =
-                PathBuf::from(line.split(' ').nth(4)?).join(format!("memtrace-limit-{}", std::process::id()));
-            fs::create_dir(&path).ok()?;
-            let group = Self(path);
+        hierarchies().into_iter().find_map(|hierarchy| {
+            let group = Self::make(hierarchy.join(format!("memtrace-limit-{}", std::process::id())))?;
             let files = ["memory.limit_in_bytes", "memory.max"];
             let file = files.iter().map(|file| group.0.join(file)).find(|file| file.exists())?;
             fs::write(file, bytes.to_string()).ok().map(|()| group)
         })
+    }
+
+    fn make(path: PathBuf) -> Option<Self> {
+        fs::create_dir(&path).ok().map(|()| Self(path))
     }
 
     /// Its directory.
@@ -66,4 +71,14 @@ impl Drop for Cgroup {
     fn drop(&mut self) {
         let _ = fs::remove_dir(&self.0);
     }
+}
+
+/// Where the hierarchies are mounted that may limit memory.
+fn hierarchies() -> Vec<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+    let has_memory = |line: &&str| {
+        let first = line.contains(" - cgroup ") && line.rsplit(',').any(|option| option == "memory");
+        first || line.contains(" - cgroup2 ")
+    };
+    mounts.lines().filter(has_memory).filter_map(|line| Some(line.split(' ').nth(4)?.into())).collect()
 }

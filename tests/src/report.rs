@@ -118,6 +118,9 @@ pub struct Amount {
 #[allow(missing_docs, reason = "as above")]
 pub struct Stack {
     pub id: String,
+    /// Its process; 0 in the kernel.
+    #[serde(default)]
+    pub pid: u32,
     pub bytes: u64,
     pub blocks: u64,
     pub allocated_bytes: u64,

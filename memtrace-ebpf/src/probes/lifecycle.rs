@@ -1,9 +1,9 @@
 //! What targets do besides allocating: fork, exec, exit of a thread.
 //!
-//! Raw tracepoints: they need neither BTF nor field offsets for the little that is read here.
+//! Raw tracepoints: they need neither BTF nor field offsets for the little that is read here, except for a child's pid.
 
 use aya_ebpf::{
-    helpers::{bpf_get_current_pid_tgid, generated::bpf_ktime_get_ns},
+    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, generated::bpf_ktime_get_ns},
     macros::raw_tracepoint,
     programs::RawTracePointContext,
 };
@@ -11,8 +11,10 @@ use aya_log_ebpf::debug;
 use memtrace_common::{Counter, EventKind, ExecEvent, ForkEvent, ThreadEvent};
 
 use crate::{
-    calls, events,
-    maps::{TARGET_BY_TGID, TARGETS, count},
+    calls,
+    config::{FOLLOW, TASK_TGID},
+    events,
+    maps::{DESCENDANTS, TARGET_BY_TGID, TARGETS, count},
 };
 
 /// `clone` flag: the new task is a thread (include/uapi/linux/sched.h).
@@ -35,12 +37,38 @@ pub(crate) fn task_newtask(context: RawTracePointContext) -> i32 {
 
 #[inline(always)]
 fn try_newtask(context: &RawTracePointContext) -> Option<()> {
-    let target = current()?;
+    let target = current().or_else(ancestor)?;
     if context.arg::<u64>(1) & CLONE_THREAD == 0 {
         count(Counter::Forks, 1);
-        events::send(&ForkEvent { kind: EventKind::Fork as u32, target });
+        let child = tgid_of(context.arg::<u64>(0));
+        if FOLLOW.load() != 0 && child != 0 {
+            let _ = DESCENDANTS.insert(child, target, 0);
+        }
+        events::send(&ForkEvent { kind: EventKind::Fork as u32, target, child, reserved: 0 });
     }
     Some(())
+}
+
+/// The target that the current process descends from, if targets are followed.
+#[inline(always)]
+fn ancestor() -> Option<u32> {
+    if FOLLOW.load() == 0 {
+        return None;
+    }
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    // SAFETY: an entry is written once, before its process runs, and deleted when its main thread ends.
+    unsafe { DESCENDANTS.get(tgid) }.copied()
+}
+
+/// The process of a task; 0 if it cannot be read.
+#[inline(always)]
+fn tgid_of(task: u64) -> u32 {
+    let offset = TASK_TGID.load();
+    if offset == 0 {
+        return 0;
+    }
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_kernel((task + u64::from(offset)) as *const u32) }.unwrap_or(0)
 }
 
 /// `sched_process_exec`: the address space is a new one.
@@ -78,11 +106,14 @@ pub(crate) fn process_exit(_: RawTracePointContext) -> i32 {
 
 #[inline(always)]
 fn try_exit() -> Option<()> {
-    let index = current()?;
-    calls::thread_exit();
     let id = bpf_get_current_pid_tgid();
     let (tgid, tid) = ((id >> 32) as u32, id as u32);
     let main = u32::from(tid == tgid);
+    if FOLLOW.load() != 0 && main != 0 {
+        let _ = DESCENDANTS.remove(tgid);
+    }
+    let index = current()?;
+    calls::thread_exit();
     if main != 0 || TARGETS.get(index)?.holder == tid {
         // SAFETY: a helper without arguments.
         let time = unsafe { bpf_ktime_get_ns() };

@@ -5,8 +5,7 @@ use std::{process::ExitCode, time::Instant};
 use crate::{
     report::{escape, plan},
     session::{Ending, follow, interrupted},
-    sources::process::Session,
-    target::Process,
+    sources::process::{Options, Session},
 };
 
 use super::{
@@ -14,6 +13,7 @@ use super::{
     cost::DEFAULT_LIMIT,
     message::message,
     options::{TraceArgs, parse_pid},
+    select::SelectArgs,
     when::{self, WhenArgs},
 };
 
@@ -23,6 +23,9 @@ use super::{
 Examples:
   memtrace attach $(pidof my-server)
   memtrace attach 4123 4124 -i 10s          two processes together
+  memtrace attach --follow 4123             a master and its workers, each with its pid
+  memtrace attach --name '^nginx'           all processes of this name, and those to come
+  memtrace attach --container 3f2a9c0d1e5b  all processes of a container
   memtrace attach 4123 --older 1m -i 3m     every 3 minutes, the blocks older than one minute
   memtrace attach 4123 -z 1MiB -a           list each block of 1 MiB and more
   memtrace attach 4123 -n 1 -f json         one report after 5 s, for a script
@@ -33,8 +36,14 @@ The process is not stopped. Memory allocated before memtrace attached is not cou
 Ctrl-C ends tracing with a last report. With --when, the exit status is 3 if no condition has ever held.")]
 pub(super) struct Args {
     /// Processes to trace
-    #[arg(required = true, value_name = "PID", value_parser = parse_pid)]
+    #[arg(required_unless_present_any = ["name", "cgroup", "container"], value_name = "PID", value_parser = parse_pid)]
     pids: Vec<u32>,
+    #[command(flatten)]
+    select: SelectArgs,
+    /// Trace the children of the processes too, theirs, and what they execute: those that exist and those to come, at
+    /// most 256 at once
+    #[arg(short = 'F', long)]
+    follow: bool,
     #[command(flatten)]
     trace: TraceArgs,
     #[command(flatten)]
@@ -48,22 +57,24 @@ pub(super) struct Args {
 pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
     args.trace.check()?;
     if args.when.is_waiting() {
-        let processes = args.pids.iter().map(|&pid| Process::open(pid)).collect::<Result<Vec<_>, _>>()?;
+        let processes = args.select.processes(&args.pids)?;
         let schedule = args.trace.schedule();
         let ends = schedule.count.is_some() || schedule.duration.is_some();
         return when::main(&args.when, processes, args.trace.path(), ends);
     }
     let mut output = args.trace.output()?;
     let start = Instant::now();
-    let processes = args.pids.iter().map(|&pid| Process::open(pid)).collect::<Result<Vec<_>, _>>()?;
+    let processes = args.select.processes(&args.pids)?;
     let leaks = args.trace.leaks.options(args.stop, false);
     if args.stop {
         message(
             "--stop: each leak check stops the process for a scan; system calls such as epoll_wait may return EINTR",
         );
     }
-    let mut session =
-        Session::new(args.trace.options(verbose, processes.len(), Some(DEFAULT_LIMIT), leaks), message)?;
+    let options = args.trace.options(verbose, processes.len(), Some(DEFAULT_LIMIT), leaks);
+    let select = args.select.selector();
+    let is_selected = !select.is_empty();
+    let mut session = Session::new(Options { follow: args.follow, select, ..options }, message)?;
     session.prepare();
     for process in processes {
         if process.is_stopped() {
@@ -75,8 +86,16 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
         if interrupted() {
             break;
         }
-        session.attach(process)?;
+        let pid = process.pid;
+        match session.attach(process) {
+            // Of many, some may have no allocator, or may just have ended.
+            Err(error) if is_selected && !args.pids.contains(&pid.get()) => {
+                message(&format!("process {pid} is left out: {error:#}"));
+            }
+            attached => attached?,
+        }
     }
+    session.follow_existing();
     let chosen = session.choose();
     tracing::debug!("attached by {} in {} ms", session.method(), start.elapsed().as_millis());
     let names: Vec<String> =

@@ -16,6 +16,7 @@ mod output;
 mod report;
 mod run;
 mod scan;
+mod select;
 mod triage;
 mod when;
 

@@ -17,6 +17,7 @@ use crate::{
     },
     session::{Output, Schedule},
     sources::process::{LeakOptions, Options, Placement},
+    target::select::Selector,
 };
 
 use super::{
@@ -229,8 +230,8 @@ impl TraceArgs {
         Ok(())
     }
 
-    /// Options of a session that traces `targets` processes, with `limit` as the default budget: a share of their CPU
-    /// time.
+    /// Options of a session that traces `targets` processes and no others, with `limit` as the default budget: a share of
+    /// their CPU time.
     pub(super) fn options(
         &self,
         verbose: bool,
@@ -265,6 +266,8 @@ impl TraceArgs {
                 choice: self.choice.choice().into(),
             },
             leaks,
+            follow: false,
+            select: Selector::default(),
             names: Some(super::NAMES),
         }
     }

@@ -41,6 +41,9 @@ pub enum Remark {
     AgesLimited { days: u64 },
     /// Processes have exited.
     Exited { pids: Vec<u32> },
+    /// Processes that descend from targets are traced too, `exited` of which are no longer shown. `refused` cannot be;
+    /// `without_allocator` are, but have no allocator that is known.
+    Followed { followed: u64, exited: u64, refused: u64, without_allocator: u64 },
     /// A process has mapped so many ranges that neighbours were joined.
     RangesJoined,
     /// A window is open: blocks allocated in it less than `watch` ago are left out.

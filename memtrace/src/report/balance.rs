@@ -299,12 +299,12 @@ fn children(balance: &Balance) -> String {
         String::new()
     };
     format!(
-        "; its {} {child} ({}{more}: {}; {}) {are} not traced{grown}: `memtrace attach {}`",
+        "; its {} {child} ({}{more}: {}; {}) {are} not traced{grown}: `memtrace attach --follow {}`",
         balance.children_found,
         pids.join(", "),
         short(comm),
         format_bytes(rss),
-        pids.join(" ")
+        balance.pid
     )
 }
 

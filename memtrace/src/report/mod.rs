@@ -11,6 +11,7 @@ mod escape;
 mod estimates;
 mod flame;
 mod folded;
+mod following;
 mod header;
 mod heap;
 mod html;

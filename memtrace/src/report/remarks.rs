@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::kernel;
 use super::plan::{pace, part};
-use super::runtimes;
-use super::unseen;
+use super::{following, kernel, runtimes, unseen};
 use crate::profile::units::{format_age, format_bytes, format_count, format_number, format_percent};
 use crate::profile::{CacheNumber, Dictionary, FileProblem, Remark, Renewal, Unread};
 
@@ -103,10 +101,9 @@ fn of_targets(remark: &Remark) -> Option<String> {
         Remark::AgesLimited { days } => {
             format!("tracing has gone on for over {days} days: older blocks are shown as {days} days younger")
         }
-        Remark::Exited { pids } => {
-            let (noun, have) = if pids.len() == 1 { ("process", "has") } else { ("processes", "have") };
-            let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
-            format!("{noun} {} {have} exited: blocks not freed by then are still shown", pids.join(", "))
+        Remark::Exited { pids } => following::exited(pids),
+        Remark::Followed { followed, exited, refused, without_allocator } => {
+            following::followed(*followed, *exited, *refused, *without_allocator)
         }
         Remark::RangesJoined => {
             "a process has mapped so many ranges that neighbours were joined: some may be younger than shown"

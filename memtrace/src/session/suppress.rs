@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::{
-    profile::{Amount, Dictionary, Leaked, Profile, Subject, Suppressions},
+    profile::{Amount, Dictionary, Leaked, Profile, Remark, Subject, Suppressions},
     report::{suppression, suppressions_used},
 };
 
@@ -58,7 +58,7 @@ impl Suppressing {
     pub(super) fn apply<'a>(&mut self, dictionary: &Dictionary, profile: &'a Profile) -> Cow<'a, Profile> {
         self.lines.clear();
         self.lost = Amount::default();
-        self.forks = profile.losses.children_not_traced;
+        self.forks = profile.losses.children_not_traced + profile.remarks.iter().map(followed).sum::<u64>();
         self.known.reset();
         let mut profile = Cow::Borrowed(profile);
         let has_lost = |row: &crate::profile::Row| row.leaked.is_some_and(|leaked| leaked.lost.blocks > 0);
@@ -99,4 +99,8 @@ fn suppress(profile: &mut Profile, place: usize, leaked: Leaked) {
     reached.suppressed = reached.suppressed.plus(leaked.lost);
     reached.indirectly = reached.indirectly.minus(leaked.indirectly);
     reached.directly = reached.directly.minus(leaked.lost.minus(leaked.indirectly));
+}
+/// Processes that were traced because they descend from targets.
+fn followed(remark: &Remark) -> u64 {
+    if let Remark::Followed { followed, .. } = remark { *followed } else { 0 }
 }

@@ -28,6 +28,10 @@ pub struct Config {
     pub rows: u32,
     /// Processes that will be traced.
     pub targets: u32,
+    /// Whether those that descend from them will be traced too.
+    pub follow: bool,
+    /// Whether further processes will be traced.
+    pub joins: bool,
     /// Which allocations are counted at first.
     pub sampling: Shift,
     /// Whether calls will be left out, so that uprobe sessions pay off if the kernel has them.
@@ -51,6 +55,8 @@ impl Default for Config {
             method: WalkMethod::Cfi,
             rows: 448 << 10,
             targets: 1,
+            follow: false,
+            joins: false,
             sampling: EXACT,
             skips: false,
             perf: false,

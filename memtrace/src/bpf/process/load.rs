@@ -60,7 +60,7 @@ impl Sizes {
             rows: if config.method == WalkMethod::Cfi { config.rows.max(1) } else { 1 },
             modules: if config.method == WalkMethod::Cfi { unwind::MODULES } else { 1 },
             cached_targets: if config.method == WalkMethod::Cfi {
-                config.targets.clamp(1, cache::TARGETS)
+                if config.joins { cache::TARGETS } else { config.targets.clamp(1, cache::TARGETS) }
             } else {
                 1
             },
@@ -80,6 +80,8 @@ pub(super) fn load(config: &Config, sizes: Sizes, epoch: u64) -> Result<Ebpf, Er
     let cfi = config.method == WalkMethod::Cfi;
     let (method, trace, oracle) = (config.method as u32, u32::from(config.trace), u32::from(config.oracle));
     let [utask, instances, stack, address, next] = if cfi { return_instances() } else { [0; 5] };
+    let [tgid] = if config.follow { btf::member_offsets([("task_struct", "tgid")]) } else { [None] };
+    let (tgid, follow) = (tgid.unwrap_or(0), u32::from(config.follow));
     let kernel_stacks = if config.method == WalkMethod::Kernel { KERNEL_STACKS } else { 1 };
     let log_level: u8 = if config.verbose { aya_log::Level::Debug as u8 } else { 0 };
     let mut loader = EbpfLoader::new();
@@ -96,6 +98,8 @@ pub(super) fn load(config: &Config, sizes: Sizes, epoch: u64) -> Result<Ebpf, Er
         .override_global("INSTANCE_STACK", &stack, true)
         .override_global("INSTANCE_RETURN", &address, true)
         .override_global("INSTANCE_NEXT", &next, true)
+        .override_global("TASK_TGID", &tgid, true)
+        .override_global("FOLLOW", &follow, true)
         .override_global("TRACE", &trace, true)
         .override_global("ORACLE", &oracle, true)
         .override_global("WITHOUT", &config.without, true)

@@ -50,6 +50,7 @@ pub struct Tracer {
     targets: Array<MapData, Target>,
     target_by_tgid: HashMap<MapData, u32, u32>,
     target_count: u32,
+    shares_pids: bool,
     sampling: Shift,
     pub(super) ebpf: Ebpf,
 }
@@ -102,6 +103,7 @@ impl Tracer {
                 .try_into()
                 .map_err(Error::map("TARGET_BY_TGID"))?,
             target_count: 0,
+            shares_pids: system::in_initial_pid_namespace(),
             sampling: config.sampling,
             ebpf,
         })
@@ -136,15 +138,53 @@ impl Tracer {
         if index >= MAX_TARGETS {
             return Err(Error::TooManyTargets(MAX_TARGETS));
         }
+        self.set_target(index, pid, Target::default())?;
+        self.target_count += 1;
+        Ok(index)
+    }
+
+    /// Whether pids here are those that the kernel side sees.
+    #[must_use]
+    pub fn shares_pids(&self) -> bool {
+        self.shares_pids
+    }
+
+    /// Gives the index of a process that has exited, and was forgotten ([`Tracer::forget_processes`]), to another one.
+    /// What the kernel side counted for it is of the past, as after an `execve`. Returns the generation that begins.
+    ///
+    /// # Errors
+    /// The table of targets cannot be written.
+    pub fn replace_target(&mut self, index: u32, pid: NonZeroU32) -> Result<u32, Error> {
+        let before = self.targets.get(&index, 0).map_err(Error::map("TARGETS"))?;
+        let generation = before.generation + 1;
+        self.holders.threads.remove(&index);
+        self.set_target(index, pid, Target { generation, ..Target::default() })?;
+        Ok(generation)
+    }
+
+    fn set_target(&mut self, index: u32, pid: NonZeroU32, target: Target) -> Result<(), Error> {
         // Programs see pids of the initial namespace.
-        let tgid = if system::in_initial_pid_namespace() { pid.get() } else { 0 };
-        let target = Target { tgid, sampling: self.sampling as u32, ..Target::default() };
+        let tgid = if self.shares_pids { pid.get() } else { 0 };
+        let target = Target { tgid, sampling: self.sampling as u32, ..target };
         self.targets.set(index, target, 0).map_err(Error::map("TARGETS"))?;
         if tgid != 0 {
             self.target_by_tgid.insert(tgid, index, 0).map_err(Error::map("TARGET_BY_TGID"))?;
         }
-        self.target_count += 1;
-        Ok(index)
+        Ok(())
+    }
+
+    /// Detaches the probes of processes that have exited, without waiting, and makes the life-cycle tracepoints forget
+    /// their pids: other processes may get them.
+    pub fn forget_processes(&mut self, targets: &[u32]) {
+        for tgid in
+            targets.iter().filter_map(|index| self.targets.get(index, 0).ok()).map(|target| target.tgid)
+        {
+            // Another process may have it already, and be traced.
+            if self.target_by_tgid.get(&tgid, 0).is_ok_and(|index| targets.contains(&index)) {
+                let _ = self.target_by_tgid.remove(&tgid);
+            }
+        }
+        detach_later(self.take_links(|link| targets.contains(&u32::from(link.target))));
     }
 
     /// Attaches probes to a target's allocator functions.

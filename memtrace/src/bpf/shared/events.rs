@@ -80,10 +80,12 @@ pub enum BpfEvent {
         /// Whether a thread other than the main one called it, and is now the main one.
         by_thread: bool,
     },
-    /// A target forked a process, which is not traced.
+    /// A target forked a process, or a process did that descends from it and is not traced yet.
     Fork {
         /// The target's index.
         target: u32,
+        /// The new process's pid in the initial namespace; 0 if it is unknown.
+        child: u32,
     },
     /// A target mapped or unmapped memory itself.
     Mapping {
@@ -179,7 +181,7 @@ fn decode(bytes: &[u8]) -> Option<BpfEvent> {
         })
     } else if kind == EventKind::Fork as u32 {
         let event: ForkEvent = read(bytes)?;
-        Some(BpfEvent::Fork { target: Target::index(event.target) })
+        Some(BpfEvent::Fork { target: Target::index(event.target), child: event.child })
     } else if kind == EventKind::Mapping as u32 {
         let event: MappingEvent = read(bytes)?;
         Some(BpfEvent::Mapping {

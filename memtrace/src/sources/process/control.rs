@@ -93,8 +93,8 @@ impl Session {
 
     /// What has been used so far.
     pub(super) fn reading(&mut self) -> Reading {
-        let cpu = self.targets.iter_mut().map(super::traced::Traced::cpu_time).sum();
-        Reading { at: self.tracer.elapsed(), cpu, work: self.tracer.work() }
+        let cpu: Duration = self.targets.iter_mut().map(super::traced::Traced::cpu_time).sum();
+        Reading { at: self.tracer.elapsed(), cpu: cpu + self.past_cpu, work: self.tracer.work() }
     }
 
     /// What tracing has cost since it began.

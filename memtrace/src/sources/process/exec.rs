@@ -79,13 +79,7 @@ impl Session {
         }
         target.exec(generation, by_thread, &mut self.tracer);
         let id = target.id();
-        self.ranges.remove(&index);
-        self.leaks.forget(index);
-        self.ledgers.forget(index);
-        self.stacks.forget_past(&mut self.names, id);
-        let stacks = &self.stacks;
-        self.course.forget(|slot| stacks.get(slot).is_none());
-        self.forget_past();
+        self.forget_program(index, id);
         self.refresh(index, false);
         for _ in 0..if by_thread { LOADING } else { 0 } {
             self.look_again();
@@ -101,8 +95,23 @@ impl Session {
         }
         let (pid, comm) = (target.pid().get(), target.process.comm.clone());
         let at = self.tracer.elapsed().saturating_sub(self.started);
-        let remark = Remark::Exec { pid, comm, times: generation, at, by_thread };
-        self.remark(|known| matches!(known, Remark::Exec { pid: of, .. } if *of == pid), Some(remark));
+        let times = generation - target.origin.generation;
+        // A process that was followed begins with one.
+        if !(target.origin.followed && times == 1 && !by_thread) {
+            let remark = Remark::Exec { pid, comm, times, at, by_thread };
+            self.remark(|known| matches!(known, Remark::Exec { pid: of, .. } if *of == pid), Some(remark));
+        }
         self.stay_detached();
+    }
+
+    /// Forgets what is known of the programs before that of `id`: index and generation.
+    pub(super) fn forget_program(&mut self, index: u32, id: u32) {
+        self.ranges.remove(&index);
+        self.leaks.forget(index);
+        self.ledgers.forget(index);
+        self.stacks.forget_past(&mut self.names, id);
+        let stacks = &self.stacks;
+        self.course.forget(|slot| stacks.get(slot).is_none());
+        self.forget_past();
     }
 }

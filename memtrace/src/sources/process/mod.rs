@@ -5,6 +5,7 @@ mod census;
 mod control;
 mod counting;
 mod exec;
+mod following;
 mod held;
 mod holding;
 mod leaks;

@@ -192,6 +192,7 @@ impl Session {
             let found = runtimes::hidden(pid, &target.modules).into_iter();
             remarks.extend(found.map(|runtime| Remark::HeapOfRuntime { pid, runtime }));
         }
+        remarks.extend(self.remark_on_followed());
         remarks.extend(ages(now));
         remarks.extend(self.leaks.remarks());
         for target in &self.targets {
@@ -327,11 +328,13 @@ impl Session {
         stacks_incomplete.sort_unstable();
         let ended = self.targets.iter().all(|target| target.process.has_exited());
         let mappings = self.ranges.values().fold(Amount::default(), |sum, of| sum.plus(of.left_out()));
+        let losses = self.tracer.losses(ended);
         Losses {
             stacks_incomplete,
             mappings_full: mappings.blocks,
             mappings_full_bytes: mappings.bytes,
-            ..self.tracer.losses(ended)
+            children_not_traced: self.following.missed(losses.children_not_traced),
+            ..losses
         }
     }
 }

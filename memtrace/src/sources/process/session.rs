@@ -8,8 +8,9 @@ use rustc_hash::FxHashMap;
 
 use super::{
     balance::Ledgers,
-    counting::{Control, Counting},
+    counting::{Control, Counting, Phase},
     exec::{LOADING, PAUSE},
+    following::Following,
     leaks::{LeakOptions, Leaks},
     sites::Placement,
     source::Streams,
@@ -25,7 +26,7 @@ use crate::{
     profile::{Allocation, Reason, Remark},
     session::{Draft, Names, hold_signals},
     symbolize::Program,
-    target::{FileStore, Process},
+    target::{FileStore, Process, select::Selector},
 };
 
 /// What to count. By default every allocation.
@@ -47,6 +48,10 @@ pub struct Options {
     pub placement: Placement,
     /// Whether and how to check for leaks.
     pub leaks: LeakOptions,
+    /// Whether processes that descend from the targets become targets too.
+    pub follow: bool,
+    /// What selects further processes, which become targets as they appear.
+    pub select: Selector,
     /// The program that names functions; `None`: they stay unnamed.
     pub names: Option<Program>,
 }
@@ -74,6 +79,9 @@ pub struct Session {
     pub(super) watch: Watch,
     pub(super) leaks: Leaks,
     pub(super) ledgers: Ledgers,
+    pub(super) following: Following,
+    /// CPU time that targets used whose place another one has taken.
+    pub(super) past_cpu: Duration,
 }
 
 impl Session {
@@ -87,6 +95,8 @@ impl Session {
         let mut options = options;
         options.config.sampling = options.counting.first();
         options.config.skips = options.counting.skips();
+        options.config.follow = options.follow;
+        options.config.joins = options.follow || !options.select.is_empty();
         if !options.verdicts {
             options.config.without |= Part::Lifetimes as u32;
         }
@@ -117,6 +127,8 @@ impl Session {
             control: Control::new(options.counting),
             names: Names::new(options.names),
             leaks: Leaks::new(options.leaks),
+            following: Following::new(options.follow, options.select.clone()),
+            past_cpu: Duration::ZERO,
             options,
             targets: Vec::new(),
             stacks: Stacks::default(),
@@ -255,9 +267,7 @@ impl Session {
             }
             BpfEvent::Thread { target, main, time } => self.thread_ended(target, main, time),
             BpfEvent::Oracle { .. } | BpfEvent::KernelStack { .. } => {}
-            BpfEvent::Fork { target } => {
-                tracing::debug!("target {target} forked a process, which is not traced");
-            }
+            BpfEvent::Fork { child, .. } => self.forked(child),
         }
         None
     }
@@ -296,10 +306,12 @@ impl Session {
         self.stay_detached();
     }
 
-    /// Detaches what was attached while no probe should be in place.
+    /// Detaches what was attached while no probe, or only those on frees, should be in place.
     pub(super) fn stay_detached(&mut self) {
-        if self.control.is_detached() {
-            self.tracer.pause(true);
+        match self.control.phase {
+            Phase::Attached | Phase::Counting(..) => {}
+            Phase::Watching(..) => self.tracer.pause(false),
+            Phase::Waiting => self.tracer.pause(true),
         }
     }
 

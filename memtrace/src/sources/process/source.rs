@@ -62,6 +62,11 @@ impl Streams {
         false
     }
 
+    /// Waits for the end of a process too.
+    pub(super) fn watch_exit(&mut self, exit: Watched<Exit>) {
+        self.exits.push(exit);
+    }
+
     fn flush_log(&mut self) {
         if let Some(log) = &mut self.log {
             log.inner().flush();
@@ -126,7 +131,12 @@ impl Source for Session {
                 self.watch();
                 self.weigh(false);
             }
-            Some(Due::Exit) if streams.exits.is_empty() => return Ok(Step::End(Ending::Exited)),
+            Some(Due::Exit) if streams.exits.is_empty() => {
+                // It may have left children.
+                while !self.take(drafts)? {}
+                let is_last = self.streams.as_ref().is_none_or(|streams| streams.exits.is_empty());
+                return Ok(if is_last { Step::End(Ending::Exited) } else { Step::Wait });
+            }
             Some(Due::Events) => {
                 self.take(drafts)?;
             }
@@ -150,7 +160,8 @@ impl Source for Session {
         let is_all = streams.take(|event| drafts.extend(self.take_event(event)));
         streams.flush_log();
         self.streams = Some(streams);
-        Ok(is_all)
+        let has_all = self.follow_pending(Some(Instant::now().into_std() + BURST_TIME));
+        Ok(is_all && has_all)
     }
 
     fn outlasts(&self) -> bool {

@@ -22,6 +22,7 @@ use crate::{
 };
 
 use super::{
+    following::Origin,
     held::HeldFiles,
     holding::Holding,
     passage::{AllocatorCode, Passage},
@@ -66,6 +67,7 @@ pub(super) struct Traced {
     cpu: (Duration, Duration),
     pub(super) placement: Placement,
     pub(super) holding: Holding,
+    pub(super) origin: Origin,
 }
 
 impl Traced {
@@ -102,6 +104,7 @@ impl Traced {
             cpu: (cpu, cpu),
             placement,
             holding: Holding::default(),
+            origin: Origin::default(),
         })
     }
 
