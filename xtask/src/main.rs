@@ -5,6 +5,7 @@ mod bench;
 mod bpf_tools;
 mod build_ebpf;
 mod check_aarch64;
+mod dist;
 mod leaks;
 mod lock;
 mod process;
@@ -33,6 +34,7 @@ enum Command {
     Bench(bench::Args),
     BuildEbpf(build_ebpf::Args),
     CheckAarch64(check_aarch64::Args),
+    Dist(dist::Args),
     Leaks(leaks::Args),
     Stacks(stacks::Args),
     Tidy(tidy::Args),
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&root, &args),
         Command::BuildEbpf(args) => build_ebpf::run(&root, &args),
         Command::CheckAarch64(args) => check_aarch64::run(&root, &args),
+        Command::Dist(args) => dist::run(&root, &args),
         Command::Leaks(args) => leaks::run(&root, &args),
         Command::Stacks(args) => stacks::run(&root, &args),
         Command::Tidy(args) => tidy::run(&root, &args),

@@ -9,6 +9,7 @@ mod diff;
 mod format;
 mod kernel;
 mod leak;
+mod manual;
 mod memleak;
 mod message;
 mod options;
@@ -22,7 +23,7 @@ mod when;
 
 use std::{ffi::OsString, io::IsTerminal as _, process::ExitCode};
 
-use clap::{Parser, Subcommand, error::ErrorKind};
+use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 
 use crate::target::{advice_on_files, raise_file_limit};
 
@@ -75,6 +76,10 @@ enum Command {
     Check(check::Args),
     /// Drop-in replacement for bcc's memleak, with its options and output
     Memleak(memleak::Args),
+    /// Print a script that completes command lines of memtrace
+    Completions(manual::CompletionArgs),
+    /// Print a page of the manual
+    Man(manual::ManArgs),
     /// The program that `demo` traces
     #[command(hide = true)]
     DemoLeaker,
@@ -119,6 +124,8 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::main(&args, verbose),
         Command::Check(args) => check::main(&args),
         Command::Memleak(args) => memleak::main(&args, verbose),
+        Command::Completions(args) => manual::completions(&args, Cli::command()),
+        Command::Man(args) => manual::man(&args, Cli::command()),
         Command::DemoLeaker => demo::leaker(),
         Command::Symbolizer { agent } => {
             crate::symbolize::serve(agent);
