@@ -124,8 +124,8 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::main(&args, verbose),
         Command::Check(args) => check::main(&args),
         Command::Memleak(args) => memleak::main(&args, verbose),
-        Command::Completions(args) => manual::completions(&args, Cli::command()),
-        Command::Man(args) => manual::man(&args, Cli::command()),
+        Command::Completions(args) => manual::completions(&args, &Cli::command()),
+        Command::Man(args) => manual::man(&args, &Cli::command()),
         Command::DemoLeaker => demo::leaker(),
         Command::Symbolizer { agent } => {
             crate::symbolize::serve(agent);
