@@ -6,7 +6,9 @@ use super::blame::culprit;
 use super::escape;
 use super::escape::short;
 use super::mappings::{creator, shown};
-use crate::profile::units::{format_age, format_bytes, format_count, format_percent, format_rate};
+use crate::profile::units::{
+    format_age, format_bytes, format_count, format_number, format_percent, format_rate,
+};
 use crate::profile::{
     Balance, Course, Kind, Knowledge, Limit, LimitKind, MappingUse, Parts, Row, Standing, Verdict, View,
 };
@@ -17,6 +19,8 @@ const AHEAD: Duration = Duration::from_secs(7 * 86_400);
 const TOO_EARLY: &str = "TOO EARLY TO TELL about this process: the verdict needs 10 s";
 /// Children that are named.
 const NAMED: usize = 4;
+/// Of more processes, those that grew most have lines of their own.
+const SHOWN: usize = 4;
 /// Growth of page tables and of children that is worth a word, bytes.
 const WORTH: i64 = 1 << 20;
 
@@ -25,14 +29,34 @@ pub(super) fn lines(view: &View<'_>) -> Vec<String> {
     let Some(of) = view.profile().processes() else { return Vec::new() };
     let several = of.balances.len() > 1;
     let chosen = |balance: &&Balance| view.selection().pid.is_none_or(|pid| pid == balance.pid);
-    of.balances
-        .iter()
-        .filter(chosen)
-        .flat_map(|balance| {
-            let prefix = if several { format!("Process {}: ", balance.pid) } else { String::new() };
-            [format!("{prefix}{}", figures(balance)), format!("{prefix}{}", sentence(view, balance))]
-        })
-        .collect()
+    let mut balances: Vec<&Balance> = of.balances.iter().filter(chosen).collect();
+    let mut rest = Vec::new();
+    if balances.len() > SHOWN && view.selection().hide_settled {
+        balances.sort_by(|a, b| b.grown.total.total_cmp(&a.grown.total));
+        rest = balances.split_off(SHOWN);
+    }
+    let lines = balances.into_iter().flat_map(|balance| {
+        let prefix = if several { format!("Process {}: ", balance.pid) } else { String::new() };
+        [format!("{prefix}{}", figures(balance)), format!("{prefix}{}", sentence(view, balance))]
+    });
+    lines.chain(others(&rest)).collect()
+}
+
+/// The sum of further processes.
+fn others(rest: &[&Balance]) -> Option<String> {
+    let rss = rest.iter().map(|balance| balance.resident.rss()).sum();
+    let grown: f64 = rest.iter().map(|balance| balance.grown.total).sum();
+    let processes = match rest.len() {
+        1 => "1 more process".to_owned(),
+        more => format!("{} more processes", format_number(more as u64)),
+    };
+    (!rest.is_empty()).then(|| {
+        format!(
+            "… and {processes}: RSS {}, grown by {} (--all shows them)",
+            format_bytes(rss),
+            signed_bytes(grown)
+        )
+    })
 }
 
 /// `RSS 1.91 GiB +2.2 MiB/s = blocks +2.1, mapped 0, …`. Without growth of late, what it has grown by in all.

@@ -5,8 +5,10 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use super::{empty, recorded::Recorded, verdicts::judged};
-use crate::profile::{Balance, Child, Course, Knowledge, Limit, LimitKind, Parts, Resident, Standing};
-use crate::report::{Style, Text};
+use crate::profile::{
+    Balance, Child, Course, Knowledge, Limit, LimitKind, Parts, Resident, Selection, Standing, View,
+};
+use crate::report::{Style, Text, balance::lines};
 
 /// What the memory of the process grows by comes before everything else.
 #[test]
@@ -65,6 +67,25 @@ fn the_balance_comes_first() {
     };
     insta::assert_snapshot!(of(kept), @r"
     RSS 2 GiB and 1 MiB swapped out 0 B/s; since the start 140 MiB = blocks up to +2.0, mapped 0, thread stacks 0, allocator keeps +138, files and shared 0, unexplained 0
-    NOT A LEAK IN THIS CODE: the process grew by 140 MiB, its live blocks by at most 2 MiB; glibc keeps about 138 MiB of freed memory: MALLOC_ARENA_MAX=2, malloc_trim(0) from time to time, or another allocator would help; its 1 child (9: wor\x1bker; 5 MiB) is not traced and GROWS, by 3 MiB so far: `memtrace attach 9`
+    NOT A LEAK IN THIS CODE: the process grew by 140 MiB, its live blocks by at most 2 MiB; glibc keeps about 138 MiB of freed memory: MALLOC_ARENA_MAX=2, malloc_trim(0) from time to time, or another allocator would help; its 1 child (9: wor\x1bker; 5 MiB) is not traced and GROWS, by 3 MiB so far: `memtrace attach --follow 4123`
     ");
+}
+
+#[test]
+fn of_many_processes_those_that_grew_most_are_shown() {
+    let of = |pid: u32| Balance {
+        pid,
+        resident: Resident { anon: 1 << 20, ..Resident::default() },
+        grown: Parts { total: f64::from(pid) * 1024.0, ..Parts::default() },
+        ..Balance::default()
+    };
+    let (dictionary, profile) = Recorded { balances: (1..=7).map(of).collect(), ..empty() }.profile();
+    let report = |selection: Selection| lines(&View::new(&dictionary, &profile, &selection));
+    let all = report(Selection::default());
+    assert_eq!(all.iter().filter(|line| line.starts_with("Process ")).count(), 14);
+    let few = report(Selection { hide_settled: true, ..Selection::default() });
+    let named: Vec<&str> =
+        few.iter().filter_map(|line| line.split_once(": RSS").map(|(name, _)| name)).collect();
+    assert_eq!(named, ["Process 7", "Process 6", "Process 5", "Process 4", "… and 3 more processes"]);
+    assert_eq!(few.last().unwrap(), "… and 3 more processes: RSS 3 MiB, grown by 6 KiB (--all shows them)");
 }
