@@ -109,7 +109,10 @@ fn read_some(path: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::{
+        path::Path,
+        time::{Duration, Instant},
+    };
 
     use regex_lite::Regex;
 
@@ -161,7 +164,12 @@ mod tests {
     fn one_of_ones_own_is_found() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let selector = Selector { names: vec![Regex::new("^sleep$").unwrap()], ..Selector::default() };
-        let found = selector.pids();
+        // Its arguments are there a moment after it has begun.
+        let end = Instant::now() + Duration::from_secs(60);
+        let mut found = Vec::new();
+        while !found.contains(&child.id()) && Instant::now() < end {
+            found = selector.pids();
+        }
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(found.contains(&child.id()) && !found.contains(&std::process::id()));
