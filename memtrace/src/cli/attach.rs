@@ -90,7 +90,7 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
         match session.attach(process) {
             // Of many, some may have no allocator, or may just have ended.
             Err(error) if is_selected && !args.pids.contains(&pid.get()) => {
-                message(&format!("process {pid} is left out: {error:#}"));
+                message(&format!("nothing is traced of process {pid} yet: {error:#}"));
             }
             attached => attached?,
         }

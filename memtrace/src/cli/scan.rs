@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use jiff::{Timestamp, tz::TimeZone};
 
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
         units::{format_bytes, parse_duration},
     },
     report::{HeapView, Json, Style, Text, escape},
-    session::Closed,
+    session::{Closed, settle},
     sources::process::{Progress, ScanOptions, Scanner},
     target::Process,
 };
@@ -162,12 +162,5 @@ impl Watched {
         })?;
         self.before = Some(heap);
         Ok(())
-    }
-}
-
-fn settle(result: std::io::Result<()>) -> anyhow::Result<()> {
-    match result {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(Closed.into()),
-        result => result.context("cannot write the report"),
     }
 }

@@ -12,7 +12,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use crate::{
     profile::units::parse_duration,
     report::{Json, Text, TriageView},
-    session::Closed,
+    session::settle,
     sources::triage::Observer,
 };
 
@@ -71,10 +71,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
             PlainFormat::Text => Text::new(style, TimeZone::system()).triage(&mut output, &view),
             PlainFormat::Json => Json.triage(&mut output, &view),
         };
-        match written.and_then(|()| output.flush()) {
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Err(Closed.into()),
-            written => written.context("cannot write the report")?,
-        }
+        settle(written.and_then(|()| output.flush()))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,10 +1,11 @@
 //! What bounds the memory of a process besides its own limits: its cgroups, of version 1 or 2.
 
 use std::{
-    fs::{self, File},
-    io::Read as _,
+    fs,
     path::{Path, PathBuf},
 };
+
+use super::machine::file::text;
 
 /// Bytes read of a file: `memory.stat` of version 2 has about 2 KiB.
 const MAX_BYTES: u64 = 64 << 10;
@@ -181,9 +182,7 @@ fn read_some(path: &Path) -> Option<String> {
     if !fs::metadata(path).ok()?.is_file() {
         return None;
     }
-    let mut text = Vec::new();
-    File::open(path).ok()?.take(MAX_BYTES).read_to_end(&mut text).ok()?;
-    Some(String::from_utf8_lossy(&text).into_owned())
+    text(path, MAX_BYTES)
 }
 
 #[cfg(test)]

@@ -1,9 +1,8 @@
 //! What the machine's memory is used for, as the kernel counts it.
 
-use std::{
-    fs::File,
-    io::{BufRead as _, BufReader, Read as _},
-};
+use std::path::Path;
+
+use super::machine::file::text;
 
 /// Bytes read of a file: /proc/zoneinfo has about 1 KiB for each CPU and zone, /proc/sysvipc/shm 160 bytes a segment.
 const MAX_BYTES: u64 = 4 << 20;
@@ -112,10 +111,7 @@ fn segments(text: &str) -> (u64, u64, u64) {
 }
 
 fn read_some(path: &str) -> Option<String> {
-    let mut text = Vec::new();
-    let mut reader = BufReader::new(File::open(path).ok()?).take(MAX_BYTES);
-    while reader.read_until(b'\n', &mut text).ok()? > 0 {}
-    Some(String::from_utf8_lossy(&text).into_owned())
+    text(Path::new(path), MAX_BYTES)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Floor 1: types for probing. Plain data, no I/O, no clock, no aya.
 
+pub mod cgroup;
 mod cost;
 pub mod glob;
 mod probe;

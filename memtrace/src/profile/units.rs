@@ -153,6 +153,12 @@ pub fn format_count(number: u64, thing: &str) -> String {
     format!("{} {thing}{}", format_number(number), if number == 1 { "" } else { "s" })
 }
 
+/// A difference with its sign, its amount as `format` has it: `+1.5 MiB`, `-3`.
+#[must_use]
+pub fn format_signed(difference: i64, format: impl Fn(u64) -> String) -> String {
+    format!("{}{}", if difference < 0 { '-' } else { '+' }, format(difference.unsigned_abs()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::{

@@ -25,6 +25,10 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All of them, in their order.
+    pub const ALL: [Self; 6] =
+        [Self::Lost, Self::Growing, Self::WarmingUp, Self::TooEarly, Self::Steady, Self::StartUp];
+
     /// The name, as JSON has it.
     #[must_use]
     pub fn key(self) -> &'static str {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::escape::{escape, short};
 use super::{Text, leaks};
-use crate::profile::units::{format_bytes, format_count, format_number, format_percent};
+use crate::profile::units::{format_bytes, format_count, format_number, format_percent, format_signed};
 use crate::profile::{
     Amount, Finding, GrownClass, Heap, HeapArena, HeapGrowth, HeldBytes, Hint, Kept, Root, SizeClass,
 };
@@ -167,11 +167,11 @@ impl Text {
         writeln!(
             out,
             "Since the previous scan: in use {} ({} blocks), kept free {}, lost {} ({} blocks)",
-            self.emphasis(&signed_bytes(in_use.0)),
-            signed(in_use.1),
-            signed_bytes(*kept),
-            self.emphasis(&signed_bytes(lost.0)),
-            signed(lost.1)
+            self.emphasis(&format_signed(in_use.0, format_bytes)),
+            format_signed(in_use.1, format_number),
+            format_signed(*kept, format_bytes),
+            self.emphasis(&format_signed(lost.0, format_bytes)),
+            format_signed(lost.1, format_number)
         )?;
         for (what, classes) in [("lost since", lost_classes), ("grown", grown_classes)] {
             for class in classes.iter().take(shown) {
@@ -180,16 +180,6 @@ impl Text {
         }
         Ok(())
     }
-}
-
-fn signed(number: i64) -> String {
-    let sign = if number < 0 { "-" } else { "+" };
-    format!("{sign}{}", format_number(number.unsigned_abs()))
-}
-
-fn signed_bytes(bytes: i64) -> String {
-    let sign = if bytes < 0 { "-" } else { "+" };
-    format!("{sign}{}", format_bytes(bytes.unsigned_abs()))
 }
 
 fn grown(class: &GrownClass) -> String {

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::escape;
 use super::estimates::share;
-use crate::profile::units::{format_bytes, format_count, format_number, format_rate};
+use crate::profile::units::{format_bytes, format_count, format_number, format_rate, format_signed};
 use crate::profile::{
     By, CacheRow, Dictionary, Frame, KERNEL_CODE, Kernel, KernelDetail, LeftOut, MemoryKind, Profile, Row,
     View,
@@ -83,8 +83,8 @@ pub(super) fn caches(out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
     )?;
     for row in &rows {
         let grown = match (row.grown_blocks, row.grown_bytes) {
-            (Some(blocks), _) => signed(blocks, format_number),
-            (None, Some(bytes)) => signed(bytes, format_bytes),
+            (Some(blocks), _) => format_signed(blocks, format_number),
+            (None, Some(bytes)) => format_signed(bytes, format_bytes),
             (None, None) => "-".to_owned(),
         };
         // Which objects were freed unseen is known for slab caches only.
@@ -151,8 +151,4 @@ pub(super) fn grown(what: LeftOut, grown: u64, also: Option<u64>, option: Option
             format_count(also.unwrap_or(0), "segment")
         ),
     }
-}
-
-fn signed(number: i64, format: impl Fn(u64) -> String) -> String {
-    format!("{}{}", if number < 0 { "-" } else { "+" }, format(number.unsigned_abs()))
 }

@@ -134,7 +134,6 @@ fn whole(page: &mut Page, view: &View<'_>) {
 }
 
 fn verdicts(page: &mut Page, view: &View<'_>) {
-    let kinds = [Kind::Lost, Kind::Growing, Kind::WarmingUp, Kind::TooEarly, Kind::Steady, Kind::StartUp];
     let sum = |kind: Kind| {
         let rows = view.rows().filter(|row| row.verdict.as_deref().map(Verdict::kind) == Some(kind));
         rows.fold(Amount::default(), |sum, row| sum.plus(row.outstanding))
@@ -143,7 +142,7 @@ fn verdicts(page: &mut Page, view: &View<'_>) {
         return;
     }
     page.gauge("verdict_outstanding_bytes", "bytes", "Outstanding bytes of the stacks with a verdict.");
-    for kind in kinds {
+    for kind in Kind::ALL {
         page.value("verdict_outstanding_bytes", &[("verdict", kind.key())], sum(kind).bytes);
     }
 }

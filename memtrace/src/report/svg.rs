@@ -5,10 +5,11 @@
 
 use std::io;
 
+use super::escape::markup;
 use super::flame::{Flame, Node, colour};
 use super::header::processes;
 use super::stacks::Unit;
-use super::{Reporter, balance, escape, kernel, verdicts};
+use super::{Reporter, balance, kernel, verdicts};
 use crate::profile::units::{format_age, format_bytes, format_count};
 use crate::profile::{Amount, Kind, Subject, View};
 
@@ -22,9 +23,6 @@ const ABOVE: f64 = 96.0;
 const CHARACTER: f64 = 7.3;
 /// Functions narrower than that are left out; their callers have them in their numbers.
 const NARROW: f64 = 0.1;
-/// Verdicts of the legend.
-const LEGEND: [Kind; 6] =
-    [Kind::Lost, Kind::Growing, Kind::WarmingUp, Kind::TooEarly, Kind::Steady, Kind::StartUp];
 
 const SCRIPT: &str = include_str!("svg.js");
 
@@ -91,10 +89,10 @@ fn head(out: &mut dyn io::Write, view: &View<'_>, unit: Unit) -> io::Result<()> 
     };
     let age = format_age(profile.elapsed);
     let title = format!("memtrace: {what} of {target}, traced for {age}");
-    writeln!(out, "<text class=\"title\" x=\"10\" y=\"24\">{}</text>", xml(&title))?;
+    writeln!(out, "<text class=\"title\" x=\"10\" y=\"24\">{}</text>", markup(&title))?;
     // The verdict of the first process; its figures are in the other formats.
     let verdict = balance::lines(view).into_iter().nth(1).unwrap_or_default();
-    writeln!(out, "<text class=\"note\" x=\"10\" y=\"44\">{}<title>{0}</title></text>", xml(&verdict))?;
+    writeln!(out, "<text class=\"note\" x=\"10\" y=\"44\">{}<title>{0}</title></text>", markup(&verdict))?;
     let button = |id: &str, x: u32, hidden: &str, text: &str| {
         format!(
             "<text id=\"{id}\" class=\"button\" x=\"{x}\" y=\"84\" tabindex=\"0\" role=\"button\"{hidden}>{text}</text>"
@@ -103,7 +101,7 @@ fn head(out: &mut dyn io::Write, view: &View<'_>, unit: Unit) -> io::Result<()> 
     writeln!(out, "{}", button("search", 1050, "", "search"))?;
     writeln!(out, "{}", button("reset", 970, " style=\"display:none\"", "reset zoom"))?;
     writeln!(out, "<text id=\"matched\" class=\"note\" x=\"1100\" y=\"84\"></text>")?;
-    let found: Vec<Kind> = LEGEND
+    let found: Vec<Kind> = Kind::ALL
         .into_iter()
         .filter(|kind| view.rows().any(|row| row.verdict.as_deref().is_some_and(|of| of.kind() == *kind)))
         .collect();
@@ -136,7 +134,7 @@ impl Placed<'_> {
             format_bytes(node.amount.bytes),
             format_count(node.amount.blocks, "block")
         );
-        let (safe, fill) = (xml(name), colour(node.kind));
+        let (safe, fill) = (markup(name), colour(node.kind));
         write!(
             out,
             "<g tabindex=\"0\" data-n=\"{safe}\" data-v=\"{value}\"><title>{safe}: {amount}</title><rect x=\"{x:.3}\" y=\"{y}\" \
@@ -144,7 +142,7 @@ impl Placed<'_> {
         )?;
         let room = ((width - 6.0) / CHARACTER).max(0.0) as usize;
         let label = if room < 3 { String::new() } else { cut(name, room) };
-        writeln!(out, "<text x=\"{:.1}\" y=\"{:.1}\">{}</text></g>", x + 3.0, y + 13.0, xml(&label))
+        writeln!(out, "<text x=\"{:.1}\" y=\"{:.1}\">{}</text></g>", x + 3.0, y + 13.0, markup(&label))
     }
 }
 
@@ -178,22 +176,4 @@ fn layout(flame: &Flame, unit: Unit) -> Vec<Placed<'_>> {
         }
     }
     boxes
-}
-
-/// Text in XML, also in attributes: what could control a terminal is written out, so no character is forbidden.
-fn xml(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in escape(text).chars() {
-        match c {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            // Noncharacters, which XML forbids.
-            '\u{fffe}' | '\u{ffff}' => safe.push('\u{fffd}'),
-            c => safe.push(c),
-        }
-    }
-    safe
 }

@@ -15,7 +15,7 @@ mod watched;
 pub use draft::{Draft, Wanted};
 pub use follow::{Schedule, follow};
 pub use names::Names;
-pub use output::{Closed, Output, write_whole};
+pub use output::{Closed, Output, settle, write_whole};
 pub use report_file::{Keep, ReportFile};
 pub use signals::{hold as hold_signals, interrupted, wait as wait_for_signal};
 pub use source::{Ending, Source, Step};

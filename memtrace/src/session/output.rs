@@ -145,7 +145,11 @@ pub fn write_whole(mut out: impl Write, text: &str) -> anyhow::Result<()> {
     settle(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
 
-fn settle(result: io::Result<()>) -> anyhow::Result<()> {
+/// What became of writing to the user.
+///
+/// # Errors
+/// [`Closed`] for a closed pipe; otherwise the writer's error.
+pub fn settle(result: io::Result<()>) -> anyhow::Result<()> {
     match result {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Closed.into()),

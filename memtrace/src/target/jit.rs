@@ -4,6 +4,7 @@
 //! only counts if the target's user or root owns it. No link is followed, and it is parsed where debug files are.
 
 use std::{
+    cell::OnceCell,
     fs::{File, OpenOptions},
     io,
     os::{
@@ -129,14 +130,29 @@ const TRAMPOLINE: [u8; 11] = [0x48, 0x83, 0xec, 0x08, 0xff, 0xd1, 0x48, 0x83, 0x
 /// They follow one another at one of these distances, over whole mappings.
 const DISTANCES: [u64; 2] = [11, 16];
 
-/// Whether a mapping has trampolines of CPython and nothing else, as far as its beginning tells.
-pub(super) fn has_trampolines(thread: u32, start: u64) -> bool {
-    let Ok(memory) = File::open(format!("/proc/{thread}/mem")) else { return false };
-    let is_one = |address| {
-        let mut found = [0; TRAMPOLINE.len()];
-        memory.read_exact_at(&mut found, address).is_ok() && found == TRAMPOLINE
-    };
-    is_one(start) && DISTANCES.iter().any(|distance| is_one(start.saturating_add(*distance)))
+/// Looks for CPython's trampolines in the memory of a process. A runtime has many mappings of generated code, most programs have
+/// none: the memory is opened once, when it is first wanted.
+pub(super) struct Trampolines {
+    thread: u32,
+    memory: OnceCell<Option<File>>,
+}
+
+impl Trampolines {
+    /// In the process of a living thread.
+    pub(super) fn of(thread: u32) -> Self {
+        Self { thread, memory: OnceCell::new() }
+    }
+
+    /// Whether the mapping that begins there has them and nothing else, as far as its beginning tells.
+    pub(super) fn are_at(&self, start: u64) -> bool {
+        let memory = self.memory.get_or_init(|| File::open(format!("/proc/{}/mem", self.thread)).ok());
+        let Some(memory) = memory else { return false };
+        let is_one = |address| {
+            let mut found = [0; TRAMPOLINE.len()];
+            memory.read_exact_at(&mut found, address).is_ok() && found == TRAMPOLINE
+        };
+        is_one(start) && DISTANCES.iter().any(|distance| is_one(start.saturating_add(*distance)))
+    }
 }
 
 #[cfg(test)]

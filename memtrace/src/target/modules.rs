@@ -206,6 +206,7 @@ impl Modules {
         let may_be_others = self.count != before || self.mappings.is_empty();
         before_files
             .retain(|_, module| !may_be_others || module.file().is_none_or(|file| file.is_as_parsed()));
+        let trampolines = jit::Trampolines::of(self.thread);
         self.mappings = executable
             .into_iter()
             .map(|mut mapping| {
@@ -230,7 +231,7 @@ impl Modules {
                 let since =
                     known.get(&(mapping.start, mapping.offset, mapping.inode)).copied().unwrap_or(after);
                 let is_anonymous = module.generated().is_some();
-                let has_trampolines = is_anonymous && jit::has_trampolines(self.thread, mapping.start);
+                let has_trampolines = is_anonymous && trampolines.are_at(mapping.start);
                 Mapped { mapping, bias, module, since, is_copy, has_trampolines }
             })
             .collect();

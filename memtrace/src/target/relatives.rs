@@ -1,29 +1,16 @@
-//! The parent of a process, and when it started.
+//! The parent of a process.
 
-use std::{fs::File, io::Read as _};
-
-/// Bytes of a `stat` file that are read: a name of at most 64 bytes and 22 numbers of at most 20 digits.
-const HEAD: u64 = 512;
+use super::usage::read_some;
 
 /// The parent of process `pid`; `None` if there is no such process, or it has exited.
 #[must_use]
 pub fn parent(pid: u32) -> Option<u32> {
-    parent_of(&stat(pid)?)
+    parent_of(&read_some(&format!("/proc/{pid}/stat"))?)
 }
 
-fn stat(pid: u32) -> Option<String> {
-    let mut text = Vec::new();
-    File::open(format!("/proc/{pid}/stat")).ok()?.take(HEAD).read_to_end(&mut text).ok()?;
-    Some(String::from_utf8_lossy(&text).into_owned())
-}
-
-/// The fields after the name, which may contain anything: the state is the first.
-fn fields(stat: &str) -> Option<impl Iterator<Item = &str>> {
-    Some(stat.rsplit_once(')')?.1.split_ascii_whitespace())
-}
-
+/// State and parent come after the name, which may contain anything.
 fn parent_of(stat: &str) -> Option<u32> {
-    let mut fields = fields(stat)?;
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
     let state = fields.next()?;
     fields.next()?.parse().ok().filter(|_| !matches!(state, "Z" | "X"))
 }

@@ -1,11 +1,12 @@
 //! Which processes to trace, by name, cgroup or container. Only /proc is asked: no daemon, no file system of cgroups.
 
-use std::{fs::File, io::Read as _, path::Path};
+use std::path::Path;
 
 use regex_lite::Regex;
 
-/// Bytes of a file of /proc that are read.
-const MAX_BYTES: u64 = 16 << 10;
+use super::usage::read_some;
+use crate::model::cgroup::is_inside;
+
 /// Processes that are looked at, at most.
 const MAX_PROCESSES: usize = 1 << 16;
 /// Where cgroups are mounted: a path below may be given as it is seen there.
@@ -68,14 +69,10 @@ impl Selector {
     fn is_in(&self, file: &str) -> bool {
         // Hierarchy, controllers, path; hierarchy 0 is version 2.
         let paths = || file.lines().filter_map(|line| line.splitn(3, ':').nth(2));
-        let is_below = |path: &str, group: &str| {
-            group == "/"
-                || path.strip_prefix(group).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
         let is_of =
             |path: &str, id: &str| path.split('/').filter_map(container).any(|known| known.starts_with(id));
         paths().any(|path| {
-            self.cgroups.iter().any(|group| is_below(path, group))
+            self.cgroups.iter().any(|group| is_inside(path, group))
                 || self.containers.iter().any(|id| is_of(path, id))
         })
     }
@@ -98,13 +95,6 @@ fn container(component: &str) -> Option<&str> {
     let name = component.strip_suffix(".scope").unwrap_or(component);
     let id = name.rsplit(['-', ':']).next()?;
     (id.len() == ID && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
-}
-
-/// The beginning of a file as lossy text; `None` if it cannot be read.
-fn read_some(path: &str) -> Option<String> {
-    let mut text = Vec::new();
-    File::open(path).ok()?.take(MAX_BYTES).read_to_end(&mut text).ok()?;
-    Some(String::from_utf8_lossy(&text).into_owned())
 }
 
 #[cfg(test)]

@@ -105,7 +105,7 @@ fn stack_pointer_of(text: &str) -> Option<u64> {
 }
 
 /// The beginning of a file as lossy text; `None` if it cannot be read.
-fn read_some(path: &str) -> Option<String> {
+pub(super) fn read_some(path: &str) -> Option<String> {
     let mut text = Vec::new();
     File::open(path).ok()?.take(MAX_BYTES).read_to_end(&mut text).ok()?;
     Some(String::from_utf8_lossy(&text).into_owned())

@@ -68,7 +68,7 @@ pub struct Circumstances {
     pub leaking: f64,
     /// Growth of resident memory that is certainly the allocator's, blocks included; `None`: not measured.
     pub heap_grown: Option<i64>,
-    /// Whether memory that the allocator maps cannot be told from what is not seen.
+    /// Whether memory that the allocator maps cannot be distinguished from what is not seen.
     pub heap_is_anonymous: bool,
     /// Stacks of threads created since tracing began.
     pub stacks: ThreadStacks,

@@ -5,7 +5,10 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use super::{Interval, LEAST, MAX_LISTED, difference, victim};
-use crate::profile::machine::{BoundKind, Bounded, Snapshot, Victim};
+use crate::{
+    model::cgroup::is_inside,
+    profile::machine::{BoundKind, Bounded, Snapshot, Victim},
+};
 
 /// A forecast further ahead says nothing: ten years.
 const FURTHEST: f64 = 10.0 * 365.0 * 86_400.0;
@@ -51,28 +54,4 @@ pub(super) fn victims(now: &Snapshot, bounds: &[Bounded], grower: Option<u32>) -
         _ => None,
     });
     inner.into_iter().chain(all).collect()
-}
-
-/// Whether a cgroup is another one or in it.
-fn is_inside(path: &str, of: &str) -> bool {
-    let rest = path.strip_prefix(of.trim_end_matches('/'));
-    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_inside;
-
-    #[test]
-    fn cgroups_are_inside_of_each_other() {
-        for (path, of, inside) in [
-            ("/a/b", "/a", true),
-            ("/a", "/a", true),
-            ("/ab", "/a", false),
-            ("/a", "/", true),
-            ("/", "/a", false),
-        ] {
-            assert_eq!(is_inside(path, of), inside, "{path} {of}");
-        }
-    }
 }

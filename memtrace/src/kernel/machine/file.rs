@@ -37,7 +37,7 @@ impl Roots {
 }
 
 /// A file as lossy text, at most so many bytes of it; `None` if it cannot be read.
-pub(super) fn text(path: &Path, most: u64) -> Option<String> {
+pub(in crate::kernel) fn text(path: &Path, most: u64) -> Option<String> {
     // Most files are read by one call then.
     let mut text = Vec::with_capacity(FIRST);
     File::open(path).ok()?.take(most).read_to_end(&mut text).ok()?;

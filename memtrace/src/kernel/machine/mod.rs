@@ -2,7 +2,7 @@
 
 mod cgroups;
 mod descriptors;
-mod file;
+pub(super) mod file;
 mod log;
 mod meminfo;
 mod mounts;

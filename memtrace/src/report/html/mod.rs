@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use self::rows::{mappings, stacks};
-use super::escape;
+use super::escape::markup;
 use super::flame::{Flame, colour};
 use super::header::{allocators, method, older, processes, sizes};
 use super::{Reporter, balance, estimates, json, kernel, leaks, losses, remarks};
@@ -20,17 +20,6 @@ use crate::profile::{Kind, Profile, Standing, Subject, View};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
-
-/// Verdicts, in the order of their numbers in the data; 0 is none.
-const KINDS: [Option<Kind>; 7] = [
-    None,
-    Some(Kind::Lost),
-    Some(Kind::Growing),
-    Some(Kind::WarmingUp),
-    Some(Kind::TooEarly),
-    Some(Kind::Steady),
-    Some(Kind::StartUp),
-];
 
 /// The format.
 #[derive(Clone, Debug)]
@@ -62,9 +51,9 @@ impl Html {
              <style>\n{STYLE}</style>\n</head>\n<body>\n<header>\n<h1>{target}</h1>\n\
              <p class=\"soft\">memtrace, {time}, traced for {}; {}</p>\n</header>\n<main>\n",
             format_age(profile.elapsed),
-            html(&how),
-            target = html(&target),
-            time = html(&time),
+            markup(&how),
+            target = markup(&target),
+            time = markup(&time),
         )
     }
 }
@@ -95,8 +84,8 @@ fn verdict(out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
     let calm = if balances.iter().all(|of| is_calm(of.standing)) { " calm" } else { "" };
     for pair in balance::lines(view).chunks(2) {
         let [figures, sentence] = pair else { continue };
-        writeln!(out, "<p class=\"verdict{calm}\">{}</p>", html(sentence))?;
-        writeln!(out, "<p class=\"figures\">{}</p>", html(figures))?;
+        writeln!(out, "<p class=\"verdict{calm}\">{}</p>", markup(sentence))?;
+        writeln!(out, "<p class=\"figures\">{}</p>", markup(figures))?;
     }
     let of = profile.processes();
     let mode = of.map(|of| &of.mode);
@@ -106,15 +95,15 @@ fn verdict(out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
     writeln!(
         out,
         "<p>Outstanding: <strong>{}</strong> in {}, {}</p>",
-        html(&bytes),
-        html(&blocks),
-        html(&rate)
+        markup(&bytes),
+        markup(&blocks),
+        markup(&rate)
     )?;
     let overhead = of.and_then(|of| of.overhead.as_ref()).map(estimates::cost);
     let check = of.and_then(|of| of.leak_check.as_deref());
     let before = check.and_then(|check| leaks::before(check, |_| None));
     for line in overhead.into_iter().chain(check.map(leaks::check)).chain(before) {
-        writeln!(out, "<p>{}</p>", html(&line))?;
+        writeln!(out, "<p>{}</p>", markup(&line))?;
     }
     writeln!(out, "</section>")
 }
@@ -151,7 +140,7 @@ fn notes(out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
     } else {
         writeln!(out, "<ul>")?;
         for (what, sentence) in all {
-            writeln!(out, "<li>{what}{}</li>", html(&sentence))?;
+            writeln!(out, "<li>{what}{}</li>", markup(&sentence))?;
         }
         writeln!(out, "</ul>")?;
     }
@@ -166,8 +155,8 @@ fn notes(out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
 /// The tree of the flame graph, a column for each property.
 #[derive(Serialize)]
 struct Data<'a> {
-    /// Colours by the number of a verdict.
-    colours: [&'static str; 7],
+    /// Colours by the number of a verdict: 0 is none.
+    colours: Vec<&'static str>,
     names: &'a [String],
     /// Numbers in `names`.
     labels: Vec<usize>,
@@ -182,9 +171,12 @@ struct Data<'a> {
 impl<'a> Data<'a> {
     fn of(flame: &'a Flame) -> Self {
         let nodes = &flame.nodes;
-        let number = |kind: Option<Kind>| KINDS.iter().position(|known| *known == kind).unwrap_or(0);
+        let number = |kind: Option<Kind>| {
+            kind.and_then(|kind| Kind::ALL.iter().position(|known| *known == kind))
+                .map_or(0, |place| place + 1)
+        };
         Self {
-            colours: KINDS.map(colour),
+            colours: std::iter::once(None).chain(Kind::ALL.map(Some)).map(colour).collect(),
             names: &flame.names,
             labels: nodes.iter().map(|node| node.name).collect(),
             parents: nodes.iter().map(|node| node.parent).collect(),
@@ -193,20 +185,4 @@ impl<'a> Data<'a> {
             blocks: nodes.iter().map(|node| node.amount.blocks).collect(),
         }
     }
-}
-
-/// Text in HTML, also in attributes: what could control a terminal or reorder text is written out.
-pub(super) fn html(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in escape(text).chars() {
-        match c {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            c => safe.push(c),
-        }
-    }
-    safe
 }

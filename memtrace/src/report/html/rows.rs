@@ -2,10 +2,10 @@
 
 use std::io::{self, Write};
 
-use super::html;
 use crate::profile::units::{format_age, format_bytes, format_number};
 use crate::profile::{Frame, Kind, Row, Verdict, View};
 use crate::report::blame::culprit;
+use crate::report::escape::markup;
 use crate::report::flame::colour;
 use crate::report::losses::reason_words;
 use crate::report::names::shorten;
@@ -52,7 +52,7 @@ fn stack(out: &mut dyn Write, view: &View<'_>, row: &Row) -> io::Result<()> {
     let frame = blamed.and_then(|place| frames.get(place));
     let function =
         frame.map_or_else(|| "no stack".to_owned(), |frame| shorten(&name(frame), NAME).into_owned());
-    let place = frame.and_then(place).map(|place| format!(" <span class=\"soft\">{}</span>", html(&place)));
+    let place = frame.and_then(place).map(|place| format!(" <span class=\"soft\">{}</span>", markup(&place)));
     let verdict = row.verdict.as_deref();
     let kind = verdict.map(Verdict::kind).or((row.loss() != (0, 0)).then_some(Kind::Lost));
     let mode = profile.processes().map(|of| &of.mode);
@@ -67,11 +67,11 @@ fn stack(out: &mut dyn Write, view: &View<'_>, row: &Row) -> io::Result<()> {
             let fill = colour(Some(kind));
             format!("<span class=\"kind\" style=\"background:{fill}\">{}</span>", verdicts::name(kind))
         }),
-        html(&function),
+        markup(&function),
         place.unwrap_or_default(),
-        html(&bytes),
-        html(&blocks),
-        html(&growth),
+        markup(&bytes),
+        markup(&blocks),
+        markup(&growth),
         if row.oldest.exact { "" } else { "at most " },
         format_age(row.oldest.age),
     )?;
@@ -84,7 +84,7 @@ fn stack(out: &mut dyn Write, view: &View<'_>, row: &Row) -> io::Result<()> {
     let reason = verdict.and_then(verdicts::line);
     let found = lost.or_else(|| leaks::holders(&row.held_by));
     for line in [found, reason, detail].into_iter().flatten() {
-        write!(out, "<p>{}</p>", html(line.trim_start()))?;
+        write!(out, "<p>{}</p>", markup(line.trim_start()))?;
     }
     details(out, row, &frames, blamed)?;
     writeln!(out, "</td></tr>")
@@ -108,8 +108,8 @@ fn details(out: &mut dyn Write, row: &Row, frames: &[Frame<'_>], blamed: Option<
         write!(
             out,
             "<li{class}>{} <span class=\"soft\">{}{inlined}</span></li>",
-            html(&function),
-            html(&at)
+            markup(&function),
+            markup(&at)
         )?;
     }
     if let Some(more) = frames.len().checked_sub(FRAMES).filter(|more| *more > 0) {
@@ -149,9 +149,9 @@ pub(super) fn mappings(out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
         writeln!(
             out,
             "<tr><th scope=\"row\" class=\"name\">{}</th><td class=\"n\">{}</td><td>{}</td></tr>",
-            html(&function.unwrap_or_else(|| "no stack".to_owned())),
+            markup(&function.unwrap_or_else(|| "no stack".to_owned())),
             format_bytes(row.mapped.bytes),
-            html(&mappings::amount(row, &frames))
+            markup(&mappings::amount(row, &frames))
         )?;
     }
     writeln!(out, "</tbody>\n</table></div>\n</section>")

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::{Text, escape::short};
 use crate::profile::{
     machine::{CgroupMemory, Growth, PartKind, Suspect, Triage},
-    units::{format_age, format_bytes, format_count, format_percent},
+    units::{format_age, format_bytes, format_count, format_percent, format_signed},
 };
 
 pub(super) use words::{answer, command, missing, part, pattern, place, slow_setting};
@@ -141,7 +141,7 @@ impl Text {
 fn signed(bytes: i64) -> String {
     match bytes {
         0 => String::new(),
-        _ => format!("{}{}", if bytes < 0 { '-' } else { '+' }, format_bytes(bytes.unsigned_abs())),
+        _ => format_signed(bytes, format_bytes),
     }
 }
 

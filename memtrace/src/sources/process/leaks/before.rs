@@ -7,8 +7,8 @@ use crate::{
     profile::Before,
 };
 
-/// Which blocks of the first scan were traced.
-pub(super) struct Traced {
+/// Lost blocks of a check, and which of them were traced.
+pub(super) struct Candidates {
     /// Where lost blocks begin, in order.
     candidates: Vec<u64>,
     /// Which of them are in the table.
@@ -17,7 +17,7 @@ pub(super) struct Traced {
     blocks: usize,
 }
 
-impl Traced {
+impl Candidates {
     /// `candidates`: where lost blocks begin, in order.
     pub(super) fn new(candidates: Vec<u64>) -> Self {
         Self { seen: vec![false; candidates.len()], candidates, blocks: 0 }

@@ -13,7 +13,7 @@ use memtrace_common::TIME_SHIFT;
 use rustc_hash::FxHashMap;
 
 use super::{
-    before::Traced,
+    before::Candidates,
     decided::{Count, Decided, Found},
     owners::{Sampled, holders},
     pass::{Free, Pass, Scanned},
@@ -174,8 +174,8 @@ pub(super) fn run(
     let verdict = Verdict { first: &marked, last, times, is_final: saw_all };
     decided.extend(job.watched_since..until);
     let mut sampled = Sampled::new(&job.stacks);
-    let mut traced = Traced::new(candidates);
-    let count = self::count(job, live, decided, &verdict, &mut traced, &mut sampled)?;
+    let mut candidates = Candidates::new(candidates);
+    let count = self::count(job, live, decided, &verdict, &mut candidates, &mut sampled)?;
     if job.doubt && is_doubtful(&count) {
         return Err(Failure::RootMissing {
             lost: count.reached.lost().blocks,
@@ -185,7 +185,7 @@ pub(super) fn run(
     check.reached = count.reached;
     check.undecided = count.undecided;
     let knows_others = matches!(free, Free::Ranges(..)) && job.exact && saw_all;
-    check.before = knows_others.then(|| traced.others(&marked)).flatten();
+    check.before = knows_others.then(|| candidates.others(&marked)).flatten();
     let holders = holders(job.pid, &sampled, &marked, &words, regions, &tools.files);
     check.at = live.elapsed();
     check.cpu = cpu_time().saturating_sub(cpu);
@@ -338,14 +338,14 @@ fn count(
     live: &LiveReader,
     decided: &mut Decided,
     verdict: &Verdict<'_>,
-    traced: &mut Traced,
+    candidates: &mut Candidates,
     sampled: &mut Sampled,
 ) -> Result<Count, Failure> {
     let mut count = Count::default();
     live.for_each(job.target, |block: Live| {
         let number = verdict.first.blocks().beginning_at(block.address);
         if let Some(number) = number {
-            traced.see(block.address & !7);
+            candidates.see(block.address & !7);
             if !verdict.first.is_lost(number) {
                 sampled.add(block.slot, number);
             }
