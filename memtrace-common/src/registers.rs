@@ -23,15 +23,24 @@ pub struct ThreadState {
     pub tls: u64,
     /// x86_64: `gs_base`.
     pub second_base: u64,
+    /// Where its alternate signal stack begins (`sigaltstack(2)`); 0: it has none.
+    pub signal_stack: u64,
     /// The registers, in the kernel's order; beyond those of the architecture zero.
     pub general: [u64; GENERAL_WORDS],
 }
-const _: () = assert!(size_of::<ThreadState>() == 304);
+const _: () = assert!(size_of::<ThreadState>() == 312);
 
 impl ThreadState {
     /// One that nothing is known of.
-    pub const UNKNOWN: Self =
-        Self { tid: 0, tgid: 0, flags: 0, tls: 0, second_base: 0, general: [0; GENERAL_WORDS] };
+    pub const UNKNOWN: Self = Self {
+        tid: 0,
+        tgid: 0,
+        flags: 0,
+        tls: 0,
+        second_base: 0,
+        signal_stack: 0,
+        general: [0; GENERAL_WORDS],
+    };
 
     /// It is on a CPU, and was at the beginning or the end of reading: its registers are of an earlier moment if it is in
     /// user mode.

@@ -184,22 +184,31 @@ fn nothing_is_checked_without_a_check() {
 }
 
 #[test]
-fn a_block_that_only_a_register_holds_is_reachable() {
+fn blocks_that_only_a_register_or_the_kernel_holds_are_reachable() {
     if !can_trace() {
         return;
     }
-    for how in ["rest", "spin"] {
+    for (how, options) in [
+        ("rest", &["--leak-check", "always"][..]),
+        ("spin", &["--leak-check", "always"]),
+        ("spin", &["--stop"]),
+    ] {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let options = ["-O1", "-fno-builtin", "-fno-optimize-sibling-calls"];
-        let source = CSource { file: "kept_in_register.c", options: &options };
+        let source = CSource {
+            file: "kept_in_register.c",
+            options: &["-O1", "-fno-builtin", "-fno-optimize-sibling-calls"],
+        };
         let program = compile(directory.path(), "kept", source);
         let mut target = fixture::start_path(program, &[how]);
-        let mut agent = Agent::attach(&[target.pid()], &["--leak-check", "always"]);
+        let mut agent = Agent::attach(&[target.pid()], options);
         fixture::work(&mut target);
         let report = checked(&mut agent);
         let _ = agent.interrupt();
-        let (kept, lost) = (report.lost("keep_in_register"), report.lost("forget"));
-        assert_eq!((kept.checked, kept.blocks), (1, 0), "{how}: {:?}", report.leak_check);
+        let lost = report.lost("forget");
+        for function in ["keep_in_register", "keep_as_signal_stack", "keep_in_hidden_memory"] {
+            let kept = report.lost(function);
+            assert_eq!((kept.checked, kept.blocks), (1, 0), "{how}, {function}: {:?}", report.leak_check);
+        }
         assert_eq!((lost.checked, lost.blocks), (1, 1), "{how}: {:?}", report.leak_check);
     }
 }

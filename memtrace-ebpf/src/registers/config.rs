@@ -23,6 +23,8 @@ globals! {
     TASK_TLS: u64 = 0;
     /// Offset in a task of a second such base; 0: the architecture has none.
     TASK_SECOND_BASE: u64 = 0;
+    /// Offset of `task_struct.sas_ss_sp`.
+    TASK_SIGNAL_STACK: u64 = 0;
     /// x86_64: offset in a task of `fpu.fpstate`, a pointer; 0: unknown, vector registers are not read.
     TASK_FPSTATE: u64 = 0;
     /// x86_64: offset of `fpstate.regs`.

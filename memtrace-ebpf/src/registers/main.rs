@@ -68,6 +68,7 @@ fn write(file: *mut c_void, task: *mut c_void) {
     if config::TASK_SECOND_BASE.load() != 0 {
         state.second_base = read(field(task, config::TASK_SECOND_BASE.load()));
     }
+    state.signal_stack = read(field(task, config::TASK_SIGNAL_STACK.load()));
     // SAFETY: reads into a local variable, at most its size; the helpers check the address.
     let failed = unsafe {
         let registers = bpf_task_pt_regs(task.cast()) as *const c_void;

@@ -32,6 +32,7 @@ impl Layout {
             ("task_struct", "group_leader"),
             ("pid", "level"),
             ("pid", "numbers"),
+            ("task_struct", "sas_ss_sp"),
             ("task_struct", "thread"),
             ("task_struct", SIZE),
             ("thread_struct", "fsbase"),
@@ -50,6 +51,7 @@ impl Layout {
             group_leader,
             level,
             numbers,
+            signal_stack,
             thread,
             size,
             fsbase,
@@ -68,6 +70,7 @@ impl Layout {
             ("TASK_GROUP_LEADER", group_leader?),
             ("PID_LEVEL", level?),
             ("PID_NUMBERS", numbers?),
+            ("TASK_SIGNAL_STACK", signal_stack?),
         ];
         if cfg!(target_arch = "x86_64") {
             constants.extend([("TASK_TLS", thread? + fsbase?), ("TASK_SECOND_BASE", thread? + gsbase?)]);

@@ -99,7 +99,13 @@ impl RegisterReader {
                     continue;
                 };
                 let tls = record.registers.tls;
-                let words = sample.words.into_iter().chain(tls).filter(|&word| word != 0).collect();
+                let words = sample
+                    .words
+                    .into_iter()
+                    .chain(tls)
+                    .chain([record.signal_stack])
+                    .filter(|&word| word != 0)
+                    .collect();
                 known.entry(sample.tid).or_insert(ThreadRegisters {
                     tid: sample.tid,
                     sp: Some(sample.sp),

@@ -12,8 +12,10 @@ pub(super) const RECORD: usize = RECORD_WORDS * 8;
 pub(super) struct Record {
     /// Its process.
     pub(super) tgid: u32,
-    /// Its registers; the stack pointer as read, whether or not it is current.
+    /// Its registers, and its signal stack among the words; the stack pointer as read, whether or not it is current.
     pub(super) registers: ThreadRegisters,
+    /// Where its alternate signal stack begins; 0: it has none.
+    pub(super) signal_stack: u64,
     /// Flags of [`ThreadState`].
     flags: u64,
 }
@@ -24,7 +26,7 @@ impl Record {
         let words: Vec<u64> =
             bytes.as_chunks().0.iter().take(RECORD_WORDS).map(|word| u64::from_ne_bytes(*word)).collect();
         let (vector, state) = words.split_at_checked(VECTOR_WORDS)?;
-        let (&[ids, flags, tls, second_base], general) = state.split_first_chunk()?;
+        let (&[ids, flags, tls, second_base, signal_stack], general) = state.split_first_chunk()?;
         let general: &[u64; GENERAL_WORDS] = general.first_chunk()?;
         let [tid, tgid] = halves(ids);
         let has = |flag: u64| flags & flag != 0;
@@ -34,13 +36,13 @@ impl Record {
             sp = general.get(arch::SP).copied();
             words.extend(arch::general(general));
         }
-        words.extend([tls, second_base]);
+        words.extend([tls, second_base, signal_stack]);
         if has(ThreadState::VECTOR) {
             words.extend(vector);
         }
         words.retain(|&word| word != 0);
         let tls = Some(tls).filter(|&tls| tls != 0);
-        Some(Self { tgid, registers: ThreadRegisters { tid, sp, tls, words }, flags })
+        Some(Self { tgid, registers: ThreadRegisters { tid, sp, tls, words }, signal_stack, flags })
     }
 
     /// Whether the thread ends, and needs no registers any more.
@@ -100,7 +102,7 @@ mod tests {
     fn bytes(flags: u64) -> Vec<u8> {
         let general: [u64; GENERAL_WORDS] = std::array::from_fn(|place| 0x1000 + place as u64);
         let mut words: Vec<u64> = (0..VECTOR_WORDS as u64).map(|place| 0x2000 + place).collect();
-        words.extend([u64::from_ne_bytes([7, 0, 0, 0, 5, 0, 0, 0]), flags, 0x3000, 0]);
+        words.extend([u64::from_ne_bytes([7, 0, 0, 0, 5, 0, 0, 0]), flags, 0x3000, 0, 0x4000]);
         words.extend(general);
         words.iter().flat_map(|word| word.to_ne_bytes()).collect()
     }
@@ -113,13 +115,19 @@ mod tests {
         assert_eq!(record.registers.sp, Some(0x1000 + arch::SP as u64));
         assert_eq!(record.registers.tls, Some(0x3000));
         let words = &record.registers.words;
-        assert!(words.contains(&0x1000) && words.contains(&0x3000) && words.contains(&0x201f), "{words:x?}");
+        assert!(
+            words.contains(&0x1000)
+                && words.contains(&0x3000)
+                && words.contains(&0x4000)
+                && words.contains(&0x201f),
+            "{words:x?}"
+        );
         assert!(!words.contains(&0), "{words:x?}");
         #[cfg(target_arch = "x86_64")]
         {
             // orig_rax, cs, eflags, ss
             assert!([15, 17, 18, 20].iter().all(|place| !words.contains(&(0x1000 + place))), "{words:x?}");
-            assert_eq!(words.len(), 17 + 1 + VECTOR_WORDS);
+            assert_eq!(words.len(), 17 + 2 + VECTOR_WORDS);
         }
     }
 
@@ -127,7 +135,7 @@ mod tests {
     fn flags_say_what_is_known() {
         let record = Record::parse(&bytes(ThreadState::UNREADABLE)).unwrap();
         assert!(!record.is_settled());
-        assert_eq!((record.registers.sp, record.registers.words), (None, vec![0x3000]));
+        assert_eq!((record.registers.sp, record.registers.words), (None, vec![0x3000, 0x4000]));
         for flag in [ThreadState::RUNNING, ThreadState::TORN] {
             assert!(!Record::parse(&bytes(flag)).unwrap().is_settled());
         }

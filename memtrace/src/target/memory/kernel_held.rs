@@ -23,8 +23,7 @@ pub struct Held {
 }
 
 /// The words that the process of a thread gave to the kernel: the data of its epoll descriptors, of which 65,536
-/// descriptors are searched, and the values of its POSIX timers. Other places are not visible here: alternate signal
-/// stacks, message queues' notifications, AIO and io_uring requests that are not in a ring.
+/// descriptors are searched, and the values of its POSIX timers. Other places are not visible here: message queues' notifications, AIO and io_uring requests that are not in a ring.
 #[must_use]
 pub fn kernel_held(thread: u32) -> Held {
     let mut held = Held::default();

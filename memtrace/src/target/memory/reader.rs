@@ -1,8 +1,10 @@
 //! Reads the memory of a running target.
 
 use std::{
+    fs::File,
     io::{self, IoSliceMut},
     ops::Range,
+    os::unix::fs::FileExt as _,
 };
 
 use nix::{
@@ -12,7 +14,7 @@ use nix::{
 };
 
 use super::{
-    pages::{Found, Pages, Wanted},
+    pages::{Found, Method, Pages, Wanted},
     regions::{Kind, Region},
 };
 use crate::target::threads;
@@ -53,6 +55,10 @@ pub struct Reader {
     /// The thread through which it is read: the main thread while that lives.
     thread: u32,
     pub(super) pages: Pages,
+    /// /proc/PID/mem, through which a debugger reads what the target itself may not; opened when it is needed.
+    hidden: Option<File>,
+    /// Whether the region may not be read by the target itself.
+    is_hidden: bool,
     /// The region that the fields below are about.
     region: Range<u64>,
     found: Found,
@@ -78,6 +84,8 @@ impl Reader {
             pid,
             thread,
             pages: Pages::open(thread)?,
+            hidden: None,
+            is_hidden: false,
             region: 0..0,
             found: Found::default(),
             counted: 0,
@@ -95,8 +103,11 @@ impl Reader {
         let wanted = match region.kind {
             Kind::MainStack | Kind::Heap | Kind::Anonymous | Kind::SharedMemory => Wanted::Present,
             Kind::FilePrivate => Wanted::Modified,
-            Kind::FileShared => return None,
+            // Reserved addresses are looked through only where that takes no time for each page.
+            Kind::Hidden if self.pages.method != Method::Entries => Wanted::Present,
+            Kind::FileShared | Kind::Hidden => return None,
         };
+        self.is_hidden = region.kind == Kind::Hidden;
         if self.region != region.range {
             self.region = region.range.clone();
             self.found = Found::default();
@@ -195,6 +206,9 @@ impl Reader {
 
     /// One call, and the number of bytes that it read; again if the thread that it read through has ended.
     fn transfer(&mut self, address: u64, bytes: &mut [u8]) -> usize {
+        if self.is_hidden && self.run.contains(&address) {
+            return self.transfer_hidden(address, bytes);
+        }
         let Ok(base) = usize::try_from(address) else { return 0 };
         for _ in 0..ATTEMPTS {
             let remote = RemoteIoVec { base, len: bytes.len() };
@@ -216,6 +230,15 @@ impl Reader {
         }
         self.end = Some(End::Gone);
         0
+    }
+
+    /// The same where the target itself may not read. The kernel may be set to refuse it (`proc_mem.force_override`, from
+    /// Linux 6.12).
+    fn transfer_hidden(&mut self, address: u64, bytes: &mut [u8]) -> usize {
+        if self.hidden.is_none() {
+            self.hidden = File::open(format!("/proc/{}/mem", self.thread)).ok();
+        }
+        self.hidden.as_ref().and_then(|file| file.read_at(bytes, address).ok()).unwrap_or(0)
     }
 
     /// Skips the page at `address`, in the run, and looks at what follows it again: the mapping may have changed.

@@ -19,9 +19,11 @@ pub enum Kind {
     FileShared,
     /// Shared memory without a file on a disk, or with one that was deleted: anonymous, memfd, /dev/shm, System V, rings of AIO and io_uring.
     SharedMemory,
+    /// Private memory without a file that the target itself may not read at the moment: a secret, or a guard, which has no pages.
+    Hidden,
 }
 
-/// One readable mapping.
+/// One mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Region {
     /// Its addresses.
@@ -43,8 +45,8 @@ pub struct Region {
     pub follows_guard: bool,
 }
 
-/// The readable mappings that may hold pointers, in order of address, of the process of a thread. Left out are devices
-/// and what the kernel maps, such as `[vdso]`. At most 1,048,576 mappings are considered.
+/// The mappings that may hold pointers, in order of address, of the process of a thread: the readable ones, and those of
+/// [`Kind::Hidden`]. Left out are devices and what the kernel maps, such as `[vdso]`. At most 1,048,576 mappings are considered.
 ///
 /// # Errors
 /// The thread is gone, or access to /proc is denied.
@@ -58,7 +60,11 @@ pub fn regions(thread: u32) -> io::Result<Vec<Region>> {
         // Mappings of one file follow each other: they share its name.
         let known = regions.last().map(|region| &region.name).filter(|name| ***name == *mapping.name);
         let name = known.map(Arc::clone);
-        if let Some(kind) = kind(&mapping).filter(|_| readable && mapping.start < mapping.end) {
+        let kind = match kind(&mapping) {
+            Some(Kind::Heap | Kind::Anonymous) if !readable => Some(Kind::Hidden),
+            kind => kind.filter(|_| readable),
+        };
+        if let Some(kind) = kind.filter(|_| mapping.start < mapping.end) {
             regions.push(Region {
                 range: mapping.start..mapping.end,
                 offset: mapping.offset,

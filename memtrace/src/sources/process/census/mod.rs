@@ -157,7 +157,10 @@ pub(super) struct TargetMemory {
 impl TargetMemory {
     pub(super) fn open(pid: u32) -> io::Result<Self> {
         let thread = threads::living(pid).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))?;
-        Ok(Self { parts: Reader::open(pid)?, words: Reader::open(pid)?, regions: regions(thread)? })
+        let mut regions = regions(thread)?;
+        // What an arena reserves is not part of its heap yet.
+        regions.retain(|region| region.kind != Kind::Hidden);
+        Ok(Self { parts: Reader::open(pid)?, words: Reader::open(pid)?, regions })
     }
 
     /// What may hold something of an allocator's.
@@ -168,7 +171,7 @@ impl TargetMemory {
                 Kind::Heap => census::Kind::Heap,
                 Kind::Anonymous => census::Kind::Anonymous,
                 Kind::FilePrivate => census::Kind::File,
-                Kind::MainStack | Kind::FileShared | Kind::SharedMemory => return None,
+                Kind::MainStack | Kind::FileShared | Kind::SharedMemory | Kind::Hidden => return None,
             };
             Some(census::Region { range: region.range.clone(), kind })
         });

@@ -17,6 +17,7 @@ use super::{
     decided::{Count, Decided, Found},
     owners::{Sampled, holders},
     pass::{Free, Pass, Scanned},
+    registers,
     suspects::Suspects,
 };
 use crate::{
@@ -40,19 +41,9 @@ const STEP: Duration = Duration::from_millis(10);
 /// What checks need, on their thread.
 pub(super) struct Tools {
     pub(super) live: LiveReader,
-    /// `None`: this kernel does not let registers be read without stopping their threads.
+    /// `None`: this kernel does not let registers be read without stopping their threads, nor signal stacks at all.
     pub(super) registers: Option<RegisterReader>,
     pub(super) files: Arc<FileStore>,
-}
-
-/// Registers of the threads of a running process; none if they cannot be read.
-pub(in crate::sources::process) fn registers(
-    reader: Option<&RegisterReader>,
-    pid: u32,
-) -> Vec<ThreadRegisters> {
-    let read = reader.map(|reader| reader.read(pid)).transpose();
-    let read = read.inspect_err(|error| tracing::debug!("registers of process {pid}: {error}"));
-    read.ok().flatten().unwrap_or_default()
 }
 
 /// What to check.
@@ -204,9 +195,9 @@ fn scan(
     let stopped = (job.moment == Moment::Stopped).then(|| Stopped::new(job.pid)).transpose()?;
     let (blocks, free) = blocks()?;
     let threads = match (&job.held, &stopped) {
-        (Some(threads), _) => threads.clone(),
-        (None, Some(stopped)) => stopped.registers().to_vec(),
-        (None, None) => registers(tools.registers.as_ref(), job.pid),
+        (Some(threads), _) => registers::at_rest(tools.registers.as_ref(), job.pid, threads),
+        (None, Some(stopped)) => registers::at_rest(tools.registers.as_ref(), job.pid, stopped.registers()),
+        (None, None) => registers::running(tools.registers.as_ref(), job.pid),
     };
     let (pid, rate, limit) = (job.pid, job.rate, job.limit);
     Pass { pid, threads, how, free, rate, limit, stop }.run(blocks)

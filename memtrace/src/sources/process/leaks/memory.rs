@@ -127,7 +127,7 @@ fn is_stack(region: &Region, thread: &ThreadRegisters) -> bool {
         && match region.kind {
             Kind::MainStack => true,
             Kind::Anonymous => region.follows_guard && holds(thread.tls) && thread.sp < thread.tls,
-            Kind::Heap | Kind::FilePrivate | Kind::FileShared | Kind::SharedMemory => false,
+            Kind::Heap | Kind::FilePrivate | Kind::FileShared | Kind::SharedMemory | Kind::Hidden => false,
         }
 }
 

@@ -8,9 +8,10 @@ mod memory;
 pub(super) mod owners;
 pub(super) mod pass;
 pub(super) mod recount;
+pub(super) mod registers;
 pub(super) mod schedule;
 pub(super) mod suspects;
-pub(super) mod worker;
+mod worker;
 
 use std::time::Duration;
 

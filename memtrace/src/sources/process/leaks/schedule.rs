@@ -58,9 +58,8 @@ impl Session {
         if self.leaks.worker.is_some() {
             return;
         }
-        let running = !self.leaks.options.at_exit;
         let live = self.tracer.live().try_clone();
-        match live.and_then(|live| Worker::start(live, Arc::clone(&self.files), running)) {
+        match live.and_then(|live| Worker::start(live, Arc::clone(&self.files))) {
             Ok(worker) => self.leaks.worker = Some(worker),
             Err(error) => tracing::debug!("no leak checks: {error}"),
         }

@@ -15,11 +15,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::{
     check::{self, Failure, Job, Outcome, Tools},
     decided::Decided,
+    registers,
 };
-use crate::{
-    bpf::{LiveReader, RegisterReader},
-    target::FileStore,
-};
+use crate::{bpf::LiveReader, target::FileStore};
 
 /// A check that is under way.
 pub(super) struct Running {
@@ -45,16 +43,13 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// `running`: whether processes are to be checked while they run, which takes their registers.
-    ///
     /// # Errors
     /// No more threads.
-    pub(super) fn start(live: LiveReader, files: Arc<FileStore>, running: bool) -> io::Result<Self> {
+    pub(super) fn start(live: LiveReader, files: Arc<FileStore>) -> io::Result<Self> {
         let (jobs, orders) = channel();
         let (answer, answers) = unbounded_channel();
         std::thread::Builder::new().name("memtrace-leaks".to_owned()).spawn(move || {
-            let registers = if running { registers() } else { None };
-            work(&Tools { live, registers, files }, &orders, &answer);
+            work(&Tools { live, registers: registers::load(), files }, &orders, &answer);
         })?;
         Ok(Self { jobs, answers })
     }
@@ -70,18 +65,6 @@ impl Worker {
     pub(super) async fn answered(&mut self) -> Option<Result<Outcome, Failure>> {
         self.answers.recv().await
     }
-}
-
-/// What reads registers of running threads; `None` on kernels where that is not possible.
-pub(in crate::sources::process) fn registers() -> Option<RegisterReader> {
-    let reader = RegisterReader::load();
-    // It has parsed the kernel's BTF, some 30 MiB: back to the system with them.
-    #[cfg(target_env = "gnu")]
-    // SAFETY: it only gives free memory back.
-    unsafe {
-        libc::malloc_trim(0);
-    }
-    reader.inspect_err(|error| tracing::debug!("no registers of running threads: {error}")).ok()
 }
 
 fn work(tools: &Tools, orders: &Receiver<Order>, answer: &UnboundedSender<Result<Outcome, Failure>>) {

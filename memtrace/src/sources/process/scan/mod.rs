@@ -18,11 +18,10 @@ use self::{classes::Sizes, contents::Contents, names::PointeeNames, rtti::Types,
 use super::{
     census::{self, Failure},
     leaks::{
-        check::{MOST_SCANS, QUIET, cpu_time, registers, wait},
+        check::{MOST_SCANS, QUIET, cpu_time, wait},
         pass::{Free, Pass, Scanned},
-        resident,
+        registers, resident,
         schedule::{LONGEST, RATE, SCANS, SPACING},
-        worker,
     },
     sites::find_allocator,
 };
@@ -74,8 +73,7 @@ impl Scanner {
     /// Loads what reads registers.
     #[must_use]
     pub fn new(options: ScanOptions) -> Self {
-        let registers = if options.stop { None } else { worker::registers() };
-        Self { options, registers, files: Arc::default(), begun: Instant::now() }
+        Self { options, registers: registers::load(), files: Arc::default(), begun: Instant::now() }
     }
 
     /// Whether the registers of running threads can be read. If not, blocks that only they point to look lost.
@@ -111,8 +109,8 @@ impl Scanner {
         let stopped = stop.then(|| Stopped::new(pid)).transpose()?;
         let (census, blocks) = census::collect(pid, None)?;
         let threads = match &stopped {
-            Some(stopped) => stopped.registers().to_vec(),
-            None => registers(self.registers.as_ref(), pid),
+            Some(stopped) => registers::at_rest(self.registers.as_ref(), pid, stopped.registers()),
+            None => registers::running(self.registers.as_ref(), pid),
         };
         let (free, rate) = (Free::Ranges(census.allocator, census.own.clone()), if stop { 0 } else { RATE });
         let how = How { unaligned, holders: true, others: false };
@@ -136,7 +134,7 @@ impl Scanner {
             announce(check.scans + 1);
             begun = Instant::now();
             let blocks = suspected.only(&scanned.marked)?;
-            let threads = registers(self.registers.as_ref(), pid);
+            let threads = registers::running(self.registers.as_ref(), pid);
             let again = Pass { pid, threads, how, free: free.clone(), rate, limit: LONGEST, stop: &never };
             let mut again = again.run(blocks)?;
             again.add_to(&mut check, begun);

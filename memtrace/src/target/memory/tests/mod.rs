@@ -124,12 +124,19 @@ fn shared_memory_is_read() {
 }
 
 #[test]
-fn what_nobody_may_read_is_left_out() {
+fn what_the_target_may_not_read_is_read() {
     let memory = Mapped::anonymous(4);
     memory.write(0..4);
     memory.protect(0..2);
     let regions = regions(std::process::id()).unwrap();
-    assert!(!regions.iter().any(|region| region.range.contains(&memory.address(1))));
+    let hidden = regions.iter().find(|region| region.range.contains(&memory.address(1))).unwrap();
+    assert_eq!(hidden.kind, Kind::Hidden);
+    let hidden = Region { range: memory.range(0..2), ..hidden.clone() };
+    for method in [Method::ScanWithGuards, Method::Scan] {
+        assert_eq!(pass(&mut reader(method), &hidden), (vec![memory.range(0..2)], vec![1, 2]), "{method:?}");
+    }
+    // Of memory that is only reserved there may be too much.
+    assert_eq!(pass(&mut reader(Method::Entries), &hidden).0, []);
     let region = regions.iter().find(|region| region.range.start == memory.address(2)).unwrap();
     assert!(region.follows_guard && region.kind == Kind::Anonymous);
     assert!(regions.iter().any(|region| region.kind == Kind::MainStack));
