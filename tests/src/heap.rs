@@ -23,6 +23,7 @@ pub struct Heap {
     pub lost: Option<Amount>,
     pub directly_lost: Option<Amount>,
     pub complete: bool,
+    pub traced_s: Option<f64>,
     pub classes: Vec<Class>,
     pub held_by: Vec<Held>,
     pub growth: Option<Growth>,
@@ -37,6 +38,17 @@ pub struct Kept {
     pub trimmable_bytes: u64,
 }
 
+/// Who allocates blocks of a size.
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs, reason = "as above")]
+pub struct AllocatedBy {
+    pub function: String,
+    pub file: Option<String>,
+    pub line: Option<u32>,
+    pub blocks: u64,
+    pub loses: bool,
+}
+
 /// Blocks of one size.
 #[derive(Clone, Debug, Deserialize)]
 #[allow(missing_docs, reason = "as above")]
@@ -48,6 +60,7 @@ pub struct Class {
     pub r#type: Option<String>,
     pub hint: Option<String>,
     pub hint_kind: Option<String>,
+    pub allocated_by: Vec<AllocatedBy>,
 }
 
 /// What a root holds.

@@ -367,3 +367,28 @@ fn ways_lead_through_blocks_from_before() {
     assert_eq!((held.root.as_str(), held.name.as_deref()), ("data", Some("g_old")), "{held:?}");
     let _ = agent.interrupt();
 }
+
+#[test]
+fn tracing_first_tells_who_allocates_what_is_lost() {
+    if !can_trace() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let source = CSource { file: "../corpus/busy_service.cpp", options: &["-g", "-O0"] };
+    let target = Running::spawn(&mut Command::new(compile(directory.path(), "busy", source)));
+    let pid = target.pid().to_string();
+    let finished = memtrace(["scan", &pid, "--duration", "6s", "-f", "json", "-T", "0"]);
+    assert_eq!(finished.status, 0, "{}", finished.stderr);
+    let heap = reports(&finished.stdout).remove(0).heap;
+    assert!(heap.traced_s.is_some_and(|time| time > 0.0), "{:?}", heap.traced_s);
+    // 96 bytes.
+    let sessions =
+        heap.classes.iter().find(|class| class.size == 104 && class.lost_blocks > 0).expect("sessions");
+    let first = &sessions.allocated_by[0];
+    assert!(first.function.contains("forget_session") && first.loses && first.blocks > 0, "{sessions:?}");
+    assert!(first.file.as_ref().is_some_and(|file| file.ends_with("busy_service.cpp")), "{first:?}");
+    assert!(first.line.is_some() && first.blocks <= sessions.blocks, "{sessions:?}");
+    let scanned = memtrace(["scan", &pid, "-f", "json", "-T", "0"]);
+    let heap = reports(&scanned.stdout).remove(0).heap;
+    assert!(heap.traced_s.is_none() && heap.classes.iter().all(|class| class.allocated_by.is_empty()));
+}

@@ -20,6 +20,7 @@ mod scan;
 mod select;
 mod triage;
 mod when;
+mod witness;
 
 use std::{ffi::OsString, io::IsTerminal as _, process::ExitCode};
 

@@ -12,12 +12,12 @@ use jiff::{Timestamp, tz::TimeZone};
 
 use crate::{
     profile::{
-        Heap,
+        Heap, Seen,
         units::{format_bytes, parse_duration},
     },
     report::{HeapView, Json, Style, Text, escape},
     session::{Closed, settle},
-    sources::process::{Progress, ScanOptions, Scanner},
+    sources::process::{LeakOptions, Progress, ScanOptions, Scanner, When},
     target::Process,
 };
 
@@ -25,6 +25,7 @@ use super::{
     format::{PlainArgs, PlainFormat},
     message::{message, usage},
     options::{parse_count, parse_pid},
+    witness,
 };
 
 /// Scans of less memory are over before anyone asks.
@@ -39,9 +40,10 @@ Examples:
   memtrace scan $(pidof my-server)          what is in use, kept free and lost, right now
   memtrace scan 4123 -i 60s -n 5            five times, and what grows or becomes lost in between
   memtrace scan 4123 -T 0 -f json           every size of blocks, for a script
+  memtrace scan 4123 -d 30s                 traces for 30 s first: who allocates what it loses
   memtrace scan 4123 --no-contents          without texts from the process's memory
 
-No probe is put into the process, and it is not stopped: its memory is read three times, within about a second. Blocks
+Without -d no probe is put into the process, and it is not stopped: its memory is read three times, within about a second. Blocks
 from before are found by the records of glibc's malloc; the heaps of other allocators are taken as roots.")]
 pub(super) struct Args {
     /// Processes to scan
@@ -53,6 +55,10 @@ pub(super) struct Args {
     /// Stop after this many rounds [default: 1; with --interval, until Ctrl-C]
     #[arg(short = 'n', long, value_name = "N", value_parser = parse_count)]
     count: Option<u64>,
+    /// Trace the processes for this time first, within the budget of `memtrace attach`, and show who allocates blocks of the
+    /// sizes that are lost
+    #[arg(short, long, value_name = "TIME", value_parser = parse_watch)]
+    duration: Option<Duration>,
     /// Show at most this many sizes of blocks; 0 shows all
     #[arg(short = 'T', long, value_name = "N", default_value_t = 10)]
     top: usize,
@@ -76,6 +82,11 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
     if interval < LEAST { Err("scans take a second: at least 2s".to_owned()) } else { Ok(interval) }
 }
 
+fn parse_watch(text: &str) -> Result<Duration, String> {
+    let time = parse_duration(text)?;
+    if time < LEAST { Err("a leak check takes a second: at least 2s".to_owned()) } else { Ok(time) }
+}
+
 pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     let count = match (args.count, args.interval) {
         (Some(count), None) if count > 1 => usage(&format!("-n {count} needs an interval: -i 60s")),
@@ -92,6 +103,21 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     if args.stop {
         message("--stop: each scan stops the process; system calls such as epoll_wait may return EINTR");
     }
+    let seen = match args.duration {
+        Some(time) => {
+            let processes = args.pids.iter().map(|&pid| Process::open(pid)).collect::<Result<_, _>>()?;
+            message(&format!("tracing for {} first", humantime::format_duration(time)));
+            let leaks = LeakOptions {
+                when: When::Always,
+                stop: args.stop,
+                at_exit: false,
+                unaligned: args.unaligned,
+            };
+            let Some(seen) = witness::watch(processes, time, leaks)? else { return Ok(ExitCode::SUCCESS) };
+            Some(seen)
+        }
+        None => None,
+    };
     let scanner =
         Scanner::new(ScanOptions { unaligned: args.unaligned, stop: args.stop, contents: !args.no_contents });
     if !scanner.reads_registers() {
@@ -101,11 +127,12 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         );
     }
     let mut has_failed = false;
+    let show = Show { top: args.top, format: args.show.format, style, seen: seen.as_ref() };
     for round in 1..=count {
         let begun = Instant::now();
         let mut alive = Vec::new();
         for mut one in watched {
-            match one.scan(&scanner, args.top, round == count, &mut output, args.show.format, style) {
+            match one.scan(&scanner, &show, round == count, &mut output) {
                 Ok(()) => alive.push(one),
                 Err(error) if error.downcast_ref::<Closed>().is_some() || args.pids.len() == 1 => {
                     return Err(error);
@@ -128,6 +155,14 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(if has_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
+/// How heaps are shown.
+struct Show<'a> {
+    top: usize,
+    format: PlainFormat,
+    style: Style,
+    seen: Option<&'a Seen>,
+}
+
 /// A process that is scanned.
 struct Watched {
     process: Process,
@@ -140,11 +175,9 @@ impl Watched {
     fn scan(
         &mut self,
         scanner: &Scanner,
-        top: usize,
+        show: &Show<'_>,
         last: bool,
         out: &mut dyn Write,
-        format: PlainFormat,
-        style: Style,
     ) -> anyhow::Result<()> {
         let Process { pid, comm, .. } = &self.process;
         let mut progress = |Progress { scan, bytes }| {
@@ -155,7 +188,8 @@ impl Watched {
         };
         let heap = scanner.scan(&self.process, &mut progress)?;
         let growth = self.before.as_ref().map(|before| heap.since(before));
-        let view = HeapView { heap: &heap, time: Timestamp::now(), last, growth: growth.as_ref(), top };
+        let &Show { top, format, style, seen } = show;
+        let view = HeapView { heap: &heap, time: Timestamp::now(), last, growth: growth.as_ref(), seen, top };
         settle(match format {
             PlainFormat::Text => Text::new(style, TimeZone::system()).heap(out, &view),
             PlainFormat::Json => Json.heap(out, &view),

@@ -22,6 +22,7 @@ mod losses;
 pub mod machine;
 mod remark;
 mod rows;
+mod seen;
 mod suppressions;
 mod types;
 pub mod units;
@@ -51,6 +52,7 @@ pub use rows::{
     Age, Allocation, Amount, Attachment, Detail, Filter, LiveBlock, MappingRow, MappingUse, Mode, Process,
     Processes, Row, StackMethod, Uncertainty,
 };
+pub use seen::{Seen, SeenStack, is_rounded_to};
 pub use suppressions::{MAX_SUPPRESSIONS, Suppressions};
 pub use types::{Line, LocationId, ModuleId, StackId, StringId};
 pub use verdict::{Grounds, Kind, Lifetimes, Trend, Verdict, lifetime_begin};

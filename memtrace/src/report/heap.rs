@@ -5,16 +5,21 @@ use std::io::{self, Write};
 use jiff::Timestamp;
 
 use super::escape::{escape, short};
+use super::mappings::shown;
 use super::{Text, leaks};
-use crate::profile::units::{format_bytes, format_count, format_number, format_percent, format_signed};
+use crate::profile::units::{
+    format_age, format_bytes, format_count, format_number, format_percent, format_signed,
+};
 use crate::profile::{
-    Amount, Finding, GrownClass, Heap, HeapArena, HeapGrowth, HeldBytes, Hint, Kept, Root, SizeClass,
+    Amount, Finding, GrownClass, Heap, HeapArena, HeapGrowth, HeldBytes, Hint, Kept, Root, Seen, SizeClass,
 };
 
 /// Arenas that are listed one by one; sizes of blocks in use, and holders.
 const ARENAS: usize = 3;
 const SIZES: usize = 4;
 const HOLDERS: usize = 5;
+/// Functions that allocate blocks of one size.
+const CALLERS: usize = 2;
 /// A holder of a smaller part is not listed.
 const LEAST_HELD: f64 = 0.01;
 /// What is not worth a line: bytes that `malloc_trim` would give back.
@@ -31,6 +36,8 @@ pub struct HeapView<'a> {
     pub last: bool,
     /// What has changed since the report before; `None`: this is the first.
     pub growth: Option<&'a HeapGrowth>,
+    /// Who allocates blocks of these sizes, by a time of tracing; `None`: nothing was traced.
+    pub seen: Option<&'a Seen>,
     /// Classes of blocks that are shown at most; 0: all.
     pub top: usize,
 }
@@ -153,6 +160,9 @@ impl Text {
         let classes = || heap.classes.iter().filter(|class| class.lost > 0);
         for class in classes().take(view.shown()) {
             writeln!(out, "  {}", self::class(class, lost.bytes))?;
+            if let Some(seen) = view.seen {
+                allocated(out, seen, heap.process.pid, class.size)?;
+            }
         }
         let hidden = classes().count().saturating_sub(view.shown());
         if hidden > 0 {
@@ -180,6 +190,25 @@ impl Text {
         }
         Ok(())
     }
+}
+
+/// Who allocates blocks of a size that is lost.
+fn allocated(out: &mut dyn Write, seen: &Seen, pid: u32, size: u64) -> io::Result<()> {
+    for (stack, blocks) in seen.of(pid, size).into_iter().take(CALLERS) {
+        let place = match &stack.place {
+            Some((file, line)) => format!(" ({}:{line})", short(file.rsplit('/').next().unwrap_or(file))),
+            None => String::new(),
+        };
+        let lost = if stack.lost > 0 { ", and loses them" } else { "" };
+        writeln!(
+            out,
+            "    in {}, {}{place} was seen to allocate {} more{lost}",
+            format_age(seen.traced),
+            shown(&stack.function),
+            format_number(blocks)
+        )?;
+    }
+    Ok(())
 }
 
 fn grown(class: &GrownClass) -> String {

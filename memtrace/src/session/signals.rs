@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigHandler, SigSet, Signal};
 use tokio::signal::unix::{self, SignalKind, signal};
 
 /// Their numbers.
@@ -56,6 +56,16 @@ pub fn wait(time: Duration) -> bool {
         // Another signal was handled meanwhile.
         if io::Error::last_os_error().raw_os_error() != Some(libc::EINTR) {
             return false;
+        }
+    }
+}
+
+/// Lets them end the process again, as they do by default: once a session has ended that waited for them.
+pub fn release() {
+    for ending in ENDING {
+        // SAFETY: no handler is installed.
+        if let Err(error) = unsafe { nix::sys::signal::signal(ending, SigHandler::SigDfl) } {
+            tracing::debug!("{ending} keeps its handler: {error}");
         }
     }
 }

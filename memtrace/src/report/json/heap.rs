@@ -71,6 +71,8 @@ struct Heap<'a> {
     complete: bool,
     /// The scans.
     scan: LeakCheck,
+    /// Seconds of tracing that told who allocates (`--duration`); null without.
+    traced_s: Option<f64>,
     /// How many classes there are; `classes` may list fewer.
     classes_found: usize,
     /// Blocks by size, lost ones by type too: what has lost most first, then what holds most.
@@ -151,10 +153,32 @@ struct Class<'a> {
     hint: Option<&'a str>,
     /// What `hint` is: `text`, or `symbol` for a variable that the block points to; null without one.
     hint_kind: Option<&'static str>,
+    /// Who allocated blocks of this size while they were traced: those that lose blocks first, then the most blocks.
+    allocated_by: Vec<AllocatedBy<'a>>,
 }
 
-impl<'a> From<&'a profile::SizeClass> for Class<'a> {
-    fn from(class: &'a profile::SizeClass) -> Self {
+/// A function that allocates blocks of a size.
+#[derive(Serialize)]
+struct AllocatedBy<'a> {
+    /// Demangled, and unescaped.
+    function: &'a str,
+    /// Its source file, or null.
+    file: Option<&'a str>,
+    /// The line of the call, or null.
+    line: Option<u32>,
+    /// Blocks of this size from the time of tracing that were not freed in it.
+    blocks: u64,
+    /// Whether blocks of the same call are lost.
+    loses: bool,
+}
+
+impl<'a> Class<'a> {
+    fn new(class: &'a profile::SizeClass, view: &HeapView<'a>) -> Self {
+        let of = |seen: &'a profile::Seen| seen.of(view.heap.process.pid, class.size);
+        let allocated_by = view.seen.map(of).unwrap_or_default().into_iter().map(|(stack, blocks)| {
+            let (file, line) = stack.place.as_ref().map(|(file, line)| (file.as_str(), *line)).unzip();
+            AllocatedBy { function: &stack.function, file, line, blocks, loses: stack.lost > 0 }
+        });
         let (hint, hint_kind) = match &class.hint {
             Some(Hint::Text(text)) => (Some(text.as_str()), Some("text")),
             Some(Hint::Symbol(name)) => (Some(name.as_str()), Some("symbol")),
@@ -168,6 +192,7 @@ impl<'a> From<&'a profile::SizeClass> for Class<'a> {
             r#type: class.type_name.as_deref(),
             hint,
             hint_kind,
+            allocated_by: allocated_by.collect(),
         }
     }
 }
@@ -252,8 +277,14 @@ impl<'a> From<&HeapView<'a>> for Report<'a> {
                 directly_lost: decided(check.reached.directly),
                 complete: heap.is_complete(),
                 scan: check.into(),
+                traced_s: view.seen.map(|seen| seen.traced.as_secs_f64()),
                 classes_found: heap.classes.len(),
-                classes: heap.classes.iter().take(view.shown()).map(Class::from).collect(),
+                classes: heap
+                    .classes
+                    .iter()
+                    .take(view.shown())
+                    .map(|class| Class::new(class, view))
+                    .collect(),
                 held_by: held_by.collect(),
                 growth: view.growth.map(|growth| self::growth(growth, view.shown())),
             },

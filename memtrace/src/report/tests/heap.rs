@@ -95,7 +95,7 @@ fn growth() -> HeapGrowth {
 }
 
 fn view(heap: &Heap) -> HeapView<'_> {
-    HeapView { heap, time: Timestamp::UNIX_EPOCH, last: true, growth: None, top: 10 }
+    HeapView { heap, time: Timestamp::UNIX_EPOCH, last: true, growth: None, seen: None, top: 10 }
 }
 
 fn text(view: &HeapView<'_>) -> String {

@@ -6,7 +6,7 @@ use super::Text;
 use super::frames::one_line;
 use super::style::{BOLD, DIM};
 use crate::profile::units::{format_age, format_count, format_number};
-use crate::profile::{Amount, LiveBlock, Profile, Row, Subject, Uncertainty, View};
+use crate::profile::{Amount, LiveBlock, Profile, Row, Subject, Uncertainty, View, is_rounded_to};
 use crate::report::blame::culprit;
 use crate::report::losses::reason_words;
 use crate::report::mappings::shown;
@@ -125,31 +125,12 @@ pub(super) fn loser(view: &View<'_>, size: u64) -> Option<String> {
     let row = view.rows().find(|row| {
         row.leaked.is_some_and(|leaked| {
             let Amount { bytes, blocks } = leaked.lost;
-            blocks > 0
-                && bytes % blocks == 0
-                && [usable(bytes / blocks), class(bytes / blocks)].contains(&size)
+            blocks > 0 && bytes % blocks == 0 && is_rounded_to(bytes / blocks, size)
         })
     })?;
     let frames = view.frames(row.stack);
     let blamed = frames.get(culprit(&frames)?)?.function?;
     Some(shown(blamed))
-}
-
-/// How much of its chunk a program can use, if glibc has made it for a block of that size.
-fn usable(size: u64) -> u64 {
-    size.saturating_add(8).next_multiple_of(16).max(32) - 8
-}
-
-/// The size class of jemalloc that a size is rounded up to: four between two powers of two (sc.h).
-fn class(size: u64) -> u64 {
-    match size {
-        0..=8 => 8,
-        9..=128 => size.next_multiple_of(16),
-        _ => {
-            let step = size.saturating_sub(1).checked_ilog2().map_or(1, |log| 1 << log.saturating_sub(2));
-            size.saturating_add(step - 1) / step * step
-        }
-    }
 }
 
 fn oldest(row: &Row) -> String {
@@ -184,16 +165,4 @@ pub(super) fn process(profile: &Profile, pid: u32) -> String {
 /// The samples behind an estimate.
 pub(super) fn samples(doubt: Uncertainty) -> String {
     format!("from {}", format_count(doubt.samples, "sample"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{class, usable};
-
-    #[test]
-    fn sizes_are_rounded_as_allocators_do() {
-        let sizes = [1, 24, 25, 129, 257, 1000, 4097];
-        assert_eq!(sizes.map(usable), [24, 24, 40, 136, 264, 1000, 4104]);
-        assert_eq!(sizes.map(class), [8, 32, 32, 160, 320, 1024, 5120]);
-    }
 }

@@ -1,0 +1,53 @@
+//! Who allocates blocks of which sizes: what `memtrace scan --duration` traces before it scans.
+
+use std::{io, time::Duration};
+
+use super::{NAMES, block_on, cost::DEFAULT_LIMIT, message::message};
+use crate::{
+    bpf::Config,
+    budget::Choice,
+    profile::{Seen, Selection, SortBy},
+    report::Witness,
+    session::{Ending, Output, Schedule, follow, release_signals},
+    sources::process::{Counting, LeakOptions, Options, Session},
+    target::Process,
+};
+
+/// Stacks that are looked at: those that lose and those that grow come first.
+const STACKS: usize = 300;
+
+/// Traces processes for a time, and returns what was seen. `None`: it was interrupted.
+///
+/// # Errors
+/// As for a session.
+pub(super) fn watch(
+    processes: Vec<Process>,
+    time: Duration,
+    leaks: LeakOptions,
+) -> anyhow::Result<Option<Seen>> {
+    let targets = u32::try_from(processes.len()).unwrap_or(u32::MAX);
+    let options = Options {
+        config: Config { targets, ..Config::default() },
+        show_allocs: true,
+        verdicts: true,
+        counting: Counting { choice: Choice::Auto, limit: Some(DEFAULT_LIMIT) },
+        leaks,
+        names: Some(NAMES),
+        ..Options::default()
+    };
+    let mut session = Session::new(options, message)?;
+    session.prepare();
+    for process in processes {
+        session.attach(process)?;
+    }
+    session.choose();
+    let witness = Witness::default();
+    let selection = Selection { sort: SortBy::Verdict, top: STACKS, ..Selection::default() };
+    let mut output = Output::new(Box::new(witness.clone()), Box::new(io::sink()), selection);
+    let schedule =
+        Schedule { interval: time, count: Some(1), duration: None, outlive: false, last_report: true };
+    let ending = block_on(async { follow(&mut session, schedule, &mut output).await })?;
+    drop(session);
+    release_signals();
+    Ok((ending != Ending::Interrupted).then(|| witness.seen()))
+}
