@@ -5,11 +5,9 @@ use std::io::{self, Write};
 use jiff::Timestamp;
 
 use super::escape::{escape, short};
-use super::mappings::shown;
+use super::seen::allocated;
 use super::{Text, leaks};
-use crate::profile::units::{
-    format_age, format_bytes, format_count, format_number, format_percent, format_signed,
-};
+use crate::profile::units::{format_bytes, format_count, format_number, format_percent, format_signed};
 use crate::profile::{
     Amount, Finding, GrownClass, Heap, HeapArena, HeapGrowth, HeldBytes, Hint, Kept, Root, Seen, SizeClass,
 };
@@ -18,8 +16,6 @@ use crate::profile::{
 const ARENAS: usize = 3;
 const SIZES: usize = 4;
 const HOLDERS: usize = 5;
-/// Functions that allocate blocks of one size.
-const CALLERS: usize = 2;
 /// A holder of a smaller part is not listed.
 const LEAST_HELD: f64 = 0.01;
 /// What is not worth a line: bytes that `malloc_trim` would give back.
@@ -190,25 +186,6 @@ impl Text {
         }
         Ok(())
     }
-}
-
-/// Who allocates blocks of a size that is lost.
-fn allocated(out: &mut dyn Write, seen: &Seen, pid: u32, size: u64) -> io::Result<()> {
-    for (stack, blocks) in seen.of(pid, size).into_iter().take(CALLERS) {
-        let place = match &stack.place {
-            Some((file, line)) => format!(" ({}:{line})", short(file.rsplit('/').next().unwrap_or(file))),
-            None => String::new(),
-        };
-        let lost = if stack.lost > 0 { ", and loses them" } else { "" };
-        writeln!(
-            out,
-            "    in {}, {}{place} was seen to allocate {} more{lost}",
-            format_age(seen.traced),
-            shown(&stack.function),
-            format_number(blocks)
-        )?;
-    }
-    Ok(())
 }
 
 fn grown(class: &GrownClass) -> String {

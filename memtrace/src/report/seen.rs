@@ -1,11 +1,22 @@
-//! Keeps of a report who allocates blocks of which sizes, and writes nothing.
+//! Who allocates blocks of which sizes: kept of the reports of a session, and in words.
 
-use std::{cell::RefCell, collections::BTreeMap, io, rc::Rc};
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    io::{self, Write},
+    rc::Rc,
+};
 
-use super::{Reporter, blame::culprit};
-use crate::profile::{Row, Seen, SeenStack, View};
+use super::{Reporter, blame::culprit, escape::short, mappings::shown};
+use crate::profile::{
+    Row, Seen, SeenStack, View,
+    units::{format_age, format_number},
+};
 
-/// A reporter that keeps what the last report has shown.
+/// Functions that are named for one size.
+const CALLERS: usize = 2;
+
+/// A reporter that keeps what the last report has shown, and writes nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Witness(Rc<RefCell<Seen>>);
 
@@ -39,4 +50,23 @@ fn stack(view: &View<'_>, row: &Row) -> Option<SeenStack> {
         sizes: sizes.into_iter().collect(),
         lost: row.leaked.map_or(0, |leaked| leaked.lost.blocks),
     })
+}
+
+/// Who allocates blocks of a size that is lost.
+pub(super) fn allocated(out: &mut dyn Write, seen: &Seen, pid: u32, size: u64) -> io::Result<()> {
+    for (stack, blocks) in seen.of(pid, size).into_iter().take(CALLERS) {
+        let place = match &stack.place {
+            Some((file, line)) => format!(" ({}:{line})", short(file.rsplit('/').next().unwrap_or(file))),
+            None => String::new(),
+        };
+        let lost = if stack.lost > 0 { ", and loses them" } else { "" };
+        writeln!(
+            out,
+            "    in {}, {}{place} was seen to allocate {} more{lost}",
+            format_age(seen.traced),
+            shown(&stack.function),
+            format_number(blocks)
+        )?;
+    }
+    Ok(())
 }
