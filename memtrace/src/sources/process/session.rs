@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::{
     balance::Ledgers,
+    black_box::BlackBox,
     counting::{Control, Counting, Phase},
     exec::{LOADING, PAUSE},
     following::Following,
@@ -80,6 +81,7 @@ pub struct Session {
     pub(super) leaks: Leaks,
     pub(super) ledgers: Ledgers,
     pub(super) following: Following,
+    pub(super) black_box: BlackBox,
     /// CPU time that targets used whose place another one has taken.
     pub(super) past_cpu: Duration,
 }
@@ -129,6 +131,7 @@ impl Session {
             leaks: Leaks::new(options.leaks),
             following: Following::new(options.follow, options.select.clone()),
             past_cpu: Duration::ZERO,
+            black_box: BlackBox::default(),
             options,
             targets: Vec::new(),
             stacks: Stacks::default(),
@@ -265,7 +268,13 @@ impl Session {
                     self.attach_loaded(target);
                 }
             }
-            BpfEvent::Thread { target, main, time } => self.thread_ended(target, main, time),
+            BpfEvent::Thread { target, main, status, time } => {
+                self.take_end(target, status, time);
+                if let Some(main) = main {
+                    self.thread_ended(target, main, time);
+                }
+            }
+            BpfEvent::Victim { target, pid, time } => self.take_victim(target, pid, time),
             BpfEvent::Oracle { .. } | BpfEvent::KernelStack { .. } => {}
             BpfEvent::Fork { child, .. } => self.forked(child),
         }

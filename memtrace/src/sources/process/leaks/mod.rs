@@ -10,6 +10,7 @@ pub(super) mod pass;
 pub(super) mod recount;
 pub(super) mod schedule;
 pub(super) mod suspects;
+mod urgent;
 pub(super) mod worker;
 
 use std::time::Duration;

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     bpf::{LiveReader, RegisterReader},
+    profile::Moment,
     target::FileStore,
 };
 
@@ -25,6 +26,8 @@ use crate::{
 pub(super) struct Running {
     /// Index of the target.
     pub(super) index: u32,
+    /// Whether it is a check at the target's end.
+    pub(super) moment: Moment,
     stop: Arc<AtomicBool>,
 }
 
@@ -45,7 +48,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// `running`: whether processes are to be checked while they run, which takes their registers.
+    /// `running`: whether processes are to be checked while they run, which takes their registers: what reads these is loaded now.
     ///
     /// # Errors
     /// No more threads.
@@ -53,17 +56,17 @@ impl Worker {
         let (jobs, orders) = channel();
         let (answer, answers) = unbounded_channel();
         std::thread::Builder::new().name("memtrace-leaks".to_owned()).spawn(move || {
-            let registers = if running { registers() } else { None };
-            work(&Tools { live, registers, files }, &orders, &answer);
+            let registers = if running { Some(registers()) } else { None };
+            work(live, registers, files, &orders, &answer);
         })?;
         Ok(Self { jobs, answers })
     }
 
     /// Begins to check the target of that index. One check at a time.
     pub(super) fn check(&self, index: u32, job: Job) -> Option<Running> {
-        let stop = Arc::new(AtomicBool::new(false));
+        let (stop, moment) = (Arc::new(AtomicBool::new(false)), job.moment);
         self.jobs.send((job, Arc::clone(&stop))).ok()?;
-        Some(Running { index, stop })
+        Some(Running { index, moment, stop })
     }
 
     /// Waits for the result. `None`: the thread has ended.
@@ -84,15 +87,27 @@ pub(in crate::sources::process) fn registers() -> Option<RegisterReader> {
     reader.inspect_err(|error| tracing::debug!("no registers of running threads: {error}")).ok()
 }
 
-fn work(tools: &Tools, orders: &Receiver<Order>, answer: &UnboundedSender<Result<Outcome, Failure>>) {
+/// `registers`: what reads them, if that was tried.
+fn work(
+    live: LiveReader,
+    registers: Option<Option<RegisterReader>>,
+    files: Arc<FileStore>,
+    orders: &Receiver<Order>,
+    answer: &UnboundedSender<Result<Outcome, Failure>>,
+) {
     // Of each target's current program.
     let mut decided: FxHashMap<u32, (u32, Decided)> = FxHashMap::default();
+    let mut is_tried = registers.is_some();
+    let mut tools = Tools { live, registers: registers.flatten(), files };
     for (job, stop) in orders {
+        if job.held.is_none() && !std::mem::replace(&mut is_tried, true) {
+            tools.registers = self::registers();
+        }
         let (target, known) = decided.entry(memtrace_common::Target::index(job.target)).or_default();
         if *target != job.target {
             (*target, *known) = (job.target, Decided::default());
         }
-        if answer.send(check::run(&job, tools, known, &stop)).is_err() {
+        if answer.send(check::run(&job, &tools, known, &stop)).is_err() {
             return;
         }
     }
