@@ -4,8 +4,9 @@ use std::{fs, io, os::unix::process::CommandExt as _, process::Command, sync::On
 
 /// Of this process.
 const PATH: &str = "/proc/self/oom_score_adj";
-/// It is never taken (`OOM_SCORE_ADJ_MIN`, include/uapi/linux/oom.h).
-const NEVER: &str = "-1000";
+/// Never (`OOM_SCORE_ADJ_MIN`, include/uapi/linux/oom.h), and as soon as others of its size: without CAP_SYS_RESOURCE, the
+/// kernel takes back at most what was added.
+const WANTED: [i32; 2] = [-1000, 0];
 
 /// What it was before.
 static BEFORE: OnceLock<String> = OnceLock::new();
@@ -13,13 +14,16 @@ static BEFORE: OnceLock<String> = OnceLock::new();
 /// Asks the kernel not to take this process when memory runs out: it has what others will want to know then. What it starts
 /// inherits that, also the process that reads names; commands of the user get it back by [`without_protection`].
 pub fn protect_from_oom() {
-    let protected = fs::read_to_string(PATH).and_then(|before| {
-        fs::write(PATH, NEVER)?;
-        let _ = BEFORE.set(before.trim().to_owned());
-        Ok(())
-    });
-    if let Err(error) = protected {
-        tracing::debug!("{PATH}: {error}: the OOM killer may take memtrace too");
+    let Ok(before) = fs::read_to_string(PATH) else { return };
+    let Ok(now) = before.trim().parse::<i32>() else { return };
+    for score in WANTED.into_iter().filter(|score| *score < now) {
+        match fs::write(PATH, score.to_string()) {
+            Ok(()) => {
+                let _ = BEFORE.set(before.trim().to_owned());
+                break;
+            }
+            Err(error) => tracing::debug!("{PATH}: {score}: {error}: the OOM killer may take memtrace too"),
+        }
     }
 }
 

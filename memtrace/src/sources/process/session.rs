@@ -49,6 +49,8 @@ pub struct Options {
     pub placement: Placement,
     /// Whether and how to check for leaks.
     pub leaks: LeakOptions,
+    /// Whether a report and a leak check are made out of turn when memory is about to run out, or a process was killed.
+    pub early: bool,
     /// Whether processes that descend from the targets become targets too.
     pub follow: bool,
     /// What selects further processes, which become targets as they appear.

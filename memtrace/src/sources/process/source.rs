@@ -101,7 +101,7 @@ impl Source for Session {
     }
 
     async fn due(&mut self, room: bool) -> anyhow::Result<()> {
-        let is_controlled = self.is_controlled();
+        let (is_controlled, is_early) = (self.is_controlled(), self.options.early);
         let Self { streams: Some(streams), names, leaks: checks, .. } = self else {
             return std::future::pending().await;
         };
@@ -110,7 +110,7 @@ impl Source for Session {
         *due = Some(tokio::select! {
             biased;
             () = look, if is_controlled => Due::Look,
-            () = signs => Due::Signs,
+            () = signs, if is_early => Due::Signs,
             _ = turns.tick() => Due::Turn,
             () = any_exit(exits), if !exits.is_empty() => Due::Exit,
             () = names.answered() => Due::Names,

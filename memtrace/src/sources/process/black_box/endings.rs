@@ -71,11 +71,6 @@ impl Session {
         let at = self.tracer.since_start(time).saturating_sub(self.started);
         let (comm, ktime) = (target.process.comm.clone(), Duration::from_nanos(time));
         self.black_box.deaths.push(Death { index, pid, comm, ktime, at, signal, core });
-        let others = self.targets.iter().filter(|target| target.index != index);
-        if others.into_iter().any(|target| !target.process.has_exited()) {
-            let now = self.tracer.elapsed();
-            self.black_box.ask(now);
-        }
     }
 
     /// The OOM killer has chosen a process.
@@ -87,9 +82,25 @@ impl Session {
         }
     }
 
-    /// Explains the ends that are not explained yet, for a report.
+    /// Asks for a report if one of several processes was killed. If it was the only one, there is a last report anyway.
+    pub(super) fn ask_for_ends(&mut self, now: Duration) {
+        let is_alive = |pid: u32| {
+            self.targets.iter().any(|target| target.pid().get() == pid && !target.process.has_exited())
+        };
+        let has_ended = self.black_box.deaths.iter().any(|death| !is_alive(death.pid));
+        if has_ended && self.processes().any(|process| !process.has_exited()) {
+            self.black_box.ask(now);
+        }
+    }
+
+    /// Explains the ends that are not explained yet, for a report. A signal may end a single thread (seccomp): then the process
+    /// lives.
     pub(in crate::sources::process) fn settle_ends(&mut self, last: bool) {
-        for death in std::mem::take(&mut self.black_box.deaths) {
+        let is_alive = |death: &mut Death| {
+            self.targets.iter().any(|target| target.pid().get() == death.pid && !target.process.has_exited())
+        };
+        let ended: Vec<Death> = self.black_box.deaths.extract_if(.., |death| !is_alive(death)).collect();
+        for death in ended {
             let at = self.black_box.victims.iter().position(|victim| victim.index == Some(death.index));
             let victim = at.map(|at| self.black_box.victims.swap_remove(at));
             let out_of_memory = if death.signal == SIGKILL { self.explain(&death, victim) } else { None };
@@ -150,8 +161,10 @@ impl Session {
             if self.concerns(&out_of_memory) {
                 let (pid, at) = (victim.pid, victim.at);
                 self.add_end(Remark::AnotherKilled { pid, comm, at, out_of_memory });
-                let elapsed = self.tracer.elapsed();
-                self.black_box.ask(elapsed);
+                if self.options.early {
+                    let elapsed = self.tracer.elapsed();
+                    self.black_box.ask(elapsed);
+                }
             }
         }
     }

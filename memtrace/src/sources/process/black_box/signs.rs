@@ -84,6 +84,7 @@ impl Session {
             self.find_groups(now);
         }
         self.settle_victims(now);
+        self.ask_for_ends(now);
         let used = machine_used();
         let pressed = self.black_box.machine.as_ref().is_some_and(Pressure::is_high);
         let (mut next, mut found) = (SELDOM, None);

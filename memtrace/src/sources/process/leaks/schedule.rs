@@ -12,7 +12,7 @@ use super::{
     worker::Worker,
 };
 use crate::{
-    profile::{Moment, Remark},
+    profile::{LeakCheck, Moment, Remark},
     sources::process::{counting::Phase, session::Session, traced::Traced},
 };
 
@@ -171,7 +171,8 @@ impl Session {
         let has_ended = target.is_none_or(|target| target.process.has_exited());
         match result {
             Ok(outcome) => {
-                let check = outcome.check;
+                let at = outcome.check.at.saturating_sub(self.started);
+                let check = LeakCheck { at, ..outcome.check };
                 tracing::debug!(
                     "leak check of process {pid}: {check:?}, {} freed later",
                     outcome.count.freed_later
