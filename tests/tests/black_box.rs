@@ -27,7 +27,8 @@ impl Built {
     fn new() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let options = ["-O1", "-g", "-fno-omit-frame-pointer"];
-        let program = compile(directory.path(), "black_box", CSource { file: "black_box.c", options: &options });
+        let program =
+            compile(directory.path(), "black_box", CSource { file: "black_box.c", options: &options });
         Self { directory, program }
     }
 
@@ -67,7 +68,11 @@ fn assert_oom_killed(report: &Report, pid: u32, group: &Cgroup) {
     let cause = killed.value("out_of_memory");
     assert_eq!(killed.value("signal"), 9, "{killed:?}");
     assert_eq!(cause["constraint"], "cgroup", "{killed:?}");
-    assert_eq!((&cause["cgroup"], &cause["limit_bytes"]), (&group.name().into(), &LIMIT.into()), "{killed:?}");
+    assert_eq!(
+        (&cause["cgroup"], &cause["limit_bytes"]),
+        (&group.name().into(), &LIMIT.into()),
+        "{killed:?}"
+    );
 }
 
 /// It names the function, with nearly all that the process held, and much of it as lost.
@@ -83,7 +88,7 @@ fn a_leak_at_the_limit_is_in_the_last_report() {
     let Some(group) = group(LIMIT) else { return };
     let built = Built::new();
     for time in 0..TIMES {
-        let mut program = built.start(&["leak", "1000"]);
+        let mut program = built.start(&["leak"]);
         let pid = program.pid();
         group.add(pid);
         let file = built.path(&format!("saved-{time}"));
@@ -125,7 +130,7 @@ fn a_limit_that_is_near_starts_a_check() {
     let mut command = Command::new(agent_path());
     // A command is not checked for leaks before its end, and the OOM killer leaves no time for that.
     command.args(["run", "-i", "1h", "-f", "json", "--top", "0", "--max-overhead", "off", "-O"]).arg(&file);
-    command.arg("--").arg(&built.program).args(["leak", "2000"]);
+    command.arg("--").arg(&built.program).args(["leak"]);
     let mut agent = Running::spawn(&mut command);
     let ready = agent.line_with("ready");
     let pid: u32 = ready.split(' ').nth(1).and_then(|pid| pid.parse().ok()).expect("a pid");
@@ -161,7 +166,7 @@ fn a_neighbour_is_killed() {
         fs::write(format!("/proc/{}/oom_score_adj", neighbour.pid()), "1000").expect("a score");
         neighbour.write_line("");
         neighbour.line_with("done");
-        let mut program = built.start(&["leak", "500", "20"]);
+        let mut program = built.start(&["leak", "20"]);
         let pid = program.pid();
         group.add(pid);
         let agent = Agent::attach(&[pid], &OPTIONS);
@@ -187,7 +192,7 @@ fn shared_memory_fills_the_cgroup() {
     let Some(group) = group(LIMIT) else { return };
     let built = Built::new();
     for _ in 0..TIMES {
-        let mut program = built.start(&["shared", "5000"]);
+        let mut program = built.start(&["shared"]);
         let pid = program.pid();
         group.add(pid);
         let agent = Agent::attach(&[pid], &OPTIONS);
@@ -209,7 +214,7 @@ fn a_crash_leaves_a_last_report() {
         return;
     }
     let built = Built::new();
-    let mut program = built.start(&["crash", "100"]);
+    let mut program = built.start(&["crash"]);
     let pid = program.pid();
     let mut agent = Agent::attach(&[pid], &OPTIONS);
     program.write_line("");
@@ -219,7 +224,11 @@ fn a_crash_leaves_a_last_report() {
     program.write_line("");
     let report = agent.last_report();
     let killed = killed(&report, pid);
-    assert_eq!((killed.value("signal"), killed.value("comm")), (&11.into(), &"black_box".into()), "{killed:?}");
+    assert_eq!(
+        (killed.value("signal"), killed.value("comm")),
+        (&11.into(), &"black_box".into()),
+        "{killed:?}"
+    );
     assert!(killed.value("out_of_memory").is_null(), "{killed:?}");
     assert!(report.through("forget_request").blocks == 2000 && report.lost("forget_request").blocks > 1900);
     assert_eq!(program.finish().status, 128 + 11);
@@ -238,9 +247,9 @@ fn memtrace_is_taken_last_and_what_it_starts_is_not() {
     let built = Built::new();
     let program = built.start(&["keep", "1"]);
     let seen = built.path("seen");
-    let command = format!("echo 300 > /proc/self/oom_score_adj; exec \"$0\" \"$@\"");
+    let command = "echo 300 > /proc/self/oom_score_adj; exec \"$0\" \"$@\"";
     let started = |arguments: &[&str]| {
-        Running::spawn(Command::new("sh").args(["-c", &command]).arg(agent_path()).args(arguments))
+        Running::spawn(Command::new("sh").args(["-c", command]).arg(agent_path()).args(arguments))
     };
     let pid = program.pid().to_string();
     let attached = started(&["attach", &pid, "-i", "100ms", "-f", "json"]);
@@ -257,12 +266,24 @@ fn memtrace_is_taken_last_and_what_it_starts_is_not() {
     let report = built.path("report");
     let report = report.to_str().expect("a path");
     let show = "cat /proc/self/oom_score_adj";
-    let Finished { status, stdout, stderr } = started(&["run", "-O", report, "--", "sh", "-c", show]).finish();
+    let Finished { status, stdout, stderr } =
+        started(&["run", "-O", report, "--", "sh", "-c", show]).finish();
     assert_eq!((status, stdout.trim()), (0, "300"), "{stderr}");
 
     let exec = format!("{show} > {}", seen.display());
     let waiting = [
-        "attach", &pid, "--when", "rss>1KiB", "--cooldown", "1h", "-d", "200ms", "-O", report, "--exec", &exec,
+        "attach",
+        &pid,
+        "--when",
+        "rss>1KiB",
+        "--cooldown",
+        "1h",
+        "-d",
+        "200ms",
+        "-O",
+        report,
+        "--exec",
+        &exec,
     ];
     let waiting = started(&waiting);
     let end = std::time::Instant::now() + limit();
@@ -289,10 +310,14 @@ fn memtrace_in_the_same_cgroup_is_told() {
     let command = "echo $$ > \"$0\"; exec \"$@\"";
     let mut command_line = Command::new("sh");
     command_line.args(["-c", command]).arg(procs).arg(agent_path());
-    let mut agent = Running::spawn(command_line.args(["attach", &pid, "-n", "2", "-i", "500ms", "-f", "json"]));
+    let mut agent =
+        Running::spawn(command_line.args(["attach", &pid, "-n", "2", "-i", "500ms", "-f", "json"]));
     let reports: Vec<Report> = std::iter::from_fn(|| agent.line()).map(|line| Report::parse(&line)).collect();
     let last = reports.last().expect("a report");
     let told = last.remark("agent_in_cgroup").unwrap_or_else(|| panic!("{:?}", last.remarks));
-    assert_eq!((told.value("cgroup"), told.value("limit_bytes")), (&group.name().into(), &(1_u64 << 30).into()));
+    assert_eq!(
+        (told.value("cgroup"), told.value("limit_bytes")),
+        (&group.name().into(), &(1_u64 << 30).into())
+    );
     let _ = agent.finish();
 }

@@ -81,14 +81,16 @@ impl Signs {
     pub fn look(&mut self, now: Duration, reading: &Reading) -> Option<Sign> {
         self.measure(now, reading.used);
         let max = self.max.begins(now, reading.max) && reading.used.is_some_and(|used| used >= HELD);
-        let high = self.high.begins(now, reading.high) && reading.used_of_high.is_some_and(|used| used >= HELD);
+        let high =
+            self.high.begins(now, reading.high) && reading.used_of_high.is_some_and(|used| used >= HELD);
         let pressed = reading.pressed && begins(&mut self.pressed, now);
         if self.last.is_some_and(|last| now.saturating_sub(last) < LEAST) {
             return None;
         }
         let reached = LEVELS.iter().filter(|level| reading.used.is_some_and(|used| used >= **level)).count();
         let is_near = reached > self.announced;
-        let signs = [(is_near, Sign::NearLimit), (max, Sign::Max), (high, Sign::High), (pressed, Sign::Pressure)];
+        let signs =
+            [(is_near, Sign::NearLimit), (max, Sign::Max), (high, Sign::High), (pressed, Sign::Pressure)];
         let sign = signs.into_iter().find_map(|(is_there, sign)| is_there.then_some(sign))?;
         self.announced = self.announced.max(reached);
         self.last = Some(now);
@@ -181,8 +183,7 @@ mod tests {
         };
         assert_eq!(signs(100, high), [(7, Sign::High)]);
         let quiet = u32::try_from(QUIET.as_secs()).unwrap();
-        let pressed =
-            |second| Reading { pressed: second < 10 || second == 9 + quiet, ..Reading::default() };
+        let pressed = |second| Reading { pressed: second < 10 || second == 9 + quiet, ..Reading::default() };
         assert_eq!(signs(100, pressed), [(0, Sign::Pressure), (9 + quiet, Sign::Pressure)]);
         assert_eq!(signs(100, |_| Reading::default()), []);
     }

@@ -134,7 +134,9 @@ mod tests {
     fn averages_are_read_where_there_is_no_trigger() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("memory.pressure");
-        let write = |share: &str| fs::write(&path, format!("some avg10={share} avg60=0.00 avg300=0.00 total=1\n")).unwrap();
+        let write = |share: &str| {
+            fs::write(&path, format!("some avg10={share} avg60=0.00 avg300=0.00 total=1\n")).unwrap()
+        };
         write("14.00");
         let pressure = Pressure { path: path.clone(), trigger: None };
         assert!(!pressure.is_high());

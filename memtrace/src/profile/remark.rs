@@ -72,9 +72,23 @@ pub enum Remark {
     RootMissing { pid: u32, lost: u64, checked: u64 },
     /// Memory is about to run out, so this report is out of turn. `None`: the whole machine's; with [`Sign::Pressure`], the
     /// pressure of the cgroup or of the machine.
-    EarlySign { pid: u32, at: Duration, sign: Sign, cgroup: Option<String>, used: Option<f64>, limit_bytes: Option<u64> },
+    EarlySign {
+        pid: u32,
+        at: Duration,
+        sign: Sign,
+        cgroup: Option<String>,
+        used: Option<f64>,
+        limit_bytes: Option<u64>,
+    },
     /// A signal has ended a process; `out_of_memory`: by the OOM killer. `core`: whether it dumped its memory.
-    Killed { pid: u32, comm: String, at: Duration, signal: u32, core: bool, out_of_memory: Option<OutOfMemory> },
+    Killed {
+        pid: u32,
+        comm: String,
+        at: Duration,
+        signal: u32,
+        core: bool,
+        out_of_memory: Option<OutOfMemory>,
+    },
     /// The OOM killer has taken a process that is not traced, of the same cgroup or for want of the machine's memory.
     AnotherKilled { pid: u32, comm: String, at: Duration, out_of_memory: OutOfMemory },
     /// memtrace uses the memory of a cgroup with a limit that the process is in too.

@@ -65,7 +65,8 @@ pub(super) fn sentence(remark: &Remark) -> Option<String> {
                 None => "the machine's memory".to_owned(),
             };
             let of = limit_bytes.map(|bytes| format!(" ({})", format_bytes(bytes))).unwrap_or_default();
-            let used = used.map_or_else(String::new, |used| format!(": {} of {what}{of} is used", format_percent(used)));
+            let used = used
+                .map_or_else(String::new, |used| format!(": {} of {what}{of} is used", format_percent(used)));
             let sign = match sign {
                 Sign::NearLimit => "memory is about to run out",
                 Sign::High => "a cgroup has reached memory.high, and its processes are slowed down",
@@ -125,9 +126,10 @@ fn cause(of: &OutOfMemory, victim: Option<u32>) -> String {
     // Only where it explains much of the limit: else it is one figure among many.
     let much = of.limit_bytes.unwrap_or_default() / 4;
     let is_much = |shmem: &u64| of.constraint == RanOut::Cgroup && *shmem > 0 && *shmem >= much;
-    let shmem = of.shmem_bytes.filter(is_much).map(|bytes| {
-        format!("; shared memory and tmpfs took {} of the limit", format_bytes(bytes))
-    });
+    let shmem = of
+        .shmem_bytes
+        .filter(is_much)
+        .map(|bytes| format!("; shared memory and tmpfs took {} of the limit", format_bytes(bytes)));
     format!("{ran_out}{}{}", figures.unwrap_or_default(), shmem.unwrap_or_default())
 }
 

@@ -3,8 +3,8 @@ use std::{collections::BTreeSet, time::Duration};
 use serde_json::Value;
 
 use crate::profile::{
-    CacheNumber, Dictionary, FileProblem, LeftOut, MemoryKind, OutOfMemory, Pace, RanOut, Remark, Renewal, Runtime,
-    Share, Sign, Unread,
+    CacheNumber, Dictionary, FileProblem, LeftOut, MemoryKind, OutOfMemory, Pace, RanOut, Remark, Renewal,
+    Runtime, Share, Sign, Unread,
 };
 use crate::report::remarks::{object, sentence};
 
@@ -50,7 +50,10 @@ fn how_a_process_ended_is_told() {
         let remark = Remark::Killed { pid: 7, comm: text(), at: TIME, signal, core, out_of_memory };
         sentence(&Dictionary::default(), &remark)
     };
-    assert_eq!(told(11, true, None), "process 7 (text) was killed at 1.5 s by signal 11 (SIGSEGV, core dumped)");
+    assert_eq!(
+        told(11, true, None),
+        "process 7 (text) was killed at 1.5 s by signal 11 (SIGSEGV, core dumped)"
+    );
     assert_eq!(told(40, false, None), "process 7 (text) was killed at 1.5 s by signal 40");
     assert_eq!(
         told(9, false, Some(out_of_memory())),

@@ -158,10 +158,15 @@ impl Source for Session {
                 self.schedule_leaks();
             }
             Some(Due::Checked(News::Answer(answer))) => {
+                // Whether the OOM killer took memory away meanwhile.
+                self.take(drafts)?;
                 self.take_answer(*answer);
                 self.schedule_leaks();
             }
-            Some(Due::Checked(News::Held)) => self.check_at_exit(),
+            Some(Due::Checked(News::Held)) => {
+                self.take(drafts)?;
+                self.check_at_exit();
+            }
             Some(Due::Exit | Due::Names) | None => {}
         }
         Ok(if self.black_box.wants_report() { Step::Report } else { Step::Wait })

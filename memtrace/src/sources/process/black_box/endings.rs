@@ -55,7 +55,8 @@ impl Session {
     /// A thread of a target has ended with that status.
     pub(in crate::sources::process) fn take_end(&mut self, index: u32, status: u32, time: u64) {
         let signal = status & SIGNAL;
-        let Some(target) = self.targets.iter().find(|target| target.index == index).filter(|_| signal != 0) else {
+        let Some(target) = self.targets.iter().find(|target| target.index == index).filter(|_| signal != 0)
+        else {
             return;
         };
         let pid = target.pid().get();
@@ -73,8 +74,17 @@ impl Session {
         self.black_box.deaths.push(Death { index, pid, comm, ktime, at, signal, core });
     }
 
-    /// The OOM killer has chosen a process.
+    /// The OOM killer has chosen a process. If it is a target, its memory will be taken away before it ends: it is no longer
+    /// scanned, nor held at its end.
     pub(in crate::sources::process) fn take_victim(&mut self, index: Option<u32>, pid: u32, time: u64) {
+        let target = self.targets.iter().find(|target| Some(target.index) == index);
+        if let Some(pid) = target.map(|target| target.pid().get()) {
+            if self.black_box.reaped.len() >= PENDING {
+                self.black_box.reaped.remove(0);
+            }
+            self.black_box.reaped.push(pid);
+            self.release_reaped(pid);
+        }
         if self.black_box.victims.len() < PENDING {
             let at = self.tracer.since_start(time).saturating_sub(self.started);
             let ktime = Duration::from_nanos(time);

@@ -31,6 +31,8 @@ pub(super) struct BlackBox {
     victims: Vec<Victim>,
     /// What signals have ended, until it is known why.
     deaths: Vec<Death>,
+    /// Pids of targets whose memory the OOM killer takes away while they end.
+    reaped: Vec<u32>,
     /// When a report was last asked for because a process was killed.
     asked: Option<Duration>,
     /// Whether a report is wanted now.
@@ -55,6 +57,11 @@ impl BlackBox {
     pub(super) fn sign(&mut self, last: bool) -> Option<Remark> {
         let announced = if last { self.announced.take() } else { None };
         self.ready.take().or(announced)
+    }
+
+    /// Whether the memory of a process is being taken away: what is missing there is no proof of anything.
+    pub(super) fn is_reaped(&self, pid: u32) -> bool {
+        self.reaped.contains(&pid)
     }
 
     /// Asks for a report because a process was killed, unless there was one just now.

@@ -152,8 +152,11 @@ impl Session {
     fn remark_on_own_cgroup(&mut self, groups: &[Group]) {
         let Some(own) = MemoryCgroup::of(std::process::id()) else { return };
         for group in groups {
-            let is_shared = |limit: &&CgroupLimit| !limit.slows && Path::new(own.name()).starts_with(&limit.name);
-            if let (Some(limit), Some((_, pid))) = (group.limits.iter().find(is_shared), group.members.first()) {
+            let is_shared =
+                |limit: &&CgroupLimit| !limit.slows && Path::new(own.name()).starts_with(&limit.name);
+            if let (Some(limit), Some((_, pid))) =
+                (group.limits.iter().find(is_shared), group.members.first())
+            {
                 let (cgroup, limit_bytes) = (limit.name.clone(), limit.bytes);
                 self.remarks.push(Remark::AgentInCgroup { pid: *pid, cgroup, limit_bytes });
             }

@@ -169,7 +169,8 @@ impl Session {
         let target = self.targets.iter().find(|target| target.index == index);
         let pid = target.map_or(0, |target| target.pid().get());
         let has_ended = target.is_none_or(|target| target.process.has_exited());
-        match result {
+        let is_reaped = self.black_box.is_reaped(pid);
+        match if is_reaped { Err(Failure::Gone) } else { result } {
             Ok(outcome) => {
                 let at = outcome.check.at.saturating_sub(self.started);
                 let check = LeakCheck { at, ..outcome.check };
