@@ -126,11 +126,11 @@ fn assert_in_the_log(pid: u32, group: &Cgroup) {
 fn a_limit_that_is_near_starts_a_check() {
     let Some(group) = group(LIMIT) else { return };
     let built = Built::new();
-    let file = built.path("reports");
+    let file = built.path("saved");
     let mut command = Command::new(agent_path());
     // A command is not checked for leaks before its end, and the OOM killer leaves no time for that.
-    command.args(["run", "-i", "1h", "-f", "json", "--top", "0", "--max-overhead", "off", "-O"]).arg(&file);
-    command.arg("--").arg(&built.program).args(["leak"]);
+    command.args(["run", "-i", "1h", "--max-overhead", "off", "-O"]).arg(built.path("report"));
+    command.arg("--save").arg(&file).arg("--").arg(&built.program).arg("leak");
     let mut agent = Running::spawn(&mut command);
     let ready = agent.line_with("ready");
     let pid: u32 = ready.split(' ').nth(1).and_then(|pid| pid.parse().ok()).expect("a pid");
@@ -138,8 +138,12 @@ fn a_limit_that_is_near_starts_a_check() {
     agent.write_line("");
     let Finished { status, stderr, .. } = agent.finish();
     assert_eq!(status, 128 + 9, "{stderr}");
-    let text = fs::read_to_string(&file).expect("reports");
-    let reports: Vec<Report> = text.lines().map(Report::parse).collect();
+    let numbers = 1..=saved::Parts::of(&file).records.len();
+    let shown = |number: usize| {
+        let number = number.to_string();
+        Report::parse(saved::shown(&file, &["--at", &number, "-f", "json", "--top", "0"]).trim())
+    };
+    let reports: Vec<Report> = numbers.map(shown).collect();
     let signs: Vec<&Report> = reports.iter().filter(|report| report.says("early_sign")).collect();
     let Some(first) = signs.first() else { panic!("no sign in {} reports: {stderr}", reports.len()) };
     let sign = first.remark("early_sign").expect("a sign");

@@ -13,7 +13,8 @@ fn text(report: &Recorded) -> String {
 }
 
 fn killed(comm: &str) -> Remark {
-    let out_of_memory = OutOfMemory { constraint: RanOut::Cgroup, cgroup: Some("/web".into()), ..OutOfMemory::default() };
+    let out_of_memory =
+        OutOfMemory { constraint: RanOut::Cgroup, cgroup: Some("/web".into()), ..OutOfMemory::default() };
     let (comm, at) = (comm.to_owned(), Duration::from_millis(5800));
     Remark::Killed { pid: 7, comm, at, signal: 9, core: false, out_of_memory: Some(out_of_memory) }
 }
