@@ -144,10 +144,14 @@ fn a_limit_that_is_near_starts_a_check() {
         Report::parse(saved::shown(&file, &["--at", &number, "-f", "json", "--top", "0"]).trim())
     };
     let reports: Vec<Report> = numbers.map(shown).collect();
-    let signs: Vec<&Report> = reports.iter().filter(|report| report.says("early_sign")).collect();
-    let Some(first) = signs.first() else { panic!("no sign in {} reports: {stderr}", reports.len()) };
+    // Other programs may put the machine under pressure.
+    let is_of_it = |report: &&Report| {
+        report.remark("early_sign").is_some_and(|sign| sign.value("cgroup") == group.name().as_str())
+    };
+    let found = reports.iter().find(is_of_it);
+    let Some(first) = found else { panic!("no sign in {} reports: {stderr}", reports.len()) };
     let sign = first.remark("early_sign").expect("a sign");
-    assert_eq!((sign.value("pid"), sign.value("cgroup")), (&pid.into(), &group.name().into()), "{sign:?}");
+    assert_eq!(sign.value("pid"), pid, "{sign:?}");
     assert!(!first.last && first.leak_check.is_some(), "{sign:?}");
     if sign.value("sign") == "near_limit" {
         assert!(sign.value("used").as_f64().is_some_and(|used| used >= 0.9), "{sign:?}");
@@ -163,7 +167,12 @@ fn a_limit_that_is_near_starts_a_check() {
 fn a_neighbour_is_killed() {
     let Some(group) = group(LIMIT) else { return };
     let built = Built::new();
-    for _ in 0..TIMES {
+    let mut rounds = 0;
+    // Where the kernel is slow to free what the neighbour had, it takes the other too.
+    for _ in 0..3 * TIMES {
+        if rounds == TIMES {
+            break;
+        }
         let mut neighbour = built.start(&["keep", "16"]);
         group.add(neighbour.pid());
         // The kernel's choice does not depend on what is larger by a little.
@@ -173,10 +182,13 @@ fn a_neighbour_is_killed() {
         let mut program = built.start(&["leak", "20"]);
         let pid = program.pid();
         group.add(pid);
-        let agent = Agent::attach(&[pid], &OPTIONS);
+        let mut agent = Agent::attach(&[pid], &OPTIONS);
         program.write_line("");
-        program.line_with("done");
-        let mut agent = agent;
+        if program.line().is_none() {
+            killed(&agent.last_report(), pid);
+            continue;
+        }
+        rounds += 1;
         let report = agent.report_when(|report| report.says("another_killed"));
         let another = report.remark("another_killed").expect("a remark");
         assert_eq!(another.value("pid"), neighbour.pid(), "{another:?}");
@@ -189,6 +201,7 @@ fn a_neighbour_is_killed() {
         assert!(report.through("forget_request").bytes >= 20 << 20, "{:?}", report.callers());
         assert_eq!(program.finish().status, 0);
     }
+    assert_eq!(rounds, TIMES);
 }
 
 #[test]

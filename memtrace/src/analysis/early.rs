@@ -13,7 +13,7 @@ const LEVELS: [f64; 3] = [0.9, 0.95, 0.98];
 const BACK: f64 = 0.05;
 /// How long a condition must be gone before it is a sign again.
 const QUIET: Duration = Duration::from_secs(30);
-/// Time between two signs: each costs a leak check.
+/// Time between two signs of the same urgency: each costs a leak check.
 const LEAST: Duration = Duration::from_secs(5);
 /// Below this share of a limit, what reaches it is page cache that the kernel gives up.
 const HELD: f64 = 0.5;
@@ -50,8 +50,8 @@ pub struct Signs {
     max: Counter,
     /// When tasks last waited.
     pressed: Option<Duration>,
-    /// When the last sign came.
-    last: Option<Duration>,
+    /// When the last sign came, and which.
+    last: Option<(Duration, Sign)>,
 }
 
 /// A counter of the kernel, and when it last rose.
@@ -84,16 +84,20 @@ impl Signs {
         let high =
             self.high.begins(now, reading.high) && reading.used_of_high.is_some_and(|used| used >= HELD);
         let pressed = reading.pressed && begins(&mut self.pressed, now);
-        if self.last.is_some_and(|last| now.saturating_sub(last) < LEAST) {
-            return None;
-        }
         let reached = LEVELS.iter().filter(|level| reading.used.is_some_and(|used| used >= **level)).count();
         let is_near = reached > self.announced;
+        // A limit that is near does not wait for what is less urgent.
+        let waits = |(last, sign): (Duration, Sign)| {
+            now.saturating_sub(last) < LEAST && (sign == Sign::NearLimit || !is_near)
+        };
+        if self.last.is_some_and(waits) {
+            return None;
+        }
         let signs =
             [(is_near, Sign::NearLimit), (max, Sign::Max), (high, Sign::High), (pressed, Sign::Pressure)];
         let sign = signs.into_iter().find_map(|(is_there, sign)| is_there.then_some(sign))?;
         self.announced = self.announced.max(reached);
-        self.last = Some(now);
+        self.last = Some((now, sign));
         Some(sign)
     }
 
@@ -151,6 +155,15 @@ mod tests {
         let least = u32::try_from(LEAST.as_secs()).unwrap();
         let found = signs(20, |second| used(if second == 0 { 0.91 } else { 0.99 }));
         assert_eq!(found, [(0, Sign::NearLimit), (least, Sign::NearLimit)]);
+    }
+
+    #[test]
+    fn a_limit_that_is_near_does_not_wait_for_pressure() {
+        let reading = |second| {
+            let used = Some(if second == 0 { 0.5 } else { 0.91 });
+            Reading { used, pressed: true, ..Reading::default() }
+        };
+        assert_eq!(signs(20, reading), [(0, Sign::Pressure), (1, Sign::NearLimit)]);
     }
 
     #[test]
