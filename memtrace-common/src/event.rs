@@ -24,6 +24,8 @@ pub enum EventKind {
     KernelStack = 7,
     /// A [`ThreadEvent`].
     Thread = 8,
+    /// A [`VictimEvent`].
+    Victim = 9,
 }
 
 /// Set in a frame's address where it is that of an instruction interrupted by a signal, not a return address.
@@ -196,6 +198,7 @@ pub struct ForkEvent {
 const _: () = assert!(size_of::<ForkEvent>() == 16);
 
 /// The thread by which the kernel knows the process of a target's probes ends: the main one, or [`crate::Target::holder`].
+/// Or any thread that a signal ends, with the whole process.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct ThreadEvent {
@@ -203,11 +206,33 @@ pub struct ThreadEvent {
     pub kind: u32,
     /// The target's index.
     pub target: u32,
-    /// Whether it is the main thread.
+    /// 1: it is the main thread; 2: neither that nor the holder.
     pub main: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// `task_struct.exit_code`, in the form of `wait` (2); 0 also where it is unknown.
+    pub status: u32,
     /// `ktime` of its end, ns.
     pub time: u64,
 }
 const _: () = assert!(size_of::<ThreadEvent>() == 24);
+
+/// The OOM killer has chosen a process, which gets SIGKILL or ends anyway.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct VictimEvent {
+    /// [`EventKind::Victim`].
+    pub kind: u32,
+    /// The target's index; [`VictimEvent::OTHER`]: it is not traced.
+    pub target: u32,
+    /// Its pid in the initial namespace.
+    pub pid: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// `ktime`, ns.
+    pub time: u64,
+}
+const _: () = assert!(size_of::<VictimEvent>() == 24);
+
+impl VictimEvent {
+    /// In place of a target's index.
+    pub const OTHER: u32 = u32::MAX;
+}

@@ -24,7 +24,7 @@ pub use cookie::{Cookie, Exit, ExitKind, Layer};
 pub use counter::Counter;
 pub use event::{
     EXACT, EventKind, ExecEvent, ForkEvent, MappingEvent, MissEvent, Op, OracleEvent, StackEvent,
-    ThreadEvent, TraceEvent,
+    ThreadEvent, TraceEvent, VictimEvent,
 };
 pub use examination::{
     EVICTED_AT_ONCE, EXAMINED_AT_ONCE, Examination, Examined, MOST_FREE, PHANTOMS_AT_ONCE, Phantom,

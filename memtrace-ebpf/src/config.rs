@@ -32,6 +32,8 @@ globals! {
     INSTANCE_NEXT: u32 = 0;
     /// Offset of `task_struct.tgid`; 0 when unknown, and then the pids of new processes are not sent.
     TASK_TGID: u32 = 0;
+    /// Offset of `task_struct.exit_code`; 0 when unknown.
+    TASK_EXIT_CODE: u32 = 0;
     /// Whether processes that descend from targets will be traced too.
     FOLLOW: u32 = 0;
     /// Whether each walk is sent with the memory it was made in, for tests.

@@ -3,7 +3,11 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
 };
+
+/// Cgroups with a limit that this process has made.
+static MADE: AtomicU32 = AtomicU32::new(0);
 
 /// A cgroup of version 2 that is gone with the value, if it is empty then.
 #[derive(Debug)]
@@ -41,11 +45,26 @@ impl Cgroup {
     #[must_use]
     pub fn with_memory(bytes: u64) -> Option<Self> {
         hierarchies().into_iter().find_map(|hierarchy| {
-            let group = Self::make(hierarchy.join(format!("memtrace-limit-{}", std::process::id())))?;
+            let number = MADE.fetch_add(1, Ordering::Relaxed);
+            let name = format!("memtrace-limit-{}-{number}", std::process::id());
+            let group = Self::make(hierarchy.join(name))?;
             let files = ["memory.limit_in_bytes", "memory.max"];
             let file = files.iter().map(|file| group.0.join(file)).find(|file| file.exists())?;
-            fs::write(file, bytes.to_string()).ok().map(|()| group)
+            fs::write(file, bytes.to_string()).ok()?;
+            // Where there is swap, the limit would be far away.
+            let _ = fs::write(group.0.join("memory.memsw.limit_in_bytes"), bytes.to_string());
+            let _ = fs::write(group.0.join("memory.swap.max"), "0");
+            Some(group)
         })
+    }
+
+    /// Its path in the hierarchy, as a process in it has it.
+    ///
+    /// # Panics
+    /// If it has no name.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("/{}", self.0.file_name().expect("a name").to_string_lossy())
     }
 
     fn make(path: PathBuf) -> Option<Self> {

@@ -1,6 +1,7 @@
-//! What targets do besides allocating: fork, exec, exit of a thread.
+//! What targets do besides allocating: fork, exec, exit of a thread; and whom the OOM killer takes.
 //!
-//! Raw tracepoints: they need neither BTF nor field offsets for the little that is read here, except for a child's pid.
+//! Raw tracepoints: they need neither BTF nor field offsets for the little that is read here, except for pids and exit codes
+//! of tasks.
 
 use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, generated::bpf_ktime_get_ns},
@@ -8,11 +9,11 @@ use aya_ebpf::{
     programs::RawTracePointContext,
 };
 use aya_log_ebpf::debug;
-use memtrace_common::{Counter, EventKind, ExecEvent, ForkEvent, ThreadEvent};
+use memtrace_common::{Counter, EventKind, ExecEvent, ForkEvent, ThreadEvent, VictimEvent};
 
 use crate::{
     calls,
-    config::{FOLLOW, TASK_TGID},
+    config::{FOLLOW, TASK_EXIT_CODE, TASK_TGID},
     events,
     maps::{DESCENDANTS, TARGET_BY_TGID, TARGETS, count},
 };
@@ -40,7 +41,7 @@ fn try_newtask(context: &RawTracePointContext) -> Option<()> {
     let target = current().or_else(ancestor)?;
     if context.arg::<u64>(1) & CLONE_THREAD == 0 {
         count(Counter::Forks, 1);
-        let child = tgid_of(context.arg::<u64>(0));
+        let child = if FOLLOW.load() != 0 { tgid_of(context.arg::<u64>(0)) } else { 0 };
         if FOLLOW.load() != 0 && child != 0 {
             let _ = DESCENDANTS.insert(child, target, 0);
         }
@@ -63,7 +64,12 @@ fn ancestor() -> Option<u32> {
 /// The process of a task; 0 if it cannot be read.
 #[inline(always)]
 fn tgid_of(task: u64) -> u32 {
-    let offset = TASK_TGID.load();
+    member(task, TASK_TGID.load())
+}
+
+/// A number in a task; 0 if it cannot be read.
+#[inline(always)]
+fn member(task: u64, offset: u32) -> u32 {
     if offset == 0 {
         return 0;
     }
@@ -96,16 +102,20 @@ fn try_exec(context: &RawTracePointContext) -> Option<()> {
     Some(())
 }
 
+/// Bits of `exit_code` with the signal that ended the thread (include/uapi/asm-generic, `wait`).
+const SIGNAL: u32 = 0x7f;
+
 /// `sched_process_exit`: a thread ends, its slot is free again. The kernel identifies the process of
-/// a probe by one thread's memory, which an exited thread no longer has: the agent must know when that thread ends.
+/// a probe by one thread's memory, which an exited thread no longer has: the agent must know when that thread ends. It also
+/// learns which signal ended the process: each of its threads has that in its exit code.
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
-pub(crate) fn process_exit(_: RawTracePointContext) -> i32 {
-    let _ = try_exit();
+pub(crate) fn process_exit(context: RawTracePointContext) -> i32 {
+    let _ = try_exit(&context);
     0
 }
 
 #[inline(always)]
-fn try_exit() -> Option<()> {
+fn try_exit(context: &RawTracePointContext) -> Option<()> {
     let id = bpf_get_current_pid_tgid();
     let (tgid, tid) = ((id >> 32) as u32, id as u32);
     let main = u32::from(tid == tgid);
@@ -114,10 +124,29 @@ fn try_exit() -> Option<()> {
     }
     let index = current()?;
     calls::thread_exit();
-    if main != 0 || TARGETS.get(index)?.holder == tid {
+    // `sched_process_exit(struct task_struct *p, …)`
+    let status = member(context.arg::<u64>(0), TASK_EXIT_CODE.load());
+    let is_holder = TARGETS.get(index)?.holder == tid;
+    if main != 0 || is_holder || status & SIGNAL != 0 {
         // SAFETY: a helper without arguments.
         let time = unsafe { bpf_ktime_get_ns() };
-        events::send(&ThreadEvent { kind: EventKind::Thread as u32, target: index, main, reserved: 0, time });
+        let main = if main == 0 && !is_holder { 2 } else { main };
+        events::send(&ThreadEvent { kind: EventKind::Thread as u32, target: index, main, status, time });
     }
     Some(())
+}
+
+/// `mark_victim(int pid)`, and from Linux 6.9 on `mark_victim(struct task_struct *task, uid_t uid)`: the OOM killer has chosen
+/// a process. It is not held up here.
+#[raw_tracepoint(tracepoint = "mark_victim")]
+pub(crate) fn mark_victim(context: RawTracePointContext) -> i32 {
+    let first = context.arg::<u64>(0);
+    // No task is in the lower 4 GiB of the kernel's addresses.
+    let pid = if first > u64::from(u32::MAX) { tgid_of(first) } else { first as u32 };
+    // SAFETY: entries are only changed by the agent, and not while a program reads them.
+    let target = unsafe { TARGET_BY_TGID.get(pid) }.copied().unwrap_or(VictimEvent::OTHER);
+    // SAFETY: a helper without arguments.
+    let time = unsafe { bpf_ktime_get_ns() };
+    events::send(&VictimEvent { kind: EventKind::Victim as u32, target, pid, reserved: 0, time });
+    0
 }

@@ -1,6 +1,7 @@
 //! Domain: judges what was counted. Pure: no I/O, no clock.
 
 pub mod balance;
+pub mod early;
 mod phantoms;
 mod trend;
 pub mod triage;

@@ -6,6 +6,7 @@ use crate::{
     report::{escape, plan},
     session::{Ending, follow, interrupted},
     sources::process::{Options, Session},
+    target::protect_from_oom,
 };
 
 use super::{
@@ -56,6 +57,7 @@ pub(super) struct Args {
 
 pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
     args.trace.check()?;
+    protect_from_oom();
     if args.when.is_waiting() {
         let processes = args.select.processes(&args.pids)?;
         let schedule = args.trace.schedule();

@@ -258,6 +258,7 @@ impl TraceArgs {
             show_allocs: self.show_allocs,
             freed: self.freed,
             verdicts: true,
+            early: true,
             // --trace promises every event.
             counting: self.cost.counting(limit.filter(|_| !self.trace)),
             placement: Placement {

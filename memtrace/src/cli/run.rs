@@ -10,7 +10,7 @@ use crate::{
     report::escape,
     session::{Closed, Ending, Output, Schedule, Suppressing, follow},
     sources::process::Session,
-    target::{Launch, Launched, Process, Progress, User},
+    target::{Launch, Launched, Process, Progress, User, protect_from_oom},
 };
 
 use super::{
@@ -52,6 +52,7 @@ pub(super) struct Args {
 
 pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
     args.trace.check()?;
+    protect_from_oom();
     let leaks = args.trace.leaks.options(false, true);
     args.lost.check(args.trace.leaks.is_wanted());
     let suppressing = Suppressing::new(args.lost.suppressions()?, args.lost.gen_suppressions);

@@ -14,7 +14,7 @@ use crate::{
     profile::units::parse_duration,
     session::{hold_signals, wait_for_signal},
     sources::waiting::{Waiter, Woken},
-    target::Process,
+    target::{Process, without_protection},
 };
 
 use super::message::{message, usage};
@@ -99,7 +99,7 @@ fn trace(ends: bool) -> anyhow::Result<(ExitStatus, bool)> {
     if !ends {
         arguments.extend(["--duration".into(), USUAL.into()]);
     }
-    let child = Command::new("/proc/self/exe").args(arguments).spawn();
+    let child = without_protection(Command::new("/proc/self/exe").args(arguments)).spawn();
     let mut child = child.context("cannot start memtrace again")?;
     let mut is_interrupted = false;
     loop {
@@ -154,7 +154,9 @@ fn without_waiting(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
 
 /// Runs the user's command with the report's path.
 fn execute(command: &str, report: &Path) {
-    let status = Command::new("sh").args(["-c", command, "memtrace"]).arg(report).status();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", command, "memtrace"]).arg(report);
+    let status = without_protection(&mut shell).status();
     match status {
         Ok(status) if status.success() => {}
         Ok(status) => message(&format!("--exec: {status}")),

@@ -78,6 +78,18 @@ impl MemoryCgroup {
         &self.path
     }
 
+    /// Whether it is of version 2.
+    pub(super) fn is_unified(&self) -> bool {
+        self.unified
+    }
+
+    /// The directory of the cgroup of version 2 that process `pid` is in, whichever version accounts its memory.
+    pub(super) fn unified_directory(pid: u32) -> Option<PathBuf> {
+        let groups = read_some(Path::new(&format!("/proc/{pid}/cgroup")))?;
+        let mount = mount(&read_some(Path::new("/proc/self/mountinfo"))?, true)?;
+        Some(mount.join(path(&groups, true)?.trim_start_matches('/')))
+    }
+
     fn file_of_use(&self) -> &'static str {
         if self.unified { "memory.current" } else { "memory.usage_in_bytes" }
     }

@@ -7,6 +7,7 @@ pub mod machine;
 mod memory;
 mod modules;
 mod pid_namespace;
+mod signs;
 mod slabinfo;
 mod vmallocinfo;
 
@@ -17,6 +18,7 @@ pub use limits::{CgroupLimit, MemoryCgroup};
 pub use memory::Memory;
 pub use modules::Modules;
 pub use pid_namespace::pid_namespace;
+pub use signs::{Pressure, machine_used};
 pub use slabinfo::{Slabs, aliases, read as slabs};
 pub use vmallocinfo::{Areas, read as vmalloc_areas};
 

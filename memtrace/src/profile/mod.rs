@@ -8,6 +8,7 @@
 //! No sentence is made here: what a reader should know besides figures is a [`Remark`], which `report` words.
 
 mod balance;
+mod black_box;
 mod cost;
 mod dictionary;
 mod diff;
@@ -37,6 +38,7 @@ pub use balance::{
     Balance, CgroupGrowth, Child, Course, Knowledge, Limit, LimitKind, Parts, Resident, Standing,
     ThreadStacks,
 };
+pub use black_box::{OutOfMemory, RanOut, Sign};
 pub use cost::{Overhead, Pace, Plan, Share};
 pub use dictionary::{Damaged, Delta, Dictionary};
 pub use diff::{Change, Diff, diff};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Pace, Share, StringId};
+use super::{OutOfMemory, Pace, Share, Sign, StringId};
 
 /// One thing that the reader should know.
 ///
@@ -70,6 +70,29 @@ pub enum Remark {
     NoLeakCheckInWindows { pid: u32 },
     /// So many blocks look lost that something which holds them must have been overlooked.
     RootMissing { pid: u32, lost: u64, checked: u64 },
+    /// Memory is about to run out, so this report is out of turn. `None`: the whole machine's; with [`Sign::Pressure`], the
+    /// pressure of the cgroup or of the machine.
+    EarlySign {
+        pid: u32,
+        at: Duration,
+        sign: Sign,
+        cgroup: Option<String>,
+        used: Option<f64>,
+        limit_bytes: Option<u64>,
+    },
+    /// A signal has ended a process; `out_of_memory`: by the OOM killer. `core`: whether it dumped its memory.
+    Killed {
+        pid: u32,
+        comm: String,
+        at: Duration,
+        signal: u32,
+        core: bool,
+        out_of_memory: Option<OutOfMemory>,
+    },
+    /// The OOM killer has taken a process that is not traced, of the same cgroup or for want of the machine's memory.
+    AnotherKilled { pid: u32, comm: String, at: Duration, out_of_memory: OutOfMemory },
+    /// memtrace uses the memory of a cgroup with a limit that the process is in too.
+    AgentInCgroup { pid: u32, cgroup: String, limit_bytes: u64 },
     /// Blocks that looked lost were freed later.
     LostFreedLater { pid: u32, blocks: u64 },
     /// A file's unwind table did not fit into the kernel side.

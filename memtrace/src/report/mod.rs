@@ -7,6 +7,7 @@
 mod balance;
 mod blame;
 mod comparison;
+mod endings;
 mod escape;
 mod estimates;
 mod flame;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::plan::{pace, part};
-use super::{following, kernel, runtimes, unseen};
+use super::{endings, following, kernel, runtimes, unseen};
 use crate::profile::units::{format_age, format_bytes, format_count, format_number, format_percent};
 use crate::profile::{CacheNumber, Dictionary, FileProblem, Remark, Renewal, Unread};
 
@@ -14,6 +14,7 @@ pub(super) fn sentence(dictionary: &Dictionary, remark: &Remark) -> String {
     of_cost(remark)
         .or_else(|| of_targets(remark))
         .or_else(|| unseen::sentence(remark))
+        .or_else(|| endings::sentence(remark))
         .or_else(|| of_files(remark))
         .or_else(|| of_kernel(dictionary, remark))
         .unwrap_or_else(|| key_and_values(remark).0)

@@ -29,6 +29,7 @@ use super::{
     error::Error,
     hold::{Hold, Keeper, Request},
     limits::limits_before,
+    oom_score::without_protection,
     process::pidfd,
     user::User,
 };
@@ -110,6 +111,7 @@ impl Launch {
             }
         }
         let (user, files) = (self.user.clone(), self.files);
+        without_protection(&mut command);
         // SAFETY: between fork and exec only system calls are made; what they need was computed before. The descriptor
         // that is closed is the child's copy, which nothing in the child uses.
         unsafe {

@@ -16,6 +16,9 @@ const LIFECYCLE: [(&str, &str); 3] = [
     ("process_exit", "sched_process_exit"),
 ];
 
+/// The program that sees whom the OOM killer takes, and its tracepoint.
+const VICTIMS: &str = "mark_victim";
+
 /// Stacks kept by the kernel's own walk, for comparison.
 const KERNEL_STACKS: u32 = 1 << 14;
 
@@ -79,9 +82,9 @@ pub(super) fn load(config: &Config, sizes: Sizes, epoch: u64) -> Result<Ebpf, Er
     let (bucket_mask, stack_mask, thread_mask) = (sizes.buckets - 1, sizes.stacks - 1, THREADS - 1);
     let cfi = config.method == WalkMethod::Cfi;
     let (method, trace, oracle) = (config.method as u32, u32::from(config.trace), u32::from(config.oracle));
-    let [utask, instances, stack, address, next] = if cfi { return_instances() } else { [0; 5] };
-    let [tgid] = if config.follow { btf::member_offsets([("task_struct", "tgid")]) } else { [None] };
-    let (tgid, follow) = (tgid.unwrap_or(0), u32::from(config.follow));
+    let Offsets { return_instances, tgid, exit_code } = offsets();
+    let [utask, instances, stack, address, next] = if cfi { return_instances } else { [0; 5] };
+    let follow = u32::from(config.follow);
     let kernel_stacks = if config.method == WalkMethod::Kernel { KERNEL_STACKS } else { 1 };
     let log_level: u8 = if config.verbose { aya_log::Level::Debug as u8 } else { 0 };
     let mut loader = EbpfLoader::new();
@@ -99,6 +102,7 @@ pub(super) fn load(config: &Config, sizes: Sizes, epoch: u64) -> Result<Ebpf, Er
         .override_global("INSTANCE_RETURN", &address, true)
         .override_global("INSTANCE_NEXT", &next, true)
         .override_global("TASK_TGID", &tgid, true)
+        .override_global("TASK_EXIT_CODE", &exit_code, true)
         .override_global("FOLLOW", &follow, true)
         .override_global("TRACE", &trace, true)
         .override_global("ORACLE", &oracle, true)
@@ -125,16 +129,31 @@ fn ring(config: &Config) -> u32 {
     }
 }
 
-/// Offsets in the kernel's list of pending return probes; all 0 if one of them is unknown.
-fn return_instances() -> [u32; 5] {
-    let offsets = btf::member_offsets([
+/// Offsets of members in the kernel; 0 for one that is unknown.
+struct Offsets {
+    /// Those in its list of pending return probes; all 0 if one of them is unknown.
+    return_instances: [u32; 5],
+    tgid: u32,
+    exit_code: u32,
+}
+
+fn offsets() -> Offsets {
+    let [utask, instances, stack, address, next, tgid, exit_code] = btf::member_offsets([
         ("task_struct", "utask"),
         ("uprobe_task", "return_instances"),
         ("return_instance", "stack"),
         ("return_instance", "orig_ret_vaddr"),
         ("return_instance", "next"),
+        ("task_struct", "tgid"),
+        ("task_struct", "exit_code"),
     ]);
-    if offsets.iter().all(Option::is_some) { offsets.map(|offset| offset.unwrap_or(0)) } else { [0; 5] }
+    let list = [utask, instances, stack, address, next];
+    let is_known = list.iter().all(Option::is_some);
+    Offsets {
+        return_instances: if is_known { list.map(|offset| offset.unwrap_or(0)) } else { [0; 5] },
+        tgid: tgid.unwrap_or(0),
+        exit_code: exit_code.unwrap_or(0),
+    }
 }
 
 /// Loads and attaches the life-cycle tracepoints.
@@ -145,6 +164,18 @@ pub(super) fn attach_lifecycle(ebpf: &mut Ebpf) -> Result<(), Error> {
         program.load().map_err(refused)?;
         program.attach(tracepoint).map_err(refused)?;
     }
+    if let Err(error) = attach_victims(ebpf) {
+        tracing::debug!("kills by the OOM killer are only known from the kernel's log: {error}");
+    }
+    Ok(())
+}
+
+/// Whom the OOM killer takes: an addition, for which tracing is not refused.
+fn attach_victims(ebpf: &mut Ebpf) -> Result<(), Error> {
+    let refused = |source| Error::Program { program: VICTIMS, source };
+    let program: &mut RawTracePoint = program(ebpf, VICTIMS)?;
+    program.load().map_err(refused)?;
+    program.attach(VICTIMS).map_err(refused)?;
     Ok(())
 }
 

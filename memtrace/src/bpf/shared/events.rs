@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use aya::maps::{MapData, RingBuf};
 use memtrace_common::{
     EventKind, ExecEvent, ForkEvent, KERNEL_FRAMES, KernelStackEvent, MAX_FRAMES, MappingEvent, MissEvent,
-    Op, OracleEvent, StackEvent, Target, ThreadEvent, TraceEvent, WalkEnd,
+    Op, OracleEvent, StackEvent, Target, ThreadEvent, TraceEvent, VictimEvent, WalkEnd,
 };
 
 /// One event from the kernel side.
@@ -107,12 +107,23 @@ pub enum BpfEvent {
         /// Whether its dynamic loader triggered this: the request will not be repeated.
         loader: bool,
     },
-    /// A thread that holds a target's probes ends.
+    /// A thread that holds a target's probes ends, or one that a signal ends.
     Thread {
         /// The target's index.
         target: u32,
-        /// Whether it is the main thread.
-        main: bool,
+        /// Whether it is the main thread; `None`: neither that nor the holder.
+        main: Option<bool>,
+        /// How it ends, in the form of `wait` (2); 0 also where that is unknown.
+        status: u32,
+        /// When, in ns of `CLOCK_MONOTONIC`.
+        time: u64,
+    },
+    /// The OOM killer has chosen a process.
+    Victim {
+        /// The target's index; `None`: it is not traced.
+        target: Option<u32>,
+        /// Its pid in the initial namespace; 0: unknown.
+        pid: u32,
         /// When, in ns of `CLOCK_MONOTONIC`.
         time: u64,
     },
@@ -196,7 +207,12 @@ fn decode(bytes: &[u8]) -> Option<BpfEvent> {
         Some(BpfEvent::Miss { target: Target::index(event.target), loader: event.loader != 0 })
     } else if kind == EventKind::Thread as u32 {
         let event: ThreadEvent = read(bytes)?;
-        Some(BpfEvent::Thread { target: event.target, main: event.main != 0, time: event.time })
+        let main = (event.main < 2).then_some(event.main == 1);
+        Some(BpfEvent::Thread { target: event.target, main, status: event.status, time: event.time })
+    } else if kind == EventKind::Victim as u32 {
+        let event: VictimEvent = read(bytes)?;
+        let target = (event.target != VictimEvent::OTHER).then_some(event.target);
+        Some(BpfEvent::Victim { target, pid: event.pid, time: event.time })
     } else {
         None
     }

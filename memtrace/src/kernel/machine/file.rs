@@ -53,7 +53,7 @@ pub(super) fn number(path: &Path) -> Option<u64> {
 }
 
 /// The share of `some` over the last 10 s in a file of pressure, 0 to 1.
-pub(super) fn pressure(path: &Path) -> Option<f64> {
+pub(in crate::kernel) fn pressure(path: &Path) -> Option<f64> {
     let text = text(path, 1024)?;
     let some = text.lines().find_map(|line| line.strip_prefix("some "))?;
     let percent = some.split(' ').find_map(|field| field.strip_prefix("avg10=")?.parse::<f64>().ok())?;

@@ -1,6 +1,7 @@
 //! What the formats have in common to be tested with.
 
 mod balance;
+mod endings;
 mod formats;
 mod heap;
 mod json;

@@ -3,7 +3,8 @@ use std::{collections::BTreeSet, time::Duration};
 use serde_json::Value;
 
 use crate::profile::{
-    CacheNumber, Dictionary, FileProblem, LeftOut, MemoryKind, Pace, Remark, Renewal, Runtime, Share, Unread,
+    CacheNumber, Dictionary, FileProblem, LeftOut, MemoryKind, OutOfMemory, Pace, RanOut, Remark, Renewal,
+    Runtime, Share, Sign, Unread,
 };
 use crate::report::remarks::{object, sentence};
 
@@ -30,6 +31,39 @@ fn text() -> String {
 
 fn caches() -> Vec<CacheNumber> {
     vec![CacheNumber { cache: None, number: 3, all: 4 }]
+}
+
+fn out_of_memory() -> OutOfMemory {
+    OutOfMemory {
+        constraint: RanOut::Cgroup,
+        cgroup: Some("/x".to_owned()),
+        limit_bytes: Some(64 << 20),
+        rss_bytes: Some(60 << 20),
+        anon_bytes: Some(59 << 20),
+        shmem_bytes: Some(0),
+    }
+}
+
+#[test]
+fn how_a_process_ended_is_told() {
+    let told = |signal, core, out_of_memory| {
+        let remark = Remark::Killed { pid: 7, comm: text(), at: TIME, signal, core, out_of_memory };
+        sentence(&Dictionary::default(), &remark)
+    };
+    assert_eq!(
+        told(11, true, None),
+        "process 7 (text) was killed at 1.5 s by signal 11 (SIGSEGV, core dumped)"
+    );
+    assert_eq!(told(40, false, None), "process 7 (text) was killed at 1.5 s by signal 40");
+    assert_eq!(
+        told(9, false, Some(out_of_memory())),
+        "process 7 (text) was killed at 1.5 s by the OOM killer: cgroup /x was at its limit of 64 MiB; its RSS was 60 MiB, 59 MiB of \
+         it anonymous"
+    );
+    let shared = OutOfMemory { shmem_bytes: Some(50 << 20), ..out_of_memory() };
+    assert!(told(9, false, Some(shared)).ends_with("; shared memory and tmpfs took 50 MiB of the limit"));
+    let unknown = told(9, false, Some(OutOfMemory::default()));
+    assert_eq!(unknown, "process 7 (text) was killed at 1.5 s by the OOM killer");
 }
 
 every_remark! {
@@ -60,6 +94,10 @@ every_remark! {
     LeakCheckFailed { pid: 7, error: text() };
     NoLeakCheckInWindows { pid: 7 };
     RootMissing { pid: 7, lost: 3, checked: 4 };
+    EarlySign { pid: 7, at: TIME, sign: Sign::NearLimit, cgroup: Some(text()), used: Some(0.9), limit_bytes: Some(64 << 20) };
+    Killed { pid: 7, comm: text(), at: TIME, signal: 9, core: false, out_of_memory: Some(out_of_memory()) };
+    AnotherKilled { pid: 7, comm: text(), at: TIME, out_of_memory: out_of_memory() };
+    AgentInCgroup { pid: 7, cgroup: text(), limit_bytes: 64 << 20 };
     LostFreedLater { pid: 7, blocks: 1 };
     NoUnwindTable { file: text() };
     MappingsLeftOut { mappings: 5 };

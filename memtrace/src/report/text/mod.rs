@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use jiff::tz::TimeZone;
 
 use super::header::{allocators, method, older, processes, sizes};
-use super::{Reporter, balance, escape, estimates, kernel, leaks, losses, mappings, remarks};
+use super::{Reporter, balance, endings, escape, estimates, kernel, leaks, losses, mappings, remarks};
 use crate::profile::units::{format_age, format_bytes, format_count, format_number};
 use crate::profile::{Allocation, Amount, By, Dictionary, Filter, Frame, Moment, Subject, View};
 use rows::{noun, process, samples};
@@ -103,6 +103,7 @@ impl Text {
         }
         if let Some(check) = processes.and_then(|of| of.leak_check.as_deref()) {
             writeln!(out, "{}", leaks::check(check))?;
+            endings::before_the_end(profile).map_or(Ok(()), |line| writeln!(out, "{line}"))?;
             if let Some(line) = leaks::before(check, |size| rows::loser(view, size)) {
                 writeln!(out, "{line}")?;
             }
@@ -188,7 +189,8 @@ impl Text {
         let profile = view.profile();
         let losses = losses::of(profile);
         let gaps = profile.processes().and_then(|of| estimates::gaps(&of.mode));
-        let remarks = profile.remarks.iter().map(|remark| remarks::sentence(view.dictionary(), remark));
+        let remarks = profile.remarks.iter().filter(|remark| !endings::is_heading(remark));
+        let remarks = remarks.map(|remark| remarks::sentence(view.dictionary(), remark));
         let notes: Vec<String> = gaps.into_iter().chain(remarks).collect();
         if !losses.is_empty() || !notes.is_empty() {
             writeln!(out)?;
@@ -201,6 +203,9 @@ impl Text {
 
     fn everything(&self, out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
         self.header(out, view)?;
+        for (word, sentence) in endings::headings(view.profile()) {
+            writeln!(out, "{} {}", self.style.paint(BOLD, word), escape(&sentence))?;
+        }
         balance::lines(view).iter().try_for_each(|line| writeln!(out, "{}", escape(line)))?;
         self.amounts(out, view)?;
         let mappings_first = mappings::come_first(view.profile());

@@ -1,6 +1,7 @@
 //! Traced processes.
 
 mod balance;
+mod black_box;
 mod census;
 mod control;
 mod counting;

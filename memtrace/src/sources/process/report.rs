@@ -49,7 +49,9 @@ impl Session {
                 verdict.grounds = doubt(verdict.grounds, balance);
             }
         }
-        let remarks = self.report_remarks(now, &balances);
+        self.settle_ends(last);
+        let mut remarks = self.report_remarks(now, &balances);
+        remarks.extend(self.black_box.sign(last));
         let subject = Subject::Processes(Processes {
             processes: self.processes().map(process).collect(),
             allocators: self.allocators(),

@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::{
     balance::Ledgers,
+    black_box::BlackBox,
     counting::{Control, Counting, Phase},
     exec::{LOADING, PAUSE},
     following::Following,
@@ -48,6 +49,8 @@ pub struct Options {
     pub placement: Placement,
     /// Whether and how to check for leaks.
     pub leaks: LeakOptions,
+    /// Whether a report and a leak check are made out of turn when memory is about to run out, or a process was killed.
+    pub early: bool,
     /// Whether processes that descend from the targets become targets too.
     pub follow: bool,
     /// What selects further processes, which become targets as they appear.
@@ -80,6 +83,7 @@ pub struct Session {
     pub(super) leaks: Leaks,
     pub(super) ledgers: Ledgers,
     pub(super) following: Following,
+    pub(super) black_box: BlackBox,
     /// CPU time that targets used whose place another one has taken.
     pub(super) past_cpu: Duration,
 }
@@ -129,6 +133,7 @@ impl Session {
             leaks: Leaks::new(options.leaks),
             following: Following::new(options.follow, options.select.clone()),
             past_cpu: Duration::ZERO,
+            black_box: BlackBox::default(),
             options,
             targets: Vec::new(),
             stacks: Stacks::default(),
@@ -265,7 +270,13 @@ impl Session {
                     self.attach_loaded(target);
                 }
             }
-            BpfEvent::Thread { target, main, time } => self.thread_ended(target, main, time),
+            BpfEvent::Thread { target, main, status, time } => {
+                self.take_end(target, status, time);
+                if let Some(main) = main {
+                    self.thread_ended(target, main, time);
+                }
+            }
+            BpfEvent::Victim { target, pid, time } => self.take_victim(target, pid, time),
             BpfEvent::Oracle { .. } | BpfEvent::KernelStack { .. } => {}
             BpfEvent::Fork { child, .. } => self.forked(child),
         }

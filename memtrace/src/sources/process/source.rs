@@ -30,12 +30,15 @@ pub(super) struct Streams {
     turns: Interval,
     /// When to look whether a leak check is due.
     leaks: Pin<Box<Sleep>>,
+    /// When to look for early signs.
+    signs: Pin<Box<Sleep>>,
     due: Option<Due>,
 }
 
 /// What is due.
 enum Due {
     Look,
+    Signs,
     Turn,
     Exit,
     Names,
@@ -91,21 +94,23 @@ impl Source for Session {
             look: Box::pin(tokio::time::sleep(Duration::ZERO)),
             turns,
             leaks: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            signs: Box::pin(tokio::time::sleep(Duration::ZERO)),
             due: None,
         });
         Ok(())
     }
 
     async fn due(&mut self, room: bool) -> anyhow::Result<()> {
-        let is_controlled = self.is_controlled();
+        let (is_controlled, is_early) = (self.is_controlled(), self.options.early);
         let Self { streams: Some(streams), names, leaks: checks, .. } = self else {
             return std::future::pending().await;
         };
-        let Streams { events, log, exits, look, turns, leaks, due } = streams;
+        let Streams { events, log, exits, look, turns, leaks, signs, due } = streams;
         let is_checking = checks.due().is_some();
         *due = Some(tokio::select! {
             biased;
             () = look, if is_controlled => Due::Look,
+            () = signs, if is_early => Due::Signs,
             _ = turns.tick() => Due::Turn,
             () = any_exit(exits), if !exits.is_empty() => Due::Exit,
             () = names.answered() => Due::Names,
@@ -124,6 +129,13 @@ impl Source for Session {
                 let (step, time) = self.control();
                 if let Some(streams) = &mut self.streams {
                     streams.look.as_mut().reset(Instant::now() + time);
+                }
+                return Ok(step);
+            }
+            Some(Due::Signs) => {
+                let (step, time) = self.look_for_signs();
+                if let Some(streams) = &mut self.streams {
+                    streams.signs.as_mut().reset(Instant::now() + time);
                 }
                 return Ok(step);
             }
@@ -146,13 +158,18 @@ impl Source for Session {
                 self.schedule_leaks();
             }
             Some(Due::Checked(News::Answer(answer))) => {
+                // Whether the OOM killer took memory away meanwhile.
+                self.take(drafts)?;
                 self.take_answer(*answer);
                 self.schedule_leaks();
             }
-            Some(Due::Checked(News::Held)) => self.check_at_exit(),
+            Some(Due::Checked(News::Held)) => {
+                self.take(drafts)?;
+                self.check_at_exit();
+            }
             Some(Due::Exit | Due::Names) | None => {}
         }
-        Ok(Step::Wait)
+        Ok(if self.black_box.wants_report() { Step::Report } else { Step::Wait })
     }
 
     fn take(&mut self, drafts: &mut Vec<Draft>) -> anyhow::Result<bool> {

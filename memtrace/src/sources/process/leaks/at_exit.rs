@@ -32,6 +32,19 @@ impl Session {
         self.leaks.to_hold = None;
     }
 
+    /// The memory of a process is being taken away.
+    pub(in crate::sources::process) fn release_reaped(&mut self, pid: u32) {
+        let of = |index: u32| self.targets.iter().find(|target| target.index == index);
+        let is_its = |index: u32| of(index).is_some_and(|target| target.pid().get() == pid);
+        if self.leaks.running.as_ref().is_some_and(|running| is_its(running.index)) {
+            self.leaks.cancel();
+        }
+        // A command is the only target.
+        if self.targets.first().is_some_and(|target| target.pid().get() == pid) {
+            self.leaks.hold = None;
+        }
+    }
+
     /// The command is held at its end, or has ended.
     pub(in crate::sources::process) fn check_at_exit(&mut self) {
         // It may have called exec.

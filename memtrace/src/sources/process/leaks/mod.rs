@@ -11,6 +11,7 @@ pub(super) mod recount;
 pub(super) mod registers;
 pub(super) mod schedule;
 pub(super) mod suspects;
+mod urgent;
 mod worker;
 
 use std::time::Duration;

@@ -12,7 +12,7 @@ use super::{
     worker::Worker,
 };
 use crate::{
-    profile::{Moment, Remark},
+    profile::{LeakCheck, Moment, Remark},
     sources::process::{counting::Phase, session::Session, traced::Traced},
 };
 
@@ -20,7 +20,7 @@ use crate::{
 pub(in crate::sources::process) const SCANS: u32 = 3;
 pub(in crate::sources::process) const SPACING: Duration = Duration::from_millis(500);
 /// The same within a window.
-const SPACING_IN_WINDOW: Duration = Duration::from_millis(20);
+pub(super) const SPACING_IN_WINDOW: Duration = Duration::from_millis(20);
 /// By how much a window is longer for a check, before the first one was made.
 pub(super) const LEAST_IN_WINDOW: Duration = Duration::from_millis(100);
 /// When the first check begins, and the least time between two.
@@ -89,9 +89,15 @@ impl Session {
             self.leaks.next = now + LATER;
             return;
         }
+        let job = self.job(id, pid, watched_since, spacing);
+        self.start_check(index, job);
+    }
+
+    /// A check of a living process.
+    pub(super) fn job(&self, id: u32, pid: u32, watched_since: Duration, spacing: Duration) -> Job {
         let LeakOptions { when, stop, unaligned, .. } = self.leaks.options;
         let stacks = self.growing(id);
-        let job = Job {
+        Job {
             pid,
             target: id,
             watched_since,
@@ -109,8 +115,7 @@ impl Session {
             exact: self.control.gaps == 0 && !self.control.sampled() && !self.has_sizes(),
             stacks,
             doubt: true,
-        };
-        self.start_check(index, job);
+        }
     }
 
     /// Whether blocks of some sizes are not traced.
@@ -154,13 +159,20 @@ impl Session {
     pub(in crate::sources::process) fn take_answer(&mut self, Answer(result): Answer) {
         let now = self.tracer.elapsed();
         let Some(running) = self.leaks.running.take() else { return };
+        self.black_box.has_checked();
+        if running.moment == Moment::AtExit {
+            self.leaks.hold = None;
+        }
         let in_window = self.control.in_windows();
         let index = running.index;
-        let pid =
-            self.targets.iter().find(|target| target.index == index).map_or(0, |target| target.pid().get());
-        match result {
+        let target = self.targets.iter().find(|target| target.index == index);
+        let pid = target.map_or(0, |target| target.pid().get());
+        let has_ended = target.is_none_or(|target| target.process.has_exited());
+        let is_reaped = self.black_box.is_reaped(pid);
+        match if is_reaped { Err(Failure::Gone) } else { result } {
             Ok(outcome) => {
-                let check = outcome.check;
+                let at = outcome.check.at.saturating_sub(self.started);
+                let check = LeakCheck { at, ..outcome.check };
                 tracing::debug!(
                     "leak check of process {pid}: {check:?}, {} freed later",
                     outcome.count.freed_later
@@ -177,10 +189,8 @@ impl Session {
                 }
                 let Outcome { count, holders, .. } = outcome;
                 self.leaks.found.insert(index, Found { check, stacks: count.stacks, holders });
-                self.leaks.hold = None;
             }
             Err(failure) => {
-                self.leaks.hold = None;
                 tracing::debug!("leak check of process {pid}: {failure}");
                 self.leaks.next = now + PAUSE;
                 let remark = match failure {
@@ -189,6 +199,8 @@ impl Session {
                         (self.leaks.short >= SHORT_WINDOWS).then_some(Remark::NoLeakCheckInWindows { pid })
                     }
                     Failure::Cut | Failure::Gone => None,
+                    // It ended while its memory was read.
+                    Failure::Io(_) if has_ended => None,
                     Failure::RootMissing { lost, checked } => {
                         self.leaks.found.remove(&index);
                         Some(Remark::RootMissing { pid, lost, checked })

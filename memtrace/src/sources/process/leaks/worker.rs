@@ -17,12 +17,14 @@ use super::{
     decided::Decided,
     registers,
 };
-use crate::{bpf::LiveReader, target::FileStore};
+use crate::{bpf::LiveReader, profile::Moment, target::FileStore};
 
 /// A check that is under way.
 pub(super) struct Running {
     /// Index of the target.
     pub(super) index: u32,
+    /// Whether it is a check at the target's end.
+    pub(super) moment: Moment,
     stop: Arc<AtomicBool>,
 }
 
@@ -56,9 +58,9 @@ impl Worker {
 
     /// Begins to check the target of that index. One check at a time.
     pub(super) fn check(&self, index: u32, job: Job) -> Option<Running> {
-        let stop = Arc::new(AtomicBool::new(false));
+        let (stop, moment) = (Arc::new(AtomicBool::new(false)), job.moment);
         self.jobs.send((job, Arc::clone(&stop))).ok()?;
-        Some(Running { index, stop })
+        Some(Running { index, moment, stop })
     }
 
     /// Waits for the result. `None`: the thread has ended.

@@ -1,0 +1,59 @@
+//! How processes ended, at the top of the text.
+
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+
+use super::{HOSTILE, Recorded, assert_harmless, checked};
+use crate::profile::{OutOfMemory, RanOut, Remark, Sign};
+use crate::report::{Style, Text};
+
+fn text(report: &Recorded) -> String {
+    report.written(Text::new(Style::default(), TimeZone::UTC))
+}
+
+fn killed(comm: &str) -> Remark {
+    let out_of_memory =
+        OutOfMemory { constraint: RanOut::Cgroup, cgroup: Some("/web".into()), ..OutOfMemory::default() };
+    let (comm, at) = (comm.to_owned(), Duration::from_millis(5800));
+    Remark::Killed { pid: 7, comm, at, signal: 9, core: false, out_of_memory: Some(out_of_memory) }
+}
+
+#[test]
+fn they_come_first_and_not_among_the_notes() {
+    let at = Duration::from_millis(4500);
+    let sign = Remark::EarlySign {
+        pid: 7,
+        at,
+        sign: Sign::NearLimit,
+        cgroup: Some("/web".into()),
+        used: Some(0.91),
+        limit_bytes: Some(64 << 20),
+    };
+    let text = text(&Recorded { remarks: vec![sign, killed("api"), Remark::RangesJoined], ..checked() });
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(
+        lines[1],
+        "EARLY SIGN: at 4.5 s, memory is about to run out: 91 % of the limit of cgroup /web (64 MiB) is used; process 7 is \
+         reported on while there is time"
+    );
+    assert_eq!(
+        lines[2],
+        "KILLED: process 7 (api) was killed at 5.8 s by the OOM killer: cgroup /web was at its limit"
+    );
+    // The check was at 4 s.
+    let age = "The leak check is of 1.8 s before the end: what was lost since, and who held it, is not known";
+    assert!(lines.contains(&age), "{text}");
+    assert_eq!(lines.iter().filter(|line| line.starts_with("Note: ")).count(), 1, "{text}");
+}
+
+#[test]
+fn without_an_end_there_is_no_time_before_it() {
+    let text = text(&checked());
+    assert!(!text.contains("before the end") && !text.contains("KILLED"), "{text}");
+}
+
+#[test]
+fn names_of_processes_do_no_harm() {
+    assert_harmless(&text(&Recorded { remarks: vec![killed(HOSTILE)], ..checked() }));
+}
