@@ -49,7 +49,7 @@ impl Session {
                 verdict.grounds = doubt(verdict.grounds, balance);
             }
         }
-        let remarks = self.report_remarks(now, &balances);
+        let remarks = self.report_remarks(now, &balances, &losses);
         let subject = Subject::Processes(Processes {
             processes: self.processes().map(process).collect(),
             allocators: self.allocators(),
@@ -107,8 +107,8 @@ impl Session {
         }
     }
 
-    /// Whether every block of a command is known, all of which are glibc's.
-    pub(super) fn knows_all_blocks(&self) -> bool {
+    /// Whether every block of a command, which has that index, is known, all of which are glibc's.
+    pub(super) fn knows_all_blocks(&self, index: u32) -> bool {
         let losses = self.tracer.losses(true);
         let is_filtered = self.options.config.min_size > 0 || self.options.config.max_size < u64::MAX;
         let is_glibc = |target: &Traced| matches!(target.allocators.as_slice(), [name] if name == "glibc");
@@ -118,7 +118,7 @@ impl Session {
         !is_filtered
             && unseen.iter().chain(&untraceable).all(|&blocks| blocks == 0)
             && self.mode(self.tracer.elapsed(), &losses).exact
-            && self.targets.iter().all(is_glibc)
+            && self.targets.iter().filter(|target| target.index == index).all(is_glibc)
     }
 
     fn method_of_stacks(&self) -> StackMethod {
@@ -175,7 +175,7 @@ impl Session {
     }
 
     /// The remarks of this report.
-    fn report_remarks(&mut self, now: Duration, balances: &[Balance]) -> Vec<Remark> {
+    fn report_remarks(&mut self, now: Duration, balances: &[Balance], losses: &Losses) -> Vec<Remark> {
         let mut remarks: Vec<Remark> = self.remarks.iter().chain(&self.control.remark).cloned().collect();
         for target in &self.targets {
             let functions: Vec<String> = target.left_out().map(str::to_owned).collect();
@@ -192,7 +192,7 @@ impl Session {
             let found = runtimes::hidden(pid, &target.modules).into_iter();
             remarks.extend(found.map(|runtime| Remark::HeapOfRuntime { pid, runtime }));
         }
-        remarks.extend(self.remark_on_followed());
+        remarks.extend(self.remarks_on_followed(losses.children_not_traced));
         remarks.extend(ages(now));
         remarks.extend(self.leaks.remarks());
         for target in &self.targets {

@@ -226,6 +226,18 @@ impl Session {
         self.targets.iter().map(|target| &target.process)
     }
 
+    /// Whether processes that descend from the targets are traced too.
+    #[must_use]
+    pub fn follows(&self) -> bool {
+        self.options.follow
+    }
+
+    /// Whether an allocator was found in any target.
+    #[must_use]
+    pub fn has_allocator(&self) -> bool {
+        self.targets.iter().any(|target| !target.allocators.is_empty())
+    }
+
     /// How probes are attached, for messages.
     #[must_use]
     pub fn method(&self) -> String {
