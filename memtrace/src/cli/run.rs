@@ -157,7 +157,8 @@ pub(super) fn wait_out(
     let ending = block_on(follow(session, schedule, output));
     session.release();
     session.detach();
-    let left = session.processes().filter(|process| !process.has_exited() && process.pid.get() != launched.id());
+    let left =
+        session.processes().filter(|process| !process.has_exited() && process.pid.get() != launched.id());
     let left: Vec<_> = left.map(|process| (process.pid.get(), process.comm.as_str())).collect();
     if let Err(error) = ending {
         if wait && error.downcast_ref::<Closed>().is_some() {

@@ -52,8 +52,9 @@ pub(super) fn exited(pids: &[u32]) -> String {
 pub(super) fn followed(followed: u64, exited: u64, refused: u64, without_allocator: u64) -> String {
     let plural =
         |number, one, many| format!("{} {}", format_number(number), if number == 1 { one } else { many });
+    let (they, them) = if followed == 1 { ("it", "it") } else { ("they", "them") };
     let mut parts = vec![format!(
-        "{} followed: what they allocated before memtrace found them is unknown",
+        "{} followed: what {they} allocated before memtrace found {them} is unknown",
         plural(followed, "process is", "processes are")
     )];
     if exited > 0 {

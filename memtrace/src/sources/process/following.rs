@@ -269,9 +269,8 @@ impl Session {
     pub(super) fn remarks_on_followed(&self, missed: u64) -> impl Iterator<Item = Remark> {
         let Following { followed, forgotten, ref refused, .. } = self.following;
         let is_without = |target: &&Traced| target.allocators.is_empty();
-        let without = |target: &&Traced| {
-            is_without(target) && target.origin.followed && !target.process.has_exited()
-        };
+        let without =
+            |target: &&Traced| is_without(target) && target.origin.followed && !target.process.has_exited();
         let without_allocator = self.targets.iter().filter(without).count() as u64;
         let refused = refused.len() as u64;
         let remark = Remark::Followed { followed, exited: forgotten, refused, without_allocator };
@@ -288,11 +287,13 @@ impl Session {
     fn announce_left(&mut self) {
         let is_first = |target: &&Traced| !target.origin.followed;
         let mut first = self.targets.iter().filter(is_first);
-        if self.following.has_announced || !self.following.wanted || !first.all(|of| of.process.has_exited()) {
+        if self.following.has_announced || !self.following.wanted || !first.all(|of| of.process.has_exited())
+        {
             return;
         }
         let living = self.targets.iter().filter(|target| !target.process.has_exited());
-        let living: Vec<_> = living.map(|target| (target.pid().get(), target.process.comm.as_str())).collect();
+        let living: Vec<_> =
+            living.map(|target| (target.pid().get(), target.process.comm.as_str())).collect();
         if !living.is_empty() {
             self.following.has_announced = true;
             (self.progress)(&left_behind(&living));

@@ -282,6 +282,7 @@ impl Session {
                 uncertainty: stack.uncertainty.filter(|_| self.control.sampled()),
             },
             verdict,
+            merged: None,
         }
     }
 
