@@ -133,7 +133,7 @@ fn from_a_sidecar() {
     assert_followed(&mut container, &mut agent, before);
 }
 
-/// A process that gets the pid of one that has exited is another one.
+/// A process that gets the pid of one that has exited is another one, and takes its place in reports.
 #[test]
 fn pids_that_are_used_again() {
     if !can_trace() {
@@ -146,16 +146,16 @@ fn pids_that_are_used_again() {
         let first = container.worker("fork");
         let _ = agent.report_when(|report| handled(report, first, 700) > 20);
         container.run_inside(&format!("kill -9 {first}"));
-        let was = |report: &Report| handled(report, first, 700);
         let _ = agent.report_when(|report| report.says("exited"));
-        let before = was(&agent.fresh_report());
         container.run_inside(&format!("echo {} > /proc/sys/kernel/ns_last_pid", first - 1));
         if container.worker("exec") != first {
             continue;
         }
         let report = agent.report_when(|report| handled(report, first, 512) > 20);
-        assert_eq!(was(&report), before, "the first one has exited");
-        assert_eq!(report.target.pids.iter().filter(|pid| **pid == first).count(), 2, "{:?}", report.target);
+        assert_eq!(handled(&report, first, 700), 0, "the first one is gone");
+        assert_eq!(report.target.pids.iter().filter(|pid| **pid == first).count(), 1, "{:?}", report.target);
+        let followed = report.remark("followed").expect("a remark");
+        assert_eq!(followed.value("exited").as_u64(), Some(1), "{followed:?}");
         return;
     }
     panic!("no pid was used again");

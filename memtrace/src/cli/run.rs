@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, process::ExitCode, time::Duration};
 
-use anyhow::{anyhow, bail};
+use anyhow::bail;
 use nix::sys::signal::{SigHandler, Signal};
 
 use crate::{
@@ -69,14 +69,13 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
     };
     let launch = Launch::new(args.command.clone(), user);
     let follow = !args.no_follow;
+    // A status that is about the command itself says nothing about one whose blocks cannot be seen.
+    let needs_allocator = !follow || args.lost.error_exitcode.is_some();
     let mut session =
         Session::new(Options { follow, ..args.trace.options(verbose, 1, None, leaks) }, message)?;
     let hold = args.trace.leaks.is_wanted().then_some(HELD);
-    let launched = start(&mut session, &launch, hold)?;
+    let launched = start(&mut session, &launch, hold, needs_allocator)?;
     if !session.has_allocator() {
-        if args.lost.error_exitcode.is_some() {
-            return Err(no_allocator(&launch).context("--error-exitcode is about the command itself"));
-        }
         message(&format!(
             "{} has no allocator that memtrace knows: waiting for a process that it starts and that has one",
             escape(&launch.name())
@@ -107,20 +106,13 @@ fn count_processes(number: u64) -> String {
     format!("{} {noun}", format_number(number))
 }
 
-fn no_allocator(launch: &Launch) -> anyhow::Error {
-    anyhow!(
-        "{} has no allocator that memtrace knows: neither the program nor its libraries define malloc and free (is it static \
-         and stripped?)",
-        escape(&launch.name())
-    )
-}
-
 /// Starts a command with probes in place before its first allocation. `hold`: how long at most to hold it at its end, for a
-/// leak check. If what it starts is followed, it needs no allocator itself.
+/// leak check. `needs_allocator`: whether it is not run without an allocator that is known.
 pub(super) fn start(
     session: &mut Session,
     launch: &Launch,
     hold: Option<Duration>,
+    needs_allocator: bool,
 ) -> anyhow::Result<Launched> {
     let mut launched = launch.start()?;
     let Some(pid) = launched.pid() else { bail!("the command has no process id") };
@@ -133,8 +125,12 @@ pub(super) fn start(
     }
     session.attach_new(pid)?;
     session.warn_of_profilers(pid);
-    if !session.has_allocator() && !session.follows() {
-        return Err(no_allocator(launch));
+    if needs_allocator && !session.has_allocator() {
+        bail!(
+            "{} has no allocator that memtrace knows: neither the program nor its libraries define malloc and free (is it \
+             static and stripped?)",
+            launch.name()
+        );
     }
     match hold {
         Some(limit) => {

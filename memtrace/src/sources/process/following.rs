@@ -206,21 +206,27 @@ impl Session {
         true
     }
 
-    /// Makes a process a target: with an index of its own, or in place of one that has exited.
+    /// Makes a process a target: with an index of its own, or in place of one that has exited. One that had its pid goes
+    /// first, since reports tell processes by their pids.
     fn give_place(&mut self, process: Process) -> anyhow::Result<()> {
         let pid = process.pid;
         let exit = process.exit()?;
         let is_full = self.targets.len() >= MAX_TARGETS as usize;
-        if is_full {
+        let earlier = self.targets.iter().find(|target| target.pid() == pid).map(|target| target.index);
+        if is_full || earlier.is_some() {
             self.retire();
         }
         let exited = &mut self.following.exited;
-        let index = if is_full || exited.len() > SHOWN_EXITED { exited.pop_front() } else { None };
+        let index = match exited.iter().position(|index| Some(*index) == earlier) {
+            Some(place) => exited.remove(place),
+            None if is_full || exited.len() > SHOWN_EXITED => exited.pop_front(),
+            None => None,
+        };
         match index {
             Some(index) => self.replace(index, process)?,
             None => self.add(process)?,
         }
-        if let Some(target) = self.targets.iter_mut().find(|target| target.pid() == pid) {
+        if let Some(target) = self.targets.iter_mut().rfind(|target| target.pid() == pid) {
             target.origin.followed = true;
         }
         if let Some(streams) = &mut self.streams {
