@@ -81,17 +81,19 @@ fn indices_are_used_again() {
     if !can_trace() {
         return;
     }
-    const CHILDREN: u64 = 40;
+    const CHILDREN: u64 = 50;
     let program = program("again");
     let mut master = program.start(&[]);
     let mut agent = Agent::attach(&[master.pid()], &["--follow"]);
     let signal = |pid: u32| kill(Pid::from_raw(pid as i32), Signal::SIGUSR1).expect("a signal");
-    for _ in 0..CHILDREN {
-        let pid = worker(&mut master, "few");
-        let _ = agent.report_when(|report| report.target.pids.contains(&pid));
-        signal(pid);
-        let _ = agent.report_when(|report| handled(report, pid) == Some((7, 1000)));
-        signal(pid);
+    // Some at a time: a report takes longer than they do.
+    for _ in 0..CHILDREN / 5 {
+        let pids = [(); 5].map(|()| worker(&mut master, "few"));
+        let _ = agent.report_when(|report| pids.iter().all(|pid| report.target.pids.contains(pid)));
+        pids.iter().for_each(|pid| signal(*pid));
+        let has_all = |report: &Report| pids.iter().all(|&pid| handled(report, pid) == Some((7, 1000)));
+        let _ = agent.report_when(has_all);
+        pids.iter().for_each(|pid| signal(*pid));
     }
     let value = |report: &Report, name: &str| {
         report.remark("followed").and_then(|remark| remark.value(name).as_u64()).unwrap_or(0)
