@@ -93,6 +93,7 @@ fn scripts_and_wrappers() {
         assert_eq!(finished.status, status, "{command:?}: {}", finished.stderr);
         let last = last_report(&finished);
         assert!(last.last && keeper(&last).is_some_and(|(of, _)| of == pid), "{command:?}: {last:#?}");
+        assert_eq!(last.mode.exact, command[0] != starter, "{command:?}: {:?}", last.remarks);
         let waits = finished.stderr.contains("waiting for a process that it starts");
         assert_eq!(
             (waits, last.says("no_allocator")),

@@ -97,7 +97,13 @@ impl Session {
             // Only tracked blocks show which calls delegated to others.
             attached.windows = None;
         }
-        let is_traced = |target: &Traced| target.left_out().next().is_none() && !target.untraced.is_any();
+        // Of those that joined, some have not loaded their libraries yet.
+        let is_unknown = |target: &Traced| target.allocators.is_empty() && target.specs.is_empty();
+        let is_traced = |target: &Traced| {
+            target.left_out().next().is_none()
+                && !target.untraced.is_any()
+                && (target.origin.followed || !is_unknown(target))
+        };
         Mode {
             sample_bytes: self.control.sample_bytes(),
             sampling: self.control.is_sampling(),
