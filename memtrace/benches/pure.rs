@@ -73,6 +73,7 @@ fn profile(count: u64) -> Profile {
         blocks: Vec::new(),
         detail: Detail::Process { pid: 1, uncertainty: None },
         verdict: None,
+        merged: None,
     };
     Profile {
         time: jiff::Timestamp::UNIX_EPOCH,

@@ -1,5 +1,6 @@
-/* A master that starts a worker for each line on its standard input: "fork", whose blocks have 700 bytes, or "exec", which is
- * executed anew and whose blocks have 512. With an argument, it is such a worker itself. */
+/* A master that starts a worker for each line on its standard input: "fork", whose blocks have 700 bytes; "exec", which is
+ * executed anew and whose blocks have 512; or "few", which waits for SIGUSR1, allocates ten blocks of 1000 bytes, frees three of
+ * them, waits again, and exits. With an argument, it is a worker of the second kind itself. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,8 +21,31 @@ static void work(size_t size) {
     }
 }
 
+static void work_a_little(void) {
+    void *blocks[10];
+    sigset_t signals;
+    int signal;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGUSR1);
+    sigwait(&signals, &signal);
+    for (int i = 0; i < 10; i++) {
+        handle(1000);
+        blocks[i] = kept;
+    }
+    for (int i = 0; i < 3; i++)
+        free(blocks[i]);
+    sigwait(&signals, &signal);
+    _exit(0);
+}
+
 int main(int argc, char **argv) {
     char line[16];
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGUSR1);
+    sigprocmask(SIG_BLOCK, &signals, NULL);
+    /* Workers that end leave nothing behind, not even a number. */
+    signal(SIGCHLD, SIG_IGN);
     setbuf(stdin, NULL);
     puts("ready");
     fflush(stdout);
@@ -33,6 +57,8 @@ int main(int argc, char **argv) {
             prctl(PR_SET_PDEATHSIG, SIGKILL);
             if (!strcmp(line, "exec\n"))
                 execl("/proc/self/exe", argv[0], "worker", NULL);
+            if (!strcmp(line, "few\n"))
+                work_a_little();
             work(700);
         }
         printf("worker %d\n", worker);

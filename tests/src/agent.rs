@@ -35,10 +35,18 @@ impl Agent {
     /// If there is no report.
     #[must_use]
     pub fn attach_with(pids: &[u32], options: &[&str]) -> Self {
-        let mut command = Command::new(agent_path());
+        Self::attach_by(&mut Command::new(agent_path()), pids, options)
+    }
+
+    /// The same by a command that ends in the agent's path: in other namespaces.
+    ///
+    /// # Panics
+    /// If there is no report.
+    #[must_use]
+    pub fn attach_by(command: &mut Command, pids: &[u32], options: &[&str]) -> Self {
         command.arg("attach").args(pids.iter().map(u32::to_string));
         command.args(["--format", "json", "--top", "0", "--interval", "100ms"]).args(options);
-        let mut agent = Self { running: Running::spawn(&mut command), trace: Vec::new() };
+        let mut agent = Self { running: Running::spawn(command), trace: Vec::new() };
         let _: Report = agent.report();
         agent
     }

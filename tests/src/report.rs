@@ -121,6 +121,8 @@ pub struct Stack {
     /// Its process; 0 in the kernel.
     #[serde(default)]
     pub pid: u32,
+    pub processes: Option<u64>,
+    pub pids: Option<Vec<u32>>,
     pub bytes: u64,
     pub blocks: u64,
     pub allocated_bytes: u64,

@@ -2,6 +2,11 @@
 
 use std::process::Command;
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
 use memtrace_tests::{
     Agent, CSource, Cgroup, Report, Running, assert_refused, can_trace, compile, memtrace, remark,
 };
@@ -68,6 +73,87 @@ fn children_are_followed() {
     assert_eq!(report.remark("followed").map(|remark| remark.value("followed").as_u64()), Some(Some(3)));
     assert_eq!(report.losses.children_not_traced, 0, "{:?}", report.losses);
     let _ = agent.interrupt();
+}
+
+/// Processes that have ended make room for others. What is still shown of them stays right.
+#[test]
+fn indices_are_used_again() {
+    if !can_trace() {
+        return;
+    }
+    const CHILDREN: u64 = 50;
+    let program = program("again");
+    let mut master = program.start(&[]);
+    let mut agent = Agent::attach(&[master.pid()], &["--follow"]);
+    let signal = |pid: u32| kill(Pid::from_raw(pid as i32), Signal::SIGUSR1).expect("a signal");
+    // Some at a time: a report takes longer than they do.
+    for _ in 0..CHILDREN / 5 {
+        let pids = [(); 5].map(|()| worker(&mut master, "few"));
+        let _ = agent.report_when(|report| pids.iter().all(|pid| report.target.pids.contains(pid)));
+        pids.iter().for_each(|pid| signal(*pid));
+        let has_all = |report: &Report| pids.iter().all(|&pid| handled(report, pid) == Some((7, 1000)));
+        let _ = agent.report_when(has_all);
+        pids.iter().for_each(|pid| signal(*pid));
+    }
+    let value = |report: &Report, name: &str| {
+        report.remark("followed").and_then(|remark| remark.value(name).as_u64()).unwrap_or(0)
+    };
+    let report = agent.report_when(|report| report.says("exited") && value(report, "exited") > 0);
+    assert_eq!(value(&report, "followed"), CHILDREN);
+    let shown: Vec<u32> = report.target.pids.iter().copied().filter(|pid| *pid != master.pid()).collect();
+    assert_eq!(shown.len() as u64, CHILDREN - value(&report, "exited"), "{:?}", report.remarks);
+    for pid in &shown {
+        let stacks: Vec<_> = report.stacks.iter().filter(|stack| stack.pid == *pid).collect();
+        let [stack] = stacks.as_slice() else { panic!("process {pid}: {stacks:#?}") };
+        let figures = [stack.blocks, stack.bytes, stack.allocated_blocks, stack.freed_blocks];
+        assert_eq!(figures, [7, 7000, 10, 3], "process {pid}");
+    }
+    assert_eq!(report.outstanding.bytes, 7000 * shown.len() as u64, "nothing else is counted");
+    assert!(report.losses.is_exact(), "{:?}", report.losses);
+    let _ = agent.interrupt();
+}
+
+/// Workers that run the same code are one row, if that is wanted: live, and of a saved report.
+#[test]
+fn processes_are_merged() {
+    if !can_trace() {
+        return;
+    }
+    let program = program("merged");
+    let mut master = program.start(&[]);
+    let workers = [(); 3].map(|()| worker(&mut master, "fork"));
+    let executed = worker(&mut master, "exec");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("saved.mt").display().to_string();
+    let mut agent = Agent::attach(&[master.pid()], &["--follow", "--merge", "--save", &file]);
+    let is_merged = |report: &Report| {
+        let merged = report.stacks.iter().find(|stack| stack.processes == Some(3));
+        merged.is_some_and(|stack| stack.blocks > 60) && handled(report, executed).is_some()
+    };
+    let _ = agent.report_when(is_merged);
+    let last = agent.interrupt();
+    assert!(is_merged(&last), "{:#?}", last.stacks);
+    let show = |options: &[&str]| {
+        let finished = memtrace(["report", &file, "-T", "0"].iter().chain(options));
+        assert_eq!(finished.status, 0, "{}", finished.stderr);
+        finished.stdout
+    };
+    let apart = Report::parse(show(&["-f", "json"]).trim());
+    let each = workers.map(|pid| handled(&apart, pid).expect("its blocks"));
+    for merged in [last, Report::parse(show(&["-f", "json", "--merge"]).trim())] {
+        let stack = merged.stacks.iter().find(|stack| stack.processes == Some(3)).expect("a row of three");
+        let sum = each.iter().map(|(blocks, _)| blocks).sum::<u64>();
+        assert_eq!((stack.pid, stack.blocks, stack.bytes), (0, sum, 700 * sum));
+        let mut pids = stack.pids.clone().expect("pids");
+        pids.sort_unstable();
+        assert_eq!(pids, {
+            let mut workers = workers;
+            workers.sort_unstable();
+            workers
+        });
+        assert_eq!(merged.outstanding, apart.outstanding);
+    }
+    assert!(show(&["--merge", "--all"]).contains(", in 3 processes"), "{}", show(&["--merge", "--all"]));
 }
 
 #[test]

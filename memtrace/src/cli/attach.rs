@@ -25,6 +25,7 @@ Examples:
   memtrace attach $(pidof my-server)
   memtrace attach 4123 4124 -i 10s          two processes together
   memtrace attach --follow 4123             a master and its workers, each with its pid
+  memtrace attach --follow --merge 4123     the same stacks of all workers as one row
   memtrace attach --name '^nginx'           all processes of this name, and those to come
   memtrace attach --container 3f2a9c0d1e5b  all processes of a container
   memtrace attach 4123 --older 1m -i 3m     every 3 minutes, the blocks older than one minute

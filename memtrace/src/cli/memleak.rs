@@ -138,7 +138,7 @@ fn run_command(args: &Args, command: &str, verbose: bool) -> anyhow::Result<Exit
     output.say(&format!("Executing '{command}' and tracing the resulting process."))?;
     let launch = Launch::new(words.into_iter().map(Into::into).collect(), None);
     let mut session = Session::new(options(args, verbose), message)?;
-    let launched = run::start(&mut session, &launch, None)?;
+    let launched = run::start(&mut session, &launch, None, true)?;
     run::wait_out(&mut session, launched, schedule(args), &mut output, false)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -153,6 +153,9 @@ pub(super) struct TraceArgs {
     /// Count only blocks at least this old
     #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
     older: Option<Duration>,
+    /// Show stacks of the same code in several processes as one, with the number of processes
+    #[arg(long)]
+    merge: bool,
     /// Track only allocations of at least this size (100, 4KiB, 1MB)
     #[arg(short = 'z', long, value_name = "SIZE", value_parser = parse_size)]
     min_size: Option<u64>,
@@ -227,6 +230,11 @@ impl TraceArgs {
         if self.min_size.unwrap_or(0) > self.max_size.unwrap_or(u64::MAX) {
             usage("--min-size is larger than --max-size: no allocation could match");
         }
+        if self.merge && self.show_allocs {
+            usage(
+                "--show-allocs lists the blocks of each process, which --merge puts together: use one of them",
+            );
+        }
         Ok(())
     }
 
@@ -283,7 +291,8 @@ impl TraceArgs {
     }
 
     pub(super) fn output(&self) -> anyhow::Result<Output> {
-        let selection = Selection { sort: self.sort.into(), top: self.top, ..Selection::default() };
+        let (sort, top, merge) = (self.sort.into(), self.top, self.merge);
+        let selection = Selection { sort, top, merge, ..Selection::default() };
         self.report.output(selection, self.trace)
     }
 

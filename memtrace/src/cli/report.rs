@@ -18,6 +18,7 @@ Examples:
   memtrace report leak.mt                       the last report
   memtrace report leak.mt --at 1 --sort rate    the first report, sorted by growth
   memtrace report leak.mt --filter handle_ -T 0 every stack with such a function
+  memtrace report leak.mt --merge               workers of one program together
   memtrace report leak.mt -f json -O report.json
 
 The file holds every stack with its names: this needs neither root nor the program's files.")]
@@ -44,6 +45,9 @@ pub(super) struct Args {
     /// Show only stacks with this text in the name of a function, source file or module
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
+    /// Show stacks of the same code in several processes as one, with the number of processes
+    #[arg(long)]
+    merge: bool,
 }
 
 pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
@@ -55,6 +59,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         by: args.by.into(),
         pid: args.pid,
         containing: args.filter.clone(),
+        merge: args.merge,
         ..Selection::default()
     };
     let schedule = Schedule {

@@ -21,6 +21,7 @@ mod kernel;
 mod leaks;
 mod losses;
 pub mod machine;
+mod merge;
 mod remark;
 mod rows;
 mod seen;
@@ -49,6 +50,7 @@ pub use holder::Root;
 pub use kernel::{CacheRow, KERNEL_CODE, Kernel, KernelDetail, MemoryKind};
 pub use leaks::{Before, LeakCheck, Leaked, Moment, Reached};
 pub use losses::{Losses, Reason};
+pub use merge::Merged;
 pub use remark::{CacheNumber, FileProblem, LeftOut, Remark, Renewal, Runtime, Unread};
 pub use rows::{
     Age, Allocation, Amount, Attachment, Detail, Filter, LiveBlock, MappingRow, MappingUse, Mode, Process,

@@ -44,6 +44,10 @@ pub enum Remark {
     /// Processes that descend from targets are traced too, `exited` of which are no longer shown. `refused` cannot be;
     /// `without_allocator` are, but have no allocator that is known.
     Followed { followed: u64, exited: u64, refused: u64, without_allocator: u64 },
+    /// Of a command and what it started, only the command, `pid`, was checked for leaks, at its end: `others` were not.
+    CheckedAlone { pid: u32, others: u64 },
+    /// A process that was to be traced has no allocator that is known.
+    NoAllocator { pid: u32 },
     /// A process has mapped so many ranges that neighbours were joined.
     RangesJoined,
     /// A window is open: blocks allocated in it less than `watch` ago are left out.

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Balance, Holder, KernelDetail, Kind, LeakCheck, Leaked, Overhead, Reason, StackId, Verdict};
+use super::{
+    Balance, Holder, KernelDetail, Kind, LeakCheck, Leaked, Merged, Overhead, Reason, StackId, Verdict,
+};
 
 /// Bytes and blocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -196,6 +198,9 @@ pub struct Row {
     /// What its blocks do; `None` where nobody wants to know, and for the kernel's.
     #[serde(default)]
     pub verdict: Option<Box<Verdict>>,
+    /// The processes, if it is made of rows of several; `None` in all profiles but those made for `--merge`.
+    #[serde(skip)]
+    pub merged: Option<Box<Merged>>,
 }
 
 /// What a row has besides its amounts.
@@ -213,13 +218,25 @@ pub enum Detail {
 }
 
 impl Row {
-    /// The process; 0 where there is none.
+    /// The process; 0 where there is none, or several.
     #[must_use]
     pub fn pid(&self) -> u32 {
         match self.detail {
             Detail::Process { pid, .. } => pid,
             Detail::Kernel(_) => 0,
         }
+    }
+
+    /// Whether it is of a process, alone or with others.
+    #[must_use]
+    pub fn is_of(&self, pid: u32) -> bool {
+        self.pid() == pid || self.merged.as_ref().is_some_and(|merged| merged.pids.contains(&pid))
+    }
+
+    /// Whether its verdict is about a process, alone or with others.
+    #[must_use]
+    pub fn judges(&self, pid: u32) -> bool {
+        self.pid() == pid || self.merged.as_ref().is_some_and(|merged| merged.alike.contains(&pid))
     }
 
     /// Whether the verdict is steady or start-up, and no leak check found blocks lost here.

@@ -1,8 +1,11 @@
 //! A view of a profile: ordered, filtered and cut. The profile stays unchanged.
 
-use std::cmp::{Ordering, Reverse};
+use std::{
+    borrow::Cow,
+    cmp::{Ordering, Reverse},
+};
 
-use super::{CacheRow, Dictionary, Kind, LocationId, MappingRow, Profile, Row, StackId};
+use super::{CacheRow, Dictionary, Kind, LocationId, MappingRow, Profile, Row, StackId, merge::merged_if};
 
 /// What rows are ordered by, largest first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,9 +51,17 @@ pub struct Selection {
     /// Without the rows that need no attention: those whose verdict is steady or start-up. Only in the order of verdicts,
     /// in which they are the last.
     pub hide_settled: bool,
+    /// Whether rows of several processes that run the same code become one.
+    pub merge: bool,
 }
 
 impl Selection {
+    /// The profile whose rows are selected: with the rows of several processes merged, if that is wanted.
+    #[must_use]
+    pub fn prepared<'a>(&self, dictionary: &Dictionary, profile: &'a Profile) -> Cow<'a, Profile> {
+        merged_if(self.merge && profile.kernel().is_none(), dictionary, profile)
+    }
+
     /// How many of this many rows are shown.
     fn cut(&self, rows: usize) -> usize {
         if self.top == 0 { rows } else { rows.min(self.top) }
@@ -70,7 +81,7 @@ impl Selection {
     /// Places of the rows that pass the filters, the rows shown first and in order; and the number of rows shown.
     fn places(&self, dictionary: &Dictionary, profile: &Profile) -> (Vec<usize>, usize) {
         let passes =
-            |row: &Row| self.pid.is_none_or(|pid| row.pid() == pid) && self.has_text(dictionary, row.stack);
+            |row: &Row| self.pid.is_none_or(|pid| row.is_of(pid)) && self.has_text(dictionary, row.stack);
         let found = profile.rows.iter().enumerate().filter(|(_, row)| passes(row));
         let mut places: Vec<usize> = found.map(|(place, _)| place).collect();
         let settled = |place: &usize| profile.rows.get(*place).is_some_and(|row| self.hides(row));

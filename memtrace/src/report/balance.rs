@@ -132,7 +132,7 @@ pub(super) fn sentence(view: &View<'_>, balance: &Balance) -> String {
 fn places(view: &View<'_>, pid: u32) -> String {
     let leaks = |row: &&Row| {
         let kind = row.verdict.as_deref().map(Verdict::kind);
-        row.pid() == pid && (row.loss() != (0, 0) || matches!(kind, Some(Kind::Lost | Kind::Growing)))
+        row.judges(pid) && (row.loss() != (0, 0) || matches!(kind, Some(Kind::Lost | Kind::Growing)))
     };
     let Some(first) = view.rows().find(leaks) else { return String::new() };
     let frames = view.frames(first.stack);

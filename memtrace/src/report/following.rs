@@ -1,9 +1,41 @@
 //! Processes that come and go, in words.
 
+use super::escape::short;
 use crate::profile::units::format_number;
 
 /// Pids that are listed.
 const SHOWN: usize = 8;
+
+/// Processes by pid and command name.
+#[must_use]
+pub fn listed(processes: &[(u32, &str)]) -> String {
+    let shown = processes.iter().take(SHOWN).map(|(pid, comm)| format!("{pid} ({})", short(comm)));
+    let more = match processes.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{}{more}", shown.collect::<Vec<_>>().join(", "))
+}
+
+/// That only processes live which those that were to be traced have left behind.
+#[must_use]
+pub fn left_behind(processes: &[(u32, &str)]) -> String {
+    let (noun, them) = if processes.len() == 1 { ("process", "it") } else { ("processes", "them") };
+    format!(
+        "what was to be traced has exited; tracing goes on of {noun} {}, left running by it: Ctrl-C ends tracing with a last \
+         report, and leaves {them} running",
+        listed(processes)
+    )
+}
+
+/// That the check at a command's end is of that command only.
+pub(super) fn checked_alone(pid: u32, others: u64) -> String {
+    let (noun, were) = if others == 1 { ("process", "was") } else { ("processes", "were") };
+    format!(
+        "the leak check at the end is of the command itself, process {pid}: {} {noun} that it started {were} not checked",
+        format_number(others)
+    )
+}
 
 /// Processes that have exited.
 pub(super) fn exited(pids: &[u32]) -> String {
@@ -20,8 +52,9 @@ pub(super) fn exited(pids: &[u32]) -> String {
 pub(super) fn followed(followed: u64, exited: u64, refused: u64, without_allocator: u64) -> String {
     let plural =
         |number, one, many| format!("{} {}", format_number(number), if number == 1 { one } else { many });
+    let (they, them) = if followed == 1 { ("it", "it") } else { ("they", "them") };
     let mut parts = vec![format!(
-        "{} followed: what they allocated before memtrace found them is unknown",
+        "{} followed: what {they} allocated before memtrace found {them} is unknown",
         plural(followed, "process is", "processes are")
     )];
     if exited > 0 {

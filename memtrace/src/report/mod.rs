@@ -47,6 +47,7 @@ use crate::profile::{Allocation, Dictionary, View};
 pub use comparison::Comparison;
 pub use escape::escape;
 pub use folded::Folded;
+pub use following::{left_behind, listed};
 pub use heap::HeapView;
 pub use html::Html;
 pub use json::Json;

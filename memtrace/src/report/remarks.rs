@@ -103,6 +103,11 @@ fn of_targets(remark: &Remark) -> Option<String> {
             format!("tracing has gone on for over {days} days: older blocks are shown as {days} days younger")
         }
         Remark::Exited { pids } => following::exited(pids),
+        Remark::CheckedAlone { pid, others } => following::checked_alone(*pid, *others),
+        Remark::NoAllocator { pid } => format!(
+            "process {pid} has no allocator that memtrace knows: nothing that it allocates itself is in the figures, nor was it \
+             checked for leaks"
+        ),
         Remark::Followed { followed, exited, refused, without_allocator } => {
             following::followed(*followed, *exited, *refused, *without_allocator)
         }

@@ -30,7 +30,7 @@ impl Unit {
 pub(super) fn path<'a>(view: &View<'a>, row: &Row) -> Vec<Cow<'a, str>> {
     let frames = view.frames(row.stack);
     let mut names = Vec::with_capacity(frames.len() + 2);
-    names.extend(process(view.profile(), row.pid()).map(Cow::Owned));
+    names.extend(process(view.profile(), row).map(Cow::Owned));
     names.extend(missing(row, frames.is_empty()).map(Cow::Owned));
     names.extend(frames.iter().rev().map(name));
     if let Some(detail) = row.kernel() {
@@ -52,7 +52,11 @@ pub(super) fn name<'a>(frame: &Frame<'a>) -> Cow<'a, str> {
 }
 
 /// The process of a row, where there are several.
-fn process(profile: &Profile, pid: u32) -> Option<String> {
+fn process(profile: &Profile, row: &Row) -> Option<String> {
+    if let Some(merged) = &row.merged {
+        return Some(format!("{} processes", merged.pids.len()));
+    }
+    let pid = row.pid();
     let of = profile.processes().filter(|of| of.processes.len() > 1)?;
     let comm = of.processes.iter().find(|process| process.pid == pid).map_or("", |process| &process.comm);
     Some(format!("{comm} ({pid})").trim_start().to_owned())

@@ -35,8 +35,9 @@ impl Draft {
             profile.stacks().collect()
         } else {
             let dictionary = names.dictionary();
-            let rows = wanted.selection.shown(dictionary, &profile);
-            let rows = rows.into_iter().filter_map(|place| profile.rows.get(place)?.stack);
+            let prepared = wanted.selection.prepared(dictionary, &profile);
+            let rows = wanted.selection.shown(dictionary, &prepared);
+            let rows = rows.into_iter().filter_map(|place| prepared.rows.get(place)?.stack);
             let mappings = wanted.selection.mappings(dictionary, &profile).unwrap_or_default();
             rows.chain(mappings.into_iter().filter_map(|row| row.stack)).collect()
         };

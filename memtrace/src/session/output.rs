@@ -94,7 +94,8 @@ impl Output {
                     let gained = dictionary.delta();
                     saved.append(&Saved { gained, profile: &**profile }).context("cannot save the report")?;
                 }
-                let view = View::new(dictionary, profile, &self.selection);
+                let prepared = self.selection.prepared(dictionary, profile);
+                let view = View::new(dictionary, &prepared, &self.selection);
                 match &mut self.last {
                     Some(last) => {
                         last.clear();

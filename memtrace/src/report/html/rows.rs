@@ -92,7 +92,11 @@ fn stack(out: &mut dyn Write, view: &View<'_>, row: &Row) -> io::Result<()> {
 
 /// The frames of a stack and its other figures, folded up.
 fn details(out: &mut dyn Write, row: &Row, frames: &[Frame<'_>], blamed: Option<usize>) -> io::Result<()> {
-    let process = if row.pid() == 0 { String::new() } else { format!(", process {}", row.pid()) };
+    let process = match &row.merged {
+        Some(merged) => format!(", in {} processes", merged.pids.len()),
+        None if row.pid() == 0 => String::new(),
+        None => format!(", process {}", row.pid()),
+    };
     write!(
         out,
         "<details><summary>stack {:016x}</summary><p class=\"soft\">freed {} of {} allocated{process}</p><ol class=\"stack\">",

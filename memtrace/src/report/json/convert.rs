@@ -162,10 +162,14 @@ impl<'a> MappingStack<'a> {
 impl<'a> Stack<'a> {
     fn new(dictionary: &'a Dictionary, row: &'a profile::Row) -> Self {
         let frames = dictionary.frames_of(row.stack);
+        let merged = row.merged.as_deref();
         let culprit = if row.kernel().is_none() { culprit(&frames) } else { None };
         Self {
             id: row.id,
             pid: row.pid(),
+            processes: merged.map(|merged| merged.pids.len()),
+            pids: merged.map(|merged| merged.pids.as_slice()),
+            processes_with_verdict: merged.map(|merged| merged.alike.len()),
             bytes: row.outstanding.bytes,
             blocks: row.outstanding.blocks,
             uncertainty: row.uncertainty().map(Uncertainty::from),

@@ -249,8 +249,17 @@ struct Stack<'a> {
     /// 16 hexadecimal digits, the same in every report of a session.
     #[serde(serialize_with = "id")]
     id: u64,
-    /// The process; 0 for what did not fit into the table of stacks.
+    /// The process; 0 for what did not fit into the table of stacks, and for several processes.
     pid: u32,
+    /// Several processes (`--merge`): how many there are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    processes: Option<usize>,
+    /// Several processes: their pids; the verdict's grounds and the holders are of the first one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pids: Option<&'a [u32]>,
+    /// Several processes: to how many of them the verdict applies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    processes_with_verdict: Option<usize>,
     /// Outstanding.
     bytes: u64,
     /// Outstanding.

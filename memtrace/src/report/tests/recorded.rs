@@ -230,6 +230,7 @@ impl StackRow {
             blocks: self.blocks.clone(),
             detail,
             verdict: self.verdict.map(Box::new),
+            merged: None,
         }
     }
 }

@@ -80,6 +80,8 @@ every_remark! {
     AttachedLate { pid: 7, what: text(), error: text(), since: TIME };
     AgesLimited { days: 208 };
     Exited { pids: vec![7] };
+    CheckedAlone { pid: 7, others: 2 };
+    NoAllocator { pid: 7 };
     Followed { followed: 5, exited: 2, refused: 1, without_allocator: 1 };
     RangesJoined;
     WindowOpen { watch: TIME };

@@ -6,7 +6,7 @@ use super::Text;
 use super::frames::one_line;
 use super::style::{BOLD, DIM};
 use crate::profile::units::{format_age, format_count, format_number};
-use crate::profile::{Amount, LiveBlock, Profile, Row, Subject, Uncertainty, View, is_rounded_to};
+use crate::profile::{Amount, LiveBlock, Profile, Row, Subject, Uncertainty, Verdict, View, is_rounded_to};
 use crate::report::blame::culprit;
 use crate::report::losses::reason_words;
 use crate::report::mappings::shown;
@@ -75,7 +75,7 @@ impl Text {
         let share = estimates::share(row.outstanding.bytes, profile.outstanding.bytes);
         let share = share.map(|share| format!("{share} of the total, ")).unwrap_or_default();
         let doubt = row.uncertainty().map(|doubt| format!("{}, ", samples(doubt))).unwrap_or_default();
-        write!(out, "    {share}{doubt}{}{}", oldest(row), process(profile, row.pid()))?;
+        write!(out, "    {share}{doubt}{}{}", oldest(row), processes(profile, row))?;
         // How many of the old blocks, or of those watched for long enough, were freed is unknown.
         if profile.filter.older.is_none() && !mode.is_some_and(|mode| mode.attached.open) {
             write!(out, ", {}", freed(row, profile))?;
@@ -86,13 +86,16 @@ impl Text {
     /// What a leak check found, and why the stack has its verdict.
     fn found(&self, out: &mut dyn Write, row: &Row, profile: &Profile) -> io::Result<()> {
         let check = profile.processes().and_then(|of| of.leak_check.as_deref());
+        // Evidence is that of one process.
+        let whose = row.merged.as_ref().and_then(|merged| merged.pids.first());
+        let whose = whose.map(|pid| format!("process {pid}: ")).unwrap_or_default();
         if let Some(lost) = row.leaked.as_ref().and_then(|leaked| leaks::row(leaked, check)) {
             writeln!(out, "    {}", self.style.paint(BOLD, lost))?;
         } else if let Some(holders) = leaks::holders(&row.held_by) {
-            writeln!(out, "    {holders}")?;
+            writeln!(out, "    {whose}{holders}")?;
         }
         if let Some(reason) = row.verdict.as_deref().and_then(verdicts::line) {
-            writeln!(out, "    {reason}")?;
+            writeln!(out, "    {whose}{reason}")?;
         }
         Ok(())
     }
@@ -160,6 +163,19 @@ pub(super) fn noun(profile: &Profile) -> &'static str {
 pub(super) fn process(profile: &Profile, pid: u32) -> String {
     let several = profile.processes().is_some_and(|of| of.processes.len() > 1);
     if several { format!(", process {pid}") } else { String::new() }
+}
+
+/// The processes of a row, if there are several.
+fn processes(profile: &Profile, row: &Row) -> String {
+    let Some(merged) = &row.merged else { return process(profile, row.pid()) };
+    let all = format!(", in {} processes", format_number(merged.pids.len() as u64));
+    let kind = row.verdict.as_deref().map(Verdict::kind);
+    match kind.filter(|_| merged.alike.len() < merged.pids.len()) {
+        Some(kind) => {
+            format!("{all}, {} in {} of them", verdicts::name(kind), format_number(merged.alike.len() as u64))
+        }
+        None => all,
+    }
 }
 
 /// The samples behind an estimate.

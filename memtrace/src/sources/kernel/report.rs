@@ -94,6 +94,7 @@ impl KernelSession {
                 phantoms: stack.phantoms.blocks,
             }),
             verdict: None,
+            merged: None,
         })
     }
 

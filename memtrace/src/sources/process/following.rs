@@ -12,6 +12,7 @@ use rustc_hash::FxHashSet;
 use super::{session::Session, traced::Traced};
 use crate::{
     profile::Remark,
+    report::left_behind,
     session::Watched,
     target::{Process, relatives, select::Selector, usage},
 };
@@ -61,6 +62,8 @@ pub(super) struct Following {
     exited: VecDeque<u32>,
     /// Turns since the last look into /proc.
     turns: u32,
+    /// Whether it was said that only followed processes live.
+    has_announced: bool,
 }
 
 impl Following {
@@ -107,6 +110,7 @@ impl Session {
             return;
         }
         self.retire();
+        self.announce_left();
         self.following.turns += 1;
         if self.following.turns >= LOOK_TURNS || !self.tracer.shares_pids() {
             self.seek();
@@ -202,21 +206,27 @@ impl Session {
         true
     }
 
-    /// Makes a process a target: with an index of its own, or in place of one that has exited.
+    /// Makes a process a target: with an index of its own, or in place of one that has exited. One that had its pid goes
+    /// first, since reports tell processes by their pids.
     fn give_place(&mut self, process: Process) -> anyhow::Result<()> {
         let pid = process.pid;
         let exit = process.exit()?;
         let is_full = self.targets.len() >= MAX_TARGETS as usize;
-        if is_full {
+        let earlier = self.targets.iter().find(|target| target.pid() == pid).map(|target| target.index);
+        if is_full || earlier.is_some() {
             self.retire();
         }
         let exited = &mut self.following.exited;
-        let index = if is_full || exited.len() > SHOWN_EXITED { exited.pop_front() } else { None };
+        let index = match exited.iter().position(|index| Some(*index) == earlier) {
+            Some(place) => exited.remove(place),
+            None if is_full || exited.len() > SHOWN_EXITED => exited.pop_front(),
+            None => None,
+        };
         match index {
             Some(index) => self.replace(index, process)?,
             None => self.add(process)?,
         }
-        if let Some(target) = self.targets.iter_mut().find(|target| target.pid() == pid) {
+        if let Some(target) = self.targets.iter_mut().rfind(|target| target.pid() == pid) {
             target.origin.followed = true;
         }
         if let Some(streams) = &mut self.streams {
@@ -260,20 +270,40 @@ impl Session {
         }
     }
 
-    /// What the reader should know of processes that joined.
-    pub(super) fn remark_on_followed(&self) -> Option<Remark> {
+    /// What the reader should know of processes that joined, and of those that they joined. `missed`: children that could
+    /// not be traced.
+    pub(super) fn remarks_on_followed(&self, missed: u64) -> impl Iterator<Item = Remark> {
         let Following { followed, forgotten, ref refused, .. } = self.following;
-        let without = |target: &&Traced| {
-            target.origin.followed && target.allocators.is_empty() && !target.process.has_exited()
-        };
+        let is_without = |target: &&Traced| target.allocators.is_empty();
+        let without =
+            |target: &&Traced| is_without(target) && target.origin.followed && !target.process.has_exited();
         let without_allocator = self.targets.iter().filter(without).count() as u64;
         let refused = refused.len() as u64;
-        (followed + refused > 0).then_some(Remark::Followed {
-            followed,
-            exited: forgotten,
-            refused,
-            without_allocator,
-        })
+        let remark = Remark::Followed { followed, exited: forgotten, refused, without_allocator };
+        let first = self.targets.iter().filter(|target| !target.origin.followed).filter(is_without);
+        let first = first.map(|target| Remark::NoAllocator { pid: target.pid().get() });
+        let others = followed + missed;
+        let pid = self.leaks.checked_at_exit().filter(|_| others > 0);
+        let pid = pid.and_then(|index| self.targets.iter().find(|target| target.index == index));
+        let alone = pid.map(|target| Remark::CheckedAlone { pid: target.pid().get(), others });
+        (followed + refused > 0).then_some(remark).into_iter().chain(alone).chain(first)
+    }
+
+    /// Once, a while after all that was named or started has exited: that tracing goes on of what it left behind.
+    fn announce_left(&mut self) {
+        let is_first = |target: &&Traced| !target.origin.followed;
+        let mut first = self.targets.iter().filter(is_first);
+        if self.following.has_announced || !self.following.wanted || !first.all(|of| of.process.has_exited())
+        {
+            return;
+        }
+        let living = self.targets.iter().filter(|target| !target.process.has_exited());
+        let living: Vec<_> =
+            living.map(|target| (target.pid().get(), target.process.comm.as_str())).collect();
+        if !living.is_empty() {
+            self.following.has_announced = true;
+            (self.progress)(&left_behind(&living));
+        }
     }
 }
 

@@ -50,7 +50,7 @@ impl Session {
             }
         }
         self.settle_ends(last);
-        let mut remarks = self.report_remarks(now, &balances);
+        let mut remarks = self.report_remarks(now, &balances, &losses);
         remarks.extend(self.black_box.sign(last));
         let subject = Subject::Processes(Processes {
             processes: self.processes().map(process).collect(),
@@ -99,7 +99,13 @@ impl Session {
             // Only tracked blocks show which calls delegated to others.
             attached.windows = None;
         }
-        let is_traced = |target: &Traced| target.left_out().next().is_none() && !target.untraced.is_any();
+        // Of those that joined, some have not loaded their libraries yet.
+        let is_unknown = |target: &Traced| target.allocators.is_empty() && target.specs.is_empty();
+        let is_traced = |target: &Traced| {
+            target.left_out().next().is_none()
+                && !target.untraced.is_any()
+                && (target.origin.followed || !is_unknown(target))
+        };
         Mode {
             sample_bytes: self.control.sample_bytes(),
             sampling: self.control.is_sampling(),
@@ -109,8 +115,8 @@ impl Session {
         }
     }
 
-    /// Whether every block of a command is known, all of which are glibc's.
-    pub(super) fn knows_all_blocks(&self) -> bool {
+    /// Whether every block of a command, which has that index, is known, all of which are glibc's.
+    pub(super) fn knows_all_blocks(&self, index: u32) -> bool {
         let losses = self.tracer.losses(true);
         let is_filtered = self.options.config.min_size > 0 || self.options.config.max_size < u64::MAX;
         let is_glibc = |target: &Traced| matches!(target.allocators.as_slice(), [name] if name == "glibc");
@@ -120,7 +126,7 @@ impl Session {
         !is_filtered
             && unseen.iter().chain(&untraceable).all(|&blocks| blocks == 0)
             && self.mode(self.tracer.elapsed(), &losses).exact
-            && self.targets.iter().all(is_glibc)
+            && self.targets.iter().filter(|target| target.index == index).all(is_glibc)
     }
 
     fn method_of_stacks(&self) -> StackMethod {
@@ -177,7 +183,7 @@ impl Session {
     }
 
     /// The remarks of this report.
-    fn report_remarks(&mut self, now: Duration, balances: &[Balance]) -> Vec<Remark> {
+    fn report_remarks(&mut self, now: Duration, balances: &[Balance], losses: &Losses) -> Vec<Remark> {
         let mut remarks: Vec<Remark> = self.remarks.iter().chain(&self.control.remark).cloned().collect();
         for target in &self.targets {
             let functions: Vec<String> = target.left_out().map(str::to_owned).collect();
@@ -194,7 +200,7 @@ impl Session {
             let found = runtimes::hidden(pid, &target.modules).into_iter();
             remarks.extend(found.map(|runtime| Remark::HeapOfRuntime { pid, runtime }));
         }
-        remarks.extend(self.remark_on_followed());
+        remarks.extend(self.remarks_on_followed(losses.children_not_traced));
         remarks.extend(ages(now));
         remarks.extend(self.leaks.remarks());
         for target in &self.targets {
@@ -284,6 +290,7 @@ impl Session {
                 uncertainty: stack.uncertainty.filter(|_| self.control.sampled()),
             },
             verdict,
+            merged: None,
         }
     }
 

@@ -202,7 +202,9 @@ impl Session {
     /// # Errors
     /// It cannot be read, or there are too many.
     pub fn add(&mut self, process: Process) -> anyhow::Result<()> {
-        if self.targets.iter().any(|target| target.pid() == process.pid) {
+        // One that has exited may have had the same pid.
+        let is_same = |target: &Traced| target.pid() == process.pid && !target.process.has_exited();
+        if self.targets.iter().any(is_same) {
             bail!("process {} is listed twice", process.pid);
         }
         let index = self.tracer.add_target(process.pid)?;
@@ -215,10 +217,10 @@ impl Session {
     /// # Errors
     /// The kernel refused.
     pub fn attach_new(&mut self, pid: NonZeroU32) -> anyhow::Result<usize> {
-        let Some(target) = self.targets.iter_mut().find(|target| target.pid() == pid) else { return Ok(0) };
+        let Some(target) = self.targets.iter().rfind(|target| target.pid() == pid) else { return Ok(0) };
         let index = target.index;
         self.refresh(index, false);
-        let Some(target) = self.targets.iter_mut().find(|target| target.pid() == pid) else { return Ok(0) };
+        let Some(target) = self.targets.iter_mut().find(|target| target.index == index) else { return Ok(0) };
         let found = target.attach(&mut self.tracer);
         if found.is_err() && target.process.has_exited() {
             bail!("process {pid} exited while memtrace was attaching to it");
@@ -229,6 +231,12 @@ impl Session {
     /// The traced processes.
     pub fn processes(&self) -> impl Iterator<Item = &Process> {
         self.targets.iter().map(|target| &target.process)
+    }
+
+    /// Whether an allocator was found in any target.
+    #[must_use]
+    pub fn has_allocator(&self) -> bool {
+        self.targets.iter().any(|target| !target.allocators.is_empty())
     }
 
     /// How probes are attached, for messages.

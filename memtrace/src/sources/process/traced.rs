@@ -149,8 +149,10 @@ impl Traced {
                 Ok(true) => found += 1,
                 Ok(false) => {}
                 Err(error) => {
-                    let name = format!("the allocator in {}", module.name);
-                    self.untraced.failed(Part::File(path), &name, &error, tracer.elapsed());
+                    if !self.process.has_exited() {
+                        let name = format!("the allocator in {}", module.name);
+                        self.untraced.failed(Part::File(path), &name, &error, tracer.elapsed());
+                    }
                     refused.get_or_insert(error);
                 }
             }
@@ -256,6 +258,7 @@ impl Traced {
             .with_context(|| format!("cannot attach to process {} again", self.pid()));
         match &attached {
             Ok(()) => self.untraced.succeeded(&Part::All, tracer.elapsed()),
+            Err(_) if self.process.has_exited() => {}
             Err(error) => self.untraced.failed(Part::All, "the allocator", error, tracer.elapsed()),
         }
         attached

@@ -41,10 +41,13 @@ impl Children {
         self.now.sort_by_key(|child| (std::cmp::Reverse(child.grown), child.pid));
     }
 
-    /// Adds them to a balance.
-    pub(super) fn put(&self, balance: &mut Balance) {
-        balance.children_grown = self.now.iter().fold(0, |sum, child| sum.saturating_add(child.grown));
-        balance.children = self.now.iter().take(SHOWN).cloned().collect();
-        balance.children_found = self.found;
+    /// Adds them to a balance, except those that are traced by now: the process may have exited since.
+    pub(super) fn put(&self, balance: &mut Balance, traced: &[u32]) {
+        let untraced = |child: &&Child| !traced.contains(&child.pid);
+        let joined = self.now.iter().filter(|child| traced.contains(&child.pid)).count();
+        let now = || self.now.iter().filter(untraced);
+        balance.children_grown = now().fold(0, |sum, child| sum.saturating_add(child.grown));
+        balance.children = now().take(SHOWN).cloned().collect();
+        balance.children_found = self.found.saturating_sub(joined as u64);
     }
 }

@@ -216,9 +216,9 @@ impl Ledger {
         cgroups.chain(address_space).chain(machine).collect()
     }
 
-    /// Adds children to a balance.
-    pub(super) fn with_children(&self, mut balance: Balance) -> Balance {
-        self.children.put(&mut balance);
+    /// Adds children that are not traced to a balance.
+    pub(super) fn with_children(&self, mut balance: Balance, traced: &[u32]) -> Balance {
+        self.children.put(&mut balance, traced);
         balance
     }
 }

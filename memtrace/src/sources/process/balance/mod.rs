@@ -109,7 +109,7 @@ impl Session {
             let circumstances =
                 Circumstances { pid, knowledge, lost, leaking, ..ledger.circumstances(&target.allocators) };
             let balance = balance::balance(ledger.series.samples(), &circumstances);
-            balances.push(ledger.with_children(balance));
+            balances.push(ledger.with_children(balance, &traced));
         }
         balances
     }

@@ -49,8 +49,11 @@ impl Session {
     pub(in crate::sources::process) fn check_at_exit(&mut self) {
         // It may have called exec.
         self.catch_up();
+        // What it leaves behind has another parent afterwards.
+        self.follow_existing();
         let threads = self.leaks.hold.as_mut().and_then(|hold| hold.inner().threads());
-        let target = self.targets.first().map(|target| (target.index, target.id(), target.pid().get()));
+        let target = self.targets.first().filter(|target| !target.allocators.is_empty());
+        let target = target.map(|target| (target.index, target.id(), target.pid().get()));
         let (Some(held), Some((index, id, pid))) = (threads, target) else {
             self.leaks.hold = None;
             return;
@@ -84,7 +87,7 @@ impl Session {
             limit: LONGEST,
             moment: Moment::AtExit,
             held: Some(held),
-            all_known: self.knows_all_blocks(),
+            all_known: self.knows_all_blocks(index),
             census: false,
             exact: false,
             stacks: Vec::new(),

@@ -24,7 +24,7 @@ use self::{
     worker::{Running, Worker},
 };
 use crate::{
-    profile::{Holder, LeakCheck, Leaked, Remark},
+    profile::{Holder, LeakCheck, Leaked, Moment, Remark},
     session::Watched,
     target::Hold,
 };
@@ -149,6 +149,12 @@ impl Leaks {
     /// The checks of all processes together.
     pub(super) fn check(&self) -> Option<LeakCheck> {
         self.found.values().map(|found| found.check).reduce(LeakCheck::plus)
+    }
+
+    /// The index of the command that was checked at its end.
+    pub(super) fn checked_at_exit(&self) -> Option<u32> {
+        let mut found = self.found.iter();
+        found.find(|(_, found)| found.check.moment == Moment::AtExit).map(|(index, _)| *index)
     }
 
     /// What the reader of a report should know.
