@@ -12,6 +12,7 @@
 //! - `saved`: sessions that the agent saves, and their files taken apart.
 //! - `cgroup`: a cgroup that is gone with its value.
 //! - `proc`: what /proc says of a process.
+//! - `tmux`: a terminal that a program draws on.
 //!
 //! A test fails by panicking, so the harness panics too: with what it waited for and what came instead.
 
@@ -33,6 +34,7 @@ mod report;
 mod running;
 pub mod saved;
 pub mod stages;
+mod tmux;
 mod triage;
 
 pub use agent::{Agent, assert_refused, assert_usage, memtrace, unprivileged};
@@ -48,4 +50,5 @@ pub use lifetime::Lifetime;
 pub use privileges::{can_trace, remark};
 pub use report::{Cache, Frame, Kernel, Losses, Remark, Report, Stack, Totals, TraceLine};
 pub use running::{Finished, Running, limit};
+pub use tmux::Tmux;
 pub use triage::{KilledProcess, Pattern, Place, Triage, TriageReport};

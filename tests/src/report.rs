@@ -28,8 +28,29 @@ pub struct Report {
     pub leak_check: Option<LeakCheck>,
     pub process: Option<Balance>,
     pub kernel: Option<Kernel>,
+    pub marks: Vec<Mark>,
+    pub span: Option<Span>,
     pub losses: Losses,
     pub remarks: Vec<Remark>,
+}
+
+/// A moment that was marked.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Mark {
+    pub number: u64,
+    pub at_s: f64,
+}
+
+/// The time that a report is limited to.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Span {
+    pub from_mark: u64,
+    pub from_s: f64,
+    pub to_mark: Option<u64>,
+    pub to_s: Option<f64>,
+    pub attached_share: f64,
 }
 
 /// What the reader is to know besides figures.

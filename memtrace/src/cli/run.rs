@@ -51,9 +51,9 @@ pub(super) struct Args {
 }
 
 pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
-    args.trace.check()?;
-    let leaks = args.trace.leaks.options(false, true);
-    args.lost.check(args.trace.leaks.is_wanted());
+    args.trace.counting.check();
+    let leaks = args.trace.counting.leaks.options(false, true);
+    args.lost.check(args.trace.counting.leaks.is_wanted());
     let suppressing = Suppressing::new(args.lost.suppressions()?, args.lost.gen_suppressions);
     let output = args.trace.output()?.without(suppressing);
     let user = match &args.user {
@@ -62,7 +62,7 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
     };
     let launch = Launch::new(args.command.clone(), user);
     let mut session = Session::new(args.trace.options(verbose, 1, None, leaks), message)?;
-    let hold = args.trace.leaks.is_wanted().then_some(HELD);
+    let hold = args.trace.counting.leaks.is_wanted().then_some(HELD);
     let launched = start(&mut session, &launch, hold)?;
     args.trace.announce(&format!("started {} (process {})", escape(&launch.name()), launched.id()));
     let mut output = output;

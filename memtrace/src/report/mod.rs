@@ -27,6 +27,7 @@ mod plan;
 mod pprof;
 mod remarks;
 mod runtimes;
+pub mod screen;
 mod stacks;
 mod suppressions;
 mod svg;

@@ -8,6 +8,7 @@ mod convert;
 mod heap;
 mod kernel;
 mod leaks;
+mod marks;
 mod triage;
 mod values;
 mod verdict;
@@ -118,6 +119,10 @@ struct Report<'a> {
     /// Kernel mode only.
     #[serde(skip_serializing_if = "Option::is_none")]
     kernel: Option<kernel::Kernel<'a>>,
+    /// The moments that were marked, the last 64.
+    marks: Vec<marks::Mark>,
+    /// The time that the report is limited to; null: to none.
+    span: Option<marks::Span>,
     losses: Losses,
     /// The texts of `remarks`.
     notes: Vec<String>,

@@ -8,6 +8,7 @@ mod kernel;
 mod memleak;
 mod recorded;
 mod remarks;
+mod screen;
 mod text;
 mod triage;
 mod verdicts;
@@ -22,7 +23,7 @@ use super::losses::sentences;
 use super::{Json, Memleak, MemleakOptions, Reporter, Style, Text, escape};
 use crate::profile::{
     Age, Allocation, Amount, Attachment, By, Dictionary, Filter, Holder, LeakCheck, Leaked, LiveBlock,
-    Losses, Moment, Overhead, Reached, Reason, Remark, Root, StackMethod, Uncertainty,
+    Losses, Marks, Moment, Overhead, Reached, Reason, Remark, Root, StackMethod, Uncertainty,
 };
 
 /// A function, a module and a file name that would clear the screen, retitle it, reorder and break lines.
@@ -126,6 +127,7 @@ fn report() -> Recorded {
         by: By::Stack,
         losses: Losses::default(),
         remarks: Vec::new(),
+        marks: Marks::default(),
     }
 }
 

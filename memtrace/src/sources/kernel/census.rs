@@ -122,7 +122,8 @@ impl KernelSession {
                 let living = living.entry(object.slot()).or_default();
                 living.all += 1;
                 living.unknown += u64::from(object.presence == Presence::Unknown);
-                living.old += u64::from(age >= older);
+                let is_shown = age >= older && self.is_in_span(object.time(now));
+                living.old += u64::from(is_shown);
                 living.oldest = living.oldest.max(age);
             })
             .context("cannot read the table of live objects")?;

@@ -25,6 +25,7 @@ use crate::{
     bpf::{BpfEvent, Config, Events, Tracer},
     profile::{Allocation, Reason, Remark},
     session::{Draft, Names, hold_signals},
+    sources::marks::Marked,
     symbolize::Program,
     target::{FileStore, Process, select::Selector},
 };
@@ -82,6 +83,7 @@ pub struct Session {
     pub(super) following: Following,
     /// CPU time that targets used whose place another one has taken.
     pub(super) past_cpu: Duration,
+    pub(super) marked: Marked,
 }
 
 impl Session {
@@ -129,6 +131,7 @@ impl Session {
             leaks: Leaks::new(options.leaks),
             following: Following::new(options.follow, options.select.clone()),
             past_cpu: Duration::ZERO,
+            marked: Marked::default(),
             options,
             targets: Vec::new(),
             stacks: Stacks::default(),
