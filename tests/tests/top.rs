@@ -172,7 +172,7 @@ fn every_size_is_drawn_and_every_signal_leaves_the_terminal_as_it_was() {
         target.work();
         terminal.screen_when(|screen| row(screen, "keep_large").is_some());
         for (size, text) in
-            [((120, 40), "? help"), ((40, 10), "q quit"), ((9, 3), "q quit"), ((80, 24), "? help")]
+            [((120, 40), "? help"), ((40, 10), "? help"), ((9, 3), "q quit"), ((80, 24), "? help")]
         {
             terminal.resize(size);
             terminal.screen_when(|screen| {

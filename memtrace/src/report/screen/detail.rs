@@ -13,15 +13,15 @@ use crate::report::{estimates, leaks, losses, mappings, remarks};
 const BAR: usize = 30;
 
 const HELP: &str = "\
-Up Down, j k     select a row            Enter   open it: frames, lifetimes, holder
-PgUp PgDn Home End                       Esc     back; take the filter off
+Up Down, j k     select a row; PgUp, PgDn, Home, End too
+Enter, Esc       open it: frames, lifetimes, holder; back, or filter off
 s                sort by verdict, bytes, blocks, growth, age, lost
 /                show rows with this text in a function, file or module
 Space            freeze the screen; tracing goes on
 m                mark this moment, and show what is allocated since
 t                show: since the last mark, between the last two, everything
 c                check for leaks as soon as possible
-w                save the report: `memtrace report FILE` shows it; a name in .txt is text
+w                save the report for `memtrace report`; as text if named .txt
 n                notes: what was lost, how figures came about
 f                whole names and every frame in an opened row
 q, Ctrl-C        quit; the process goes on

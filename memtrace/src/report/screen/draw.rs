@@ -121,8 +121,9 @@ fn keys(state: &State, width: usize) -> Line<'static> {
     }
 }
 
+/// Those that matter most first: the line may be cut.
 const KEYS: &str =
-    "q quit  Enter open  s sort  / filter  Space freeze  m mark  t span  c scan  w save  ? help";
+    "q quit  ? help  Enter open  s sort  / filter  Space freeze  m mark  t span  w save  c scan";
 
 /// The end of a text.
 fn end(text: &str, width: usize) -> String {

@@ -62,7 +62,7 @@ fn standings(view: &View<'_>, width: usize) -> Vec<Line<'static>> {
     let mut balances: Vec<&Balance> = of.balances.iter().collect();
     balances.sort_by(|a, b| b.grown.total.total_cmp(&a.grown.total));
     if let [balance] = balances.as_slice() {
-        let mut lines = wrapped(&balance::sentence(view, balance), width, 2, style(balance.standing));
+        let mut lines = wrapped(&balance::sentence(view, balance), width, 3, style(balance.standing));
         lines.extend(wrapped(&balance::figures(balance), width, 2, PLAIN));
         return lines;
     }

@@ -115,7 +115,7 @@ fn what_is_typed_and_what_became_of_it_is_in_the_last_line() {
     let mut state = state();
     let last =
         |state: &mut State| picture(&report, state, (80, 24)).lines().last().unwrap_or_default().to_owned();
-    assert!(last(&mut state).starts_with("q quit  Enter open"));
+    assert!(last(&mut state).starts_with("q quit  ? help"));
     press(&mut state, "/leak");
     assert_eq!(last(&mut state), "Show rows with: leak_");
     state.press(Key::Enter);

@@ -270,7 +270,11 @@ impl Session {
             *sum = sum.plus(found);
         }
         let row = |stack: &Growth| {
-            let leaked = leaked.get(&stack.totals.slot).map(|leaked| leaked.within(stack.outstanding));
+            let leaked = leaked.get(&stack.totals.slot);
+            // When the lost blocks were allocated is unknown: with marks, the figures of the check stay as they are.
+            let is_limited = self.marked.is_limited();
+            let leaked =
+                leaked.map(|found| if is_limited { *found } else { found.within(stack.outstanding) });
             let verdict =
                 circumstances.map(|circumstances| Box::new(self.verdict(stack, leaked, circumstances)));
             self.row(stack, leaked, verdict)
