@@ -130,7 +130,7 @@ fn a_saved_report_is_limited_to_what_it_was_saved_with() {
         let file = directory.path().join("session.mt");
         let _ = fs::remove_file(&file);
         let mut target = fixture::start_path(&program, &[]);
-        let agent = attach(&[target.pid()], &file, options);
+        let agent = attach(&[target.pid()], &file, &[options, &["--all"]].concat());
         wait_for_report(&file);
         work(&mut target);
         agent.signal(Signal::SIGUSR1);
@@ -140,10 +140,10 @@ fn a_saved_report_is_limited_to_what_it_was_saved_with() {
         let finished = agent.finish();
         assert_eq!(finished.status, 0, "{}", finished.stderr);
         assert_eq!(finished.stderr.contains("kill -USR1"), !options.is_empty(), "{}", finished.stderr);
-        let text = shown(&file, options);
+        let text = shown(&file, &[options, &["--all"]].concat());
         let is_limited = text.contains("ONLY WHAT WAS ALLOCATED SINCE MARK 1 (");
         assert_eq!(is_limited, !options.is_empty(), "{text}");
-        let bytes = if is_limited { "2.93 KiB in 3 blocks" } else { "5.86 KiB in 6 blocks" };
+        let bytes = if is_limited { "500 B in 50 blocks" } else { "1000 B in 100 blocks" };
         assert!(text.contains(bytes), "{text}");
         assert!(finished.stdout.ends_with(&text), "{text}\n{}", finished.stdout);
         assert_refused(&report(&file, &[others]), 1, "limited");

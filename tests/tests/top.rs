@@ -129,35 +129,35 @@ fn what_came_since_a_mark_is_shown_and_saved() {
     let terminal = target.watch("--leak-check off", (100, 30));
     terminal.screen_with("VERDICT");
     target.work();
-    terminal.screen_when(|screen| row(screen, "keep_large").is_some());
+    terminal.screen_when(|screen| row(screen, "keep_small").is_some());
     std::thread::sleep(std::time::Duration::from_millis(50));
     terminal.press(&["m"]);
     let marked = terminal.screen_with("SINCE MARK 1");
-    assert!(row(&marked, "keep_large").is_none(), "{marked}");
+    assert!(row(&marked, "keep_small").is_none(), "{marked}");
     target.work();
-    let since = terminal.screen_when(|screen| row(screen, "keep_large").is_some());
-    assert!(row(&since, "keep_large").is_some_and(|row| row.contains("2.93 KiB")), "{since}");
+    let since = terminal.screen_when(|screen| row(screen, "keep_small").is_some());
+    assert!(row(&since, "keep_small").is_some_and(|row| row.contains("500 B")), "{since}");
     // Frozen: what comes is not shown.
     terminal.press(&["Space"]);
     terminal.screen_with("FROZEN");
     target.work();
     terminal.press(&["m"]);
     let frozen = terminal.screen_with("the screen is frozen");
-    assert!(row(&frozen, "keep_large").is_some_and(|row| row.contains("2.93 KiB")), "{frozen}");
+    assert!(row(&frozen, "keep_small").is_some_and(|row| row.contains("500 B")), "{frozen}");
     terminal.press(&["w", "C-u", "frozen.mt", "Enter"]);
     terminal.screen_with("saved to frozen.mt");
     terminal.press(&["Space"]);
-    terminal.screen_when(|screen| row(screen, "keep_large").is_some_and(|row| row.contains("5.86 KiB")));
+    terminal.screen_when(|screen| row(screen, "keep_small").is_some_and(|row| row.contains("1000 B")));
     terminal.press(&["t", "t"]);
-    terminal.screen_when(|screen| row(screen, "keep_large").is_some_and(|row| row.contains("8.79 KiB")));
+    terminal.screen_when(|screen| row(screen, "keep_small").is_some_and(|row| row.contains("1.46 KiB")));
     terminal.press(&["w", "C-u", "all.txt", "Enter"]);
     terminal.screen_with("saved to all.txt");
     terminal.press(&["C-c"]);
     target.assert_left(&terminal);
     let text = shown(&target.file("frozen.mt"), &[]);
-    assert!(text.contains("2.93 KiB in 3 blocks") && text.contains("SINCE MARK 1"), "{text}");
+    assert!(text.contains("500 B in 50 blocks") && text.contains("SINCE MARK 1"), "{text}");
     let text = std::fs::read_to_string(target.file("all.txt")).expect("the file");
-    assert!(text.contains("8.79 KiB in 9 blocks") && text.contains("keep_large  "), "{text}");
+    assert!(text.contains("1.46 KiB in 150 blocks") && text.contains("keep_small  "), "{text}");
 }
 
 #[test]

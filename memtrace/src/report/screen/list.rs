@@ -9,6 +9,8 @@ use super::{BOLD, DIM, PLAIN, State, cut, line, of_kind, span, state::RowKey};
 use crate::profile::units::{format_bytes, format_number};
 use crate::profile::{Kind, MappingRow, Row, View};
 use crate::report::blame::culprit;
+use crate::report::names::shorten;
+use crate::report::stacks::name as name_of;
 use crate::report::text::one_line;
 use crate::report::{estimates, leaks, mappings, verdicts};
 
@@ -23,6 +25,8 @@ const GROWTH: usize = 18;
 /// Screens that are narrower have no column of blocks, or no growth.
 const WIDE: usize = 100;
 const NARROW: usize = 60;
+/// Where there is less room, a function is shown without its file.
+const WITH_PLACE: usize = 28;
 
 /// What a row is of.
 #[derive(Clone, Copy)]
@@ -152,7 +156,11 @@ fn row(view: &View<'_>, entry: &Entry<'_>, columns: &Columns, is_selected: bool)
     let room = columns.width.saturating_sub(verdict.chars().count() + rest.chars().count());
     let frames = view.frames(stack);
     let frame = culprit(&frames).and_then(|place| frames.get(place));
-    let who = frame.map_or_else(|| "(no stack)".to_owned(), |frame| one_line(frame, room));
+    let who = match frame {
+        None => "(no stack)".to_owned(),
+        Some(frame) if room < WITH_PLACE => shorten(&name_of(frame), room).into_owned(),
+        Some(frame) => one_line(frame, room),
+    };
     let emphasis = if is_selected { Modifier::BOLD | Modifier::UNDERLINED } else { Modifier::empty() };
     Line::from(vec![
         span(&verdict, style),

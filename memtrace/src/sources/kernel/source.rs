@@ -62,7 +62,8 @@ impl Source for KernelSession {
 
     fn mark(&mut self, ago: Duration) {
         let at = self.tracer.elapsed().saturating_sub(self.started);
-        self.marked.add(at.saturating_sub(ago), at);
+        let at = at.saturating_sub(ago);
+        self.marked.add(at, at);
     }
 
     fn names(&mut self) -> &mut Names {

@@ -45,7 +45,9 @@ impl Session {
             self.look_at_blocks(now, &totals)?.into()
         };
         let survivors = blocks.survivors.as_ref();
-        let (stacks, bytes_per_second) = self.aggregate.advance(now, totals, survivors, self.options.freed);
+        // What a process does is told by all of its stacks, not only by those with blocks between marks.
+        let all = self.options.freed || self.marked.is_limited();
+        let (mut stacks, bytes_per_second) = self.aggregate.advance(now, totals, survivors, all);
         let outstanding = stacks.iter().fold(Amount::default(), |sum, stack| sum.plus(stack.outstanding));
         let losses = self.losses(&stacks);
         let mut rows = self.rows(&stacks, self.circumstances(now, &blocks).as_ref());
@@ -57,6 +59,10 @@ impl Session {
             {
                 verdict.grounds = doubt(verdict.grounds, balance);
             }
+        }
+        if !self.options.freed {
+            stacks.retain(|stack| stack.outstanding.blocks > 0);
+            rows.retain(|row| row.outstanding.blocks > 0);
         }
         let remarks = self.report_remarks(now, &balances);
         let subject = Subject::Processes(Processes {

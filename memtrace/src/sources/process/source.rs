@@ -184,7 +184,7 @@ impl Source for Session {
     fn mark(&mut self, ago: Duration) {
         let now = self.tracer.elapsed();
         let at = now.saturating_sub(self.started).saturating_sub(ago);
-        self.marked.add(at, self.control.seen(now));
+        self.marked.add(at, self.control.seen(now).saturating_sub(ago));
     }
 
     fn scan(&mut self) {

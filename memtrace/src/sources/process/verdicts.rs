@@ -213,7 +213,8 @@ impl Session {
             living: census.of(slot).unwrap_or(&none),
             freed,
             lifetimes: lifetimes.as_ref(),
-            bytes: stack.outstanding.bytes,
+            bytes: if self.marked.is_limited() { stack.totals.outstanding() } else { stack.outstanding }
+                .bytes,
             trend: track.and_then(|track| series.trend(track)),
             course: track.and_then(|track| series.course(track)),
             balance,
