@@ -72,8 +72,8 @@ fn since_a_mark_only_later_blocks_count() {
     let report = agent.fresh_report();
     assert_kept(&report, 2);
     // What was allocated and freed covers everything, as with --older.
-    let large = report.stacks.iter().find(|stack| stack.frames[0].name() == "keep_large").expect("its stack");
-    assert_eq!((large.bytes, large.allocated_bytes), (6000, 9000));
+    let small = report.stacks.iter().find(|stack| stack.frames[0].name() == "keep_small").expect("its stack");
+    assert_eq!((small.bytes, small.allocated_bytes), (1000, 1500));
     assert_kept(&mark(&mut agent, 2), 0);
     end(target, agent);
 }

@@ -89,6 +89,11 @@ impl Draft {
         &self.content
     }
 
+    /// Adds names that have come since it got its own.
+    pub(super) fn settle(&self, names: &mut Names) {
+        names.settle(&self.stacks);
+    }
+
     /// Gives its stacks up.
     pub(super) fn release(self, names: &mut Names) {
         self.stacks.into_iter().for_each(|stack| names.release_stack(stack));

@@ -228,7 +228,7 @@ impl<S: Source> Run<'_, S> {
             self.catch_up()?;
             return self.report(false);
         }
-        self.output.redraw(self.source.names().dictionary())
+        self.output.redraw(self.source.names())
     }
 
     /// Writes what has its names or has waited long enough.

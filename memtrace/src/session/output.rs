@@ -9,6 +9,7 @@ use anyhow::Context as _;
 
 use super::{
     draft::{Content, Draft, Wanted},
+    names::Names,
     screen::Screen,
     suppress::Suppressing,
 };
@@ -137,9 +138,9 @@ impl Output {
     }
 
     /// Draws a screen again.
-    pub(super) fn redraw(&mut self, dictionary: &Dictionary) -> anyhow::Result<()> {
+    pub(super) fn redraw(&mut self, names: &mut Names) -> anyhow::Result<()> {
         match &mut self.to {
-            Sink::Screen(screen) => screen.redraw(dictionary),
+            Sink::Screen(screen) => screen.redraw(names),
             Sink::Stream(..) => Ok(()),
         }
     }
@@ -156,15 +157,12 @@ impl Output {
     ///
     /// # Errors
     /// [`Closed`] for a closed pipe; otherwise the writer's error, such as a full disk.
-    pub(super) fn write(
-        &mut self,
-        dictionary: &mut Dictionary,
-        draft: Draft,
-    ) -> anyhow::Result<Option<Draft>> {
+    pub(super) fn write(&mut self, names: &mut Names, draft: Draft) -> anyhow::Result<Option<Draft>> {
         let (reporter, writer, last) = match &mut self.to {
-            Sink::Screen(screen) => return screen.show(draft, dictionary),
+            Sink::Screen(screen) => return screen.show(draft, names),
             Sink::Stream(reporter, writer, last) => (reporter, writer, last),
         };
+        let dictionary = names.dictionary_mut();
         let written = match draft.content() {
             Content::Report(profile) => {
                 let profile = &self.suppressing.apply(dictionary, profile);

@@ -100,7 +100,7 @@ impl Queue {
 fn write(mut draft: Draft, names: &mut Names, output: &mut Output) -> anyhow::Result<()> {
     let is_report = draft.is_report();
     draft.named(names, !output.is_screen());
-    if let Some(past) = output.write(names.dictionary_mut(), draft)? {
+    if let Some(past) = output.write(names, draft)? {
         past.release(names);
     }
     if is_report { output.flush() } else { Ok(()) }

@@ -117,13 +117,38 @@ fn keys(state: &State, width: usize) -> Line<'static> {
         (Some(Input::Filter(text)), _) => line(&end(&format!("Show rows with: {text}_"), width), BOLD),
         (Some(Input::Save(text)), _) => line(&end(&format!("Save to file: {text}_"), width), BOLD),
         (None, Some(message)) => line(&cut(message, width), BOLD),
-        (None, None) => line(&cut(KEYS, width), PLAIN),
+        (None, None) => line(&known_keys(width), PLAIN),
     }
 }
 
-/// Those that matter most first: the line may be cut.
-const KEYS: &str =
-    "q quit  ? help  Enter open  s sort  / filter  Space freeze  m mark  t span  w save  c scan";
+/// The keys that matter most first.
+const KEYS: [(&str, &str); 10] = [
+    ("q", "quit"),
+    ("?", "help"),
+    ("Enter", "open"),
+    ("s", "sort"),
+    ("/", "filter"),
+    ("Space", "freeze"),
+    ("m", "mark"),
+    ("t", "span"),
+    ("w", "save"),
+    ("c", "scan"),
+];
+
+/// As many keys as there is room for.
+fn known_keys(width: usize) -> String {
+    let joined = |between: &str, keys: &[(&str, &str)]| {
+        let words = keys.iter().map(|(key, what)| format!("{key}{between}{what}"));
+        words.collect::<Vec<_>>().join(if between == " " { "  " } else { " " })
+    };
+    let wide = joined(" ", &KEYS);
+    if wide.len() <= width {
+        return wide;
+    }
+    let counts = (1..=KEYS.len()).rev();
+    let narrow = counts.map(|count| joined(":", KEYS.get(..count).unwrap_or_default()));
+    narrow.into_iter().find(|text| text.len() <= width).unwrap_or_default()
+}
 
 /// The end of a text.
 fn end(text: &str, width: usize) -> String {

@@ -100,6 +100,9 @@ fn bars(state: &State, width: usize) -> Vec<Line<'static>> {
         return vec![line(&state.history.rss(width), style), line(&state.history.blocks(width), style)];
     }
     let half = width / 2 - 1;
+    if state.history.is_empty() {
+        return Vec::new();
+    }
     let (rss, blocks) = (state.history.rss(half), state.history.blocks(half));
     vec![line(&format!("{rss:<half$}  {blocks}"), style)]
 }

@@ -62,6 +62,10 @@ impl History {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.samples.is_empty()
+    }
+
     /// Forgets what blocks held: other blocks are shown from now on.
     pub(super) fn restart_blocks(&mut self) {
         self.samples.iter_mut().for_each(|sample| sample.blocks = 0);

@@ -23,7 +23,7 @@ use super::losses::sentences;
 use super::{Json, Memleak, MemleakOptions, Reporter, Style, Text, escape};
 use crate::profile::{
     Age, Allocation, Amount, Attachment, By, Dictionary, Filter, Holder, LeakCheck, Leaked, LiveBlock,
-    Losses, Marks, Moment, Overhead, Reached, Reason, Remark, Root, StackMethod, Uncertainty,
+    Losses, Marks, Moment, Overhead, Reached, Reason, Remark, Root, Since, StackMethod, Uncertainty,
 };
 
 /// A function, a module and a file name that would clear the screen, retitle it, reorder and break lines.
@@ -179,6 +179,15 @@ fn empty() -> Recorded {
         stacks: Vec::new(),
         ..report()
     }
+}
+
+/// A report that is limited to the time between two marks, in half of which allocations were seen.
+fn marked() -> Recorded {
+    let seconds = Duration::from_secs;
+    let mut marks = Marks { since: Since::BetweenMarks, seen: seconds(5), ..Marks::default() };
+    marks.add(seconds(1), seconds(1));
+    marks.add(seconds(3), seconds(2));
+    Recorded { marks, ..report() }
 }
 
 /// Every loss there is, each with its own figure.

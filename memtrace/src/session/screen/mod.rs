@@ -16,6 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use self::terminal::{HeldErrors, RawTerminal};
 use super::{
     draft::{Content, Draft, Wanted},
+    names::Names,
     output::settle,
     report_file::{Keep, ReportFile},
     watched::Watched,
@@ -80,7 +81,7 @@ impl Screen {
         let out = BufWriter::with_capacity(1 << 16, terminal::output().context("cannot use the terminal")?);
         let screen = screen::Screen::new(out, terminal::size()).context("cannot use the terminal")?;
         self.live = Some(Live { screen, keys, resized, _errors: errors, _terminal: terminal });
-        self.redraw(&Dictionary::default())
+        self.draw(&Dictionary::default())
     }
 
     /// Leaves it.
@@ -132,24 +133,31 @@ impl Screen {
     }
 
     /// Takes a report with its names, and shows it unless the screen is frozen. Returns one that is not shown any more.
-    pub(super) fn show(&mut self, draft: Draft, dictionary: &Dictionary) -> anyhow::Result<Option<Draft>> {
+    pub(super) fn show(&mut self, draft: Draft, names: &mut Names) -> anyhow::Result<Option<Draft>> {
         let Content::Report(profile) = draft.content() else { return Ok(Some(draft)) };
         if let Some(path) = self.save_to.take() {
-            self.save_profile(&path, dictionary, profile);
+            self.save_profile(&path, names.dictionary(), profile);
         }
         if self.state.is_frozen() && !self.is_last {
-            self.redraw(dictionary)?;
+            self.redraw(names)?;
             return Ok(Some(draft));
         }
         self.is_last = false;
         self.state.note(profile);
         let before = self.shown.replace(draft);
-        self.redraw(dictionary)?;
+        self.redraw(names)?;
         Ok(before)
     }
 
-    /// Draws the report that is shown.
-    pub(super) fn redraw(&mut self, dictionary: &Dictionary) -> anyhow::Result<()> {
+    /// Draws the report that is shown, with names that have come since.
+    pub(super) fn redraw(&mut self, names: &mut Names) -> anyhow::Result<()> {
+        if let Some(draft) = &self.shown {
+            draft.settle(names);
+        }
+        self.draw(names.dictionary())
+    }
+
+    fn draw(&mut self, dictionary: &Dictionary) -> anyhow::Result<()> {
         let Some(live) = &mut self.live else { return Ok(()) };
         let selection = self.state.selection().clone();
         let profile = match self.shown.as_ref().map(Draft::content) {
