@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, IsTerminal as _, Read as _, Seek as _, Write as _},
+    io::{self, IsTerminal as _, Read as _, Seek as _, SeekFrom, Write as _},
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
 };
 
@@ -71,6 +71,9 @@ pub(super) fn size() -> (u16, u16) {
     size.map(|(columns, lines)| (columns.0, lines.0)).filter(|size| size.0 > 0 && size.1 > 0).unwrap_or(USUAL)
 }
 
+/// Bytes of standard error that appear afterwards, the last ones.
+const MOST_HELD: u64 = 1 << 16;
+
 /// Standard error while it would destroy the picture: what is written to it appears when this is dropped.
 pub(super) struct HeldErrors {
     before: OwnedFd,
@@ -96,7 +99,11 @@ impl Drop for HeldErrors {
             return;
         }
         let mut text = Vec::new();
-        if self.held.rewind().and_then(|()| self.held.read_to_end(&mut text)).is_ok() {
+        let length = self.held.metadata().map_or(0, |held| held.len());
+        let begin = SeekFrom::Start(length.saturating_sub(MOST_HELD));
+        let read =
+            self.held.seek(begin).and_then(|_| self.held.by_ref().take(MOST_HELD).read_to_end(&mut text));
+        if read.is_ok() {
             let _ = io::stderr().write_all(&text);
         }
     }
