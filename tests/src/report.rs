@@ -9,6 +9,7 @@ use crate::Balance;
 use crate::leak_check::{HeldBy, LeakCheck, Lost};
 use crate::lifetime::Lifetime;
 use crate::mappings::Mappings;
+use crate::marks::{Mark, Span};
 
 /// One report.
 #[derive(Clone, Debug, Deserialize)]
@@ -32,25 +33,6 @@ pub struct Report {
     pub span: Option<Span>,
     pub losses: Losses,
     pub remarks: Vec<Remark>,
-}
-
-/// A moment that was marked.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[allow(missing_docs, reason = "as above")]
-pub struct Mark {
-    pub number: u64,
-    pub at_s: f64,
-}
-
-/// The time that a report is limited to.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[allow(missing_docs, reason = "as above")]
-pub struct Span {
-    pub from_mark: u64,
-    pub from_s: f64,
-    pub to_mark: Option<u64>,
-    pub to_s: Option<f64>,
-    pub attached_share: f64,
 }
 
 /// What the reader is to know besides figures.

@@ -95,13 +95,16 @@ fn a_leak_is_seen_opened_filtered_and_sorted() {
         terminal.screen_when(|screen| row(screen, "keep_large").is_some_and(|row| row.contains("lost")));
     assert!(screen.starts_with(&format!("builds (pid {})", target.running.pid())), "{screen}");
     let line = row(&screen, "keep_large").unwrap_or_default();
-    assert!(line.starts_with("> lost") && line.contains("8.79 KiB"), "{screen}");
+    assert!(line.starts_with("> lost") && line.contains("2.9 KiB"), "{screen}");
     assert!(
-        screen.contains("LOST 8.79 KiB: nothing in the process points to any of the 9 blocks"),
+        screen.contains("LOST 2.9 KiB: nothing in the process points to any of the 3 blocks"),
         "{screen}"
     );
     assert!(screen.contains("RSS ") && screen.contains("blocks "), "{screen}");
-    assert!(terminal.colours().contains("\u{1b}[1m\u{1b}[31m> lost"), "{}", terminal.colours());
+    let colours = terminal.colours();
+    // Red, whichever way tmux writes that.
+    let is_red = |line: &str| line.contains("> lost") && (line.contains("38;5;1m") || line.contains("[31m"));
+    assert!(colours.lines().any(is_red), "{colours}");
     // Rows are opened and closed.
     terminal.press(&["Enter"]);
     let opened = terminal.screen_with("Row 1 of");

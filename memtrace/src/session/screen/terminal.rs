@@ -101,8 +101,7 @@ impl Drop for HeldErrors {
         let mut text = Vec::new();
         let length = self.held.metadata().map_or(0, |held| held.len());
         let begin = SeekFrom::Start(length.saturating_sub(MOST_HELD));
-        let read =
-            self.held.seek(begin).and_then(|_| self.held.by_ref().take(MOST_HELD).read_to_end(&mut text));
+        let read = self.held.seek(begin).and_then(|_| (&self.held).take(MOST_HELD).read_to_end(&mut text));
         if read.is_ok() {
             let _ = io::stderr().write_all(&text);
         }
