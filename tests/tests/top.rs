@@ -185,7 +185,7 @@ fn every_size_is_drawn_and_every_signal_leaves_the_terminal_as_it_was() {
                     && screen.lines().last().is_some_and(|line| line.contains(text))
             });
         }
-        let agent = terminal.child(&agent_path());
+        let agent = terminal.child(agent_path());
         kill(Pid::from_raw(agent as i32), signal).expect("the agent lives");
         target.assert_left(&terminal);
     }
