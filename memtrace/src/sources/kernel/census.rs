@@ -123,8 +123,10 @@ impl KernelSession {
                 living.all += 1;
                 living.unknown += u64::from(object.presence == Presence::Unknown);
                 let is_shown = age >= older && self.is_in_span(object.time(now));
-                living.old += u64::from(is_shown);
-                living.oldest = living.oldest.max(age);
+                if is_shown {
+                    living.old += 1;
+                    living.oldest = living.oldest.max(age);
+                }
             })
             .context("cannot read the table of live objects")?;
         Ok(living)
