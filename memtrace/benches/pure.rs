@@ -5,8 +5,8 @@ use std::{hint::black_box, path::Path, time::Duration};
 
 use divan::{Bencher, counter::ItemsCount};
 use memtrace::internals::{
-    Age, Aggregate, Amount, Detail, Dictionary, Estimate, Filter, Image, Kernel, Limits, Losses, Profile,
-    Row, Selection, Subject, Table, Totals, join,
+    Age, Aggregate, Amount, Detail, Dictionary, Estimate, Filter, Image, Kernel, Limits, Losses, Marks,
+    Profile, Row, Selection, Subject, Table, Totals, join,
 };
 use memtrace_common::Sample;
 
@@ -87,6 +87,7 @@ fn profile(count: u64) -> Profile {
         rows: stacks(count).into_iter().map(row).collect(),
         losses: Losses::default(),
         remarks: Vec::new(),
+        marks: Marks::default(),
     }
 }
 

@@ -58,7 +58,8 @@ pub mod internals {
         bpf::{BpfEvent, Config, Events},
         elf::Image,
         profile::{
-            Age, Amount, Detail, Dictionary, Filter, Kernel, Losses, Profile, Reason, Row, Selection, Subject,
+            Age, Amount, Detail, Dictionary, Filter, Kernel, Losses, Marks, Profile, Reason, Row, Selection,
+            Subject,
         },
         sources::process::{Options, Session},
         target::{Launch, Process, Progress},

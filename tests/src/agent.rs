@@ -148,6 +148,11 @@ impl Agent {
             .collect()
     }
 
+    /// Marks a moment.
+    pub fn mark(&self) {
+        self.running.signal(Signal::SIGUSR1);
+    }
+
     /// Stops the agent: it makes no report until it is continued. Its targets keep running.
     pub fn pause(&self) {
         self.running.signal(Signal::SIGSTOP);

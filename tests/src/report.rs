@@ -9,6 +9,7 @@ use crate::Balance;
 use crate::leak_check::{HeldBy, LeakCheck, Lost};
 use crate::lifetime::Lifetime;
 use crate::mappings::Mappings;
+use crate::marks::{Mark, Span};
 
 /// One report.
 #[derive(Clone, Debug, Deserialize)]
@@ -28,6 +29,8 @@ pub struct Report {
     pub leak_check: Option<LeakCheck>,
     pub process: Option<Balance>,
     pub kernel: Option<Kernel>,
+    pub marks: Vec<Mark>,
+    pub span: Option<Span>,
     pub losses: Losses,
     pub remarks: Vec<Remark>,
 }

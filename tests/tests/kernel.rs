@@ -74,6 +74,29 @@ fn check(leak: &Leak) {
 }
 
 #[test]
+fn since_a_mark_only_later_objects_count() {
+    let Some(_alone) = alone() else { return };
+    let mut target = fixture::start("kernel_leaks", &["epoll", &COUNT.to_string()]);
+    let mut agent = Agent::kernel(&["--since-mark", "--pid", &target.pid().to_string()]);
+    let _: String = fixture::work(&mut target);
+    let made = |report: &Report| -> u64 {
+        let stacks = report.stacks.iter().filter(|stack| is_from(stack, "__x64_sys_epoll_ctl"));
+        stacks.map(|stack| stack.blocks).sum()
+    };
+    agent.report_when(|report| made(report) >= COUNT);
+    agent.mark();
+    let report = agent.report_when(|report| report.span.is_some());
+    let span = report.span.expect("a span");
+    assert_eq!(made(&report), 0, "{span:?}");
+    let age = report.elapsed_s - span.from_s + 0.05;
+    assert!(
+        report.stacks.iter().all(|stack| stack.oldest_s.is_none_or(|oldest| oldest <= age)),
+        "{report:?}"
+    );
+    let _: Report = agent.interrupt();
+}
+
+#[test]
 fn unread_datagrams_with_descriptors() {
     check(&leak("datagrams", "unix_dgram_sendmsg", None, 1));
 }

@@ -49,9 +49,9 @@ impl<K> Default for History<K> {
 }
 
 impl<K: Eq + Hash> History<K> {
-    /// Tracing begins now: the first report's rates count from here.
+    /// Nothing is outstanding now of what is counted from here on: the next report's rates count from this time.
     pub fn begin(&mut self, now: Duration) {
-        self.previous.time = now;
+        *self = Self { previous: Report::at(now), earlier: None };
     }
 
     /// Records what is outstanding now. Returns how fast each has grown, in the order given, and all together.
@@ -109,6 +109,17 @@ mod tests {
         assert_eq!((rates, all), (vec![per_second(4.0), per_second(1.0)], per_second(5.0)));
         let (rates, all) = history.advance(Duration::from_secs(5), [("a", amount(4))]);
         assert_eq!((rates, all), (vec![per_second(-2.0)], per_second(-3.0)));
+    }
+
+    #[test]
+    fn what_is_counted_anew_begins_with_nothing() {
+        let mut history = History::default();
+        history.begin(Duration::from_secs(1));
+        let amount = |blocks| Amount { bytes: blocks * 10, blocks };
+        history.advance(Duration::from_secs(3), [("a", amount(100))]);
+        history.begin(Duration::from_secs(5));
+        let (rates, all) = history.advance(Duration::from_secs(7), [("a", amount(4))]);
+        assert_eq!((rates, all.bytes), (vec![Rate { bytes: 20.0, blocks: 2.0 }], 20.0));
     }
 
     #[test]

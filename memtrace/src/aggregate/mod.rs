@@ -98,7 +98,7 @@ pub struct Aggregate {
 }
 
 impl Aggregate {
-    /// Tracing begins now: the first report's rates count from here.
+    /// Nothing is outstanding now of what is counted from here on: the next report's rates count from this time.
     pub fn begin(&mut self, now: Duration) {
         self.history.begin(now);
     }

@@ -6,7 +6,7 @@ use crate::{
     report::{escape, plan},
     session::{Ending, follow, interrupted},
     sources::process::{Options, Session},
-    target::protect_from_oom,
+    target::{Process, protect_from_oom},
 };
 
 use super::{
@@ -57,7 +57,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
-    args.trace.check()?;
+    args.trace.check();
     protect_from_oom();
     if args.when.is_waiting() {
         let processes = args.select.processes(&args.pids)?;
@@ -68,37 +68,14 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
     let mut output = args.trace.output()?;
     let start = Instant::now();
     let processes = args.select.processes(&args.pids)?;
-    let leaks = args.trace.leaks.options(args.stop, false);
+    let leaks = args.trace.counting.leaks.options(args.stop, false);
     if args.stop {
         message(
             "--stop: each leak check stops the process for a scan; system calls such as epoll_wait may return EINTR",
         );
     }
     let options = args.trace.options(verbose, processes.len(), Some(DEFAULT_LIMIT), leaks);
-    let select = args.select.selector();
-    let is_selected = !select.is_empty();
-    let mut session = Session::new(Options { follow: args.follow, select, ..options }, message)?;
-    session.prepare();
-    for process in processes {
-        if process.is_stopped() {
-            message(&format!(
-                "process {} is stopped: it allocates nothing until it is continued",
-                process.pid
-            ));
-        }
-        if interrupted() {
-            break;
-        }
-        let pid = process.pid;
-        match session.attach(process) {
-            // Of many, some may have no allocator, or may just have ended.
-            Err(error) if is_selected && !args.pids.contains(&pid.get()) => {
-                message(&format!("nothing is traced of process {pid} yet: {error:#}"));
-            }
-            attached => attached?,
-        }
-    }
-    session.follow_existing();
+    let mut session = open(processes, &args.pids, &args.select, args.follow, options)?;
     let chosen = session.choose();
     tracing::debug!("attached by {} in {} ms", session.method(), start.elapsed().as_millis());
     let names: Vec<String> =
@@ -114,4 +91,39 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
         }
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Attaches to processes, those that are named by `pids` and those that are selected.
+pub(super) fn open(
+    processes: Vec<Process>,
+    pids: &[u32],
+    select: &SelectArgs,
+    follow: bool,
+    options: Options,
+) -> anyhow::Result<Session> {
+    let select = select.selector();
+    let is_selected = !select.is_empty();
+    let mut session = Session::new(Options { follow, select, ..options }, message)?;
+    session.prepare();
+    for process in processes {
+        if process.is_stopped() {
+            message(&format!(
+                "process {} is stopped: it allocates nothing until it is continued",
+                process.pid
+            ));
+        }
+        if interrupted() {
+            break;
+        }
+        let pid = process.pid;
+        match session.attach(process) {
+            // Of many, some may have no allocator, or may just have ended.
+            Err(error) if is_selected && !pids.contains(&pid.get()) => {
+                message(&format!("nothing is traced of process {pid} yet: {error:#}"));
+            }
+            attached => attached?,
+        }
+    }
+    session.follow_existing();
+    Ok(session)
 }

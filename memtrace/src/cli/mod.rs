@@ -4,6 +4,7 @@ mod attach;
 mod check;
 mod choice;
 mod cost;
+mod count;
 mod demo;
 mod diff;
 mod format;
@@ -18,6 +19,7 @@ mod report;
 mod run;
 mod scan;
 mod select;
+mod top;
 mod triage;
 mod when;
 mod witness;
@@ -46,6 +48,7 @@ const EXAMPLES: &str = "\
 Examples:
   memtrace demo                             watch it find a leak
   memtrace attach $(pidof my-server)        every 5 s, what has not been freed
+  memtrace top $(pidof my-server)           the same on a live screen
   memtrace attach 4123 --older 60s -i 3m    every 3 min, the blocks older than a minute
   memtrace attach 4123 -d 10m -f json       ten minutes, one JSON object per report
   memtrace triage                           where this machine's memory is, and what grows
@@ -59,6 +62,8 @@ Examples:
 enum Command {
     /// Trace live processes
     Attach(attach::Args),
+    /// Watch live processes on a screen: what leaks, who, how fast; open rows, sort, filter, mark moments
+    Top(top::Args),
     /// Start a command, traced from its first allocation
     Run(run::Args),
     /// Scan live processes once, without a probe: what is in use, kept free, and lost, from whenever it is
@@ -116,6 +121,7 @@ pub fn main() -> ExitCode {
     let verbose = cli.verbose > 0;
     let result = match cli.command {
         Command::Attach(args) => attach::main(&args, verbose),
+        Command::Top(args) => top::main(&args, verbose),
         Command::Run(args) => run::main(&args, verbose),
         Command::Scan(args) => scan::main(&args),
         Command::Triage(args) => triage::main(&args),

@@ -6,25 +6,16 @@ use std::{
 };
 
 use clap::ValueEnum;
-use memtrace_common::WalkMethod;
 
 use crate::{
-    allocators::ReturnProbes,
-    bpf::Config,
-    profile::{
-        Selection, SortBy,
-        units::{parse_duration, parse_size},
-    },
+    profile::{Selection, Since, SortBy, units::parse_duration},
     session::{Output, Schedule},
-    sources::process::{LeakOptions, Options, Placement},
-    target::select::Selector,
+    sources::process::{LeakOptions, Options},
 };
 
 use super::{
-    choice::ChoiceArgs,
-    cost::CostArgs,
+    count::CountArgs,
     format::ShowArgs,
-    leak::LeakArgs,
     message::{message, usage},
 };
 
@@ -58,28 +49,24 @@ impl From<Sort> for SortBy {
     }
 }
 
-/// How stacks are taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Stacks {
-    /// Call frame information (.eh_frame, .debug_frame): complete, however the code was built.
-    Cfi,
-    /// Frame pointers: short or wrong in code built without them.
-    Fp,
-    /// The caller only, to measure what the rest costs.
-    #[value(hide = true)]
-    Caller,
-    /// By the kernel's `bpf_get_stackid`, for comparison; only the caller is reported.
-    #[value(hide = true)]
-    Kernel,
+/// Options that limit reports to a time that was marked.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(super) struct MarkArgs {
+    /// Show only what was allocated since the last mark; SIGUSR1 to memtrace marks a moment
+    #[arg(long)]
+    since_mark: bool,
+    /// Show only what was allocated between the last two marks, and is still there: mark, do it once, mark again
+    #[arg(long, conflicts_with = "since_mark")]
+    between_marks: bool,
 }
 
-impl From<Stacks> for WalkMethod {
-    fn from(stacks: Stacks) -> Self {
-        match stacks {
-            Stacks::Cfi => Self::Cfi,
-            Stacks::Fp => Self::FramePointer,
-            Stacks::Caller => Self::Caller,
-            Stacks::Kernel => Self::Kernel,
+impl MarkArgs {
+    /// What reports are limited to.
+    pub(super) fn since(self) -> Since {
+        match self {
+            Self { since_mark: true, .. } => Since::LastMark,
+            Self { between_marks: true, .. } => Since::BetweenMarks,
+            _ => Since::Start,
         }
     }
 }
@@ -98,6 +85,8 @@ pub(super) struct ReportArgs {
     duration: Option<Duration>,
     #[command(flatten)]
     show: ShowArgs,
+    #[command(flatten)]
+    marks: MarkArgs,
     /// Save every report with all stacks to this file, for `memtrace report` and `memtrace diff`
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
@@ -121,7 +110,7 @@ impl ReportArgs {
 
     /// Where reports go, and which of their rows. `trace`: events go there too.
     pub(super) fn output(&self, selection: Selection, trace: bool) -> anyhow::Result<Output> {
-        let output = self.show.output(selection, trace)?;
+        let output = self.show.output(selection, trace)?.limited_to(self.marks.since());
         match &self.save {
             Some(path) => output.saved_to(path),
             None => Ok(output),
@@ -139,6 +128,9 @@ impl ReportArgs {
     pub(super) fn announce(&self, what: &str) {
         let interval = humantime::format_duration(self.interval);
         self.remark(&format!("{what}; a report every {interval}, Ctrl-C ends tracing with a last report"));
+        if self.marks.since() != Since::Start {
+            self.remark(&format!("`kill -USR1 {}` marks a moment", std::process::id()));
+        }
     }
 }
 
@@ -150,18 +142,9 @@ pub(super) struct TraceArgs {
     /// Show at most this many stacks; 0 shows all
     #[arg(short = 'T', long, value_name = "N", default_value_t = 10)]
     top: usize,
-    /// Count only blocks at least this old
-    #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
-    older: Option<Duration>,
     /// Show stacks of the same code in several processes as one, with the number of processes
     #[arg(long)]
     merge: bool,
-    /// Track only allocations of at least this size (100, 4KiB, 1MB)
-    #[arg(short = 'z', long, value_name = "SIZE", value_parser = parse_size)]
-    min_size: Option<u64>,
-    /// Track only allocations of at most this size
-    #[arg(short = 'Z', long, value_name = "SIZE", value_parser = parse_size)]
-    max_size: Option<u64>,
     /// Sort stacks by this, largest first
     #[arg(long, value_enum, default_value_t = Sort::Verdict)]
     sort: Sort,
@@ -171,36 +154,11 @@ pub(super) struct TraceArgs {
     /// Print every allocation and free as it happens
     #[arg(short, long)]
     trace: bool,
-    /// Track at most this many live blocks, at about 50 bytes of kernel memory each
-    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=200_000_000))]
-    max_live: u32,
-    /// Track at most this many distinct stacks, at 128 bytes of kernel memory each
-    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=4_194_304))]
-    max_stacks: u32,
-    /// Do not count how long freed blocks lived, which costs about 10 ns a free: fewer verdicts can be given then
-    #[arg(long)]
-    no_lifetimes: bool,
     #[command(flatten)]
-    choice: ChoiceArgs,
-    #[command(flatten)]
-    pub(super) leaks: LeakArgs,
-    #[command(flatten)]
-    cost: CostArgs,
-    /// How to unwind stacks
-    #[arg(long, value_enum, value_name = "HOW", default_value_t = Stacks::Cfi)]
-    stacks: Stacks,
+    pub(super) counting: CountArgs,
     /// Also show stacks that no longer hold anything
     #[arg(long, hide = true)]
     freed: bool,
-    /// Attach as on kernels without multi-uprobes, for tests
-    #[arg(long, hide = true)]
-    perf_uprobes: bool,
-    /// Probe the first byte of functions, as other tools do: slow, for comparison
-    #[arg(long, hide = true)]
-    first_byte: bool,
-    /// Use return probes on every allocating function, even where that can kill the target: for comparison
-    #[arg(long, hide = true)]
-    return_probes: bool,
 }
 
 /// A process id.
@@ -219,23 +177,20 @@ pub(super) fn parse_count(text: &str) -> Result<u64, String> {
 }
 
 /// A nonzero time.
-fn parse_interval(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_interval(text: &str) -> Result<Duration, String> {
     let time = parse_duration(text)?;
     if time.is_zero() { Err("must be more than zero".to_owned()) } else { Ok(time) }
 }
 
 impl TraceArgs {
     /// Checks options against each other.
-    pub(super) fn check(&self) -> anyhow::Result<()> {
-        if self.min_size.unwrap_or(0) > self.max_size.unwrap_or(u64::MAX) {
-            usage("--min-size is larger than --max-size: no allocation could match");
-        }
+    pub(super) fn check(&self) {
+        self.counting.check();
         if self.merge && self.show_allocs {
             usage(
                 "--show-allocs lists the blocks of each process, which --merge puts together: use one of them",
             );
         }
-        Ok(())
     }
 
     /// Options of a session that traces `targets` processes and no others, with `limit` as the default budget: a share of
@@ -247,38 +202,10 @@ impl TraceArgs {
         limit: Option<f64>,
         leaks: LeakOptions,
     ) -> Options {
-        let targets = u32::try_from(targets).unwrap_or(u32::MAX);
-        Options {
-            config: Config {
-                max_live: self.max_live,
-                max_stacks: self.max_stacks,
-                min_size: self.min_size.unwrap_or(0),
-                max_size: self.max_size.unwrap_or(u64::MAX),
-                trace: self.trace,
-                verbose,
-                method: self.stacks.into(),
-                targets,
-                perf: self.perf_uprobes,
-                without: self.cost.without(self.no_lifetimes),
-                ..Config::default()
-            },
-            older: self.older,
-            show_allocs: self.show_allocs,
-            freed: self.freed,
-            verdicts: true,
-            early: true,
-            // --trace promises every event.
-            counting: self.cost.counting(limit.filter(|_| !self.trace)),
-            placement: Placement {
-                first_byte: self.first_byte,
-                returns: if self.return_probes { ReturnProbes::Everywhere } else { ReturnProbes::Safe },
-                choice: self.choice.choice().into(),
-            },
-            leaks,
-            follow: false,
-            select: Selector::default(),
-            names: Some(super::NAMES),
-        }
+        // --trace promises every event.
+        let mut options = self.counting.options(verbose, targets, limit.filter(|_| !self.trace), leaks);
+        options.config.trace = self.trace;
+        Options { show_allocs: self.show_allocs, freed: self.freed, ..options }
     }
 
     pub(super) fn schedule(&self) -> Schedule {

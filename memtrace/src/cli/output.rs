@@ -50,7 +50,12 @@ pub(super) fn open_output(path: Option<&Path>, keep: Keep) -> anyhow::Result<(Bo
         None => {
             let is_terminal = io::stdout().is_terminal();
             let colour = is_terminal && std::env::var_os("NO_COLOR").is_none();
-            let style = Style { colour, width: is_terminal.then(columns).flatten(), full_names: false };
+            let style = Style {
+                colour,
+                width: is_terminal.then(columns).flatten(),
+                full_names: false,
+                whole_stacks: false,
+            };
             Ok((Box::new(io::stdout()), style))
         }
     }

@@ -2,13 +2,21 @@
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
+use anyhow::bail;
+
 use crate::{
-    profile::Selection,
+    profile::{Selection, Since},
     session::{Schedule, follow},
     sources::saved::SavedReport,
 };
 
-use super::{block_on, format::ShowArgs, kernel::By, message::warn_of_tail, options::Sort};
+use super::{
+    block_on,
+    format::ShowArgs,
+    kernel::By,
+    message::warn_of_tail,
+    options::{MarkArgs, Sort},
+};
 
 /// Options of `memtrace report`.
 #[derive(Debug, clap::Args)]
@@ -30,6 +38,8 @@ pub(super) struct Args {
     at: Option<u64>,
     #[command(flatten)]
     show: ShowArgs,
+    #[command(flatten)]
+    marks: MarkArgs,
     /// Show at most this many rows; 0 shows all
     #[arg(short = 'T', long, value_name = "N", default_value_t = 10)]
     top: usize,
@@ -53,6 +63,14 @@ pub(super) struct Args {
 pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     let mut source = SavedReport::open(&args.file, args.at)?;
     warn_of_tail(source.tail());
+    let saved = source.parts().1.marks.since;
+    if args.marks.since() != Since::Start && args.marks.since() != saved {
+        bail!(
+            "{}: this report was not limited to marks like that when it was saved, and does not have the times of blocks: add \
+             --since-mark or --between-marks to the command that saves, or compare two reports with `memtrace diff`",
+            args.file.display()
+        );
+    }
     let selection = Selection {
         sort: args.sort.into(),
         top: args.top,
@@ -69,7 +87,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         outlive: false,
         last_report: false,
     };
-    let mut output = args.show.output(selection, false)?;
+    let mut output = args.show.output(selection, false)?.limited_to(saved);
     block_on(follow(&mut source, schedule, &mut output))?;
     Ok(ExitCode::SUCCESS)
 }

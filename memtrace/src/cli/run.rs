@@ -58,10 +58,10 @@ pub(super) struct Args {
 }
 
 pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
-    args.trace.check()?;
+    args.trace.check();
     protect_from_oom();
-    let leaks = args.trace.leaks.options(false, true);
-    args.lost.check(args.trace.leaks.is_wanted());
+    let leaks = args.trace.counting.leaks.options(false, true);
+    args.lost.check(args.trace.counting.leaks.is_wanted());
     let suppressing = Suppressing::new(args.lost.suppressions()?, args.lost.gen_suppressions);
     let output = args.trace.output()?.without(suppressing);
     let user = match &args.user {
@@ -74,7 +74,7 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
     let needs_allocator = !follow || args.lost.error_exitcode.is_some();
     let mut session =
         Session::new(Options { follow, ..args.trace.options(verbose, 1, None, leaks) }, message)?;
-    let hold = args.trace.leaks.is_wanted().then_some(HELD);
+    let hold = args.trace.counting.leaks.is_wanted().then_some(HELD);
     let launched = start(&mut session, &launch, hold, needs_allocator)?;
     if !session.has_allocator() {
         message(&format!(

@@ -38,6 +38,22 @@ pub struct Delta {
     pub(super) stacks: Vec<(StackId, Stack)>,
 }
 
+impl Delta {
+    /// Everything that a dictionary has, for a file of its own.
+    #[must_use]
+    pub fn whole(dictionary: &Dictionary) -> Self {
+        let numbers = (0..).map(StackId);
+        Self {
+            strings: dictionary.strings.clone(),
+            modules: dictionary.modules.clone(),
+            functions: dictionary.functions.clone(),
+            locations: dictionary.locations.clone(),
+            named: Vec::new(),
+            stacks: numbers.zip(dictionary.stacks.iter().cloned()).collect(),
+        }
+    }
+}
+
 /// A serialized dictionary or profile with a reference to something that does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Damaged;

@@ -79,6 +79,7 @@ fn shell(profile: &Profile) -> Profile {
         rows: Vec::new(),
         losses: profile.losses.clone(),
         remarks: profile.remarks.clone(),
+        marks: profile.marks.clone(),
     }
 }
 
@@ -191,8 +192,8 @@ mod tests {
 
     use super::{Merged, merged};
     use crate::profile::{
-        Age, Amount, Detail, Dictionary, Filter, Grounds, Kernel, Losses, Profile, Row, StackId, Subject,
-        Trend, Uncertainty, Verdict,
+        Age, Amount, Detail, Dictionary, Filter, Grounds, Kernel, Losses, Marks, Profile, Row, StackId,
+        Subject, Trend, Uncertainty, Verdict,
     };
 
     fn stack(dictionary: &mut Dictionary, name: &str, build_id: Option<&str>, address: u64) -> StackId {
@@ -240,6 +241,7 @@ mod tests {
             rows,
             losses: Losses::default(),
             remarks: Vec::new(),
+            marks: Marks::default(),
         }
     }
 

@@ -21,6 +21,7 @@ mod kernel;
 mod leaks;
 mod losses;
 pub mod machine;
+mod marks;
 mod merge;
 mod remark;
 mod rows;
@@ -50,6 +51,7 @@ pub use holder::Root;
 pub use kernel::{CacheRow, KERNEL_CODE, Kernel, KernelDetail, MemoryKind};
 pub use leaks::{Before, LeakCheck, Leaked, Moment, Reached};
 pub use losses::{Losses, Reason};
+pub use marks::{Mark, Marks, Since, Span};
 pub use merge::Merged;
 pub use remark::{CacheNumber, FileProblem, LeftOut, Remark, Renewal, Runtime, Unread};
 pub use rows::{
@@ -63,7 +65,7 @@ pub use verdict::{Grounds, Kind, Lifetimes, Trend, Verdict, lifetime_begin};
 pub use view::{By, Frame, Selection, SortBy, View};
 
 /// The version of the serialized form of [`Profile`] and [`Delta`]: files of a newer version are rejected.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// What is traced, with the figures that only this kind of target has.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -99,6 +101,9 @@ pub struct Profile {
     pub losses: Losses,
     /// What else the reader should know.
     pub remarks: Vec<Remark>,
+    /// The moments that were marked. Rows and sums are limited to their [`Marks::span`].
+    #[serde(default)]
+    pub marks: Marks,
 }
 
 /// A report as it is saved: what the session's dictionary gained for it, and the profile.
@@ -127,6 +132,18 @@ impl Profile {
             Subject::Processes(_) => None,
             Subject::Kernel(kernel) => Some(kernel),
         }
+    }
+
+    /// Whether figures are those of some blocks only: by size, age or marks.
+    #[must_use]
+    pub fn is_limited(&self) -> bool {
+        self.filter != Filter::default() || self.marks.span().is_some()
+    }
+
+    /// Whether rows are those of some outstanding blocks only: by age or marks. What was freed of those is unknown.
+    #[must_use]
+    pub fn is_part(&self) -> bool {
+        self.filter.older.is_some() || self.marks.span().is_some()
     }
 
     /// Makes sure that a dictionary has the stacks and caches of all rows and remarks.

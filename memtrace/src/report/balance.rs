@@ -60,7 +60,7 @@ fn others(rest: &[&Balance]) -> Option<String> {
 }
 
 /// `RSS 1.91 GiB +2.2 MiB/s = blocks +2.1, mapped 0, …`. Without growth of late, what it has grown by in all.
-fn figures(balance: &Balance) -> String {
+pub(super) fn figures(balance: &Balance) -> String {
     let swap = match balance.resident.swap {
         0 => String::new(),
         bytes => format!(" and {} swapped out", format_bytes(bytes)),

@@ -1,11 +1,14 @@
 //! The header of a report's text: what is traced, and how.
 
 use super::{escape, estimates};
-use crate::profile::units::{format_age, format_bytes};
-use crate::profile::{Filter, Processes, Profile, StackMethod};
+use crate::profile::units::{format_age, format_bytes, format_percent};
+use crate::profile::{Filter, Mark, Processes, Profile, Since, StackMethod};
 
 /// Process ids listed in the header; of further ones, only the number is given.
 const PIDS_SHOWN: usize = 8;
+
+/// Allocations seen for less of a span than this are worth a word.
+const WATCHED: f64 = 0.99;
 
 pub(super) fn processes(of: &Processes) -> String {
     let pids = of.processes.iter().take(PIDS_SHOWN);
@@ -41,13 +44,48 @@ pub(super) fn method(profile: &Profile, of: &Processes) -> String {
             ", stacks from frame pointers (callers may be missing where code was built without them)"
         }
     };
-    format!("{untraced}{count}{}{stacks}", older(&profile.filter))
+    format!("{untraced}{count}{}{stacks}", shown(profile))
 }
 
-/// A filter by age in words.
-pub(super) fn older(filter: &Filter) -> String {
-    let older = filter.older.filter(|age| !age.is_zero());
-    older.map(|age| format!(", only blocks older than {} shown", format_age(age))).unwrap_or_default()
+/// Filters by age and by marks in words.
+pub(super) fn shown(profile: &Profile) -> String {
+    let older = profile.filter.older.filter(|age| !age.is_zero());
+    let older = older.map(|age| format!(", only blocks older than {} shown", format_age(age)));
+    format!(
+        "{}{}",
+        older.unwrap_or_default(),
+        span(profile).map(|span| format!(", {span}")).unwrap_or_default()
+    )
+}
+
+/// The span that a report is limited to, or the last mark.
+pub(super) fn span(profile: &Profile) -> Option<String> {
+    let marks = &profile.marks;
+    let ago = |mark: &Mark| format_age(profile.elapsed.saturating_sub(mark.at));
+    let Some(span) = marks.span() else {
+        return match marks.last.last() {
+            Some(last) => Some(format!("mark {} {} ago", last.number, ago(last))),
+            None => (marks.since != Since::Start).then(|| "no mark yet, so everything".to_owned()),
+        };
+    };
+    let seen = match marks.seen(&span, profile.elapsed) {
+        seen if seen < WATCHED => format!(" (allocations were seen {} of that time)", format_percent(seen)),
+        _ => String::new(),
+    };
+    let from = span.from.number;
+    Some(match (span.to, marks.since) {
+        (Some(to), _) => format!(
+            "ONLY WHAT WAS ALLOCATED BETWEEN MARK {from} AND MARK {} ({} and {} ago){seen}",
+            to.number,
+            ago(&span.from),
+            ago(&to)
+        ),
+        (None, Since::BetweenMarks) => format!(
+            "ONLY WHAT WAS ALLOCATED SINCE MARK {from} ({} ago), as there is no second mark yet{seen}",
+            ago(&span.from)
+        ),
+        (None, _) => format!("ONLY WHAT WAS ALLOCATED SINCE MARK {from} ({} ago){seen}", ago(&span.from)),
+    })
 }
 
 /// A size filter in words.

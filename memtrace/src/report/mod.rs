@@ -28,6 +28,7 @@ mod plan;
 mod pprof;
 mod remarks;
 mod runtimes;
+pub mod screen;
 mod seen;
 mod stacks;
 mod suppressions;

@@ -1,7 +1,7 @@
 //! A report or a trace line before its functions are named.
 
 use super::names::Names;
-use crate::profile::{Allocation, Profile, Remark, Selection, StackId};
+use crate::profile::{Allocation, Profile, Remark, Selection, Since, StackId};
 
 /// What becomes of a report, as far as its source is to know.
 #[derive(Clone, Copy, Debug)]
@@ -10,6 +10,10 @@ pub struct Wanted<'a> {
     pub selection: &'a Selection,
     /// Whether all functions are to be named, because the report is saved; else those of the rows shown.
     pub everything: bool,
+    /// Which allocations the report is limited to.
+    pub since: Since,
+    /// Whether there may be several reports a second for a long time: what is costly is done for some of them only.
+    pub often: bool,
 }
 
 /// What will be written.
@@ -56,6 +60,10 @@ impl Draft {
         Self { content, stacks }
     }
 
+    pub(super) fn content(&self) -> &Content {
+        &self.content
+    }
+
     /// Whether it is a report.
     pub(super) fn is_report(&self) -> bool {
         matches!(self.content, Content::Report(_))
@@ -66,20 +74,25 @@ impl Draft {
         names.ask(&self.stacks)
     }
 
-    /// The content, with the names known so far and a remark about those that are missing.
-    pub(super) fn named(&mut self, names: &mut Names) -> &Content {
+    /// The content, with the names known so far. `is_final`: those that are missing are given up, with a remark.
+    pub(super) fn named(&mut self, names: &mut Names, is_final: bool) -> &Content {
         let unnamed = names.settle(&self.stacks);
-        if unnamed > 0 {
+        if unnamed > 0 && is_final {
             names.give_up();
         }
         if let Content::Report(profile) = &mut self.content {
             profile.remarks.extend_from_slice(names.remarks());
             profile.losses.names_given_up += names.given_up();
-            if unnamed > 0 {
+            if unnamed > 0 && is_final {
                 profile.remarks.push(Remark::NamesLate { frames: unnamed });
             }
         }
         &self.content
+    }
+
+    /// Adds names that have come since it got its own.
+    pub(super) fn settle(&self, names: &mut Names) {
+        names.settle(&self.stacks);
     }
 
     /// Gives its stacks up.
@@ -120,7 +133,9 @@ mod tests {
         let other = names.add_stack(&[modules.unknown(0x20, true)], None);
         assert_ne!(other, stack, "its place is taken");
         assert_eq!(names.dictionary().frames(stack), frames);
-        assert!(matches!(draft.named(&mut names), Content::Allocation(event) if event.stack == Some(stack)));
+        assert!(
+            matches!(draft.named(&mut names, true), Content::Allocation(event) if event.stack == Some(stack))
+        );
         draft.release(&mut names);
         assert_eq!(names.dictionary().frames(stack), []);
         assert_eq!(names.add_stack(&[modules.unknown(0x30, true)], None), stack, "its place is free again");

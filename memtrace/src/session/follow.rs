@@ -8,9 +8,10 @@ use super::{
     draft::Draft,
     output::Output,
     queue::Queue,
-    signals::Signals,
+    signals::{Received, Signals},
     source::{Ending, Source, Step},
 };
+use crate::report::screen::Request;
 
 /// A report due within this time before the end is the last one; a tenth of the interval, if that is less.
 const CLOSE: Duration = Duration::from_millis(100);
@@ -70,6 +71,7 @@ async fn to_its_end(
 ) -> anyhow::Result<Ending> {
     source.begin()?;
     let mut signals = Signals::new()?;
+    output.begin()?;
     let mut run = Run { source, queue: Queue::default(), output, drafts: Vec::new() };
     let start = Instant::now();
     let mut ticks = tokio::time::interval_at(start + schedule.interval, schedule.interval);
@@ -87,7 +89,11 @@ async fn to_its_end(
         let had_report = run.queue.has_report();
         tokio::select! {
             biased;
-            () = signals.received() => {
+            received = signals.received() => {
+                if let Received::Mark(ago) = received {
+                    run.source.mark(ago);
+                    continue;
+                }
                 if interrupted || !run.source.outlasts() {
                     break (Ending::Interrupted, true);
                 }
@@ -101,6 +107,10 @@ async fn to_its_end(
                 }
                 grace.as_mut().reset(Instant::now() + GRACE);
             }
+            request = run.output.request() => match request? {
+                Request::Quit => break (Ending::Done, false),
+                request => run.answer(request)?,
+            },
             result = ticks.tick(), if !had_report => {
                 let _: Instant = result;
                 let begin = Instant::now();
@@ -152,6 +162,9 @@ async fn to_its_end(
             run.report(true)?;
         }
     }
+    if run.output.is_screen() {
+        run.queue.flush(run.source.names(), run.output)?;
+    }
     run.settle(&mut signals, ending).await?;
     Ok(ending)
 }
@@ -191,8 +204,31 @@ impl<S: Source> Run<'_, S> {
     }
 
     fn report(&mut self, last: bool) -> anyhow::Result<()> {
+        self.output.note_end(self.source.has_ended());
         let draft = self.source.report(last, self.output.wanted())?;
         self.queue.push(draft, self.source.names(), self.output)
+    }
+
+    /// Does what a screen asks for.
+    fn answer(&mut self, request: Request) -> anyhow::Result<()> {
+        let is_report_wanted = match request {
+            Request::Report => true,
+            Request::Mark => {
+                self.source.mark(Duration::ZERO);
+                true
+            }
+            Request::Scan => {
+                self.source.scan();
+                false
+            }
+            Request::Save(path) => self.output.save(path, self.source.names().dictionary()),
+            Request::Redraw | Request::Quit => false,
+        };
+        if is_report_wanted {
+            self.catch_up()?;
+            return self.report(false);
+        }
+        self.output.redraw(self.source.names())
     }
 
     /// Writes what has its names or has waited long enough.
@@ -207,7 +243,10 @@ impl<S: Source> Run<'_, S> {
         while !self.queue.is_empty() {
             tokio::select! {
                 biased;
-                () = signals.received() => {
+                received = signals.received() => {
+                    if received != Received::End {
+                        continue;
+                    }
                     if interrupted {
                         self.queue.flush(self.source.names(), self.output)?;
                     }
@@ -236,7 +275,7 @@ mod tests {
 
     use super::{Schedule, follow};
     use crate::{
-        profile::{Amount, Filter, Kernel, Losses, Profile, Selection, Subject},
+        profile::{Amount, Filter, Kernel, Losses, Marks, Profile, Selection, Subject},
         report::Json,
         session::{Draft, Ending, Names, Output, Source, Step, Wanted},
     };
@@ -288,6 +327,7 @@ mod tests {
                 rows: Vec::new(),
                 losses: Losses::default(),
                 remarks: Vec::new(),
+                marks: Marks::default(),
             };
             Ok(Draft::report(profile, &mut self.names, wanted))
         }

@@ -8,12 +8,14 @@ use std::{
 use anyhow::Context as _;
 
 use super::{
-    draft::{Content, Wanted},
+    draft::{Content, Draft, Wanted},
+    names::Names,
+    screen::Screen,
     suppress::Suppressing,
 };
 use crate::{
-    profile::{Dictionary, Saved, Selection, VERSION, View},
-    report::Reporter,
+    profile::{Dictionary, Saved, Selection, Since, VERSION, View},
+    report::{Reporter, screen::Request},
     saved::Writer,
 };
 
@@ -22,35 +24,47 @@ use crate::{
 #[error("the reader of the output has exited")]
 pub struct Closed;
 
-/// A reporter, what it writes to, and which rows it shows.
+/// Where reports go, which of their rows are shown, and where they are saved besides.
 pub struct Output {
-    reporter: Box<dyn Reporter>,
-    writer: BufWriter<Box<dyn Write>>,
+    to: Sink,
     selection: Selection,
     saved: Option<Writer>,
     suppressing: Suppressing,
-    /// The last report so far, if only that is written, at the end.
-    last: Option<Vec<u8>>,
+    since: Since,
+}
+
+enum Sink {
+    /// A reporter, what it writes to, and the last report so far if only that is written, at the end.
+    Stream(Box<dyn Reporter>, BufWriter<Box<dyn Write>>, Option<Vec<u8>>),
+    /// A live screen.
+    Screen(Box<Screen>),
 }
 
 impl Output {
     /// Writes reports in the reporter's format to a writer.
     #[must_use]
     pub fn new(reporter: Box<dyn Reporter>, writer: Box<dyn Write>, selection: Selection) -> Self {
-        Self {
-            reporter,
-            writer: BufWriter::with_capacity(1 << 16, writer),
-            selection,
-            saved: None,
-            suppressing: Suppressing::default(),
-            last: None,
-        }
+        let writer = BufWriter::with_capacity(1 << 16, writer);
+        Self::to(Sink::Stream(reporter, writer, None), selection)
+    }
+
+    /// Shows reports on a live screen, which selects what it shows.
+    #[must_use]
+    pub fn on(screen: Screen) -> Self {
+        Self::to(Sink::Screen(Box::new(screen)), Selection::default())
+    }
+
+    fn to(to: Sink, selection: Selection) -> Self {
+        Self { to, selection, saved: None, suppressing: Suppressing::default(), since: Since::default() }
     }
 
     /// Writes only the last report, when the session ends: for formats whose reports cannot follow each other.
     #[must_use]
-    pub fn only_last(self) -> Self {
-        Self { last: Some(Vec::new()), ..self }
+    pub fn only_last(mut self) -> Self {
+        if let Sink::Stream(_, _, last) = &mut self.to {
+            *last = Some(Vec::new());
+        }
+        self
     }
 
     /// Saves each report to a file as well.
@@ -67,6 +81,14 @@ impl Output {
         Self { suppressing, ..self }
     }
 
+    /// Limits each report to some of the allocations.
+    #[must_use]
+    pub fn limited_to(self, since: Since) -> Self {
+        // What was allocated between two marks, and never again, is what they were made for.
+        let hide_settled = self.selection.hide_settled && since == Since::Start;
+        Self { since, selection: Selection { hide_settled, ..self.selection }, ..self }
+    }
+
     /// What became of what was lost.
     #[must_use]
     pub fn suppressing(&self) -> &Suppressing {
@@ -76,18 +98,72 @@ impl Output {
     /// What the output needs of a report.
     #[must_use]
     pub fn wanted(&self) -> Wanted<'_> {
-        Wanted {
-            selection: &self.selection,
-            everything: self.saved.is_some() || self.suppressing.needs_names(),
+        match &self.to {
+            Sink::Screen(screen) => screen.wanted(),
+            Sink::Stream(..) => Wanted {
+                selection: &self.selection,
+                everything: self.saved.is_some() || self.suppressing.needs_names(),
+                since: self.since,
+                often: false,
+            },
         }
     }
 
-    /// Writes one report or line completely.
+    /// Whether it is a live screen: a picture does not wait for names, the next one has them.
+    pub(super) fn is_screen(&self) -> bool {
+        matches!(self.to, Sink::Screen(_))
+    }
+
+    /// The session begins.
+    pub(super) fn begin(&mut self) -> anyhow::Result<()> {
+        match &mut self.to {
+            Sink::Screen(screen) => screen.begin(),
+            Sink::Stream(..) => Ok(()),
+        }
+    }
+
+    /// Waits until the user asks for something; forever where nobody can.
+    pub(super) async fn request(&mut self) -> anyhow::Result<Request> {
+        match &mut self.to {
+            Sink::Screen(screen) => screen.request().await,
+            Sink::Stream(..) => std::future::pending().await,
+        }
+    }
+
+    /// Tells a screen whether every target has exited.
+    pub(super) fn note_end(&mut self, has_ended: bool) {
+        if let Sink::Screen(screen) = &mut self.to {
+            screen.note_end(has_ended);
+        }
+    }
+
+    /// Draws a screen again.
+    pub(super) fn redraw(&mut self, names: &mut Names) -> anyhow::Result<()> {
+        match &mut self.to {
+            Sink::Screen(screen) => screen.redraw(names),
+            Sink::Stream(..) => Ok(()),
+        }
+    }
+
+    /// Saves what a screen shows. Returns whether it needs a report for that.
+    pub(super) fn save(&mut self, path: String, dictionary: &Dictionary) -> bool {
+        match &mut self.to {
+            Sink::Screen(screen) => screen.save(path, dictionary),
+            Sink::Stream(..) => false,
+        }
+    }
+
+    /// Writes one report or line completely. Returns what is not needed any more.
     ///
     /// # Errors
     /// [`Closed`] for a closed pipe; otherwise the writer's error, such as a full disk.
-    pub(super) fn write(&mut self, dictionary: &mut Dictionary, content: &Content) -> anyhow::Result<()> {
-        let written = match content {
+    pub(super) fn write(&mut self, names: &mut Names, draft: Draft) -> anyhow::Result<Option<Draft>> {
+        let (reporter, writer, last) = match &mut self.to {
+            Sink::Screen(screen) => return screen.show(draft, names),
+            Sink::Stream(reporter, writer, last) => (reporter, writer, last),
+        };
+        let dictionary = names.dictionary_mut();
+        let written = match draft.content() {
             Content::Report(profile) => {
                 let profile = &self.suppressing.apply(dictionary, profile);
                 if let Some(saved) = &mut self.saved {
@@ -96,17 +172,18 @@ impl Output {
                 }
                 let prepared = self.selection.prepared(dictionary, profile);
                 let view = View::new(dictionary, &prepared, &self.selection);
-                match &mut self.last {
+                match last {
                     Some(last) => {
                         last.clear();
-                        self.reporter.report(last, &view)
+                        reporter.report(last, &view)
                     }
-                    None => self.reporter.report(&mut self.writer, &view),
+                    None => reporter.report(writer, &view),
                 }
             }
-            Content::Allocation(event) => self.reporter.allocation(&mut self.writer, dictionary, event),
+            Content::Allocation(event) => reporter.allocation(writer, dictionary, event),
         };
-        settle(written)
+        settle(written)?;
+        Ok(Some(draft))
     }
 
     /// Writes a line that is not an event, and flushes.
@@ -114,17 +191,25 @@ impl Output {
     /// # Errors
     /// As [`Output::write`].
     pub fn say(&mut self, line: &str) -> anyhow::Result<()> {
-        settle(writeln!(self.writer, "{line}"))?;
+        if let Sink::Stream(_, writer, _) = &mut self.to {
+            settle(writeln!(writer, "{line}"))?;
+        }
         self.flush()
     }
 
-    /// Writes what waits for the end of the session.
+    /// Writes what waits for the end of the session, and leaves a screen.
     ///
     /// # Errors
     /// As [`Output::write`].
     pub(super) fn finish(&mut self) -> anyhow::Result<()> {
-        let Some(last) = self.last.take() else { return Ok(()) };
-        settle(self.writer.write_all(&last))?;
+        match &mut self.to {
+            Sink::Screen(screen) => screen.finish(),
+            Sink::Stream(_, writer, last) => {
+                if let Some(last) = last.take() {
+                    settle(writer.write_all(&last))?;
+                }
+            }
+        }
         self.flush()
     }
 
@@ -133,8 +218,10 @@ impl Output {
     /// # Errors
     /// As [`Output::write`].
     pub(super) fn flush(&mut self) -> anyhow::Result<()> {
-        let flushed = self.writer.flush();
-        settle(flushed)
+        match &mut self.to {
+            Sink::Stream(_, writer, _) => settle(writer.flush()),
+            Sink::Screen(_) => Ok(()),
+        }
     }
 }
 

@@ -9,6 +9,9 @@ use super::{draft::Draft, names::Names, output::Output};
 /// The longest wait. Then a draft is written without the missing names.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The same for a screen: the next picture has the names.
+const GLANCE: Duration = Duration::from_millis(300);
+
 /// The most drafts that wait: further events stay in the kernel's buffer.
 const MOST: usize = 1 << 16;
 
@@ -36,7 +39,13 @@ impl Queue {
         if self.waiting.is_empty() && !waits {
             return write(draft, names, output);
         }
-        let patience = if waits { PATIENCE } else { Duration::ZERO };
+        let patience = if !waits {
+            Duration::ZERO
+        } else if output.is_screen() {
+            GLANCE
+        } else {
+            PATIENCE
+        };
         self.reports += usize::from(draft.is_report());
         self.waiting.push_back(Waiting { draft, deadline: Instant::now() + patience });
         Ok(())
@@ -90,8 +99,9 @@ impl Queue {
 
 fn write(mut draft: Draft, names: &mut Names, output: &mut Output) -> anyhow::Result<()> {
     let is_report = draft.is_report();
-    let content = draft.named(names);
-    output.write(names.dictionary_mut(), content)?;
-    draft.release(names);
+    draft.named(names, !output.is_screen());
+    if let Some(past) = output.write(names, draft)? {
+        past.release(names);
+    }
     if is_report { output.flush() } else { Ok(()) }
 }

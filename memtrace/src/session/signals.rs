@@ -1,10 +1,12 @@
-//! The signals that end a session cleanly.
+//! The signals that end a session cleanly, and the one that marks a moment in it.
 //!
 //! They are blocked until something waits for them: one that ended the process while the kernel attaches probes for it
 //! could leave a breakpoint in a target.
 
 use std::{
+    collections::VecDeque,
     io,
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
@@ -15,13 +17,26 @@ use tokio::signal::unix::{self, SignalKind, signal};
 /// Their numbers.
 const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 
+/// Its number.
+const MARKING: Signal = Signal::SIGUSR1;
+
+/// Marks that wait to be taken; of more, the last are kept.
+const MARKS: usize = 32;
+
+/// When signals came that mark a moment (`CLOCK_MONOTONIC`, ns), and how many came. The loop may be busy with a report for a
+/// while, so their time is noted by the handler.
+static TIMES: [AtomicU64; MARKS] = [const { AtomicU64::new(0) }; MARKS];
+static CAME: AtomicUsize = AtomicUsize::new(0);
+
 fn set() -> SigSet {
     ENDING.into_iter().collect()
 }
 
 /// Blocks them on this thread and on those it starts; commands that it starts receive them.
 pub fn hold() {
-    if let Err(error) = set().thread_block() {
+    let mut all = set();
+    all.add(MARKING);
+    if let Err(error) = all.thread_block() {
         tracing::debug!("signals are not blocked: {error}");
     }
 }
@@ -71,24 +86,124 @@ pub fn release() {
 }
 
 /// Waits for them.
-pub(super) struct Signals([unix::Signal; 3]);
+pub(super) struct Signals {
+    ending: [unix::Signal; 3],
+    marking: unix::Signal,
+    /// How many marks were taken.
+    taken: usize,
+    /// Those that were taken and not returned yet.
+    times: VecDeque<u64>,
+}
 
 impl Signals {
     /// Handles them from here on, including pending ones.
     pub(super) fn new() -> anyhow::Result<Self> {
         let on = |kind| signal(kind).context("cannot handle signals");
-        let signals =
-            Self([on(SignalKind::interrupt())?, on(SignalKind::terminate())?, on(SignalKind::hangup())?]);
-        set().thread_unblock().context("cannot unblock signals")?;
+        let taken = CAME.load(Ordering::Acquire);
+        note_marks().context("cannot handle signals")?;
+        let signals = Self {
+            ending: [on(SignalKind::interrupt())?, on(SignalKind::terminate())?, on(SignalKind::hangup())?],
+            marking: on(SignalKind::from_raw(MARKING as i32))?,
+            taken,
+            times: VecDeque::new(),
+        };
+        let mut all = set();
+        all.add(MARKING);
+        all.thread_unblock().context("cannot unblock signals")?;
         Ok(signals)
     }
 
-    pub(super) async fn received(&mut self) {
-        let Self([interrupt, terminate, hangup]) = self;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
+    /// The next one.
+    pub(super) async fn received(&mut self) -> Received {
+        loop {
+            if let Some(time) = self.next_mark() {
+                return Received::Mark(Duration::from_nanos(monotonic().saturating_sub(time)));
+            }
+            let [interrupt, terminate, hangup] = &mut self.ending;
+            tokio::select! {
+                _ = interrupt.recv() => return Received::End,
+                _ = terminate.recv() => return Received::End,
+                _ = hangup.recv() => return Received::End,
+                _ = self.marking.recv() => {}
+            }
         }
+    }
+
+    /// The time of a mark that was not returned yet. Several signals may have woken the loop once.
+    fn next_mark(&mut self) -> Option<u64> {
+        let came = CAME.load(Ordering::Acquire);
+        for number in self.taken.max(came.saturating_sub(MARKS))..came {
+            self.times.extend(TIMES.get(number % MARKS).map(|time| time.load(Ordering::Relaxed)));
+        }
+        self.taken = came;
+        self.times.pop_front()
+    }
+}
+
+/// What came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Received {
+    /// The session is to end.
+    End,
+    /// This moment is to be marked: so long ago.
+    Mark(Duration),
+}
+
+/// Has a handler note when signals come that mark a moment, before anything that waits for them is woken.
+fn note_marks() -> io::Result<()> {
+    // Only one thread handles signals: the others have inherited that they are blocked.
+    let note = || {
+        let number = CAME.load(Ordering::Relaxed);
+        if let Some(time) = TIMES.get(number % MARKS) {
+            time.store(monotonic(), Ordering::Relaxed);
+        }
+        CAME.store(number.wrapping_add(1), Ordering::Release);
+    };
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    let mut result = Ok(());
+    ONCE.call_once(|| {
+        // SAFETY: the handler only reads the clock and writes atomic words, which is allowed in a signal handler.
+        result = unsafe { signal_hook_registry::register(MARKING as i32, note) }.map(|_| ());
+    });
+    result
+}
+
+/// The clock of marks.
+fn monotonic() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the call writes a time; it is allowed in a signal handler.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    (time.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(time.tv_nsec as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use nix::sys::signal::raise;
+
+    use super::{MARKING, Received, Signals};
+
+    #[test]
+    fn marks_have_the_time_of_their_signal_even_if_the_loop_is_busy() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut signals = Signals::new().unwrap();
+            let begun = Instant::now();
+            raise(MARKING).unwrap();
+            std::thread::sleep(Duration::from_millis(30));
+            let between = begun.elapsed();
+            raise(MARKING).unwrap();
+            let (Received::Mark(first), Received::Mark(second)) =
+                (signals.received().await, signals.received().await)
+            else {
+                panic!("not two marks")
+            };
+            assert!(first >= Duration::from_millis(30), "{first:?}");
+            assert!(
+                first <= begun.elapsed() && first - second >= between - Duration::from_millis(1),
+                "{first:?} {second:?}"
+            );
+        });
     }
 }

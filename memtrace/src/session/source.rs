@@ -1,5 +1,7 @@
 //! What the loop follows.
 
+use std::time::Duration;
+
 use super::{
     draft::{Draft, Wanted},
     names::Names,
@@ -72,6 +74,12 @@ pub trait Source {
     /// # Errors
     /// The table of live blocks cannot be read.
     fn report(&mut self, last: bool, wanted: Wanted<'_>) -> anyhow::Result<Draft>;
+
+    /// Marks a moment: so long before now. Sources without a clock have none.
+    fn mark(&mut self, _ago: Duration) {}
+
+    /// Checks for leaks as soon as possible, where it does that at all.
+    fn scan(&mut self) {}
 
     /// The stacks of its reports, and their names.
     fn names(&mut self) -> &mut Names;

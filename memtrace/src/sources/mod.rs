@@ -8,3 +8,4 @@ pub mod triage;
 pub mod waiting;
 
 mod listed;
+mod marks;

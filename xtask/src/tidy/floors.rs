@@ -41,13 +41,15 @@ const SIDEWAYS: [(&str, &str); 7] = [
     ("unwind", "elf"),
 ];
 
-/// Crates and the only module that may name them.
-const FOREIGN: [(&str, &str); 5] = [
+/// Crates and the only module that may name them, a path below the agent's sources.
+const FOREIGN: [(&str, &str); 7] = [
     ("aya", "bpf"),
     ("aya_log", "bpf"),
     ("aya_obj", "bpf"),
     ("addr2line", "symbolize"),
     ("blazesym", "symbolize"),
+    ("ratatui", "report/screen"),
+    ("signal_hook_registry", "session"),
 ];
 
 /// Imports of a module that is not below the importing one. `code` is without comments.
@@ -76,10 +78,14 @@ pub(super) fn imports(path: &str, code: &[Token<'_>]) -> Vec<Finding> {
 
 /// Uses of `FOREIGN` crates outside their module.
 pub(super) fn foreign_crates(path: &str, code: &[Token<'_>]) -> Vec<Finding> {
-    let Some(place) = Place::of(path) else { return Vec::new() };
+    let Some(within) = path.strip_prefix(AGENT).filter(|path| path.ends_with(".rs")) else {
+        return Vec::new();
+    };
+    let is_in =
+        |module: &str| within.strip_prefix(module).is_some_and(|rest| rest.starts_with('/') || rest == ".rs");
     let mut findings = Vec::new();
     for (at, token) in code.iter().enumerate() {
-        let foreign = FOREIGN.iter().find(|(name, module)| token.is(name) && place.module != Some(module));
+        let foreign = FOREIGN.iter().find(|(name, module)| token.is(name) && !is_in(module));
         if let Some((name, module)) = foreign
             && names_a_crate(code, at)
         {
@@ -249,6 +255,17 @@ mod tests {
         }
         assert_eq!(foreign("memtrace/src/session.rs", "use aya; extern crate aya as a;"), 2);
         assert_eq!(foreign("memtrace/src/symbolize/mod.rs", "use blazesym::Pid; use aya::Pod;"), 1);
+    }
+
+    #[test]
+    fn a_crate_may_be_for_a_part_of_a_module() {
+        assert_eq!(foreign("memtrace/src/report/screen/draw.rs", "use ratatui::buffer::Buffer;"), 0);
+        assert_eq!(foreign("memtrace/src/report/text/mod.rs", "use ratatui::buffer::Buffer;"), 1);
+        assert_eq!(foreign("memtrace/src/report/screens.rs", "use ratatui::buffer::Buffer;"), 1);
+        assert_eq!(
+            foreign("memtrace/src/session/signals.rs", "unsafe { signal_hook_registry::register(1) }"),
+            0
+        );
     }
 
     #[test]

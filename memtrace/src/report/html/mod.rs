@@ -13,7 +13,7 @@ use serde::Serialize;
 use self::rows::{mappings, stacks};
 use super::escape::markup;
 use super::flame::{Flame, colour};
-use super::header::{allocators, method, older, processes, sizes};
+use super::header::{allocators, method, processes, shown, sizes};
 use super::{Reporter, balance, estimates, json, kernel, leaks, losses, remarks};
 use crate::profile::units::format_age;
 use crate::profile::{Kind, Profile, Standing, Subject, View};
@@ -39,7 +39,7 @@ impl Html {
         let (target, how) = match &profile.subject {
             Subject::Processes(of) => (processes(of), format!("{}; {}", allocators(of), method(profile, of))),
             Subject::Kernel(of) => {
-                (kernel::target(of), kernel::method(sizes(&profile.filter), older(&profile.filter)))
+                (kernel::target(of), kernel::method(sizes(&profile.filter), shown(profile)))
             }
         };
         let time = profile.time.to_zoned(self.zone.clone()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string();

@@ -2,7 +2,7 @@
 
 use super::{
     Alloc, Amount, Frame, Losses, MappingStack, Mappings, ModeInfo, Overhead, Report, SCHEMA, Stack, Target,
-    TraceLine, Uncertainty, balance, kernel, leaks, verdict,
+    TraceLine, Uncertainty, balance, kernel, leaks, marks, verdict,
 };
 use crate::profile::{self, Allocation, Dictionary, Filter, MappingUse, Profile, StackMethod, Subject, View};
 use crate::report::blame::culprit;
@@ -32,6 +32,8 @@ impl<'a> Report<'a> {
             process: balances.first().map(|of| balance::Process::new(view, of)),
             processes: balances.iter().map(|of| balance::Process::new(view, of)).collect(),
             kernel: profile.kernel().map(|kernel| kernel::Kernel::new(view, kernel)),
+            marks: profile.marks.last.iter().map(marks::Mark::from).collect(),
+            span: profile.marks.span().map(|span| marks::Span::new(&span, profile)),
             losses: Losses::from(&profile.losses),
             notes: profile.remarks.iter().map(|remark| remarks::sentence(dictionary, remark)).collect(),
             remarks: profile.remarks.iter().map(|remark| remarks::object(dictionary, remark)).collect(),

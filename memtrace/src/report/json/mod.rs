@@ -8,6 +8,8 @@ mod convert;
 mod heap;
 mod kernel;
 mod leaks;
+mod line;
+mod marks;
 mod triage;
 mod values;
 mod verdict;
@@ -18,13 +20,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::{Value, ser::Formatter};
+use serde_json::Value;
 
+use self::line::line;
+pub(super) use self::line::to_line;
 use self::values::{
     hex, id, micros, optional_hex, optional_seconds, optional_share, rate, rfc3339, seconds, share,
 };
 use super::Reporter;
-use super::escape::is_hazardous;
 use crate::profile::{Allocation, Dictionary, View};
 
 /// The version of the schema.
@@ -46,35 +49,6 @@ impl Reporter for Json {
         event: &Allocation,
     ) -> io::Result<()> {
         line(out, &TraceLine::new(dictionary, event))
-    }
-}
-
-/// One line of JSON.
-pub(super) fn to_line(value: &impl Serialize) -> String {
-    let mut out = Vec::new();
-    // Writing to memory does not fail.
-    let _ = line(&mut out, value);
-    String::from_utf8_lossy(&out).into_owned()
-}
-
-fn line(out: &mut dyn io::Write, value: &impl Serialize) -> io::Result<()> {
-    value.serialize(&mut serde_json::Serializer::with_formatter(&mut *out, TerminalSafe))?;
-    out.write_all(b"\n")
-}
-
-/// Compact JSON that also escapes what could control a terminal, beyond the C0 controls that JSON requires.
-struct TerminalSafe;
-
-impl Formatter for TerminalSafe {
-    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, text: &str) -> io::Result<()> {
-        for part in text.split_inclusive(is_hazardous) {
-            let safe = part.strip_suffix(is_hazardous).unwrap_or(part);
-            writer.write_all(safe.as_bytes())?;
-            for unit in part.encode_utf16().skip(safe.encode_utf16().count()) {
-                write!(writer, "\\u{unit:04x}")?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -118,6 +92,10 @@ struct Report<'a> {
     /// Kernel mode only.
     #[serde(skip_serializing_if = "Option::is_none")]
     kernel: Option<kernel::Kernel<'a>>,
+    /// The moments that were marked, the last 64.
+    marks: Vec<marks::Mark>,
+    /// The time that the report is limited to; null: to none.
+    span: Option<marks::Span>,
     losses: Losses,
     /// The texts of `remarks`.
     notes: Vec<String>,

@@ -11,7 +11,7 @@ use flate2::{Compression, write::GzEncoder};
 use rustc_hash::FxHashMap;
 
 use self::wire::Message;
-use super::header::{allocators, method, older, processes, sizes};
+use super::header::{allocators, method, processes, shown, sizes};
 use super::losses::{self, reason_words};
 use super::stacks::missing;
 use super::{Reporter, balance, kernel, remarks};
@@ -272,11 +272,7 @@ fn comments(view: &View<'_>) -> Vec<String> {
             format!("{}; {}; {}", processes(of), allocators(of), method(profile, of))
         }
         Subject::Kernel(of) => {
-            format!(
-                "{}; {}",
-                kernel::target(of),
-                kernel::method(sizes(&profile.filter), older(&profile.filter))
-            )
+            format!("{}; {}", kernel::target(of), kernel::method(sizes(&profile.filter), shown(profile)))
         }
     };
     let missed = losses::of(profile).into_iter().map(|loss| format!("Missed: {loss}"));

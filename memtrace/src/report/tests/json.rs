@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::kernel::kernel;
 use super::verdicts::judged;
 use super::{
-    HOSTILE, Recorded, assert_harmless, checked, empty, hostile, losses, report, sampled,
+    HOSTILE, Recorded, assert_harmless, checked, empty, hostile, losses, marked, report, sampled,
     trace_lines as lines, with_blocks,
 };
 use crate::profile::{Amount, Remark, diff, units::format_bytes};
@@ -37,7 +37,7 @@ fn keys(value: &Value, path: &str, found: &mut BTreeSet<String>) {
 #[test]
 fn ordinary() {
     insta::assert_snapshot!(json(report()), @r#"
-    {"schema":1,"time":"2026-01-02T03:04:05Z","elapsed_s":5.004,"last":false,"target":{"kind":"process","pids":[4123],"comm":"api-server","allocators":["glibc"],"untraced":[]},"mode":{"exact":true,"sample_bytes":null,"sampling":false,"attached_share":1.0,"gaps":0,"window_allocated_blocks":null,"window_freed_blocks":null,"window_open":false,"stacks":"fp","min_size":null,"max_size":null,"older_s":null},"outstanding":{"bytes":1048576,"blocks":1024},"uncertainty":null,"bytes_per_second":1572864.0,"unknown_frees":12,"overhead":null,"stacks_found":5,"stacks":[{"id":"9f0c0000deadbeef","pid":4123,"bytes":65536,"blocks":64,"uncertainty":null,"allocated_bytes":70000,"allocated_blocks":67,"freed_bytes":4464,"freed_blocks":3,"bytes_per_second":13107.2,"oldest_s":4.2,"oldest_exact":true,"complete":true,"incomplete":null,"frames":[{"function":"handle<'_>","function_offset":"0x1e","module":"/srv/api-server","offset":"0x1167","file":"src/api.c","line":null,"inlined":true},{"function":"leak_small","function_offset":"0x1e","module":"/srv/api-server","offset":"0x1167","file":"src/api.c","line":42,"inlined":false},{"function":"main","function_offset":"0x6d","module":"/srv/api-server","offset":"0x13ad","file":"src/main.c","line":7,"inlined":false}],"culprit":0},{"id":"0000000000000017","pid":4123,"bytes":640,"blocks":1,"uncertainty":null,"allocated_bytes":640,"allocated_blocks":1,"freed_bytes":0,"freed_blocks":0,"bytes_per_second":-20480.0,"oldest_s":192.0,"oldest_exact":false,"complete":false,"incomplete":"no_frame_pointer","frames":[{"function":null,"function_offset":null,"module":"/usr/lib/libplugin.so","offset":"0x4f0","file":null,"line":null,"inlined":false}],"culprit":0}],"mappings":{"bytes":0,"ranges":0,"stacks":[]},"leak_check":null,"process":null,"processes":[],"losses":{"live_map_full":0,"live_map_full_bytes":0,"in_flight_lost":0,"ring_full":0,"no_walk_slot":0,"no_thread_slot":0,"stack_table_full":0,"missed_frees":0,"kernel_missed":0,"mappings_full":0,"mappings_full_bytes":0,"names_given_up":0,"children_not_traced":0,"stacks_incomplete":{}},"notes":[],"remarks":[]}
+    {"schema":1,"time":"2026-01-02T03:04:05Z","elapsed_s":5.004,"last":false,"target":{"kind":"process","pids":[4123],"comm":"api-server","allocators":["glibc"],"untraced":[]},"mode":{"exact":true,"sample_bytes":null,"sampling":false,"attached_share":1.0,"gaps":0,"window_allocated_blocks":null,"window_freed_blocks":null,"window_open":false,"stacks":"fp","min_size":null,"max_size":null,"older_s":null},"outstanding":{"bytes":1048576,"blocks":1024},"uncertainty":null,"bytes_per_second":1572864.0,"unknown_frees":12,"overhead":null,"stacks_found":5,"stacks":[{"id":"9f0c0000deadbeef","pid":4123,"bytes":65536,"blocks":64,"uncertainty":null,"allocated_bytes":70000,"allocated_blocks":67,"freed_bytes":4464,"freed_blocks":3,"bytes_per_second":13107.2,"oldest_s":4.2,"oldest_exact":true,"complete":true,"incomplete":null,"frames":[{"function":"handle<'_>","function_offset":"0x1e","module":"/srv/api-server","offset":"0x1167","file":"src/api.c","line":null,"inlined":true},{"function":"leak_small","function_offset":"0x1e","module":"/srv/api-server","offset":"0x1167","file":"src/api.c","line":42,"inlined":false},{"function":"main","function_offset":"0x6d","module":"/srv/api-server","offset":"0x13ad","file":"src/main.c","line":7,"inlined":false}],"culprit":0},{"id":"0000000000000017","pid":4123,"bytes":640,"blocks":1,"uncertainty":null,"allocated_bytes":640,"allocated_blocks":1,"freed_bytes":0,"freed_blocks":0,"bytes_per_second":-20480.0,"oldest_s":192.0,"oldest_exact":false,"complete":false,"incomplete":"no_frame_pointer","frames":[{"function":null,"function_offset":null,"module":"/usr/lib/libplugin.so","offset":"0x4f0","file":null,"line":null,"inlined":false}],"culprit":0}],"mappings":{"bytes":0,"ranges":0,"stacks":[]},"leak_check":null,"process":null,"processes":[],"marks":[],"span":null,"losses":{"live_map_full":0,"live_map_full_bytes":0,"in_flight_lost":0,"ring_full":0,"no_walk_slot":0,"no_thread_slot":0,"stack_table_full":0,"missed_frees":0,"kernel_missed":0,"mappings_full":0,"mappings_full_bytes":0,"names_given_up":0,"children_not_traced":0,"stacks_incomplete":{}},"notes":[],"remarks":[]}
     "#);
 }
 
@@ -115,6 +115,7 @@ fn names_are_never_changed() {
         losses losses.live_map_full losses.live_map_full_bytes losses.in_flight_lost losses.ring_full
         losses.no_walk_slot losses.no_thread_slot losses.stack_table_full losses.missed_frees
         losses.kernel_missed losses.mappings_full losses.mappings_full_bytes losses.names_given_up
+        marks marks[].number marks[].at_s span span.from_mark span.from_s span.to_mark span.to_s span.attached_share
         losses.children_not_traced
         losses.stacks_incomplete losses.stacks_incomplete.no_frame_pointer
         losses.stacks_incomplete.stack_unreadable losses.stacks_incomplete.too_deep
@@ -124,6 +125,7 @@ fn names_are_never_changed() {
     keys(&parsed(&json(sampled())), "", &mut found);
     keys(&parsed(&json(checked())), "", &mut found);
     keys(&parsed(&json(judged())), "", &mut found);
+    keys(&parsed(&json(marked())), "", &mut found);
     assert_eq!(found, promised.split_whitespace().map(str::to_owned).collect());
 }
 
@@ -167,7 +169,7 @@ fn every_key_is_documented() {
         })
         .collect();
     let mut found = BTreeSet::new();
-    for report in [Recorded { losses: losses(), ..with_blocks() }, sampled(), judged(), kernel()] {
+    for report in [Recorded { losses: losses(), ..with_blocks() }, sampled(), judged(), marked(), kernel()] {
         keys(&parsed(&json(report)), "", &mut found);
     }
     lines(Json).iter().for_each(|line| keys(&parsed(line), "", &mut found));

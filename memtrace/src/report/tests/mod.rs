@@ -9,6 +9,7 @@ mod kernel;
 mod memleak;
 mod recorded;
 mod remarks;
+mod screen;
 mod text;
 mod triage;
 mod verdicts;
@@ -23,7 +24,7 @@ use super::losses::sentences;
 use super::{Json, Memleak, MemleakOptions, Reporter, Style, Text, escape};
 use crate::profile::{
     Age, Allocation, Amount, Attachment, By, Dictionary, Filter, Holder, LeakCheck, Leaked, LiveBlock,
-    Losses, Moment, Overhead, Reached, Reason, Remark, Root, StackMethod, Uncertainty,
+    Losses, Marks, Moment, Overhead, Reached, Reason, Remark, Root, Since, StackMethod, Uncertainty,
 };
 
 /// A function, a module and a file name that would clear the screen, retitle it, reorder and break lines.
@@ -127,6 +128,7 @@ fn report() -> Recorded {
         by: By::Stack,
         losses: Losses::default(),
         remarks: Vec::new(),
+        marks: Marks::default(),
     }
 }
 
@@ -178,6 +180,15 @@ fn empty() -> Recorded {
         stacks: Vec::new(),
         ..report()
     }
+}
+
+/// A report that is limited to the time between two marks, in half of which allocations were seen.
+fn marked() -> Recorded {
+    let seconds = Duration::from_secs;
+    let mut marks = Marks { since: Since::BetweenMarks, seen: seconds(5), ..Marks::default() };
+    marks.add(seconds(1), seconds(1));
+    marks.add(seconds(3), seconds(2));
+    Recorded { marks, ..report() }
 }
 
 /// Every loss there is, each with its own figure.

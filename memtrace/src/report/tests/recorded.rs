@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::profile::{
     Age, Allocation, Amount, Attachment, Balance, By, CacheRow, Detail, Dictionary, Filter, Holder, Kernel,
-    KernelDetail, LeakCheck, Leaked, Line, LiveBlock, LocationId, Losses, MappingRow, MappingUse, MemoryKind,
-    Mode, Overhead, Process, Processes, Profile, Reason, Remark, Row, Selection, SortBy, StackId,
+    KernelDetail, LeakCheck, Leaked, Line, LiveBlock, LocationId, Losses, MappingRow, MappingUse, Marks,
+    MemoryKind, Mode, Overhead, Process, Processes, Profile, Reason, Remark, Row, Selection, SortBy, StackId,
     StackMethod, Subject, Uncertainty, Verdict, View,
 };
 use crate::report::Reporter;
@@ -95,6 +95,7 @@ pub(super) struct Recorded {
     pub(super) by: By,
     pub(super) losses: Losses,
     pub(super) remarks: Vec<Remark>,
+    pub(super) marks: Marks,
 }
 
 impl Recorded {
@@ -166,6 +167,7 @@ impl Recorded {
             rows,
             losses: self.losses.clone(),
             remarks: self.remarks.clone(),
+            marks: self.marks.clone(),
         };
         (dictionary, profile)
     }

@@ -3,11 +3,11 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use super::{
-    Frame, Mapped, Recorded, assert_harmless, checked, empty, hostile, losses, report, sampled,
+    Frame, Mapped, Recorded, assert_harmless, checked, empty, hostile, losses, marked, report, sampled,
     trace_lines as lines, with_blocks,
 };
-use crate::profile::{Filter, LeakCheck, Moment, Reason, Remark};
-use crate::report::{Style, Text};
+use crate::profile::{Filter, LeakCheck, Moment, Reason, Remark, Since};
+use crate::report::{Json, Style, Text};
 
 fn text(report: Recorded) -> String {
     report.written(Text::new(Style::default(), TimeZone::UTC))
@@ -358,4 +358,27 @@ fn what_was_lost_before() {
     assert_eq!(line, Some(whole.as_str()));
     report.leak_check = report.leak_check.map(|check| LeakCheck { before: None, ..check });
     assert!(!text(report).contains("From before"));
+}
+
+#[test]
+fn the_header_says_which_marks_the_figures_are_limited_to() {
+    let header = |report: &Recorded| text(report.clone()).lines().next().unwrap_or_default().to_owned();
+    let two = marked();
+    let expected = ", ONLY WHAT WAS ALLOCATED BETWEEN MARK 1 AND MARK 2 (4.0 s and 2.0 s ago) (allocations were seen 50 % of that time)";
+    assert!(header(&two).contains(expected), "{}", header(&two));
+    // How many of those were freed is unknown.
+    assert!(!text(two.clone()).contains("freed 3 of") && text(report()).contains("freed 3 of"));
+    let json: serde_json::Value = serde_json::from_str(&two.written(Json)).unwrap();
+    let span =
+        serde_json::json!({"from_mark": 1, "from_s": 1.0, "to_mark": 2, "to_s": 3.0, "attached_share": 0.5});
+    assert_eq!((&json["span"], &json["marks"][1]), (&span, &serde_json::json!({"number": 2, "at_s": 3.0})));
+    let mut one = marked();
+    one.marks.last.pop();
+    let expected = ", ONLY WHAT WAS ALLOCATED SINCE MARK 1 (4.0 s ago), as there is no second mark yet";
+    assert!(header(&one).contains(expected), "{}", header(&one));
+    one.marks.last.clear();
+    assert!(header(&one).contains(", no mark yet, so everything"), "{}", header(&one));
+    let mut all = marked();
+    all.marks.since = Since::Start;
+    assert!(header(&all).contains(", mark 2 2.0 s ago"), "{}", header(&all));
 }

@@ -60,7 +60,7 @@ pub(super) fn write(out: &mut dyn Write, frames: &[Frame<'_>], style: &Style, mo
 }
 
 /// A frame in one line: the function and its place, or the file and the offset there.
-pub(super) fn one_line(frame: &Frame<'_>, most: usize) -> String {
+pub(in crate::report) fn one_line(frame: &Frame<'_>, most: usize) -> String {
     match texts(&Line::Frame(frame, true), most) {
         (name, Some(place)) => format!("{name}  {place}"),
         (name, None) => name,

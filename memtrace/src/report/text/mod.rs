@@ -8,13 +8,14 @@ use std::io::{self, Write};
 
 use jiff::tz::TimeZone;
 
-use super::header::{allocators, method, older, processes, sizes};
+use super::header::{allocators, method, processes, shown, sizes};
 use super::{Reporter, balance, endings, escape, estimates, kernel, leaks, losses, mappings, remarks};
 use crate::profile::units::{format_age, format_bytes, format_count, format_number};
-use crate::profile::{Allocation, Amount, By, Dictionary, Filter, Frame, Moment, Subject, View};
+use crate::profile::{Allocation, Amount, By, Dictionary, Frame, Moment, Row, Subject, View};
 use rows::{noun, process, samples};
 use style::{BOLD, DIM};
 
+pub(super) use frames::one_line;
 pub use style::Style;
 
 /// Stacks of mappings that the text shows; JSON has as many as of blocks.
@@ -57,6 +58,28 @@ impl Text {
         frames::write(out, frames, &self.style, self.style.stack_lines())
     }
 
+    /// A row as text has it, for a place of its own.
+    pub(super) fn one_row(&self, rank: usize, row: &Row, view: &View<'_>) -> String {
+        let mut text = Vec::new();
+        // Writing to memory does not fail.
+        let _ = self.row(&mut text, rank, row, view);
+        self.broken(&text)
+    }
+
+    /// The frames of a stack as text has them.
+    pub(super) fn one_stack(&self, frames: &[Frame<'_>]) -> String {
+        let mut text = Vec::new();
+        let _ = self.frames(&mut text, frames);
+        self.broken(&text)
+    }
+
+    /// Lines as wide as the terminal allows.
+    fn broken(&self, text: &[u8]) -> String {
+        let mut lines = Vec::new();
+        let _ = self.style.write(&mut lines, &String::from_utf8_lossy(text));
+        String::from_utf8_lossy(&lines).into_owned()
+    }
+
     fn header(&self, out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
         let profile = view.profile();
         let time = profile.time.to_zoned(self.zone.clone());
@@ -67,7 +90,7 @@ impl Text {
             ),
             Subject::Kernel(of) => (
                 format!("{}, traced for ", kernel::target(of)),
-                format!("; {}", kernel::method(sizes(&profile.filter), older(&profile.filter))),
+                format!("; {}", kernel::method(sizes(&profile.filter), shown(profile))),
             ),
         };
         writeln!(
@@ -141,7 +164,7 @@ impl Text {
             return Ok(());
         }
         let mode = profile.processes().map(|of| &of.mode);
-        if profile.filter != Filter::default() || view.selection().filters() {
+        if profile.is_limited() || view.selection().filters() {
             writeln!(out, "No outstanding block passes the filter; others may exist.")
         } else if profile.outstanding.blocks > 0 {
             writeln!(out, "No stack with outstanding allocations passes the filters.")

@@ -77,7 +77,7 @@ impl Text {
         let doubt = row.uncertainty().map(|doubt| format!("{}, ", samples(doubt))).unwrap_or_default();
         write!(out, "    {share}{doubt}{}{}", oldest(row), processes(profile, row))?;
         // How many of the old blocks, or of those watched for long enough, were freed is unknown.
-        if profile.filter.older.is_none() && !mode.is_some_and(|mode| mode.attached.open) {
+        if !profile.is_part() && !mode.is_some_and(|mode| mode.attached.open) {
             write!(out, ", {}", freed(row, profile))?;
         }
         writeln!(out, "  {}", self.style.paint(DIM, format_args!("stack {:016x}", row.id)))
@@ -116,7 +116,7 @@ impl Text {
             write!(out, "{}", kernel::more(row, detail, profile))?;
         }
         write!(out, ", {}", oldest(row))?;
-        if profile.filter.older.is_none() {
+        if !profile.is_part() {
             write!(out, ", {}", freed(row, profile))?;
         }
         writeln!(out, "  {}", self.style.paint(DIM, format_args!("stack {:016x}", row.id)))

@@ -26,6 +26,8 @@ pub struct Style {
     pub width: Option<usize>,
     /// Every frame with its whole name, its module and its offset there.
     pub full_names: bool,
+    /// Every line of a stack.
+    pub whole_stacks: bool,
 }
 
 impl Style {
@@ -40,6 +42,9 @@ impl Style {
 
     /// Lines that a stack may take: fewer where others are broken.
     pub(super) fn stack_lines(&self) -> usize {
+        if self.whole_stacks {
+            return usize::MAX;
+        }
         if self.line() < NARROW { LINES - 2 } else { LINES }
     }
 
@@ -104,7 +109,7 @@ mod tests {
 
     #[test]
     fn escapes_take_no_room() {
-        let style = Style { colour: true, width: Some(40), full_names: false };
+        let style = Style { colour: true, width: Some(40), full_names: false, whole_stacks: false };
         let line = format!(
             "{} {}",
             style.paint(super::BOLD, "x".repeat(19)),

@@ -122,8 +122,11 @@ impl KernelSession {
                 let living = living.entry(object.slot()).or_default();
                 living.all += 1;
                 living.unknown += u64::from(object.presence == Presence::Unknown);
-                living.old += u64::from(age >= older);
-                living.oldest = living.oldest.max(age);
+                let is_shown = age >= older && self.is_in_span(object.time(now));
+                if is_shown {
+                    living.old += 1;
+                    living.oldest = living.oldest.max(age);
+                }
             })
             .context("cannot read the table of live objects")?;
         Ok(living)

@@ -18,6 +18,7 @@ use crate::{
     model::glob,
     profile::{MemoryKind, Remark},
     session::Names,
+    sources::marks::Marked,
 };
 
 /// What to count.
@@ -67,6 +68,7 @@ pub struct KernelSession {
     started: Duration,
     remarks: Vec<Remark>,
     streams: Option<Streams>,
+    marked: Marked,
 }
 
 impl KernelSession {
@@ -101,6 +103,7 @@ impl KernelSession {
             started,
             remarks,
             streams: None,
+            marked: Marked::default(),
         })
     }
 

@@ -26,6 +26,10 @@ use crate::{
 impl KernelSession {
     /// Everything that one report knows. Frames are named where names are wanted.
     pub(super) fn profile(&mut self, last: bool, wanted: Wanted<'_>) -> anyhow::Result<Profile> {
+        if let Some(begin) = self.marked.limit_to(wanted.since) {
+            self.aggregate.begin(self.started + begin);
+            self.caches.begin(self.started + begin);
+        }
         let now = self.tracer.elapsed();
         let census = self.census(now)?;
         let shown = census.stacks.iter().map(Stack::shown);
@@ -56,6 +60,7 @@ impl KernelSession {
             rows,
             losses: losses(&self.tracer.losses()),
             remarks,
+            marks: self.marked.marks(now.saturating_sub(self.started)),
         };
         let shown = wanted.selection.shown(self.names.dictionary(), &profile);
         let named: Vec<usize> =
@@ -71,6 +76,11 @@ impl KernelSession {
             self.list(&mut profile, shown, now)?;
         }
         Ok(profile)
+    }
+
+    /// Whether the time of an object is in the span that is shown.
+    pub(super) fn is_in_span(&self, time: Duration) -> bool {
+        self.marked.shows(time.saturating_sub(self.started))
     }
 
     fn row(&mut self, grown: &Growth, stack: &Stack, census: &Census) -> Option<Row> {
@@ -200,7 +210,9 @@ impl KernelSession {
         self.tracer
             .for_each_tracked(|object| {
                 let age = now.saturating_sub(object.time(now));
-                if let Some(first) = first_of.get(&object.slot()).filter(|_| age >= older) {
+                if let Some(first) =
+                    first_of.get(&object.slot()).filter(|_| age >= older && self.is_in_span(object.time(now)))
+                {
                     let (size, percpu) = known.get(&object.slot()).copied().unwrap_or_default();
                     let address = object_address(object.key, percpu);
                     listed.add(*first, || LiveBlock { address, size, age });

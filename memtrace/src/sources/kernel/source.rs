@@ -1,5 +1,7 @@
 //! The kernel as a [`Source`].
 
+use std::time::Duration;
+
 use super::KernelSession;
 use crate::{
     bpf::{BpfEvent, Events},
@@ -56,6 +58,12 @@ impl Source for KernelSession {
     fn report(&mut self, last: bool, wanted: Wanted<'_>) -> anyhow::Result<Draft> {
         let profile = self.profile(last, wanted)?;
         Ok(Draft::report(profile, &mut self.names, wanted))
+    }
+
+    fn mark(&mut self, ago: Duration) {
+        let at = self.tracer.elapsed().saturating_sub(self.started);
+        let at = at.saturating_sub(ago);
+        self.marked.add(at, at);
     }
 
     fn names(&mut self) -> &mut Names {

@@ -16,6 +16,7 @@ use crate::{
         Process, Processes, Profile, Reason, Remark, Row, Selection, StackMethod, Standing, Subject,
         Uncertainty, Verdict,
     },
+    session::Wanted,
     sources::listed::Listed,
     target::runtimes,
 };
@@ -29,14 +30,24 @@ impl Session {
     ///
     /// # Errors
     /// The table of live blocks cannot be read (`--older`, `--show-allocs`).
-    pub(super) fn profile(&mut self, last: bool, selection: &Selection) -> anyhow::Result<Profile> {
+    pub(super) fn profile(&mut self, last: bool, wanted: Wanted<'_>) -> anyhow::Result<Profile> {
+        if let Some(begin) = self.marked.limit_to(wanted.since) {
+            self.aggregate.begin(self.started + begin);
+            self.forget_blocks();
+        }
         self.catch_up();
         let now = self.tracer.elapsed();
         let totals = self.totals(now);
         self.record(now, &totals);
-        let blocks = self.look_at_blocks(now, &totals)?;
+        let blocks = if wanted.often {
+            self.look_often(now, &totals)?
+        } else {
+            self.look_at_blocks(now, &totals)?.into()
+        };
         let survivors = blocks.survivors.as_ref();
-        let (stacks, bytes_per_second) = self.aggregate.advance(now, totals, survivors, self.options.freed);
+        // What a process does is told by all of its stacks, not only by those with blocks between marks.
+        let all = self.options.freed || self.marked.is_limited();
+        let (mut stacks, bytes_per_second) = self.aggregate.advance(now, totals, survivors, all);
         let outstanding = stacks.iter().fold(Amount::default(), |sum, stack| sum.plus(stack.outstanding));
         let losses = self.losses(&stacks);
         let mut rows = self.rows(&stacks, self.circumstances(now, &blocks).as_ref());
@@ -48,6 +59,10 @@ impl Session {
             {
                 verdict.grounds = doubt(verdict.grounds, balance);
             }
+        }
+        if !self.options.freed {
+            stacks.retain(|stack| stack.outstanding.blocks > 0);
+            rows.retain(|row| row.outstanding.blocks > 0);
         }
         self.settle_ends(last);
         let mut remarks = self.report_remarks(now, &balances, &losses);
@@ -76,9 +91,10 @@ impl Session {
             rows,
             losses,
             remarks,
+            marks: self.marked.marks(self.control.seen(now)),
         };
         if self.options.show_allocs {
-            self.list(&mut profile, &stacks, selection, now)?;
+            self.list(&mut profile, &stacks, wanted.selection, now)?;
         }
         Ok(profile)
     }
@@ -176,6 +192,11 @@ impl Session {
         self.options.older.unwrap_or_default().max(self.least_watched(target, now))
     }
 
+    /// Whether the time of a block is in the span that is shown.
+    pub(super) fn is_in_span(&self, time: Duration) -> bool {
+        self.marked.shows(time.saturating_sub(self.started))
+    }
+
     /// In an open window, how old a block must be, so that one that is freed soon would be gone.
     pub(super) fn least_watched(&self, target: &Traced, now: Duration) -> Duration {
         let open = self.control.open_window().filter(|_| !target.process.has_exited());
@@ -244,7 +265,7 @@ impl Session {
                 .live()
                 .for_each(target.id(), |block| {
                     let age = now.saturating_sub(block.time);
-                    if age >= older {
+                    if age >= older && self.is_in_span(block.time) {
                         let block_of =
                             || LiveBlock { address: block.address, size: block.sample.size(), age };
                         listed.add(self.stacks.reported_as(block.slot), block_of);
@@ -263,7 +284,11 @@ impl Session {
             *sum = sum.plus(found);
         }
         let row = |stack: &Growth| {
-            let leaked = leaked.get(&stack.totals.slot).map(|leaked| leaked.within(stack.outstanding));
+            let leaked = leaked.get(&stack.totals.slot);
+            // When the lost blocks were allocated is unknown: with marks, the figures of the check stay as they are.
+            let is_limited = self.marked.is_limited();
+            let leaked =
+                leaked.map(|found| if is_limited { *found } else { found.within(stack.outstanding) });
             let verdict =
                 circumstances.map(|circumstances| Box::new(self.verdict(stack, leaked, circumstances)));
             self.row(stack, leaked, verdict)

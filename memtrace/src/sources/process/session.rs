@@ -26,6 +26,7 @@ use crate::{
     bpf::{BpfEvent, Config, Events, Tracer},
     profile::{Allocation, Reason, Remark},
     session::{Draft, Names, hold_signals},
+    sources::marks::Marked,
     symbolize::Program,
     target::{FileStore, Process, select::Selector},
 };
@@ -86,6 +87,7 @@ pub struct Session {
     pub(super) black_box: BlackBox,
     /// CPU time that targets used whose place another one has taken.
     pub(super) past_cpu: Duration,
+    pub(super) marked: Marked,
 }
 
 impl Session {
@@ -134,6 +136,7 @@ impl Session {
             following: Following::new(options.follow, options.select.clone()),
             past_cpu: Duration::ZERO,
             black_box: BlackBox::default(),
+            marked: Marked::default(),
             options,
             targets: Vec::new(),
             stacks: Stacks::default(),

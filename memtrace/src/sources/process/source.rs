@@ -194,8 +194,19 @@ impl Source for Session {
     }
 
     fn report(&mut self, last: bool, wanted: Wanted<'_>) -> anyhow::Result<Draft> {
-        let profile: Profile = self.profile(last, wanted.selection)?;
+        let profile: Profile = self.profile(last, wanted)?;
         Ok(Draft::report(profile, &mut self.names, wanted))
+    }
+
+    fn mark(&mut self, ago: Duration) {
+        let now = self.tracer.elapsed();
+        let at = now.saturating_sub(self.started).saturating_sub(ago);
+        self.marked.add(at, self.control.seen(now).saturating_sub(ago));
+    }
+
+    fn scan(&mut self) {
+        self.leaks.ask(self.tracer.elapsed());
+        self.schedule_leaks();
     }
 
     fn names(&mut self) -> &mut Names {

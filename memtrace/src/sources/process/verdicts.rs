@@ -1,6 +1,9 @@
 //! The evidence that verdicts rest on: what stacks held all the time, and their live blocks.
 
-use std::time::{Duration, Instant};
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use memtrace_common::Part;
@@ -26,6 +29,8 @@ pub(super) struct Course {
     series: Tracks,
     /// When totals may be read again.
     next: Option<Instant>,
+    /// What the last pass over the blocks for a screen has found, and until when that is used.
+    blocks: Option<(Instant, Rc<Blocks>)>,
 }
 
 impl Course {
@@ -40,7 +45,7 @@ impl Course {
 }
 
 /// What a pass over the live blocks has found.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Blocks {
     /// Those old enough, if an age was asked for or matters.
     pub(super) survivors: Option<FxHashMap<u32, Survivors>>,
@@ -88,6 +93,32 @@ impl Session {
         self.course.series.record(now, held, self.tracer.work().unknown_frees);
     }
 
+    /// Looks at all live blocks, or for a screen at what the last pass has found if that took more than its share of the time. A
+    /// stack that is newer than that makes a new pass necessary.
+    ///
+    /// # Errors
+    /// The table of live blocks cannot be read.
+    pub(super) fn look_often(&mut self, now: Duration, totals: &[Totals]) -> anyhow::Result<Rc<Blocks>> {
+        if let Some((until, blocks)) = &self.course.blocks
+            && Instant::now() < *until
+            && blocks
+                .census
+                .as_ref()
+                .is_none_or(|census| totals.iter().all(|of| census.of(of.slot).is_some()))
+        {
+            return Ok(Rc::clone(blocks));
+        }
+        let begin = Instant::now();
+        let blocks = Rc::new(self.look_at_blocks(now, totals)?);
+        self.course.blocks = Some((Instant::now() + SHARE * begin.elapsed(), Rc::clone(&blocks)));
+        Ok(blocks)
+    }
+
+    /// Other blocks are shown from now on.
+    pub(super) fn forget_blocks(&mut self) {
+        self.course.blocks = None;
+    }
+
     /// Looks at all live blocks, once for everything that a report wants to know of them.
     ///
     /// # Errors
@@ -95,6 +126,7 @@ impl Session {
     pub(super) fn look_at_blocks(&self, now: Duration, totals: &[Totals]) -> anyhow::Result<Blocks> {
         let wants_survivors = self.options.older.is_some()
             || self.options.show_allocs
+            || self.marked.is_limited()
             || self.control.sampled()
             || self.control.open_window().is_some();
         let mut blocks = Blocks {
@@ -117,7 +149,8 @@ impl Session {
                     if let Some(census) = &mut blocks.census {
                         census.add(slot, block.time, block.sample);
                     }
-                    if let Some(survivors) = blocks.survivors.as_mut().filter(|_| age >= older) {
+                    let is_shown = age >= older && self.is_in_span(block.time);
+                    if let Some(survivors) = blocks.survivors.as_mut().filter(|_| is_shown) {
                         let stack = survivors.entry(slot).or_default();
                         stack.estimate.add(block.sample);
                         stack.oldest = stack.oldest.max(age);
@@ -180,7 +213,8 @@ impl Session {
             living: census.of(slot).unwrap_or(&none),
             freed,
             lifetimes: lifetimes.as_ref(),
-            bytes: stack.outstanding.bytes,
+            bytes: if self.marked.is_limited() { stack.totals.outstanding() } else { stack.outstanding }
+                .bytes,
             trend: track.and_then(|track| series.trend(track)),
             course: track.and_then(|track| series.course(track)),
             balance,

@@ -130,6 +130,11 @@ impl Leaks {
         (when != When::Off && !at_exit && self.running.is_none()).then_some(self.next)
     }
 
+    /// The next check is to begin as soon as possible.
+    pub(super) fn ask(&mut self, now: Duration) {
+        self.next = self.next.min(now);
+    }
+
     /// How long a window should be kept open for a check, if one is due.
     pub(super) fn wants_window(&self, now: Duration) -> Duration {
         let due = self.due().is_some_and(|due| now >= due);
