@@ -27,13 +27,14 @@ pub struct SeenStack {
 }
 
 impl Seen {
-    /// Who allocated blocks in a process that an allocator rounds to `size`, and how many were not freed: those that lose
+    /// Who allocated blocks in a process that its allocator (`glibc`, `jemalloc`) rounds to `size`, and how many were not freed: those that lose
     /// blocks first, then the most blocks. Stacks that are blamed on one place are one.
     #[must_use]
-    pub fn of(&self, pid: u32, size: u64) -> Vec<(&SeenStack, u64)> {
+    pub fn of(&self, pid: u32, size: u64, allocator: &str) -> Vec<(&SeenStack, u64)> {
         let mut found: Vec<(&SeenStack, u64)> = Vec::new();
         for stack in self.stacks.iter().filter(|stack| stack.pid == pid) {
-            let sizes = stack.sizes.iter().filter(|(requested, _)| is_rounded_to(*requested, size));
+            let sizes =
+                stack.sizes.iter().filter(|(requested, _)| is_rounded_to(*requested, size, Some(allocator)));
             let blocks: u64 = sizes.map(|(_, blocks)| blocks).sum();
             let is_same = |(known, _): &&mut (&SeenStack, u64)| {
                 (&known.function, &known.place) == (&stack.function, &stack.place)
@@ -49,10 +50,11 @@ impl Seen {
     }
 }
 
-/// Whether glibc or jemalloc makes a block of `size` usable bytes for a request.
+/// Whether an allocator makes a block of `size` usable bytes for a request; `None`: whether glibc or jemalloc does.
 #[must_use]
-pub fn is_rounded_to(requested: u64, size: u64) -> bool {
-    [usable(requested), class(requested)].contains(&size)
+pub fn is_rounded_to(requested: u64, size: u64, allocator: Option<&str>) -> bool {
+    let is = |name| allocator.is_none_or(|allocator| allocator == name);
+    (is("glibc") && usable(requested) == size) || (is("jemalloc") && class(requested) == size)
 }
 
 /// How much of its chunk a program can use, if glibc has made it for a block of that size.
@@ -101,7 +103,10 @@ mod tests {
         ];
         let seen = Seen { stacks, ..Seen::default() };
         let of = |pid, size| -> Vec<(&str, u64)> {
-            seen.of(pid, size).iter().map(|(stack, blocks)| (stack.function.as_str(), *blocks)).collect()
+            seen.of(pid, size, "glibc")
+                .iter()
+                .map(|(stack, blocks)| (stack.function.as_str(), *blocks))
+                .collect()
         };
         assert_eq!(of(1, 72), [("forget", 5), ("keep", 50)]);
         assert_eq!(of(2, 72), [("other", 5)]);

@@ -157,7 +157,7 @@ impl Text {
         for class in classes().take(view.shown()) {
             writeln!(out, "  {}", self::class(class, lost.bytes))?;
             if let Some(seen) = view.seen {
-                allocated(out, seen, heap.process.pid, class.size)?;
+                allocated(out, seen, heap, class.size)?;
             }
         }
         let hidden = classes().count().saturating_sub(view.shown());

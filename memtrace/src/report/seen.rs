@@ -9,7 +9,7 @@ use std::{
 
 use super::{Reporter, blame::culprit, escape::short, mappings::shown};
 use crate::profile::{
-    Row, Seen, SeenStack, View,
+    Heap, Row, Seen, SeenStack, View,
     units::{format_age, format_number},
 };
 
@@ -53,8 +53,8 @@ fn stack(view: &View<'_>, row: &Row) -> Option<SeenStack> {
 }
 
 /// Who allocates blocks of a size that is lost.
-pub(super) fn allocated(out: &mut dyn Write, seen: &Seen, pid: u32, size: u64) -> io::Result<()> {
-    for (stack, blocks) in seen.of(pid, size).into_iter().take(CALLERS) {
+pub(super) fn allocated(out: &mut dyn Write, seen: &Seen, heap: &Heap, size: u64) -> io::Result<()> {
+    for (stack, blocks) in seen.of(heap.process.pid, size, &heap.allocator).into_iter().take(CALLERS) {
         let place = match &stack.place {
             Some((file, line)) => format!(" ({}:{line})", short(file.rsplit('/').next().unwrap_or(file))),
             None => String::new(),

@@ -174,7 +174,7 @@ struct AllocatedBy<'a> {
 
 impl<'a> Class<'a> {
     fn new(class: &'a profile::SizeClass, view: &HeapView<'a>) -> Self {
-        let of = |seen: &'a profile::Seen| seen.of(view.heap.process.pid, class.size);
+        let of = |seen: &'a profile::Seen| seen.of(view.heap.process.pid, class.size, &view.heap.allocator);
         let allocated_by = view.seen.map(of).unwrap_or_default().into_iter().map(|(stack, blocks)| {
             let (file, line) = stack.place.as_ref().map(|(file, line)| (file.as_str(), *line)).unzip();
             AllocatedBy { function: &stack.function, file, line, blocks, loses: stack.lost > 0 }

@@ -1,10 +1,12 @@
 //! Reports of heaps.
 
+use std::time::Duration;
+
 use jiff::{Timestamp, tz::TimeZone};
 
 use crate::profile::{
     Amount, Finding, GrownClass, Heap, HeapArena, HeapGrowth, HeldBytes, Hint, Kept, LeakCheck, Process,
-    Root, SizeClass,
+    Root, Seen, SeenStack, SizeClass,
 };
 use crate::report::{HeapView, Json, Style, Text};
 
@@ -148,11 +150,34 @@ fn without_a_verdict_nothing_is_called_lost() {
     }
 }
 
+/// Tracing has seen who loses blocks of 72 bytes.
+fn seen() -> Seen {
+    let stack = SeenStack {
+        pid: 4123,
+        function: "forget(int)".to_owned(),
+        place: Some(("/src/app.cc".to_owned(), 15)),
+        sizes: vec![(70, 58), (3, 1)],
+        lost: 58,
+    };
+    let other = SeenStack { pid: 1, ..stack.clone() };
+    Seen { traced: Duration::from_secs(8), stacks: vec![other, stack] }
+}
+
+#[test]
+fn who_allocates_is_below_what_is_lost() {
+    let (heap, seen) = (heap(), seen());
+    let text = text(&HeapView { seen: Some(&seen), ..view(&heap) });
+    let line = "in 8.0 s, forget (app.cc:15) was seen to allocate 58 more, and loses them";
+    assert_eq!(text.matches("was seen to allocate").count(), 1, "{text}");
+    assert!(text.contains(line), "{text}");
+}
+
 #[test]
 fn json_has_the_names_that_are_documented() {
     let heap = heap();
     let growth = growth();
-    let json = json(&HeapView { growth: Some(&growth), top: 2, ..view(&heap) });
+    let seen = seen();
+    let json = json(&HeapView { growth: Some(&growth), seen: Some(&seen), top: 2, ..view(&heap) });
     assert_eq!((&json["schema"], &json["last"]), (&1.into(), &true.into()));
     assert_eq!(json["target"]["pids"], serde_json::json!([4123]));
     let heap = &json["heap"];
@@ -167,8 +192,10 @@ fn json_has_the_names_that_are_documented() {
     assert_eq!(
         heap["classes"][1],
         serde_json::json!({ "size": 72, "blocks": 1405, "lost_blocks": 405, "directly_lost_blocks": 405,
-            "type": "app::Session", "hint": null, "hint_kind": null })
+            "type": "app::Session", "hint": null, "hint_kind": null, "allocated_by": [{ "function": "forget(int)",
+            "file": "/src/app.cc", "line": 15, "blocks": 58, "loses": true }] })
     );
+    assert_eq!(heap["traced_s"], 8.0);
     assert_eq!(heap["classes"][0]["hint_kind"], "text");
     assert_eq!(heap["held_by"][0]["name"], "g_cache");
     assert_eq!(heap["growth"]["lost"][0]["blocks"], 10);

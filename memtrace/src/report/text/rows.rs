@@ -128,7 +128,7 @@ pub(super) fn loser(view: &View<'_>, size: u64) -> Option<String> {
     let row = view.rows().find(|row| {
         row.leaked.is_some_and(|leaked| {
             let Amount { bytes, blocks } = leaked.lost;
-            blocks > 0 && bytes % blocks == 0 && is_rounded_to(bytes / blocks, size)
+            blocks > 0 && bytes % blocks == 0 && is_rounded_to(bytes / blocks, size, None)
         })
     })?;
     let frames = view.frames(row.stack);
