@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use crate::{
     analysis::when::Condition,
     profile::units::parse_duration,
-    session::{hold_signals, wait_for_signal},
+    session::{hold_signals, unheld, wait_for_signal},
     sources::waiting::{Waiter, Woken},
     target::{Process, without_protection},
 };
@@ -156,7 +156,7 @@ fn without_waiting(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
 fn execute(command: &str, report: &Path) {
     let mut shell = Command::new("sh");
     shell.args(["-c", command, "memtrace"]).arg(report);
-    let status = without_protection(&mut shell).status();
+    let status = unheld(without_protection(&mut shell)).status();
     match status {
         Ok(status) if status.success() => {}
         Ok(status) => message(&format!("--exec: {status}")),

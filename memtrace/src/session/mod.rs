@@ -19,7 +19,9 @@ pub use names::Names;
 pub use output::{Closed, Output, settle, write_whole};
 pub use report_file::{Keep, ReportFile};
 pub use screen::Screen;
-pub use signals::{hold as hold_signals, interrupted, release as release_signals, wait as wait_for_signal};
+pub use signals::{
+    hold as hold_signals, interrupted, release as release_signals, unheld, wait as wait_for_signal,
+};
 pub use source::{Ending, Source, Step};
 pub use suppress::Suppressing;
 pub use watched::Watched;

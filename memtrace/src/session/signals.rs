@@ -6,6 +6,8 @@
 use std::{
     collections::VecDeque,
     io,
+    os::unix::process::CommandExt as _,
+    process::Command,
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
@@ -39,6 +41,12 @@ pub fn hold() {
     if let Err(error) = all.thread_block() {
         tracing::debug!("signals are not blocked: {error}");
     }
+}
+
+/// Lets a command that is about to be started receive them: it would inherit that they are blocked.
+pub fn unheld(command: &mut Command) -> &mut Command {
+    // SAFETY: between fork and exec only a system call is made.
+    unsafe { command.pre_exec(|| Ok(SigSet::empty().thread_set_mask()?)) }
 }
 
 /// Whether one is pending.
