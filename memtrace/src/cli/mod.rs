@@ -107,6 +107,7 @@ const USAGE: u8 = 2;
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
+    crate::session::hold_marking();
     let mut arguments: Vec<OsString> = std::env::args_os().collect();
     if called_memleak(&arguments) {
         arguments =

@@ -8,7 +8,7 @@ use crate::{
     budget::Choice,
     profile::{Seen, Selection, SortBy},
     report::Witness,
-    session::{Ending, Output, Schedule, follow, release_signals},
+    session::{Ending, Output, Schedule, follow, hold_signals, release_signals},
     sources::process::{Counting, LeakOptions, Options, Session},
     target::Process,
 };
@@ -47,6 +47,8 @@ pub(super) fn watch(
     let schedule =
         Schedule { interval: time, count: Some(1), duration: None, outlive: false, last_report: true };
     let ending = block_on(async { follow(&mut session, schedule, &mut output).await })?;
+    // One that comes while probes are removed ends the process after that.
+    hold_signals();
     drop(session);
     release_signals();
     Ok((ending != Ending::Interrupted).then(|| witness.seen()))

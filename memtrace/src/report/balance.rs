@@ -128,19 +128,24 @@ pub(super) fn sentence(view: &View<'_>, balance: &Balance) -> String {
     format!("{words}{limit}{}{}", page_tables(balance), children(balance))
 }
 
-/// Who leaks: the first of the stacks shown, and how many others there are. Empty if no stack was found guilty yet.
+/// Who leaks: the first of the stacks shown, and how many others there are. Empty if no stack was found guilty yet. If only
+/// stacks with some text are shown, the first of them may be the least.
 fn places(view: &View<'_>, pid: u32) -> String {
     let leaks = |row: &&Row| {
         let kind = row.verdict.as_deref().map(Verdict::kind);
         row.judges(pid) && (row.loss() != (0, 0) || matches!(kind, Some(Kind::Lost | Kind::Growing)))
     };
+    let found = view.profile().rows.iter().filter(leaks).count() as u64;
+    if view.selection().containing.is_some() && found > 0 {
+        return format!(" in {}, shown or not", format_count(found, "stack"));
+    }
     let Some(first) = view.rows().find(leaks) else { return String::new() };
     let frames = view.frames(first.stack);
     let name = culprit(&frames).and_then(|place| frames.get(place)?.function);
     let name = name.map_or_else(|| "code without a name".to_owned(), shown);
-    match view.profile().rows.iter().filter(leaks).count() {
+    match found {
         0 | 1 => format!(" in {name}"),
-        found => format!(" in {name} and {}", format_count(found as u64 - 1, "more stack")),
+        found => format!(" in {name} and {}", format_count(found - 1, "more stack")),
     }
 }
 

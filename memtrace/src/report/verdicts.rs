@@ -7,6 +7,8 @@ use crate::profile::{Grounds, Kind, Trend, Verdict};
 
 /// A smaller error of a growth is not worth a word, in percent.
 const LEAST_ERROR: f64 = 5.0;
+/// Of a larger one, only that it is large.
+const MOST_ERROR: f64 = 200.0;
 
 /// A verdict's name for people.
 pub(super) fn name(kind: Kind) -> &'static str {
@@ -37,8 +39,9 @@ pub(super) fn growth(verdict: &Verdict) -> Option<String> {
     let Trend { bytes_per_second, low, high } = verdict.trend.filter(|_| grows)?;
     let half_width = (high - bytes_per_second).max(bytes_per_second - low);
     let error = match (half_width / bytes_per_second.abs() * 100.0).round() {
-        percent if percent >= LEAST_ERROR => format!(" \u{b1} {percent} %"),
-        _ => String::new(),
+        percent if percent < LEAST_ERROR => String::new(),
+        percent if percent <= MOST_ERROR => format!(" \u{b1} {percent} %"),
+        _unknown => ", hardly known".to_owned(),
     };
     Some(format!("{}{error}", per_second(bytes_per_second)))
 }

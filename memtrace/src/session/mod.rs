@@ -20,7 +20,8 @@ pub use output::{Closed, Output, settle, write_whole};
 pub use report_file::{Keep, ReportFile};
 pub use screen::Screen;
 pub use signals::{
-    hold as hold_signals, interrupted, release as release_signals, unheld, wait as wait_for_signal,
+    hold as hold_signals, hold_marking, interrupted, release as release_signals, unheld,
+    wait as wait_for_signal,
 };
 pub use source::{Ending, Source, Step};
 pub use suppress::Suppressing;

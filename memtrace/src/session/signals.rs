@@ -36,10 +36,18 @@ fn set() -> SigSet {
 
 /// Blocks them on this thread and on those it starts; commands that it starts receive them.
 pub fn hold() {
-    let mut all = set();
-    all.add(MARKING);
-    if let Err(error) = all.thread_block() {
+    if let Err(error) = set().thread_block() {
         tracing::debug!("signals are not blocked: {error}");
+    }
+    hold_marking();
+}
+
+/// Blocks the one that marks, which would end a process that nobody has told what it is for: until a session waits for it.
+pub fn hold_marking() {
+    let mut marking = SigSet::empty();
+    marking.add(MARKING);
+    if let Err(error) = marking.thread_block() {
+        tracing::debug!("{MARKING} is not blocked: {error}");
     }
 }
 
@@ -83,13 +91,17 @@ pub fn wait(time: Duration) -> bool {
     }
 }
 
-/// Lets them end the process again, as they do by default: once a session has ended that waited for them.
+/// Lets them end the process again, as they do by default: once a session has ended that waited for them. One that came since
+/// they were blocked ends it now.
 pub fn release() {
     for ending in ENDING {
         // SAFETY: no handler is installed.
         if let Err(error) = unsafe { nix::sys::signal::signal(ending, SigHandler::SigDfl) } {
             tracing::debug!("{ending} keeps its handler: {error}");
         }
+    }
+    if let Err(error) = set().thread_unblock() {
+        tracing::debug!("signals stay blocked: {error}");
     }
 }
 

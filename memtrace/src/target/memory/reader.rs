@@ -104,8 +104,11 @@ impl Reader {
             Kind::MainStack | Kind::Heap | Kind::Anonymous | Kind::SharedMemory => Wanted::Present,
             Kind::FilePrivate => Wanted::Modified,
             // Reserved addresses are looked through only where that takes no time for each page.
-            Kind::Hidden if self.pages.method != Method::Entries => Wanted::Present,
-            Kind::FileShared | Kind::Hidden => return None,
+            Kind::Hidden if self.pages.method == Method::Entries => return None,
+            // Those of a private file mapping are the file's until they are modified.
+            Kind::Hidden if region.shared => Wanted::Present,
+            Kind::Hidden => Wanted::Modified,
+            Kind::FileShared => return None,
         };
         self.is_hidden = region.kind == Kind::Hidden;
         if self.region != region.range {

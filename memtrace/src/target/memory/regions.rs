@@ -19,7 +19,8 @@ pub enum Kind {
     FileShared,
     /// Shared memory without a file on a disk, or with one that was deleted: anonymous, memfd, /dev/shm, System V, rings of AIO and io_uring.
     SharedMemory,
-    /// Private memory without a file that the target itself may not read at the moment: a secret, or a guard, which has no pages.
+    /// Any of these, but for `FileShared`, that the target itself may not read at the moment: a secret, or a guard, which has no
+    /// pages.
     Hidden,
 }
 
@@ -61,7 +62,7 @@ pub fn regions(thread: u32) -> io::Result<Vec<Region>> {
         let known = regions.last().map(|region| &region.name).filter(|name| ***name == *mapping.name);
         let name = known.map(Arc::clone);
         let kind = match kind(&mapping) {
-            Some(Kind::Heap | Kind::Anonymous) if !readable => Some(Kind::Hidden),
+            Some(kind) if !readable && kind != Kind::FileShared => Some(Kind::Hidden),
             kind => kind.filter(|_| readable),
         };
         if let Some(kind) = kind.filter(|_| mapping.start < mapping.end) {

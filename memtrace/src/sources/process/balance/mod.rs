@@ -108,7 +108,12 @@ impl Session {
             let leaking = own().filter_map(|row| row.verdict.as_deref()?.leaking()).sum();
             let circumstances =
                 Circumstances { pid, knowledge, lost, leaking, ..ledger.circumstances(&target.allocators) };
-            let balance = balance::balance(ledger.series.samples(), &circumstances);
+            let mut balance = balance::balance(ledger.series.samples(), &circumstances);
+            if target.process.has_exited()
+                && let Some(limit) = &mut balance.limit
+            {
+                limit.reached_in = None;
+            }
             balances.push(ledger.with_children(balance, &traced));
         }
         balances

@@ -135,6 +135,23 @@ fn what_the_target_may_not_read_is_read() {
     for method in [Method::ScanWithGuards, Method::Scan] {
         assert_eq!(pass(&mut reader(method), &hidden), (vec![memory.range(0..2)], vec![1, 2]), "{method:?}");
     }
+    let named = tempfile::NamedTempFile::new().unwrap();
+    named.as_file().set_len(4 * page() as u64).unwrap();
+    let anonymous = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+    for (memory, modified) in
+        [(Mapped::new(4, libc::MAP_PRIVATE, Some(named.as_file())), 1), (Mapped::new(4, anonymous, None), 2)]
+    {
+        memory.write(1..2);
+        memory.read(0);
+        if modified == 2 {
+            memory.write(0..1);
+        }
+        memory.protect(0..4);
+        let region = memory.region();
+        assert_eq!(region.kind, Kind::Hidden);
+        let first = 2 - modified;
+        assert_eq!(pass(&mut reader(Method::ScanWithGuards), &region).0, [memory.range(first..2)]);
+    }
     // Of memory that is only reserved there may be too much.
     assert_eq!(pass(&mut reader(Method::Entries), &hidden).0, []);
     let region = regions.iter().find(|region| region.range.start == memory.address(2)).unwrap();
