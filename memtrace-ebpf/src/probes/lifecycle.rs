@@ -42,7 +42,7 @@ fn try_newtask(context: &RawTracePointContext) -> Option<()> {
     if context.arg::<u64>(1) & CLONE_THREAD == 0 {
         count(Counter::Forks, 1);
         let child = if FOLLOW.load() != 0 { tgid_of(context.arg::<u64>(0)) } else { 0 };
-        if FOLLOW.load() != 0 && child != 0 {
+        if child != 0 {
             let _ = DESCENDANTS.insert(child, target, 0);
         }
         events::send(&ForkEvent { kind: EventKind::Fork as u32, target, child, reserved: 0 });

@@ -13,7 +13,7 @@ use super::{
     block_on,
     cost::DEFAULT_LIMIT,
     message::message,
-    options::{TraceArgs, parse_pid},
+    options::TraceArgs,
     select::SelectArgs,
     when::{self, WhenArgs},
 };
@@ -37,15 +37,8 @@ Examples:
 The process is not stopped. Memory allocated before memtrace attached is not counted.
 Ctrl-C ends tracing with a last report. With --when, the exit status is 3 if no condition has ever held.")]
 pub(super) struct Args {
-    /// Processes to trace
-    #[arg(required_unless_present_any = ["name", "cgroup", "container"], value_name = "PID", value_parser = parse_pid)]
-    pids: Vec<u32>,
     #[command(flatten)]
     select: SelectArgs,
-    /// Trace the children of the processes too, theirs, and what they execute: those that exist and those to come, at
-    /// most 256 at once
-    #[arg(short = 'F', long)]
-    follow: bool,
     #[command(flatten)]
     trace: TraceArgs,
     #[command(flatten)]
@@ -60,14 +53,14 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
     args.trace.check();
     protect_from_oom();
     if args.when.is_waiting() {
-        let processes = args.select.processes(&args.pids)?;
+        let processes = args.select.processes()?;
         let schedule = args.trace.schedule();
         let ends = schedule.count.is_some() || schedule.duration.is_some();
         return when::main(&args.when, processes, args.trace.path(), ends);
     }
     let mut output = args.trace.output()?;
     let start = Instant::now();
-    let processes = args.select.processes(&args.pids)?;
+    let processes = args.select.processes()?;
     let leaks = args.trace.counting.leaks.options(args.stop, false);
     if args.stop {
         message(
@@ -75,7 +68,7 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
         );
     }
     let options = args.trace.options(verbose, processes.len(), Some(DEFAULT_LIMIT), leaks);
-    let mut session = open(processes, &args.pids, &args.select, args.follow, options)?;
+    let mut session = open(processes, &args.select, options)?;
     let chosen = session.choose();
     tracing::debug!("attached by {} in {} ms", session.method(), start.elapsed().as_millis());
     let names: Vec<String> =
@@ -93,17 +86,15 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Attaches to processes, those that are named by `pids` and those that are selected.
+/// Attaches to processes, which were selected that way.
 pub(super) fn open(
     processes: Vec<Process>,
-    pids: &[u32],
     select: &SelectArgs,
-    follow: bool,
     options: Options,
 ) -> anyhow::Result<Session> {
-    let select = select.selector();
-    let is_selected = !select.is_empty();
-    let mut session = Session::new(Options { follow, select, ..options }, message)?;
+    let (follow, selector) = (select.follow, select.selector());
+    let is_selected = !selector.is_empty();
+    let mut session = Session::new(Options { follow, select: selector, ..options }, message)?;
     session.prepare();
     for process in processes {
         if process.is_stopped() {
@@ -118,7 +109,7 @@ pub(super) fn open(
         let pid = process.pid;
         match session.attach(process) {
             // Of many, some may have no allocator, or may just have ended.
-            Err(error) if is_selected && !pids.contains(&pid.get()) => {
+            Err(error) if is_selected && !select.pids.contains(&pid.get()) => {
                 message(&format!("nothing is traced of process {pid} yet: {error:#}"));
             }
             attached => attached?,

@@ -82,12 +82,17 @@ pub(super) struct CountArgs {
     return_probes: bool,
 }
 
+/// Checks limits of sizes against each other.
+pub(super) fn check_sizes(min_size: Option<u64>, max_size: Option<u64>) {
+    if min_size.unwrap_or(0) > max_size.unwrap_or(u64::MAX) {
+        usage("--min-size is larger than --max-size: no allocation could match");
+    }
+}
+
 impl CountArgs {
     /// Checks options against each other.
     pub(super) fn check(&self) {
-        if self.min_size.unwrap_or(0) > self.max_size.unwrap_or(u64::MAX) {
-            usage("--min-size is larger than --max-size: no allocation could match");
-        }
+        check_sizes(self.min_size, self.max_size);
     }
 
     /// Options of a session that traces `targets` processes and no others, with `limit` as the default budget: a share of

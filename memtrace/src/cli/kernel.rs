@@ -23,6 +23,7 @@ use crate::{
 
 use super::{
     block_on,
+    count::check_sizes,
     message::usage,
     options::{ReportArgs, Sort, parse_pid},
 };
@@ -115,9 +116,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
-    if args.min_size.unwrap_or(0) > args.max_size.unwrap_or(u64::MAX) {
-        usage("--min-size is larger than --max-size: no allocation could match");
-    }
+    check_sizes(args.min_size, args.max_size);
     let selection =
         Selection { sort: args.sort.into(), top: args.top, by: args.by.into(), ..Selection::default() };
     let output = args.report.output(selection, false)?;

@@ -193,8 +193,7 @@ impl TraceArgs {
         }
     }
 
-    /// Options of a session that traces `targets` processes and no others, with `limit` as the default budget: a share of
-    /// their CPU time.
+    /// As [`CountArgs::options`], and what reports show.
     pub(super) fn options(
         &self,
         verbose: bool,

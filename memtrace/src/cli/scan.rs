@@ -105,7 +105,6 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let seen = match args.duration {
         Some(time) => {
-            let processes = args.pids.iter().map(|&pid| Process::open(pid)).collect::<Result<_, _>>()?;
             message(&format!("tracing for {} first", humantime::format_duration(time)));
             let leaks = LeakOptions {
                 when: When::Always,
@@ -113,7 +112,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
                 at_exit: false,
                 unaligned: args.unaligned,
             };
-            let Some(seen) = witness::watch(processes, time, leaks)? else { return Ok(ExitCode::SUCCESS) };
+            let Some(seen) = witness::watch(&args.pids, time, leaks)? else { return Ok(ExitCode::SUCCESS) };
             Some(seen)
         }
         None => None,

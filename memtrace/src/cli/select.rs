@@ -5,14 +5,18 @@ use std::path::PathBuf;
 use anyhow::bail;
 use regex_lite::Regex;
 
+use super::options::parse_pid;
 use crate::target::{
     Process,
     select::{LEAST_ID, Selector, cgroup_path},
 };
 
-/// Which processes, beside those that are named by pid.
-#[derive(Clone, Debug, clap::Args)]
+/// Which processes.
+#[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct SelectArgs {
+    /// Processes to trace
+    #[arg(required_unless_present_any = ["name", "cgroup", "container"], value_name = "PID", value_parser = parse_pid)]
+    pub(super) pids: Vec<u32>,
     /// Also processes whose name, or the file name of whose program, matches this regular expression
     #[arg(long, value_name = "REGEX", value_parser = parse_name, help_heading = "Processes")]
     name: Vec<Regex>,
@@ -22,6 +26,10 @@ pub(super) struct SelectArgs {
     /// Also processes of the container whose id begins like this (docker, podman, containerd, kubernetes)
     #[arg(long, value_name = "ID", value_parser = parse_id, help_heading = "Processes")]
     container: Vec<String>,
+    /// Trace the children of the processes too, theirs, and what they execute: those that exist and those to come, at
+    /// most 256 at once
+    #[arg(short = 'F', long)]
+    pub(super) follow: bool,
 }
 
 fn parse_name(text: &str) -> Result<Regex, String> {
@@ -39,6 +47,11 @@ fn parse_id(text: &str) -> Result<String, String> {
 }
 
 impl SelectArgs {
+    /// Just these processes.
+    pub(super) fn of(pids: &[u32]) -> Self {
+        Self { pids: pids.to_vec(), ..Self::default() }
+    }
+
     /// What they say.
     pub(super) fn selector(&self) -> Selector {
         Selector {
@@ -48,18 +61,18 @@ impl SelectArgs {
         }
     }
 
-    /// The processes that exist now, with those of `pids`.
+    /// The processes that exist now, first those that are named by pid.
     ///
     /// # Errors
-    /// One of `pids` cannot be traced, or there is no process.
-    pub(super) fn processes(&self, pids: &[u32]) -> anyhow::Result<Vec<Process>> {
-        let mut processes = pids.iter().map(|&pid| Process::open(pid)).collect::<Result<Vec<_>, _>>()?;
+    /// One of these cannot be traced, or there is no process.
+    pub(super) fn processes(&self) -> anyhow::Result<Vec<Process>> {
+        let mut processes = self.pids.iter().map(|&pid| Process::open(pid)).collect::<Result<Vec<_>, _>>()?;
         let selector = self.selector();
         if selector.is_empty() {
             return Ok(processes);
         }
         let found = selector.pids();
-        let others = found.iter().filter(|pid| !pids.contains(pid));
+        let others = found.iter().filter(|pid| !self.pids.contains(pid));
         processes.extend(others.filter_map(|&pid| Process::open(pid).ok()));
         if processes.is_empty() {
             bail!("no process that can be traced is selected by --name, --cgroup or --container");

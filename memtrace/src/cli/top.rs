@@ -5,14 +5,11 @@ use std::{process::ExitCode, time::Duration};
 use crate::{
     profile::units::parse_duration,
     session::{Ending, Output, Schedule, Screen, follow},
+    target::protect_from_oom,
 };
 
 use super::{
-    attach, block_on,
-    cost::DEFAULT_LIMIT,
-    count::CountArgs,
-    message::message,
-    options::{Sort, parse_pid},
+    attach, block_on, cost::DEFAULT_LIMIT, count::CountArgs, message::message, options::Sort,
     select::SelectArgs,
 };
 
@@ -33,15 +30,8 @@ Keys: Enter opens a row (frames, lifetimes, who holds it), s sorts, / filters, S
 and shows what is allocated since, w saves the report for `memtrace report`, c checks for leaks, ? lists all keys, q quits.
 The process is not stopped. Memory allocated before memtrace attached is not counted.")]
 pub(super) struct Args {
-    /// Processes to trace
-    #[arg(required_unless_present_any = ["name", "cgroup", "container"], value_name = "PID", value_parser = parse_pid)]
-    pids: Vec<u32>,
     #[command(flatten)]
     select: SelectArgs,
-    /// Trace the children of the processes too, theirs, and what they execute: those that exist and those to come, at
-    /// most 256 at once
-    #[arg(short = 'F', long)]
-    follow: bool,
     /// Time between two pictures, at least 200 ms (500ms, 5s; a bare number is seconds)
     #[arg(short, long, value_name = "TIME", default_value = "1s", value_parser = parse_refresh)]
     interval: Duration,
@@ -60,11 +50,12 @@ fn parse_refresh(text: &str) -> Result<Duration, String> {
 
 pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
     args.counting.check();
+    protect_from_oom();
     let mut output = Output::on(Screen::new(args.sort.into())?);
-    let processes = args.select.processes(&args.pids)?;
+    let processes = args.select.processes()?;
     let leaks = args.counting.leaks.options(false, false);
     let options = args.counting.options(verbose, processes.len(), Some(DEFAULT_LIMIT), leaks);
-    let mut session = attach::open(processes, &args.pids, &args.select, args.follow, options)?;
+    let mut session = attach::open(processes, &args.select, options)?;
     let _: Option<_> = session.choose();
     let schedule = Schedule {
         interval: args.interval,

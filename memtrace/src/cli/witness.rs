@@ -2,15 +2,14 @@
 
 use std::{io, time::Duration};
 
-use super::{NAMES, block_on, cost::DEFAULT_LIMIT, message::message};
+use super::{NAMES, attach, block_on, cost::DEFAULT_LIMIT, select::SelectArgs};
 use crate::{
     bpf::Config,
     budget::Choice,
     profile::{Seen, Selection, SortBy},
     report::Witness,
     session::{Ending, Output, Schedule, follow, hold_signals, release_signals},
-    sources::process::{Counting, LeakOptions, Options, Session},
-    target::Process,
+    sources::process::{Counting, LeakOptions, Options},
 };
 
 /// Stacks that are looked at: those that lose and those that grow come first.
@@ -20,11 +19,9 @@ const STACKS: usize = 300;
 ///
 /// # Errors
 /// As for a session.
-pub(super) fn watch(
-    processes: Vec<Process>,
-    time: Duration,
-    leaks: LeakOptions,
-) -> anyhow::Result<Option<Seen>> {
+pub(super) fn watch(pids: &[u32], time: Duration, leaks: LeakOptions) -> anyhow::Result<Option<Seen>> {
+    let select = SelectArgs::of(pids);
+    let processes = select.processes()?;
     let targets = u32::try_from(processes.len()).unwrap_or(u32::MAX);
     let options = Options {
         config: Config { targets, ..Config::default() },
@@ -35,18 +32,14 @@ pub(super) fn watch(
         names: Some(NAMES),
         ..Options::default()
     };
-    let mut session = Session::new(options, message)?;
-    session.prepare();
-    for process in processes {
-        session.attach(process)?;
-    }
+    let mut session = attach::open(processes, &select, options)?;
     session.choose();
     let witness = Witness::default();
     let selection = Selection { sort: SortBy::Verdict, top: STACKS, ..Selection::default() };
     let mut output = Output::new(Box::new(witness.clone()), Box::new(io::sink()), selection);
     let schedule =
         Schedule { interval: time, count: Some(1), duration: None, outlive: false, last_report: true };
-    let ending = block_on(async { follow(&mut session, schedule, &mut output).await })?;
+    let ending = block_on(follow(&mut session, schedule, &mut output))?;
     // One that comes while probes are removed ends the process after that.
     hold_signals();
     drop(session);

@@ -186,7 +186,7 @@ pub fn lifetime_begin(class: usize) -> Duration {
 pub struct Verdict {
     /// The grounds, which include the verdict.
     pub grounds: Grounds,
-    /// How fast they grow; `None` if that cannot be told yet.
+    /// How fast they grow; `None` if that is not known yet.
     pub trend: Option<Trend>,
     /// How long those freed lived; `None` with `--no-lifetimes`.
     pub lifetimes: Option<Lifetimes>,

@@ -4,7 +4,6 @@
 //! could leave a breakpoint in a target.
 
 use std::{
-    collections::VecDeque,
     io,
     os::unix::process::CommandExt as _,
     process::Command,
@@ -39,10 +38,9 @@ pub fn hold() {
     if let Err(error) = set().thread_block() {
         tracing::debug!("signals are not blocked: {error}");
     }
-    hold_marking();
 }
 
-/// Blocks the one that marks, which would end a process that nobody has told what it is for: until a session waits for it.
+/// Blocks the one that marks until a session waits for it: by default it ends a process.
 pub fn hold_marking() {
     let mut marking = SigSet::empty();
     marking.add(MARKING);
@@ -111,8 +109,6 @@ pub(super) struct Signals {
     marking: unix::Signal,
     /// How many marks were taken.
     taken: usize,
-    /// Those that were taken and not returned yet.
-    times: VecDeque<u64>,
 }
 
 impl Signals {
@@ -125,7 +121,6 @@ impl Signals {
             ending: [on(SignalKind::interrupt())?, on(SignalKind::terminate())?, on(SignalKind::hangup())?],
             marking: on(SignalKind::from_raw(MARKING as i32))?,
             taken,
-            times: VecDeque::new(),
         };
         let mut all = set();
         all.add(MARKING);
@@ -149,14 +144,13 @@ impl Signals {
         }
     }
 
-    /// The time of a mark that was not returned yet. Several signals may have woken the loop once.
+    /// The time of the first mark that was not taken yet. Several signals may have woken the loop once.
     fn next_mark(&mut self) -> Option<u64> {
         let came = CAME.load(Ordering::Acquire);
-        for number in self.taken.max(came.saturating_sub(MARKS))..came {
-            self.times.extend(TIMES.get(number % MARKS).map(|time| time.load(Ordering::Relaxed)));
-        }
-        self.taken = came;
-        self.times.pop_front()
+        let number = self.taken.max(came.saturating_sub(MARKS));
+        let time = TIMES.get(number % MARKS).filter(|_| number < came)?;
+        self.taken = number + 1;
+        Some(time.load(Ordering::Relaxed))
     }
 }
 

@@ -5,7 +5,6 @@ mod reference;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -13,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use memtrace::internals::{BpfEvent, Config, Events, Options, Process, Session};
 use memtrace_common::{EXACT, WalkEnd};
-use nix::sys::signal::SigSet;
 use reference::{Reference, Start};
 
 /// The fixture's blocks have this size and their case's number more; nothing else there is as large.
@@ -48,12 +46,7 @@ fn session(child: &Child, config: Config) -> (Session, Events) {
 
 /// Runs the fixture; what it printed, and the events meanwhile.
 fn trace(program: &Path, config: Config, mut each: impl FnMut(&mut Session, u32, BpfEvent)) -> String {
-    let mut command = Command::new(program);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    // A session before this one has blocked signals that the fixture raises.
-    // SAFETY: between fork and exec only a system call is made.
-    unsafe { command.pre_exec(|| Ok(SigSet::empty().thread_set_mask()?)) };
-    let mut child = command.spawn().unwrap();
+    let mut child = Command::new(program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut output = BufReader::new(child.stdout.take().unwrap());
     // It has called backtrace() once, and waits.
     let state = format!("/proc/{}/wchan", child.id());

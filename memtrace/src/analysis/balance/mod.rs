@@ -60,6 +60,8 @@ pub struct Circumstances {
     pub pid: u32,
     /// How the growth of blocks is known.
     pub knowledge: Knowledge,
+    /// Whether it has exited.
+    pub has_exited: bool,
     /// The most bytes of blocks that were outstanding at once.
     pub peak: u64,
     /// Bytes that leak checks have found lost.
@@ -126,8 +128,8 @@ pub fn balance(samples: &[(Duration, Sample)], of: &Circumstances) -> Balance {
     balance.limit = forecast::first(recent, &of.bounds);
     // What others use of a cgroup counts even if this process uses no more; of the machine, it is not about this process.
     let is_shared = |limit: &Limit| matches!(limit.kind, LimitKind::CgroupMax(_) | LimitKind::CgroupHigh(_));
-    if balance.course == Course::Flat
-        && let Some(limit) = balance.limit.as_mut().filter(|limit| !is_shared(limit))
+    if let Some(limit) = &mut balance.limit
+        && (of.has_exited || balance.course == Course::Flat && !is_shared(limit))
     {
         limit.reached_in = None;
     }

@@ -200,4 +200,6 @@ fn a_limit_is_forecast_only_while_something_grows() {
     assert!(limit.kind == of.bounds[0].kind && (seconds - 100.0).abs() < 1.0, "{limit:?}");
     let flat = |_| sample(0);
     assert_eq!(traced(60, &of, flat).limit.unwrap().reached_in, None);
+    let ended = Circumstances { has_exited: true, ..of.clone() };
+    assert_eq!(traced(60, &ended, sample).limit.unwrap().reached_in, None);
 }

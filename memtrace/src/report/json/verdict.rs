@@ -15,7 +15,7 @@ pub(super) struct Verdict {
     verdict: &'static str,
     /// Why, in words.
     verdict_reason: String,
-    /// Growth over the whole session; null if that cannot be told.
+    /// Growth over the whole session; null if that is not known.
     growth: Option<Growth>,
     /// How long freed blocks lived; null with `--no-lifetimes`.
     lifetimes: Option<Vec<Lifetime>>,

@@ -106,14 +106,10 @@ impl Session {
             let own = || rows.iter().filter(|row| row.pid() == pid);
             let lost = own().map(|row| row.loss().1).sum();
             let leaking = own().filter_map(|row| row.verdict.as_deref()?.leaking()).sum();
-            let circumstances =
-                Circumstances { pid, knowledge, lost, leaking, ..ledger.circumstances(&target.allocators) };
-            let mut balance = balance::balance(ledger.series.samples(), &circumstances);
-            if target.process.has_exited()
-                && let Some(limit) = &mut balance.limit
-            {
-                limit.reached_in = None;
-            }
+            let has_exited = target.process.has_exited();
+            let known = ledger.circumstances(&target.allocators);
+            let circumstances = Circumstances { pid, has_exited, knowledge, lost, leaking, ..known };
+            let balance = balance::balance(ledger.series.samples(), &circumstances);
             balances.push(ledger.with_children(balance, &traced));
         }
         balances

@@ -1,11 +1,12 @@
 //! How processes ended: by which signal, and whether the OOM killer sent it.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use super::ENDS;
 use crate::{
     analysis::triage,
     kernel::machine,
+    model::cgroup::is_inside,
     profile::{
         OutOfMemory, RanOut, Remark,
         machine::{Constraint, KernelEvent, OomKill},
@@ -182,7 +183,7 @@ impl Session {
     /// Whether what ran out is also the targets'.
     fn concerns(&self, out_of_memory: &OutOfMemory) -> bool {
         match &out_of_memory.cgroup {
-            Some(path) => self.black_box.groups.iter().any(|group| Path::new(&group.name).starts_with(path)),
+            Some(path) => self.black_box.groups.iter().any(|group| is_inside(&group.name, path)),
             None => true,
         }
     }

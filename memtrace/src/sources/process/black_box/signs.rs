@@ -1,10 +1,11 @@
 //! Early signs: what the cgroups of the processes and the machine have left.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use crate::{
     analysis::early::{Reading, Signs},
     kernel::{CgroupLimit, MemoryCgroup, Pressure, machine_used},
+    model::cgroup::is_inside,
     profile::{Remark, Sign},
     session::Step,
     sources::process::{leaks::resident, session::Session},
@@ -152,8 +153,7 @@ impl Session {
     fn remark_on_own_cgroup(&mut self, groups: &[Group]) {
         let Some(own) = MemoryCgroup::of(std::process::id()) else { return };
         for group in groups {
-            let is_shared =
-                |limit: &&CgroupLimit| !limit.slows && Path::new(own.name()).starts_with(&limit.name);
+            let is_shared = |limit: &&CgroupLimit| !limit.slows && is_inside(own.name(), &limit.name);
             if let (Some(limit), Some((_, pid))) =
                 (group.limits.iter().find(is_shared), group.members.first())
             {

@@ -39,7 +39,7 @@ impl Session {
         if self.leaks.running.as_ref().is_some_and(|running| is_its(running.index)) {
             self.leaks.cancel();
         }
-        // A command is the only target.
+        // A command is the first target.
         if self.targets.first().is_some_and(|target| target.pid().get() == pid) {
             self.leaks.hold = None;
         }
