@@ -27,8 +27,8 @@ pub struct SeenStack {
 }
 
 impl Seen {
-    /// Who allocated blocks in a process that its allocator (`glibc`, `jemalloc`) rounds to `size`, and how many were not freed: those that lose
-    /// blocks first, then the most blocks. Stacks that are blamed on one place are one.
+    /// Who allocated blocks in a process that its allocator (`glibc`, `jemalloc`) rounds to `size`, and how many were not
+    /// freed: those that lose blocks first, then the most blocks. Stacks that are blamed on one place are one.
     #[must_use]
     pub fn of(&self, pid: u32, size: u64, allocator: &str) -> Vec<(&SeenStack, u64)> {
         let mut found: Vec<(&SeenStack, u64)> = Vec::new();
