@@ -1,11 +1,16 @@
 //! Heaps in the schema.
 
-use std::io;
+use std::{io, time::Duration};
 
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Amount, Json, SCHEMA, leaks::LeakCheck, line, values::rfc3339};
+use super::{
+    Amount, Json, SCHEMA,
+    leaks::LeakCheck,
+    line,
+    values::{optional_seconds, rfc3339},
+};
 use crate::{
     profile::{self, Finding, Hint},
     report::HeapView,
@@ -72,7 +77,8 @@ struct Heap<'a> {
     /// The scans.
     scan: LeakCheck,
     /// Seconds of tracing that told who allocates (`--duration`); null without.
-    traced_s: Option<f64>,
+    #[serde(serialize_with = "optional_seconds")]
+    traced_s: Option<Duration>,
     /// How many classes there are; `classes` may list fewer.
     classes_found: usize,
     /// Blocks by size, lost ones by type too: what has lost most first, then what holds most.
@@ -277,7 +283,7 @@ impl<'a> From<&HeapView<'a>> for Report<'a> {
                 directly_lost: decided(check.reached.directly),
                 complete: heap.is_complete(),
                 scan: check.into(),
-                traced_s: view.seen.map(|seen| seen.traced.as_secs_f64()),
+                traced_s: view.seen.map(|seen| seen.traced),
                 classes_found: heap.classes.len(),
                 classes: heap
                     .classes
