@@ -12,6 +12,18 @@ pub struct HeapReport {
     pub heap: Heap,
 }
 
+impl HeapReport {
+    /// The reports in some text, one on each line.
+    ///
+    /// # Panics
+    /// If a line is not such a report.
+    #[must_use]
+    pub fn all(text: &str) -> Vec<Self> {
+        let of = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        text.lines().map(of).collect()
+    }
+}
+
 /// A heap.
 #[derive(Clone, Debug, Deserialize)]
 #[allow(missing_docs, reason = "as above")]

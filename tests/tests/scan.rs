@@ -19,19 +19,13 @@ const HANDLES: u64 = 600;
 const HANDLE: u64 = 984;
 const ENTRIES: u64 = 20_000;
 
-fn reports(text: &str) -> Vec<HeapReport> {
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
-        .collect()
-}
-
 /// Scans a process.
 fn scan(pid: u32, options: &[&str]) -> Heap {
     let pid = pid.to_string();
     let finished = memtrace([&["scan", &pid, "-f", "json", "-T", "0"], options].concat());
     let is_quiet = finished.stderr.is_empty() || options.contains(&"--stop");
     assert!(finished.status == 0 && is_quiet, "{}", finished.stderr);
-    let mut reports = reports(&finished.stdout);
+    let mut reports = HeapReport::all(&finished.stdout);
     assert_eq!(reports.len(), 1);
     assert!(reports[0].last);
     reports.remove(0).heap
@@ -209,7 +203,7 @@ fn what_becomes_lost_between_scans() {
     let second = agent.line().expect("another report");
     let finished = agent.finish();
     assert_eq!(finished.status, 0, "{}", finished.stderr);
-    let [first, second] = &reports(&format!("{first}\n{second}"))[..] else { panic!("two reports") };
+    let [first, second] = &HeapReport::all(&format!("{first}\n{second}"))[..] else { panic!("two reports") };
     assert!(first.heap.growth.is_none() && !first.last && second.last);
     assert_lost(&second.heap, SESSIONS + 77);
     let growth = second.heap.growth.as_ref().expect("what has changed");
@@ -330,7 +324,7 @@ fn processes_that_cannot_be_scanned() {
     let finished = memtrace(["scan", &pid, &other, "-f", "json", "-T", "0"]);
     assert_eq!(finished.status, 1);
     assert!(finished.stderr.contains(&pid), "{}", finished.stderr);
-    assert_lost(&reports(&finished.stdout)[0].heap, SESSIONS);
+    assert_lost(&HeapReport::all(&finished.stdout)[0].heap, SESSIONS);
 }
 
 #[test]
@@ -379,7 +373,7 @@ fn tracing_first_tells_who_allocates_what_is_lost() {
     let pid = target.pid().to_string();
     let finished = memtrace(["scan", &pid, "--duration", "6s", "-f", "json", "-T", "0"]);
     assert_eq!(finished.status, 0, "{}", finished.stderr);
-    let heap = reports(&finished.stdout).remove(0).heap;
+    let heap = HeapReport::all(&finished.stdout).remove(0).heap;
     assert!(heap.traced_s.is_some_and(|time| time > 0.0), "{:?}", heap.traced_s);
     // 96 bytes.
     let sessions =
@@ -389,6 +383,6 @@ fn tracing_first_tells_who_allocates_what_is_lost() {
     assert!(first.file.as_ref().is_some_and(|file| file.ends_with("busy_service.cpp")), "{first:?}");
     assert!(first.line.is_some() && first.blocks <= sessions.blocks, "{sessions:?}");
     let scanned = memtrace(["scan", &pid, "-f", "json", "-T", "0"]);
-    let heap = reports(&scanned.stdout).remove(0).heap;
+    let heap = HeapReport::all(&scanned.stdout).remove(0).heap;
     assert!(heap.traced_s.is_none() && heap.classes.iter().all(|class| class.allocated_by.is_empty()));
 }

@@ -123,6 +123,12 @@ impl Marked {
         self.edges = edges;
     }
 
+    /// The same, and then from what has been reached through the middle of a block.
+    pub(super) fn follow_all(&mut self) {
+        self.follow();
+        self.follow_possible();
+    }
+
     /// Follows pointers from what has been reached through the middle of a block, perhaps only by chance.
     fn follow_possible(&mut self) {
         let edges = std::mem::take(&mut self.edges);
@@ -140,8 +146,7 @@ impl Marked {
 
     /// Decides on all blocks, once all pointers are known.
     pub(super) fn decide(&mut self) {
-        self.follow();
-        self.follow_possible();
+        self.follow_all();
         self.possible = Vec::new();
         self.queue = VecDeque::new();
         self.divide();

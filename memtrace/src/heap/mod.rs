@@ -19,9 +19,11 @@ mod memory;
 mod scan;
 #[cfg(test)]
 mod tests;
+mod young;
 
 pub use blocks::{Blocks, Collected};
 pub use holders::{Held, Via};
 pub use mark::{Marked, State};
 pub use memory::{Between, Memory};
 pub use scan::{How, Pending, Refused, scan};
+pub use young::Young;

@@ -8,6 +8,7 @@ use super::{
     edges::{Edge, Edges},
     mark::{From, Marked},
     memory::{Between, Memory},
+    young::{self, MOST_STRAYS, Stray},
 };
 
 /// Words read at a time: 1 MiB.
@@ -20,7 +21,9 @@ const LOOKUPS: usize = 32;
 /// Of an address, the bits above these are compared: 32 are left.
 const COARSE: u32 = 16;
 /// What may be below one: a tag in the low bits of a pointer to the beginning of a block.
-const TAG: u64 = 7;
+pub(super) const TAG: u64 = 7;
+/// Where blocks are that were allocated since: so far around the others, in bytes.
+const GROWTH: u64 = 64 << 20;
 /// Bytes for each block, and beside them, that a scan may use: see [`limit_of`].
 const BYTES_PER_BLOCK: usize = 16;
 const BYTES_BESIDE: usize = 64 << 20;
@@ -35,6 +38,8 @@ pub struct How {
     /// Whether an allocator's memory ([`Between::Free`]) has other blocks beside those that are looked for. What its words
     /// point to is then left open: see [`Pending`].
     pub others: bool,
+    /// Whether to keep words that point to no known block: see [`Young`](super::Young).
+    pub young: bool,
 }
 
 /// Why there is no result.
@@ -54,9 +59,10 @@ pub(super) fn limit_of(blocks: usize) -> usize {
 /// Memory has been read, and it remains open which of an allocator's words are in blocks that were not looked for, and so
 /// are roots.
 pub struct Pending {
-    marked: Marked,
+    pub(super) marked: Marked,
     /// Where such words are, in order, and where they point to.
     open: Vec<(u64, Edge)>,
+    pub(super) strays: Vec<Stray>,
 }
 
 impl Pending {
@@ -75,7 +81,7 @@ impl Pending {
     /// where it is.
     #[must_use]
     pub fn decide(self, mut is_root: impl FnMut(usize, u64) -> bool) -> Marked {
-        let Self { mut marked, open } = self;
+        let Self { mut marked, open, .. } = self;
         for (place, (at, edge)) in open.into_iter().enumerate() {
             if is_root(place, at) {
                 marked.reach(edge, From::Root(at));
@@ -96,16 +102,18 @@ pub fn scan(memory: &mut impl Memory, blocks: Blocks, words: &[u64], how: How) -
     let used = blocks.bytes()
         + Edges::bytes(count)
         + count * (1 + if how.holders { size_of::<u32>() } else { 0 })
+        + if how.young { young::ROOM } else { 0 }
         + 2 * WINDOW * size_of::<u64>();
     let room = blocks.limit().saturating_sub(used);
     let open = if how.others { room / 2 } else { 0 };
     let mut scan = Scan {
-        filter: Filter::new(blocks.hull()),
+        filter: Filter::new(blocks.hull(), if how.young { GROWTH } else { 0 }),
         marked: Marked::new(blocks, (room - open) / size_of::<u32>(), how.holders),
         found: Vec::new(),
         pointers: how.unaligned.then(Vec::new),
         open: how.others.then(Vec::new),
         // Its room doubles as it grows, and a census needs half as much beside.
+        strays: how.young.then(Vec::new),
         most_open: open / 3 / size_of::<(u64, Edge)>(),
         between: Between::Roots,
         source: None,
@@ -126,17 +134,19 @@ pub fn scan(memory: &mut impl Memory, blocks: Blocks, words: &[u64], how: How) -
     // After variables: what one of them holds too is better known by that.
     for (place, word) in (0u64..).zip(words) {
         let address = word & ADDRESS;
-        if let Some(edge) = scan.edge(address, scan.marked.blocks.near(address)) {
-            scan.marked.reach(edge, From::Root(EXTRA | place));
+        match (scan.edge(address, scan.marked.blocks.near(address)), &mut scan.strays) {
+            (Some(edge), _) => scan.marked.reach(edge, From::Root(EXTRA | place)),
+            (None, Some(strays)) => strays.push(Stray { source: None, at: EXTRA | place, address }),
+            (None, None) => {}
         }
     }
     for part in with_blocks {
         scan.part(memory, part, true, &mut window)?;
     }
-    let Scan { marked, open, .. } = scan;
+    let Scan { marked, open, strays, .. } = scan;
     let mut open = open.unwrap_or_default();
     open.sort_unstable_by_key(|(at, _)| *at);
-    Ok(Pending { marked, open })
+    Ok(Pending { marked, open, strays: strays.unwrap_or_default() })
 }
 
 /// Which words may be addresses in blocks, by the upper half of the address: others are the most, and cost least.
@@ -147,9 +157,11 @@ struct Filter {
 }
 
 impl Filter {
-    /// For blocks in that range.
-    fn new((low, high): (u64, u64)) -> Self {
-        let (low, last) = ((low & ADDRESS) >> COARSE, (high.saturating_sub(1) & ADDRESS) >> COARSE);
+    /// For blocks in that range, and so far around it.
+    fn new((low, high): (u64, u64), around: u64) -> Self {
+        let first = (low & ADDRESS).saturating_sub(around);
+        let last = (high.saturating_sub(1) & ADDRESS).saturating_add(around).min(ADDRESS);
+        let (low, last) = (first >> COARSE, last >> COARSE);
         Self { low: low as u32, span: last.saturating_sub(low) as u32 }
     }
 
@@ -208,6 +220,8 @@ struct Scan {
     /// Words that may be roots, and where they point to; `None`: there are no other blocks that they may be in.
     open: Option<Vec<(u64, Edge)>>,
     most_open: usize,
+    /// Words that point to no known block; `None`: they are of no interest.
+    strays: Option<Vec<Stray>>,
     /// What the part that is read is where no block is known.
     between: Between,
     /// In that part.
@@ -267,8 +281,12 @@ impl Scan {
                 }
                 for (near, &place) in near.into_iter().zip(places) {
                     let address = address(place);
-                    let Some(edge) = self.edge(address, near) else { continue };
-                    let pointer = Pointer { at: from + u64::from(place) * 8 + shift, address, edge };
+                    let at = from + u64::from(place) * 8 + shift;
+                    let Some(edge) = self.edge(address, near) else {
+                        self.stray(at, address, blocks);
+                        continue;
+                    };
+                    let pointer = Pointer { at, address, edge };
                     match &mut pointers {
                         Some(pointers) => pointers.push(pointer),
                         None => self.note(pointer, blocks)?,
@@ -283,6 +301,20 @@ impl Scan {
         }
         (self.found, self.pointers) = (found, pointers);
         Ok(())
+    }
+
+    /// Keeps a word that points to no known block.
+    #[inline]
+    fn stray(&mut self, at: u64, address: u64, blocks: bool) {
+        if self.strays.as_ref().is_none_or(|strays| strays.len() >= MOST_STRAYS) {
+            return;
+        }
+        let source = if blocks { self.source(at) } else { None };
+        // Pointers of an allocator's own are not the program's.
+        let is_own = source.is_none() && self.between != Between::Roots;
+        if let Some(strays) = self.strays.as_mut().filter(|_| !is_own) {
+            strays.push(Stray { source, at, address });
+        }
     }
 
     /// The block in which `at` is, or the rest of its chunk that belongs to it.

@@ -52,7 +52,8 @@ pub enum Root {
     Epoll,
     /// What the kernel keeps for a timer.
     Timer,
-    /// Memory of an allocator that is not inside a known block: allocated before tracing began, or the allocator's own.
+    /// Memory of an allocator that is not inside a known block: allocated before tracing began, not sampled or in a gap, or the
+    /// allocator's own.
     Heap,
     /// Memory that is no allocator's: a memfd, shared memory, a mapped file, what the program mapped itself.
     Mapping {

@@ -65,7 +65,7 @@ pub(super) fn root(root: &Root) -> String {
         Root::Register { tid, thread: name } => format!("a register of {}", thread(*tid, name)),
         Root::Epoll => "the kernel (epoll)".to_owned(),
         Root::Timer => "the kernel (a timer)".to_owned(),
-        Root::Heap => "memory allocated before tracing began".to_owned(),
+        Root::Heap => "memory that was not traced".to_owned(),
         Root::Mapping { name } => format!("the mapping {}", short(name)),
     }
 }

@@ -2,6 +2,7 @@
 
 mod oracle;
 mod shapes;
+mod young;
 
 use std::{collections::BTreeMap, ops::Range};
 

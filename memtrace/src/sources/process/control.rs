@@ -144,14 +144,14 @@ impl Session {
                 self.close(begin, now)
             }
             Phase::Counting(..) | Phase::Watching(..)
-                if Instant::now() < self.control.until || self.leaks.is_running() =>
+                if Instant::now() < self.control.until || self.leaks.needs_window() =>
             {
                 self.soon()
             }
             Phase::Counting(begin, window) => {
                 // From here on it is not seen that `realloc` frees a block.
                 self.look_for_leaks();
-                if self.leaks.is_running() {
+                if self.leaks.needs_window() {
                     return self.soon();
                 }
                 self.control.end_counting(&now);
@@ -187,7 +187,9 @@ impl Session {
     /// A window ends.
     fn close(&mut self, begin: Reading, now: Reading) -> (Step, Duration) {
         // From here on, frees are missed.
-        self.leaks.cancel();
+        if self.leaks.needs_window() {
+            self.leaks.cancel();
+        }
         self.control.end_counting(&now);
         self.tracer.pause(true);
         self.control.mapping_since = None;

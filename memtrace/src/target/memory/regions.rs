@@ -46,6 +46,14 @@ pub struct Region {
     pub follows_guard: bool,
 }
 
+impl Region {
+    /// Whether it is private memory without a file, as allocators take it.
+    #[must_use]
+    pub fn is_anonymous(&self) -> bool {
+        matches!(self.kind, Kind::Heap | Kind::Anonymous)
+    }
+}
+
 /// The mappings that may hold pointers, in order of address, of the process of a thread: the readable ones, and those of
 /// [`Kind::Hidden`]. Left out are devices and what the kernel maps, such as `[vdso]`. At most 1,048,576 mappings are considered.
 ///

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{check::Job, schedule::LONGEST};
+use super::{
+    job::{Census, Job},
+    schedule::LONGEST,
+};
 use crate::{
     profile::{Moment, Remark},
     session::Watched,
@@ -88,7 +91,7 @@ impl Session {
             moment: Moment::AtExit,
             held: Some(held),
             all_known: self.knows_all_blocks(index),
-            census: false,
+            census: Census::Never,
             exact: false,
             stacks: Vec::new(),
             doubt: false,

@@ -2,31 +2,29 @@
 
 use std::{
     ops::Range,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
 use memtrace_common::TIME_SHIFT;
-use rustc_hash::FxHashMap;
 
 use super::{
     before::Candidates,
     decided::{Count, Decided, Found},
+    in_use,
+    job::{Census, Job, Outcome, Tools},
     owners::{Sampled, holders},
     pass::{Free, Pass, Scanned},
     registers,
     suspects::Suspects,
+    worker::Signals,
 };
 use crate::{
-    bpf::{Live, LiveReader, RegisterReader},
+    bpf::{Live, LiveReader},
     heap::{Blocks, Collected, How, Marked, Refused, State},
-    model::ThreadRegisters,
-    profile::{Holder, LeakCheck, Moment},
+    profile::{LeakCheck, Moment},
     sources::process::census,
-    target::{FileStore, Stopped},
+    target::Stopped,
 };
 
 /// Times of blocks are this coarse, and may be behind by a tick of the kernel's clock.
@@ -37,53 +35,6 @@ pub(in crate::sources::process) const QUIET: u32 = 2;
 pub(in crate::sources::process) const MOST_SCANS: u32 = 12;
 /// Time between two looks at whether to stop.
 const STEP: Duration = Duration::from_millis(10);
-
-/// What checks need, on their thread.
-pub(super) struct Tools {
-    pub(super) live: LiveReader,
-    /// `None`: this kernel does not let registers be read without stopping their threads, nor signal stacks at all.
-    pub(super) registers: Option<RegisterReader>,
-    pub(super) files: Arc<FileStore>,
-}
-
-/// What to check.
-pub(super) struct Job {
-    pub(super) pid: u32,
-    /// Index and generation, as the kernel side marks stacks.
-    pub(super) target: u32,
-    /// Since when every free has been seen.
-    pub(super) watched_since: Duration,
-    pub(super) scans: u32,
-    /// Time between two scans.
-    pub(super) spacing: Duration,
-    /// Whether pointers may be at any address.
-    pub(super) unaligned: bool,
-    /// Bytes read per second; 0 for no limit.
-    pub(super) rate: u64,
-    /// The most time for one scan.
-    pub(super) limit: Duration,
-    pub(super) moment: Moment,
-    /// Registers of the threads of a process that is held at its end.
-    pub(super) held: Option<Vec<ThreadRegisters>>,
-    /// Whether every block of glibc's allocator is known, and no other allocator is used: its other memory is free.
-    pub(super) all_known: bool,
-    /// Whether to ask the allocator for all of its blocks.
-    pub(super) census: bool,
-    /// Whether every allocation since tracing began is in the table, so that others are from before.
-    pub(super) exact: bool,
-    /// Slots of stacks whose holders are wanted.
-    pub(super) stacks: Vec<u32>,
-    /// Whether to refuse a result that shows that a root is missing.
-    pub(super) doubt: bool,
-}
-
-/// The result.
-pub(super) struct Outcome {
-    pub(super) check: LeakCheck,
-    pub(super) count: Count,
-    /// Who holds the blocks of the stacks asked for, by slot.
-    pub(super) holders: FxHashMap<u32, Vec<Holder>>,
-}
 
 /// Why there is none.
 #[derive(Debug, thiserror::Error)]
@@ -113,9 +64,9 @@ pub(super) fn run(
     job: &Job,
     tools: &Tools,
     decided: &mut Decided,
-    stop: &AtomicBool,
+    signals: &Signals,
 ) -> Result<Outcome, Failure> {
-    let live = &tools.live;
+    let (live, stop) = (&tools.live, &signals.stop);
     let cpu = cpu_time();
     let first = live.elapsed();
     let mut check = LeakCheck { moment: job.moment, scans: 0, complete: true, ..LeakCheck::default() };
@@ -123,7 +74,13 @@ pub(super) fn run(
     let until = if job.moment == Moment::AtExit { Duration::MAX } else { first.saturating_sub(COARSE) };
     // Younger blocks may not have been stored anywhere when the first scan began.
     let times = job.watched_since..if job.scans == 1 { Duration::MAX } else { until };
-    let how = How { unaligned: job.unaligned, holders: !job.stacks.is_empty(), others: false };
+    let how = How {
+        unaligned: job.unaligned,
+        holders: !job.stacks.is_empty(),
+        others: false,
+        // A process at rest allocates nothing.
+        young: job.census == Census::First && job.scans > 1,
+    };
     let begun = Instant::now();
     let mut free = Free::Unknown;
     let mut scanned = scan(job, tools, how, stop, || {
@@ -138,7 +95,7 @@ pub(super) fn run(
     if job.scans > 1 {
         let mut suspects = Suspects::new(&scanned.marked, candidates);
         scanned.marked.forget_pointers();
-        let how = How { holders: false, others: matches!(free, Free::Ranges(..)), ..how };
+        let how = How { holders: false, others: matches!(free, Free::Ranges(..)), young: false, ..how };
         // Scans in a row that changed nothing.
         let mut quiet = 0;
         while !suspects.is_empty() && (check.scans < job.scans || quiet < QUIET) {
@@ -177,7 +134,17 @@ pub(super) fn run(
     check.undecided = count.undecided;
     let knows_others = matches!(free, Free::Ranges(..)) && job.exact && saw_all;
     check.before = knows_others.then(|| candidates.others(&marked)).flatten();
-    let holders = holders(job.pid, &sampled, &marked, &words, regions, &tools.files);
+    signals.decided.store(true, Ordering::Relaxed);
+    let in_use =
+        (job.census == Census::Last && !job.stacks.is_empty()).then(|| in_use::holders(job, tools, signals));
+    let holders = match in_use {
+        Some(Ok(holders)) => holders,
+        Some(Err(error)) => {
+            tracing::debug!("no census of process {} for holders: {error}", job.pid);
+            holders(job.pid, &sampled, &marked, &words, regions, &tools.files)
+        }
+        None => holders(job.pid, &sampled, &marked, &words, regions, &tools.files),
+    };
     check.at = live.elapsed();
     check.cpu = cpu_time().saturating_sub(cpu);
     Ok(Outcome { check, count, holders })
@@ -211,7 +178,7 @@ fn scan(
 /// Without one, they are the live blocks that were allocated at certain times: memory of others counts as roots. Those from
 /// before a gap may have been freed unseen, and what is there now may hold pointers; what the youngest point to is in use.
 fn first_blocks(live: &LiveReader, job: &Job, times: &Range<Duration>) -> Result<(Blocks, Free), Failure> {
-    let taken = job.census.then(|| census::collected(job.pid, None)).transpose();
+    let taken = (job.census == Census::First).then(|| census::collected(job.pid, None)).transpose();
     let taken = taken.inspect_err(|error| tracing::debug!("no census of process {}: {error}", job.pid));
     let (mut collected, free) = match taken.ok().flatten() {
         Some((census, collected)) => (collected, Free::Ranges(census.allocator, census.own)),

@@ -34,6 +34,8 @@ pub(super) struct TargetMemory<'a> {
     deadline: Instant,
     stop: &'a AtomicBool,
     free: Free,
+    /// Whether the allocator's memory that is new since is not to be taken for roots.
+    grows: bool,
     /// Whether it ended early.
     pub(super) cut: bool,
 }
@@ -58,13 +60,14 @@ impl<'a> TargetMemory<'a> {
             deadline: Instant::now() + limit,
             stop,
             free: Free::Unknown,
+            grows: false,
             cut: false,
         }
     }
 
-    /// What is in no block is no root there.
-    pub(super) fn with_free(self, free: Free) -> Self {
-        Self { free, ..self }
+    /// What is in no block is no root there. `grows`: nor in what the allocator has taken since, beside it.
+    pub(super) fn with_free(self, free: Free, grows: bool) -> Self {
+        Self { free, grows, ..self }
     }
 
     pub(super) fn reader(&self) -> &Reader {
@@ -85,6 +88,18 @@ impl<'a> TargetMemory<'a> {
             && before & (ARENA_HEAP - 1) == 0
             && size & (PAGE - 1) == 0
             && (start..=start.saturating_add(size.min(ARENA_HEAP))).contains(&part.end)
+    }
+
+    /// Whether an address, in the region at that place, is in what the allocator has taken since it was asked. What an arena
+    /// reserves follows what it has, and was not to be read when the regions were.
+    fn is_new(&self, place: usize, at: u64) -> bool {
+        let Some((region, _)) = self.regions.get(place) else { return false };
+        let before = place.checked_sub(1).and_then(|before| self.regions.get(before));
+        let before = before.filter(|(before, _)| {
+            region.kind == Kind::Hidden && before.is_anonymous() && before.range.end == region.range.start
+        });
+        let start = before.map_or(region.range.start, |(before, _)| before.range.start);
+        (region.is_anonymous() || before.is_some()) && self.free.is_beside(at, &(start..region.range.end))
     }
 
     /// Waits where more has been read than the rate allows. Returns whether to go on.
@@ -167,6 +182,7 @@ impl Memory for TargetMemory<'_> {
         let place = self.regions.partition_point(|(region, _)| region.range.end <= part.start);
         let all_known = matches!(self.free, Free::Glibc);
         match self.regions.get(place).map(|(region, _)| *region) {
+            Some(_) if self.grows && self.is_new(place, part.start) => Between::Free,
             Some(region) if region.kind == Kind::Heap && all_known => Between::Rounded,
             Some(region) if region.kind == Kind::Anonymous && all_known && self.is_arena(part) => {
                 Between::Rounded

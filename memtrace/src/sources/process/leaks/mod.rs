@@ -4,6 +4,8 @@ mod at_exit;
 mod before;
 pub(super) mod check;
 mod decided;
+mod in_use;
+mod job;
 mod memory;
 pub(super) mod owners;
 pub(super) mod pass;
@@ -19,7 +21,8 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use self::{
-    check::{Failure, Outcome},
+    check::Failure,
+    job::Outcome,
     schedule::{AFFORDABLE, LEAST_IN_WINDOW, NS_PER_BYTE, SCANS},
     worker::{Running, Worker},
 };
@@ -95,6 +98,11 @@ impl Leaks {
     /// Whether a check is under way.
     pub(super) fn is_running(&self) -> bool {
         self.running.is_some()
+    }
+
+    /// Whether a check is under way that needs to see all frees.
+    pub(super) fn needs_window(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| !running.is_decided())
     }
 
     /// Ends a check that is under way.

@@ -8,7 +8,10 @@ use std::{
 
 use super::{check::Failure, memory::TargetMemory, owners::Words, recount::Recount};
 use crate::{
-    heap::{self, Blocks, How, Marked, census::Allocator},
+    heap::{
+        self, Blocks, How, Marked, Pending, Young,
+        census::{Allocator, Visit},
+    },
     model::ThreadRegisters,
     profile::LeakCheck,
     sources::process::census,
@@ -45,6 +48,16 @@ impl Free {
     pub(super) fn allocator(&self) -> Option<Allocator> {
         let Self::Ranges(allocator, _) = self else { return None };
         Some(*allocator)
+    }
+
+    /// Whether an address of memory within these bounds is before or behind all ranges there: where the allocator grows.
+    pub(super) fn is_beside(&self, at: u64, bounds: &Range<u64>) -> bool {
+        let Self::Ranges(_, ranges) = self else { return false };
+        let is_here = |range: &&Range<u64>| range.start < bounds.end && range.end > bounds.start;
+        let (before, behind) = ranges.split_at(ranges.partition_point(|range| range.end <= at));
+        let is_before = before.last().filter(is_here).is_some();
+        let is_behind = behind.first().filter(is_here).is_some();
+        is_before != is_behind && !self.contains(at)
     }
 
     /// The first range that ends behind an address.
@@ -109,10 +122,10 @@ impl Pass<'_> {
         let are_known = !threads.is_empty() && threads.iter().all(|thread| thread.sp.is_some());
         let words: Vec<u64> =
             threads.iter().flat_map(|thread| thread.words.iter().copied()).chain(held.words).collect();
-        let asked = free.allocator().filter(|_| how.others);
+        let allocator = free.allocator();
         let memory = TargetMemory::new(reader, &regions, &threads, rate, limit, stop);
-        let mut memory = memory.with_free(free);
-        let pending = heap::scan(&mut memory, blocks, &words, how)?;
+        let mut memory = memory.with_free(free, how.young);
+        let mut pending = heap::scan(&mut memory, blocks, &words, how)?;
         if memory.reader().is_gone() {
             return Err(Failure::Gone);
         }
@@ -122,8 +135,18 @@ impl Pass<'_> {
         if memory.cut {
             return Err(Failure::Cut);
         }
+        if let Some(allocator) = allocator
+            && pending.wants_young()
+        {
+            match young(pid, allocator, &pending) {
+                Ok(Some(young)) => pending.through(young, &mut memory),
+                Ok(None) => {}
+                Err(error) => tracing::debug!("no census of process {pid}: {error}"),
+            }
+        }
         let figures = memory.reader().figures();
         let saw_all = !is_cut && figures.bytes_swapped == 0;
+        let asked = allocator.filter(|_| how.others);
         let recount = asked.map(|allocator| Recount::take(pid, allocator, &pending));
         let marked = pending.decide(|place, at| match &recount {
             Some(Ok(recount)) => recount.is_root(place, at),
@@ -141,6 +164,16 @@ impl Pass<'_> {
             recount,
         })
     }
+}
+
+/// The blocks that an allocator of the process has handed out since a scan began.
+fn young(pid: u32, allocator: Allocator, pending: &Pending) -> Result<Option<Blocks>, census::Failure> {
+    let mut young = Young::new(pending);
+    census::take(pid, allocator, |visit| match visit {
+        Visit::Block(block) => young.add(block.address, block.size),
+        Visit::Again => young.clear(),
+    })?;
+    Ok(young.finish())
 }
 
 #[cfg(test)]
@@ -161,6 +194,16 @@ mod tests {
             (0x9000, u64::MAX, false),
         ] {
             assert_eq!((free.next_bound(at), free.contains(at)), (bound, is_free), "{at:#x}");
+        }
+        for (at, bounds, is_beside) in [
+            (0x800, 0x800..0x4000, true),
+            (0x1000, 0x800..0x4000, false),
+            (0x3000, 0x800..0x4000, true),
+            (0x3000, 0x800..0x9000, false),
+            (0x5000, 0x4000..0x6000, false),
+            (0x9000, 0x8000..0xa000, true),
+        ] {
+            assert_eq!(free.is_beside(at, &bounds), is_beside, "{at:#x} {bounds:x?}");
         }
         for free in [Free::Unknown, Free::Glibc] {
             assert_eq!((free.next_bound(0x1000), free.contains(0x1000)), (u64::MAX, false));

@@ -8,7 +8,8 @@ use std::{
 
 use super::{
     Answer, Found, LeakOptions, When,
-    check::{Failure, Job, Outcome},
+    check::Failure,
+    job::{Census, Job, Outcome},
     worker::Worker,
 };
 use crate::{
@@ -111,7 +112,7 @@ impl Session {
             held: None,
             all_known: false,
             // In a window there is no time for it.
-            census: spacing == SPACING,
+            census: if spacing == SPACING { Census::First } else { Census::Last },
             exact: self.control.gaps == 0 && !self.control.sampled() && !self.has_sizes(),
             stacks,
             doubt: true,

@@ -13,8 +13,9 @@ use rustc_hash::FxHashMap;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::{
-    check::{self, Failure, Job, Outcome, Tools},
+    check::{self, Failure},
     decided::Decided,
+    job::{Job, Outcome, Tools},
     registers,
 };
 use crate::{bpf::LiveReader, profile::Moment, target::FileStore};
@@ -25,18 +26,32 @@ pub(super) struct Running {
     pub(super) index: u32,
     /// Whether it is a check at the target's end.
     pub(super) moment: Moment,
-    stop: Arc<AtomicBool>,
+    signals: Arc<Signals>,
+}
+
+/// What the loop and a check tell each other.
+#[derive(Default)]
+pub(super) struct Signals {
+    /// The check is to end.
+    pub(super) stop: AtomicBool,
+    /// It has decided on all blocks, and what remains needs no probe.
+    pub(super) decided: AtomicBool,
 }
 
 impl Running {
+    /// Whether it goes on without probes.
+    pub(super) fn is_decided(&self) -> bool {
+        self.signals.decided.load(Ordering::Relaxed)
+    }
+
     /// Ends it early: it will fail.
     pub(super) fn stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.signals.stop.store(true, Ordering::Relaxed);
     }
 }
 
-/// A job, and whether to stop it.
-type Order = (Job, Arc<AtomicBool>);
+/// A job, and what concerns it.
+type Order = (Job, Arc<Signals>);
 
 /// The thread, as the loop sees it. It ends when this is dropped.
 pub(super) struct Worker {
@@ -58,9 +73,9 @@ impl Worker {
 
     /// Begins to check the target of that index. One check at a time.
     pub(super) fn check(&self, index: u32, job: Job) -> Option<Running> {
-        let (stop, moment) = (Arc::new(AtomicBool::new(false)), job.moment);
-        self.jobs.send((job, Arc::clone(&stop))).ok()?;
-        Some(Running { index, moment, stop })
+        let (signals, moment) = (Arc::<Signals>::default(), job.moment);
+        self.jobs.send((job, Arc::clone(&signals))).ok()?;
+        Some(Running { index, moment, signals })
     }
 
     /// Waits for the result. `None`: the thread has ended.
@@ -72,12 +87,12 @@ impl Worker {
 fn work(tools: &Tools, orders: &Receiver<Order>, answer: &UnboundedSender<Result<Outcome, Failure>>) {
     // Of each target's current program.
     let mut decided: FxHashMap<u32, (u32, Decided)> = FxHashMap::default();
-    for (job, stop) in orders {
+    for (job, signals) in orders {
         let (target, known) = decided.entry(memtrace_common::Target::index(job.target)).or_default();
         if *target != job.target {
             (*target, *known) = (job.target, Decided::default());
         }
-        if answer.send(check::run(&job, tools, known, &stop)).is_err() {
+        if answer.send(check::run(&job, tools, known, &signals)).is_err() {
             return;
         }
     }
