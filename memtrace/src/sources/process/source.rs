@@ -146,6 +146,7 @@ impl Source for Session {
             Some(Due::Exit) if streams.exits.is_empty() => {
                 // It may have left children.
                 while !self.take(drafts)? {}
+                self.watch_living()?;
                 let is_last = self.streams.as_ref().is_none_or(|streams| streams.exits.is_empty());
                 return Ok(if is_last { Step::End(Ending::Exited) } else { Step::Wait });
             }
@@ -215,6 +216,21 @@ impl Source for Session {
 }
 
 impl Session {
+    /// If no process is waited for any more: waits for those that live all the same. A descriptor may be called readable too
+    /// early.
+    fn watch_living(&mut self) -> anyhow::Result<()> {
+        let Some(streams) = self.streams.as_mut().filter(|streams| streams.exits.is_empty()) else {
+            return Ok(());
+        };
+        for process in
+            self.targets.iter().map(|target| &target.process).filter(|process| !process.has_exited())
+        {
+            tracing::debug!("process {} has not exited", process.pid);
+            streams.exits.push(Watched::new(process.exit()?)?);
+        }
+        Ok(())
+    }
+
     /// Sets when to look again whether a leak check is due.
     fn schedule_leaks(&mut self) {
         let (now, due) = (self.tracer.elapsed(), self.leaks.due());
