@@ -6,6 +6,7 @@
 #include <cstring>
 #include <map>
 #include <memory>
+#include <csignal>
 #include <pthread.h>
 #include <string>
 #include <sys/epoll.h>
@@ -142,6 +143,15 @@ OWN void give_to_epoll(int epoll) {
     epoll_ctl(epoll, EPOLL_CTL_ADD, eventfd(0, 0), &event);
 }
 
+OWN void give_to_timer() {
+    sigevent event = {};
+    timer_t timer;
+    event.sigev_notify = SIGEV_SIGNAL;
+    event.sigev_signo = SIGUSR1;
+    event.sigev_value.sival_ptr = malloc(2223);
+    timer_create(CLOCK_MONOTONIC, &event, &timer);
+}
+
 /* In the low bits and the upper ones there is a tag. */
 uintptr_t g_low, g_high;
 OWN void tag_low() { g_low = reinterpret_cast<uintptr_t>(malloc(3331)) | 5; }
@@ -189,6 +199,7 @@ int main() {
     pthread_create(&thread, nullptr, work, nullptr);
     pthread_barrier_wait(&filled);
     give_to_epoll(epoll);
+    give_to_timer();
     tag_low();
     tag_high();
     mangle();

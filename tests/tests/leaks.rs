@@ -84,6 +84,7 @@ fn what_nothing_points_to_is_lost_and_nothing_else() {
         ("fill_thread", 2 * ENTRIES),
         ("make_thread_local", 1),
         ("give_to_epoll", 1),
+        ("give_to_timer", 1),
         ("tag_low", 1),
         ("tag_high", 1),
         ("point_to_middle", 1),
@@ -117,6 +118,7 @@ fn holders_are_named() {
         ("fill_thread", "stack", Some("reach")),
         ("make_thread_local", "tls", None),
         ("give_to_epoll", "epoll", None),
+        ("give_to_timer", "timer", None),
         ("point_from_memfd", "mapping", None),
     ] {
         let holder = report.holder(function).unwrap_or_else(|| panic!("{function}: {:?}", report.callers()));

@@ -53,14 +53,14 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
     args.trace.check();
     protect_from_oom();
     if args.when.is_waiting() {
-        let processes = args.select.processes()?;
+        let processes = args.select.which.processes()?;
         let schedule = args.trace.schedule();
         let ends = schedule.count.is_some() || schedule.duration.is_some();
         return when::main(&args.when, processes, args.trace.path(), ends);
     }
     let mut output = args.trace.output()?;
     let start = Instant::now();
-    let processes = args.select.processes()?;
+    let processes = args.select.which.processes()?;
     let leaks = args.trace.counting.leaks.options(args.stop, false);
     if args.stop {
         message(
@@ -92,7 +92,7 @@ pub(super) fn open(
     select: &SelectArgs,
     options: Options,
 ) -> anyhow::Result<Session> {
-    let (follow, selector) = (select.follow, select.selector());
+    let (follow, selector) = (select.follow, select.which.selector());
     let is_selected = !selector.is_empty();
     let mut session = Session::new(Options { follow, select: selector, ..options }, message)?;
     session.prepare();
@@ -109,7 +109,7 @@ pub(super) fn open(
         let pid = process.pid;
         match session.attach(process) {
             // Of many, some may have no allocator, or may just have ended.
-            Err(error) if is_selected && !select.pids.contains(&pid.get()) => {
+            Err(error) if is_selected && !select.which.pids.contains(&pid.get()) => {
                 message(&format!("nothing is traced of process {pid} yet: {error:#}"));
             }
             attached => attached?,

@@ -24,7 +24,8 @@ use crate::{
 use super::{
     format::{PlainArgs, PlainFormat},
     message::{message, usage},
-    options::{parse_count, parse_pid},
+    options::parse_count,
+    select::WhichArgs,
     witness,
 };
 
@@ -38,6 +39,7 @@ const LEAST: Duration = Duration::from_secs(2);
 #[command(after_help = "\
 Examples:
   memtrace scan $(pidof my-server)          what is in use, kept free and lost, right now
+  memtrace scan --name '^nginx$'            every process of that name
   memtrace scan 4123 -i 60s -n 5            five times, and what grows or becomes lost in between
   memtrace scan 4123 -T 0 -f json           every size of blocks, for a script
   memtrace scan 4123 -d 30s                 traces for 30 s first: who allocates what it loses
@@ -46,9 +48,8 @@ Examples:
 Without -d no probe is put into the process, and it is not stopped: its memory is read three times, within about a second. Blocks
 from before are found by the records of glibc's malloc; the heaps of other allocators are taken as roots.")]
 pub(super) struct Args {
-    /// Processes to scan
-    #[arg(required = true, value_name = "PID", value_parser = parse_pid)]
-    pids: Vec<u32>,
+    #[command(flatten)]
+    which: WhichArgs,
     /// Scan again and again, with this time from one round to the next, and show what has changed
     #[arg(short, long, value_name = "TIME", value_parser = parse_interval)]
     interval: Option<Duration>,
@@ -96,10 +97,10 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let (writer, style) = args.show.open()?;
     let mut output = BufWriter::with_capacity(1 << 16, writer);
-    let mut watched = Vec::new();
-    for &pid in &args.pids {
-        watched.push(Watched { process: Process::open(pid)?, before: None });
-    }
+    let processes = args.which.processes()?;
+    let pids: Vec<u32> = processes.iter().map(|process| process.pid.get()).collect();
+    let mut watched: Vec<Watched> =
+        processes.into_iter().map(|process| Watched { process, before: None }).collect();
     if args.stop {
         message("--stop: each scan stops the process; system calls such as epoll_wait may return EINTR");
     }
@@ -112,7 +113,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
                 at_exit: false,
                 unaligned: args.unaligned,
             };
-            let Some(seen) = witness::watch(&args.pids, time, leaks)? else { return Ok(ExitCode::SUCCESS) };
+            let Some(seen) = witness::watch(&pids, time, leaks)? else { return Ok(ExitCode::SUCCESS) };
             Some(seen)
         }
         None => None,
@@ -133,7 +134,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         for mut one in watched {
             match one.scan(&scanner, &show, round == count, &mut output) {
                 Ok(()) => alive.push(one),
-                Err(error) if error.downcast_ref::<Closed>().is_some() || args.pids.len() == 1 => {
+                Err(error) if error.downcast_ref::<Closed>().is_some() || pids.len() == 1 => {
                     return Err(error);
                 }
                 Err(error) => {

@@ -11,10 +11,21 @@ use crate::target::{
     select::{LEAST_ID, Selector, cgroup_path},
 };
 
-/// Which processes.
+/// Which processes exist already or are to come, and whether their children count.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct SelectArgs {
-    /// Processes to trace
+    #[command(flatten)]
+    pub(super) which: WhichArgs,
+    /// Trace the children of the processes too, theirs, and what they execute: those that exist and those to come, at
+    /// most 256 at once
+    #[arg(short = 'F', long)]
+    pub(super) follow: bool,
+}
+
+/// Which processes.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(super) struct WhichArgs {
+    /// Processes to look at
     #[arg(required_unless_present_any = ["name", "cgroup", "container"], value_name = "PID", value_parser = parse_pid)]
     pub(super) pids: Vec<u32>,
     /// Also processes whose name, or the file name of whose program, matches this regular expression
@@ -26,10 +37,6 @@ pub(super) struct SelectArgs {
     /// Also processes of the container whose id begins like this (docker, podman, containerd, kubernetes)
     #[arg(long, value_name = "ID", value_parser = parse_id, help_heading = "Processes")]
     container: Vec<String>,
-    /// Trace the children of the processes too, theirs, and what they execute: those that exist and those to come, at
-    /// most 256 at once
-    #[arg(short = 'F', long)]
-    pub(super) follow: bool,
 }
 
 fn parse_name(text: &str) -> Result<Regex, String> {
@@ -49,9 +56,11 @@ fn parse_id(text: &str) -> Result<String, String> {
 impl SelectArgs {
     /// Just these processes.
     pub(super) fn of(pids: &[u32]) -> Self {
-        Self { pids: pids.to_vec(), ..Self::default() }
+        Self { which: WhichArgs { pids: pids.to_vec(), ..WhichArgs::default() }, follow: false }
     }
+}
 
+impl WhichArgs {
     /// What they say.
     pub(super) fn selector(&self) -> Selector {
         Selector {

@@ -52,7 +52,7 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
     args.counting.check();
     protect_from_oom();
     let mut output = Output::on(Screen::new(args.sort.into())?);
-    let processes = args.select.processes()?;
+    let processes = args.select.which.processes()?;
     let leaks = args.counting.leaks.options(false, false);
     let options = args.counting.options(verbose, processes.len(), Some(DEFAULT_LIMIT), leaks);
     let mut session = attach::open(processes, &args.select, options)?;

@@ -21,7 +21,7 @@ const STACKS: usize = 300;
 /// As for a session.
 pub(super) fn watch(pids: &[u32], time: Duration, leaks: LeakOptions) -> anyhow::Result<Option<Seen>> {
     let select = SelectArgs::of(pids);
-    let processes = select.processes()?;
+    let processes = select.which.processes()?;
     let targets = u32::try_from(processes.len()).unwrap_or(u32::MAX);
     let options = Options {
         config: Config { targets, ..Config::default() },

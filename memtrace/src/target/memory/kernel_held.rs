@@ -16,8 +16,10 @@ const MAX_LINE: u64 = 512;
 /// The words that the kernel holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Held {
-    /// The words, none of them 0, in no order, maybe repeated. At most 1,048,576.
+    /// The words, none of them 0, those of epoll first, maybe repeated. At most 1,048,576.
     pub words: Vec<u64>,
+    /// How many of them are of epoll; the rest are of timers.
+    pub epoll: usize,
     /// Whether more may exist: a limit was reached, or a file could not be read.
     pub is_cut: bool,
 }
@@ -27,7 +29,9 @@ pub struct Held {
 #[must_use]
 pub fn kernel_held(thread: u32) -> Held {
     let mut held = Held::default();
-    if epoll_data(thread, &mut held).and_then(|()| timer_values(thread, &mut held)).is_err() {
+    let epoll = epoll_data(thread, &mut held);
+    held.epoll = held.words.len();
+    if epoll.and_then(|()| timer_values(thread, &mut held)).is_err() {
         held.is_cut = true;
     }
     held

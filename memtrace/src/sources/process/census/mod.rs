@@ -27,7 +27,7 @@ const PAGE: u64 = 4096;
 pub(super) enum Failure {
     /// The memory cannot be read.
     #[error("its memory cannot be read: {0}")]
-    Unreadable(#[from] io::Error),
+    Unreadable(#[source] io::Error),
     /// The process is gone, or has become another program.
     #[error("the process is gone")]
     Gone,
@@ -37,6 +37,14 @@ pub(super) enum Failure {
     /// The memory that a scan may use does not suffice.
     #[error("too many blocks, or too far apart: {0}")]
     Blocks(usize),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        // Its memory goes a little before it has exited.
+        let is_gone = error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH);
+        if is_gone { Self::Gone } else { Self::Unreadable(error) }
+    }
 }
 
 /// All blocks of the process `pid`, which goes on meanwhile. `allocator`: of this allocator; `None`: of the one that has most of

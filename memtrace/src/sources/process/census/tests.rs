@@ -167,3 +167,10 @@ fn blocks_of_a_process_at_full_speed() {
     running(&How { slots: 15_000, options: &["churn"], ..How::default() });
     running(&How { slots: 15_000, environment: &[ONE_ARENA], ..How::default() });
 }
+
+#[test]
+fn a_process_that_is_gone_is_said_to_be() {
+    let mut child = std::process::Command::new("true").spawn().unwrap();
+    child.wait().unwrap();
+    assert!(matches!(take(child.id(), Allocator::Glibc, |_| ()), Err(Failure::Gone)));
+}

@@ -51,6 +51,8 @@ pub(in crate::sources::process) fn readable(mangled: &str) -> String {
 pub(in crate::sources::process) struct Words {
     /// For each thread, how many of its words came first.
     pub(in crate::sources::process) threads: Vec<ThreadRegisters>,
+    /// How many words of epoll follow; the rest are of timers.
+    pub(in crate::sources::process) epoll: usize,
 }
 
 impl Words {
@@ -63,7 +65,7 @@ impl Words {
                 return names.register(thread.tid);
             }
         }
-        Root::Epoll
+        if place < before + self.epoll { Root::Epoll } else { Root::Timer }
     }
 }
 

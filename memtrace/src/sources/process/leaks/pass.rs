@@ -118,7 +118,7 @@ impl Pass<'_> {
         let thread = threads::living(pid).ok_or(Failure::Gone)?;
         let regions = regions(thread)?;
         let held = kernel_held(thread);
-        let is_cut = held.is_cut;
+        let (is_cut, epoll) = (held.is_cut, held.epoll);
         let are_known = !threads.is_empty() && threads.iter().all(|thread| thread.sp.is_some());
         let words: Vec<u64> =
             threads.iter().flat_map(|thread| thread.words.iter().copied()).chain(held.words).collect();
@@ -155,7 +155,7 @@ impl Pass<'_> {
         });
         Ok(Scanned {
             marked,
-            words: Words { threads },
+            words: Words { threads, epoll },
             regions,
             read: figures.bytes_read,
             skipped: figures.bytes_swapped + figures.bytes_unreadable,
