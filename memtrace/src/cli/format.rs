@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 
 use crate::{
     profile::{By, Selection},
-    report::{Folded, Html, Json, OpenMetrics, Pprof, Reporter, Style, Svg, Text, Unit},
+    report::{Firefox, Folded, Html, Json, OpenMetrics, Pprof, Reporter, Style, Svg, Text, Unit},
     session::{Keep, Output},
 };
 
@@ -27,6 +27,8 @@ pub(super) enum Format {
     Folded,
     /// For `go tool pprof` and what else reads its files: compressed, so not for terminals.
     Pprof,
+    /// For <https://profiler.firefox.com>: load the file there; it stays in the browser.
+    Firefox,
     /// For Prometheus; of stacks, the first 100 and a sum of the others.
     Openmetrics,
     /// A flame graph for browsers: zoom, search, colours by verdict.
@@ -115,6 +117,7 @@ impl ShowArgs {
             Format::Json => Box::new(Json),
             Format::Folded => Box::new(Folded::new(unit)),
             Format::Pprof => Box::new(Pprof),
+            Format::Firefox => Box::new(Firefox),
             Format::Openmetrics => Box::new(OpenMetrics),
             Format::Svg => Box::new(Svg::new(unit)),
             Format::Html => Box::new(Html::new(TimeZone::system())),

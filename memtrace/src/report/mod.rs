@@ -10,6 +10,7 @@ mod comparison;
 mod endings;
 mod escape;
 mod estimates;
+mod firefox;
 mod flame;
 mod folded;
 mod following;
@@ -47,6 +48,7 @@ use crate::profile::{Allocation, Dictionary, View};
 
 pub use comparison::Comparison;
 pub use escape::escape;
+pub use firefox::Firefox;
 pub use folded::Folded;
 pub use following::{left_behind, listed};
 pub use heap::HeapView;

@@ -8,10 +8,10 @@ use jiff::tz::TimeZone;
 use super::kernel::kernel;
 use super::verdicts::judged;
 use super::{Closing, HOSTILE, Recorded, assert_harmless, checked, empty, hostile, losses, report, sampled};
-use crate::report::{Folded, Html, OpenMetrics, Pprof, Reporter, Svg, Unit};
+use crate::report::{Firefox, Folded, Html, OpenMetrics, Pprof, Reporter, Svg, Unit};
 
 /// Reports of every kind; all their rows are shown.
-fn reports() -> Vec<Recorded> {
+pub(super) fn reports() -> Vec<Recorded> {
     let several = Recorded { pids: vec![4123, 4124], ..judged() };
     let mut bare = report();
     bare.stacks[1].frames.clear();
@@ -333,9 +333,10 @@ fn page_of(report: &Recorded) -> (String, serde_json::Value) {
 
 #[test]
 fn a_closed_pipe_is_an_error() {
-    let reporters: [Box<dyn Reporter>; 5] = [
+    let reporters: [Box<dyn Reporter>; 6] = [
         Box::new(Folded::default()),
         Box::new(Pprof),
+        Box::new(Firefox),
         Box::new(OpenMetrics),
         Box::new(Svg::default()),
         Box::new(Html::new(TimeZone::UTC)),

@@ -2,6 +2,7 @@
 
 mod balance;
 mod endings;
+mod firefox;
 mod formats;
 mod heap;
 mod json;
