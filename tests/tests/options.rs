@@ -1,8 +1,11 @@
 //! What options leave out and what they add.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    process::Command,
+};
 
-use memtrace_tests::{Agent, Report, Totals, can_trace, fixture, memtrace};
+use memtrace_tests::{Agent, HeapReport, Report, Running, Totals, can_trace, fixture, memtrace};
 
 fn family(options: &[&str]) -> Report {
     let mut target = fixture::start("family", &[]);
@@ -169,4 +172,23 @@ fn text() {
         assert_eq!(finished.stdout.contains('\u{1b}'), colour == "always", "{}", finished.stdout);
         assert!(finished.stderr.lines().all(|line| line.starts_with("memtrace: ")), "{}", finished.stderr);
     }
+}
+
+/// `scan` selects processes by name, as `attach` does.
+#[test]
+fn names_to_scan() {
+    if !can_trace() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let name = format!("slept-{}", std::process::id());
+    let program = directory.path().join(&name);
+    std::fs::copy("/bin/sleep", &program).expect("a copy");
+    let sleepers = [0, 1].map(|_| Running::spawn(Command::new(&program).arg("1000")));
+    // What is to be scanned has a heap.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let finished = memtrace(["scan", "--name", &format!("^{name}$"), "-f", "json"]);
+    let reports = HeapReport::all(&finished.stdout);
+    assert_eq!((finished.status, reports.len()), (0, sleepers.len()), "{}", finished.stderr);
+    assert!(reports.iter().all(|report| report.heap.in_use.blocks > 0), "{reports:?}");
 }

@@ -188,32 +188,6 @@ fn texts_are_not_shown_if_that_is_not_wanted() {
     assert!(kinds.contains(&"symbol") && !kinds.contains(&"text"), "{kinds:?}");
 }
 
-/// Processes are selected as for `attach`, and one that cannot be scanned does not keep the others from it.
-#[test]
-fn every_process_of_a_name_is_scanned() {
-    if !can_trace() {
-        return;
-    }
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let path = built(directory.path(), &[]);
-    let name = format!("scanned-{}", std::process::id());
-    let program = path.with_file_name(&name);
-    std::fs::rename(path, &program).expect("the same directory");
-    let start = || {
-        let mut running = Running::spawn(&mut Command::new(&program));
-        running.line_with("ready");
-        running
-    };
-    let programs = [start(), start()];
-    let finished = memtrace(["scan", "--name", &format!("^{name}$"), "-f", "json", "-T", "0"]);
-    assert_eq!(finished.status, 0, "{}", finished.stderr);
-    let reports = HeapReport::all(&finished.stdout);
-    assert_eq!(reports.len(), programs.len());
-    reports.iter().for_each(|report| assert_lost(&report.heap, SESSIONS));
-    let finished = memtrace(["scan", "--name", "^no-such-name$"]);
-    assert_refused(&finished, 1, "--name");
-}
-
 #[test]
 fn what_becomes_lost_between_scans() {
     if !can_trace() {
