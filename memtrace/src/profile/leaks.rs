@@ -173,6 +173,9 @@ pub struct LeakCheck {
     /// Whether everything that may hold a pointer was looked at: no page was skipped, and the registers of every thread were
     /// known.
     pub complete: bool,
+    /// The process; `None` for several together.
+    #[serde(default)]
+    pub pid: Option<u32>,
 }
 
 impl LeakCheck {
@@ -194,6 +197,7 @@ impl LeakCheck {
                 (one, other) => one.or(other),
             },
             complete: self.complete && other.complete,
+            pid: self.pid.filter(|_| self.pid == other.pid),
         }
     }
 }

@@ -48,6 +48,8 @@ pub(super) struct LeakCheck {
     before: Option<Before>,
     /// Whether all memory that may hold pointers was read and the registers of all threads were known.
     complete: bool,
+    /// The process that was checked; null for several together.
+    pid: Option<u32>,
 }
 
 impl From<&profile::LeakCheck> for LeakCheck {
@@ -74,6 +76,7 @@ impl From<&profile::LeakCheck> for LeakCheck {
             undecided_blocks: check.undecided,
             before: check.before.map(Before::from),
             complete: check.complete,
+            pid: check.pid,
         }
     }
 }

@@ -107,7 +107,7 @@ fn names_are_never_changed() {
         leak_check.possibly_lost leak_check.possibly_lost.bytes leak_check.possibly_lost.blocks
         leak_check.reachable leak_check.reachable.bytes leak_check.reachable.blocks
         leak_check.suppressed leak_check.suppressed.bytes leak_check.suppressed.blocks
-        leak_check.undecided_blocks leak_check.before leak_check.complete
+        leak_check.undecided_blocks leak_check.before leak_check.complete leak_check.pid
         stacks[].allocs stacks[].allocs[].addr stacks[].allocs[].size stacks[].allocs[].age_s
         mappings mappings.bytes mappings.ranges mappings.stacks mappings.stacks[].id mappings.stacks[].pid
         mappings.stacks[].bytes mappings.stacks[].ranges mappings.stacks[].oldest_s mappings.stacks[].frames

@@ -342,6 +342,7 @@ fn checked() -> Recorded {
         undecided: 33,
         before: None,
         complete: true,
+        pid: Some(4123),
     });
     if let [lost, held, ..] = report.stacks.as_mut_slice() {
         lost.leaked = Some(Leaked {

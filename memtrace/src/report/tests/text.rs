@@ -334,11 +334,21 @@ fn what_a_leak_check_found() {
 fn the_end_of_a_command_has_valgrinds_summary() {
     let report = checked();
     let check = report.leak_check.map(|check| LeakCheck { moment: Moment::AtExit, ..check });
-    let text = text(Recorded { leak_check: check, ..report });
-    let summary = "\nLEAK SUMMARY:\n   definitely lost: 1,024 bytes in 1 blocks\n   indirectly lost: 30,720 bytes in 30 blocks\n     \
+    let mut report = Recorded { leak_check: check, ..report };
+    let said = text(report.clone());
+    let summary = "\nLEAK SUMMARY of api-server (pid 4123):\n   definitely lost: 1,024 bytes in 1 blocks\n   indirectly lost: 30,720 bytes in 30 blocks\n     \
                    possibly lost: 0 bytes in 0 blocks\n   still reachable: 640 bytes in 1 blocks\n        suppressed: 0 bytes in 0 \
                    blocks\n";
-    assert!(text.contains(summary), "{text}");
+    assert!(said.contains(summary), "{said}");
+    // What it started is traced, but not checked.
+    report.remarks.push(Remark::CheckedAlone { pid: 4123, others: 2 });
+    let said = text(report.clone());
+    let head =
+        "\nLEAK SUMMARY of api-server (pid 4123) alone (2 processes that it started were not checked):\n";
+    assert!(said.contains(head), "{said}");
+    // Of several together, or unknown.
+    report.leak_check = report.leak_check.map(|check| LeakCheck { pid: None, ..check });
+    assert!(text(report).contains("\nLEAK SUMMARY:\n"));
 }
 
 /// What was lost before tracing began is said apart, with who loses blocks of that size now.
