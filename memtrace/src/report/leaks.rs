@@ -140,7 +140,7 @@ pub(super) fn before(check: &LeakCheck, likely: impl Fn(u64) -> Option<String>) 
 
 /// What a check found among the blocks of a stack, as a line of its row; `None` if nothing is lost.
 pub(super) fn row(leaked: &Leaked, check: Option<&LeakCheck>) -> Option<String> {
-    let Leaked { checked, lost, indirectly, through } = leaked;
+    let Leaked { checked, lost, indirectly, through, .. } = leaked;
     if lost.blocks == 0 {
         return None;
     }
@@ -168,6 +168,22 @@ pub(super) fn row(leaked: &Leaked, check: Option<&LeakCheck>) -> Option<String> 
         ),
     };
     Some(format!("LOST {}{more}: {who}{scans}", format_bytes(lost.bytes)))
+}
+
+/// How many blocks of a stack only a pointer to the middle of a block leads to, as a line of its row; `None`: none.
+pub(super) fn possibly(leaked: &Leaked) -> Option<String> {
+    let Leaked { checked, possibly: Amount { bytes, blocks }, .. } = *leaked;
+    let them = match blocks {
+        0 => return None,
+        1 => "it",
+        _ => "them",
+    };
+    Some(format!(
+        "{} of {} possibly lost ({}): only a pointer to the middle of a block leads to {them}",
+        format_number(blocks),
+        format_count(checked, "block"),
+        format_bytes(bytes)
+    ))
 }
 
 /// So many of all, in words.

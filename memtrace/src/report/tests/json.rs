@@ -94,7 +94,8 @@ fn names_are_never_changed() {
         stacks[].frames stacks[].frames[].function stacks[].frames[].function_offset stacks[].frames[].module
         stacks[].frames[].offset stacks[].frames[].file stacks[].frames[].line stacks[].frames[].inlined
         stacks[].checked_blocks stacks[].lost_bytes stacks[].lost_blocks stacks[].indirectly_lost_bytes
-        stacks[].indirectly_lost_blocks stacks[].lost_through_bytes stacks[].held_by stacks[].held_by[].root
+        stacks[].indirectly_lost_blocks stacks[].lost_through_bytes stacks[].possibly_lost_bytes
+        stacks[].possibly_lost_blocks stacks[].held_by stacks[].held_by[].root
         stacks[].held_by[].name stacks[].held_by[].module stacks[].held_by[].tid stacks[].held_by[].steps
         stacks[].held_by[].share stacks[].held_by[].looked_at
         stacks[].verdict stacks[].verdict_reason stacks[].growth stacks[].growth.bytes_per_second
