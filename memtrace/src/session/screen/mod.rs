@@ -94,7 +94,7 @@ impl Screen {
             selection: self.state.selection(),
             everything: self.is_last || self.save_to.is_some() || self.state.needs_names(),
             since: self.state.since(),
-            often: !self.is_last,
+            often: !self.is_last && self.save_to.is_none(),
         }
     }
 
