@@ -219,6 +219,23 @@ fn every_size_is_drawn_and_every_signal_leaves_the_terminal_as_it_was() {
     }
 }
 
+/// By `kill`: Ctrl-Z is a key like others.
+#[test]
+fn it_is_not_stopped_with_the_terminal_taken() {
+    if !can_watch() {
+        return;
+    }
+    let mut target = Target::start();
+    let terminal = target.watch("-i 200ms", (80, 24));
+    terminal.screen_with("VERDICT");
+    kill(Pid::from_raw(terminal.child(agent_path()) as i32), Signal::SIGTSTP).expect("the agent lives");
+    terminal.press(&["C-z"]);
+    target.work();
+    terminal.screen_when(|screen| row(screen, "keep_large").is_some());
+    terminal.press(&["q"]);
+    target.assert_left(&terminal);
+}
+
 #[test]
 fn the_picture_stays_when_the_process_has_exited() {
     if !can_watch() {

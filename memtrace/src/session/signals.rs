@@ -71,6 +71,15 @@ pub fn unheld(command: &mut Command) -> &mut Command {
     unsafe { command.pre_exec(|| Ok(SigSet::empty().thread_set_mask()?)) }
 }
 
+/// Keeps this process from being stopped by a signal that can be ignored: a screen would leave its terminal as it is, and probes
+/// would stay in place.
+pub(super) fn ignore_stopping() {
+    // SAFETY: it is ignored, no handler.
+    if let Err(error) = unsafe { nix::sys::signal::signal(Signal::SIGTSTP, SigHandler::SigIgn) } {
+        tracing::debug!("SIGTSTP is not ignored: {error}");
+    }
+}
+
 /// Whether one is pending.
 #[must_use]
 pub fn interrupted() -> bool {
