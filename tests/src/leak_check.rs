@@ -21,6 +21,7 @@ pub struct LeakCheck {
     pub undecided_blocks: u64,
     pub before: Option<Before>,
     pub complete: bool,
+    pub pid: Option<u32>,
 }
 
 /// Blocks from before tracing began.

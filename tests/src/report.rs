@@ -137,6 +137,8 @@ pub struct Stack {
     pub checked_blocks: Option<u64>,
     pub lost_blocks: Option<u64>,
     pub indirectly_lost_blocks: Option<u64>,
+    pub possibly_lost_bytes: Option<u64>,
+    pub possibly_lost_blocks: Option<u64>,
     pub verdict: Option<String>,
     pub lifetimes: Option<Vec<Lifetime>>,
     #[serde(default)]

@@ -12,7 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::{sys::signal::Signal, unistd::Pid};
+use nix::{
+    sys::signal::{SigHandler, Signal, signal},
+    unistd::Pid,
+};
 
 /// What a step may take: far more than it does, for a hang is the only thing it is to tell. `MEMTRACE_TEST_LIMIT` in
 /// the environment sets it, in seconds, for machines on which everything is slow.
@@ -56,6 +59,9 @@ impl Running {
     #[must_use]
     pub fn spawn(command: &mut Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        // Under nohup it would inherit that SIGHUP is ignored.
+        // SAFETY: between fork and exec only a system call is made, which installs no handler.
+        unsafe { command.pre_exec(|| Ok(signal(Signal::SIGHUP, SigHandler::SigDfl).map(drop)?)) };
         let name = format!("{command:?}");
         let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
         let (sender, lines) = channel();

@@ -142,6 +142,59 @@ fn interrupted_while_attaching() {
 
 /// While a call that was left by a jump may still return, and its thread meets probes on returns deeper in the stack, the
 /// kernel completes no removal of such a probe in any process. So all are removed at the same time.
+/// Kernel mode too is ended cleanly by a signal that comes while it loads its programs.
+#[test]
+fn interrupted_while_it_loads_for_the_kernel() {
+    if !can_trace() {
+        return;
+    }
+    let mut command = Command::new(agent_path());
+    let mut agent = Running::spawn(command.args(["kernel", "-f", "json", "-i", "100ms"]));
+    let status = format!("/proc/{}/status", agent.pid());
+    let is_held = || {
+        let status = fs::read_to_string(&status).unwrap_or_default();
+        let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
+        let blocked = blocked.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).unwrap_or_default();
+        (blocked >> (Signal::SIGTERM as i32 - 1)) & 1 == 1
+    };
+    let end = Instant::now() + limit();
+    while !is_held() {
+        assert!(Instant::now() < end, "signals are not held");
+    }
+    agent.signal(Signal::SIGTERM);
+    assert!(Report::parse(&agent.line_with("{")).last);
+    let finished = agent.finish();
+    assert_eq!(finished.status, 0, "{}", finished.stderr);
+}
+
+/// Under nohup, also while probes are attached. Other signals end it.
+#[test]
+fn a_hangup_that_is_ignored_stays_ignored() {
+    if !can_trace() {
+        return;
+    }
+    let (mut target, before) = start();
+    let mut nohup = Command::new("nohup");
+    nohup.arg(agent_path()).args(["attach", &target.pid().to_string(), "-f", "json", "-i", "100ms"]);
+    let mut agent = Running::spawn(&mut nohup);
+    let pid = agent.pid();
+    // nohup first, which ignores it, then the agent.
+    let is_agent = || fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == agent_path());
+    let end = Instant::now() + limit();
+    while !is_agent() {
+        assert!(Instant::now() < end, "nohup starts nothing");
+    }
+    agent.signal(Signal::SIGHUP);
+    for _ in 0..3 {
+        assert!(!Report::parse(&agent.line_with("{")).last);
+        agent.signal(Signal::SIGHUP);
+    }
+    agent.signal(Signal::SIGINT);
+    let finished = agent.finish();
+    assert_eq!(finished.status, 0, "{}", finished.stderr);
+    assert_untouched(&mut target, &before);
+}
+
 #[test]
 fn calls_that_never_return_hold_nothing_up() {
     if !can_trace() {

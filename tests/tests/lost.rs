@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use memtrace_tests::{CSource, Finished, LeakCheck, Report, can_trace, compile, memtrace};
+use memtrace_tests::{CSource, Finished, LeakCheck, Report, Stack, can_trace, compile, memtrace};
 
 /// Blocks and bytes by state: definitely lost, indirectly lost, possibly lost, still reachable.
 type Figures = [(u64, u64); 4];
@@ -86,6 +86,13 @@ fn check(file: &str, options: &[&str]) -> LeakCheck {
     let report = report.expect("a report in JSON");
     assert!(report.losses.is_exact(), "{file}: {:?}", report.losses);
     let check = report.leak_check.unwrap_or_else(|| panic!("{file}: no leak check: {}", finished.stderr));
+    // Rows say which of them are only possibly lost.
+    let sum = |of: fn(&Stack) -> Option<u64>| report.stacks.iter().filter_map(of).sum::<u64>();
+    assert_eq!(
+        (sum(|stack| stack.possibly_lost_blocks), sum(|stack| stack.possibly_lost_bytes)),
+        (check.possibly_lost.blocks, check.possibly_lost.bytes),
+        "{file}"
+    );
     assert!(check.complete && check.undecided_blocks == 0, "{file}: {check:?}");
     check
 }
@@ -192,10 +199,15 @@ fn summary_in_text() {
         return;
     }
     let (finished, _) = run("middle.c", &[], false);
-    let summary = "LEAK SUMMARY:\n   definitely lost: 64 bytes in 1 blocks\n   indirectly lost: 48 bytes in 1 blocks\n     \
+    let summary = "LEAK SUMMARY of program (pid PID):\n   definitely lost: 64 bytes in 1 blocks\n   indirectly lost: 48 bytes in 1 blocks\n     \
                    possibly lost: 208 bytes in 3 blocks\n   still reachable: 80 bytes in 1 blocks\n        \
                    suppressed: 0 bytes in 0 blocks\n";
-    assert!(finished.stdout.contains(summary), "{}", finished.stdout);
+    let (_, pid) = finished.stdout.split_once("(pid ").expect("a pid");
+    let (pid, _) = pid.split_once(')').expect("a pid");
+    assert!(finished.stdout.contains(&summary.replace("PID", pid)), "{}", finished.stdout);
+    let remark =
+        "    1 of 1 block possibly lost (96 B): only a pointer to the middle of a block leads to it\n";
+    assert!(finished.stdout.contains(remark), "{}", finished.stdout);
 }
 
 /// Only for what is lost: possibly lost and reachable blocks are no error.

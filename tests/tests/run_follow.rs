@@ -120,6 +120,7 @@ fn the_check_is_of_the_command() {
     assert!(check.complete, "{check:?}");
     let alone = last.remark("checked_alone").expect("a remark");
     assert_eq!(alone.value("others").as_u64(), Some(1));
+    assert_eq!(check.pid, last.target.pids.first().copied());
     assert!(
         last.stacks.iter().all(|stack| stack.blocks < 20 || stack.lost_blocks.is_none_or(|lost| lost == 0))
     );

@@ -166,6 +166,34 @@ fn what_came_since_a_mark_is_shown_and_saved() {
     assert!(text.contains("1.5 KiB in 150 blocks") && text.contains("keep_small  "), "{text}");
 }
 
+/// What is allocated since a mark is not there before it is looked for: that is no zero.
+#[test]
+fn what_was_not_looked_at_yet_is_said() {
+    if !can_watch() {
+        return;
+    }
+    let mut target = Target::start();
+    // Pictures come with keys only.
+    let terminal = target.watch("--leak-check off -i 1h", (100, 30));
+    terminal.screen_with("The first report");
+    target.work();
+    terminal.press(&["s"]);
+    terminal.screen_when(|screen| row(screen, "keep_small").is_some());
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    terminal.press(&["m"]);
+    let marked = terminal.screen_with("SINCE MARK 1");
+    assert_eq!(marked.matches("not looked at yet").count(), 3, "{marked}");
+    assert!(!marked.contains("0 B in"), "{marked}");
+    target.work();
+    // The next picture looks.
+    terminal.press(&["s"]);
+    let since = terminal.screen_when(|screen| row(screen, "keep_small").is_some());
+    assert!(row(&since, "keep_small").is_some_and(|row| row.contains("500 B")), "{since}");
+    assert!(!since.contains("not looked at yet"), "{since}");
+    terminal.press(&["q"]);
+    target.assert_left(&terminal);
+}
+
 #[test]
 fn every_size_is_drawn_and_every_signal_leaves_the_terminal_as_it_was() {
     if !can_watch() {
@@ -189,6 +217,23 @@ fn every_size_is_drawn_and_every_signal_leaves_the_terminal_as_it_was() {
         kill(Pid::from_raw(agent as i32), signal).expect("the agent lives");
         target.assert_left(&terminal);
     }
+}
+
+/// By `kill`: Ctrl-Z is a key like others.
+#[test]
+fn it_is_not_stopped_with_the_terminal_taken() {
+    if !can_watch() {
+        return;
+    }
+    let mut target = Target::start();
+    let terminal = target.watch("-i 200ms", (80, 24));
+    terminal.screen_with("VERDICT");
+    kill(Pid::from_raw(terminal.child(agent_path()) as i32), Signal::SIGTSTP).expect("the agent lives");
+    terminal.press(&["C-z"]);
+    target.work();
+    terminal.screen_when(|screen| row(screen, "keep_large").is_some());
+    terminal.press(&["q"]);
+    target.assert_left(&terminal);
 }
 
 #[test]

@@ -3,12 +3,11 @@
 use std::{ffi::OsString, process::ExitCode, time::Duration};
 
 use anyhow::bail;
-use nix::sys::signal::{SigHandler, Signal};
 
 use crate::{
     profile::units::format_number,
     report::{escape, listed},
-    session::{Closed, Ending, Output, Schedule, Suppressing, follow},
+    session::{Closed, Ending, Output, Schedule, Suppressing, follow, release_signals},
     sources::process::{Options, Session},
     target::{Launch, Launched, Process, Progress, User, protect_from_oom},
 };
@@ -167,10 +166,7 @@ pub(super) fn wait_out(
         return Ok(0);
     }
     // From here on, a signal ends memtrace immediately.
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        // SAFETY: the default action, no handler.
-        let _ = unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) };
-    }
+    release_signals();
     if !matches!(ending, Ok(Ending::Exited)) && launched.exit_status().is_none() {
         message(&format!("tracing has ended, waiting for the command (process {})", launched.id()));
     }

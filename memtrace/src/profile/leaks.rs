@@ -17,6 +17,9 @@ pub struct Leaked {
     pub indirectly: Amount,
     /// Bytes, of whatever stack, that are lost because the other part is.
     pub through: u64,
+    /// What can be reached only through a pointer to the middle of a block.
+    #[serde(default)]
+    pub possibly: Amount,
 }
 
 impl Leaked {
@@ -27,9 +30,9 @@ impl Leaked {
             bytes: amount.bytes.min(outstanding.bytes),
             blocks: amount.blocks.min(outstanding.blocks),
         };
-        let Self { checked, lost, indirectly, through } = self;
+        let Self { checked, lost, indirectly, through, possibly } = self;
         let checked = checked.min(outstanding.blocks);
-        Self { checked, lost: least(lost), indirectly: least(indirectly), through }
+        Self { checked, lost: least(lost), indirectly: least(indirectly), through, possibly: least(possibly) }
     }
 
     /// The sum of two.
@@ -40,6 +43,7 @@ impl Leaked {
             lost: self.lost.plus(other.lost),
             indirectly: self.indirectly.plus(other.indirectly),
             through: self.through.saturating_add(other.through),
+            possibly: self.possibly.plus(other.possibly),
         }
     }
 
@@ -173,6 +177,9 @@ pub struct LeakCheck {
     /// Whether everything that may hold a pointer was looked at: no page was skipped, and the registers of every thread were
     /// known.
     pub complete: bool,
+    /// The process; `None` for several together.
+    #[serde(default)]
+    pub pid: Option<u32>,
 }
 
 impl LeakCheck {
@@ -194,6 +201,7 @@ impl LeakCheck {
                 (one, other) => one.or(other),
             },
             complete: self.complete && other.complete,
+            pid: self.pid.filter(|_| self.pid == other.pid),
         }
     }
 }

@@ -56,6 +56,10 @@ pub struct Marks {
     pub since: Since,
     /// How much of the time since tracing began allocations were seen, up to the report.
     pub seen: Duration,
+    /// When the table of live blocks was looked at, since tracing began; `None`: for the report. A live screen does not look
+    /// for every picture; what is saved is always looked at.
+    #[serde(skip)]
+    pub looked: Option<Duration>,
 }
 
 impl Marks {
@@ -77,6 +81,12 @@ impl Marks {
             (Since::BetweenMarks, [.., from, to]) => Some(Span { from: *from, to: Some(*to) }),
             (_, [.., from]) => Some(Span { from: *from, to: None }),
         }
+    }
+
+    /// Whether the table of live blocks was not looked at since the span began, so that nothing is known of it.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        self.span().zip(self.looked).is_some_and(|(span, looked)| looked <= span.from.at)
     }
 
     /// The part of a span in which allocations were seen, 0 to 1; `elapsed`: when the report was made.
@@ -123,6 +133,19 @@ mod tests {
         // A signal that is handled late is no earlier mark.
         marks.add(seconds(1), seconds(1));
         assert_eq!(marks.last.last().unwrap().at, seconds(MOST as u64));
+    }
+
+    #[test]
+    fn of_a_span_that_began_after_the_last_look_nothing_is_known() {
+        let mut marks = Marks { since: Since::LastMark, ..Marks::default() };
+        marks.looked = Some(seconds(9));
+        assert!(!marks.is_unknown(), "no mark");
+        marks.add(seconds(10), seconds(10));
+        assert!(marks.is_unknown());
+        marks.looked = Some(seconds(11));
+        assert!(!marks.is_unknown());
+        marks.looked = None;
+        assert!(!marks.is_unknown());
     }
 
     #[test]

@@ -30,11 +30,13 @@ pub fn left_behind(processes: &[(u32, &str)]) -> String {
 
 /// That the check at a command's end is of that command only.
 pub(super) fn checked_alone(pid: u32, others: u64) -> String {
+    format!("the leak check at the end is of the command itself, process {pid}: {}", unchecked(others))
+}
+
+/// That so many others were not checked.
+pub(super) fn unchecked(others: u64) -> String {
     let (noun, were) = if others == 1 { ("process", "was") } else { ("processes", "were") };
-    format!(
-        "the leak check at the end is of the command itself, process {pid}: {} {noun} that it started {were} not checked",
-        format_number(others)
-    )
+    format!("{} {noun} that it started {were} not checked", format_number(others))
 }
 
 /// Processes that have exited.

@@ -1,11 +1,19 @@
 //! The header of a report's text: what is traced, and how.
 
+use std::time::Duration;
+
 use super::{escape, estimates};
 use crate::profile::units::{format_age, format_bytes, format_percent};
 use crate::profile::{Filter, Mark, Processes, Profile, Since, StackMethod};
 
 /// Process ids listed in the header; of further ones, only the number is given.
 const PIDS_SHOWN: usize = 8;
+
+/// That nothing is known of a span that has just begun.
+pub(super) const UNKNOWN: &str = "not looked at yet";
+
+/// A look at the blocks of at least this age is worth a word.
+const STALE: Duration = Duration::from_secs(1);
 
 /// Allocations seen for less of a span than this are worth a word.
 const WATCHED: f64 = 0.99;
@@ -72,6 +80,13 @@ pub(super) fn span(profile: &Profile) -> Option<String> {
         seen if seen < WATCHED => format!(" (allocations were seen {} of that time)", format_percent(seen)),
         _ => String::new(),
     };
+    let age = marks.looked.map(|looked| profile.elapsed.saturating_sub(looked));
+    let looked = match age.filter(|age| *age >= STALE) {
+        _ if marks.is_unknown() => format!(", {UNKNOWN}"),
+        Some(age) => format!(", as of {} ago", format_age(age)),
+        None => String::new(),
+    };
+    let seen = format!("{seen}{looked}");
     let from = span.from.number;
     Some(match (span.to, marks.since) {
         (Some(to), _) => format!(

@@ -1,11 +1,11 @@
 //! Leak checks in words.
 
-use super::escape::short;
+use super::{escape::short, following};
 use crate::profile::units::{format_age, format_bytes, format_count, format_number, format_percent};
-use crate::profile::{Amount, Before, Holder, LeakCheck, Leaked, Moment, Reached, Root};
+use crate::profile::{Amount, Before, Holder, LeakCheck, Leaked, Moment, Profile, Reached, Remark, Root};
 
-/// The five lines that valgrind's memcheck ends with, in its words.
-pub(super) fn summary(check: &LeakCheck) -> String {
+/// The five lines that valgrind's memcheck ends with, in its words, below whom they are about.
+pub(super) fn summary(check: &LeakCheck, profile: &Profile) -> String {
     let Reached { reachable, possibly, directly, indirectly, suppressed } = check.reached;
     let lines = [
         ("definitely lost", directly),
@@ -25,7 +25,20 @@ pub(super) fn summary(check: &LeakCheck) -> String {
         0 => String::new(),
         bytes => format!("\n  {} could not be read: pointers in it are unknown", format_bytes(bytes)),
     };
-    format!("LEAK SUMMARY:{}{skipped}", lines.into_iter().map(line).collect::<String>())
+    let who = summarized(check, profile).map(|who| format!(" of {who}")).unwrap_or_default();
+    format!("LEAK SUMMARY{who}:{}{skipped}", lines.into_iter().map(line).collect::<String>())
+}
+
+/// The one process that was checked, and how many that it started were not.
+fn summarized(check: &LeakCheck, profile: &Profile) -> Option<String> {
+    let pid = check.pid?;
+    let process = profile.processes()?.processes.iter().find(|process| process.pid == pid)?;
+    let others = profile.remarks.iter().find_map(|remark| match remark {
+        Remark::CheckedAlone { pid: alone, others } if *alone == pid => Some(following::unchecked(*others)),
+        _ => None,
+    });
+    let others = others.map(|others| format!(" alone ({others})")).unwrap_or_default();
+    Some(format!("{} (pid {pid}){others}", short(&process.comm)))
 }
 
 /// Who holds most of a stack's blocks, as a line of its row; `None` if that is not known.
@@ -127,7 +140,7 @@ pub(super) fn before(check: &LeakCheck, likely: impl Fn(u64) -> Option<String>) 
 
 /// What a check found among the blocks of a stack, as a line of its row; `None` if nothing is lost.
 pub(super) fn row(leaked: &Leaked, check: Option<&LeakCheck>) -> Option<String> {
-    let Leaked { checked, lost, indirectly, through } = leaked;
+    let Leaked { checked, lost, indirectly, through, .. } = leaked;
     if lost.blocks == 0 {
         return None;
     }
@@ -155,6 +168,22 @@ pub(super) fn row(leaked: &Leaked, check: Option<&LeakCheck>) -> Option<String> 
         ),
     };
     Some(format!("LOST {}{more}: {who}{scans}", format_bytes(lost.bytes)))
+}
+
+/// How many blocks of a stack only a pointer to the middle of a block leads to, as a line of its row; `None`: none.
+pub(super) fn possibly(leaked: &Leaked) -> Option<String> {
+    let Leaked { checked, possibly: Amount { bytes, blocks }, .. } = *leaked;
+    let them = match blocks {
+        0 => return None,
+        1 => "it",
+        _ => "them",
+    };
+    Some(format!(
+        "{} of {} possibly lost ({}): only a pointer to the middle of a block leads to {them}",
+        format_number(blocks),
+        format_count(checked, "block"),
+        format_bytes(bytes)
+    ))
 }
 
 /// So many of all, in words.

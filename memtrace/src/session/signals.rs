@@ -1,5 +1,8 @@
 //! The signals that end a session cleanly, and the one that marks a moment in it.
 //!
+//! SIGHUP is none of them if it was ignored when memtrace started (`nohup`): it stays ignored. The others end a session all the same:
+//! a shell that is not interactive ignores SIGINT for what it starts in the background, and `kill -INT` is meant.
+//!
 //! They are blocked until something waits for them: one that ended the process while the kernel attaches probes for it
 //! could leave a breakpoint in a target.
 
@@ -16,7 +19,20 @@ use nix::sys::signal::{SigHandler, SigSet, Signal};
 use tokio::signal::unix::{self, SignalKind, signal};
 
 /// Their numbers.
-const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+fn ending() -> impl Iterator<Item = Signal> {
+    [Signal::SIGINT, Signal::SIGTERM].into_iter().chain((!ignores_hangup()).then_some(Signal::SIGHUP))
+}
+
+/// Whether SIGHUP is ignored. It is if it was at start, since it never gets a handler then.
+fn ignores_hangup() -> bool {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: the call writes the action that is in force; without a new one, it changes nothing. All zeroes are an action too.
+    let action = unsafe {
+        libc::sigaction(libc::SIGHUP, std::ptr::null(), action.as_mut_ptr());
+        action.assume_init()
+    };
+    action.sa_sigaction == libc::SIG_IGN
+}
 
 /// Its number.
 const MARKING: Signal = Signal::SIGUSR1;
@@ -30,7 +46,7 @@ static TIMES: [AtomicU64; MARKS] = [const { AtomicU64::new(0) }; MARKS];
 static CAME: AtomicUsize = AtomicUsize::new(0);
 
 fn set() -> SigSet {
-    ENDING.into_iter().collect()
+    ending().collect()
 }
 
 /// Blocks them on this thread and on those it starts; commands that it starts receive them.
@@ -55,6 +71,15 @@ pub fn unheld(command: &mut Command) -> &mut Command {
     unsafe { command.pre_exec(|| Ok(SigSet::empty().thread_set_mask()?)) }
 }
 
+/// Keeps this process from being stopped by a signal that can be ignored: a screen would leave its terminal as it is, and probes
+/// would stay in place.
+pub(super) fn ignore_stopping() {
+    // SAFETY: it is ignored, no handler.
+    if let Err(error) = unsafe { nix::sys::signal::signal(Signal::SIGTSTP, SigHandler::SigIgn) } {
+        tracing::debug!("SIGTSTP is not ignored: {error}");
+    }
+}
+
 /// Whether one is pending.
 #[must_use]
 pub fn interrupted() -> bool {
@@ -64,7 +89,7 @@ pub fn interrupted() -> bool {
         libc::sigpending(&raw mut pending);
         SigSet::from_sigset_t_unchecked(pending)
     };
-    ENDING.into_iter().any(|signal| pending.contains(signal))
+    ending().any(|signal| pending.contains(signal))
 }
 
 /// Waits for so long, and returns whether one came before; it is taken. They must be blocked.
@@ -92,10 +117,10 @@ pub fn wait(time: Duration) -> bool {
 /// Lets them end the process again, as they do by default: once a session has ended that waited for them. One that came since
 /// they were blocked ends it now.
 pub fn release() {
-    for ending in ENDING {
+    for signal in ending() {
         // SAFETY: no handler is installed.
-        if let Err(error) = unsafe { nix::sys::signal::signal(ending, SigHandler::SigDfl) } {
-            tracing::debug!("{ending} keeps its handler: {error}");
+        if let Err(error) = unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) } {
+            tracing::debug!("{signal} keeps its handler: {error}");
         }
     }
     if let Err(error) = set().thread_unblock() {
@@ -105,7 +130,9 @@ pub fn release() {
 
 /// Waits for them.
 pub(super) struct Signals {
-    ending: [unix::Signal; 3],
+    ending: [unix::Signal; 2],
+    /// `None`: it is ignored.
+    hangup: Option<unix::Signal>,
     marking: unix::Signal,
     /// How many marks were taken.
     taken: usize,
@@ -118,7 +145,8 @@ impl Signals {
         let taken = CAME.load(Ordering::Acquire);
         note_marks().context("cannot handle signals")?;
         let signals = Self {
-            ending: [on(SignalKind::interrupt())?, on(SignalKind::terminate())?, on(SignalKind::hangup())?],
+            ending: [on(SignalKind::interrupt())?, on(SignalKind::terminate())?],
+            hangup: (!ignores_hangup()).then(|| on(SignalKind::hangup())).transpose()?,
             marking: on(SignalKind::from_raw(MARKING as i32))?,
             taken,
         };
@@ -134,11 +162,12 @@ impl Signals {
             if let Some(time) = self.next_mark() {
                 return Received::Mark(Duration::from_nanos(monotonic().saturating_sub(time)));
             }
-            let [interrupt, terminate, hangup] = &mut self.ending;
+            let [interrupt, terminate] = &mut self.ending;
+            let hangup = &mut self.hangup;
             tokio::select! {
                 _ = interrupt.recv() => return Received::End,
                 _ = terminate.recv() => return Received::End,
-                _ = hangup.recv() => return Received::End,
+                Some(()) = next_of(hangup) => return Received::End,
                 _ = self.marking.recv() => {}
             }
         }
@@ -151,6 +180,14 @@ impl Signals {
         let time = TIMES.get(number % MARKS).filter(|_| number < came)?;
         self.taken = number + 1;
         Some(time.load(Ordering::Relaxed))
+    }
+}
+
+/// Waits for a signal; forever, if there is none.
+async fn next_of(signal: &mut Option<unix::Signal>) -> Option<()> {
+    match signal {
+        Some(signal) => signal.recv().await,
+        None => std::future::pending().await,
     }
 }
 

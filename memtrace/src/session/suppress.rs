@@ -91,7 +91,8 @@ impl Suppressing {
 /// Moves what a row has lost to what is suppressed.
 fn suppress(profile: &mut Profile, place: usize, leaked: Leaked) {
     if let Some(row) = profile.rows.get_mut(place) {
-        row.leaked = Some(Leaked { checked: leaked.checked, ..Leaked::default() });
+        let Leaked { checked, possibly, .. } = leaked;
+        row.leaked = Some(Leaked { checked, possibly, ..Leaked::default() });
     }
     let Subject::Processes(processes) = &mut profile.subject else { return };
     let Some(check) = &mut processes.leak_check else { return };

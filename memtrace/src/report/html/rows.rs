@@ -83,7 +83,8 @@ fn stack(out: &mut dyn Write, view: &View<'_>, row: &Row) -> io::Result<()> {
     });
     let reason = verdict.and_then(verdicts::line);
     let found = lost.or_else(|| leaks::holders(&row.held_by));
-    for line in [found, reason, detail].into_iter().flatten() {
+    let possibly = row.leaked.as_ref().and_then(leaks::possibly);
+    for line in [found, possibly, reason, detail].into_iter().flatten() {
         write!(out, "<p>{}</p>", markup(line.trim_start()))?;
     }
     details(out, row, &frames, blamed)?;

@@ -48,6 +48,8 @@ pub(super) struct LeakCheck {
     before: Option<Before>,
     /// Whether all memory that may hold pointers was read and the registers of all threads were known.
     complete: bool,
+    /// The process that was checked; null for several together.
+    pid: Option<u32>,
 }
 
 impl From<&profile::LeakCheck> for LeakCheck {
@@ -74,6 +76,7 @@ impl From<&profile::LeakCheck> for LeakCheck {
             undecided_blocks: check.undecided,
             before: check.before.map(Before::from),
             complete: check.complete,
+            pid: check.pid,
         }
     }
 }
@@ -158,6 +161,10 @@ pub(super) struct Leaked {
     indirectly_lost_blocks: u64,
     /// Bytes of blocks, of this stack or others, that are lost because these are.
     lost_through_bytes: u64,
+    /// Bytes of blocks that only a pointer to the middle of a block leads to.
+    possibly_lost_bytes: u64,
+    /// Their number.
+    possibly_lost_blocks: u64,
 }
 
 impl From<&profile::Leaked> for Leaked {
@@ -169,6 +176,8 @@ impl From<&profile::Leaked> for Leaked {
             indirectly_lost_bytes: leaked.indirectly.bytes,
             indirectly_lost_blocks: leaked.indirectly.blocks,
             lost_through_bytes: leaked.through,
+            possibly_lost_bytes: leaked.possibly.bytes,
+            possibly_lost_blocks: leaked.possibly.blocks,
         }
     }
 }

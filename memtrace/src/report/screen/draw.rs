@@ -8,6 +8,7 @@ use super::{
 };
 use crate::profile::View;
 use crate::profile::units::{format_bytes, format_count};
+use crate::report::header::UNKNOWN;
 
 /// Lines below the rows.
 const FOOT: usize = 2;
@@ -83,7 +84,9 @@ fn heading(title: &str, width: usize) -> Line<'static> {
 
 /// Why there is no row.
 fn nothing(view: &View<'_>) -> &'static str {
-    if view.selection().filters() || view.profile().is_limited() {
+    if view.profile().marks.is_unknown() {
+        "What was allocated since the mark was not looked at yet."
+    } else if view.selection().filters() || view.profile().is_limited() {
         "No outstanding block passes the filter; others may exist."
     } else {
         "Nothing allocated since tracing began is outstanding so far."
@@ -95,7 +98,11 @@ fn status(view: Option<&View<'_>>, state: &State, width: usize) -> Line<'static>
     let Some(view) = view else { return Line::default() };
     let profile = view.profile();
     let stacks = format_count(view.rows_found() as u64, "stack");
-    let mut parts = vec![format!("{} in {stacks}", format_bytes(profile.outstanding.bytes),)];
+    let outstanding = match profile.marks.is_unknown() {
+        true => UNKNOWN.to_owned(),
+        false => format!("{} in {stacks}", format_bytes(profile.outstanding.bytes)),
+    };
+    let mut parts = vec![outstanding];
     let below = state.rows.len().saturating_sub(state.scroll + state.room);
     if state.page == Page::Rows && below > 0 {
         parts.push(format!("{} below", format_count(below as u64, "row")));

@@ -15,7 +15,8 @@ const FLAT: f64 = 0.01;
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Sample {
     rss: u64,
-    blocks: u64,
+    /// `None`: of other blocks than those shown, or unknown.
+    blocks: Option<u64>,
 }
 
 /// What the targets held, report after report.
@@ -39,7 +40,8 @@ impl History {
     pub(super) fn note(&mut self, profile: &Profile) {
         let balances = profile.processes().map_or(&[][..], |of| of.balances.as_slice());
         let rss = balances.iter().map(|balance| balance.resident.rss()).sum();
-        self.add(Sample { rss, blocks: profile.outstanding.bytes });
+        let blocks = (!profile.marks.is_unknown()).then_some(profile.outstanding.bytes);
+        self.add(Sample { rss, blocks });
     }
 
     fn add(&mut self, sample: Sample) {
@@ -68,7 +70,7 @@ impl History {
 
     /// Forgets what blocks held: other blocks are shown from now on.
     pub(super) fn restart_blocks(&mut self) {
-        self.samples.iter_mut().for_each(|sample| sample.blocks = 0);
+        self.samples.iter_mut().for_each(|sample| sample.blocks = None);
     }
 
     /// The resident set as a line of that many characters.
@@ -78,7 +80,7 @@ impl History {
 
     /// The same of outstanding blocks.
     pub(super) fn blocks(&self, width: usize) -> String {
-        line("blocks", &self.samples.iter().map(|sample| sample.blocks).collect::<Vec<_>>(), width)
+        line("blocks", &self.samples.iter().filter_map(|sample| sample.blocks).collect::<Vec<_>>(), width)
     }
 }
 
@@ -135,10 +137,10 @@ mod tests {
     fn a_long_session_keeps_its_beginning_and_its_end() {
         let mut history = super::History::default();
         for blocks in 0..=4 * MOST as u64 {
-            history.add(Sample { rss: 0, blocks });
+            history.add(Sample { rss: 0, blocks: Some(blocks) });
         }
         assert!(history.samples.len() <= MOST);
-        assert_eq!(history.samples.first(), Some(&Sample::default()));
-        assert_eq!(history.samples.last().map(|sample| sample.blocks), Some(4 * MOST as u64));
+        assert_eq!(history.samples.first(), Some(&Sample { rss: 0, blocks: Some(0) }));
+        assert_eq!(history.samples.last().and_then(|sample| sample.blocks), Some(4 * MOST as u64));
     }
 }

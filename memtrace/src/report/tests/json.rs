@@ -94,7 +94,8 @@ fn names_are_never_changed() {
         stacks[].frames stacks[].frames[].function stacks[].frames[].function_offset stacks[].frames[].module
         stacks[].frames[].offset stacks[].frames[].file stacks[].frames[].line stacks[].frames[].inlined
         stacks[].checked_blocks stacks[].lost_bytes stacks[].lost_blocks stacks[].indirectly_lost_bytes
-        stacks[].indirectly_lost_blocks stacks[].lost_through_bytes stacks[].held_by stacks[].held_by[].root
+        stacks[].indirectly_lost_blocks stacks[].lost_through_bytes stacks[].possibly_lost_bytes
+        stacks[].possibly_lost_blocks stacks[].held_by stacks[].held_by[].root
         stacks[].held_by[].name stacks[].held_by[].module stacks[].held_by[].tid stacks[].held_by[].steps
         stacks[].held_by[].share stacks[].held_by[].looked_at
         stacks[].verdict stacks[].verdict_reason stacks[].growth stacks[].growth.bytes_per_second
@@ -107,7 +108,7 @@ fn names_are_never_changed() {
         leak_check.possibly_lost leak_check.possibly_lost.bytes leak_check.possibly_lost.blocks
         leak_check.reachable leak_check.reachable.bytes leak_check.reachable.blocks
         leak_check.suppressed leak_check.suppressed.bytes leak_check.suppressed.blocks
-        leak_check.undecided_blocks leak_check.before leak_check.complete
+        leak_check.undecided_blocks leak_check.before leak_check.complete leak_check.pid
         stacks[].allocs stacks[].allocs[].addr stacks[].allocs[].size stacks[].allocs[].age_s
         mappings mappings.bytes mappings.ranges mappings.stacks mappings.stacks[].id mappings.stacks[].pid
         mappings.stacks[].bytes mappings.stacks[].ranges mappings.stacks[].oldest_s mappings.stacks[].frames

@@ -335,7 +335,7 @@ fn checked() -> Recorded {
         cpu: Duration::from_millis(110),
         reached: Reached {
             reachable: amount(640, 1),
-            possibly: amount(0, 0),
+            possibly: amount(2048, 2),
             directly: amount(1024, 1),
             indirectly: amount(30_720, 30),
             suppressed: amount(0, 0),
@@ -343,6 +343,7 @@ fn checked() -> Recorded {
         undecided: 33,
         before: None,
         complete: true,
+        pid: Some(4123),
     });
     if let [lost, held, ..] = report.stacks.as_mut_slice() {
         lost.leaked = Some(Leaked {
@@ -350,6 +351,7 @@ fn checked() -> Recorded {
             lost: amount(31_744, 31),
             indirectly: amount(30_720, 30),
             through: 30_720,
+            possibly: amount(2048, 2),
         });
         held.leaked = Some(Leaked { checked: 1, ..Leaked::default() });
         let root = Root::data("/srv/api-server", Some(("g_registry", 0)), None);

@@ -195,6 +195,20 @@ fn marks_are_said_above_the_rows() {
     let shown = picture(&report, &mut state, (80, 24));
     let expected = "ONLY WHAT WAS ALLOCATED SINCE MARK 1 (2.0 s ago) (allocations were seen 20 % of";
     assert!(shown.contains(expected), "{shown}");
+    // Of blocks that were looked at before, nothing is known but that.
+    report.marks.seen = Duration::from_secs(5);
+    report.marks.looked = Some(Duration::from_secs(3));
+    let unknown = Recorded { stacks: Vec::new(), outstanding: amount(0, 0), ..report.clone() };
+    let shown = picture(&unknown, &mut noted(&unknown), (80, 24));
+    assert!(shown.contains("SINCE MARK 1 (2.0 s ago), not looked at yet"), "{shown}");
+    assert!(shown.contains("What was allocated since the mark was not looked at yet."), "{shown}");
+    assert!(
+        shown.contains("\nnot looked at yet") && !shown.contains("0 B in") && !shown.contains("blocks 0"),
+        "{shown}"
+    );
+    report.marks.looked = Some(Duration::from_millis(3900));
+    let shown = picture(&report, &mut state, (80, 24));
+    assert!(shown.contains("SINCE MARK 1 (2.0 s ago), as of 1.1 s ago"), "{shown}");
     report.marks.since = Since::Start;
     let shown = picture(&report, &mut state, (80, 24));
     assert!(shown.contains("mark 1 2.0 s ago") && !shown.contains("ONLY"), "{shown}");

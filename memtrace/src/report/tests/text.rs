@@ -319,10 +319,11 @@ fn what_is_not_traced_is_said_first() {
 fn what_a_leak_check_found() {
     let text = text(checked());
     for line in [
-        "Leak check: LOST 31 KiB in 31 of 32 blocks checked, 33 not yet: nothing in the process leads to them (3 scans while it ran, \
+        "Leak check: LOST 31 KiB in 31 of 34 blocks checked, 33 not yet: nothing in the process leads to them (3 scans while it ran, \
          20 MiB read in 120 ms)",
         "    LOST 31 KiB, and 30 KiB through them: nothing in the process points to 1 of 40 blocks, and only lost blocks to \
          30 more (three scans)",
+        "    2 of 40 blocks possibly lost (2 KiB): only a pointer to the middle of a block leads to them",
         "    held by g_registry (api-server), 3 steps, 97 % of 512 blocks looked at",
     ] {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
@@ -334,11 +335,21 @@ fn what_a_leak_check_found() {
 fn the_end_of_a_command_has_valgrinds_summary() {
     let report = checked();
     let check = report.leak_check.map(|check| LeakCheck { moment: Moment::AtExit, ..check });
-    let text = text(Recorded { leak_check: check, ..report });
-    let summary = "\nLEAK SUMMARY:\n   definitely lost: 1,024 bytes in 1 blocks\n   indirectly lost: 30,720 bytes in 30 blocks\n     \
-                   possibly lost: 0 bytes in 0 blocks\n   still reachable: 640 bytes in 1 blocks\n        suppressed: 0 bytes in 0 \
+    let mut report = Recorded { leak_check: check, ..report };
+    let said = text(report.clone());
+    let summary = "\nLEAK SUMMARY of api-server (pid 4123):\n   definitely lost: 1,024 bytes in 1 blocks\n   indirectly lost: 30,720 bytes in 30 blocks\n     \
+                   possibly lost: 2,048 bytes in 2 blocks\n   still reachable: 640 bytes in 1 blocks\n        suppressed: 0 bytes in 0 \
                    blocks\n";
-    assert!(text.contains(summary), "{text}");
+    assert!(said.contains(summary), "{said}");
+    // What it started is traced, but not checked.
+    report.remarks.push(Remark::CheckedAlone { pid: 4123, others: 2 });
+    let said = text(report.clone());
+    let head =
+        "\nLEAK SUMMARY of api-server (pid 4123) alone (2 processes that it started were not checked):\n";
+    assert!(said.contains(head), "{said}");
+    // Of several together, or unknown.
+    report.leak_check = report.leak_check.map(|check| LeakCheck { pid: None, ..check });
+    assert!(text(report).contains("\nLEAK SUMMARY:\n"));
 }
 
 /// What was lost before tracing began is said apart, with who loses blocks of that size now.

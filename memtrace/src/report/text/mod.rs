@@ -131,7 +131,7 @@ impl Text {
                 writeln!(out, "{line}")?;
             }
             if check.moment == Moment::AtExit {
-                writeln!(out, "\n{}", leaks::summary(check))?;
+                writeln!(out, "\n{}", leaks::summary(check, profile))?;
             }
         }
         Ok(())

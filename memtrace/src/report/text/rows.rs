@@ -94,6 +94,9 @@ impl Text {
         } else if let Some(holders) = leaks::holders(&row.held_by) {
             writeln!(out, "    {whose}{holders}")?;
         }
+        if let Some(possibly) = row.leaked.as_ref().and_then(leaks::possibly) {
+            writeln!(out, "    {possibly}")?;
+        }
         if let Some(reason) = row.verdict.as_deref().and_then(verdicts::line) {
             writeln!(out, "    {whose}{reason}")?;
         }

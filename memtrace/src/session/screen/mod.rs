@@ -19,6 +19,7 @@ use super::{
     names::Names,
     output::settle,
     report_file::{Keep, ReportFile},
+    signals::ignore_stopping,
     watched::Watched,
 };
 use crate::{
@@ -74,6 +75,7 @@ impl Screen {
 
     /// Enters the screen.
     pub(super) fn begin(&mut self) -> anyhow::Result<()> {
+        ignore_stopping();
         let resized = signal(SignalKind::window_change()).context("cannot handle signals")?;
         let terminal = RawTerminal::new()?;
         let keys = Watched::new(terminal.input().context("cannot read keys")?)?;
@@ -94,7 +96,7 @@ impl Screen {
             selection: self.state.selection(),
             everything: self.is_last || self.save_to.is_some() || self.state.needs_names(),
             since: self.state.since(),
-            often: !self.is_last,
+            often: !self.is_last && self.save_to.is_none(),
         }
     }
 

@@ -17,7 +17,7 @@ use crate::{
     kernel::{self, Areas, Memory, Slabs},
     model::glob,
     profile::{MemoryKind, Remark},
-    session::Names,
+    session::{Names, hold_signals},
     sources::marks::Marked,
 };
 
@@ -72,11 +72,12 @@ pub struct KernelSession {
 }
 
 impl KernelSession {
-    /// Loads the kernel side and begins to trace.
+    /// Loads the kernel side and begins to trace. Signals that end a session are blocked from here on until it is followed.
     ///
     /// # Errors
     /// Missing privileges, or a kernel that lacks a feature: with advice. No cache matches the patterns.
     pub fn new(options: KernelOptions) -> anyhow::Result<Self> {
+        hold_signals();
         let mut options = options;
         options.config.caches = wanted_caches(&options.caches)?;
         let mut tracer = KernelTracer::load(&options.config).map_err(|error| {

@@ -60,7 +60,7 @@ impl KernelSession {
             rows,
             losses: losses(&self.tracer.losses()),
             remarks,
-            marks: self.marked.marks(now.saturating_sub(self.started)),
+            marks: self.marked.marks(now.saturating_sub(self.started), None),
         };
         let shown = wanted.selection.shown(self.names.dictionary(), &profile);
         let named: Vec<usize> =

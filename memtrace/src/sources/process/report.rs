@@ -91,7 +91,7 @@ impl Session {
             rows,
             losses,
             remarks,
-            marks: self.marked.marks(self.control.seen(now)),
+            marks: self.marked.marks(self.control.seen(now), wanted.often.then(|| self.looked(&blocks))),
         };
         if self.options.show_allocs {
             self.list(&mut profile, &stacks, wanted.selection, now)?;

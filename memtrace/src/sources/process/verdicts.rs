@@ -47,6 +47,8 @@ impl Course {
 /// What a pass over the live blocks has found.
 #[derive(Debug, Default)]
 pub(super) struct Blocks {
+    /// When that was.
+    at: Duration,
     /// Those old enough, if an age was asked for or matters.
     pub(super) survivors: Option<FxHashMap<u32, Survivors>>,
     /// All of them, by age.
@@ -110,8 +112,15 @@ impl Session {
         }
         let begin = Instant::now();
         let blocks = Rc::new(self.look_at_blocks(now, totals)?);
-        self.course.blocks = Some((Instant::now() + SHARE * begin.elapsed(), Rc::clone(&blocks)));
+        // What has just begun is looked at again for the next picture.
+        let pause = if self.marked.has_begun() { Duration::ZERO } else { SHARE * begin.elapsed() };
+        self.course.blocks = Some((Instant::now() + pause, Rc::clone(&blocks)));
         Ok(blocks)
+    }
+
+    /// When these were looked at, since tracing began.
+    pub(super) fn looked(&self, blocks: &Blocks) -> Duration {
+        blocks.at.saturating_sub(self.started)
     }
 
     /// Other blocks are shown from now on.
@@ -130,6 +139,7 @@ impl Session {
             || self.control.sampled()
             || self.control.open_window().is_some();
         let mut blocks = Blocks {
+            at: now,
             survivors: wants_survivors.then(FxHashMap::default),
             census: self.options.verdicts.then(|| self.census(now, totals)),
         };

@@ -69,7 +69,8 @@ pub(super) fn run(
     let (live, stop) = (&tools.live, &signals.stop);
     let cpu = cpu_time();
     let first = live.elapsed();
-    let mut check = LeakCheck { moment: job.moment, scans: 0, complete: true, ..LeakCheck::default() };
+    let (moment, pid) = (job.moment, Some(job.pid));
+    let mut check = LeakCheck { moment, scans: 0, complete: true, pid, ..LeakCheck::default() };
     // What was allocated before the first scan was in all of them.
     let until = if job.moment == Moment::AtExit { Duration::MAX } else { first.saturating_sub(COARSE) };
     // Younger blocks may not have been stored anywhere when the first scan began.

@@ -120,7 +120,10 @@ impl Decided {
         stack.checked += amount.blocks;
         let sum = match found {
             Found::Reachable => &mut count.reached.reachable,
-            Found::Possibly => &mut count.reached.possibly,
+            Found::Possibly => {
+                stack.possibly = stack.possibly.plus(amount);
+                &mut count.reached.possibly
+            }
             Found::Lost { indirectly, through } => {
                 stack.lost = stack.lost.plus(amount);
                 stack.through = stack.through.saturating_add(through);
@@ -154,11 +157,12 @@ impl Decided {
                 count.reached.directly = count.reached.directly.minus(stack.lost.minus(stack.indirectly));
                 count.reached.indirectly = count.reached.indirectly.minus(stack.indirectly);
                 count.reached.reachable = count.reached.reachable.plus(stack.lost);
-                *stack = Leaked { checked: stack.checked, ..Leaked::default() };
+                *stack = Leaked { checked: stack.checked, possibly: stack.possibly, ..Leaked::default() };
             }
             stack.checked = whole(stack.checked);
             round(&mut stack.lost);
             round(&mut stack.indirectly);
+            round(&mut stack.possibly);
         }
         let Reached { reachable, possibly, directly, indirectly, .. } = &mut count.reached;
         [reachable, possibly, directly, indirectly].into_iter().for_each(round);
@@ -217,6 +221,10 @@ mod tests {
         );
         assert_eq!((first.reached.directly.blocks, first.reached.indirectly.blocks), (1, 1));
         assert_eq!((first.reached.possibly.blocks, first.undecided), (1, 1));
+        assert_eq!(
+            (first.stacks[&1].possibly.blocks, first.stacks[&2].possibly),
+            (0, first.reached.possibly)
+        );
         // A later count without scans.
         let second = count(&mut decided, &[(block(16, 1, 2), None), (block(32, 1, 3), None)]);
         assert_eq!((second.stacks[&1].lost.blocks, second.freed_later), (2, 0));

@@ -102,7 +102,7 @@ impl Scanner {
         let never = AtomicBool::new(false);
         let cpu = cpu_time();
         let (moment, scans) = if stop { (Moment::Stopped, 1) } else { (Moment::Running, SCANS) };
-        let mut check = LeakCheck { moment, complete: true, ..LeakCheck::default() };
+        let mut check = LeakCheck { moment, complete: true, pid: Some(pid), ..LeakCheck::default() };
         let mut begun = Instant::now();
         let mut announce = |scan| progress(Progress { scan, bytes: resident(pid).unwrap_or(0) });
         announce(1);
