@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Amount;
+
 /// What a process has in memory, bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resident {
@@ -224,4 +226,10 @@ pub struct Balance {
     pub standing: Standing,
     /// The limit that it reaches first; `None`: none is known.
     pub limit: Option<Limit>,
+    /// What was outstanding when it exited; `None`: it lives. What has ended has no rates.
+    #[serde(default)]
+    pub ended: Option<Amount>,
+    /// What stacks hold that are lost or growing by their verdicts.
+    #[serde(default)]
+    pub growing: Amount,
 }

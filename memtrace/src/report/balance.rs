@@ -1,5 +1,7 @@
 //! The balance of processes in words: one line of figures, and one sentence of verdict, each.
 
+mod ended;
+
 use std::time::Duration;
 
 use super::blame::culprit;
@@ -10,7 +12,7 @@ use crate::profile::units::{
     format_age, format_bytes, format_count, format_number, format_percent, format_rate,
 };
 use crate::profile::{
-    Balance, Course, Kind, Knowledge, Limit, LimitKind, MappingUse, Parts, Row, Standing, Verdict, View,
+    Balance, Course, Knowledge, Limit, LimitKind, MappingUse, Parts, Row, Standing, View,
 };
 
 /// Forecasts further ahead are not worth a word.
@@ -67,6 +69,10 @@ pub(super) fn figures(balance: &Balance) -> String {
     };
     let rss = format!("RSS {}{swap}", format_bytes(balance.resident.rss()));
     let up_to = if balance.knowledge == Knowledge::AtMost { "up to " } else { "" };
+    if balance.ended.is_some() {
+        let grown = signed_bytes(balance.grown.total);
+        return format!("{rss} before its end; since the start {grown} = {}", parts(&balance.grown, up_to));
+    }
     if balance.rate.total == 0.0 && balance.grown.total.abs() >= WORTH as f64 {
         let grown = signed_bytes(balance.grown.total);
         return format!("{rss} 0 B/s; since the start {grown} = {}", parts(&balance.grown, up_to));
@@ -101,7 +107,16 @@ fn parts(parts: &Parts, up_to: &str) -> String {
 
 /// The verdict in one sentence.
 pub(super) fn sentence(view: &View<'_>, balance: &Balance) -> String {
-    let words = match balance.standing {
+    let words = balance
+        .ended
+        .map_or_else(|| living(view, balance), |left| ended::sentence(view, balance, left));
+    let limit = balance.limit.as_ref().and_then(reached).unwrap_or_default();
+    format!("{words}{limit}{}{}", page_tables(balance), children(balance))
+}
+
+/// The verdict on a process that lives.
+fn living(view: &View<'_>, balance: &Balance) -> String {
+    match balance.standing {
         Standing::Leak => leak(view, balance),
         Standing::NoLeak => no_leak(balance),
         Standing::KeptByAllocator => kept(balance),
@@ -123,18 +138,13 @@ pub(super) fn sentence(view: &View<'_>, balance: &Balance) -> String {
             balance.pid
         ),
         Standing::TooEarly => TOO_EARLY.to_owned(),
-    };
-    let limit = balance.limit.as_ref().and_then(reached).unwrap_or_default();
-    format!("{words}{limit}{}{}", page_tables(balance), children(balance))
+    }
 }
 
 /// Who leaks: the first of the stacks shown, and how many others there are. Empty if no stack was found guilty yet. If only
 /// stacks with some text are shown, the first of them may be the least.
 fn places(view: &View<'_>, pid: u32) -> String {
-    let leaks = |row: &&Row| {
-        let kind = row.verdict.as_deref().map(Verdict::kind);
-        row.judges(pid) && (row.loss() != (0, 0) || matches!(kind, Some(Kind::Lost | Kind::Growing)))
-    };
+    let leaks = |row: &&Row| row.judges(pid) && row.is_leaking();
     let found = view.profile().rows.iter().filter(leaks).count() as u64;
     if view.selection().containing.is_some() && found > 0 {
         return format!(" in {}, shown or not", format_count(found, "stack"));
@@ -151,15 +161,20 @@ fn places(view: &View<'_>, pid: u32) -> String {
 
 fn leak(view: &View<'_>, balance: &Balance) -> String {
     let places = places(view, balance.pid);
-    let lost = (balance.lost > 0)
-        .then(|| format!("nothing points to {} of blocks any more", format_bytes(balance.lost)));
-    let parts: Vec<String> = lost.into_iter().chain(leaking(balance)).collect();
-    // In windows, what outlived them may be freed later.
-    let likely = match balance.knowledge {
-        Knowledge::AtMost if balance.lost == 0 && balance.leaking <= 0.0 => ", most likely",
+    let parts: Vec<String> = lost(balance).into_iter().chain(leaking(balance)).collect();
+    format!("LEAK{places}{}: {}", likely(balance), parts.join("; "))
+}
+
+/// In windows, what outlived them may be freed later.
+fn likely(balance: &Balance) -> &'static str {
+    match balance.knowledge {
+        Knowledge::AtMost if balance.lost == 0 && balance.growing.blocks == 0 => ", most likely",
         _ => "",
-    };
-    format!("LEAK{places}{likely}: {}", parts.join("; "))
+    }
+}
+
+fn lost(balance: &Balance) -> Option<String> {
+    (balance.lost > 0).then(|| format!("nothing points to {} of blocks any more", format_bytes(balance.lost)))
 }
 
 /// How fast it leaks, as far as that is known.
@@ -219,8 +234,9 @@ fn kept(balance: &Balance) -> String {
         Knowledge::AtMost => format!("at most {}", signed_bytes(balance.grown.blocks)),
         _ => signed_bytes(balance.grown.blocks),
     };
+    let keeps = if balance.ended.is_some() { "kept" } else { "keeps" };
     format!(
-        "NOT A LEAK IN THIS CODE: the process grew by {}, its live blocks by {blocks}; {allocator} keeps about {} of freed memory: \
+        "NOT A LEAK IN THIS CODE: the process grew by {}, its live blocks by {blocks}; {allocator} {keeps} about {} of freed memory: \
          {advice} would help",
         signed_bytes(balance.grown.total),
         format_bytes(balance.grown.kept.max(0.0) as u64),
@@ -327,13 +343,16 @@ fn children(balance: &Balance) -> String {
     } else {
         String::new()
     };
+    let advice = match balance.ended {
+        None => format!(": `memtrace attach --follow {}`", balance.pid),
+        Some(_) => String::new(),
+    };
     format!(
-        "; its {} {child} ({}{more}: {}; {}) {are} not traced{grown}: `memtrace attach --follow {}`",
+        "; its {} {child} ({}{more}: {}; {}) {are} not traced{grown}{advice}",
         balance.children_found,
         pids.join(", "),
         short(comm),
         format_bytes(rss),
-        balance.pid
     )
 }
 

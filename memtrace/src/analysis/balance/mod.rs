@@ -60,14 +60,16 @@ pub struct Circumstances {
     pub pid: u32,
     /// How the growth of blocks is known.
     pub knowledge: Knowledge,
-    /// Whether it has exited.
-    pub has_exited: bool,
+    /// What was outstanding when it exited; `None`: it lives.
+    pub ended: Option<Amount>,
     /// The most bytes of blocks that were outstanding at once.
     pub peak: u64,
     /// Bytes that leak checks have found lost.
     pub lost: u64,
     /// How fast stacks grow that leak by their verdicts, bytes per second.
     pub leaking: f64,
+    /// What stacks hold that leak by their verdicts.
+    pub growing: Amount,
     /// Growth of resident memory that is certainly the allocator's, blocks included; `None`: not measured.
     pub heap_grown: Option<i64>,
     /// Whether memory that the allocator maps cannot be distinguished from what is not seen.
@@ -117,6 +119,8 @@ pub fn balance(samples: &[(Duration, Sample)], of: &Circumstances) -> Balance {
         page_tables_grown: change(last.resident.page_tables, first.resident.page_tables),
         cgroup,
         allocators: of.allocators.clone(),
+        ended: of.ended,
+        growing: of.growing,
         ..Balance::default()
     };
     balance.stacks.unjoined = verdict::are_unjoined(recent, &of.stacks);
@@ -129,9 +133,13 @@ pub fn balance(samples: &[(Duration, Sample)], of: &Circumstances) -> Balance {
     // What others use of a cgroup counts even if this process uses no more; of the machine, it is not about this process.
     let is_shared = |limit: &Limit| matches!(limit.kind, LimitKind::CgroupMax(_) | LimitKind::CgroupHigh(_));
     if let Some(limit) = &mut balance.limit
-        && (of.has_exited || balance.course == Course::Flat && !is_shared(limit))
+        && (of.ended.is_some() || balance.course == Course::Flat && !is_shared(limit))
     {
         limit.reached_in = None;
+    }
+    if let Some(left) = of.ended {
+        balance.standing = verdict::at_end(&balance, left);
+        (balance.rate, balance.leaking) = (Parts::default(), 0.0);
     }
     balance
 }

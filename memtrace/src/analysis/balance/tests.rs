@@ -165,6 +165,28 @@ fn lost_blocks_are_a_leak_at_once() {
     assert_eq!(traced(60, &of, flat).standing, Standing::Leak);
 }
 
+/// How fast blocks grew until then says nothing about what was left.
+#[test]
+fn of_a_process_that_has_ended_only_what_was_left_can_leak() {
+    let of = |left| Circumstances { ended: Some(left), leaking: 1e6, ..Circumstances::default() };
+    let growing = |second: u64| Sample {
+        resident: anon(second * MB),
+        blocks: blocks(second * 1_000_000),
+        ..Sample::default()
+    };
+    let freed = traced(60, &of(Amount::default()), growing);
+    assert_eq!(freed.standing, Standing::NoLeak, "{freed:?}");
+    assert_eq!((freed.rate.total, freed.leaking), (0.0, 0.0), "what has ended does not grow");
+    assert_eq!(traced(60, &of(blocks(5_000_000)), growing).standing, Standing::NoLeak);
+    assert_eq!(traced(60, &of(blocks(60_000_000)), growing).standing, Standing::Leak);
+    // However little it is that stacks have which grew.
+    let few = Circumstances { growing: blocks(6000), ..of(blocks(6000)) };
+    assert_eq!(traced(60, &few, growing).standing, Standing::Leak);
+    // Without time to tell.
+    assert_eq!(traced(5, &of(Amount::default()), growing).standing, Standing::NoLeak);
+    assert_eq!(traced(5, &of(blocks(5_000_000)), growing).standing, Standing::TooEarly);
+}
+
 #[test]
 fn windows_bound_blocks_by_the_growth() {
     let of = Circumstances { knowledge: Knowledge::AtMost, ..Circumstances::default() };
@@ -200,6 +222,6 @@ fn a_limit_is_forecast_only_while_something_grows() {
     assert!(limit.kind == of.bounds[0].kind && (seconds - 100.0).abs() < 1.0, "{limit:?}");
     let flat = |_| sample(0);
     assert_eq!(traced(60, &of, flat).limit.unwrap().reached_in, None);
-    let ended = Circumstances { has_exited: true, ..of.clone() };
+    let ended = Circumstances { ended: Some(blocks(60 * MB)), ..of.clone() };
     assert_eq!(traced(60, &ended, sample).limit.unwrap().reached_in, None);
 }

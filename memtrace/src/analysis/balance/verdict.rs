@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Sample, noise, slope_of, span_of, total};
-use crate::profile::{Balance, Course, Parts, Standing, ThreadStacks};
+use crate::profile::{Amount, Balance, Course, Parts, Standing, ThreadStacks};
 
 /// The most that glibc keeps of stacks of threads that have ended: `DEFAULT_STACK_CACHE_MAXSIZE` (nptl/allocatestack.c).
 const STACKS_KEPT: u64 = 40 << 20;
@@ -16,12 +16,26 @@ const RANGES: u64 = 4;
 const KEPT: f64 = (16 << 20) as f64;
 /// Shared memory of a cgroup that is worth a word: others use it too.
 const SHARED: f64 = (4 << 20) as f64;
+/// What is left at the end is less than this part of how much blocks had grown: most of that was freed.
+const LEFT: f64 = 0.5;
 /// Growth slows down if the second half has less than this part of the first's.
 const SLOW: f64 = 0.4;
 
 /// Before there is enough to tell.
 pub(super) fn early(balance: &Balance) -> Standing {
     if balance.lost > 0 { Standing::Leak } else { Standing::TooEarly }
+}
+
+/// The verdict on a process that has ended: only what was outstanding then can have leaked, however it had grown before.
+pub(super) fn at_end(balance: &Balance, left: Amount) -> Standing {
+    if balance.lost > 0 || balance.growing.blocks > 0 {
+        return Standing::Leak;
+    }
+    match balance.standing {
+        Standing::Leak if (left.bytes as f64) < LEFT * balance.grown.blocks => Standing::NoLeak,
+        Standing::Leak | Standing::TooEarly if left.blocks == 0 => Standing::NoLeak,
+        standing => standing,
+    }
 }
 
 /// The verdict on all samples, and on those of late.

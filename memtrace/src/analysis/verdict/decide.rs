@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     aggregate::PARTS,
-    profile::{Balance, Grounds, Parts, Trend, lifetime_begin},
+    profile::{Balance, Course, Grounds, Parts, Trend, lifetime_begin},
 };
 
 /// Nothing is said of a stack before it was watched for this long.
@@ -200,11 +200,18 @@ fn of_windows(evidence: &Evidence<'_>, share: f64) -> Grounds {
 /// stacks that leak explain less than half of the growth, a small leak among the blocks that turn over may be the rest.
 #[must_use]
 pub fn doubt(grounds: Grounds, balance: &Balance) -> Grounds {
-    let Parts { blocks, kept, unexplained, .. } = balance.rate;
-    let growth = blocks + kept + unexplained;
+    let Balance { rate, leaking, grown, growing, course, .. } = balance;
+    let sum = |parts: &Parts| parts.blocks + parts.kept + parts.unexplained;
+    let seconds = balance.span.as_secs_f64().max(1.0);
+    let (growth, leaking) = match (balance.ended, course) {
+        (None, _) => (sum(rate), *leaking),
+        // What has ended has no rate of late: all of its growth counts, if there was any to speak of.
+        (Some(_), Course::Flat) => (0.0, 0.0),
+        (Some(_), _) => (sum(grown) / seconds, growing.bytes as f64 / seconds),
+    };
     match grounds {
-        Grounds::SeenTurnover { .. } if growth > 0.0 && balance.leaking < EXPLAINED * growth => {
-            Grounds::Unexplained { bytes_per_second: growth - balance.leaking }
+        Grounds::SeenTurnover { .. } if growth > 0.0 && leaking < EXPLAINED * growth => {
+            Grounds::Unexplained { bytes_per_second: growth - leaking }
         }
         grounds => grounds,
     }

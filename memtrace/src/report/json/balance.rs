@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::values::{rate, seconds};
+use super::{
+    Amount,
+    values::{rate, seconds},
+};
 use crate::profile::{self, Knowledge, LimitKind, Parts, View};
 use crate::report::balance;
 
@@ -68,6 +71,10 @@ pub(super) struct Process<'a> {
     limit: Option<Limit<'a>>,
     /// Until then; null if nothing grows towards it.
     seconds_to_limit: Option<f64>,
+    /// What stacks hold that are lost or growing by their verdicts.
+    growing: Amount,
+    /// What was outstanding when it exited; null: it lives.
+    at_exit: Option<Amount>,
 }
 
 #[derive(Serialize)]
@@ -160,6 +167,8 @@ impl<'a> Process<'a> {
             verdict_text: balance::sentence(view, of),
             limit: of.limit.as_ref().map(Limit::from),
             seconds_to_limit: seconds.map(|time| (time.as_secs_f64() * 10.0).round() / 10.0),
+            growing: of.growing.into(),
+            at_exit: of.ended.map(Amount::from),
         }
     }
 }

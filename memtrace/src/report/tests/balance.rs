@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 
 use super::{empty, recorded::Recorded, verdicts::judged};
 use crate::profile::{
-    Balance, Child, Course, Knowledge, Limit, LimitKind, Parts, Resident, Selection, Standing, View,
+    Amount, Balance, Child, Course, Knowledge, Limit, LimitKind, Parts, Resident, Selection, Standing, View,
 };
 use crate::report::{Style, Text, balance::lines};
 
@@ -69,6 +69,54 @@ fn the_balance_comes_first() {
     RSS 2 GiB and 1 MiB swapped out 0 B/s; since the start 140 MiB = blocks up to +2.0, mapped 0, thread stacks 0, allocator keeps +138, files and shared 0, unexplained 0
     NOT A LEAK IN THIS CODE: the process grew by 140 MiB, its live blocks by at most 2 MiB; glibc keeps about 138 MiB of freed memory: MALLOC_ARENA_MAX=2, malloc_trim(0) from time to time, or another allocator would help; its 1 child (9: wor\x1bker; 5 MiB) is not traced and GROWS, by 3 MiB so far: `memtrace attach --follow 4123`
     ");
+}
+
+/// It has neither a rate nor commands to look at it.
+#[test]
+fn what_has_exited_does_not_grow() {
+    let of = |standing, left: Amount, growing: Amount| {
+        let grown = Parts { total: 3145728.0, blocks: 2097152.0, kept: 1048576.0, ..Parts::default() };
+        let balance = Balance {
+            pid: 4123,
+            span: Duration::from_secs(40),
+            resident: Resident { anon: 1 << 24, ..Resident::default() },
+            grown,
+            standing,
+            ended: Some(left),
+            growing,
+            children: vec![Child { pid: 9, comm: "sh".into(), rss: 4096, grown: 0 }],
+            children_found: u64::from(standing == Standing::Unseen),
+            ..Balance::default()
+        };
+        let report = Recorded { balances: vec![balance], ..empty() };
+        let text = report.written(Text::new(Style::default(), TimeZone::UTC));
+        text.lines().skip(1).take(2).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (none, some) = (Amount::default(), Amount { bytes: 2048, blocks: 1 });
+    let all = [
+        (Standing::NoLeak, none, none),
+        (Standing::NoLeak, some, none),
+        (Standing::Leak, some, none),
+        (Standing::Leak, some, some),
+        (Standing::KeptByAllocator, some, none),
+        (Standing::Mappings, some, none),
+        (Standing::SharedMemory, some, none),
+        (Standing::Unseen, some, none),
+        (Standing::TooEarly, some, none),
+    ];
+    let sentences = all.map(|(standing, left, growing)| of(standing, left, growing).remove(1));
+    insta::assert_snapshot!(sentences.join("\n"), @r"
+    NO LEAK SEEN: it has exited, and had freed all blocks that it allocated since the start
+    NO LEAK SEEN: it has exited with 2 KiB in 1 block not freed, and no stack was seen to keep growing
+    LEAK: live blocks grew by 2 MiB, and 2 KiB in 1 block not freed by its end
+    LEAK: 2 KiB in 1 block not freed by its end, of stacks that kept growing
+    NOT A LEAK IN THIS CODE: the process grew by 3 MiB, its live blocks by 2 MiB; the allocator kept about 1 MiB of freed memory: another allocator would help
+    MAPPINGS: what the program mapped itself (mmap) grew by 0 B: 0 B of address space in 0 ranges before its end
+    SHARED MEMORY: shared memory and tmpfs that the process had mapped grew, 0 B before its end
+    UNSEEN: the process grew by 3 MiB, of which 0 B were no blocks, no mappings and not what its allocator kept: bare system calls or code that is not traced; its 1 child (9: sh; 4 KiB) is not traced
+    TOO EARLY TO TELL about this process: it exited when its memory had been watched for 40.0 s, and the verdict needs 10 s; 2 KiB in 1 block not freed by its end
+    ");
+    insta::assert_snapshot!(of(Standing::NoLeak, none, none).remove(0), @"RSS 16 MiB before its end; since the start 3 MiB = blocks +2.0, mapped 0, thread stacks 0, allocator keeps +1.0, files and shared 0, unexplained 0");
 }
 
 #[test]

@@ -1,0 +1,77 @@
+//! The verdict on a process that has exited: what was outstanding then, and no rates.
+
+use super::{kept, likely, lost, places, signed_bytes, threads};
+use crate::profile::units::{format_age, format_bytes, format_count};
+use crate::profile::{Amount, Balance, Knowledge, Standing, View};
+use crate::report::escape;
+
+/// The verdict in one sentence. `left`: what was outstanding at its end.
+pub(super) fn sentence(view: &View<'_>, balance: &Balance, left: Amount) -> String {
+    match balance.standing {
+        Standing::Leak => leak(view, balance, left),
+        Standing::NoLeak if left.blocks == 0 => {
+            let seen = if balance.knowledge == Knowledge::Counted { "" } else { ", as far as was seen" };
+            format!("NO LEAK SEEN: it has exited, and had freed all blocks that it allocated since the start{seen}")
+        }
+        Standing::NoLeak => format!(
+            "NO LEAK SEEN: it has exited with {} not freed, and no stack was seen to keep growing",
+            held(left)
+        ),
+        Standing::KeptByAllocator => kept(balance),
+        Standing::Mappings => format!(
+            "MAPPINGS: what the program mapped itself (mmap) grew by {}: {} of address space in {} before its end",
+            signed_bytes(balance.grown.mapped),
+            format_bytes(balance.mapped_size),
+            format_count(balance.mapped_ranges, "range")
+        ),
+        Standing::Threads => threads(view, balance),
+        Standing::SharedMemory => shared_memory(balance),
+        Standing::Unseen => format!(
+            "UNSEEN: the process grew by {}, of which {} were no blocks, no mappings and not what its allocator kept: bare system \
+             calls or code that is not traced",
+            signed_bytes(balance.grown.total),
+            signed_bytes(balance.grown.unexplained),
+        ),
+        Standing::TooEarly => format!(
+            "TOO EARLY TO TELL about this process: it exited when its memory had been watched for {}, and the verdict needs 10 s; {} \
+             not freed by its end",
+            format_age(balance.span),
+            held(left)
+        ),
+    }
+}
+
+fn leak(view: &View<'_>, balance: &Balance, left: Amount) -> String {
+    let growing = balance.growing;
+    let others = match balance.lost {
+        _ if growing.blocks > 0 => {
+            Some(format!("{} not freed by its end, of stacks that kept growing", held(growing)))
+        }
+        0 => {
+            let grown = signed_bytes(balance.grown.blocks);
+            Some(format!("live blocks grew by {grown}, and {} not freed by its end", held(left)))
+        }
+        _ => None,
+    };
+    let parts: Vec<String> = lost(balance).into_iter().chain(others).collect();
+    format!("LEAK{}{}: {}", places(view, balance.pid), likely(balance), parts.join("; "))
+}
+
+fn held(amount: Amount) -> String {
+    format!("{} in {}", format_bytes(amount.bytes), format_count(amount.blocks, "block"))
+}
+
+fn shared_memory(balance: &Balance) -> String {
+    match &balance.cgroup {
+        Some(cgroup) if balance.grown.shared <= 0.0 && cgroup.shmem > 0 => format!(
+            "SHARED MEMORY: shared memory and tmpfs of its cgroup {} grew by {}, which are no blocks: `df -t tmpfs` and `ipcs -m` show \
+             them",
+            escape(&cgroup.name),
+            signed_bytes(cgroup.shmem as f64)
+        ),
+        _ => format!(
+            "SHARED MEMORY: shared memory and tmpfs that the process had mapped grew, {} before its end",
+            format_bytes(balance.resident.shmem)
+        ),
+    }
+}
