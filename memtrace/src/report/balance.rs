@@ -12,7 +12,7 @@ use crate::profile::units::{
     format_age, format_bytes, format_count, format_number, format_percent, format_rate,
 };
 use crate::profile::{
-    Balance, Course, Knowledge, Limit, LimitKind, MappingUse, Parts, Row, Standing, View,
+    Amount, Balance, Course, Knowledge, Limit, LimitKind, MappingUse, Parts, Processes, Row, Standing, View,
 };
 
 /// Forecasts further ahead are not worth a word.
@@ -26,10 +26,10 @@ const SHOWN: usize = 4;
 /// Growth of page tables and of children that is worth a word, bytes.
 const WORTH: i64 = 1 << 20;
 
-/// The lines of all processes.
+/// The lines of all processes, two each.
 pub(super) fn lines(view: &View<'_>) -> Vec<String> {
     let Some(of) = view.profile().processes() else { return Vec::new() };
-    let several = of.balances.len() > 1;
+    let several = of.balances.len().max(of.processes.len()) > 1;
     let chosen = |balance: &&Balance| view.selection().pid.is_none_or(|pid| pid == balance.pid);
     let mut balances: Vec<&Balance> = of.balances.iter().filter(chosen).collect();
     let mut rest = Vec::new();
@@ -41,7 +41,24 @@ pub(super) fn lines(view: &View<'_>) -> Vec<String> {
         let prefix = if several { format!("Process {}: ", balance.pid) } else { String::new() };
         [format!("{prefix}{}", figures(balance)), format!("{prefix}{}", sentence(view, balance))]
     });
-    lines.chain(others(&rest)).collect()
+    lines.chain(unweighed(view, of)).chain(others(&rest)).collect()
+}
+
+/// Processes whose memory was never looked at, if stacks of them leak: what is said of others is not about them.
+fn unweighed(view: &View<'_>, of: &Processes) -> Vec<String> {
+    let is_known = |pid| of.balances.iter().any(|balance| balance.pid == pid);
+    let is_chosen = |pid| view.selection().pid.is_none_or(|chosen| chosen == pid);
+    let unknown = of.processes.iter().filter(|process| !is_known(process.pid) && is_chosen(process.pid));
+    let lines = unknown.flat_map(|process| {
+        let rows = view.profile().rows.iter().filter(|row| row.judges(process.pid) && row.is_leaking());
+        let growing = rows.fold(Amount::default(), |sum, row| sum.plus(row.outstanding));
+        let balance = Balance { pid: process.pid, growing, standing: Standing::Leak, ..Balance::default() };
+        let prefix = format!("Process {}: ", process.pid);
+        let lines =
+            [format!("{prefix}RSS was not looked at"), format!("{prefix}{}", sentence(view, &balance))];
+        if growing.blocks > 0 { lines.to_vec() } else { Vec::new() }
+    });
+    lines.collect()
 }
 
 /// The sum of further processes.
@@ -111,7 +128,12 @@ pub(super) fn sentence(view: &View<'_>, balance: &Balance) -> String {
         .ended
         .map_or_else(|| living(view, balance), |left| ended::sentence(view, balance, left));
     let limit = balance.limit.as_ref().and_then(reached).unwrap_or_default();
-    format!("{words}{limit}{}{}", page_tables(balance), children(balance))
+    let besides = if balance.standing != Standing::Leak && balance.growing.blocks > 0 {
+        format!("; besides, {}", leak(view, balance))
+    } else {
+        String::new()
+    };
+    format!("{words}{besides}{limit}{}{}", page_tables(balance), children(balance))
 }
 
 /// The verdict on a process that lives.
@@ -179,18 +201,21 @@ fn lost(balance: &Balance) -> Option<String> {
 
 /// How fast it leaks, as far as that is known.
 fn leaking(balance: &Balance) -> Option<String> {
-    let Balance { leaking, rate, knowledge, .. } = *balance;
+    let Balance { leaking, rate, knowledge, growing, .. } = *balance;
     let of_growth = |part: f64| {
         let share = part / rate.total;
         let share = (share > 0.0 && rate.total > 0.0).then(|| format_percent(share.min(1.0)));
         share.map(|share| format!(", {share} of the growth")).unwrap_or_default()
     };
     let about = if knowledge == Knowledge::Counted { "" } else { "about " };
+    if leaking > 0.0 && rate.total <= 0.0 {
+        return Some(format!("its blocks grow by {about}{}, which RSS does not show so far", speed(leaking)));
+    }
     if leaking > 0.0 {
         return Some(format!("it grows by {about}{}{}", speed(leaking), of_growth(leaking)));
     }
     if rate.blocks <= 0.0 {
-        return None;
+        return (growing.blocks > 0).then(|| format!("{about}{} that stay", held(growing)));
     }
     Some(match knowledge {
         Knowledge::AtMost => format!(
@@ -354,6 +379,10 @@ fn children(balance: &Balance) -> String {
         short(comm),
         format_bytes(rss),
     )
+}
+
+fn held(amount: Amount) -> String {
+    format!("{} in {}", format_bytes(amount.bytes), format_count(amount.blocks, "block"))
 }
 
 /// A rate of growth, without the sign that says so.

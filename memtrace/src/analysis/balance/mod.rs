@@ -124,11 +124,12 @@ pub fn balance(samples: &[(Duration, Sample)], of: &Circumstances) -> Balance {
         ..Balance::default()
     };
     balance.stacks.unjoined = verdict::are_unjoined(recent, &of.stacks);
-    (balance.standing, balance.course) = if span < LEAST_SPAN || samples.len() < LEAST_SAMPLES {
+    let weighed = if span < LEAST_SPAN || samples.len() < LEAST_SAMPLES {
         (verdict::early(&balance), balance.course)
     } else {
         verdict::verdict(samples, recent, &balance)
     };
+    (balance.standing, balance.course) = verdict::with_stacks(weighed, &balance);
     balance.limit = forecast::first(recent, &of.bounds);
     // What others use of a cgroup counts even if this process uses no more; of the machine, it is not about this process.
     let is_shared = |limit: &Limit| matches!(limit.kind, LimitKind::CgroupMax(_) | LimitKind::CgroupHigh(_));

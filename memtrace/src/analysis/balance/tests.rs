@@ -50,10 +50,21 @@ fn live_blocks_that_keep_growing_are_a_leak() {
 
 #[test]
 fn stacks_that_leak_are_a_leak_whatever_memory_does() {
-    let leaking = Circumstances { leaking: 100_000.0, ..Circumstances::default() };
+    let growing = blocks(6_000_000);
+    let leaking = Circumstances { leaking: 100_000.0, growing, ..Circumstances::default() };
     let flat = |_| Sample { resident: anon(MB), blocks: blocks(MB), ..Sample::default() };
     assert_eq!(traced(60, &Circumstances::default(), flat).standing, Standing::NoLeak);
     assert_eq!(traced(60, &leaking, flat).standing, Standing::Leak);
+    // However fast they grow, as far as that is known, and before memory tells anything.
+    let unknown = Circumstances { leaking: 0.0, ..leaking.clone() };
+    assert_eq!(traced(60, &unknown, flat).standing, Standing::Leak);
+    assert_eq!(traced(5, &unknown, flat).standing, Standing::Leak);
+    let files = |second: u64| Sample {
+        resident: Resident { file: (5 + second) * MB, ..anon(0) },
+        ..Sample::default()
+    };
+    assert_eq!(traced(60, &Circumstances::default(), files).standing, Standing::NoLeak);
+    assert_eq!(traced(60, &leaking, files).standing, Standing::Leak);
     // A garbage collector, which gives back more than the leak adds.
     let collected = |second: u64| {
         let waste = (second % 12) * MB / 2;

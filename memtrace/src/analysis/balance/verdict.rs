@@ -26,6 +26,17 @@ pub(super) fn early(balance: &Balance) -> Standing {
     if balance.lost > 0 { Standing::Leak } else { Standing::TooEarly }
 }
 
+/// The verdict together with those on stacks. They are judged by the lives of their blocks, which shows a leak before memory
+/// does, and whatever a garbage collector does to it.
+pub(super) fn with_stacks((standing, course): (Standing, Course), balance: &Balance) -> (Standing, Course) {
+    match standing {
+        Standing::NoLeak | Standing::TooEarly if balance.growing.blocks > 0 => {
+            (Standing::Leak, Course::Growing)
+        }
+        _ => (standing, course),
+    }
+}
+
 /// The verdict on a process that has ended: only what was outstanding then can have leaked, however it had grown before.
 pub(super) fn at_end(balance: &Balance, left: Amount) -> Standing {
     if balance.lost > 0 || balance.growing.blocks > 0 {
@@ -57,14 +68,9 @@ pub(super) fn verdict(
     let of_late = scaled(&balance.rate, seconds);
     let (parts, is_whole) =
         if is_growing && of_late.total >= figures.noise { (of_late, false) } else { (balance.grown, true) };
-    // Stacks are judged by the lives of their blocks, which shows a leak before memory does, and whatever a garbage
-    // collector does to it.
     let leaking = balance.leaking * if is_whole { span_of(samples).as_secs_f64() } else { seconds };
     if parts.total < figures.noise {
-        return match figures.hidden() {
-            (Standing::NoLeak, _) if leaking > 0.0 => (Standing::Leak, Course::Growing),
-            hidden => hidden,
-        };
+        return figures.hidden();
     }
     // What is inferred may be memory that it had at the start, gave back and takes again: no growth.
     let [kept, unexplained] = match is_whole {
@@ -94,11 +100,7 @@ pub(super) fn verdict(
         _ => figures.course(total),
     };
     match (standing, course) {
-        (Standing::Leak, _) if leaking > 0.0 => (standing, Course::Growing),
-        (Standing::KeptByAllocator, Course::Flat) if parts.kept < KEPT => match leaking > 0.0 {
-            true => (Standing::Leak, Course::Growing),
-            false => (Standing::NoLeak, course),
-        },
+        (Standing::KeptByAllocator, Course::Flat) if parts.kept < KEPT => (Standing::NoLeak, course),
         // It grew once, as most programs do when they start.
         (Standing::Leak | Standing::Mappings | Standing::Threads, Course::Flat | Course::Slowing) => {
             (Standing::NoLeak, course)

@@ -1,6 +1,6 @@
 //! The verdict on a process that has exited: what was outstanding then, and no rates.
 
-use super::{kept, likely, lost, places, signed_bytes, threads};
+use super::{held, kept, likely, lost, places, signed_bytes, threads};
 use crate::profile::units::{format_age, format_bytes, format_count};
 use crate::profile::{Amount, Balance, Knowledge, Standing, View};
 use crate::report::escape;
@@ -55,10 +55,6 @@ fn leak(view: &View<'_>, balance: &Balance, left: Amount) -> String {
     };
     let parts: Vec<String> = lost(balance).into_iter().chain(others).collect();
     format!("LEAK{}{}: {}", places(view, balance.pid), likely(balance), parts.join("; "))
-}
-
-fn held(amount: Amount) -> String {
-    format!("{} in {}", format_bytes(amount.bytes), format_count(amount.blocks, "block"))
 }
 
 fn shared_memory(balance: &Balance) -> String {

@@ -71,6 +71,37 @@ fn the_balance_comes_first() {
     ");
 }
 
+/// Of what the process does, and of what its stacks do, one may show before the other.
+#[test]
+fn the_sentence_and_the_rows_agree() {
+    let growing = Amount { bytes: 4096, blocks: 40 };
+    let of = |balance: Balance, pids: Vec<u32>| {
+        let report = Recorded { balances: vec![balance], pids, ..judged() };
+        let (dictionary, profile) = report.profile();
+        lines(&View::new(&dictionary, &profile, &Selection::default()))
+    };
+    let leak = Balance { pid: 4123, growing, standing: Standing::Leak, ..Balance::default() };
+    let one = || vec![4123];
+    assert_eq!(of(leak.clone(), one())[1], "LEAK in handle: 4 KiB in 40 blocks that stay");
+    let hidden = Balance { leaking: 2048.0, ..leak.clone() };
+    assert_eq!(
+        of(hidden, one())[1],
+        "LEAK in handle: its blocks grow by 2 KiB/s, which RSS does not show so far"
+    );
+    let mapped = Balance { standing: Standing::Mappings, leaking: 2048.0, ..leak.clone() };
+    assert_eq!(
+        of(mapped, one())[1],
+        "MAPPINGS: what the program maps itself (mmap) grows by 0 B/s: 0 B of address space in 0 ranges; besides, LEAK in handle: \
+         its blocks grow by 2 KiB/s, which RSS does not show so far"
+    );
+    // Its stacks leak, and nothing is known of its memory.
+    let parent = Balance { pid: 1, standing: Standing::NoLeak, ..Balance::default() };
+    let all = of(parent, vec![1, 4123]);
+    let ends: Vec<&str> = all.iter().filter_map(|line| line.split_once(": ")).map(|(_, rest)| rest).collect();
+    assert_eq!(ends[1..3], ["NO LEAK SEEN: memory is flat", "RSS was not looked at"], "{all:#?}");
+    assert!(ends[3].starts_with("LEAK in handle: ") && ends[3].ends_with(" that stay"), "{all:#?}");
+}
+
 /// It has neither a rate nor commands to look at it.
 #[test]
 fn what_has_exited_does_not_grow() {
