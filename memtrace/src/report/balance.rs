@@ -38,7 +38,7 @@ pub(super) fn lines(view: &View<'_>) -> Vec<String> {
         rest = balances.split_off(SHOWN);
     }
     let lines = balances.into_iter().flat_map(|balance| {
-        let prefix = if several { format!("Process {}: ", balance.pid) } else { String::new() };
+        let prefix = if several { format!("Process {}: ", name(of, balance)) } else { String::new() };
         [format!("{prefix}{}", figures(balance)), format!("{prefix}{}", sentence(view, balance))]
     });
     lines.chain(unweighed(view, of)).chain(others(&rest)).collect()
@@ -53,12 +53,23 @@ fn unweighed(view: &View<'_>, of: &Processes) -> Vec<String> {
         let rows = view.profile().rows.iter().filter(|row| row.judges(process.pid) && row.is_leaking());
         let growing = rows.fold(Amount::default(), |sum, row| sum.plus(row.outstanding));
         let balance = Balance { pid: process.pid, growing, standing: Standing::Leak, ..Balance::default() };
-        let prefix = format!("Process {}: ", process.pid);
+        let prefix = format!("Process {}: ", name(of, &balance));
         let lines =
             [format!("{prefix}RSS was not looked at"), format!("{prefix}{}", sentence(view, &balance))];
         if growing.blocks > 0 { lines.to_vec() } else { Vec::new() }
     });
     lines.collect()
+}
+
+/// A process by its pid, its command name, and whether it has exited.
+pub(super) fn name(of: &Processes, balance: &Balance) -> String {
+    let process = of.processes.iter().find(|process| process.pid == balance.pid);
+    let comm = process.map(|process| short(&process.comm)).filter(|comm| !comm.is_empty());
+    let exited = balance.ended.map(|_| "exited".to_owned());
+    match comm.into_iter().chain(exited).collect::<Vec<_>>().join(", ") {
+        known if known.is_empty() => balance.pid.to_string(),
+        known => format!("{} ({known})", balance.pid),
+    }
 }
 
 /// The sum of further processes.

@@ -69,7 +69,8 @@ fn standings(view: &View<'_>, width: usize) -> Vec<Line<'static>> {
     let more = balances.len().saturating_sub(PROCESSES);
     let each = balances.into_iter().take(PROCESSES).map(|balance| {
         let rss = crate::profile::units::format_bytes(balance.resident.rss());
-        let text = format!("{}: RSS {rss}; {}", balance.pid, balance::sentence(view, balance));
+        let name = balance::name(of, balance);
+        let text = format!("{name}: RSS {rss}; {}", balance::sentence(view, balance));
         line(&cut(&text, width), style(balance.standing))
     });
     let mut lines: Vec<Line<'static>> = each.collect();

@@ -150,6 +150,22 @@ fn what_has_exited_does_not_grow() {
     insta::assert_snapshot!(of(Standing::NoLeak, none, none).remove(0), @"RSS 16 MiB before its end; since the start 3 MiB = blocks +2.0, mapped 0, thread stacks 0, allocator keeps +1.0, files and shared 0, unexplained 0");
 }
 
+/// Who is meant, and whether it lives.
+#[test]
+fn of_several_processes_each_has_a_name() {
+    let of = |pid, ended| Balance { pid, ended, standing: Standing::NoLeak, ..Balance::default() };
+    let balances = vec![of(1, None), of(2, Some(Amount::default())), of(3, None)];
+    let (dictionary, profile) =
+        Recorded { balances, pids: vec![1, 2], comm: "wor\u{1b}ker".into(), ..empty() }.profile();
+    let lines = lines(&View::new(&dictionary, &profile, &Selection::default()));
+    let names: Vec<&str> = lines.iter().filter_map(|line| line.split_once(": ")).map(|(name, _)| name).collect();
+    let first = ["Process 1 (wor\\x1bker)"; 2];
+    assert_eq!(names[..2], first);
+    assert_eq!(names[2..4], ["Process 2 (wor\\x1bker, exited)"; 2]);
+    // One of which nothing else is known.
+    assert_eq!(names[4..], ["Process 3"; 2]);
+}
+
 #[test]
 fn of_many_processes_those_that_grew_most_are_shown() {
     let of = |pid: u32| Balance {
