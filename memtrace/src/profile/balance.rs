@@ -232,4 +232,7 @@ pub struct Balance {
     /// What stacks hold that are lost or growing by their verdicts.
     #[serde(default)]
     pub growing: Amount,
+    /// How much longer its memory has to be looked at for a verdict, about.
+    #[serde(default)]
+    pub lacks: Duration,
 }

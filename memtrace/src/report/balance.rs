@@ -17,8 +17,6 @@ use crate::profile::{
 
 /// Forecasts further ahead are not worth a word.
 const AHEAD: Duration = Duration::from_secs(7 * 86_400);
-/// When a verdict is possible (`analysis::balance`).
-const TOO_EARLY: &str = "TOO EARLY TO TELL about this process: the verdict needs 10 s";
 /// Children that are named.
 const NAMED: usize = 4;
 /// Of more processes, those that grew most have lines of their own.
@@ -170,8 +168,21 @@ fn living(view: &View<'_>, balance: &Balance) -> String {
             balance.pid,
             balance.pid
         ),
-        Standing::TooEarly => TOO_EARLY.to_owned(),
+        Standing::TooEarly => too_early(balance),
     }
+}
+
+/// What the verdict still needs: its memory is looked at since later than tracing began, and rarely in windows.
+fn too_early(balance: &Balance) -> String {
+    let needs = match balance.lacks.as_millis().div_ceil(1000) {
+        // Saved before this was known.
+        0 => "10 s".to_owned(),
+        more => format!("about {more} s more"),
+    };
+    format!(
+        "TOO EARLY TO TELL about this process: its memory has been looked at for {}, and the verdict needs {needs}",
+        format_age(balance.span)
+    )
 }
 
 /// Who leaks: the first of the stacks shown, and how many others there are. Empty if no stack was found guilty yet. If only

@@ -22,6 +22,8 @@ pub const MAX_CGROUPS: usize = 4;
 /// No verdict before this time, and not with fewer samples.
 const LEAST_SPAN: Duration = Duration::from_secs(10);
 const LEAST_SAMPLES: usize = 8;
+/// Samples are no closer than this.
+const LEAST_APART: Duration = Duration::from_secs(1);
 /// How far back the recent rate looks: half the session, at least this.
 const RECENT: Duration = Duration::from_secs(20);
 /// Growth that is noise: this much, or this part of what was there.
@@ -121,10 +123,11 @@ pub fn balance(samples: &[(Duration, Sample)], of: &Circumstances) -> Balance {
         allocators: of.allocators.clone(),
         ended: of.ended,
         growing: of.growing,
+        lacks: lacks(samples),
         ..Balance::default()
     };
     balance.stacks.unjoined = verdict::are_unjoined(recent, &of.stacks);
-    let weighed = if span < LEAST_SPAN || samples.len() < LEAST_SAMPLES {
+    let weighed = if balance.lacks > Duration::ZERO {
         (verdict::early(&balance), balance.course)
     } else {
         verdict::verdict(samples, recent, &balance)
@@ -143,6 +146,15 @@ pub fn balance(samples: &[(Duration, Sample)], of: &Circumstances) -> Balance {
         (balance.rate, balance.leaking) = (Parts::default(), 0.0);
     }
     balance
+}
+
+/// Time until there are enough samples: as far apart as those so far, and no less than a second.
+fn lacks(samples: &[(Duration, Sample)]) -> Duration {
+    let span = span_of(samples);
+    let [gaps, missing] = [samples.len().saturating_sub(1), LEAST_SAMPLES.saturating_sub(samples.len())]
+        .map(|number| u32::try_from(number).unwrap_or(u32::MAX));
+    let apart = span.checked_div(gaps).unwrap_or_default().max(LEAST_APART);
+    LEAST_SPAN.saturating_sub(span).max(apart.saturating_mul(missing))
 }
 
 /// The samples that the recent rate is about.

@@ -154,6 +154,19 @@ fn mappings_shared_memory_and_too_little_time() {
 }
 
 #[test]
+fn what_a_verdict_still_needs_is_known() {
+    let every = |apart: u64, number: u64| {
+        let at = |place| (Duration::from_secs(apart * place), Sample::default());
+        let samples: Vec<_> = (0..number).map(at).collect();
+        let found = balance(&samples, &Circumstances::default());
+        (found.lacks.as_secs(), found.standing == Standing::TooEarly)
+    };
+    assert_eq!([every(1, 1), every(1, 7), every(1, 11)], [(10, true), (4, true), (0, false)]);
+    // Windows are further apart: time alone does not suffice.
+    assert_eq!([every(4, 4), every(4, 8)], [(16, true), (0, false)]);
+}
+
+#[test]
 fn ended_threads_that_were_not_joined() {
     let of = |ended, ended_bytes| Circumstances {
         stacks: ThreadStacks { count: 40, bytes: 400 * MB, ended, ended_bytes, unjoined: false },

@@ -1,7 +1,7 @@
 //! The verdict on a process that has exited: what was outstanding then, and no rates.
 
-use super::{held, kept, likely, lost, places, signed_bytes, threads};
-use crate::profile::units::{format_age, format_bytes, format_count};
+use super::{held, kept, likely, lost, places, signed_bytes, threads, too_early};
+use crate::profile::units::{format_bytes, format_count};
 use crate::profile::{Amount, Balance, Knowledge, Standing, View};
 use crate::report::escape;
 
@@ -32,12 +32,9 @@ pub(super) fn sentence(view: &View<'_>, balance: &Balance, left: Amount) -> Stri
             signed_bytes(balance.grown.total),
             signed_bytes(balance.grown.unexplained),
         ),
-        Standing::TooEarly => format!(
-            "TOO EARLY TO TELL about this process: it exited when its memory had been watched for {}, and the verdict needs 10 s; {} \
-             not freed by its end",
-            format_age(balance.span),
-            held(left)
-        ),
+        Standing::TooEarly => {
+            format!("{}; it has exited, with {} not freed", too_early(balance), held(left))
+        }
     }
 }
 

@@ -102,6 +102,19 @@ fn the_sentence_and_the_rows_agree() {
     assert!(ends[3].starts_with("LEAK in handle: ") && ends[3].ends_with(" that stay"), "{all:#?}");
 }
 
+#[test]
+fn too_early_says_what_is_missing() {
+    let of = |lacks| {
+        let balance =
+            Balance { pid: 4123, span: Duration::from_secs(6), lacks, ..Balance::default() };
+        let (dictionary, profile) = Recorded { balances: vec![balance], ..empty() }.profile();
+        lines(&View::new(&dictionary, &profile, &Selection::default())).remove(1)
+    };
+    let early = "TOO EARLY TO TELL about this process: its memory has been looked at for 6.0 s, and the verdict needs";
+    assert_eq!(of(Duration::from_millis(3200)), format!("{early} about 4 s more"));
+    assert_eq!(of(Duration::ZERO), format!("{early} 10 s"));
+}
+
 /// It has neither a rate nor commands to look at it.
 #[test]
 fn what_has_exited_does_not_grow() {
@@ -145,7 +158,7 @@ fn what_has_exited_does_not_grow() {
     MAPPINGS: what the program mapped itself (mmap) grew by 0 B: 0 B of address space in 0 ranges before its end
     SHARED MEMORY: shared memory and tmpfs that the process had mapped grew, 0 B before its end
     UNSEEN: the process grew by 3 MiB, of which 0 B were no blocks, no mappings and not what its allocator kept: bare system calls or code that is not traced; its 1 child (9: sh; 4 KiB) is not traced
-    TOO EARLY TO TELL about this process: it exited when its memory had been watched for 40.0 s, and the verdict needs 10 s; 2 KiB in 1 block not freed by its end
+    TOO EARLY TO TELL about this process: its memory has been looked at for 40.0 s, and the verdict needs 10 s; it has exited, with 2 KiB in 1 block not freed
     ");
     insta::assert_snapshot!(of(Standing::NoLeak, none, none).remove(0), @"RSS 16 MiB before its end; since the start 3 MiB = blocks +2.0, mapped 0, thread stacks 0, allocator keeps +1.0, files and shared 0, unexplained 0");
 }
