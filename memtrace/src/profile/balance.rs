@@ -58,7 +58,8 @@ pub enum Knowledge {
     Counted,
     /// By samples.
     Sampled,
-    /// By windows: an upper bound, since blocks that live longer than a window and are freed later count too.
+    /// Extrapolated from windows, at most what nothing else explains. Blocks that live longer than a window and are freed
+    /// later count too; what is allocated between windows may be missed.
     AtMost,
 }
 

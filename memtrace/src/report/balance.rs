@@ -94,20 +94,20 @@ pub(super) fn figures(balance: &Balance) -> String {
         bytes => format!(" and {} swapped out", format_bytes(bytes)),
     };
     let rss = format!("RSS {}{swap}", format_bytes(balance.resident.rss()));
-    let up_to = if balance.knowledge == Knowledge::AtMost { "up to " } else { "" };
+    let in_windows = balance.knowledge == Knowledge::AtMost;
     if balance.ended.is_some() {
         let grown = signed_bytes(balance.grown.total);
-        return format!("{rss} before its end; since the start {grown} = {}", parts(&balance.grown, up_to));
+        return format!("{rss} before its end; since the start {grown} = {}", parts(&balance.grown, in_windows));
     }
     if balance.rate.total == 0.0 && balance.grown.total.abs() >= WORTH as f64 {
         let grown = signed_bytes(balance.grown.total);
-        return format!("{rss} 0 B/s; since the start {grown} = {}", parts(&balance.grown, up_to));
+        return format!("{rss} 0 B/s; since the start {grown} = {}", parts(&balance.grown, in_windows));
     }
-    format!("{rss} {} = {}", format_rate(balance.rate.total), parts(&balance.rate, up_to))
+    format!("{rss} {} = {}", format_rate(balance.rate.total), parts(&balance.rate, in_windows))
 }
 
-/// The parts in the unit of the largest.
-fn parts(parts: &Parts, up_to: &str) -> String {
+/// The parts in the unit of the largest. Windows show a part of the time, which stands for all of it.
+fn parts(parts: &Parts, in_windows: bool) -> String {
     let Parts { total, blocks, mapped, stacks, kept, shared, unexplained } = *parts;
     let all = [total, blocks, mapped, stacks, kept, shared, unexplained];
     let largest = all.iter().fold(0.0_f64, |largest, part| largest.max(part.abs()));
@@ -120,7 +120,10 @@ fn parts(parts: &Parts, up_to: &str) -> String {
         scaled if scaled.abs() >= 99.95 || unit == 1.0 => format!("{scaled:+.0}"),
         scaled => format!("{scaled:+.1}"),
     };
-    let blocks = if blocks == 0.0 { "0".to_owned() } else { format!("{up_to}{}", number(blocks)) };
+    let blocks = match in_windows {
+        true if blocks != 0.0 => format!("about {} (from windows)", number(blocks)),
+        _ => number(blocks),
+    };
     format!(
         "blocks {blocks}, mapped {}, thread stacks {}, allocator keeps {}, files and shared {}, unexplained {}",
         number(mapped),
@@ -241,7 +244,7 @@ fn leaking(balance: &Balance) -> Option<String> {
     }
     Some(match knowledge {
         Knowledge::AtMost => format!(
-            "memory grows by {}, and what windows saw allocated and not freed accounts for up to {} of that",
+            "memory grows by {}, and what windows saw allocated and not freed accounts for about {} of that",
             speed(rate.total),
             format_percent((rate.blocks / rate.total).clamp(0.0, 1.0))
         ),
@@ -278,7 +281,7 @@ fn kept(balance: &Balance) -> String {
     };
     let advice = balance.allocators.iter().find_map(|name| advice(name)).unwrap_or("another allocator");
     let blocks = match balance.knowledge {
-        Knowledge::AtMost => format!("at most {}", signed_bytes(balance.grown.blocks)),
+        Knowledge::AtMost => format!("about {}", signed_bytes(balance.grown.blocks)),
         _ => signed_bytes(balance.grown.blocks),
     };
     let keeps = if balance.ended.is_some() { "kept" } else { "keeps" };

@@ -52,7 +52,7 @@ pub(super) struct Process<'a> {
     leaking_bytes_per_second: f64,
     /// The same as the parts since tracing began, bytes.
     grown_bytes: Grown,
-    /// `counted`, `sampled`, or `at_most`: from windows, an upper bound.
+    /// `counted`, `sampled`, or `at_most`: extrapolated from windows, at most what nothing else explains.
     blocks_known: &'static str,
     page_tables_grown_bytes: i64,
     thread_stacks: ThreadStacks,

@@ -66,8 +66,8 @@ fn the_balance_comes_first() {
         ..balance
     };
     insta::assert_snapshot!(of(kept), @r"
-    RSS 2 GiB and 1 MiB swapped out 0 B/s; since the start 140 MiB = blocks up to +2.0, mapped 0, thread stacks 0, allocator keeps +138, files and shared 0, unexplained 0
-    NOT A LEAK IN THIS CODE: the process grew by 140 MiB, its live blocks by at most 2 MiB; glibc keeps about 138 MiB of freed memory: MALLOC_ARENA_MAX=2, malloc_trim(0) from time to time, or another allocator would help; its 1 child (9: wor\x1bker; 5 MiB) is not traced and GROWS, by 3 MiB so far: `memtrace attach --follow 4123`
+    RSS 2 GiB and 1 MiB swapped out 0 B/s; since the start 140 MiB = blocks about +2.0 (from windows), mapped 0, thread stacks 0, allocator keeps +138, files and shared 0, unexplained 0
+    NOT A LEAK IN THIS CODE: the process grew by 140 MiB, its live blocks by about 2 MiB; glibc keeps about 138 MiB of freed memory: MALLOC_ARENA_MAX=2, malloc_trim(0) from time to time, or another allocator would help; its 1 child (9: wor\x1bker; 5 MiB) is not traced and GROWS, by 3 MiB so far: `memtrace attach --follow 4123`
     ");
 }
 
