@@ -6,7 +6,7 @@ use ratatui::{
 };
 
 use super::{BOLD, DIM, PLAIN, State, WARNING, cut, line, span, wrapped};
-use crate::profile::units::{format_age, format_percent};
+use crate::profile::units::format_age;
 use crate::profile::{Balance, Standing, View};
 use crate::report::{balance, estimates, header};
 
@@ -38,8 +38,7 @@ fn title(view: &View<'_>, state: &State, width: usize) -> Line<'static> {
     let room = width.saturating_sub(flag.len());
     let Some(of) = profile.processes() else { return line("memtrace top", BOLD) };
     let who = cut(&header::processes(of), room);
-    let cost =
-        of.overhead.as_ref().map(|cost| format!("; costs {} of its CPU", format_percent(cost.share())));
+    let cost = of.overhead.as_ref().map(|cost| format!("; {}", estimates::cost_in_short(cost)));
     let how = format!(
         ", {}; {}{}",
         format_age(profile.elapsed),
