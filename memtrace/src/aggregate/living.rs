@@ -146,8 +146,11 @@ mod tests {
     #[test]
     fn blocks_are_counted_by_age_and_birth() {
         let seconds = Duration::from_secs;
-        let mut census =
-            Census::new([(3, seconds(8)..seconds(40)), (1, seconds(0)..seconds(40)), (4, seconds(0)..seconds(16))]);
+        let mut census = Census::new([
+            (3, seconds(8)..seconds(40)),
+            (1, seconds(0)..seconds(40)),
+            (4, seconds(0)..seconds(16)),
+        ]);
         for time in [9, 20, 39, 39] {
             census.add(3, seconds(time), seconds(40 - time), Sample::new(100, 0));
         }

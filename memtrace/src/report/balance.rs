@@ -1,18 +1,17 @@
 //! The balance of processes in words: one line of figures, and one sentence of verdict, each.
 
 mod ended;
+mod leaks;
 
 use std::time::Duration;
 
-use super::blame::culprit;
+use self::leaks::leak;
 use super::escape;
 use super::escape::short;
-use super::mappings::{creator, shown};
-use crate::profile::units::{
-    format_age, format_bytes, format_count, format_number, format_percent, format_rate,
-};
+use super::mappings::creator;
+use crate::profile::units::{format_age, format_bytes, format_count, format_number, format_rate};
 use crate::profile::{
-    Amount, Balance, Course, Knowledge, Limit, LimitKind, MappingUse, Parts, Processes, Row, Standing, View,
+    Amount, Balance, Course, Knowledge, Limit, LimitKind, MappingUse, Parts, Processes, Standing, View,
 };
 
 /// Forecasts further ahead are not worth a word.
@@ -97,7 +96,10 @@ pub(super) fn figures(balance: &Balance) -> String {
     let in_windows = balance.knowledge == Knowledge::AtMost;
     if balance.ended.is_some() {
         let grown = signed_bytes(balance.grown.total);
-        return format!("{rss} before its end; since the start {grown} = {}", parts(&balance.grown, in_windows));
+        return format!(
+            "{rss} before its end; since the start {grown} = {}",
+            parts(&balance.grown, in_windows)
+        );
     }
     if balance.rate.total == 0.0 && balance.grown.total.abs() >= WORTH as f64 {
         let grown = signed_bytes(balance.grown.total);
@@ -136,9 +138,8 @@ fn parts(parts: &Parts, in_windows: bool) -> String {
 
 /// The verdict in one sentence.
 pub(super) fn sentence(view: &View<'_>, balance: &Balance) -> String {
-    let words = balance
-        .ended
-        .map_or_else(|| living(view, balance), |left| ended::sentence(view, balance, left));
+    let words =
+        balance.ended.map_or_else(|| living(view, balance), |left| ended::sentence(view, balance, left));
     let limit = balance.limit.as_ref().and_then(reached).unwrap_or_default();
     let besides = if balance.standing != Standing::Leak && balance.growing.blocks > 0 {
         format!("; besides, {}", leak(view, balance))
@@ -188,72 +189,13 @@ fn too_early(balance: &Balance) -> String {
     )
 }
 
-/// Who leaks: the first of the stacks shown, and how many others there are. Empty if no stack was found guilty yet. If only
-/// stacks with some text are shown, the first of them may be the least.
-fn places(view: &View<'_>, pid: u32) -> String {
-    let leaks = |row: &&Row| row.judges(pid) && row.is_leaking();
-    let found = view.profile().rows.iter().filter(leaks).count() as u64;
-    if view.selection().containing.is_some() && found > 0 {
-        return format!(" in {}, shown or not", format_count(found, "stack"));
-    }
-    let Some(first) = view.rows().find(leaks) else { return String::new() };
-    let frames = view.frames(first.stack);
-    let name = culprit(&frames).and_then(|place| frames.get(place)?.function);
-    let name = name.map_or_else(|| "code without a name".to_owned(), shown);
-    match found {
-        0 | 1 => format!(" in {name}"),
-        found => format!(" in {name} and {}", format_count(found - 1, "more stack")),
-    }
-}
-
-fn leak(view: &View<'_>, balance: &Balance) -> String {
-    let places = places(view, balance.pid);
-    let parts: Vec<String> = lost(balance).into_iter().chain(leaking(balance)).collect();
-    format!("LEAK{places}{}: {}", likely(balance), parts.join("; "))
-}
-
-/// In windows, what outlived them may be freed later.
-fn likely(balance: &Balance) -> &'static str {
-    match balance.knowledge {
-        Knowledge::AtMost if balance.lost == 0 && balance.growing.blocks == 0 => ", most likely",
-        _ => "",
-    }
-}
-
-fn lost(balance: &Balance) -> Option<String> {
-    (balance.lost > 0).then(|| format!("nothing points to {} of blocks any more", format_bytes(balance.lost)))
-}
-
-/// How fast it leaks, as far as that is known.
-fn leaking(balance: &Balance) -> Option<String> {
-    let Balance { leaking, rate, knowledge, growing, .. } = *balance;
-    let of_growth = |part: f64| {
-        let share = part / rate.total;
-        let share = (share > 0.0 && rate.total > 0.0).then(|| format_percent(share.min(1.0)));
-        share.map(|share| format!(", {share} of the growth")).unwrap_or_default()
-    };
-    let about = if knowledge == Knowledge::Counted { "" } else { "about " };
-    if leaking > 0.0 && rate.total <= 0.0 {
-        return Some(format!("its blocks grow by {about}{}, which RSS does not show so far", speed(leaking)));
-    }
-    if leaking > 0.0 {
-        return Some(format!("it grows by {about}{}{}", speed(leaking), of_growth(leaking)));
-    }
-    if rate.blocks <= 0.0 {
-        return (growing.blocks > 0).then(|| format!("{about}{} that stay", held(growing)));
-    }
-    Some(match knowledge {
-        Knowledge::AtMost => format!(
-            "memory grows by {}, and what windows saw allocated and not freed accounts for about {} of that",
-            speed(rate.total),
-            format_percent((rate.blocks / rate.total).clamp(0.0, 1.0))
-        ),
-        _ => format!("live blocks grow by {about}{}{}", speed(rate.blocks), of_growth(rate.blocks)),
-    })
+/// Children may leak.
+fn here(balance: &Balance) -> &'static str {
+    if balance.children_found > 0 { " IN THIS PROCESS" } else { "" }
 }
 
 fn no_leak(balance: &Balance) -> String {
-    let here = if balance.children_found > 0 { " IN THIS PROCESS" } else { "" };
+    let here = here(balance);
     let grown = signed_bytes(balance.grown.total);
     let words = match balance.course {
         Course::Slowing => {

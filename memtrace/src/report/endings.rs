@@ -69,7 +69,9 @@ pub(super) fn sentence(remark: &Remark) -> Option<String> {
                 .map_or_else(String::new, |used| format!(": {} of {what}{of} is used", format_percent(used)));
             let sign = match sign {
                 Sign::NearLimit => "memory is about to run out".to_owned(),
-                Sign::High => "a cgroup has reached memory.high, and its processes are slowed down".to_owned(),
+                Sign::High => {
+                    "a cgroup has reached memory.high, and its processes are slowed down".to_owned()
+                }
                 Sign::Max => {
                     "a cgroup has reached its limit, and the kernel looks for memory to give up".to_owned()
                 }

@@ -6,7 +6,7 @@ use memtrace_common::{Sample, TIME_SHIFT, lifetime_class};
 
 use super::{Evidence, judge};
 use crate::{
-    aggregate::{Census, Held, Tracks},
+    aggregate::{Census, Held, Living, Tracks},
     profile::{Amount, Grounds, Kind, Trend},
 };
 
@@ -46,11 +46,9 @@ struct Seen {
     /// Frees per second of blocks from before.
     unknown: u64,
     lost: Option<(Amount, u64)>,
-    /// Whether the process has ended.
-    ended: bool,
 }
 
-const SEEN: Seen = Seen { seconds: 40, lifetimes: true, unknown: 0, lost: None, ended: false };
+const SEEN: Seen = Seen { seconds: 40, lifetimes: true, unknown: 0, lost: None };
 
 fn judged(lives: &[Life], seen: Seen) -> (Grounds, Option<Trend>) {
     let now = Duration::from_secs(seen.seconds);
@@ -80,7 +78,7 @@ fn judged(lives: &[Life], seen: Seen) -> (Grounds, Option<Trend>) {
     census.finish();
     judge(&Evidence {
         now,
-        ended: seen.ended,
+        ended: false,
         watched: now - track.first,
         silent: now - track.last,
         gap: track.gap,
@@ -243,14 +241,29 @@ fn what_is_lost_is_lost_at_once() {
 
 #[test]
 fn what_grew_and_was_freed_at_the_end_has_not_leaked() {
-    let queue: Vec<Life> =
-        (0..2000).map(|at| (f64::from(at) / 10.0, if at % 400 == 399 { NEVER } else { 199.5 })).collect();
-    let seen = Seen { seconds: 200, ..SEEN };
-    assert_eq!(kind(&queue, seen), Kind::Growing);
-    assert_eq!(kind(&queue, Seen { ended: true, ..seen }), Kind::Steady);
-    // What was left has.
-    let leak = living(20.0, 0.0, 40.0, |_| NEVER);
-    assert_eq!(kind(&leak, Seen { ended: true, ..SEEN }), Kind::Growing);
+    let mut lifetimes = [0; 16];
+    lifetimes[class(60.0)] = 2000;
+    let none = Living::default();
+    // A queue that backs up, as it was seen a moment before the end.
+    let queue = |ended, bytes| Evidence {
+        now: Duration::from_secs(200),
+        ended,
+        watched: Duration::from_secs(200),
+        silent: Duration::ZERO,
+        gap: Duration::from_secs(1),
+        living: &none,
+        freed: 2000,
+        lifetimes: Some(&lifetimes),
+        bytes,
+        trend: Some(Trend { bytes_per_second: 1000.0, low: 900.0, high: 1100.0 }),
+        course: Some((1000.0, 1000.0, 190)),
+        balance: None,
+        windows: None,
+        lost: None,
+    };
+    let kind = |evidence| judge(&evidence).0.kind();
+    assert_eq!([kind(queue(false, 500)), kind(queue(true, 500))], [Kind::Growing, Kind::Steady]);
+    assert_eq!(kind(queue(true, 190_000)), Kind::Growing, "what was left");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The verdict on a process that has exited: what was outstanding then, and no rates.
 
-use super::{held, kept, likely, lost, places, signed_bytes, threads, too_early};
+use super::leaks::{likely, lost, places};
+use super::{held, here, kept, signed_bytes, threads, too_early};
 use crate::profile::units::{format_bytes, format_count};
 use crate::profile::{Amount, Balance, Knowledge, Standing, View};
 use crate::report::escape;
@@ -9,14 +10,7 @@ use crate::report::escape;
 pub(super) fn sentence(view: &View<'_>, balance: &Balance, left: Amount) -> String {
     match balance.standing {
         Standing::Leak => leak(view, balance, left),
-        Standing::NoLeak if left.blocks == 0 => {
-            let seen = if balance.knowledge == Knowledge::Counted { "" } else { ", as far as was seen" };
-            format!("NO LEAK SEEN: it has exited, and had freed all blocks that it allocated since the start{seen}")
-        }
-        Standing::NoLeak => format!(
-            "NO LEAK SEEN: it has exited with {} not freed, and no stack was seen to keep growing",
-            held(left)
-        ),
+        Standing::NoLeak => no_leak(balance, left),
         Standing::KeptByAllocator => kept(balance),
         Standing::Mappings => format!(
             "MAPPINGS: what the program mapped itself (mmap) grew by {}: {} of address space in {} before its end",
@@ -36,6 +30,15 @@ pub(super) fn sentence(view: &View<'_>, balance: &Balance, left: Amount) -> Stri
             format!("{}; it has exited, with {} not freed", too_early(balance), held(left))
         }
     }
+}
+
+fn no_leak(balance: &Balance, left: Amount) -> String {
+    let words = match (left.blocks, balance.knowledge) {
+        (0, Knowledge::Counted) => ", and nothing that it allocated since the start was left".to_owned(),
+        (0, _) => ", and nothing that it was seen to allocate was left".to_owned(),
+        _ => format!(" with {} not freed, and no stack was seen to keep growing", held(left)),
+    };
+    format!("NO LEAK SEEN{}: it has exited{words}", here(balance))
 }
 
 fn leak(view: &View<'_>, balance: &Balance, left: Amount) -> String {

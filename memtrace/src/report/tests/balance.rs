@@ -76,7 +76,7 @@ fn the_balance_comes_first() {
 fn the_sentence_and_the_rows_agree() {
     let growing = Amount { bytes: 4096, blocks: 40 };
     let of = |balance: Balance, pids: Vec<u32>| {
-        let report = Recorded { balances: vec![balance], pids, ..judged() };
+        let report = Recorded { balances: vec![balance], pids, stacks_found: 2, ..judged() };
         let (dictionary, profile) = report.profile();
         lines(&View::new(&dictionary, &profile, &Selection::default()))
     };
@@ -105,8 +105,7 @@ fn the_sentence_and_the_rows_agree() {
 #[test]
 fn too_early_says_what_is_missing() {
     let of = |lacks| {
-        let balance =
-            Balance { pid: 4123, span: Duration::from_secs(6), lacks, ..Balance::default() };
+        let balance = Balance { pid: 4123, span: Duration::from_secs(6), lacks, ..Balance::default() };
         let (dictionary, profile) = Recorded { balances: vec![balance], ..empty() }.profile();
         lines(&View::new(&dictionary, &profile, &Selection::default())).remove(1)
     };
@@ -150,7 +149,7 @@ fn what_has_exited_does_not_grow() {
     ];
     let sentences = all.map(|(standing, left, growing)| of(standing, left, growing).remove(1));
     insta::assert_snapshot!(sentences.join("\n"), @r"
-    NO LEAK SEEN: it has exited, and had freed all blocks that it allocated since the start
+    NO LEAK SEEN: it has exited, and nothing that it allocated since the start was left
     NO LEAK SEEN: it has exited with 2 KiB in 1 block not freed, and no stack was seen to keep growing
     LEAK: live blocks grew by 2 MiB, and 2 KiB in 1 block not freed by its end
     LEAK: 2 KiB in 1 block not freed by its end, of stacks that kept growing
@@ -171,7 +170,8 @@ fn of_several_processes_each_has_a_name() {
     let (dictionary, profile) =
         Recorded { balances, pids: vec![1, 2], comm: "wor\u{1b}ker".into(), ..empty() }.profile();
     let lines = lines(&View::new(&dictionary, &profile, &Selection::default()));
-    let names: Vec<&str> = lines.iter().filter_map(|line| line.split_once(": ")).map(|(name, _)| name).collect();
+    let names: Vec<&str> =
+        lines.iter().filter_map(|line| line.split_once(": ")).map(|(name, _)| name).collect();
     let first = ["Process 1 (wor\\x1bker)"; 2];
     assert_eq!(names[..2], first);
     assert_eq!(names[2..4], ["Process 2 (wor\\x1bker, exited)"; 2]);

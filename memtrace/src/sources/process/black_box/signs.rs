@@ -67,7 +67,8 @@ impl Group {
             reading.max = sum(reading.max, events.max);
             if nearest.used.is_none_or(|known| used > known) {
                 let cgroup = Some(limit.name.clone());
-                nearest = Nearest { used: Some(used), cgroup, limit_bytes: Some(limit.bytes), pressure_of: None };
+                nearest =
+                    Nearest { used: Some(used), cgroup, limit_bytes: Some(limit.bytes), pressure_of: None };
             }
         }
         nearest.pressure_of = own.and_then(Pressure::cgroup).map(str::to_owned);
