@@ -236,4 +236,7 @@ pub struct Balance {
     /// How much longer its memory has to be looked at for a verdict, about.
     #[serde(default)]
     pub lacks: Duration,
+    /// The unexplained growth that is in memory mapped before tracing began, as far as that is known.
+    #[serde(default)]
+    pub filled: u64,
 }

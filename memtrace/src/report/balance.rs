@@ -20,6 +20,8 @@ const AHEAD: Duration = Duration::from_secs(7 * 86_400);
 const NAMED: usize = 4;
 /// Of more processes, those that grew most have lines of their own.
 const SHOWN: usize = 4;
+/// The part of unexplained growth from which on its reason is known.
+const FILLED: f64 = 0.5;
 /// Growth of page tables and of children that is worth a word, bytes.
 const WORTH: i64 = 1 << 20;
 
@@ -163,16 +165,30 @@ fn living(view: &View<'_>, balance: &Balance) -> String {
         ),
         Standing::Threads => threads(view, balance),
         Standing::SharedMemory => shared_memory(balance),
-        Standing::Unseen => format!(
-            "UNSEEN: the process grew by {}, of which {} are no blocks, no mappings and not what its allocator keeps: bare system calls \
-             or code that is not traced; `memtrace check --pid {}` lists what is traced, `perf trace -p {} -e mmap,mremap,brk` \
-             shows system calls",
-            signed_bytes(balance.grown.total),
-            signed_bytes(balance.grown.unexplained),
-            balance.pid,
-            balance.pid
-        ),
+        Standing::Unseen => unseen(balance),
         Standing::TooEarly => too_early(balance),
+    }
+}
+
+fn unseen(balance: &Balance) -> String {
+    let Balance { grown, filled, pid, .. } = balance;
+    let (total, unexplained) = (signed_bytes(grown.total), signed_bytes(grown.unexplained));
+    if *filled as f64 >= FILLED * grown.unexplained {
+        return format!(
+            "UNSEEN: the process grew by {total}, {} of that in memory that it had mapped or allocated before tracing began and has used \
+             only since, which takes no call",
+            format_bytes(*filled)
+        );
+    }
+    let what = format!(
+        "UNSEEN: the process grew by {total}, of which {unexplained} are no blocks, no mappings and not what its allocator keeps: bare \
+         system calls, code that is not traced, or memory from before tracing began that is used only now"
+    );
+    match balance.ended {
+        None => format!(
+            "{what}; `memtrace check --pid {pid}` lists what is traced, `perf trace -p {pid} -e mmap,mremap,brk` shows system calls"
+        ),
+        Some(_) => what,
     }
 }
 

@@ -74,6 +74,8 @@ pub struct Circumstances {
     pub growing: Amount,
     /// Growth of resident memory that is certainly the allocator's, blocks included; `None`: not measured.
     pub heap_grown: Option<i64>,
+    /// What memory has gained that was mapped before tracing began and is no heap.
+    pub filled: u64,
     /// Whether memory that the allocator maps cannot be distinguished from what is not seen.
     pub heap_is_anonymous: bool,
     /// Stacks of threads created since tracing began.
@@ -123,6 +125,7 @@ pub fn balance(samples: &[(Duration, Sample)], of: &Circumstances) -> Balance {
         allocators: of.allocators.clone(),
         ended: of.ended,
         growing: of.growing,
+        filled: of.filled.min(grown.unexplained.max(0.0) as u64),
         lacks: lacks(samples),
         ..Balance::default()
     };

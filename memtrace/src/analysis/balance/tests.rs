@@ -133,6 +133,22 @@ fn growth_beyond_what_it_can_keep_is_unseen_unless_it_is_in_heaps() {
     assert_eq!(traced(60, &in_heap, sample).standing, Standing::KeptByAllocator);
 }
 
+/// Such as a large block that is filled.
+#[test]
+fn memory_from_before_that_is_used_later_is_not_kept() {
+    let sample = |second: u64| Sample {
+        resident: anon(second * MB),
+        blocks: blocks(if second == 1 { 100 * MB } else { 0 }),
+        ..Sample::default()
+    };
+    let found = traced(60, &Circumstances::default(), sample);
+    assert_eq!((found.standing, found.filled), (Standing::KeptByAllocator, 0));
+    let filling = Circumstances { filled: 55 * MB, ..Circumstances::default() };
+    let found = traced(60, &filling, sample);
+    assert_eq!((found.standing, found.filled), (Standing::Unseen, 55 * MB), "{found:?}");
+    assert!(sum(&found).0 < 1.0 && sum(&found).1 < 1.0, "{found:?}");
+}
+
 #[test]
 fn mappings_shared_memory_and_too_little_time() {
     let mapped = |second: u64| Sample {

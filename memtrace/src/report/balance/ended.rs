@@ -1,7 +1,7 @@
 //! The verdict on a process that has exited: what was outstanding then, and no rates.
 
 use super::leaks::{likely, lost, places};
-use super::{held, here, kept, signed_bytes, threads, too_early};
+use super::{held, here, kept, signed_bytes, threads, too_early, unseen};
 use crate::profile::units::{format_bytes, format_count};
 use crate::profile::{Amount, Balance, Knowledge, Standing, View};
 use crate::report::escape;
@@ -20,12 +20,7 @@ pub(super) fn sentence(view: &View<'_>, balance: &Balance, left: Amount) -> Stri
         ),
         Standing::Threads => threads(view, balance),
         Standing::SharedMemory => shared_memory(balance),
-        Standing::Unseen => format!(
-            "UNSEEN: the process grew by {}, of which {} were no blocks, no mappings and not what its allocator kept: bare system \
-             calls or code that is not traced",
-            signed_bytes(balance.grown.total),
-            signed_bytes(balance.grown.unexplained),
-        ),
+        Standing::Unseen => unseen(balance),
         Standing::TooEarly => {
             format!("{}; it has exited, with {} not freed", too_early(balance), held(left))
         }

@@ -73,6 +73,8 @@ pub(super) struct Process<'a> {
     seconds_to_limit: Option<f64>,
     /// What stacks hold that are lost or growing by their verdicts.
     growing: Amount,
+    /// The unexplained growth that is in memory mapped before tracing began.
+    filled_bytes: u64,
     /// What was outstanding when it exited; null: it lives.
     at_exit: Option<Amount>,
 }
@@ -168,6 +170,7 @@ impl<'a> Process<'a> {
             limit: of.limit.as_ref().map(Limit::from),
             seconds_to_limit: seconds.map(|time| (time.as_secs_f64() * 10.0).round() / 10.0),
             growing: of.growing.into(),
+            filled_bytes: of.filled,
             at_exit: of.ended.map(Amount::from),
         }
     }

@@ -114,11 +114,37 @@ fn too_early_says_what_is_missing() {
     assert_eq!(of(Duration::ZERO), format!("{early} 10 s"));
 }
 
+/// Memory from before tracing began grows without a call.
+#[test]
+fn what_is_used_only_now_is_said_to_be() {
+    let of = |filled| {
+        let grown = Parts { total: 3145728.0, unexplained: 2097152.0, blocks: 1048576.0, ..Parts::default() };
+        let standing = Standing::Unseen;
+        let balance = Balance { pid: 4123, grown, standing, filled, ..Balance::default() };
+        let (dictionary, profile) = Recorded { balances: vec![balance], ..empty() }.profile();
+        lines(&View::new(&dictionary, &profile, &Selection::default())).remove(1)
+    };
+    assert_eq!(
+        of(2 << 20),
+        "UNSEEN: the process grew by 3 MiB, 2 MiB of that in memory that it had mapped or allocated before tracing began and has used only \
+         since, which takes no call"
+    );
+    let unknown = of(4096);
+    assert!(
+        unknown.contains("or memory from before tracing began that is used only now; `memtrace check"),
+        "{unknown}"
+    );
+}
+
 /// It has neither a rate nor commands to look at it.
 #[test]
 fn what_has_exited_does_not_grow() {
     let of = |standing, left: Amount, growing: Amount| {
         let grown = Parts { total: 3145728.0, blocks: 2097152.0, kept: 1048576.0, ..Parts::default() };
+        let grown = match standing {
+            Standing::Unseen => Parts { kept: 0.0, unexplained: 1048576.0, ..grown },
+            _ => grown,
+        };
         let balance = Balance {
             pid: 4123,
             span: Duration::from_secs(40),
@@ -156,7 +182,7 @@ fn what_has_exited_does_not_grow() {
     NOT A LEAK IN THIS CODE: the process grew by 3 MiB, its live blocks by 2 MiB; the allocator kept about 1 MiB of freed memory: another allocator would help
     MAPPINGS: what the program mapped itself (mmap) grew by 0 B: 0 B of address space in 0 ranges before its end
     SHARED MEMORY: shared memory and tmpfs that the process had mapped grew, 0 B before its end
-    UNSEEN: the process grew by 3 MiB, of which 0 B were no blocks, no mappings and not what its allocator kept: bare system calls or code that is not traced; its 1 child (9: sh; 4 KiB) is not traced
+    UNSEEN: the process grew by 3 MiB, of which 1 MiB are no blocks, no mappings and not what its allocator keeps: bare system calls, code that is not traced, or memory from before tracing began that is used only now; its 1 child (9: sh; 4 KiB) is not traced
     TOO EARLY TO TELL about this process: its memory has been looked at for 40.0 s, and the verdict needs 10 s; it has exited, with 2 KiB in 1 block not freed
     ");
     insta::assert_snapshot!(of(Standing::NoLeak, none, none).remove(0), @"RSS 16 MiB before its end; since the start 3 MiB = blocks +2.0, mapped 0, thread stacks 0, allocator keeps +1.0, files and shared 0, unexplained 0");
