@@ -92,7 +92,8 @@ mod tests {
         assert!(filled(pid, &before, &[], limit).unwrap() >= SIZE as u64 - 8192);
         // Mapped anew meanwhile.
         let start = reserved.as_ptr() as u64;
-        let found = filled(pid, &before, &[start..start + SIZE as u64], limit).unwrap();
+        let anew = start..start + SIZE as u64;
+        let found = filled(pid, &before, std::slice::from_ref(&anew), limit).unwrap();
         assert!(found < SIZE as u64, "{found}");
         assert!(reserved.iter().all(|byte| *byte == 1));
     }
