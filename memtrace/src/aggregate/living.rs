@@ -1,6 +1,6 @@
 //! Ages of live blocks, by stack.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use memtrace_common::{BLOCK_UNIT, LIFETIME_CLASSES, Sample, TIME_SHIFT, lifetime_class};
 
@@ -44,7 +44,6 @@ impl Living {
 /// The live blocks of all stacks.
 #[derive(Clone, Debug, Default)]
 pub struct Census {
-    now: Duration,
     /// By slot.
     places: Vec<Place>,
     stacks: Vec<Living>,
@@ -75,12 +74,13 @@ struct Place {
 }
 
 impl Census {
-    /// Counts at `now` the blocks of stacks with these slots, each of which held nothing before that time.
+    /// Counts the blocks of stacks with these slots, each in its time: it held nothing before, and is looked at, or ended, at
+    /// the end of it.
     #[must_use]
-    pub fn new(now: Duration, stacks: impl IntoIterator<Item = (u32, Duration)>) -> Self {
-        let mut census = Self { now, ..Self::default() };
-        for (slot, begin) in stacks {
-            let seconds = now.saturating_sub(begin).as_secs_f32().max(1e-3);
+    pub fn new(stacks: impl IntoIterator<Item = (u32, Range<Duration>)>) -> Self {
+        let mut census = Self::default();
+        for (slot, Range { start: begin, end }) in stacks {
+            let seconds = end.saturating_sub(begin).as_secs_f32().max(1e-3);
             let index = slot as usize;
             if census.places.len() <= index {
                 census.places.resize(index + 1, Place::default());
@@ -95,11 +95,11 @@ impl Census {
         census
     }
 
-    /// Adds a block that was allocated at `time`. After the last one comes [`Census::finish`].
-    pub fn add(&mut self, slot: u32, time: Duration, sample: Sample) {
+    /// Adds a block of that age that was allocated at `time`. After the last one comes [`Census::finish`].
+    pub fn add(&mut self, slot: u32, time: Duration, age: Duration, sample: Sample) {
         let place = self.places.get(slot as usize).copied().unwrap_or_default();
         let Some(stack) = place.number.checked_sub(1) else { return };
-        let class = class_of(self.now.saturating_sub(time)) as u8;
+        let class = class_of(age) as u8;
         let part = ((time.as_secs_f32() - place.begin) * place.parts_per_second) as usize;
         self.pending.push(Pending { stack, class, part: part.min(PARTS - 1) as u8, sample });
         if self.pending.len() >= PENDING {
@@ -146,17 +146,24 @@ mod tests {
     #[test]
     fn blocks_are_counted_by_age_and_birth() {
         let seconds = Duration::from_secs;
-        let mut census = Census::new(seconds(40), [(3, seconds(8)), (1, seconds(0))]);
+        let mut census = Census::new([
+            (3, seconds(8)..seconds(40)),
+            (1, seconds(0)..seconds(40)),
+            (4, seconds(0)..seconds(16)),
+        ]);
         for time in [9, 20, 39, 39] {
-            census.add(3, seconds(time), Sample::new(100, 0));
+            census.add(3, seconds(time), seconds(40 - time), Sample::new(100, 0));
         }
-        census.add(2, seconds(1), Sample::new(1, 0));
+        census.add(2, seconds(1), seconds(39), Sample::new(1, 0));
+        // Its process ended long ago.
+        census.add(4, seconds(15), seconds(1), Sample::new(1, 0));
         census.finish();
         let living = census.of(3).unwrap();
         assert_eq!((living.blocks(), [0, 6, 15].map(|part| living.born[part].counted)), (4, [1, 1, 2]));
         assert_eq!((living.born[15].bytes, living.born[15].blocks), (200.0, 2.0));
         assert_eq!((living.ages[class_of(seconds(20))], living.ages[class_of(seconds(1))]), (2, 2));
         assert_eq!((census.of(1).unwrap().blocks(), census.of(2)), (0, None));
+        assert_eq!(census.of(4).unwrap().born[15].counted, 1);
     }
 
     #[test]

@@ -126,21 +126,26 @@ impl Tracks {
         self.tracks.retain(|slot, _| !is_past(*slot));
     }
 
-    /// The growth of a stack.
-    #[must_use]
-    pub fn trend(&self, track: &Track) -> Option<Trend> {
-        let first = track.first.saturating_sub(self.start).as_secs_f32();
-        let from = self.times.iter().take_while(|time| **time < first).count();
-        trend(self.times.get(from..)?, track.bytes.get(from..)?)
+    /// The moments of a stack until its process ended, or until now, and its bytes at each.
+    fn moments<'a>(&'a self, track: &'a Track, end: Duration) -> Option<(&'a [f32], &'a [f32])> {
+        let since = |time: Duration| time.saturating_sub(self.start).as_secs_f32();
+        let from = self.times.partition_point(|time| *time < since(track.first));
+        let to = self.times.partition_point(|time| *time <= since(end));
+        Some((self.times.get(from..to)?, track.bytes.get(from..to)?))
     }
 
-    /// How much a stack grew in the first and in the last third of its time, in bytes per second, and how often its bytes
-    /// rose from one moment to the next.
+    /// The growth of a stack until `end`.
     #[must_use]
-    pub fn course(&self, track: &Track) -> Option<(f64, f64, u64)> {
-        let first = track.first.saturating_sub(self.start).as_secs_f32();
-        let from = self.times.iter().take_while(|time| **time < first).count();
-        let (times, bytes) = (self.times.get(from..)?, track.bytes.get(from..)?);
+    pub fn trend(&self, track: &Track, end: Duration) -> Option<Trend> {
+        let (times, bytes) = self.moments(track, end)?;
+        trend(times, bytes)
+    }
+
+    /// How much a stack grew in the first and in the last third of its time until `end`, in bytes per second, and how often
+    /// its bytes rose from one moment to the next.
+    #[must_use]
+    pub fn course(&self, track: &Track, end: Duration) -> Option<(f64, f64, u64)> {
+        let (times, bytes) = self.moments(track, end)?;
         let third = times.len() / 3;
         let slope = |from: usize, to: usize| {
             let seconds = f64::from(times.get(to)? - times.get(from)?);
@@ -202,7 +207,7 @@ mod tests {
     }
 
     fn slope(series: &Tracks) -> f64 {
-        series.trend(series.track(1).unwrap()).unwrap().bytes_per_second
+        series.trend(series.track(1).unwrap(), Duration::MAX).unwrap().bytes_per_second
     }
 
     #[test]
@@ -225,7 +230,7 @@ mod tests {
     #[test]
     fn a_sawtooth_is_within_the_limits() {
         let series = series(60, |second| 1_000_000 * (second % 9));
-        let trend = series.trend(series.track(1).unwrap()).unwrap();
+        let trend = series.trend(series.track(1).unwrap(), Duration::MAX).unwrap();
         assert!(trend.low <= 0.0 && trend.high >= 0.0, "{trend:?}");
     }
 

@@ -26,6 +26,8 @@ use crate::{
 pub struct Evidence<'a> {
     /// Time since tracing began.
     pub now: Duration,
+    /// Whether its process has ended: times are up to then.
+    pub ended: bool,
     /// Time since the stack may first have allocated.
     pub watched: Duration,
     /// Time since it last allocated.

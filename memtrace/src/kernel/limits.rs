@@ -84,10 +84,11 @@ impl MemoryCgroup {
     }
 
     /// The directory of the cgroup of version 2 that process `pid` is in, whichever version accounts its memory.
-    pub(super) fn unified_directory(pid: u32) -> Option<PathBuf> {
+    pub(super) fn unified_directory(pid: u32) -> Option<(PathBuf, String)> {
         let groups = read_some(Path::new(&format!("/proc/{pid}/cgroup")))?;
         let mount = mount(&read_some(Path::new("/proc/self/mountinfo"))?, true)?;
-        Some(mount.join(path(&groups, true)?.trim_start_matches('/')))
+        let path = path(&groups, true)?;
+        Some((mount.join(path.trim_start_matches('/')), path.to_owned()))
     }
 
     fn file_of_use(&self) -> &'static str {

@@ -21,6 +21,8 @@ const SHARE: f64 = 0.15;
 #[derive(Debug)]
 pub struct Pressure {
     path: PathBuf,
+    /// The cgroup's path, as /proc/PID/cgroup has it; `None`: the machine's.
+    cgroup: Option<String>,
     /// With a trigger; `None` where the kernel refuses it.
     trigger: Option<File>,
 }
@@ -29,16 +31,22 @@ impl Pressure {
     /// That of the machine, if the kernel shows it.
     #[must_use]
     pub fn of_machine() -> Option<Self> {
-        Self::new(PathBuf::from("/proc/pressure/memory"))
+        Self::new(PathBuf::from("/proc/pressure/memory"), None)
     }
 
-    fn new(path: PathBuf) -> Option<Self> {
+    fn new(path: PathBuf, cgroup: Option<String>) -> Option<Self> {
         file::pressure(&path)?;
         let trigger = TRIGGERS.iter().find_map(|trigger| set(&path, trigger).ok());
         if trigger.is_none() {
             tracing::debug!("{}: no trigger, averages are read", path.display());
         }
-        Some(Self { path, trigger })
+        Some(Self { path, cgroup, trigger })
+    }
+
+    /// The cgroup whose pressure it is; `None`: the machine's.
+    #[must_use]
+    pub fn cgroup(&self) -> Option<&str> {
+        self.cgroup.as_deref()
     }
 
     /// Whether tasks have waited for memory for long since the last call; of averages, whether they do now.
@@ -83,7 +91,8 @@ impl MemoryCgroup {
     /// The pressure in the cgroup of process `pid`: `None` without version 2, where only that of the machine is known.
     #[must_use]
     pub fn pressure_of(pid: u32) -> Option<Pressure> {
-        Pressure::new(Self::unified_directory(pid)?.join("memory.pressure"))
+        let (directory, path) = Self::unified_directory(pid)?;
+        Pressure::new(directory.join("memory.pressure"), Some(path))
     }
 }
 
@@ -138,17 +147,19 @@ mod tests {
             fs::write(&path, format!("some avg10={share} avg60=0.00 avg300=0.00 total=1\n")).unwrap()
         };
         write("14.00");
-        let pressure = Pressure { path: path.clone(), trigger: None };
+        let pressure = Pressure { path: path.clone(), cgroup: Some("/web".into()), trigger: None };
+        assert_eq!(pressure.cgroup(), Some("/web"));
         assert!(!pressure.is_high());
         write("16.00");
         assert!(pressure.is_high());
-        assert!(Pressure::new(directory.path().join("absent")).is_none());
+        assert!(Pressure::new(directory.path().join("absent"), None).is_none());
     }
 
     #[test]
     fn the_machine_takes_a_trigger_or_is_read() {
         if let Some(pressure) = Pressure::of_machine() {
             let _ = pressure.is_high();
+            assert_eq!(pressure.cgroup(), None);
         }
     }
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Amount;
+
 /// What a process has in memory, bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resident {
@@ -56,7 +58,8 @@ pub enum Knowledge {
     Counted,
     /// By samples.
     Sampled,
-    /// By windows: an upper bound, since blocks that live longer than a window and are freed later count too.
+    /// Extrapolated from windows, at most what nothing else explains. Blocks that live longer than a window and are freed
+    /// later count too; what is allocated between windows may be missed.
     AtMost,
 }
 
@@ -224,4 +227,16 @@ pub struct Balance {
     pub standing: Standing,
     /// The limit that it reaches first; `None`: none is known.
     pub limit: Option<Limit>,
+    /// What was outstanding when it exited; `None`: it lives. What has ended has no rates.
+    #[serde(default)]
+    pub ended: Option<Amount>,
+    /// What stacks hold that are lost or growing by their verdicts.
+    #[serde(default)]
+    pub growing: Amount,
+    /// How much longer its memory has to be looked at for a verdict, about.
+    #[serde(default)]
+    pub lacks: Duration,
+    /// The unexplained growth that is in memory mapped before tracing began, as far as that is known.
+    #[serde(default)]
+    pub filled: u64,
 }

@@ -32,8 +32,25 @@ impl Overhead {
     /// The share of one processor that went into tracing; more than 1 where several did.
     #[must_use]
     pub fn processors(&self) -> f64 {
+        self.of_processor(self.spent)
+    }
+
+    /// The share of one processor that the targets took for themselves.
+    #[must_use]
+    pub fn own_processors(&self) -> f64 {
+        self.of_processor(self.cpu.saturating_sub(self.spent))
+    }
+
+    /// The share of one processor that is allowed, if the targets use so little CPU time that it decides.
+    #[must_use]
+    pub fn floor(&self) -> Option<f64> {
+        let (limit, least) = self.limit.zip(self.least)?;
+        (limit * self.of_processor(self.cpu) < least).then_some(least)
+    }
+
+    fn of_processor(&self, time: Duration) -> f64 {
         let elapsed = self.elapsed.as_secs_f64();
-        if elapsed > 0.0 { self.spent.as_secs_f64() / elapsed } else { 0.0 }
+        if elapsed > 0.0 { time.as_secs_f64() / elapsed } else { 0.0 }
     }
 }
 

@@ -74,8 +74,8 @@ pub enum Remark {
     NoLeakCheckInWindows { pid: u32 },
     /// So many blocks look lost that something which holds them must have been overlooked.
     RootMissing { pid: u32, lost: u64, checked: u64 },
-    /// Memory is about to run out, so this report is out of turn. `None`: the whole machine's; with [`Sign::Pressure`], the
-    /// pressure of the cgroup or of the machine.
+    /// Memory is about to run out, so this report is out of turn. `cgroup`: whose limit is nearest; `None`: the whole
+    /// machine's. `pressure_of`: with [`Sign::Pressure`], the cgroup whose tasks wait; `None`: those of the machine.
     EarlySign {
         pid: u32,
         at: Duration,
@@ -83,6 +83,8 @@ pub enum Remark {
         cgroup: Option<String>,
         used: Option<f64>,
         limit_bytes: Option<u64>,
+        #[serde(default)]
+        pressure_of: Option<String>,
     },
     /// A signal has ended a process; `out_of_memory`: by the OOM killer. `core`: whether it dumped its memory.
     Killed {

@@ -246,6 +246,13 @@ impl Row {
         matches!(kind, Some(Kind::Steady | Kind::StartUp)) && self.loss() == (0, 0)
     }
 
+    /// Whether the verdict is lost or growing, or a leak check found blocks lost here.
+    #[must_use]
+    pub fn is_leaking(&self) -> bool {
+        let kind = self.verdict.as_deref().map(Verdict::kind);
+        matches!(kind, Some(Kind::Lost | Kind::Growing)) || self.loss() != (0, 0)
+    }
+
     /// Bytes whose loss is this stack's, by the last leak check, and the bytes that it has lost.
     #[must_use]
     pub fn loss(&self) -> (u64, u64) {

@@ -108,7 +108,7 @@ pub enum Grounds {
     },
     /// Too early: it was not watched for long enough.
     Brief {
-        /// Time since tracing began from which on it will have been.
+        /// Time since tracing began from which on it will have been; zero: never, its process has ended.
         until: Duration,
     },
     /// Too early: too few blocks to distinguish a trend from chance.
@@ -139,6 +139,17 @@ pub enum Grounds {
 }
 
 impl Grounds {
+    /// The same of a process that has ended: no more will be known.
+    #[must_use]
+    pub fn at_end(self) -> Self {
+        match self {
+            Self::Brief { .. } => Self::Brief { until: Duration::ZERO },
+            Self::Few { blocks, .. } => Self::Few { blocks, until: None },
+            Self::Unwatched { share, .. } => Self::Unwatched { share, until: None },
+            grounds => grounds,
+        }
+    }
+
     /// What they are grounds for.
     #[must_use]
     pub fn kind(&self) -> Kind {

@@ -1,33 +1,34 @@
 //! The balance of processes in words: one line of figures, and one sentence of verdict, each.
 
+mod ended;
+mod leaks;
+
 use std::time::Duration;
 
-use super::blame::culprit;
+use self::leaks::leak;
 use super::escape;
 use super::escape::short;
-use super::mappings::{creator, shown};
-use crate::profile::units::{
-    format_age, format_bytes, format_count, format_number, format_percent, format_rate,
-};
+use super::mappings::creator;
+use crate::profile::units::{format_age, format_bytes, format_count, format_number, format_rate};
 use crate::profile::{
-    Balance, Course, Kind, Knowledge, Limit, LimitKind, MappingUse, Parts, Row, Standing, Verdict, View,
+    Amount, Balance, Course, Knowledge, Limit, LimitKind, MappingUse, Parts, Processes, Standing, View,
 };
 
 /// Forecasts further ahead are not worth a word.
 const AHEAD: Duration = Duration::from_secs(7 * 86_400);
-/// When a verdict is possible (`analysis::balance`).
-const TOO_EARLY: &str = "TOO EARLY TO TELL about this process: the verdict needs 10 s";
 /// Children that are named.
 const NAMED: usize = 4;
 /// Of more processes, those that grew most have lines of their own.
 const SHOWN: usize = 4;
+/// The part of unexplained growth from which on its reason is known.
+const FILLED: f64 = 0.5;
 /// Growth of page tables and of children that is worth a word, bytes.
 const WORTH: i64 = 1 << 20;
 
-/// The lines of all processes.
+/// The lines of all processes, two each.
 pub(super) fn lines(view: &View<'_>) -> Vec<String> {
     let Some(of) = view.profile().processes() else { return Vec::new() };
-    let several = of.balances.len() > 1;
+    let several = of.balances.len().max(of.processes.len()) > 1;
     let chosen = |balance: &&Balance| view.selection().pid.is_none_or(|pid| pid == balance.pid);
     let mut balances: Vec<&Balance> = of.balances.iter().filter(chosen).collect();
     let mut rest = Vec::new();
@@ -36,10 +37,38 @@ pub(super) fn lines(view: &View<'_>) -> Vec<String> {
         rest = balances.split_off(SHOWN);
     }
     let lines = balances.into_iter().flat_map(|balance| {
-        let prefix = if several { format!("Process {}: ", balance.pid) } else { String::new() };
+        let prefix = if several { format!("Process {}: ", name(of, balance)) } else { String::new() };
         [format!("{prefix}{}", figures(balance)), format!("{prefix}{}", sentence(view, balance))]
     });
-    lines.chain(others(&rest)).collect()
+    lines.chain(unweighed(view, of)).chain(others(&rest)).collect()
+}
+
+/// Processes whose memory was never looked at, if stacks of them leak: what is said of others is not about them.
+fn unweighed(view: &View<'_>, of: &Processes) -> Vec<String> {
+    let is_known = |pid| of.balances.iter().any(|balance| balance.pid == pid);
+    let is_chosen = |pid| view.selection().pid.is_none_or(|chosen| chosen == pid);
+    let unknown = of.processes.iter().filter(|process| !is_known(process.pid) && is_chosen(process.pid));
+    let lines = unknown.flat_map(|process| {
+        let rows = view.profile().rows.iter().filter(|row| row.judges(process.pid) && row.is_leaking());
+        let growing = rows.fold(Amount::default(), |sum, row| sum.plus(row.outstanding));
+        let balance = Balance { pid: process.pid, growing, standing: Standing::Leak, ..Balance::default() };
+        let prefix = format!("Process {}: ", name(of, &balance));
+        let lines =
+            [format!("{prefix}RSS was not looked at"), format!("{prefix}{}", sentence(view, &balance))];
+        if growing.blocks > 0 { lines.to_vec() } else { Vec::new() }
+    });
+    lines.collect()
+}
+
+/// A process by its pid, its command name, and whether it has exited.
+pub(super) fn name(of: &Processes, balance: &Balance) -> String {
+    let process = of.processes.iter().find(|process| process.pid == balance.pid);
+    let comm = process.map(|process| short(&process.comm)).filter(|comm| !comm.is_empty());
+    let exited = balance.ended.map(|_| "exited".to_owned());
+    match comm.into_iter().chain(exited).collect::<Vec<_>>().join(", ") {
+        known if known.is_empty() => balance.pid.to_string(),
+        known => format!("{} ({known})", balance.pid),
+    }
 }
 
 /// The sum of further processes.
@@ -66,16 +95,23 @@ pub(super) fn figures(balance: &Balance) -> String {
         bytes => format!(" and {} swapped out", format_bytes(bytes)),
     };
     let rss = format!("RSS {}{swap}", format_bytes(balance.resident.rss()));
-    let up_to = if balance.knowledge == Knowledge::AtMost { "up to " } else { "" };
+    let in_windows = balance.knowledge == Knowledge::AtMost;
+    if balance.ended.is_some() {
+        let grown = signed_bytes(balance.grown.total);
+        return format!(
+            "{rss} before its end; since the start {grown} = {}",
+            parts(&balance.grown, in_windows)
+        );
+    }
     if balance.rate.total == 0.0 && balance.grown.total.abs() >= WORTH as f64 {
         let grown = signed_bytes(balance.grown.total);
-        return format!("{rss} 0 B/s; since the start {grown} = {}", parts(&balance.grown, up_to));
+        return format!("{rss} 0 B/s; since the start {grown} = {}", parts(&balance.grown, in_windows));
     }
-    format!("{rss} {} = {}", format_rate(balance.rate.total), parts(&balance.rate, up_to))
+    format!("{rss} {} = {}", format_rate(balance.rate.total), parts(&balance.rate, in_windows))
 }
 
-/// The parts in the unit of the largest.
-fn parts(parts: &Parts, up_to: &str) -> String {
+/// The parts in the unit of the largest. Windows show a part of the time, which stands for all of it.
+fn parts(parts: &Parts, in_windows: bool) -> String {
     let Parts { total, blocks, mapped, stacks, kept, shared, unexplained } = *parts;
     let all = [total, blocks, mapped, stacks, kept, shared, unexplained];
     let largest = all.iter().fold(0.0_f64, |largest, part| largest.max(part.abs()));
@@ -88,7 +124,10 @@ fn parts(parts: &Parts, up_to: &str) -> String {
         scaled if scaled.abs() >= 99.95 || unit == 1.0 => format!("{scaled:+.0}"),
         scaled => format!("{scaled:+.1}"),
     };
-    let blocks = if blocks == 0.0 { "0".to_owned() } else { format!("{up_to}{}", number(blocks)) };
+    let blocks = match in_windows {
+        true if blocks != 0.0 => format!("about {} (from windows)", number(blocks)),
+        _ => number(blocks),
+    };
     format!(
         "blocks {blocks}, mapped {}, thread stacks {}, allocator keeps {}, files and shared {}, unexplained {}",
         number(mapped),
@@ -101,7 +140,20 @@ fn parts(parts: &Parts, up_to: &str) -> String {
 
 /// The verdict in one sentence.
 pub(super) fn sentence(view: &View<'_>, balance: &Balance) -> String {
-    let words = match balance.standing {
+    let words =
+        balance.ended.map_or_else(|| living(view, balance), |left| ended::sentence(view, balance, left));
+    let limit = balance.limit.as_ref().and_then(reached).unwrap_or_default();
+    let besides = if balance.standing != Standing::Leak && balance.growing.blocks > 0 {
+        format!("; besides, {}", leak(view, balance))
+    } else {
+        String::new()
+    };
+    format!("{words}{besides}{limit}{}{}", page_tables(balance), children(balance))
+}
+
+/// The verdict on a process that lives.
+fn living(view: &View<'_>, balance: &Balance) -> String {
+    match balance.standing {
         Standing::Leak => leak(view, balance),
         Standing::NoLeak => no_leak(balance),
         Standing::KeptByAllocator => kept(balance),
@@ -113,82 +165,53 @@ pub(super) fn sentence(view: &View<'_>, balance: &Balance) -> String {
         ),
         Standing::Threads => threads(view, balance),
         Standing::SharedMemory => shared_memory(balance),
-        Standing::Unseen => format!(
-            "UNSEEN: the process grew by {}, of which {} are no blocks, no mappings and not what its allocator keeps: bare system calls \
-             or code that is not traced; `memtrace check --pid {}` lists what is traced, `perf trace -p {} -e mmap,mremap,brk` \
-             shows system calls",
-            signed_bytes(balance.grown.total),
-            signed_bytes(balance.grown.unexplained),
-            balance.pid,
-            balance.pid
+        Standing::Unseen => unseen(balance),
+        Standing::TooEarly => too_early(balance),
+    }
+}
+
+fn unseen(balance: &Balance) -> String {
+    let Balance { grown, filled, pid, .. } = balance;
+    let (total, unexplained) = (signed_bytes(grown.total), signed_bytes(grown.unexplained));
+    if *filled as f64 >= FILLED * grown.unexplained {
+        return format!(
+            "UNSEEN: the process grew by {total}, {} of that in memory that it had mapped or allocated before tracing began and has used \
+             only since, which takes no call",
+            format_bytes(*filled)
+        );
+    }
+    let what = format!(
+        "UNSEEN: the process grew by {total}, of which {unexplained} are no blocks, no mappings and not what its allocator keeps: bare \
+         system calls, code that is not traced, or memory from before tracing began that is used only now"
+    );
+    match balance.ended {
+        None => format!(
+            "{what}; `memtrace check --pid {pid}` lists what is traced, `perf trace -p {pid} -e mmap,mremap,brk` shows system calls"
         ),
-        Standing::TooEarly => TOO_EARLY.to_owned(),
-    };
-    let limit = balance.limit.as_ref().and_then(reached).unwrap_or_default();
-    format!("{words}{limit}{}{}", page_tables(balance), children(balance))
-}
-
-/// Who leaks: the first of the stacks shown, and how many others there are. Empty if no stack was found guilty yet. If only
-/// stacks with some text are shown, the first of them may be the least.
-fn places(view: &View<'_>, pid: u32) -> String {
-    let leaks = |row: &&Row| {
-        let kind = row.verdict.as_deref().map(Verdict::kind);
-        row.judges(pid) && (row.loss() != (0, 0) || matches!(kind, Some(Kind::Lost | Kind::Growing)))
-    };
-    let found = view.profile().rows.iter().filter(leaks).count() as u64;
-    if view.selection().containing.is_some() && found > 0 {
-        return format!(" in {}, shown or not", format_count(found, "stack"));
-    }
-    let Some(first) = view.rows().find(leaks) else { return String::new() };
-    let frames = view.frames(first.stack);
-    let name = culprit(&frames).and_then(|place| frames.get(place)?.function);
-    let name = name.map_or_else(|| "code without a name".to_owned(), shown);
-    match found {
-        0 | 1 => format!(" in {name}"),
-        found => format!(" in {name} and {}", format_count(found - 1, "more stack")),
+        Some(_) => what,
     }
 }
 
-fn leak(view: &View<'_>, balance: &Balance) -> String {
-    let places = places(view, balance.pid);
-    let lost = (balance.lost > 0)
-        .then(|| format!("nothing points to {} of blocks any more", format_bytes(balance.lost)));
-    let parts: Vec<String> = lost.into_iter().chain(leaking(balance)).collect();
-    // In windows, what outlived them may be freed later.
-    let likely = match balance.knowledge {
-        Knowledge::AtMost if balance.lost == 0 && balance.leaking <= 0.0 => ", most likely",
-        _ => "",
+/// What the verdict still needs: its memory is looked at since later than tracing began, and rarely in windows.
+fn too_early(balance: &Balance) -> String {
+    let needs = match balance.lacks.as_millis().div_ceil(1000) {
+        // Saved before this was known.
+        0 => "10 s".to_owned(),
+        more => format!("about {more} s more"),
     };
-    format!("LEAK{places}{likely}: {}", parts.join("; "))
+    format!(
+        "TOO EARLY TO TELL about this process: its memory has been looked at for {}, and the verdict needs {needs}",
+        format_age(balance.span)
+    )
 }
 
-/// How fast it leaks, as far as that is known.
-fn leaking(balance: &Balance) -> Option<String> {
-    let Balance { leaking, rate, knowledge, .. } = *balance;
-    let of_growth = |part: f64| {
-        let share = part / rate.total;
-        let share = (share > 0.0 && rate.total > 0.0).then(|| format_percent(share.min(1.0)));
-        share.map(|share| format!(", {share} of the growth")).unwrap_or_default()
-    };
-    let about = if knowledge == Knowledge::Counted { "" } else { "about " };
-    if leaking > 0.0 {
-        return Some(format!("it grows by {about}{}{}", speed(leaking), of_growth(leaking)));
-    }
-    if rate.blocks <= 0.0 {
-        return None;
-    }
-    Some(match knowledge {
-        Knowledge::AtMost => format!(
-            "memory grows by {}, and what windows saw allocated and not freed accounts for up to {} of that",
-            speed(rate.total),
-            format_percent((rate.blocks / rate.total).clamp(0.0, 1.0))
-        ),
-        _ => format!("live blocks grow by {about}{}{}", speed(rate.blocks), of_growth(rate.blocks)),
-    })
+/// Children may leak.
+fn here(balance: &Balance) -> &'static str {
+    if balance.children_found > 0 { " IN THIS PROCESS" } else { "" }
 }
 
 fn no_leak(balance: &Balance) -> String {
-    let here = if balance.children_found > 0 { " IN THIS PROCESS" } else { "" };
+    let here = here(balance);
     let grown = signed_bytes(balance.grown.total);
     let words = match balance.course {
         Course::Slowing => {
@@ -216,11 +239,12 @@ fn kept(balance: &Balance) -> String {
     };
     let advice = balance.allocators.iter().find_map(|name| advice(name)).unwrap_or("another allocator");
     let blocks = match balance.knowledge {
-        Knowledge::AtMost => format!("at most {}", signed_bytes(balance.grown.blocks)),
+        Knowledge::AtMost => format!("about {}", signed_bytes(balance.grown.blocks)),
         _ => signed_bytes(balance.grown.blocks),
     };
+    let keeps = if balance.ended.is_some() { "kept" } else { "keeps" };
     format!(
-        "NOT A LEAK IN THIS CODE: the process grew by {}, its live blocks by {blocks}; {allocator} keeps about {} of freed memory: \
+        "NOT A LEAK IN THIS CODE: the process grew by {}, its live blocks by {blocks}; {allocator} {keeps} about {} of freed memory: \
          {advice} would help",
         signed_bytes(balance.grown.total),
         format_bytes(balance.grown.kept.max(0.0) as u64),
@@ -327,14 +351,21 @@ fn children(balance: &Balance) -> String {
     } else {
         String::new()
     };
+    let advice = match balance.ended {
+        None => format!(": `memtrace attach --follow {}`", balance.pid),
+        Some(_) => String::new(),
+    };
     format!(
-        "; its {} {child} ({}{more}: {}; {}) {are} not traced{grown}: `memtrace attach --follow {}`",
+        "; its {} {child} ({}{more}: {}; {}) {are} not traced{grown}{advice}",
         balance.children_found,
         pids.join(", "),
         short(comm),
         format_bytes(rss),
-        balance.pid
     )
+}
+
+fn held(amount: Amount) -> String {
+    format!("{} in {}", format_bytes(amount.bytes), format_count(amount.blocks, "block"))
 }
 
 /// A rate of growth, without the sign that says so.

@@ -59,7 +59,7 @@ pub(super) fn before_the_end(profile: &Profile) -> Option<String> {
 /// The remark as one sentence. Text from the target is escaped in it.
 pub(super) fn sentence(remark: &Remark) -> Option<String> {
     Some(match remark {
-        Remark::EarlySign { pid, at, sign, cgroup, used, limit_bytes } => {
+        Remark::EarlySign { pid, at, sign, cgroup, used, limit_bytes, pressure_of } => {
             let what = match cgroup {
                 Some(path) => format!("the limit of cgroup {}", short(path)),
                 None => "the machine's memory".to_owned(),
@@ -68,10 +68,20 @@ pub(super) fn sentence(remark: &Remark) -> Option<String> {
             let used = used
                 .map_or_else(String::new, |used| format!(": {} of {what}{of} is used", format_percent(used)));
             let sign = match sign {
-                Sign::NearLimit => "memory is about to run out",
-                Sign::High => "a cgroup has reached memory.high, and its processes are slowed down",
-                Sign::Max => "a cgroup has reached its limit, and the kernel looks for memory to give up",
-                Sign::Pressure => "tasks wait for memory for more than 15 % of the time",
+                Sign::NearLimit => "memory is about to run out".to_owned(),
+                Sign::High => {
+                    "a cgroup has reached memory.high, and its processes are slowed down".to_owned()
+                }
+                Sign::Max => {
+                    "a cgroup has reached its limit, and the kernel looks for memory to give up".to_owned()
+                }
+                Sign::Pressure => {
+                    let whose = match pressure_of {
+                        Some(path) => format!("cgroup {}", short(path)),
+                        None => "the machine".to_owned(),
+                    };
+                    format!("tasks of {whose} wait for memory for more than 15 % of the time")
+                }
             };
             format!("at {}, {sign}{used}; process {pid} is reported on while there is time", seconds(*at))
         }

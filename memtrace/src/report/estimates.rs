@@ -53,21 +53,31 @@ pub(super) fn counted(mode: &Mode, sizes: Option<String>) -> String {
     )
 }
 
-/// What tracing cost, as a line.
+/// What tracing cost, as a line: first the share that the budget is about.
 pub(super) fn cost(overhead: &Overhead) -> String {
-    let allowed = match (overhead.limit, overhead.least) {
-        (Some(limit), Some(least)) => {
-            format!(" (allowed: {}, or {} of one CPU)", format_percent(limit), format_percent(least))
-        }
-        (Some(limit), None) => format!(" (allowed: {})", format_percent(limit)),
-        (None, _) => String::new(),
-    };
+    let calls = format_count(overhead.calls, "call");
+    let of_processor = format_percent(overhead.processors());
+    if let Some(least) = overhead.floor() {
+        return format!(
+            "Tracing took {of_processor} of one CPU (allowed: {}), the target itself {}; {calls} seen",
+            format_percent(least),
+            format_percent(overhead.own_processors()),
+        );
+    }
+    let allowed = overhead.limit.map(|limit| format!(" (allowed: {})", format_percent(limit)));
     format!(
-        "Tracing took {} of the target's CPU time{allowed}, {} of one CPU; {} seen",
+        "Tracing took {} of the target's CPU time{}, {of_processor} of one CPU; {calls} seen",
         format_percent(overhead.share()),
-        format_percent(overhead.processors()),
-        format_count(overhead.calls, "call")
+        allowed.unwrap_or_default()
     )
+}
+
+/// The same in a few words.
+pub(super) fn cost_in_short(overhead: &Overhead) -> String {
+    match overhead.floor() {
+        Some(_) => format!("costs {} of one CPU", format_percent(overhead.processors())),
+        None => format!("costs {} of its CPU", format_percent(overhead.share())),
+    }
 }
 
 /// Whether the windows show growth, as a line: what was allocated in them and all that was freed in them.
@@ -97,4 +107,42 @@ pub(super) fn share(bytes: u64, total: u64) -> Option<String> {
         0 if bytes > 0 => "under 1 %".to_owned(),
         _ => format!("{} %", percent.min(if u128::from(bytes) < total { 99 } else { 100 })),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{cost, cost_in_short};
+    use crate::profile::Overhead;
+
+    #[test]
+    fn the_share_that_the_budget_is_about_comes_first() {
+        let of = |spent, cpu, limit: Option<f64>| Overhead {
+            spent: Duration::from_millis(spent),
+            cpu: Duration::from_millis(cpu),
+            elapsed: Duration::from_secs(10),
+            calls: 7,
+            limit,
+            least: limit.map(|limit| limit / 2.0),
+        };
+        let idle = of(240, 470, Some(0.1));
+        assert_eq!(
+            cost(&idle),
+            "Tracing took 2.4 % of one CPU (allowed: 5 %), the target itself 2.3 %; 7 calls seen"
+        );
+        assert_eq!(cost_in_short(&idle), "costs 2.4 % of one CPU");
+        // From half a CPU on, the share of the target's time allows more.
+        assert!(cost(&of(240, 4990, Some(0.1))).starts_with("Tracing took 2.4 % of one CPU (allowed: 5 %)"));
+        let busy = of(600, 10_000, Some(0.1));
+        assert_eq!(
+            cost(&busy),
+            "Tracing took 6 % of the target's CPU time (allowed: 10 %), 6 % of one CPU; 7 calls seen"
+        );
+        assert_eq!(cost_in_short(&busy), "costs 6 % of its CPU");
+        assert_eq!(
+            cost(&of(240, 470, None)),
+            "Tracing took 51 % of the target's CPU time, 2.4 % of one CPU; 7 calls seen"
+        );
+    }
 }

@@ -110,6 +110,7 @@ pub(super) fn reason(verdict: &Verdict) -> String {
             freed(count)
         ),
         Grounds::Ceased { ago } => format!("nothing was allocated here for {}", format_age(ago)),
+        Grounds::Brief { until: Duration::ZERO } => "not watched for long enough before its end".to_owned(),
         Grounds::Brief { until } => format!("not watched for long enough, {}", when(until)),
         Grounds::Few { blocks: count, until } => {
             let until = until.map_or(String::new(), |until| format!(", perhaps {}", when(until)));

@@ -22,6 +22,8 @@ pub const MAX_CGROUPS: usize = 4;
 /// No verdict before this time, and not with fewer samples.
 const LEAST_SPAN: Duration = Duration::from_secs(10);
 const LEAST_SAMPLES: usize = 8;
+/// Samples are no closer than this.
+const LEAST_APART: Duration = Duration::from_secs(1);
 /// How far back the recent rate looks: half the session, at least this.
 const RECENT: Duration = Duration::from_secs(20);
 /// Growth that is noise: this much, or this part of what was there.
@@ -60,16 +62,20 @@ pub struct Circumstances {
     pub pid: u32,
     /// How the growth of blocks is known.
     pub knowledge: Knowledge,
-    /// Whether it has exited.
-    pub has_exited: bool,
+    /// What was outstanding when it exited; `None`: it lives.
+    pub ended: Option<Amount>,
     /// The most bytes of blocks that were outstanding at once.
     pub peak: u64,
     /// Bytes that leak checks have found lost.
     pub lost: u64,
     /// How fast stacks grow that leak by their verdicts, bytes per second.
     pub leaking: f64,
+    /// What stacks hold that leak by their verdicts.
+    pub growing: Amount,
     /// Growth of resident memory that is certainly the allocator's, blocks included; `None`: not measured.
     pub heap_grown: Option<i64>,
+    /// What memory has gained that was mapped before tracing began and is no heap.
+    pub filled: u64,
     /// Whether memory that the allocator maps cannot be distinguished from what is not seen.
     pub heap_is_anonymous: bool,
     /// Stacks of threads created since tracing began.
@@ -117,23 +123,41 @@ pub fn balance(samples: &[(Duration, Sample)], of: &Circumstances) -> Balance {
         page_tables_grown: change(last.resident.page_tables, first.resident.page_tables),
         cgroup,
         allocators: of.allocators.clone(),
+        ended: of.ended,
+        growing: of.growing,
+        filled: of.filled.min(grown.unexplained.max(0.0) as u64),
+        lacks: lacks(samples),
         ..Balance::default()
     };
     balance.stacks.unjoined = verdict::are_unjoined(recent, &of.stacks);
-    (balance.standing, balance.course) = if span < LEAST_SPAN || samples.len() < LEAST_SAMPLES {
+    let weighed = if balance.lacks > Duration::ZERO {
         (verdict::early(&balance), balance.course)
     } else {
         verdict::verdict(samples, recent, &balance)
     };
+    (balance.standing, balance.course) = verdict::with_stacks(weighed, &balance);
     balance.limit = forecast::first(recent, &of.bounds);
     // What others use of a cgroup counts even if this process uses no more; of the machine, it is not about this process.
     let is_shared = |limit: &Limit| matches!(limit.kind, LimitKind::CgroupMax(_) | LimitKind::CgroupHigh(_));
     if let Some(limit) = &mut balance.limit
-        && (of.has_exited || balance.course == Course::Flat && !is_shared(limit))
+        && (of.ended.is_some() || balance.course == Course::Flat && !is_shared(limit))
     {
         limit.reached_in = None;
     }
+    if let Some(left) = of.ended {
+        balance.standing = verdict::at_end(&balance, left);
+        (balance.rate, balance.leaking) = (Parts::default(), 0.0);
+    }
     balance
+}
+
+/// Time until there are enough samples: as far apart as those so far, and no less than a second.
+fn lacks(samples: &[(Duration, Sample)]) -> Duration {
+    let span = span_of(samples);
+    let [gaps, missing] = [samples.len().saturating_sub(1), LEAST_SAMPLES.saturating_sub(samples.len())]
+        .map(|number| u32::try_from(number).unwrap_or(u32::MAX));
+    let apart = span.checked_div(gaps).unwrap_or_default().max(LEAST_APART);
+    LEAST_SPAN.saturating_sub(span).max(apart.saturating_mul(missing))
 }
 
 /// The samples that the recent rate is about.

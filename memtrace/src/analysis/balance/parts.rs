@@ -29,7 +29,9 @@ pub(super) fn whole(samples: &[(Duration, Sample)], of: &Circumstances) -> Parts
         Knowledge::Counted | Knowledge::Sampled => seen,
         Knowledge::AtMost => extrapolated(seen, (first, last), span_of(samples)).min(anon.max(0.0)),
     };
-    let most = most_kept(anon - blocks, blocks, last, of);
+    let rest = anon - blocks;
+    let filled = (of.filled as f64).min(rest.max(0.0));
+    let most = most_kept(rest, blocks, last, of).min(rest - filled);
     split(all, shared, [blocks, mapped, stacks], most)
 }
 

@@ -50,10 +50,21 @@ fn live_blocks_that_keep_growing_are_a_leak() {
 
 #[test]
 fn stacks_that_leak_are_a_leak_whatever_memory_does() {
-    let leaking = Circumstances { leaking: 100_000.0, ..Circumstances::default() };
+    let growing = blocks(6_000_000);
+    let leaking = Circumstances { leaking: 100_000.0, growing, ..Circumstances::default() };
     let flat = |_| Sample { resident: anon(MB), blocks: blocks(MB), ..Sample::default() };
     assert_eq!(traced(60, &Circumstances::default(), flat).standing, Standing::NoLeak);
     assert_eq!(traced(60, &leaking, flat).standing, Standing::Leak);
+    // However fast they grow, as far as that is known, and before memory tells anything.
+    let unknown = Circumstances { leaking: 0.0, ..leaking.clone() };
+    assert_eq!(traced(60, &unknown, flat).standing, Standing::Leak);
+    assert_eq!(traced(5, &unknown, flat).standing, Standing::Leak);
+    let files = |second: u64| Sample {
+        resident: Resident { file: (5 + second) * MB, ..anon(0) },
+        ..Sample::default()
+    };
+    assert_eq!(traced(60, &Circumstances::default(), files).standing, Standing::NoLeak);
+    assert_eq!(traced(60, &leaking, files).standing, Standing::Leak);
     // A garbage collector, which gives back more than the leak adds.
     let collected = |second: u64| {
         let waste = (second % 12) * MB / 2;
@@ -122,6 +133,22 @@ fn growth_beyond_what_it_can_keep_is_unseen_unless_it_is_in_heaps() {
     assert_eq!(traced(60, &in_heap, sample).standing, Standing::KeptByAllocator);
 }
 
+/// Such as a large block that is filled.
+#[test]
+fn memory_from_before_that_is_used_later_is_not_kept() {
+    let sample = |second: u64| Sample {
+        resident: anon(second * MB),
+        blocks: blocks(if second == 1 { 100 * MB } else { 0 }),
+        ..Sample::default()
+    };
+    let found = traced(60, &Circumstances::default(), sample);
+    assert_eq!((found.standing, found.filled), (Standing::KeptByAllocator, 0));
+    let filling = Circumstances { filled: 55 * MB, ..Circumstances::default() };
+    let found = traced(60, &filling, sample);
+    assert_eq!((found.standing, found.filled), (Standing::Unseen, 55 * MB), "{found:?}");
+    assert!(sum(&found).0 < 1.0 && sum(&found).1 < 1.0, "{found:?}");
+}
+
 #[test]
 fn mappings_shared_memory_and_too_little_time() {
     let mapped = |second: u64| Sample {
@@ -140,6 +167,19 @@ fn mappings_shared_memory_and_too_little_time() {
     let shared =
         |second: u64| Sample { resident: Resident { shmem: second * MB, ..anon(0) }, ..Sample::default() };
     assert_eq!(traced(60, &Circumstances::default(), shared).standing, Standing::SharedMemory);
+}
+
+#[test]
+fn what_a_verdict_still_needs_is_known() {
+    let every = |apart: u64, number: u64| {
+        let at = |place| (Duration::from_secs(apart * place), Sample::default());
+        let samples: Vec<_> = (0..number).map(at).collect();
+        let found = balance(&samples, &Circumstances::default());
+        (found.lacks.as_secs(), found.standing == Standing::TooEarly)
+    };
+    assert_eq!([every(1, 1), every(1, 7), every(1, 11)], [(10, true), (4, true), (0, false)]);
+    // Windows are further apart: time alone does not suffice.
+    assert_eq!([every(4, 4), every(4, 8)], [(16, true), (0, false)]);
 }
 
 #[test]
@@ -163,6 +203,28 @@ fn lost_blocks_are_a_leak_at_once() {
     let flat = |_| Sample { resident: anon(0), ..Sample::default() };
     assert_eq!(traced(3, &of, flat).standing, Standing::Leak);
     assert_eq!(traced(60, &of, flat).standing, Standing::Leak);
+}
+
+/// How fast blocks grew until then says nothing about what was left.
+#[test]
+fn of_a_process_that_has_ended_only_what_was_left_can_leak() {
+    let of = |left| Circumstances { ended: Some(left), leaking: 1e6, ..Circumstances::default() };
+    let growing = |second: u64| Sample {
+        resident: anon(second * MB),
+        blocks: blocks(second * 1_000_000),
+        ..Sample::default()
+    };
+    let freed = traced(60, &of(Amount::default()), growing);
+    assert_eq!(freed.standing, Standing::NoLeak, "{freed:?}");
+    assert_eq!((freed.rate.total, freed.leaking), (0.0, 0.0), "what has ended does not grow");
+    assert_eq!(traced(60, &of(blocks(5_000_000)), growing).standing, Standing::NoLeak);
+    assert_eq!(traced(60, &of(blocks(60_000_000)), growing).standing, Standing::Leak);
+    // However little it is that stacks have which grew.
+    let few = Circumstances { growing: blocks(6000), ..of(blocks(6000)) };
+    assert_eq!(traced(60, &few, growing).standing, Standing::Leak);
+    // Without time to tell.
+    assert_eq!(traced(5, &of(Amount::default()), growing).standing, Standing::NoLeak);
+    assert_eq!(traced(5, &of(blocks(5_000_000)), growing).standing, Standing::TooEarly);
 }
 
 #[test]
@@ -200,6 +262,6 @@ fn a_limit_is_forecast_only_while_something_grows() {
     assert!(limit.kind == of.bounds[0].kind && (seconds - 100.0).abs() < 1.0, "{limit:?}");
     let flat = |_| sample(0);
     assert_eq!(traced(60, &of, flat).limit.unwrap().reached_in, None);
-    let ended = Circumstances { has_exited: true, ..of.clone() };
+    let ended = Circumstances { ended: Some(blocks(60 * MB)), ..of.clone() };
     assert_eq!(traced(60, &ended, sample).limit.unwrap().reached_in, None);
 }

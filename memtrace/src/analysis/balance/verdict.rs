@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Sample, noise, slope_of, span_of, total};
-use crate::profile::{Balance, Course, Parts, Standing, ThreadStacks};
+use crate::profile::{Amount, Balance, Course, Parts, Standing, ThreadStacks};
 
 /// The most that glibc keeps of stacks of threads that have ended: `DEFAULT_STACK_CACHE_MAXSIZE` (nptl/allocatestack.c).
 const STACKS_KEPT: u64 = 40 << 20;
@@ -16,12 +16,37 @@ const RANGES: u64 = 4;
 const KEPT: f64 = (16 << 20) as f64;
 /// Shared memory of a cgroup that is worth a word: others use it too.
 const SHARED: f64 = (4 << 20) as f64;
+/// What is left at the end is less than this part of how much blocks had grown: most of that was freed.
+const LEFT: f64 = 0.5;
 /// Growth slows down if the second half has less than this part of the first's.
 const SLOW: f64 = 0.4;
 
 /// Before there is enough to tell.
 pub(super) fn early(balance: &Balance) -> Standing {
     if balance.lost > 0 { Standing::Leak } else { Standing::TooEarly }
+}
+
+/// The verdict together with those on stacks. They are judged by the lives of their blocks, which shows a leak before memory
+/// does, and whatever a garbage collector does to it.
+pub(super) fn with_stacks((standing, course): (Standing, Course), balance: &Balance) -> (Standing, Course) {
+    match standing {
+        Standing::NoLeak | Standing::TooEarly if balance.growing.blocks > 0 => {
+            (Standing::Leak, Course::Growing)
+        }
+        _ => (standing, course),
+    }
+}
+
+/// The verdict on a process that has ended: only what was outstanding then can have leaked, however it had grown before.
+pub(super) fn at_end(balance: &Balance, left: Amount) -> Standing {
+    if balance.lost > 0 || balance.growing.blocks > 0 {
+        return Standing::Leak;
+    }
+    match balance.standing {
+        Standing::Leak if (left.bytes as f64) < LEFT * balance.grown.blocks => Standing::NoLeak,
+        Standing::Leak | Standing::TooEarly if left.blocks == 0 => Standing::NoLeak,
+        standing => standing,
+    }
 }
 
 /// The verdict on all samples, and on those of late.
@@ -43,14 +68,9 @@ pub(super) fn verdict(
     let of_late = scaled(&balance.rate, seconds);
     let (parts, is_whole) =
         if is_growing && of_late.total >= figures.noise { (of_late, false) } else { (balance.grown, true) };
-    // Stacks are judged by the lives of their blocks, which shows a leak before memory does, and whatever a garbage
-    // collector does to it.
     let leaking = balance.leaking * if is_whole { span_of(samples).as_secs_f64() } else { seconds };
     if parts.total < figures.noise {
-        return match figures.hidden() {
-            (Standing::NoLeak, _) if leaking > 0.0 => (Standing::Leak, Course::Growing),
-            hidden => hidden,
-        };
+        return figures.hidden();
     }
     // What is inferred may be memory that it had at the start, gave back and takes again: no growth.
     let [kept, unexplained] = match is_whole {
@@ -80,11 +100,7 @@ pub(super) fn verdict(
         _ => figures.course(total),
     };
     match (standing, course) {
-        (Standing::Leak, _) if leaking > 0.0 => (standing, Course::Growing),
-        (Standing::KeptByAllocator, Course::Flat) if parts.kept < KEPT => match leaking > 0.0 {
-            true => (Standing::Leak, Course::Growing),
-            false => (Standing::NoLeak, course),
-        },
+        (Standing::KeptByAllocator, Course::Flat) if parts.kept < KEPT => (Standing::NoLeak, course),
         // It grew once, as most programs do when they start.
         (Standing::Leak | Standing::Mappings | Standing::Threads, Course::Flat | Course::Slowing) => {
             (Standing::NoLeak, course)

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     aggregate::PARTS,
-    profile::{Balance, Grounds, Parts, Trend, lifetime_begin},
+    profile::{Balance, Course, Grounds, Parts, Trend, lifetime_begin},
 };
 
 /// Nothing is said of a stack before it was watched for this long.
@@ -31,6 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const RISES: u64 = 8;
 /// A trend matters if it made at least this part of what is outstanding.
 const MATTERS: f64 = 0.1;
+/// The part of a growth that is left of it if it was not freed.
+const LEFT: f64 = 0.5;
 /// If the process grows by less than this part of what a stack does, as many other blocks are freed.
 const COMPENSATED: f64 = 0.5;
 /// Leaking stacks that explain this part of a process's growth explain it.
@@ -138,10 +140,13 @@ fn few(evidence: &Evidence<'_>, immortals: &Immortals, births: &Births) -> Groun
     Grounds::Few { blocks: immortals.survivors, until }
 }
 
-/// Whether outstanding bytes have grown, and by more than they vary.
+/// Whether outstanding bytes have grown, and by more than they vary. Of what has ended, growth must have been left.
 fn significant(evidence: &Evidence<'_>) -> bool {
-    let made = |trend: &Trend| trend.bytes_per_second * evidence.watched.as_secs_f64();
-    evidence.trend.is_some_and(|trend| trend.low > 0.0 && made(&trend) >= MATTERS * evidence.bytes as f64)
+    let (held, seconds) = (evidence.bytes as f64, evidence.watched.as_secs_f64());
+    evidence.trend.is_some_and(|trend| {
+        let made = trend.bytes_per_second * seconds;
+        trend.low > 0.0 && made >= MATTERS * held && (!evidence.ended || held >= LEFT * made)
+    })
 }
 
 /// Blocks of every age are freed, or no new ones stay.
@@ -200,11 +205,18 @@ fn of_windows(evidence: &Evidence<'_>, share: f64) -> Grounds {
 /// stacks that leak explain less than half of the growth, a small leak among the blocks that turn over may be the rest.
 #[must_use]
 pub fn doubt(grounds: Grounds, balance: &Balance) -> Grounds {
-    let Parts { blocks, kept, unexplained, .. } = balance.rate;
-    let growth = blocks + kept + unexplained;
+    let Balance { rate, leaking, grown, growing, course, .. } = balance;
+    let sum = |parts: &Parts| parts.blocks + parts.kept + parts.unexplained;
+    let seconds = balance.span.as_secs_f64().max(1.0);
+    let (growth, leaking) = match (balance.ended, course) {
+        (None, _) => (sum(rate), *leaking),
+        // What has ended has no rate of late: all of its growth counts, if there was any to speak of.
+        (Some(_), Course::Flat) => (0.0, 0.0),
+        (Some(_), _) => (sum(grown) / seconds, growing.bytes as f64 / seconds),
+    };
     match grounds {
-        Grounds::SeenTurnover { .. } if growth > 0.0 && balance.leaking < EXPLAINED * growth => {
-            Grounds::Unexplained { bytes_per_second: growth - balance.leaking }
+        Grounds::SeenTurnover { .. } if growth > 0.0 && leaking < EXPLAINED * growth => {
+            Grounds::Unexplained { bytes_per_second: growth - leaking }
         }
         grounds => grounds,
     }

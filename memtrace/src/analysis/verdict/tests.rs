@@ -6,7 +6,7 @@ use memtrace_common::{Sample, TIME_SHIFT, lifetime_class};
 
 use super::{Evidence, judge};
 use crate::{
-    aggregate::{Census, Held, Tracks},
+    aggregate::{Census, Held, Living, Tracks},
     profile::{Amount, Grounds, Kind, Trend},
 };
 
@@ -64,20 +64,21 @@ fn judged(lives: &[Life], seen: Seen) -> (Grounds, Option<Trend>) {
         series.record(of(time), Some(held).filter(|_| allocated > 0), seen.unknown * second);
     }
     let track = series.track(1).expect("it has allocated");
-    let mut census = Census::new(now, [(1, track.first)]);
+    let mut census = Census::new([(1, track.first..now)]);
     let mut lifetimes = [0; 16];
     let mut bytes = 0;
     for &(birth, death) in lives.iter().filter(|(birth, _)| *birth < seen.seconds as f64) {
         if death < seen.seconds as f64 {
             lifetimes[class(death - birth)] += 1;
         } else {
-            census.add(1, of(birth), Sample::new(100, 0));
+            census.add(1, of(birth), now.saturating_sub(of(birth)), Sample::new(100, 0));
             bytes += 100;
         }
     }
     census.finish();
     judge(&Evidence {
         now,
+        ended: false,
         watched: now - track.first,
         silent: now - track.last,
         gap: track.gap,
@@ -85,8 +86,8 @@ fn judged(lives: &[Life], seen: Seen) -> (Grounds, Option<Trend>) {
         freed: lifetimes.iter().map(|&blocks| u64::from(blocks)).sum(),
         lifetimes: seen.lifetimes.then_some(&lifetimes),
         bytes,
-        trend: series.trend(track),
-        course: series.course(track),
+        trend: series.trend(track, now),
+        course: series.course(track, now),
         balance: series.balance(),
         windows: None,
         lost: seen.lost,
@@ -239,6 +240,33 @@ fn what_is_lost_is_lost_at_once() {
 }
 
 #[test]
+fn what_grew_and_was_freed_at_the_end_has_not_leaked() {
+    let mut lifetimes = [0; 16];
+    lifetimes[class(60.0)] = 2000;
+    let none = Living::default();
+    // A queue that backs up, as it was seen a moment before the end.
+    let queue = |ended, bytes| Evidence {
+        now: Duration::from_secs(200),
+        ended,
+        watched: Duration::from_secs(200),
+        silent: Duration::ZERO,
+        gap: Duration::from_secs(1),
+        living: &none,
+        freed: 2000,
+        lifetimes: Some(&lifetimes),
+        bytes,
+        trend: Some(Trend { bytes_per_second: 1000.0, low: 900.0, high: 1100.0 }),
+        course: Some((1000.0, 1000.0, 190)),
+        balance: None,
+        windows: None,
+        lost: None,
+    };
+    let kind = |evidence| judge(&evidence).0.kind();
+    assert_eq!([kind(queue(false, 500)), kind(queue(true, 500))], [Kind::Growing, Kind::Steady]);
+    assert_eq!(kind(queue(true, 190_000)), Kind::Growing, "what was left");
+}
+
+#[test]
 fn without_lifetimes_growth_alone_decides() {
     let without = Seen { lifetimes: false, ..SEEN };
     assert_eq!(kind(&living(20.0, 0.0, 40.0, |_| NEVER), without), Kind::Growing);
@@ -249,7 +277,7 @@ fn without_lifetimes_growth_alone_decides() {
 fn in_windows(lives: &[Life], share: f64) -> (Grounds, Option<Trend>) {
     let now = Duration::from_secs(60);
     let mut state = 11;
-    let mut census = Census::new(now, [(1, Duration::ZERO)]);
+    let mut census = Census::new([(1, Duration::ZERO..now)]);
     let (mut lifetimes, mut bytes) = ([0; 16], 0);
     for &(birth, death) in lives {
         if random(&mut state) >= share / 3.0 {
@@ -259,13 +287,15 @@ fn in_windows(lives: &[Life], share: f64) -> (Grounds, Option<Trend>) {
         if death < 60.0 && is_seen {
             lifetimes[class(death - birth)] += 1;
         } else {
-            census.add(1, Duration::from_secs_f64(birth), Sample::new(100, 0));
+            let birth = Duration::from_secs_f64(birth);
+            census.add(1, birth, now.saturating_sub(birth), Sample::new(100, 0));
             bytes += 100;
         }
     }
     census.finish();
     judge(&Evidence {
         now,
+        ended: false,
         watched: now,
         silent: Duration::ZERO,
         gap: Duration::from_secs(4),
@@ -303,7 +333,7 @@ fn windows_tell_only_what_they_have_seen() {
 #[test]
 fn turnover_in_windows_is_doubted_where_the_process_grows() {
     use super::doubt;
-    use crate::profile::{Balance, Parts};
+    use crate::profile::{Balance, Course, Parts};
     let turnover = Grounds::SeenTurnover { freed: 900 };
     let growing = |leaking| Balance {
         leaking,
@@ -319,6 +349,16 @@ fn turnover_in_windows_is_doubted_where_the_process_grows() {
     assert_eq!(doubt(turnover, &Balance::default()), turnover, "memory is flat");
     assert_eq!(doubt(turnover, &growing(6000.0)), turnover, "what leaks explains the growth");
     assert_eq!(doubt(turnover, &growing(1000.0)), Grounds::Unexplained { bytes_per_second: 9000.0 });
+    let ended = Balance {
+        ended: Some(Amount { bytes: 1 << 20, blocks: 900 }),
+        span: Duration::from_secs(10),
+        grown: growing(0.0).rate,
+        course: Course::Growing,
+        ..Balance::default()
+    };
+    assert_eq!(doubt(turnover, &ended), Grounds::Unexplained { bytes_per_second: 1000.0 });
+    let flat = Balance { course: Course::Flat, ..ended };
+    assert_eq!(doubt(turnover, &flat), turnover);
     let counted = Grounds::Turnover { freed: 900 };
     assert_eq!(doubt(counted, &growing(0.0)), counted, "everything was counted");
 }

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::values::{rate, seconds};
+use super::{
+    Amount,
+    values::{rate, seconds},
+};
 use crate::profile::{self, Knowledge, LimitKind, Parts, View};
 use crate::report::balance;
 
@@ -49,7 +52,7 @@ pub(super) struct Process<'a> {
     leaking_bytes_per_second: f64,
     /// The same as the parts since tracing began, bytes.
     grown_bytes: Grown,
-    /// `counted`, `sampled`, or `at_most`: from windows, an upper bound.
+    /// `counted`, `sampled`, or `at_most`: extrapolated from windows, at most what nothing else explains.
     blocks_known: &'static str,
     page_tables_grown_bytes: i64,
     thread_stacks: ThreadStacks,
@@ -68,6 +71,12 @@ pub(super) struct Process<'a> {
     limit: Option<Limit<'a>>,
     /// Until then; null if nothing grows towards it.
     seconds_to_limit: Option<f64>,
+    /// What stacks hold that are lost or growing by their verdicts.
+    growing: Amount,
+    /// The unexplained growth that is in memory mapped before tracing began.
+    filled_bytes: u64,
+    /// What was outstanding when it exited; null: it lives.
+    at_exit: Option<Amount>,
 }
 
 #[derive(Serialize)]
@@ -160,6 +169,9 @@ impl<'a> Process<'a> {
             verdict_text: balance::sentence(view, of),
             limit: of.limit.as_ref().map(Limit::from),
             seconds_to_limit: seconds.map(|time| (time.as_secs_f64() * 10.0).round() / 10.0),
+            growing: of.growing.into(),
+            filled_bytes: of.filled,
+            at_exit: of.ended.map(Amount::from),
         }
     }
 }

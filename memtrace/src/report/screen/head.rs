@@ -6,7 +6,7 @@ use ratatui::{
 };
 
 use super::{BOLD, DIM, PLAIN, State, WARNING, cut, line, span, wrapped};
-use crate::profile::units::{format_age, format_percent};
+use crate::profile::units::format_age;
 use crate::profile::{Balance, Standing, View};
 use crate::report::{balance, estimates, header};
 
@@ -38,8 +38,7 @@ fn title(view: &View<'_>, state: &State, width: usize) -> Line<'static> {
     let room = width.saturating_sub(flag.len());
     let Some(of) = profile.processes() else { return line("memtrace top", BOLD) };
     let who = cut(&header::processes(of), room);
-    let cost =
-        of.overhead.as_ref().map(|cost| format!("; costs {} of its CPU", format_percent(cost.share())));
+    let cost = of.overhead.as_ref().map(|cost| format!("; {}", estimates::cost_in_short(cost)));
     let how = format!(
         ", {}; {}{}",
         format_age(profile.elapsed),
@@ -69,7 +68,8 @@ fn standings(view: &View<'_>, width: usize) -> Vec<Line<'static>> {
     let more = balances.len().saturating_sub(PROCESSES);
     let each = balances.into_iter().take(PROCESSES).map(|balance| {
         let rss = crate::profile::units::format_bytes(balance.resident.rss());
-        let text = format!("{}: RSS {rss}; {}", balance.pid, balance::sentence(view, balance));
+        let name = balance::name(of, balance);
+        let text = format!("{name}: RSS {rss}; {}", balance::sentence(view, balance));
         line(&cut(&text, width), style(balance.standing))
     });
     let mut lines: Vec<Line<'static>> = each.collect();

@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 
 use super::{empty, recorded::Recorded, verdicts::judged};
 use crate::profile::{
-    Balance, Child, Course, Knowledge, Limit, LimitKind, Parts, Resident, Selection, Standing, View,
+    Amount, Balance, Child, Course, Knowledge, Limit, LimitKind, Parts, Resident, Selection, Standing, View,
 };
 use crate::report::{Style, Text, balance::lines};
 
@@ -66,9 +66,143 @@ fn the_balance_comes_first() {
         ..balance
     };
     insta::assert_snapshot!(of(kept), @r"
-    RSS 2 GiB and 1 MiB swapped out 0 B/s; since the start 140 MiB = blocks up to +2.0, mapped 0, thread stacks 0, allocator keeps +138, files and shared 0, unexplained 0
-    NOT A LEAK IN THIS CODE: the process grew by 140 MiB, its live blocks by at most 2 MiB; glibc keeps about 138 MiB of freed memory: MALLOC_ARENA_MAX=2, malloc_trim(0) from time to time, or another allocator would help; its 1 child (9: wor\x1bker; 5 MiB) is not traced and GROWS, by 3 MiB so far: `memtrace attach --follow 4123`
+    RSS 2 GiB and 1 MiB swapped out 0 B/s; since the start 140 MiB = blocks about +2.0 (from windows), mapped 0, thread stacks 0, allocator keeps +138, files and shared 0, unexplained 0
+    NOT A LEAK IN THIS CODE: the process grew by 140 MiB, its live blocks by about 2 MiB; glibc keeps about 138 MiB of freed memory: MALLOC_ARENA_MAX=2, malloc_trim(0) from time to time, or another allocator would help; its 1 child (9: wor\x1bker; 5 MiB) is not traced and GROWS, by 3 MiB so far: `memtrace attach --follow 4123`
     ");
+}
+
+/// Of what the process does, and of what its stacks do, one may show before the other.
+#[test]
+fn the_sentence_and_the_rows_agree() {
+    let growing = Amount { bytes: 4096, blocks: 40 };
+    let of = |balance: Balance, pids: Vec<u32>| {
+        let report = Recorded { balances: vec![balance], pids, stacks_found: 2, ..judged() };
+        let (dictionary, profile) = report.profile();
+        lines(&View::new(&dictionary, &profile, &Selection::default()))
+    };
+    let leak = Balance { pid: 4123, growing, standing: Standing::Leak, ..Balance::default() };
+    let one = || vec![4123];
+    assert_eq!(of(leak.clone(), one())[1], "LEAK in handle: 4 KiB in 40 blocks that stay");
+    let hidden = Balance { leaking: 2048.0, ..leak.clone() };
+    assert_eq!(
+        of(hidden, one())[1],
+        "LEAK in handle: its blocks grow by 2 KiB/s, which RSS does not show so far"
+    );
+    let mapped = Balance { standing: Standing::Mappings, leaking: 2048.0, ..leak.clone() };
+    assert_eq!(
+        of(mapped, one())[1],
+        "MAPPINGS: what the program maps itself (mmap) grows by 0 B/s: 0 B of address space in 0 ranges; besides, LEAK in handle: \
+         its blocks grow by 2 KiB/s, which RSS does not show so far"
+    );
+    // Its stacks leak, and nothing is known of its memory.
+    let parent = Balance { pid: 1, standing: Standing::NoLeak, ..Balance::default() };
+    let all = of(parent, vec![1, 4123]);
+    let ends: Vec<&str> = all.iter().filter_map(|line| line.split_once(": ")).map(|(_, rest)| rest).collect();
+    assert_eq!(ends[1..3], ["NO LEAK SEEN: memory is flat", "RSS was not looked at"], "{all:#?}");
+    assert!(ends[3].starts_with("LEAK in handle: ") && ends[3].ends_with(" that stay"), "{all:#?}");
+}
+
+#[test]
+fn too_early_says_what_is_missing() {
+    let of = |lacks| {
+        let balance = Balance { pid: 4123, span: Duration::from_secs(6), lacks, ..Balance::default() };
+        let (dictionary, profile) = Recorded { balances: vec![balance], ..empty() }.profile();
+        lines(&View::new(&dictionary, &profile, &Selection::default())).remove(1)
+    };
+    let early = "TOO EARLY TO TELL about this process: its memory has been looked at for 6.0 s, and the verdict needs";
+    assert_eq!(of(Duration::from_millis(3200)), format!("{early} about 4 s more"));
+    assert_eq!(of(Duration::ZERO), format!("{early} 10 s"));
+}
+
+/// Memory from before tracing began grows without a call.
+#[test]
+fn what_is_used_only_now_is_said_to_be() {
+    let of = |filled| {
+        let grown = Parts { total: 3145728.0, unexplained: 2097152.0, blocks: 1048576.0, ..Parts::default() };
+        let standing = Standing::Unseen;
+        let balance = Balance { pid: 4123, grown, standing, filled, ..Balance::default() };
+        let (dictionary, profile) = Recorded { balances: vec![balance], ..empty() }.profile();
+        lines(&View::new(&dictionary, &profile, &Selection::default())).remove(1)
+    };
+    assert_eq!(
+        of(2 << 20),
+        "UNSEEN: the process grew by 3 MiB, 2 MiB of that in memory that it had mapped or allocated before tracing began and has used only \
+         since, which takes no call"
+    );
+    let unknown = of(4096);
+    assert!(
+        unknown.contains("or memory from before tracing began that is used only now; `memtrace check"),
+        "{unknown}"
+    );
+}
+
+/// It has neither a rate nor commands to look at it.
+#[test]
+fn what_has_exited_does_not_grow() {
+    let of = |standing, left: Amount, growing: Amount| {
+        let grown = Parts { total: 3145728.0, blocks: 2097152.0, kept: 1048576.0, ..Parts::default() };
+        let grown = match standing {
+            Standing::Unseen => Parts { kept: 0.0, unexplained: 1048576.0, ..grown },
+            _ => grown,
+        };
+        let balance = Balance {
+            pid: 4123,
+            span: Duration::from_secs(40),
+            resident: Resident { anon: 1 << 24, ..Resident::default() },
+            grown,
+            standing,
+            ended: Some(left),
+            growing,
+            children: vec![Child { pid: 9, comm: "sh".into(), rss: 4096, grown: 0 }],
+            children_found: u64::from(standing == Standing::Unseen),
+            ..Balance::default()
+        };
+        let report = Recorded { balances: vec![balance], ..empty() };
+        let text = report.written(Text::new(Style::default(), TimeZone::UTC));
+        text.lines().skip(1).take(2).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (none, some) = (Amount::default(), Amount { bytes: 2048, blocks: 1 });
+    let all = [
+        (Standing::NoLeak, none, none),
+        (Standing::NoLeak, some, none),
+        (Standing::Leak, some, none),
+        (Standing::Leak, some, some),
+        (Standing::KeptByAllocator, some, none),
+        (Standing::Mappings, some, none),
+        (Standing::SharedMemory, some, none),
+        (Standing::Unseen, some, none),
+        (Standing::TooEarly, some, none),
+    ];
+    let sentences = all.map(|(standing, left, growing)| of(standing, left, growing).remove(1));
+    insta::assert_snapshot!(sentences.join("\n"), @r"
+    NO LEAK SEEN: it has exited, and nothing that it allocated since the start was left
+    NO LEAK SEEN: it has exited with 2 KiB in 1 block not freed, and no stack was seen to keep growing
+    LEAK: live blocks grew by 2 MiB, and 2 KiB in 1 block not freed by its end
+    LEAK: 2 KiB in 1 block not freed by its end, of stacks that kept growing
+    NOT A LEAK IN THIS CODE: the process grew by 3 MiB, its live blocks by 2 MiB; the allocator kept about 1 MiB of freed memory: another allocator would help
+    MAPPINGS: what the program mapped itself (mmap) grew by 0 B: 0 B of address space in 0 ranges before its end
+    SHARED MEMORY: shared memory and tmpfs that the process had mapped grew, 0 B before its end
+    UNSEEN: the process grew by 3 MiB, of which 1 MiB are no blocks, no mappings and not what its allocator keeps: bare system calls, code that is not traced, or memory from before tracing began that is used only now; its 1 child (9: sh; 4 KiB) is not traced
+    TOO EARLY TO TELL about this process: its memory has been looked at for 40.0 s, and the verdict needs 10 s; it has exited, with 2 KiB in 1 block not freed
+    ");
+    insta::assert_snapshot!(of(Standing::NoLeak, none, none).remove(0), @"RSS 16 MiB before its end; since the start 3 MiB = blocks +2.0, mapped 0, thread stacks 0, allocator keeps +1.0, files and shared 0, unexplained 0");
+}
+
+/// Who is meant, and whether it lives.
+#[test]
+fn of_several_processes_each_has_a_name() {
+    let of = |pid, ended| Balance { pid, ended, standing: Standing::NoLeak, ..Balance::default() };
+    let balances = vec![of(1, None), of(2, Some(Amount::default())), of(3, None)];
+    let (dictionary, profile) =
+        Recorded { balances, pids: vec![1, 2], comm: "wor\u{1b}ker".into(), ..empty() }.profile();
+    let lines = lines(&View::new(&dictionary, &profile, &Selection::default()));
+    let names: Vec<&str> =
+        lines.iter().filter_map(|line| line.split_once(": ")).map(|(name, _)| name).collect();
+    let first = ["Process 1 (wor\\x1bker)"; 2];
+    assert_eq!(names[..2], first);
+    assert_eq!(names[2..4], ["Process 2 (wor\\x1bker, exited)"; 2]);
+    // One of which nothing else is known.
+    assert_eq!(names[4..], ["Process 3"; 2]);
 }
 
 #[test]

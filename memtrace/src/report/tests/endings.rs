@@ -29,6 +29,7 @@ fn they_come_first_and_not_among_the_notes() {
         cgroup: Some("/web".into()),
         used: Some(0.91),
         limit_bytes: Some(64 << 20),
+        pressure_of: None,
     };
     let text = text(&Recorded { remarks: vec![sign, killed("api"), Remark::RangesJoined], ..checked() });
     let lines: Vec<&str> = text.lines().collect();
@@ -45,6 +46,22 @@ fn they_come_first_and_not_among_the_notes() {
     let age = "The leak check is of 1.8 s before the end: what was lost since, and who held it, is not known";
     assert!(lines.contains(&age), "{text}");
     assert_eq!(lines.iter().filter(|line| line.starts_with("Note: ")).count(), 1, "{text}");
+}
+
+/// Waiting tasks may be others than those of the cgroup whose limit is near.
+#[test]
+fn pressure_is_somebodys() {
+    let line = |pressure_of: Option<&str>| {
+        let (used, limit_bytes, cgroup) = (Some(0.5), Some(64 << 20), Some("/web".into()));
+        let pressure_of = pressure_of.map(str::to_owned);
+        let (at, sign) = (Duration::from_millis(4500), Sign::Pressure);
+        let sign = Remark::EarlySign { pid: 7, at, sign, cgroup, used, limit_bytes, pressure_of };
+        text(&Recorded { remarks: vec![sign], ..checked() }).lines().nth(1).unwrap_or_default().to_owned()
+    };
+    let rest = "wait for memory for more than 15 % of the time: 50 % of the limit of cgroup /web (64 MiB) is used; process 7 is \
+                reported on while there is time";
+    assert_eq!(line(None), format!("EARLY SIGN: at 4.5 s, tasks of the machine {rest}"));
+    assert_eq!(line(Some("/db")), format!("EARLY SIGN: at 4.5 s, tasks of cgroup /db {rest}"));
 }
 
 #[test]

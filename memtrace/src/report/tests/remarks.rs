@@ -96,7 +96,7 @@ every_remark! {
     LeakCheckFailed { pid: 7, error: text() };
     NoLeakCheckInWindows { pid: 7 };
     RootMissing { pid: 7, lost: 3, checked: 4 };
-    EarlySign { pid: 7, at: TIME, sign: Sign::NearLimit, cgroup: Some(text()), used: Some(0.9), limit_bytes: Some(64 << 20) };
+    EarlySign { pid: 7, at: TIME, sign: Sign::NearLimit, cgroup: Some(text()), used: Some(0.9), limit_bytes: Some(64 << 20), pressure_of: Some(text()) };
     Killed { pid: 7, comm: text(), at: TIME, signal: 9, core: false, out_of_memory: Some(out_of_memory()) };
     AnotherKilled { pid: 7, comm: text(), at: TIME, out_of_memory: out_of_memory() };
     AgentInCgroup { pid: 7, cgroup: text(), limit_bytes: 64 << 20 };

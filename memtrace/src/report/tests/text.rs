@@ -117,7 +117,7 @@ fn several_targets_sampled() {
     insta::assert_snapshot!(text(report), @r#"
     [03:04:05] api-server (pids 100, 101, 102, 103, 104, 105, 106, 107 and 4 more), traced for 5.0 s, allocators glibc, jemalloc; estimated from one sample per 512 KiB of allocations, while probes were in place (2.1 % of the time, 12 gaps), stacks from frame pointers (callers may be missing where code was built without them)
     Outstanding (of what was seen): about 1 MiB ± 10 % in 1,024 blocks ± 50 %, +1.5 MiB/s seen, from 31 samples
-    Tracing took 3.1 % of the target's CPU time (allowed: 5 %, or 0.5 % of one CPU), 3.1 % of one CPU; 123,456 calls seen
+    Tracing took 3.1 % of the target's CPU time (allowed: 5 %), 3.1 % of one CPU; 123,456 calls seen
     In the windows, 102,345 blocks of all sizes were allocated and 102,100 freed, including older ones
 
     #1  about 64 KiB ± 99 % in 64 blocks ± 19 %, +12.8 KiB/s seen: handle<'_>  src/api.c

@@ -80,6 +80,24 @@ fn each_has_a_name_and_a_reason() {
 }
 
 #[test]
+fn of_a_process_that_has_ended_no_time_is_promised() {
+    let until = Duration::from_secs(30);
+    let all = [
+        Grounds::Brief { until },
+        Grounds::Few { blocks: 3, until: Some(until) },
+        Grounds::Unwatched { share: 0.021, until: Some(until) },
+        Grounds::Ceased { ago: until },
+    ];
+    let reasons = all.map(|grounds| reason(&verdict(grounds.at_end())));
+    insta::assert_snapshot!(reasons.join("\n"), @r"
+    not watched for long enough before its end
+    3 blocks so far, too few to tell
+    frees were watched 2.1 % of the time, too little to tell
+    nothing was allocated here for 30.0 s
+    ");
+}
+
+#[test]
 fn text_has_them_in_rows() {
     let text = judged().written(Text::new(Style::default(), TimeZone::UTC));
     assert!(text.contains("\n#1  growing  "), "{text}");

@@ -111,7 +111,8 @@ impl Session {
         self.ledgers.forget(index);
         self.stacks.forget_past(&mut self.names, id);
         let stacks = &self.stacks;
-        self.course.forget(|slot| stacks.get(slot).is_none());
+        let known: Vec<u32> = self.targets.iter().map(Traced::id).collect();
+        self.course.forget(|slot| stacks.get(slot).is_none(), &known);
         self.forget_past();
     }
 }

@@ -29,6 +29,8 @@ pub(super) struct Course {
     series: Tracks,
     /// When totals may be read again.
     next: Option<Instant>,
+    /// When the programs of targets ended, by index and generation.
+    ends: FxHashMap<u32, Duration>,
     /// What the last pass over the blocks for a screen has found, and until when that is used.
     blocks: Option<(Instant, Rc<Blocks>)>,
 }
@@ -38,9 +40,10 @@ impl Course {
         self.series.begin(now, TURN);
     }
 
-    /// Forgets the stacks for which `is_past`.
-    pub(super) fn forget(&mut self, is_past: impl Fn(u32) -> bool) {
+    /// Forgets the stacks for which `is_past`, and when programs ended that are not among the `known`.
+    pub(super) fn forget(&mut self, is_past: impl Fn(u32) -> bool, known: &[u32]) {
         self.series.forget(is_past);
+        self.ends.retain(|id, _| known.contains(id));
     }
 }
 
@@ -85,6 +88,9 @@ impl Session {
     pub(super) fn record(&mut self, now: Duration, totals: &[Totals]) {
         if !self.options.verdicts {
             return;
+        }
+        for target in self.targets.iter().filter(|target| target.process.has_exited()) {
+            self.course.ends.entry(target.id()).or_insert(now);
         }
         let held = totals.iter().map(|totals| Held {
             slot: totals.slot,
@@ -147,6 +153,7 @@ impl Session {
             return Ok(blocks);
         }
         for target in &self.targets {
+            let end = self.course.ends.get(&target.id()).copied().unwrap_or(now);
             let (open, older) = (self.least_watched(target, now), self.least_age(target, now));
             self.tracer
                 .live()
@@ -157,7 +164,7 @@ impl Session {
                     }
                     let slot = self.stacks.reported_as(block.slot);
                     if let Some(census) = &mut blocks.census {
-                        census.add(slot, block.time, block.sample);
+                        census.add(slot, block.time, end.saturating_sub(block.time), block.sample);
                     }
                     let is_shown = age >= older && self.is_in_span(block.time);
                     if let Some(survivors) = blocks.survivors.as_mut().filter(|_| is_shown) {
@@ -176,7 +183,8 @@ impl Session {
 
     fn census(&self, now: Duration, totals: &[Totals]) -> Census {
         let begin = |slot| self.course.series.track(slot).map_or(self.started, |track| track.first);
-        Census::new(now, totals.iter().map(|totals| (totals.slot, begin(totals.slot))))
+        let end = |target| self.course.ends.get(&target).copied().unwrap_or(now);
+        Census::new(totals.iter().map(|totals| (totals.slot, begin(totals.slot)..end(totals.target))))
     }
 
     /// What verdicts need to know besides their rows; `None` if nobody wants any.
@@ -204,12 +212,15 @@ impl Session {
     ) -> Verdict {
         let Circumstances { now, census, balance, windows } = *circumstances;
         let slot = stack.totals.slot;
+        // Nothing changes after the end of a process.
+        let ended = self.course.ends.get(&stack.totals.target).copied();
+        let end = ended.unwrap_or(now);
         let lifetimes: Option<Lifetimes> = self.has_lifetimes().then(|| self.tracer.lifetimes(slot));
         let none = Living::default();
         let series = &self.course.series;
         let track = series.track(slot);
         let first = track.map_or(self.started, |track| track.first);
-        let last = track.map_or(now, |track| track.last);
+        let last = track.map_or(end, |track| track.last);
         // Of samples, what they stand for is no number to count with.
         let freed = match &lifetimes {
             Some(lifetimes) => lifetimes.iter().map(|&blocks| u64::from(blocks)).sum(),
@@ -217,21 +228,22 @@ impl Session {
         };
         let evidence = Evidence {
             now: now.saturating_sub(self.started),
-            watched: now.saturating_sub(first),
-            silent: now.saturating_sub(last),
+            ended: ended.is_some(),
+            watched: end.saturating_sub(first),
+            silent: end.saturating_sub(last),
             gap: track.map_or(Duration::ZERO, |track| track.gap),
             living: census.of(slot).unwrap_or(&none),
             freed,
             lifetimes: lifetimes.as_ref(),
             bytes: if self.marked.is_limited() { stack.totals.outstanding() } else { stack.outstanding }
                 .bytes,
-            trend: track.and_then(|track| series.trend(track)),
-            course: track.and_then(|track| series.course(track)),
+            trend: track.and_then(|track| series.trend(track, end)),
+            course: track.and_then(|track| series.course(track, end)),
             balance,
             windows,
             lost: leaked.map(|leaked| (leaked.lost, leaked.checked)),
         };
         let (grounds, trend) = judge(&evidence);
-        Verdict { grounds, trend, lifetimes }
+        Verdict { grounds: if evidence.ended { grounds.at_end() } else { grounds }, trend, lifetimes }
     }
 }

@@ -1,6 +1,7 @@
-//! Memory that is certainly the allocator's, by its place: what glibc's heaps have in memory.
+//! Memory that is certainly the allocator's, by its place: what glibc's heaps have in memory. And memory that was there before
+//! tracing began, which may be used only now.
 
-use std::{ops::Range, time::Duration};
+use std::{cmp::Reverse, ops::Range, time::Duration};
 
 use crate::target::{memory, threads};
 
@@ -8,6 +9,10 @@ use crate::target::{memory, threads};
 const ARENA: u64 = 64 << 20;
 /// Names that allocators give to their mappings: `prctl(PR_SET_VMA_ANON_NAME)`, from Linux 5.17.
 const NAMES: [&str; 3] = ["malloc", "jemalloc", "mimalloc"];
+
+/// Other memory from before is worth a look from this size on, of so many regions.
+const RESERVED: u64 = 1 << 20;
+const MOST: usize = 256;
 
 /// Resident bytes of heaps of process `pid`; `None` if that takes longer than `limit`. `mapped`: what the process mapped
 /// itself, by address.
@@ -17,6 +22,41 @@ pub(super) fn resident(pid: u32, mapped: &[Range<u64>], limit: Duration) -> Opti
         regions.into_iter().filter(|region| is_heap(region, mapped)).map(|region| region.range).collect();
     let found = memory::resident(pid, &heaps, limit)?;
     Some(found.iter().sum())
+}
+
+/// Large regions of process `pid` without a file that are no heaps, and the resident bytes of each; `None` if that takes longer
+/// than `limit`.
+pub(super) fn others(pid: u32, limit: Duration) -> Option<Vec<(Range<u64>, u64)>> {
+    let regions = memory::regions(threads::living(pid)?).ok()?;
+    let is_other = |region: &memory::Region| {
+        let is_private = matches!(region.kind, memory::Kind::Anonymous | memory::Kind::Hidden);
+        is_private && region.inode == (0, 0) && !is_heap(region, &[])
+    };
+    let others = regions.into_iter().filter(is_other).map(|region| region.range);
+    let mut others: Vec<Range<u64>> = others.filter(|range| range.end - range.start >= RESERVED).collect();
+    others.sort_by_key(|range| Reverse(range.end - range.start));
+    others.truncate(MOST);
+    let found = memory::resident(pid, &others, limit)?;
+    Some(others.into_iter().zip(found).collect())
+}
+
+/// What those regions have gained, without what became a heap or was mapped anew; `None` if that takes longer than `limit`.
+pub(super) fn filled(
+    pid: u32,
+    before: &[(Range<u64>, u64)],
+    mapped: &[Range<u64>],
+    limit: Duration,
+) -> Option<u64> {
+    let mut regions = memory::regions(threads::living(pid)?).ok()?;
+    regions.retain(|region| is_heap(region, mapped));
+    let meet = |one: &Range<u64>, other: &Range<u64>| one.start < other.end && other.start < one.end;
+    let is_same = |range: &Range<u64>| {
+        !mapped.iter().chain(regions.iter().map(|heap| &heap.range)).any(|other| meet(range, other))
+    };
+    let (ranges, first): (Vec<_>, Vec<_>) =
+        before.iter().filter(|(range, _)| is_same(range)).cloned().unzip();
+    let now = memory::resident(pid, &ranges, limit)?;
+    Some(now.into_iter().zip(first).map(|(now, first)| now.saturating_sub(first)).sum())
 }
 
 fn is_heap(region: &memory::Region, mapped: &[Range<u64>]) -> bool {
@@ -37,8 +77,26 @@ fn is_heap(region: &memory::Region, mapped: &[Range<u64>]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{ARENA, is_heap};
+    use std::time::Duration;
+
+    use super::{ARENA, filled, is_heap, others};
     use crate::target::memory::{Kind, Region};
+
+    #[test]
+    fn memory_from_before_that_is_used_later_is_found() {
+        const SIZE: usize = 8 << 20;
+        let (pid, limit) = (std::process::id(), Duration::from_secs(60));
+        let mut reserved = vec![0_u8; SIZE];
+        let before = others(pid, limit).unwrap();
+        reserved.fill(1);
+        assert!(filled(pid, &before, &[], limit).unwrap() >= SIZE as u64 - 8192);
+        // Mapped anew meanwhile.
+        let start = reserved.as_ptr() as u64;
+        let anew = start..start + SIZE as u64;
+        let found = filled(pid, &before, std::slice::from_ref(&anew), limit).unwrap();
+        assert!(found < SIZE as u64, "{found}");
+        assert!(reserved.iter().all(|byte| *byte == 1));
+    }
 
     fn region(kind: Kind, start: u64, length: u64, name: &str) -> Region {
         Region {

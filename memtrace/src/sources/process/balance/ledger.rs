@@ -51,6 +51,9 @@ pub(super) struct Ledger {
     own: Vec<Range<u64>>,
     /// Resident bytes of heaps: at first, and last.
     heap: Option<(u64, u64)>,
+    /// Other memory from before tracing began, and what was resident of it; and what it has gained.
+    before: Vec<(Range<u64>, u64)>,
+    filled: u64,
     /// When the heaps may be looked at again.
     next_heap: Option<Instant>,
     sample: Sample,
@@ -79,6 +82,8 @@ impl Ledger {
             stacks: FxHashMap::default(),
             own: Vec::new(),
             heap: None,
+            before: heap::others(pid, LOOK).unwrap_or_default(),
+            filled: 0,
             next_heap: None,
             sample: Sample::default(),
         };
@@ -163,6 +168,7 @@ impl Ledger {
             return;
         };
         self.heap = Some((first, heap::resident(pid, &self.own, LOOK).unwrap_or(last)));
+        self.filled = heap::filled(pid, &self.before, &self.own, LOOK).unwrap_or(self.filled);
         self.next_heap = Some(begin + (begin.elapsed() * LOOKS).max(INTERVAL));
     }
 
@@ -180,12 +186,15 @@ impl Ledger {
             ended_bytes: sum.ended_bytes + of.bytes / of.count.max(1) * of.ended,
             unjoined: false,
         });
+        let heap_is_anonymous = self.heap.is_none() || allocators.iter().any(|name| name != "glibc");
         Circumstances {
+            // What another allocator had mapped before may be its blocks.
+            filled: if heap_is_anonymous { 0 } else { self.filled },
             peak: self.peak,
             heap_grown: self
                 .heap
                 .map(|(first, last)| i64::try_from(last).unwrap_or(i64::MAX).saturating_sub_unsigned(first)),
-            heap_is_anonymous: self.heap.is_none() || allocators.iter().any(|name| name != "glibc"),
+            heap_is_anonymous,
             allocators: allocators.to_vec(),
             stacks,
             cgroup: self.cgroup.as_ref().map(|cgroup| cgroup.name().to_owned()),

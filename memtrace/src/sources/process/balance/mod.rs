@@ -93,6 +93,7 @@ impl Session {
             Knowledge::Counted
         };
         let traced: Vec<u32> = self.processes().map(|process| process.pid.get()).collect();
+        let left = self.blocks();
         let mut balances = Vec::new();
         for target in &self.targets {
             let pid = target.pid().get();
@@ -106,9 +107,12 @@ impl Session {
             let own = || rows.iter().filter(|row| row.pid() == pid);
             let lost = own().map(|row| row.loss().1).sum();
             let leaking = own().filter_map(|row| row.verdict.as_deref()?.leaking()).sum();
-            let has_exited = target.process.has_exited();
+            let growing = own().filter(|row| row.is_leaking()).map(|row| row.allocated.minus(row.freed));
+            let growing = growing.fold(Amount::default(), Amount::plus);
+            let left = || left.get(&target.id()).copied().unwrap_or_default();
+            let ended = target.process.has_exited().then(left);
             let known = ledger.circumstances(&target.allocators);
-            let circumstances = Circumstances { pid, has_exited, knowledge, lost, leaking, ..known };
+            let circumstances = Circumstances { pid, ended, knowledge, lost, leaking, growing, ..known };
             let balance = balance::balance(ledger.series.samples(), &circumstances);
             balances.push(ledger.with_children(balance, &traced));
         }

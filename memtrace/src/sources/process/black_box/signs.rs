@@ -39,13 +39,16 @@ struct Nearest {
     /// `None`: the machine's memory.
     cgroup: Option<String>,
     limit_bytes: Option<u64>,
+    /// The cgroup whose tasks wait; `None`: none, or those of the machine do.
+    pressure_of: Option<String>,
 }
 
 impl Group {
     fn read(&self, machine: Option<f64>, pressed: bool) -> (Reading, Nearest) {
         let machine = machine.filter(|used| *used >= MACHINE);
         let mut nearest = Nearest { used: machine, ..Nearest::default() };
-        let pressed = pressed || self.pressure.as_ref().is_some_and(Pressure::is_high);
+        let own = self.pressure.as_ref().filter(|pressure| pressure.is_high());
+        let pressed = pressed || own.is_some();
         let mut reading = Reading { pressed, ..Reading::default() };
         let sum = |one: Option<u64>, other: Option<u64>| match (one, other) {
             (Some(one), Some(other)) => Some(one.saturating_add(other)),
@@ -64,9 +67,11 @@ impl Group {
             reading.max = sum(reading.max, events.max);
             if nearest.used.is_none_or(|known| used > known) {
                 let cgroup = Some(limit.name.clone());
-                nearest = Nearest { used: Some(used), cgroup, limit_bytes: Some(limit.bytes) };
+                nearest =
+                    Nearest { used: Some(used), cgroup, limit_bytes: Some(limit.bytes), pressure_of: None };
             }
         }
+        nearest.pressure_of = own.and_then(Pressure::cgroup).map(str::to_owned);
         reading.used = nearest.used;
         (reading, nearest)
     }
@@ -106,9 +111,10 @@ impl Session {
 
     /// A sign has begun: what is lost is looked for while there is time.
     fn announce(&mut self, now: Duration, sign: Sign, nearest: Nearest, (index, pid): (u32, u32)) {
-        let Nearest { used, cgroup, limit_bytes } = nearest;
+        let Nearest { used, cgroup, limit_bytes, pressure_of } = nearest;
         let at = now.saturating_sub(self.started);
-        let remark = Remark::EarlySign { pid, at, sign, cgroup, used, limit_bytes };
+        let pressure_of = pressure_of.filter(|_| sign == Sign::Pressure);
+        let remark = Remark::EarlySign { pid, at, sign, cgroup, used, limit_bytes, pressure_of };
         tracing::debug!("{remark:?}");
         self.black_box.announced = Some(remark);
         if !self.check_at_once(index) {

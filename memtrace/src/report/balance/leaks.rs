@@ -1,0 +1,73 @@
+//! Who leaks, and how fast.
+
+use super::{held, speed};
+use crate::profile::units::{format_bytes, format_count, format_percent};
+use crate::profile::{Balance, Knowledge, Row, View};
+use crate::report::blame::culprit;
+use crate::report::mappings::shown;
+
+/// Who leaks: the first of the stacks shown, and how many others there are. Empty if no stack was found guilty yet. If only
+/// stacks with some text are shown, the first of them may be the least.
+pub(super) fn places(view: &View<'_>, pid: u32) -> String {
+    let leaks = |row: &&Row| row.judges(pid) && row.is_leaking();
+    let found = view.profile().rows.iter().filter(leaks).count() as u64;
+    if view.selection().containing.is_some() && found > 0 {
+        return format!(" in {}, shown or not", format_count(found, "stack"));
+    }
+    let Some(first) = view.rows().find(leaks) else { return String::new() };
+    let frames = view.frames(first.stack);
+    let name = culprit(&frames).and_then(|place| frames.get(place)?.function);
+    let name = name.map_or_else(|| "code without a name".to_owned(), shown);
+    match found {
+        0 | 1 => format!(" in {name}"),
+        found => format!(" in {name} and {}", format_count(found - 1, "more stack")),
+    }
+}
+
+/// The verdict on a process that lives.
+pub(super) fn leak(view: &View<'_>, balance: &Balance) -> String {
+    let places = places(view, balance.pid);
+    let parts: Vec<String> = lost(balance).into_iter().chain(leaking(balance)).collect();
+    format!("LEAK{places}{}: {}", likely(balance), parts.join("; "))
+}
+
+/// In windows, what outlived them may be freed later.
+pub(super) fn likely(balance: &Balance) -> &'static str {
+    match balance.knowledge {
+        Knowledge::AtMost if balance.lost == 0 && balance.growing.blocks == 0 => ", most likely",
+        _ => "",
+    }
+}
+
+/// What nothing leads to.
+pub(super) fn lost(balance: &Balance) -> Option<String> {
+    (balance.lost > 0).then(|| format!("nothing points to {} of blocks any more", format_bytes(balance.lost)))
+}
+
+/// How fast it leaks, as far as that is known.
+fn leaking(balance: &Balance) -> Option<String> {
+    let Balance { leaking, rate, knowledge, growing, .. } = *balance;
+    let of_growth = |part: f64| {
+        let share = part / rate.total;
+        let share = (share > 0.0 && rate.total > 0.0).then(|| format_percent(share.min(1.0)));
+        share.map(|share| format!(", {share} of the growth")).unwrap_or_default()
+    };
+    let about = if knowledge == Knowledge::Counted { "" } else { "about " };
+    if leaking > 0.0 && rate.total <= 0.0 {
+        return Some(format!("its blocks grow by {about}{}, which RSS does not show so far", speed(leaking)));
+    }
+    if leaking > 0.0 {
+        return Some(format!("it grows by {about}{}{}", speed(leaking), of_growth(leaking)));
+    }
+    if rate.blocks <= 0.0 {
+        return (growing.blocks > 0).then(|| format!("{about}{} that stay", held(growing)));
+    }
+    Some(match knowledge {
+        Knowledge::AtMost => format!(
+            "memory grows by {}, and what windows saw allocated and not freed accounts for about {} of that",
+            speed(rate.total),
+            format_percent((rate.blocks / rate.total).clamp(0.0, 1.0))
+        ),
+        _ => format!("live blocks grow by {about}{}{}", speed(rate.blocks), of_growth(rate.blocks)),
+    })
+}
