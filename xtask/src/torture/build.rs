@@ -1,6 +1,6 @@
 //! The agent and the programs of the targets, built below the target directory.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -16,6 +16,8 @@ pub(super) struct Built {
     pub(super) agent: PathBuf,
     /// Where the targets' programs are.
     pub(super) programs: PathBuf,
+    /// Held as long as they are used.
+    _lock: File,
 }
 
 impl Built {
@@ -30,6 +32,11 @@ impl Built {
         )?;
         let programs = target.join("torture");
         fs::create_dir_all(&programs).with_context(|| programs.display().to_string())?;
+        // Another run would write to the same files, and remove breakpoints of this one's agents.
+        let lock = programs.join("lock");
+        let lock = File::create(&lock).with_context(|| lock.display().to_string())?;
+        lock.try_lock()
+            .context("another run uses the same target directory: wait for it, or set CARGO_TARGET_DIR")?;
         // Removed first: a running program cannot be written to.
         let agent = programs.join(AGENT);
         let _ = fs::remove_file(&agent);
@@ -45,7 +52,7 @@ impl Built {
         let flags = [&flags[..], &["-std=c++17"]].concat();
         compile("c++", &fixtures.join("throwing.cpp"), &programs.join("throwing"), &flags)?;
         compile("cc", &fixtures.join("plugin.c"), &programs.join("plugin.so"), &["-shared", "-fPIC"])?;
-        Ok(Self { agent, programs })
+        Ok(Self { agent, programs, _lock: lock })
     }
 }
 
