@@ -77,25 +77,36 @@ fn is_heap(region: &memory::Region, mapped: &[Range<u64>]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{num::NonZeroUsize, time::Duration};
+
+    use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, mprotect};
 
     use super::{ARENA, filled, is_heap, others};
     use crate::target::memory::{Kind, Region};
 
     #[test]
     fn memory_from_before_that_is_used_later_is_found() {
-        const SIZE: usize = 8 << 20;
+        const SIZE: usize = 64 << 20;
+        const GUARD: usize = 1 << 16;
         let (pid, limit) = (std::process::id(), Duration::from_secs(60));
-        let mut reserved = vec![0_u8; SIZE];
+        let length = NonZeroUsize::new(SIZE + 2 * GUARD).unwrap();
+        let (flags, write) = (MapFlags::MAP_PRIVATE, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE);
+        // Guards keep it apart from what other threads map beside it.
+        // SAFETY: new memory, of which the part between the guards is made accessible.
+        let reserved = unsafe {
+            let whole = mmap_anonymous(None, length, ProtFlags::PROT_NONE, flags).unwrap();
+            let inner = whole.byte_add(GUARD);
+            mprotect(inner, SIZE, write).unwrap();
+            std::slice::from_raw_parts_mut(inner.cast::<u8>().as_ptr(), SIZE)
+        };
         let before = others(pid, limit).unwrap();
         reserved.fill(1);
-        assert!(filled(pid, &before, &[], limit).unwrap() >= SIZE as u64 - 8192);
-        // Mapped anew meanwhile.
+        assert!(filled(pid, &before, &[], limit).unwrap() >= SIZE as u64);
+        // Mapped anew meanwhile. Other threads use some memory too.
         let start = reserved.as_ptr() as u64;
         let anew = start..start + SIZE as u64;
         let found = filled(pid, &before, std::slice::from_ref(&anew), limit).unwrap();
         assert!(found < SIZE as u64, "{found}");
-        assert!(reserved.iter().all(|byte| *byte == 1));
     }
 
     fn region(kind: Kind, start: u64, length: u64, name: &str) -> Region {
