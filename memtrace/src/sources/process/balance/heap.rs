@@ -10,7 +10,7 @@ const ARENA: u64 = 64 << 20;
 /// Names that allocators give to their mappings: `prctl(PR_SET_VMA_ANON_NAME)`, from Linux 5.17.
 const NAMES: [&str; 3] = ["malloc", "jemalloc", "mimalloc"];
 
-/// Other memory from before is worth a look from this size on, of so many regions.
+/// Other memory from before, and what it gains, is worth a look from this size on, of so many regions.
 const RESERVED: u64 = 1 << 20;
 const MOST: usize = 256;
 
@@ -56,7 +56,9 @@ pub(super) fn filled(
     let (ranges, first): (Vec<_>, Vec<_>) =
         before.iter().filter(|(range, _)| is_same(range)).cloned().unzip();
     let now = memory::resident(pid, &ranges, limit)?;
-    Some(now.into_iter().zip(first).map(|(now, first)| now.saturating_sub(first)).sum())
+    let gained: u64 = now.into_iter().zip(first).map(|(now, first)| now.saturating_sub(first)).sum();
+    // A few pages are a thread's stack, which is deeper now.
+    Some(if gained < RESERVED { 0 } else { gained })
 }
 
 fn is_heap(region: &memory::Region, mapped: &[Range<u64>]) -> bool {
