@@ -38,12 +38,13 @@ OWN void add_session(Server *server) {
 OWN void forget() { malloc(sizeof(Entry) + 32); }
 
 static void grow() {
-    for (long round = 0; !over; round++) {
-        add_to_log();
-        add_session(g_server);
-        if (round % 20 == 0)
-            forget();
-        usleep(50);
+    while (!over) {
+        for (int at = 0; at < 20; at++) {
+            add_to_log();
+            add_session(g_server);
+        }
+        forget();
+        usleep(1000);
     }
 }
 

@@ -98,7 +98,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     let (writer, style) = args.show.open()?;
     let mut output = BufWriter::with_capacity(1 << 16, writer);
     let processes = args.which.processes()?;
-    let pids: Vec<u32> = processes.iter().map(|process| process.pid.get()).collect();
+    let is_alone = processes.len() == 1;
     let mut watched: Vec<Watched> =
         processes.into_iter().map(|process| Watched { process, before: None }).collect();
     if args.stop {
@@ -113,7 +113,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
                 at_exit: false,
                 unaligned: args.unaligned,
             };
-            let Some(seen) = witness::watch(&pids, time, leaks)? else { return Ok(ExitCode::SUCCESS) };
+            let Some(seen) = witness::watch(&args.which, time, leaks)? else { return Ok(ExitCode::SUCCESS) };
             Some(seen)
         }
         None => None,
@@ -134,7 +134,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         for mut one in watched {
             match one.scan(&scanner, &show, round == count, &mut output) {
                 Ok(()) => alive.push(one),
-                Err(error) if error.downcast_ref::<Closed>().is_some() || pids.len() == 1 => {
+                Err(error) if error.downcast_ref::<Closed>().is_some() || is_alone => {
                     return Err(error);
                 }
                 Err(error) => {

@@ -53,13 +53,6 @@ fn parse_id(text: &str) -> Result<String, String> {
     is_id.then(|| text.to_ascii_lowercase()).ok_or_else(help)
 }
 
-impl SelectArgs {
-    /// Just these processes.
-    pub(super) fn of(pids: &[u32]) -> Self {
-        Self { which: WhichArgs { pids: pids.to_vec(), ..WhichArgs::default() }, follow: false }
-    }
-}
-
 impl WhichArgs {
     /// What they say.
     pub(super) fn selector(&self) -> Selector {

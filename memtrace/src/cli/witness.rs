@@ -2,7 +2,11 @@
 
 use std::{io, time::Duration};
 
-use super::{NAMES, attach, block_on, cost::DEFAULT_LIMIT, select::SelectArgs};
+use super::{
+    NAMES, attach, block_on,
+    cost::DEFAULT_LIMIT,
+    select::{SelectArgs, WhichArgs},
+};
 use crate::{
     bpf::Config,
     budget::Choice,
@@ -19,8 +23,8 @@ const STACKS: usize = 300;
 ///
 /// # Errors
 /// As for a session.
-pub(super) fn watch(pids: &[u32], time: Duration, leaks: LeakOptions) -> anyhow::Result<Option<Seen>> {
-    let select = SelectArgs::of(pids);
+pub(super) fn watch(which: &WhichArgs, time: Duration, leaks: LeakOptions) -> anyhow::Result<Option<Seen>> {
+    let select = SelectArgs { which: which.clone(), follow: false };
     let processes = select.which.processes()?;
     let targets = u32::try_from(processes.len()).unwrap_or(u32::MAX);
     let options = Options {

@@ -136,16 +136,13 @@ pub(super) fn run(
     let knows_others = matches!(free, Free::Ranges(..)) && job.exact && saw_all;
     check.before = knows_others.then(|| candidates.others(&marked)).flatten();
     signals.decided.store(true, Ordering::Relaxed);
-    let in_use =
-        (job.census == Census::Last && !job.stacks.is_empty()).then(|| in_use::holders(job, tools, signals));
-    let holders = match in_use {
-        Some(Ok(holders)) => holders,
-        Some(Err(error)) => {
-            tracing::debug!("no census of process {} for holders: {error}", job.pid);
-            holders(job.pid, &sampled, &marked, &words, regions, &tools.files)
-        }
-        None => holders(job.pid, &sampled, &marked, &words, regions, &tools.files),
-    };
+    let wants_late = job.census == Census::Last && !job.stacks.is_empty();
+    let late = wants_late.then(|| in_use::holders(job, tools, signals)).transpose();
+    let late = late.inspect_err(|error| tracing::debug!("no holders in use of process {}: {error}", job.pid));
+    let holders = late
+        .ok()
+        .flatten()
+        .unwrap_or_else(|| holders(job.pid, &sampled, &marked, &words, regions, &tools.files));
     check.at = live.elapsed();
     check.cpu = cpu_time().saturating_sub(cpu);
     Ok(Outcome { check, count, holders })

@@ -1,12 +1,13 @@
 //! The memory of a process as a scan reads it: paced, and ended early if that is asked for.
 
 use std::{
+    io,
     ops::Range,
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
-use super::pass::Free;
+use super::{check::Failure, pass::Free};
 use crate::{
     heap::{Between, Memory},
     model::ThreadRegisters,
@@ -37,7 +38,7 @@ pub(super) struct TargetMemory<'a> {
     /// Whether the allocator's memory that is new since is not to be taken for roots.
     grows: bool,
     /// Whether it ended early.
-    pub(super) cut: bool,
+    cut: bool,
 }
 
 impl<'a> TargetMemory<'a> {
@@ -72,6 +73,20 @@ impl<'a> TargetMemory<'a> {
 
     pub(super) fn reader(&self) -> &Reader {
         &self.reader
+    }
+
+    /// Whether what was read is worth something.
+    ///
+    /// # Errors
+    /// The process is gone, or may not be read, or reading ended early.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        if self.reader.is_gone() {
+            return Err(Failure::Gone);
+        }
+        if self.reader.is_refused() {
+            return Err(io::Error::from(io::ErrorKind::PermissionDenied).into());
+        }
+        if self.cut { Err(Failure::Cut) } else { Ok(()) }
     }
 
     /// Whether a part is in a heap of an arena of glibc's, as other threads than the first use.

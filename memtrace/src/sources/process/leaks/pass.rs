@@ -126,15 +126,7 @@ impl Pass<'_> {
         let memory = TargetMemory::new(reader, &regions, &threads, rate, limit, stop);
         let mut memory = memory.with_free(free, how.young);
         let mut pending = heap::scan(&mut memory, blocks, &words, how)?;
-        if memory.reader().is_gone() {
-            return Err(Failure::Gone);
-        }
-        if memory.reader().is_refused() {
-            return Err(std::io::Error::from(std::io::ErrorKind::PermissionDenied).into());
-        }
-        if memory.cut {
-            return Err(Failure::Cut);
-        }
+        memory.check()?;
         if let Some(allocator) = allocator
             && pending.wants_young()
         {
@@ -143,6 +135,7 @@ impl Pass<'_> {
                 Ok(None) => {}
                 Err(error) => tracing::debug!("no census of process {pid}: {error}"),
             }
+            memory.check()?;
         }
         let figures = memory.reader().figures();
         let saw_all = !is_cut && figures.bytes_swapped == 0;
