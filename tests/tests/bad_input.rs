@@ -135,6 +135,55 @@ fn target_that_exits_while_it_is_attached_to() {
     }
 }
 
+/// A list of processes is old when it is read: those that have exited do not keep the others from being traced.
+#[test]
+fn some_of_several_have_exited() {
+    if !can_trace() {
+        return;
+    }
+    let mut dead = Running::spawn(&mut Command::new("true"));
+    dead.wait_until_dead();
+    let target = fixture::start("lifecycle", &["fork"]);
+    let (zombie, living) = (dead.pid().to_string(), target.pid().to_string());
+    let report = ["-n", "1", "-i", "100ms"];
+    let finished = memtrace([&["attach", "4194305", &zombie, &living], &report[..]].concat());
+    assert_eq!(finished.status, 0, "{}", finished.stderr);
+    assert!(finished.stderr.contains("no process 4194305"), "{}", finished.stderr);
+    assert!(finished.stderr.contains(&format!("process {zombie} (true) is a zombie")), "{}", finished.stderr);
+    assert!(finished.stdout.contains("Outstanding"), "{}{}", finished.stdout, finished.stderr);
+    assert_refused(&memtrace(["attach", "4194305", &zombie]), FAILED, "zombie");
+}
+
+/// Nor do those that exit while they are attached to.
+#[test]
+fn one_of_several_exits_while_they_are_attached_to() {
+    if !can_trace() {
+        return;
+    }
+    for round in 0..20_u32 {
+        let [dying, living] = [0, 1].map(|_| fixture::start("lifecycle", &["fork"]));
+        let mut command = Command::new(agent_path());
+        command.args([
+            "attach",
+            &dying.pid().to_string(),
+            &living.pid().to_string(),
+            "-n",
+            "1",
+            "-i",
+            "100ms",
+        ]);
+        let agent = Running::spawn(&mut command);
+        let moment = Instant::now() + Duration::from_millis(10) * round;
+        while Instant::now() < moment {
+            std::thread::yield_now();
+        }
+        dying.signal(Signal::SIGKILL);
+        let finished = agent.finish();
+        assert_eq!(finished.status, 0, "{round}: {}", finished.stderr);
+        assert!(finished.stdout.contains("Outstanding"), "{}{}", finished.stdout, finished.stderr);
+    }
+}
+
 #[test]
 fn program_of_32_bits() {
     let directory = tempfile::tempdir().expect("a temporary directory");

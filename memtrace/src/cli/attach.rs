@@ -6,7 +6,7 @@ use crate::{
     report::{escape, plan},
     session::{Ending, follow, interrupted},
     sources::process::{Options, Session},
-    target::{Process, protect_from_oom},
+    target::{self, Process, protect_from_oom},
 };
 
 use super::{
@@ -96,6 +96,7 @@ pub(super) fn open(
     let is_selected = !selector.is_empty();
     let mut session = Session::new(Options { follow, select: selector, ..options }, message)?;
     session.prepare();
+    let (number, mut ended) = (processes.len(), Vec::new());
     for process in processes {
         if process.is_stopped() {
             message(&format!(
@@ -107,13 +108,23 @@ pub(super) fn open(
             break;
         }
         let pid = process.pid;
-        match session.attach(process) {
-            // Of many, some may have no allocator, or may just have ended.
-            Err(error) if is_selected && !select.which.pids.contains(&pid.get()) => {
-                message(&format!("nothing is traced of process {pid} yet: {error:#}"));
-            }
-            attached => attached?,
+        let Err(error) = session.attach(process) else { continue };
+        // Of many, some may have no allocator, or may just have ended.
+        if is_selected && !select.which.pids.contains(&pid.get()) {
+            message(&format!("nothing is traced of process {pid} yet: {error:#}"));
+        } else if Process::open(pid.get()).is_err_and(|gone| gone.is_gone()) {
+            ended.push((pid, error));
+        } else {
+            return Err(error);
         }
+    }
+    if ended.len() == number
+        && let Some((_, error)) = ended.pop()
+    {
+        return Err(error);
+    }
+    for (pid, _) in ended {
+        message(&format!("{}: the others are traced", target::Error::Exited(pid.get())));
     }
     session.follow_existing();
     Ok(session)

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 use regex_lite::Regex;
 
-use super::options::parse_pid;
+use super::{message::message, options::parse_pid};
 use crate::target::{
     Process,
     select::{LEAST_ID, Selector, cgroup_path},
@@ -66,10 +66,27 @@ impl WhichArgs {
     /// The processes that exist now, first those that are named by pid.
     ///
     /// # Errors
-    /// One of these cannot be traced, or there is no process.
+    /// One of these cannot be traced, or there is no process. Of several, those that have exited are only said to have: a
+    /// list such as that of `pidof` is old when it is read.
     pub(super) fn processes(&self) -> anyhow::Result<Vec<Process>> {
-        let mut processes = self.pids.iter().map(|&pid| Process::open(pid)).collect::<Result<Vec<_>, _>>()?;
+        let (mut processes, mut gone) = (Vec::new(), Vec::new());
+        for &pid in &self.pids {
+            match Process::open(pid) {
+                Ok(process) => processes.push(process),
+                Err(error) if error.is_gone() => gone.push(error),
+                Err(error) => return Err(error.into()),
+            }
+        }
         let selector = self.selector();
+        if processes.is_empty()
+            && selector.is_empty()
+            && let Some(error) = gone.pop()
+        {
+            return Err(error.into());
+        }
+        for error in gone {
+            message(&format!("{error}: the other processes are looked at"));
+        }
         if selector.is_empty() {
             return Ok(processes);
         }

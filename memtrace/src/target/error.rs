@@ -99,3 +99,11 @@ pub enum Error {
     #[error("there is no user `{0}` (use a name or a number)")]
     NoSuchUser(String),
 }
+
+impl Error {
+    /// Whether it says that the process has exited.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Self::NoSuchProcess(_) | Self::Zombie { .. } | Self::Exited(_))
+    }
+}

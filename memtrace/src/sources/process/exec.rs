@@ -12,6 +12,13 @@ pub(super) const PAUSE: Duration = Duration::from_millis(5);
 /// The time between two passes that clear blocks of earlier programs from the table.
 const FORGETTING: Duration = Duration::from_secs(1);
 
+impl Traced {
+    /// Whether it has exited, or is about to: its memory goes first.
+    pub(super) fn is_without_memory(&self) -> bool {
+        self.process.has_exited() || self.modules.mapped().next().is_none()
+    }
+}
+
 impl Session {
     /// Handles `execve`s whose events were lost.
     pub(super) fn catch_up(&mut self) {

@@ -28,7 +28,7 @@ use crate::{
     session::{Draft, Names, hold_signals},
     sources::marks::Marked,
     symbolize::Program,
-    target::{FileStore, Process, select::Selector},
+    target::{self, FileStore, Process, select::Selector},
 };
 
 /// What to count. By default every allocation.
@@ -187,6 +187,10 @@ impl Session {
             }
             std::thread::sleep(PAUSE);
         }
+        let is_it = |target: &&Traced| target.pid() == pid && target.is_without_memory();
+        if self.targets.iter().rfind(is_it).is_some() {
+            return Err(target::Error::Exited(pid.get()).into());
+        }
         if !self.options.placement.choice.is_all() {
             bail!(
                 "process {pid} ({comm}) has nothing that --allocator, --object, --symbol-prefix, --alloc and --free select: \
@@ -226,7 +230,7 @@ impl Session {
         let Some(target) = self.targets.iter_mut().find(|target| target.index == index) else { return Ok(0) };
         let found = target.attach(&mut self.tracer);
         if found.is_err() && target.process.has_exited() {
-            bail!("process {pid} exited while memtrace was attaching to it");
+            return Err(target::Error::Exited(pid.get()).into());
         }
         found.with_context(|| format!("cannot trace process {pid}"))
     }

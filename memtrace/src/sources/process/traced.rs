@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use memtrace_common::{EXACT, Target, WalkMethod};
 use rustc_hash::FxHashMap;
 
@@ -18,7 +18,7 @@ use crate::{
     bpf::Tracer,
     model::{ProbeSpec, Role, Site},
     profile::{Remark, Renewal},
-    target::{FileStore, Location, Module, Modules, Process},
+    target::{self, FileStore, Location, Module, Modules, Process},
 };
 
 use super::{
@@ -81,7 +81,7 @@ impl Traced {
         let pid = process.pid;
         let cpu = process.cpu_time().unwrap_or_default();
         let modules = Modules::read(pid.get(), files).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => anyhow!("process {pid} exited while memtrace was attaching to it"),
+            io::ErrorKind::NotFound => target::Error::Exited(pid.get()).into(),
             _ => anyhow::Error::new(error).context(format!("cannot read the mappings of process {pid}")),
         })?;
         Ok(Self {
