@@ -1,28 +1,27 @@
 //! `memtrace scan`.
 
 use std::{
-    io::{BufWriter, Write},
+    path::PathBuf,
     process::ExitCode,
-    thread,
     time::{Duration, Instant},
 };
 
 use anyhow::bail;
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::Timestamp;
 
 use crate::{
     profile::{
-        Heap, Seen,
+        Dictionary, Heap, HeapRows, Seen, Selection,
         units::{format_bytes, parse_duration},
     },
-    report::{HeapView, Json, Style, Text, escape},
-    session::{Closed, settle},
+    report::escape,
+    session::{Names, Output, hold_signals, release_signals, wait_for_signal},
     sources::process::{LeakOptions, Progress, ScanOptions, Scanner, When},
     target::Process,
 };
 
 use super::{
-    format::{PlainArgs, PlainFormat},
+    format::ShowArgs,
     message::{message, usage},
     options::parse_count,
     select::WhichArgs,
@@ -43,6 +42,8 @@ Examples:
   memtrace scan 4123 -i 60s -n 5            five times, and what grows or becomes lost in between
   memtrace scan 4123 -T 0 -f json           every size of blocks, for a script
   memtrace scan 4123 -d 30s                 traces for 30 s first: who allocates what it loses
+  memtrace scan 4123 --save heap.mt         keep it: memtrace report heap.mt, memtrace diff monday.mt heap.mt
+  memtrace scan 4123 -f html -O heap.html   a page with everything, for a ticket
   memtrace scan 4123 --no-contents          without texts from the process's memory
 
 Without -d no probe is put into the process, and it is not stopped: its memory is read three times, within about a second. Blocks
@@ -64,7 +65,10 @@ pub(super) struct Args {
     #[arg(short = 'T', long, value_name = "N", default_value_t = 10)]
     top: usize,
     #[command(flatten)]
-    show: PlainArgs,
+    show: ShowArgs,
+    /// Save every report with all sizes of blocks to this file, for `memtrace report` and `memtrace diff`
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
     /// Do not show texts that lost blocks hold
     #[arg(long)]
     no_contents: bool,
@@ -95,11 +99,13 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         (None, None) => 1,
         (None, Some(_)) => u64::MAX,
     };
-    let (writer, style) = args.show.open()?;
-    let mut output = BufWriter::with_capacity(1 << 16, writer);
+    let output = args.show.output(Selection { top: args.top, ..Selection::default() }, false)?;
+    let mut output = match &args.save {
+        Some(path) => output.saved_to(path)?,
+        None => output,
+    };
     let processes = args.which.processes()?;
-    let is_alone = processes.len() == 1;
-    let mut watched: Vec<Watched> =
+    let watched: Vec<Watched> =
         processes.into_iter().map(|process| Watched { process, before: None }).collect();
     if args.stop {
         message("--stop: each scan stops the process; system calls such as epoll_wait may return EINTR");
@@ -126,41 +132,66 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
              register points to look lost; --stop reads them",
         );
     }
-    let mut has_failed = false;
-    let show = Show { top: args.top, format: args.show.format, style, seen: seen.as_ref() };
+    let has_failed = rounds(args, count, watched, &Scans { scanner, seen }, &mut output)?;
+    output.finish()?;
+    Ok(if has_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Scans as often as asked for, and reports. Returns whether a process could not be scanned to the end.
+fn rounds(
+    args: &Args,
+    count: u64,
+    mut watched: Vec<Watched>,
+    scans: &Scans,
+    output: &mut Output,
+) -> anyhow::Result<bool> {
+    let (is_alone, mut has_failed) = (watched.len() == 1, false);
+    let (mut names, mut rows) = (Names::known(Dictionary::default()), HeapRows::default());
+    let begun = Instant::now();
     for round in 1..=count {
-        let begun = Instant::now();
-        let mut alive = Vec::new();
+        let round_begun = Instant::now();
+        let (mut alive, mut heaps) = (Vec::new(), Vec::new());
         for mut one in watched {
-            match one.scan(&scanner, &show, round == count, &mut output) {
-                Ok(()) => alive.push(one),
-                Err(error) if error.downcast_ref::<Closed>().is_some() || is_alone => {
-                    return Err(error);
+            match one.scan(scans) {
+                Ok(heap) => {
+                    heaps.push(heap);
+                    alive.push(one);
                 }
+                Err(error) if is_alone => return Err(error),
                 Err(error) => {
                     has_failed = true;
                     message(&super::one_line(&error));
                 }
             }
         }
-        settle(output.flush())?;
         if alive.is_empty() {
             bail!("no process is left to scan");
         }
         watched = alive;
-        if let (Some(interval), true) = (args.interval, round < count) {
-            thread::sleep(interval.saturating_sub(begun.elapsed()));
+        let moment = (Timestamp::now(), begun.elapsed(), round == count);
+        let profile = rows.profile(names.dictionary_mut(), heaps, moment);
+        output.report(&mut names, profile)?;
+        if let (Some(interval), true) = (args.interval, round < count)
+            && is_interrupted(interval.saturating_sub(round_begun.elapsed()))
+        {
+            break;
         }
     }
-    Ok(if has_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(has_failed)
 }
 
-/// How heaps are shown.
-struct Show<'a> {
-    top: usize,
-    format: PlainFormat,
-    style: Style,
-    seen: Option<&'a Seen>,
+/// Waits for so long. Returns whether a signal ended it: one that comes during a scan ends the program.
+fn is_interrupted(time: Duration) -> bool {
+    hold_signals();
+    let is_interrupted = wait_for_signal(time);
+    release_signals();
+    is_interrupted
+}
+
+/// How processes are scanned, and who was seen to allocate.
+struct Scans {
+    scanner: Scanner,
+    seen: Option<Seen>,
 }
 
 /// A process that is scanned.
@@ -171,14 +202,8 @@ struct Watched {
 }
 
 impl Watched {
-    /// Scans the process, and writes what was found.
-    fn scan(
-        &mut self,
-        scanner: &Scanner,
-        show: &Show<'_>,
-        last: bool,
-        out: &mut dyn Write,
-    ) -> anyhow::Result<()> {
+    /// Scans the process.
+    fn scan(&mut self, scans: &Scans) -> anyhow::Result<Heap> {
         let Process { pid, comm, .. } = &self.process;
         let mut progress = |Progress { scan, bytes }| {
             if bytes >= LONG {
@@ -186,15 +211,10 @@ impl Watched {
                 message(&format!("process {pid} ({}): scan {scan} of {size}", escape(comm)));
             }
         };
-        let heap = scanner.scan(&self.process, &mut progress)?;
-        let growth = self.before.as_ref().map(|before| heap.since(before));
-        let &Show { top, format, style, seen } = show;
-        let view = HeapView { heap: &heap, time: Timestamp::now(), last, growth: growth.as_ref(), seen, top };
-        settle(match format {
-            PlainFormat::Text => Text::new(style, TimeZone::system()).heap(out, &view),
-            PlainFormat::Json => Json.heap(out, &view),
-        })?;
-        self.before = Some(heap);
-        Ok(())
+        let mut heap = scans.scanner.scan(&self.process, &mut progress)?;
+        heap.growth = self.before.as_ref().map(|before| Box::new(heap.since(before)));
+        heap.seen = scans.seen.clone().map(Box::new);
+        self.before = Some(heap.clone());
+        Ok(heap)
     }
 }

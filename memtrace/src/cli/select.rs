@@ -85,7 +85,7 @@ impl WhichArgs {
             return Err(error.into());
         }
         for error in gone {
-            message(&format!("{error}: the other processes are looked at"));
+            message(&format!("{error}; the other processes are looked at"));
         }
         if selector.is_empty() {
             return Ok(processes);

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Amount, LeakCheck, Process, Root};
+use super::{Amount, LeakCheck, Process, Root, Seen};
 
 /// The heap of one process.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Heap {
     /// The process.
     pub process: Process,
@@ -33,6 +33,12 @@ pub struct Heap {
     pub unwalked_bytes: u64,
     /// Whether all arenas were found and walked, without a gap.
     pub is_walked: bool,
+    /// What has changed since an earlier look; `None`: this is the first.
+    #[serde(default)]
+    pub growth: Option<Box<HeapGrowth>>,
+    /// Who allocates blocks of these sizes, by a time of tracing; `None`: nothing was traced.
+    #[serde(default)]
+    pub seen: Option<Box<Seen>>,
 }
 
 /// Whether scans decide which blocks are lost.
@@ -164,7 +170,7 @@ pub struct HeldBytes {
 }
 
 /// What has changed in a heap since an earlier look.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeapGrowth {
     /// Bytes in use, and blocks.
     pub in_use: (i64, i64),
@@ -179,7 +185,7 @@ pub struct HeapGrowth {
 }
 
 /// By how much the blocks of one size have become more.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GrownClass {
     /// Bytes of each.
     pub size: u64,
@@ -250,7 +256,7 @@ impl Heap {
 
 #[cfg(test)]
 mod tests {
-    use super::{Finding, GrownClass, Heap, HeapArena, Kept, LeakCheck, Process, SizeClass};
+    use super::{GrownClass, Heap, HeapArena, Kept, LeakCheck, SizeClass};
     use crate::profile::Amount;
 
     fn heap(classes: &[(u64, u64, u64, Option<&str>)], kept: u64) -> Heap {
@@ -266,22 +272,14 @@ mod tests {
         let mut check = LeakCheck::default();
         check.reached.directly.blocks = classes.iter().map(|class| class.lost).sum();
         Heap {
-            process: Process::default(),
-            allocator: "glibc".to_owned(),
-            releases: String::new(),
-            others: Vec::new(),
             in_use: Amount { bytes: 0, blocks },
             arenas: vec![HeapArena {
                 kept: Kept { bins: kept, absent: 1, ..Kept::default() },
                 ..HeapArena::default()
             }],
-            mapped: Amount::default(),
             check,
-            verdict: Finding::Decided,
             classes,
-            holders: Vec::new(),
-            unwalked_bytes: 0,
-            is_walked: true,
+            ..Heap::default()
         }
     }
 

@@ -14,6 +14,7 @@ mod dictionary;
 mod diff;
 mod elide;
 mod heap;
+mod heap_rows;
 mod holder;
 mod index;
 mod intern;
@@ -46,6 +47,7 @@ pub use dictionary::{Damaged, Delta, Dictionary};
 pub use diff::{Change, Diff, diff};
 pub use elide::elide;
 pub use heap::{Finding, GrownClass, Heap, HeapArena, HeapGrowth, HeldBytes, Hint, Kept, SizeClass};
+pub use heap_rows::HeapRows;
 pub use holder::Holder;
 pub use holder::Root;
 pub use kernel::{CacheRow, KERNEL_CODE, Kernel, KernelDetail, MemoryKind};
@@ -65,7 +67,7 @@ pub use verdict::{Grounds, Kind, Lifetimes, Trend, Verdict, lifetime_begin};
 pub use view::{By, Frame, Selection, SortBy, View};
 
 /// The version of the serialized form of [`Profile`] and [`Delta`]: files of a newer version are rejected.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// What is traced, with the figures that only this kind of target has.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -74,6 +76,8 @@ pub enum Subject {
     Processes(Processes),
     /// The kernel.
     Kernel(Kernel),
+    /// The heaps of processes, which were scanned instead of traced.
+    Heaps(Vec<Heap>),
 }
 
 /// Everything that one report knows.
@@ -121,7 +125,7 @@ impl Profile {
     pub fn processes(&self) -> Option<&Processes> {
         match &self.subject {
             Subject::Processes(processes) => Some(processes),
-            Subject::Kernel(_) => None,
+            Subject::Kernel(_) | Subject::Heaps(_) => None,
         }
     }
 
@@ -129,9 +133,34 @@ impl Profile {
     #[must_use]
     pub fn kernel(&self) -> Option<&Kernel> {
         match &self.subject {
-            Subject::Processes(_) => None,
+            Subject::Processes(_) | Subject::Heaps(_) => None,
             Subject::Kernel(kernel) => Some(kernel),
         }
+    }
+
+    /// What only scans have.
+    #[must_use]
+    pub fn heaps(&self) -> Option<&[Heap]> {
+        match &self.subject {
+            Subject::Heaps(heaps) => Some(heaps),
+            Subject::Processes(_) | Subject::Kernel(_) => None,
+        }
+    }
+
+    /// The processes; none of the kernel.
+    #[must_use]
+    pub fn targets(&self) -> Vec<&Process> {
+        match &self.subject {
+            Subject::Processes(of) => of.processes.iter().collect(),
+            Subject::Kernel(_) => Vec::new(),
+            Subject::Heaps(heaps) => heaps.iter().map(|heap| &heap.process).collect(),
+        }
+    }
+
+    /// One of the processes.
+    #[must_use]
+    pub fn process(&self, pid: u32) -> Option<&Process> {
+        self.targets().into_iter().find(|process| process.pid == pid)
     }
 
     /// Whether figures are those of some blocks only: by size, age or marks.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::escape::short;
 use super::text::{Style, Text};
 use crate::profile::units::{format_age, format_bytes, format_count, format_number};
-use crate::profile::{Amount, Change, Dictionary, Diff, Frame, Profile, StackId, Subject};
+use crate::profile::{Amount, Change, Dictionary, Diff, Frame, Profile, StackId};
 
 /// The version of the JSON.
 const SCHEMA: u32 = 1;
@@ -152,13 +152,11 @@ impl<'a> Comparison<'a> {
 
 /// What was traced.
 fn named(profile: &Profile) -> String {
-    match &profile.subject {
-        Subject::Processes(of) => of
-            .processes
-            .first()
-            .map_or_else(String::new, |process| format!("{} (pid {})", short(&process.comm), process.pid)),
-        Subject::Kernel(_) => "the kernel".to_owned(),
+    if profile.kernel().is_some() {
+        return "the kernel".to_owned();
     }
+    let first = profile.targets().first().copied();
+    first.map_or_else(String::new, |process| format!("{} (pid {})", short(&process.comm), process.pid))
 }
 
 /// `+1.5 MiB`.

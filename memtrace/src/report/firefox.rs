@@ -66,8 +66,7 @@ impl<'a, 'v> Builder<'a, 'v> {
     fn profile(mut self) -> Profile {
         let view = self.view;
         // Also those that hold nothing.
-        let processes = view.profile().processes().into_iter().flat_map(|of| &of.processes);
-        for process in processes {
+        for process in view.profile().targets() {
             self.thread(process.pid, &process.comm);
         }
         view.rows().for_each(|row| self.row(row));

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::{escape, estimates};
+use super::{escape, estimates, kernel};
 use crate::profile::units::{format_age, format_bytes, format_percent};
-use crate::profile::{Filter, Mark, Processes, Profile, Since, StackMethod};
+use crate::profile::{Filter, Mark, Processes, Profile, Since, StackMethod, Subject};
 
 /// Process ids listed in the header; of further ones, only the number is given.
 const PIDS_SHOWN: usize = 8;
@@ -18,19 +18,43 @@ const STALE: Duration = Duration::from_secs(1);
 /// Allocations seen for less of a span than this are worth a word.
 const WATCHED: f64 = 0.99;
 
-pub(super) fn processes(of: &Processes) -> String {
-    let pids = of.processes.iter().take(PIDS_SHOWN);
+/// What the report is about.
+pub(super) fn target(profile: &Profile) -> String {
+    if let Some(of) = profile.kernel() {
+        return kernel::target(of);
+    }
+    let processes = profile.targets();
+    let pids = processes.iter().take(PIDS_SHOWN);
     let shown = pids.map(|process| process.pid.to_string()).collect::<Vec<_>>().join(", ");
-    let noun = if of.processes.len() == 1 { "pid" } else { "pids" };
-    let more = match of.processes.len().saturating_sub(PIDS_SHOWN) {
+    let noun = if processes.len() == 1 { "pid" } else { "pids" };
+    let more = match processes.len().saturating_sub(PIDS_SHOWN) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    let comm = of.processes.first().map_or("", |process| process.comm.as_str());
+    let comm = processes.first().map_or("", |process| process.comm.as_str());
     format!("{} ({noun} {shown}{more})", escape(comm))
 }
 
-pub(super) fn allocators(of: &Processes) -> String {
+/// For how long it was traced.
+pub(super) fn traced(profile: &Profile) -> String {
+    match profile.heaps() {
+        Some(_) => "scanned without probes".to_owned(),
+        None => format!("traced for {}", format_age(profile.elapsed)),
+    }
+}
+
+/// How its figures came about.
+pub(super) fn how(profile: &Profile) -> String {
+    match &profile.subject {
+        Subject::Processes(of) => format!("{}; {}", allocators(of), method(profile, of)),
+        Subject::Kernel(_) => kernel::method(sizes(&profile.filter), shown(profile)),
+        Subject::Heaps(_) => {
+            "blocks in use by the records of the allocator, sizes as it rounds them".to_owned()
+        }
+    }
+}
+
+fn allocators(of: &Processes) -> String {
     match of.allocators.len() {
         0 => "no allocator found".to_owned(),
         1 => format!("allocator {}", escape(&of.allocators.join(", "))),
@@ -38,7 +62,7 @@ pub(super) fn allocators(of: &Processes) -> String {
     }
 }
 
-pub(super) fn method(profile: &Profile, of: &Processes) -> String {
+fn method(profile: &Profile, of: &Processes) -> String {
     let mode = &of.mode;
     let untraced = match of.untraced.as_slice() {
         [] if mode.leaves_code_out() => "NOT EVERYTHING IS TRACED (see the notes); otherwise ".to_owned(),
@@ -56,7 +80,7 @@ pub(super) fn method(profile: &Profile, of: &Processes) -> String {
 }
 
 /// Filters by age and by marks in words.
-pub(super) fn shown(profile: &Profile) -> String {
+fn shown(profile: &Profile) -> String {
     let older = profile.filter.older.filter(|age| !age.is_zero());
     let older = older.map(|age| format!(", only blocks older than {} shown", format_age(age)));
     format!(

@@ -9,7 +9,7 @@ use super::seen::allocated;
 use super::{Text, leaks};
 use crate::profile::units::{format_bytes, format_count, format_number, format_percent, format_signed};
 use crate::profile::{
-    Amount, Finding, GrownClass, Heap, HeapArena, HeapGrowth, HeldBytes, Hint, Kept, Root, Seen, SizeClass,
+    Amount, Finding, GrownClass, Heap, HeapArena, HeapGrowth, HeldBytes, Hint, Kept, Root, SizeClass, View,
 };
 
 /// Arenas that are listed one by one; sizes of blocks in use, and holders.
@@ -23,22 +23,25 @@ const WORTH: u64 = 1 << 20;
 
 /// A heap, and how to show it.
 #[derive(Clone, Copy, Debug)]
-pub struct HeapView<'a> {
+pub(super) struct HeapView<'a> {
     /// The heap.
-    pub heap: &'a Heap,
+    pub(super) heap: &'a Heap,
     /// Wall-clock time.
-    pub time: Timestamp,
+    pub(super) time: Timestamp,
     /// Whether there will be no other report.
-    pub last: bool,
-    /// What has changed since the report before; `None`: this is the first.
-    pub growth: Option<&'a HeapGrowth>,
-    /// Who allocates blocks of these sizes, by a time of tracing; `None`: nothing was traced.
-    pub seen: Option<&'a Seen>,
+    pub(super) last: bool,
     /// Classes of blocks that are shown at most; 0: all.
-    pub top: usize,
+    pub(super) top: usize,
 }
 
-impl HeapView<'_> {
+impl<'a> HeapView<'a> {
+    /// The heaps of a report, if it is one of scans.
+    pub(super) fn all(view: &View<'a>) -> Option<Vec<Self>> {
+        let profile = view.profile();
+        let (time, last, top) = (profile.time, profile.last, view.selection().top);
+        Some(profile.heaps()?.iter().map(|heap| Self { heap, time, last, top }).collect())
+    }
+
     /// How many classes are shown.
     pub(super) fn shown(&self) -> usize {
         if self.top == 0 { usize::MAX } else { self.top }
@@ -47,10 +50,7 @@ impl HeapView<'_> {
 
 impl Text {
     /// Writes the report of a heap.
-    ///
-    /// # Errors
-    /// What `out` returns.
-    pub fn heap(&self, out: &mut dyn Write, view: &HeapView<'_>) -> io::Result<()> {
+    pub(super) fn heap(&self, out: &mut dyn Write, view: &HeapView<'_>) -> io::Result<()> {
         let HeapView { heap, .. } = view;
         let time = view.time.to_zoned(self.zone().clone());
         writeln!(
@@ -72,7 +72,7 @@ impl Text {
         )?;
         self.kept(out, heap)?;
         self.lost(out, view)?;
-        if let Some(growth) = view.growth {
+        if let Some(growth) = &heap.growth {
             self.growth(out, growth, view.shown())?;
         }
         holders(out, heap)?;
@@ -156,7 +156,7 @@ impl Text {
         let classes = || heap.classes.iter().filter(|class| class.lost > 0);
         for class in classes().take(view.shown()) {
             writeln!(out, "  {}", self::class(class, lost.bytes))?;
-            if let Some(seen) = view.seen {
+            if let Some(seen) = &heap.seen {
                 allocated(out, seen, heap, class.size)?;
             }
         }

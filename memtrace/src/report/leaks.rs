@@ -32,7 +32,7 @@ pub(super) fn summary(check: &LeakCheck, profile: &Profile) -> String {
 /// The one process that was checked, and how many that it started were not.
 fn summarized(check: &LeakCheck, profile: &Profile) -> Option<String> {
     let pid = check.pid?;
-    let process = profile.processes()?.processes.iter().find(|process| process.pid == pid)?;
+    let process = profile.process(pid)?;
     let others = profile.remarks.iter().find_map(|remark| match remark {
         Remark::CheckedAlone { pid: alone, others } if *alone == pid => Some(following::unchecked(*others)),
         _ => None,

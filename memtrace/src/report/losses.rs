@@ -6,7 +6,7 @@ use crate::profile::{Losses, Profile, Reason, Subject};
 /// The sentences of a report. If the kernel returns an address again, the free of the old block is certain: no loss.
 pub(super) fn of(profile: &Profile) -> Vec<String> {
     match profile.subject {
-        Subject::Processes(_) => sentences(&profile.losses),
+        Subject::Processes(_) | Subject::Heaps(_) => sentences(&profile.losses),
         Subject::Kernel(_) => {
             let mut sentences = sentences(&Losses { missed_frees: 0, ..profile.losses.clone() });
             if profile.losses.no_walk_slot > 0 {

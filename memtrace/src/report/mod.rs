@@ -51,7 +51,6 @@ pub use escape::escape;
 pub use firefox::Firefox;
 pub use folded::Folded;
 pub use following::{left_behind, listed};
-pub use heap::HeapView;
 pub use html::Html;
 pub use json::Json;
 pub use memleak::{Memleak, MemleakOptions};

@@ -3,13 +3,15 @@
 //! The format is defined in <https://prometheus.io/docs/specs/om/open_metrics_spec/>. Gauges hold the figures of the latest
 //! report. The number of series is bounded: stacks after the first [`STACKS`] are summed up in one with the id `other`.
 
+mod heaps;
+
 use std::fmt::{self, Write as _};
 use std::io;
 
 use super::blame::culprit;
 use super::names::shorten;
 use super::stacks::name;
-use super::{Reporter, escape};
+use super::{Reporter, escape, heap::HeapView};
 use crate::profile::{Amount, Frame, Kind, Row, Verdict, View};
 
 /// Stacks with series of their own.
@@ -28,11 +30,15 @@ pub struct OpenMetrics;
 impl Reporter for OpenMetrics {
     fn report(&mut self, out: &mut dyn io::Write, view: &View<'_>) -> io::Result<()> {
         let mut page = Page::default();
-        whole(&mut page, view);
-        verdicts(&mut page, view);
-        stacks(&mut page, view);
-        processes(&mut page, view);
-        losses(&mut page, view);
+        if let Some(heaps) = HeapView::all(view) {
+            heaps::heaps(&mut page, view.profile(), &heaps);
+        } else {
+            whole(&mut page, view);
+            verdicts(&mut page, view);
+            stacks(&mut page, view);
+            processes(&mut page, view);
+            losses(&mut page, view);
+        }
         page.text.push_str("# EOF\n");
         out.write_all(page.text.as_bytes())
     }

@@ -57,8 +57,10 @@ fn process(profile: &Profile, row: &Row) -> Option<String> {
         return Some(format!("{} processes", merged.pids.len()));
     }
     let pid = row.pid();
-    let of = profile.processes().filter(|of| of.processes.len() > 1)?;
-    let comm = of.processes.iter().find(|process| process.pid == pid).map_or("", |process| &process.comm);
+    if profile.targets().len() < 2 {
+        return None;
+    }
+    let comm = profile.process(pid).map_or("", |process| &process.comm);
     Some(format!("{comm} ({pid})").trim_start().to_owned())
 }
 

@@ -7,11 +7,10 @@ use std::io;
 
 use super::escape::markup;
 use super::flame::{Flame, Node, colour};
-use super::header::processes;
 use super::stacks::Unit;
-use super::{Reporter, balance, kernel, verdicts};
-use crate::profile::units::{format_age, format_bytes, format_count};
-use crate::profile::{Amount, Kind, Subject, View};
+use super::{Reporter, balance, header, verdicts};
+use crate::profile::units::{format_bytes, format_count};
+use crate::profile::{Amount, Kind, View};
 
 /// Width of the picture.
 const WIDTH: f64 = 1200.0;
@@ -79,16 +78,12 @@ impl Reporter for Svg {
 /// The title, the verdict, the buttons and the legend.
 fn head(out: &mut dyn io::Write, view: &View<'_>, unit: Unit) -> io::Result<()> {
     let profile = view.profile();
-    let target = match &profile.subject {
-        Subject::Processes(of) => processes(of),
-        Subject::Kernel(of) => kernel::target(of),
-    };
+    let target = header::target(profile);
     let what = match unit {
         Unit::Bytes => "outstanding bytes",
         Unit::Blocks => "outstanding blocks",
     };
-    let age = format_age(profile.elapsed);
-    let title = format!("memtrace: {what} of {target}, traced for {age}");
+    let title = format!("memtrace: {what} of {target}, {}", header::traced(profile));
     writeln!(out, "<text class=\"title\" x=\"10\" y=\"24\">{}</text>", markup(&title))?;
     // The verdict of the first process; its figures are in the other formats.
     let verdict = balance::lines(view).into_iter().nth(1).unwrap_or_default();

@@ -14,7 +14,7 @@ use super::{
     suppress::Suppressing,
 };
 use crate::{
-    profile::{Dictionary, Saved, Selection, Since, VERSION, View},
+    profile::{Dictionary, Profile, Saved, Selection, Since, VERSION, View},
     report::{Reporter, screen::Request},
     saved::Writer,
 };
@@ -186,6 +186,16 @@ impl Output {
         Ok(Some(draft))
     }
 
+    /// Writes a report that no session makes, and flushes.
+    ///
+    /// # Errors
+    /// As [`Output::write`].
+    pub fn report(&mut self, names: &mut Names, profile: Profile) -> anyhow::Result<()> {
+        let draft = Draft::report(profile, names, self.wanted());
+        self.write(names, draft)?;
+        self.flush()
+    }
+
     /// Writes a line that is not an event, and flushes.
     ///
     /// # Errors
@@ -201,7 +211,7 @@ impl Output {
     ///
     /// # Errors
     /// As [`Output::write`].
-    pub(super) fn finish(&mut self) -> anyhow::Result<()> {
+    pub fn finish(&mut self) -> anyhow::Result<()> {
         match &mut self.to {
             Sink::Screen(screen) => screen.finish(),
             Sink::Stream(_, writer, last) => {

@@ -22,6 +22,7 @@ pub(super) struct Built {
     pub(super) pair_new: Option<PathBuf>,
     pub(super) idle: PathBuf,
     pub(super) live: PathBuf,
+    pub(super) heap: PathBuf,
     pub(super) busy: PathBuf,
     /// None without a C++ compiler.
     pub(super) objects: Option<PathBuf>,
@@ -66,6 +67,7 @@ impl Built {
             pair_new,
             idle: with_frame_pointers("idle.c", "idle")?,
             live: with_frame_pointers("live.c", "live")?,
+            heap: with_frame_pointers("heap.c", "heap")?,
             busy: with_frame_pointers("busy.c", "busy")?,
             objects,
             json: fixtures.join("json_load.py"),

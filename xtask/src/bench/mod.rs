@@ -22,6 +22,7 @@ mod programs;
 mod redis;
 mod report;
 mod saved;
+mod scan;
 mod stats;
 mod variants;
 
@@ -57,6 +58,8 @@ enum Topic {
     Saved,
     /// What each of 50 processes of one program costs the agent: memory, descriptors, CPU time
     Processes,
+    /// What scans cost with up to 10,000,000 blocks, and what redis-server notices of them
+    Scan,
     /// What kernel mode adds to epoll ADD and DEL, and to create and unlink, compared with bpftrace
     Kernel,
     All,
@@ -100,7 +103,7 @@ type Measure = fn(&build::Built, Options) -> Result<Vec<Row>>;
 pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
     let mut built = build::Built::new(root)?;
     built.against.clone_from(&args.against);
-    let topics: [(Topic, Measure); 10] = [
+    let topics: [(Topic, Measure); 11] = [
         (Topic::Pair, pair::run),
         (Topic::Allocators, allocators::run),
         (Topic::Parts, parts::run),
@@ -110,6 +113,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
         (Topic::Attach, attach::run),
         (Topic::Saved, saved::run),
         (Topic::Processes, processes::run),
+        (Topic::Scan, scan::run),
         (Topic::Kernel, kernel::run),
     ];
     let mut rows = Vec::new();

@@ -17,7 +17,7 @@ use super::load::Load;
 /// How long the server may take until it listens.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Keys that are set, so that old values are replaced.
-const KEYS: &str = "100000";
+const KEYS: u64 = 100_000;
 /// Fewer requests are over before they can be timed.
 const LEAST: u64 = 10_000;
 
@@ -54,16 +54,36 @@ impl Redis {
     }
 }
 
+impl Redis {
+    /// Sets so many keys, to values of 100 bytes.
+    pub(super) fn fill(&self, keys: u64) -> Result<()> {
+        let mut command = self.benchmark(keys, keys);
+        command.args(["-P", "64", "-d", "100"]);
+        process::capture(&mut command).map(|_| ())
+    }
+
+    /// Latencies that one client sees, in us: p50, p99, mean.
+    pub(super) fn latency(&self, keys: u64, requests: u64) -> Result<[f64; 3]> {
+        let output = process::capture(self.benchmark(keys, requests).args(["-c", "1", "-d", "100"]))?;
+        latencies(&output).with_context(|| format!("redis-benchmark wrote {output:?}"))
+    }
+
+    fn benchmark(&self, keys: u64, requests: u64) -> Command {
+        let mut command = process::command("redis-benchmark");
+        command.args(["--csv", "-t", "set", "-r", &keys.to_string(), "-h", "127.0.0.1"]);
+        command.args(["-p", &self.port.to_string(), "-n", &requests.to_string()]);
+        command
+    }
+}
+
 impl Load for Redis {
     fn pid(&self) -> u32 {
         self.server.id()
     }
 
     fn cost(&mut self, operations: u64) -> Result<f64> {
-        let mut command = process::command("redis-benchmark");
-        command.args(["--csv", "-t", "set", "-r", KEYS, "-h", "127.0.0.1"]);
-        command.args(["-p", &self.port.to_string(), "-P", &self.pipeline.to_string()]);
-        command.args(["-n", &operations.to_string()]);
+        let mut command = self.benchmark(KEYS, operations);
+        command.args(["-P", &self.pipeline.to_string()]);
         let output = process::capture(&mut command)?;
         rate(&output).map(|rate| 1e9 / rate).with_context(|| format!("redis-benchmark wrote {output:?}"))
     }
@@ -73,15 +93,26 @@ impl Load for Redis {
     }
 }
 
+/// The figures behind the name of the test.
+fn fields(csv: &str) -> Option<Vec<f64>> {
+    let row = csv.lines().find_map(|line| line.trim().strip_prefix("\"SET\","))?;
+    row.split(',').map(|field| field.trim_matches('"').parse().ok()).collect()
+}
+
 /// Requests per second.
 fn rate(csv: &str) -> Option<f64> {
-    let row = csv.lines().find_map(|line| line.trim().strip_prefix("\"SET\",\""))?;
-    row.split('"').next()?.parse().ok().filter(|rate| *rate > 0.0)
+    fields(csv)?.first().copied().filter(|rate| *rate > 0.0)
+}
+
+/// p50, p99 and mean in us: rps, then in ms mean, least, p50, p95, p99, most.
+fn latencies(csv: &str) -> Option<[f64; 3]> {
+    let fields = fields(csv)?;
+    Some([*fields.get(3)? * 1e3, *fields.get(5)? * 1e3, *fields.get(1)? * 1e3])
 }
 
 #[cfg(test)]
 mod tests {
-    use super::rate;
+    use super::{latencies, rate};
 
     #[test]
     fn the_rate_follows_the_name_of_the_test() {
@@ -90,5 +121,12 @@ mod tests {
         assert_eq!(rate("\"SET\",\"87600.00\"\n"), Some(87_600.0));
         assert_eq!(rate("\"GET\",\"1.0\"\n"), None);
         assert_eq!(rate("\"SET\",\"0.00\"\n"), None);
+    }
+
+    #[test]
+    fn latencies_are_by_column() {
+        let row = "\"SET\",\"37037.04\",\"0.025\",\"0.016\",\"0.023\",\"0.031\",\"0.047\",\"4.271\"\n";
+        assert_eq!(latencies(row), Some([23.0, 47.0, 25.0]));
+        assert_eq!(latencies("\"SET\",\"37037.04\"\n"), None);
     }
 }

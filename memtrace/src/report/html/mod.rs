@@ -13,13 +13,22 @@ use serde::Serialize;
 use self::rows::{mappings, stacks};
 use super::escape::markup;
 use super::flame::{Flame, colour};
-use super::header::{allocators, method, processes, shown, sizes};
-use super::{Reporter, balance, estimates, json, kernel, leaks, losses, remarks};
-use crate::profile::units::format_age;
-use crate::profile::{Kind, Profile, Standing, Subject, View};
+use super::heap::HeapView;
+use super::text::{Style, Text};
+use super::{Reporter, balance, estimates, header, json, leaks, losses, remarks};
+use crate::profile::{Kind, Profile, Standing, View};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
+
+/// What the figures mean.
+const OF_TRACES: &str = "\
+Blocks are what was allocated since tracing began and not freed; earlier allocations are unknown. A stack is lost if nothing in the \
+process leads to its blocks, growing if more and more live on, warming up if that slows down, steady if blocks come and go, start-up \
+if nothing was allocated for a while, and otherwise it is too early to tell.";
+const OF_SCANS: &str = "\
+Blocks are what the allocator has in use, whenever it was allocated; sizes are what the program may use of each. A block is lost if \
+nothing in the process leads to it. Which code allocated them only tracing can tell.";
 
 /// The format.
 #[derive(Clone, Debug)]
@@ -36,12 +45,7 @@ impl Html {
 
     fn head(&self, out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
         let profile = view.profile();
-        let (target, how) = match &profile.subject {
-            Subject::Processes(of) => (processes(of), format!("{}; {}", allocators(of), method(profile, of))),
-            Subject::Kernel(of) => {
-                (kernel::target(of), kernel::method(sizes(&profile.filter), shown(profile)))
-            }
-        };
+        let (target, how) = (header::target(profile), header::how(profile));
         let time = profile.time.to_zoned(self.zone.clone()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string();
         write!(
             out,
@@ -49,8 +53,8 @@ impl Html {
              <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'\"/>\n\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n<title>memtrace: {target}</title>\n\
              <style>\n{STYLE}</style>\n</head>\n<body>\n<header>\n<h1>{target}</h1>\n\
-             <p class=\"soft\">memtrace, {time}, traced for {}; {}</p>\n</header>\n<main>\n",
-            format_age(profile.elapsed),
+             <p class=\"soft\">memtrace, {time}, {}; {}</p>\n</header>\n<main>\n",
+            header::traced(profile),
             markup(&how),
             target = markup(&target),
             time = markup(&time),
@@ -58,10 +62,27 @@ impl Html {
     }
 }
 
+impl Html {
+    /// What was found in each heap, as text has it.
+    fn heaps(&self, out: &mut dyn Write, heaps: &[HeapView<'_>]) -> io::Result<()> {
+        let text = Text::new(Style::default(), self.zone.clone());
+        writeln!(out, "<section aria-labelledby=\"verdict\">\n<h2 id=\"verdict\">Heaps</h2>")?;
+        for view in heaps {
+            let mut lines = Vec::new();
+            text.heap(&mut lines, view)?;
+            writeln!(out, "<pre>{}</pre>", markup(String::from_utf8_lossy(&lines).trim_end()))?;
+        }
+        writeln!(out, "</section>")
+    }
+}
+
 impl Reporter for Html {
     fn report(&mut self, out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
         self.head(out, view)?;
-        verdict(out, view)?;
+        match HeapView::all(view) {
+            Some(heaps) => self.heaps(out, &heaps)?,
+            None => verdict(out, view)?,
+        }
         graph(out)?;
         stacks(out, view)?;
         mappings(out, view)?;
@@ -146,9 +167,8 @@ fn notes(out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
     }
     writeln!(
         out,
-        "<p class=\"soft\">Blocks are what was allocated since tracing began and not freed; earlier allocations are unknown. A stack is \
-         lost if nothing in the process leads to its blocks, growing if more and more live on, warming up if that slows down, steady \
-         if blocks come and go, start-up if nothing was allocated for a while, and otherwise it is too early to tell.</p>\n</section>"
+        "<p class=\"soft\">{}</p>\n</section>",
+        if profile.heaps().is_some() { OF_SCANS } else { OF_TRACES }
     )
 }
 

@@ -22,7 +22,8 @@ const NAME: usize = 160;
 /// The stacks, in order: by verdict, unless asked for otherwise.
 pub(super) fn stacks(out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
     let found = view.rows_found();
-    writeln!(out, "<section aria-labelledby=\"stacks\">\n<h2 id=\"stacks\">Stacks by verdict</h2>")?;
+    let title = if view.profile().heaps().is_some() { "Blocks by size" } else { "Stacks by verdict" };
+    writeln!(out, "<section aria-labelledby=\"stacks\">\n<h2 id=\"stacks\">{title}</h2>")?;
     if found == 0 {
         return writeln!(out, "<p>No stack holds anything.</p>\n</section>");
     }
@@ -58,11 +59,14 @@ fn stack(out: &mut dyn Write, view: &View<'_>, row: &Row) -> io::Result<()> {
     let mode = profile.processes().map(|of| &of.mode);
     let growth = verdict.and_then(verdicts::growth);
     let growth = growth.unwrap_or_else(|| estimates::rate(row.bytes_per_second, mode));
+    let oldest = format!("{}{}", if row.oldest.exact { "" } else { "at most " }, format_age(row.oldest.age));
+    // A scan sees neither.
+    let (growth, oldest) = if profile.heaps().is_some() { Default::default() } else { (growth, oldest) };
     let (bytes, blocks) = estimates::amounts(row.outstanding, row.uncertainty(), super::noun(profile));
     writeln!(
         out,
         "<tr class=\"head\"><td>{}</td><th scope=\"row\" class=\"name\">{}{}</th><td class=\"n\">{}</td><td class=\"n less\">{}</td>\
-         <td class=\"n\">{}</td><td class=\"n less\">{}{}</td></tr>",
+         <td class=\"n\">{}</td><td class=\"n less\">{oldest}</td></tr>",
         kind.map_or_else(String::new, |kind| {
             let fill = colour(Some(kind));
             format!("<span class=\"kind\" style=\"background:{fill}\">{}</span>", verdicts::name(kind))
@@ -72,8 +76,6 @@ fn stack(out: &mut dyn Write, view: &View<'_>, row: &Row) -> io::Result<()> {
         markup(&bytes),
         markup(&blocks),
         markup(&growth),
-        if row.oldest.exact { "" } else { "at most " },
-        format_age(row.oldest.age),
     )?;
     write!(out, "<tr class=\"more\"><td></td><td colspan=\"5\">")?;
     let check = profile.processes().and_then(|of| of.leak_check.as_deref());
@@ -87,23 +89,32 @@ fn stack(out: &mut dyn Write, view: &View<'_>, row: &Row) -> io::Result<()> {
     for line in [found, possibly, reason, detail].into_iter().flatten() {
         write!(out, "<p>{}</p>", markup(line.trim_start()))?;
     }
-    details(out, row, &frames, blamed)?;
+    details(out, view, row, &frames, blamed)?;
     writeln!(out, "</td></tr>")
 }
 
 /// The frames of a stack and its other figures, folded up.
-fn details(out: &mut dyn Write, row: &Row, frames: &[Frame<'_>], blamed: Option<usize>) -> io::Result<()> {
+fn details(
+    out: &mut dyn Write,
+    view: &View<'_>,
+    row: &Row,
+    frames: &[Frame<'_>],
+    blamed: Option<usize>,
+) -> io::Result<()> {
     let process = match &row.merged {
         Some(merged) => format!(", in {} processes", merged.pids.len()),
         None if row.pid() == 0 => String::new(),
         None => format!(", process {}", row.pid()),
     };
+    let (freed, allocated) = (format_number(row.freed.blocks), format_number(row.allocated.blocks));
+    let turnover = match view.profile().heaps() {
+        Some(_) => "scanned".to_owned(),
+        None => format!("freed {freed} of {allocated} allocated"),
+    };
     write!(
         out,
-        "<details><summary>stack {:016x}</summary><p class=\"soft\">freed {} of {} allocated{process}</p><ol class=\"stack\">",
+        "<details><summary>stack {:016x}</summary><p class=\"soft\">{turnover}{process}</p><ol class=\"stack\">",
         row.id,
-        format_number(row.freed.blocks),
-        format_number(row.allocated.blocks)
     )?;
     for (number, frame) in frames.iter().take(FRAMES).enumerate() {
         let class = if blamed == Some(number) { " class=\"blamed\"" } else { "" };

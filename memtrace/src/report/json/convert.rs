@@ -18,7 +18,7 @@ impl<'a> Report<'a> {
             time: profile.time,
             elapsed_s: profile.elapsed,
             last: profile.last,
-            target: Target::from(&profile.subject),
+            target: Target::from(profile),
             mode: ModeInfo::new(profile),
             outstanding: Amount::from(profile.outstanding),
             uncertainty: processes.and_then(|of| of.uncertainty).map(Uncertainty::from),
@@ -53,6 +53,7 @@ impl<'a> Mappings<'a> {
         let all = match &view.profile().subject {
             Subject::Processes(processes) => processes.mapped.as_deref()?,
             Subject::Kernel(_) => &[],
+            Subject::Heaps(_) => return None,
         };
         let sum = all.iter().fold(profile::Amount::default(), |sum, row| sum.plus(row.mapped));
         let dictionary = view.dictionary();
@@ -65,19 +66,24 @@ impl<'a> Mappings<'a> {
     }
 }
 
-impl<'a> From<&'a Subject> for Target<'a> {
-    fn from(subject: &'a Subject) -> Self {
-        match subject {
-            Subject::Processes(of) => Self {
-                kind: "process",
-                pids: of.processes.iter().map(|process| process.pid).collect(),
-                comm: of.processes.first().map_or("", |process| process.comm.as_str()),
-                allocators: &of.allocators,
-                untraced: &of.untraced,
-            },
-            Subject::Kernel(of) => {
-                Self { kind: "kernel", pids: of.pids.clone(), comm: "kernel", allocators: &[], untraced: &[] }
-            }
+impl<'a> From<&'a Profile> for Target<'a> {
+    fn from(profile: &'a Profile) -> Self {
+        if let Some(of) = profile.kernel() {
+            return Self {
+                kind: "kernel",
+                pids: of.pids.clone(),
+                comm: "kernel",
+                allocators: &[],
+                untraced: &[],
+            };
+        }
+        let (targets, of) = (profile.targets(), profile.processes());
+        Self {
+            kind: "process",
+            pids: targets.iter().map(|process| process.pid).collect(),
+            comm: targets.first().map_or("", |process| process.comm.as_str()),
+            allocators: of.map_or(&[], |of| &of.allocators),
+            untraced: of.map_or(&[], |of| &of.untraced),
         }
     }
 }

@@ -13,15 +13,12 @@ use super::{
 };
 use crate::{
     profile::{self, Finding, Hint},
-    report::HeapView,
+    report::heap::HeapView,
 };
 
 impl Json {
     /// Writes the report of a heap.
-    ///
-    /// # Errors
-    /// What `out` returns.
-    pub fn heap(&self, out: &mut dyn io::Write, view: &HeapView<'_>) -> io::Result<()> {
+    pub(in crate::report) fn heap(&self, out: &mut dyn io::Write, view: &HeapView<'_>) -> io::Result<()> {
         line(out, &Report::from(view))
     }
 }
@@ -181,10 +178,11 @@ struct AllocatedBy<'a> {
 impl<'a> Class<'a> {
     fn new(class: &'a profile::SizeClass, view: &HeapView<'a>) -> Self {
         let of = |seen: &'a profile::Seen| seen.of(view.heap.process.pid, class.size, &view.heap.allocator);
-        let allocated_by = view.seen.map(of).unwrap_or_default().into_iter().map(|(stack, blocks)| {
-            let (file, line) = stack.place.as_ref().map(|(file, line)| (file.as_str(), *line)).unzip();
-            AllocatedBy { function: &stack.function, file, line, blocks, loses: stack.lost > 0 }
-        });
+        let allocated_by =
+            view.heap.seen.as_deref().map(of).unwrap_or_default().into_iter().map(|(stack, blocks)| {
+                let (file, line) = stack.place.as_ref().map(|(file, line)| (file.as_str(), *line)).unzip();
+                AllocatedBy { function: &stack.function, file, line, blocks, loses: stack.lost > 0 }
+            });
         let (hint, hint_kind) = match &class.hint {
             Some(Hint::Text(text)) => (Some(text.as_str()), Some("text")),
             Some(Hint::Symbol(name)) => (Some(name.as_str()), Some("symbol")),
@@ -283,7 +281,7 @@ impl<'a> From<&HeapView<'a>> for Report<'a> {
                 directly_lost: decided(check.reached.directly),
                 complete: heap.is_complete(),
                 scan: check.into(),
-                traced_s: view.seen.map(|seen| seen.traced),
+                traced_s: heap.seen.as_ref().map(|seen| seen.traced),
                 classes_found: heap.classes.len(),
                 classes: heap
                     .classes
@@ -292,7 +290,7 @@ impl<'a> From<&HeapView<'a>> for Report<'a> {
                     .map(|class| Class::new(class, view))
                     .collect(),
                 held_by: held_by.collect(),
-                growth: view.growth.map(|growth| self::growth(growth, view.shown())),
+                growth: heap.growth.as_ref().map(|growth| self::growth(growth, view.shown())),
             },
         }
     }

@@ -27,7 +27,7 @@ pub(super) use self::line::to_line;
 use self::values::{
     hex, id, micros, optional_hex, optional_seconds, optional_share, rate, rfc3339, seconds, share,
 };
-use super::Reporter;
+use super::{Reporter, heap::HeapView};
 use crate::profile::{Allocation, Dictionary, View};
 
 /// The version of the schema.
@@ -39,7 +39,10 @@ pub struct Json;
 
 impl Reporter for Json {
     fn report(&mut self, out: &mut dyn io::Write, view: &View<'_>) -> io::Result<()> {
-        line(out, &Report::new(view))
+        match HeapView::all(view) {
+            Some(heaps) => heaps.iter().try_for_each(|heap| self.heap(out, heap)),
+            None => line(out, &Report::new(view)),
+        }
     }
 
     fn allocation(

@@ -11,11 +11,10 @@ use flate2::{Compression, write::GzEncoder};
 use rustc_hash::FxHashMap;
 
 use self::wire::Message;
-use super::header::{allocators, method, processes, shown, sizes};
 use super::losses::{self, reason_words};
 use super::stacks::missing;
-use super::{Reporter, balance, kernel, remarks};
-use crate::profile::{Dictionary, KERNEL_CODE, LocationId, ModuleId, Row, Subject, Verdict, View};
+use super::{Reporter, balance, header, remarks};
+use crate::profile::{Dictionary, KERNEL_CODE, LocationId, ModuleId, Row, Verdict, View};
 
 /// Types of samples: name and unit. The last is the default.
 const TYPES: [(&str, &str); 6] = [
@@ -126,10 +125,7 @@ impl<'a, 'v> Builder<'a, 'v> {
         sample.packed(2, values.map(|value| value.min(i64::MAX.cast_unsigned())));
         let dictionary = self.view.dictionary();
         let verdict = row.verdict.as_deref().map(Verdict::kind);
-        let comm =
-            self.view.profile().processes().and_then(|of| {
-                Some(of.processes.iter().find(|process| process.pid == row.pid())?.comm.as_str())
-            });
+        let comm = self.view.profile().process(row.pid()).map(|process| process.comm.as_str());
         let detail = row.kernel();
         for (key, value) in [
             ("verdict", verdict.map(|kind| kind.key().to_owned())),
@@ -267,14 +263,10 @@ fn program(view: &View<'_>) -> Option<ModuleId> {
 /// What the figures mean and leave out.
 fn comments(view: &View<'_>) -> Vec<String> {
     let profile = view.profile();
-    let header = match &profile.subject {
-        Subject::Processes(of) => {
-            format!("{}; {}; {}", processes(of), allocators(of), method(profile, of))
-        }
-        Subject::Kernel(of) => {
-            format!("{}; {}", kernel::target(of), kernel::method(sizes(&profile.filter), shown(profile)))
-        }
-    };
+    let mut header = format!("{}; {}", header::target(profile), header::how(profile));
+    if profile.heaps().is_some() {
+        header.push_str("; what was freed is unknown: alloc_objects and alloc_space are what is in use");
+    }
     let missed = losses::of(profile).into_iter().map(|loss| format!("Missed: {loss}"));
     let notes = profile.remarks.iter().map(|remark| remarks::sentence(view.dictionary(), remark));
     std::iter::once(header)

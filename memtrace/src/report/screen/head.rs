@@ -37,7 +37,7 @@ fn title(view: &View<'_>, state: &State, width: usize) -> Line<'static> {
     };
     let room = width.saturating_sub(flag.len());
     let Some(of) = profile.processes() else { return line("memtrace top", BOLD) };
-    let who = cut(&header::processes(of), room);
+    let who = cut(&header::target(profile), room);
     let cost = of.overhead.as_ref().map(|cost| format!("; {}", estimates::cost_in_short(cost)));
     let how = format!(
         ", {}; {}{}",

@@ -8,7 +8,7 @@ use crate::profile::{
     Amount, Finding, GrownClass, Heap, HeapArena, HeapGrowth, HeldBytes, Hint, Kept, LeakCheck, Process,
     Root, Seen, SeenStack, SizeClass,
 };
-use crate::report::{HeapView, Json, Style, Text};
+use crate::report::{Json, Style, Text, heap::HeapView};
 
 fn heap() -> Heap {
     let amount = |bytes, blocks| Amount { bytes, blocks };
@@ -40,8 +40,8 @@ fn heap() -> Heap {
             root: Root::data("/bin/app", Some(("g_cache", 0)), None),
             held: amount(890_000, 8900),
         }],
-        unwalked_bytes: 0,
         is_walked: true,
+        ..Heap::default()
     }
 }
 
@@ -97,7 +97,7 @@ fn growth() -> HeapGrowth {
 }
 
 fn view(heap: &Heap) -> HeapView<'_> {
-    HeapView { heap, time: Timestamp::UNIX_EPOCH, last: true, growth: None, seen: None, top: 10 }
+    HeapView { heap, time: Timestamp::UNIX_EPOCH, last: true, top: 10 }
 }
 
 fn text(view: &HeapView<'_>) -> String {
@@ -115,9 +115,8 @@ fn json(view: &HeapView<'_>) -> serde_json::Value {
 
 #[test]
 fn text_has_all_figures_and_nothing_that_controls_a_terminal() {
-    let heap = heap();
-    let growth = growth();
-    let text = text(&HeapView { growth: Some(&growth), ..view(&heap) });
+    let heap = Heap { growth: Some(growth().into()), ..heap() };
+    let text = text(&view(&heap));
     for part in [
         "app\\x1b (pid 4123)",
         "970.6 KiB in 10,214 blocks",
@@ -165,8 +164,8 @@ fn seen() -> Seen {
 
 #[test]
 fn who_allocates_is_below_what_is_lost() {
-    let (heap, seen) = (heap(), seen());
-    let text = text(&HeapView { seen: Some(&seen), ..view(&heap) });
+    let heap = Heap { seen: Some(seen().into()), ..heap() };
+    let text = text(&view(&heap));
     let line = "in 8.0 s, forget (app.cc:15) was seen to allocate 58 more, and loses them";
     assert_eq!(text.matches("was seen to allocate").count(), 1, "{text}");
     assert!(text.contains(line), "{text}");
@@ -174,10 +173,8 @@ fn who_allocates_is_below_what_is_lost() {
 
 #[test]
 fn json_has_the_names_that_are_documented() {
-    let heap = heap();
-    let growth = growth();
-    let seen = seen();
-    let json = json(&HeapView { growth: Some(&growth), seen: Some(&seen), top: 2, ..view(&heap) });
+    let heap = Heap { growth: Some(growth().into()), seen: Some(seen().into()), ..heap() };
+    let json = json(&HeapView { top: 2, ..view(&heap) });
     assert_eq!((&json["schema"], &json["last"]), (&1.into(), &true.into()));
     assert_eq!(json["target"]["pids"], serde_json::json!([4123]));
     let heap = &json["heap"];

@@ -8,10 +8,10 @@ use std::io::{self, Write};
 
 use jiff::tz::TimeZone;
 
-use super::header::{allocators, method, processes, shown, sizes};
 use super::{Reporter, balance, endings, escape, estimates, kernel, leaks, losses, mappings, remarks};
-use crate::profile::units::{format_age, format_bytes, format_count, format_number};
-use crate::profile::{Allocation, Amount, By, Dictionary, Frame, Moment, Row, Subject, View};
+use super::{header, heap::HeapView};
+use crate::profile::units::{format_bytes, format_count, format_number};
+use crate::profile::{Allocation, Amount, By, Dictionary, Frame, Moment, Row, View};
 use rows::{noun, process, samples};
 use style::{BOLD, DIM};
 
@@ -83,22 +83,15 @@ impl Text {
     fn header(&self, out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
         let profile = view.profile();
         let time = profile.time.to_zoned(self.zone.clone());
-        let (target, method) = match &profile.subject {
-            Subject::Processes(of) => (
-                format!("{}, traced for ", processes(of)),
-                format!(", {}; {}", allocators(of), method(profile, of)),
-            ),
-            Subject::Kernel(of) => (
-                format!("{}, traced for ", kernel::target(of)),
-                format!("; {}", kernel::method(sizes(&profile.filter), shown(profile))),
-            ),
-        };
         writeln!(
             out,
-            "[{}] {}{target}{}{method}",
+            "[{}] {}{}, {}{} {}",
             time.strftime("%H:%M:%S"),
             if profile.last { "last report: " } else { "" },
-            format_age(profile.elapsed),
+            header::target(profile),
+            header::traced(profile),
+            if profile.kernel().is_some() { ";" } else { "," },
+            header::how(profile),
         )
     }
 
@@ -254,6 +247,9 @@ impl Text {
 
 impl Reporter for Text {
     fn report(&mut self, out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
+        if let Some(heaps) = HeapView::all(view) {
+            return heaps.iter().try_for_each(|heap| self.heap(out, heap));
+        }
         let mut text = Vec::new();
         self.everything(&mut text, view)?;
         self.style.write(out, &String::from_utf8_lossy(&text))

@@ -23,7 +23,7 @@ impl Text {
                 self.kernel_row(out, rank, row, view)?;
                 kernel::frames(out, &frames)?;
             }
-            Subject::Processes(_) => {
+            Subject::Processes(_) | Subject::Heaps(_) => {
                 let head = self.head(rank, row, view.profile());
                 let room = self.style.line().saturating_sub(INDENT.len());
                 let blamed = culprit(&frames).and_then(|place| frames.get(place));
@@ -164,7 +164,7 @@ pub(super) fn noun(profile: &Profile) -> &'static str {
 
 /// The process of a row, if there are several.
 pub(super) fn process(profile: &Profile, pid: u32) -> String {
-    let several = profile.processes().is_some_and(|of| of.processes.len() > 1);
+    let several = profile.targets().len() > 1;
     if several { format!(", process {pid}") } else { String::new() }
 }
 

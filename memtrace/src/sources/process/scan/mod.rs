@@ -208,6 +208,8 @@ impl Looked {
             holders,
             unwalked_bytes: missed.skipped.saturating_add(missed.left),
             is_walked: missed.is_walked(),
+            growth: None,
+            seen: None,
         })
     }
 }
