@@ -13,7 +13,10 @@ use memtrace_tests::{
     CSource, Finished, Running, agent_path, assert_refused, assert_usage, can_trace, compile, fixture,
     memtrace, proc, spinning_elf32, spinning_elf64, unprivileged,
 };
-use nix::sys::signal::Signal;
+use nix::{
+    sys::{signal::Signal, stat::Mode},
+    unistd::mkfifo,
+};
 
 const FAILED: i32 = 1;
 const USAGE: i32 = 2;
@@ -215,6 +218,28 @@ fn program_without_an_allocator() {
     assert_refused(&attach(target.pid()), FAILED, "no allocator");
     let run = [OsStr::new("run"), "--no-follow".as_ref(), "--".as_ref(), program.as_os_str()];
     assert_refused(&memtrace(run), FAILED, "no allocator");
+}
+
+/// A program that has been started, but does not have its libraries yet: the loader waits for a file.
+#[test]
+fn program_that_is_being_loaded() {
+    if !can_trace() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let fifo = directory.path().join("library.so");
+    mkfifo(&fifo, Mode::S_IRUSR | Mode::S_IWUSR).expect("a FIFO");
+    let mut target = Running::spawn(Command::new("sleep").arg("100").env("LD_PRELOAD", &fifo));
+    let mut command = Command::new(agent_path());
+    command.args(["attach", &target.pid().to_string(), "-n", "1", "-i", "100ms"]);
+    let agent = Running::spawn(&mut command);
+    std::thread::sleep(Duration::from_secs(1));
+    drop(fs::OpenOptions::new().write(true).open(&fifo).expect("a reader"));
+    let finished = agent.finish();
+    assert_eq!(finished.status, 0, "{}", finished.stderr);
+    assert!(finished.stdout.contains("Outstanding"), "{}{}", finished.stdout, finished.stderr);
+    target.signal(Signal::SIGKILL);
+    target.wait_until_dead();
 }
 
 #[test]

@@ -190,7 +190,7 @@ fn scanning<T>(built: &Built, pid: u32, measure: impl FnOnce() -> Result<T>) -> 
         let scans = scope.spawn(scan);
         let measured = measure();
         ends.store(true, Ordering::Relaxed);
-        let scanned: Result<()> = scans.join().map_err(|_| anyhow!("a scan panicked"))?;
+        let scanned: Result<()> = scans.join().map_err(|_panic| anyhow!("a scan panicked"))?;
         scanned.and(measured)
     })
 }

@@ -7,6 +7,9 @@ use crate::profile::Remark;
 
 /// Checks of a new program for its C library, 5 ms apart. If it takes longer, reports check.
 pub(super) const LOADING: u32 = 10;
+/// How long a program with a dynamic loader may take until it has a C library, when it is attached to: on a machine under load,
+/// it may have called `execve` a while ago.
+pub(super) const LOADING_LONG: Duration = Duration::from_secs(3);
 /// The time between two checks.
 pub(super) const PAUSE: Duration = Duration::from_millis(5);
 /// The time between two passes that clear blocks of earlier programs from the table.
@@ -16,6 +19,11 @@ impl Traced {
     /// Whether it has exited, or is about to: its memory goes first.
     pub(super) fn is_without_memory(&self) -> bool {
         self.process.has_exited() || self.modules.mapped().next().is_none()
+    }
+
+    /// Whether its libraries may still have to come.
+    pub(super) fn is_loading(&self) -> bool {
+        self.allocators.is_empty() && !self.is_without_memory() && self.modules.loader_hook().is_some()
     }
 }
 

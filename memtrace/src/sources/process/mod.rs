@@ -1,5 +1,6 @@
 //! Traced processes.
 
+mod attaching;
 mod balance;
 mod black_box;
 mod census;

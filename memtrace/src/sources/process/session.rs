@@ -1,8 +1,7 @@
 //! A session: the kernel side, the traced processes, and what is known of their stacks.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use anyhow::{Context as _, bail};
 use memtrace_common::{Part, Target, WalkEnd, WalkMethod};
 use rustc_hash::FxHashMap;
 
@@ -10,7 +9,6 @@ use super::{
     balance::Ledgers,
     black_box::BlackBox,
     counting::{Control, Counting, Phase},
-    exec::{LOADING, PAUSE},
     following::Following,
     leaks::{LeakOptions, Leaks},
     sites::Placement,
@@ -28,7 +26,7 @@ use crate::{
     session::{Draft, Names, hold_signals},
     sources::marks::Marked,
     symbolize::Program,
-    target::{self, FileStore, Process, select::Selector},
+    target::{FileStore, Process, select::Selector},
 };
 
 /// What to count. By default every allocation.
@@ -171,68 +169,6 @@ impl Session {
         self.begin_control();
         self.begin_leaks();
         self.weigh(false);
-    }
-
-    /// Begins to trace a process.
-    ///
-    /// # Errors
-    /// It cannot be traced, or has no allocator that memtrace knows.
-    pub fn attach(&mut self, process: Process) -> anyhow::Result<()> {
-        let (pid, comm) = (process.pid, process.comm.clone());
-        self.add(process)?;
-        self.warn_of_profilers(pid);
-        for _ in 0..LOADING {
-            if self.attach_new(pid)? > 0 {
-                return Ok(());
-            }
-            std::thread::sleep(PAUSE);
-        }
-        let is_it = |target: &&Traced| target.pid() == pid && target.is_without_memory();
-        if self.targets.iter().rfind(is_it).is_some() {
-            return Err(target::Error::Exited(pid.get()).into());
-        }
-        if !self.options.placement.choice.is_all() {
-            bail!(
-                "process {pid} ({comm}) has nothing that --allocator, --object, --symbol-prefix, --alloc and --free select: \
-                 `memtrace check --pid {pid}` lists the allocators that it has"
-            );
-        }
-        bail!(
-            "process {pid} ({comm}) has no allocator that memtrace knows: neither the program nor its libraries define \
-             malloc and free. If it is static and stripped, its debug file would help (/usr/lib/debug, by build id); \
-             functions of its own can be named by --alloc and --free; `memtrace check --pid {pid}` lists what was looked at"
-        );
-    }
-
-    /// Adds a process without attaching, for one whose libraries are not mapped yet.
-    ///
-    /// # Errors
-    /// It cannot be read, or there are too many.
-    pub fn add(&mut self, process: Process) -> anyhow::Result<()> {
-        // One that has exited may have had the same pid.
-        let is_same = |target: &Traced| target.pid() == process.pid && !target.process.has_exited();
-        if self.targets.iter().any(is_same) {
-            bail!("process {} is listed twice", process.pid);
-        }
-        let index = self.tracer.add_target(process.pid)?;
-        self.targets.push(Traced::new(process, index, self.options.placement.clone(), &self.files)?);
-        Ok(())
-    }
-
-    /// Attaches to allocators of a process that have been mapped since. Returns their number.
-    ///
-    /// # Errors
-    /// The kernel refused.
-    pub fn attach_new(&mut self, pid: NonZeroU32) -> anyhow::Result<usize> {
-        let Some(target) = self.targets.iter().rfind(|target| target.pid() == pid) else { return Ok(0) };
-        let index = target.index;
-        self.refresh(index, false);
-        let Some(target) = self.targets.iter_mut().find(|target| target.index == index) else { return Ok(0) };
-        let found = target.attach(&mut self.tracer);
-        if found.is_err() && target.process.has_exited() {
-            return Err(target::Error::Exited(pid.get()).into());
-        }
-        found.with_context(|| format!("cannot trace process {pid}"))
     }
 
     /// The traced processes.
