@@ -10,6 +10,7 @@
 mod balance;
 mod black_box;
 mod cost;
+mod curve;
 mod dictionary;
 mod diff;
 mod elide;
@@ -42,6 +43,7 @@ pub use balance::{
 };
 pub use black_box::{OutOfMemory, RanOut, Sign};
 pub use cost::{Overhead, Pace, Plan, Share};
+pub use curve::{Curve, Curves, Weight};
 pub use dictionary::{Damaged, Delta, Dictionary};
 pub use diff::{Change, Diff, diff};
 pub use elide::elide;
@@ -65,7 +67,7 @@ pub use verdict::{Grounds, Kind, Lifetimes, Trend, Verdict, lifetime_begin};
 pub use view::{By, Frame, Selection, SortBy, View};
 
 /// The version of the serialized form of [`Profile`] and [`Delta`]: files of a newer version are rejected.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// What is traced, with the figures that only this kind of target has.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
