@@ -3,6 +3,8 @@
 //!
 //! Everything but the flame graph can be read without scripts, and printed.
 
+mod chart;
+mod curves;
 mod rows;
 
 use std::io::{self, Write};
@@ -62,6 +64,7 @@ impl Reporter for Html {
     fn report(&mut self, out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
         self.head(out, view)?;
         verdict(out, view)?;
+        curves::memory(out, view)?;
         graph(out)?;
         stacks(out, view)?;
         mappings(out, view)?;

@@ -1,6 +1,7 @@
 //! What the formats have in common to be tested with.
 
 mod balance;
+mod curves;
 mod endings;
 mod firefox;
 mod formats;
