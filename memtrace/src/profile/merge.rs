@@ -39,7 +39,7 @@ type Code = (Vec<(File, u64, bool)>, Option<super::Reason>);
 pub fn merged(dictionary: &Dictionary, profile: &Profile) -> Profile {
     let mut groups: FxHashMap<Code, Vec<&Row>> = FxHashMap::default();
     let mut rows = Vec::new();
-    let known = profile.processes().map(|of| &of.curves);
+    let known = profile.processes().map(|of| of.curves.as_ref());
     let mut curves = Vec::new();
     for row in &profile.rows {
         match code(dictionary, row) {

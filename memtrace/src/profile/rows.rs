@@ -69,7 +69,7 @@ pub struct Processes {
     pub balances: Vec<Balance>,
     /// What stacks held over the session.
     #[serde(default)]
-    pub curves: Curves,
+    pub curves: Box<Curves>,
 }
 
 /// How stacks are taken.

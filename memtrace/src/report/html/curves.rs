@@ -123,7 +123,7 @@ pub(super) fn missing(profile: &Profile) -> Option<&'static str> {
     let Some(of) = profile.processes() else {
         return Some("Stacks of the kernel have no curves over time.");
     };
-    let Curves { at, stacks } = &of.curves;
+    let Curves { at, stacks } = of.curves.as_ref();
     if profile.is_part() {
         return Some("No curves: what these blocks held earlier is not kept, as they are some of all.");
     }
@@ -145,7 +145,7 @@ pub(super) fn stack(
     (place, is_open): (usize, bool),
 ) -> io::Result<()> {
     let profile = view.profile();
-    let curves = profile.processes().map(|of| &of.curves).filter(|_| missing(profile).is_none());
+    let curves = profile.processes().map(|of| of.curves.as_ref()).filter(|_| missing(profile).is_none());
     let lifetimes = row.verdict.as_deref().and_then(|verdict: &Verdict| verdict.lifetimes.as_ref());
     if curves.is_none() && lifetimes.is_none() {
         return Ok(());

@@ -165,7 +165,7 @@ impl<'a> Stack<'a> {
     fn new(view: &View<'a>, row: &'a profile::Row) -> Self {
         let dictionary = view.dictionary();
         let frames = dictionary.frames_of(row.stack);
-        let curves = view.profile().processes().map(|of| &of.curves);
+        let curves = view.profile().processes().map(|of| of.curves.as_ref());
         let merged = row.merged.as_deref();
         let culprit = if row.kernel().is_none() { culprit(&frames) } else { None };
         Self {

@@ -204,7 +204,7 @@ impl Recorded {
             mapped,
             leak_check: self.leak_check.map(Box::new),
             balances: self.balances.clone(),
-            curves: self.curves.clone(),
+            curves: Box::new(self.curves.clone()),
         }
     }
 }

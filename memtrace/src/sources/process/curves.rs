@@ -38,7 +38,7 @@ impl Session {
         };
         let stacks = shown.into_iter().filter_map(curve).collect();
         if let Subject::Processes(of) = &mut profile.subject {
-            of.curves = Curves { at, stacks };
+            *of.curves = Curves { at, stacks };
         }
     }
 

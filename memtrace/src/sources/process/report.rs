@@ -12,8 +12,8 @@ use crate::{
     analysis::doubt,
     bpf::MAX_AGE,
     profile::{
-        Age, Amount, Balance, Curves, Detail, Filter, Leaked, LiveBlock, Losses, MappingRow, MappingUse,
-        Mode, Process, Processes, Profile, Reason, Remark, Row, Selection, StackMethod, Standing, Subject,
+        Age, Amount, Balance, Detail, Filter, Leaked, LiveBlock, Losses, MappingRow, MappingUse, Mode,
+        Process, Processes, Profile, Reason, Remark, Row, Selection, StackMethod, Standing, Subject,
         Uncertainty, Verdict,
     },
     session::Wanted,
@@ -77,7 +77,7 @@ impl Session {
             mapped: self.mappings(now, &balances),
             leak_check: self.leaks.check().map(Box::new),
             balances,
-            curves: Curves::default(),
+            curves: Box::default(),
         });
         let config = &self.options.config;
         let mut profile = Profile {
