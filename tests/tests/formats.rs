@@ -100,6 +100,65 @@ fn totals_are_those_of_json() {
     }
 }
 
+/// What a growing program held is in the page as in JSON, of a session that is saved too.
+#[test]
+fn curves_end_in_the_figures_of_json() {
+    if !can_trace() {
+        return;
+    }
+    let directory = shared_directory();
+    let options = &["-O1", "-g", "-std=c++17", "-fno-builtin"];
+    let program = compile(directory.path(), "growing", CSource { file: "growing.cpp", options });
+    let mut target = fixture::start_path(&program, &[]);
+    let [saved, page] = ["session.mt", "page.html"].map(|name| directory.path().join(name));
+    let [file, output] = [&saved, &page].map(|path| path.to_str().expect("a path in UTF-8"));
+    let pid = target.pid().to_string();
+    let finished = memtrace([
+        "attach",
+        &pid,
+        "-i",
+        "3s",
+        "-n",
+        "3",
+        "--max-overhead",
+        "off",
+        "-f",
+        "html",
+        "-O",
+        output,
+        "--save",
+        file,
+    ]);
+    assert_eq!(finished.status, 0, "{}", finished.stderr);
+    target.close_stdin();
+    assert_eq!(target.finish().status, 0);
+    let json: Value = serde_json::from_str(&shown(&saved, &["-f", "json", "-T", "0"])).expect("JSON");
+    let live = fs::read_to_string(&page).expect("the page");
+    for html in [live, shown(&saved, &["-f", "html"])] {
+        let ends = html.split(" data-last=\"").skip(1).map(|rest| rest.split('"').next().expect("an end"));
+        let ends: Vec<u64> = ends.map(|number| number.parse().expect("a number")).collect();
+        let memory = json["process"]["curve"]["bytes"].as_array().expect("a curve").last().expect("a point");
+        let stacks = json["stacks"].as_array().expect("stacks");
+        let held = stacks.iter().take(100).map(|stack| &stack["bytes"]);
+        let expected: Vec<u64> =
+            std::iter::once(memory).chain(held).map(|end| end.as_u64().expect("a number")).collect();
+        assert_eq!(ends, expected);
+    }
+    let process = &json["process"];
+    assert_eq!(
+        process["curve"]["blocks"].as_array().expect("a curve").last(),
+        Some(&process["grown_bytes"]["blocks"])
+    );
+    let grows = |stack: &&Value| stack["frames"].to_string().contains("add_to_log");
+    let curve = &json["stacks"].as_array().expect("stacks").iter().find(grows).expect("a stack")["curve"];
+    let numbers =
+        |of: &Value| of.as_array().expect("numbers").iter().filter_map(Value::as_f64).collect::<Vec<_>>();
+    let (at, bytes) = (numbers(&curve["at_s"]), numbers(&curve["bytes"]));
+    assert!(at.len() == bytes.len() && at.len() >= 6, "{curve}");
+    assert!(at.windows(2).all(|pair| pair[0] < pair[1]), "{curve}");
+    assert!(bytes.windows(2).all(|pair| pair[0] <= pair[1]) && bytes[0] == 0.0, "{curve}");
+}
+
 /// Python's parser is strict; promtool knows Prometheus's older format, which node_exporter reads.
 #[test]
 fn prometheus_reads_metrics() {

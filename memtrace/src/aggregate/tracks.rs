@@ -121,13 +121,23 @@ impl Tracks {
         self.tracks.get(&slot)
     }
 
+    /// The moments that are kept, as time since the start.
+    pub fn moments(&self) -> impl Iterator<Item = Duration> {
+        self.times.iter().map(|&time| Duration::from_secs_f32(time))
+    }
+
+    /// Outstanding bytes of a stack at each moment: none before it was known.
+    pub fn bytes(&self, slot: u32) -> Option<impl Iterator<Item = u64>> {
+        Some(self.tracks.get(&slot)?.bytes.iter().map(|&bytes| bytes as u64))
+    }
+
     /// Forgets the stacks for which `is_past`: their programs have ended.
     pub fn forget(&mut self, is_past: impl Fn(u32) -> bool) {
         self.tracks.retain(|slot, _| !is_past(*slot));
     }
 
     /// The moments of a stack until its process ended, or until now, and its bytes at each.
-    fn moments<'a>(&'a self, track: &'a Track, end: Duration) -> Option<(&'a [f32], &'a [f32])> {
+    fn lived<'a>(&'a self, track: &'a Track, end: Duration) -> Option<(&'a [f32], &'a [f32])> {
         let since = |time: Duration| time.saturating_sub(self.start).as_secs_f32();
         let from = self.times.partition_point(|time| *time < since(track.first));
         let to = self.times.partition_point(|time| *time <= since(end));
@@ -137,7 +147,7 @@ impl Tracks {
     /// The growth of a stack until `end`.
     #[must_use]
     pub fn trend(&self, track: &Track, end: Duration) -> Option<Trend> {
-        let (times, bytes) = self.moments(track, end)?;
+        let (times, bytes) = self.lived(track, end)?;
         trend(times, bytes)
     }
 
@@ -145,7 +155,7 @@ impl Tracks {
     /// its bytes rose from one moment to the next.
     #[must_use]
     pub fn course(&self, track: &Track, end: Duration) -> Option<(f64, f64, u64)> {
-        let (times, bytes) = self.moments(track, end)?;
+        let (times, bytes) = self.lived(track, end)?;
         let third = times.len() / 3;
         let slope = |from: usize, to: usize| {
             let seconds = f64::from(times.get(to)? - times.get(from)?);
@@ -218,6 +228,20 @@ mod tests {
             assert!((slope - 50.0).abs() < 0.5, "{seconds}: {slope}");
             assert!(series.times.len() < MOST && series.times.len() == series.track(1).unwrap().bytes.len());
         }
+    }
+
+    #[test]
+    fn what_stacks_held_is_kept_at_moments_that_are_about_as_far_apart() {
+        for seconds in [3, 64, 500] {
+            let series = series(seconds, |second| 1000 * second);
+            let times: Vec<u64> = series.moments().map(|time| time.as_secs()).collect();
+            assert!(times.len() < MOST && times.last() > Some(&(seconds * 9 / 10)), "{times:?}");
+            let apart = || times.windows(2).map(|pair| pair[1] - pair[0]);
+            assert!(apart().max().unwrap() < 2 * apart().min().unwrap(), "{times:?}");
+            let bytes: Vec<u64> = series.bytes(1).unwrap().collect();
+            assert_eq!(bytes, times.iter().map(|time| 1000 * time).collect::<Vec<_>>());
+        }
+        assert!(series(3, |_| 1).bytes(2).is_none());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Amount;
+use super::{Amount, Weight};
 
 /// What a process has in memory, bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -239,4 +239,7 @@ pub struct Balance {
     /// The unexplained growth that is in memory mapped before tracing began, as far as that is known.
     #[serde(default)]
     pub filled: u64,
+    /// Its memory over the session; of many processes, only those that have grown most have that.
+    #[serde(default)]
+    pub weights: Vec<Weight>,
 }

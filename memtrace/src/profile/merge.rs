@@ -8,7 +8,8 @@ use std::{borrow::Cow, hash::Hash as _, hash::Hasher as _};
 use rustc_hash::{FxHashMap, FxHasher};
 
 use super::{
-    Detail, Dictionary, Leaked, LocationId, ModuleId, Profile, Row, StringId, Trend, Uncertainty, Verdict,
+    Curve, Curves, Detail, Dictionary, Leaked, LocationId, ModuleId, Profile, Row, StringId, Subject, Trend,
+    Uncertainty, Verdict,
 };
 
 /// Which processes are in a row.
@@ -38,10 +39,15 @@ type Code = (Vec<(File, u64, bool)>, Option<super::Reason>);
 pub fn merged(dictionary: &Dictionary, profile: &Profile) -> Profile {
     let mut groups: FxHashMap<Code, Vec<&Row>> = FxHashMap::default();
     let mut rows = Vec::new();
+    let known = profile.processes().map(|of| of.curves.as_ref());
+    let mut curves = Vec::new();
     for row in &profile.rows {
         match code(dictionary, row) {
             Some(code) => groups.entry(code).or_default().push(row),
-            None => rows.push(row.clone()),
+            None => {
+                curves.extend(known.and_then(|known| known.of(row)).cloned());
+                rows.push(row.clone());
+            }
         }
     }
     rows.extend(groups.into_iter().filter_map(|(code, mut of)| {
@@ -54,10 +60,26 @@ pub fn merged(dictionary: &Dictionary, profile: &Profile) -> Profile {
         let mut row = of.iter().skip(1).fold((*of.first()?).clone(), |sum, row| plus(sum, row));
         row.id = id(dictionary, &code);
         finish(&mut row, &of);
+        curves.extend(known.and_then(|known| sum(known, row.id, &of)));
         Some(row)
     }));
     rows.sort_by_key(|row| (row.id, row.pid()));
-    Profile { rows, ..shell(profile) }
+    let mut merged = Profile { rows, ..shell(profile) };
+    if let Subject::Processes(of) = &mut merged.subject {
+        of.curves.stacks = curves;
+    }
+    merged
+}
+
+/// What rows held together; `None` if that of one of them is unknown.
+fn sum(known: &Curves, id: u64, rows: &[&Row]) -> Option<Curve> {
+    let mut bytes = vec![0_u64; known.at.len()];
+    for row in rows {
+        for (sum, bytes) in bytes.iter_mut().zip(&known.of(row)?.bytes) {
+            *sum = sum.saturating_add(*bytes);
+        }
+    }
+    Some(Curve { id, pid: rows.first()?.pid(), bytes })
 }
 
 /// The same where it is wanted.
@@ -190,10 +212,10 @@ fn finish(row: &mut Row, of: &[&Row]) {
 mod tests {
     use std::{sync::Arc, time::Duration};
 
-    use super::{Merged, merged};
+    use super::{Merged, merged, sum};
     use crate::profile::{
-        Age, Amount, Detail, Dictionary, Filter, Grounds, Kernel, Losses, Marks, Profile, Row, StackId,
-        Subject, Trend, Uncertainty, Verdict,
+        Age, Amount, Curve, Curves, Detail, Dictionary, Filter, Grounds, Kernel, Losses, Marks, Profile, Row,
+        StackId, Subject, Trend, Uncertainty, Verdict,
     };
 
     fn stack(dictionary: &mut Dictionary, name: &str, build_id: Option<&str>, address: u64) -> StackId {
@@ -292,6 +314,18 @@ mod tests {
         let after = merged(&dictionary, &profile(rows));
         assert_eq!(after.rows.len(), 8);
         assert!(after.rows.iter().all(|row| row.merged.is_none() && row.pid() != 0));
+    }
+
+    #[test]
+    fn curves_of_all_processes_add_up_and_one_without_leaves_none() {
+        let rows = [row(5, 1, None, 10), row(5, 2, None, 10), row(5, 3, None, 10)];
+        let curve = |pid, bytes: [u64; 2]| Curve { id: 5, pid, bytes: bytes.to_vec() };
+        let at = [1, 2].map(Duration::from_secs).to_vec();
+        let known = Curves { at, stacks: vec![curve(1, [1, 20]), curve(2, [3, u64::MAX])] };
+        let together = sum(&known, 77, &[&rows[0], &rows[1]]);
+        assert_eq!(together, Some(Curve { id: 77, pid: 1, bytes: vec![4, u64::MAX] }));
+        assert_eq!(sum(&known, 77, &[&rows[0], &rows[2]]), None);
+        assert_eq!((known.of(&rows[1]), known.of(&rows[2])), (known.stacks.get(1), None));
     }
 
     #[test]

@@ -10,6 +10,7 @@
 mod balance;
 mod black_box;
 mod cost;
+mod curve;
 mod dictionary;
 mod diff;
 mod elide;
@@ -43,6 +44,7 @@ pub use balance::{
 };
 pub use black_box::{OutOfMemory, RanOut, Sign};
 pub use cost::{Overhead, Pace, Plan, Share};
+pub use curve::{Curve, Curves, Weight};
 pub use dictionary::{Damaged, Delta, Dictionary};
 pub use diff::{Change, Diff, diff};
 pub use elide::elide;

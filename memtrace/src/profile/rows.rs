@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Balance, Holder, KernelDetail, Kind, LeakCheck, Leaked, Merged, Overhead, Reason, StackId, Verdict,
+    Balance, Curves, Holder, KernelDetail, Kind, LeakCheck, Leaked, Merged, Overhead, Reason, StackId,
+    Verdict,
 };
 
 /// Bytes and blocks.
@@ -66,6 +67,9 @@ pub struct Processes {
     /// What the memory of each process grows by; those without a sample are left out.
     #[serde(default)]
     pub balances: Vec<Balance>,
+    /// What stacks held over the session.
+    #[serde(default)]
+    pub curves: Box<Curves>,
 }
 
 /// How stacks are taken.

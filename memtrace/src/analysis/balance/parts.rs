@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Circumstances, Sample, noise, slope_of, span_of, split, total};
-use crate::profile::{Knowledge, Parts};
+use crate::profile::{Knowledge, Parts, Weight};
 
 /// What an allocator needs for live blocks besides their bytes: an estimate for rounding, and for each block a header.
 const ROUNDING: f64 = 0.25;
@@ -16,23 +16,50 @@ const ALIKE: f64 = 2.0;
 
 /// Growth since tracing began.
 pub(super) fn whole(samples: &[(Duration, Sample)], of: &Circumstances) -> Parts {
-    let (Some((_, first)), Some((_, last))) = (samples.first(), samples.last()) else {
+    let (Some((start, first)), Some((end, last))) = (samples.first(), samples.last()) else {
         return Parts::default();
     };
+    let known = known((first, last), end.saturating_sub(*start), of.knowledge);
+    let Parts { total, blocks, mapped, stacks, shared, unexplained: rest, .. } = known;
+    let filled = (of.filled as f64).min(rest.max(0.0));
+    let most = most_kept(rest, blocks, last, of).min(rest - filled);
+    split(total, shared, [blocks, mapped, stacks], most)
+}
+
+/// Growth between two samples, with all that is inferred as unexplained.
+fn known((first, last): (&Sample, &Sample), span: Duration, knowledge: Knowledge) -> Parts {
     let grown = |figure: fn(&Sample) -> u64| figure(last) as f64 - figure(first) as f64;
     let all = grown(total);
     let shared = grown(shared);
     let (mapped, stacks) = (grown(|sample| sample.mapped), grown(|sample| sample.stacks));
     let anon = all - shared - mapped - stacks;
     let seen = grown(|sample| sample.blocks.bytes);
-    let blocks = match of.knowledge {
+    let blocks = match knowledge {
         Knowledge::Counted | Knowledge::Sampled => seen,
-        Knowledge::AtMost => extrapolated(seen, (first, last), span_of(samples)).min(anon.max(0.0)),
+        Knowledge::AtMost => extrapolated(seen, (first, last), span).min(anon.max(0.0)),
     };
-    let rest = anon - blocks;
-    let filled = (of.filled as f64).min(rest.max(0.0));
-    let most = most_kept(rest, blocks, last, of).min(rest - filled);
-    split(all, shared, [blocks, mapped, stacks], most)
+    Parts { total: all, blocks, mapped, stacks, kept: 0.0, shared, unexplained: anon - blocks }
+}
+
+/// The memory at each sample. `grown`: growth up to the last one, by which the rest is split.
+pub(super) fn weights(samples: &[(Duration, Sample)], of: &Circumstances, grown: &Parts) -> Vec<Weight> {
+    let Some((start, first)) = samples.first() else { return Vec::new() };
+    let weight = |(at, sample): &(Duration, Sample)| {
+        let known = known((first, sample), at.saturating_sub(*start), of.knowledge);
+        let Parts { total: all, blocks, mapped, stacks, shared, unexplained: rest, .. } = known;
+        let grown = split(all, shared, [blocks, mapped, stacks], rest - unexplained(rest, grown));
+        Weight { at: *at, bytes: total(sample), grown }
+    };
+    samples.iter().map(weight).collect()
+}
+
+/// How much of a rest is unexplained, as far as all growth shows.
+fn unexplained(rest: f64, grown: &Parts) -> f64 {
+    if grown.unexplained > 0.0 && rest > 0.0 {
+        rest * (grown.unexplained / (grown.unexplained + grown.kept.max(0.0)))
+    } else {
+        0.0
+    }
 }
 
 /// How much of this rest the allocator can keep: it cannot keep more than it once had to give.
@@ -77,13 +104,7 @@ pub(super) fn rate(samples: &[(Duration, Sample)], of: &Circumstances, grown: &P
         _ => seen,
     };
     let rest = anon - blocks;
-    // As far as all growth shows.
-    let unexplained = if grown.unexplained > 0.0 && rest > 0.0 {
-        rest * (grown.unexplained / (grown.unexplained + grown.kept.max(0.0)))
-    } else {
-        0.0
-    };
-    split(all * scale, shared, [blocks, mapped, stacks], rest - unexplained)
+    split(all * scale, shared, [blocks, mapped, stacks], rest - unexplained(rest, grown))
 }
 
 /// The slope between the means of the first and the last third of the samples. It is linear: slopes of parts add up.

@@ -49,6 +49,42 @@ fn live_blocks_that_keep_growing_are_a_leak() {
 }
 
 #[test]
+fn the_memory_over_time_ends_in_the_growth_and_its_parts_always_add_up() {
+    // Twice as much as blocks explain, and a file that is let go.
+    let figures = |second| Sample {
+        resident: Resident { file: (60 - second) * MB, ..anon(second * 3 * MB) },
+        blocks: blocks(second * MB),
+        mapped: second * MB / 2,
+        ..Sample::default()
+    };
+    for knowledge in [Knowledge::Counted, Knowledge::AtMost] {
+        let of = Circumstances { knowledge, ..Circumstances::default() };
+        let found = traced(60, &of, figures);
+        assert_eq!(found.weights.len(), 61);
+        let (first, last) = (found.weights[0], found.weights[60]);
+        assert_eq!(
+            (first.bytes, first.grown, first.at),
+            (80 * MB, crate::profile::Parts::default(), Duration::ZERO)
+        );
+        assert_eq!((last.bytes, last.at), (200 * MB, Duration::from_secs(60)));
+        let near = |a: f64, b: f64| assert!((a - b).abs() < 1.0, "{a} {b}: {found:?}");
+        near(last.grown.blocks, found.grown.blocks);
+        near(last.grown.kept, found.grown.kept);
+        near(last.grown.unexplained, found.grown.unexplained);
+        assert!(
+            found.grown.kept > MB as f64 && found.grown.unexplained > MB as f64
+                || knowledge == Knowledge::AtMost
+        );
+        for weight in &found.weights {
+            let of = &weight.grown;
+            near(of.blocks + of.mapped + of.stacks + of.kept + of.shared + of.unexplained, of.total);
+            near(of.total, weight.bytes as f64 - 80.0 * MB as f64);
+        }
+    }
+    assert_eq!(balance(&[], &Circumstances::default()).weights, []);
+}
+
+#[test]
 fn stacks_that_leak_are_a_leak_whatever_memory_does() {
     let growing = blocks(6_000_000);
     let leaking = Circumstances { leaking: 100_000.0, growing, ..Circumstances::default() };

@@ -3,6 +3,8 @@
 //!
 //! Everything but the flame graph can be read without scripts, and printed.
 
+mod chart;
+mod curves;
 mod rows;
 
 use std::io::{self, Write};
@@ -81,7 +83,10 @@ impl Reporter for Html {
         self.head(out, view)?;
         match HeapView::all(view) {
             Some(heaps) => self.heaps(out, &heaps)?,
-            None => verdict(out, view)?,
+            None => {
+                verdict(out, view)?;
+                curves::memory(out, view)?;
+            }
         }
         graph(out)?;
         stacks(out, view)?;

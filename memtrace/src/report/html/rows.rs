@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use super::curves;
 use crate::profile::units::{format_age, format_bytes, format_number};
 use crate::profile::{Frame, Kind, Row, Verdict, View};
 use crate::report::blame::culprit;
@@ -14,6 +15,8 @@ use crate::report::{estimates, kernel, leaks, mappings, verdicts};
 
 /// Stacks in the table; the flame graph has all.
 const SHOWN: usize = 100;
+/// Stacks whose curves are seen without a click.
+const OPEN: usize = 5;
 /// Frames of a stack in the table.
 const FRAMES: usize = 128;
 /// Characters of a function's name.
@@ -26,6 +29,9 @@ pub(super) fn stacks(out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
     writeln!(out, "<section aria-labelledby=\"stacks\">\n<h2 id=\"stacks\">{title}</h2>")?;
     if found == 0 {
         return writeln!(out, "<p>No stack holds anything.</p>\n</section>");
+    }
+    if let Some(reason) = curves::missing(view.profile()) {
+        writeln!(out, "<p class=\"soft\">{reason}</p>")?;
     }
     let caption = match found.saturating_sub(SHOWN) {
         0 => format!("All {found} stacks that hold something"),
@@ -42,18 +48,19 @@ pub(super) fn stacks(out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
          <th scope=\"col\">Function</th><th scope=\"col\" class=\"n\">Bytes</th><th scope=\"col\" class=\"n less\">Blocks</th>\
          <th scope=\"col\" class=\"n\">Growth</th><th scope=\"col\" class=\"n less\">Oldest</th></tr></thead>\n<tbody>"
     )?;
-    view.rows().take(SHOWN).try_for_each(|row| stack(out, view, row))?;
+    view.rows().take(SHOWN).enumerate().try_for_each(|(place, row)| stack(out, view, row, place))?;
     writeln!(out, "</tbody>\n</table></div>\n</section>")
 }
 
-fn stack(out: &mut dyn Write, view: &View<'_>, row: &Row) -> io::Result<()> {
+fn stack(out: &mut dyn Write, view: &View<'_>, row: &Row, place: usize) -> io::Result<()> {
     let profile = view.profile();
     let frames = view.frames(row.stack);
     let blamed = culprit(&frames);
     let frame = blamed.and_then(|place| frames.get(place));
     let function =
         frame.map_or_else(|| "no stack".to_owned(), |frame| shorten(&name(frame), NAME).into_owned());
-    let place = frame.and_then(place).map(|place| format!(" <span class=\"soft\">{}</span>", markup(&place)));
+    let source =
+        frame.and_then(source).map(|source| format!(" <span class=\"soft\">{}</span>", markup(&source)));
     let verdict = row.verdict.as_deref();
     let kind = verdict.map(Verdict::kind).or((row.loss() != (0, 0)).then_some(Kind::Lost));
     let mode = profile.processes().map(|of| &of.mode);
@@ -72,7 +79,7 @@ fn stack(out: &mut dyn Write, view: &View<'_>, row: &Row) -> io::Result<()> {
             format!("<span class=\"kind\" style=\"background:{fill}\">{}</span>", verdicts::name(kind))
         }),
         markup(&function),
-        place.unwrap_or_default(),
+        source.unwrap_or_default(),
         markup(&bytes),
         markup(&blocks),
         markup(&growth),
@@ -89,6 +96,7 @@ fn stack(out: &mut dyn Write, view: &View<'_>, row: &Row) -> io::Result<()> {
     for line in [found, possibly, reason, detail].into_iter().flatten() {
         write!(out, "<p>{}</p>", markup(line.trim_start()))?;
     }
+    curves::stack(out, view, row, (place, place < OPEN))?;
     details(out, view, row, &frames, blamed)?;
     writeln!(out, "</td></tr>")
 }
@@ -119,7 +127,7 @@ fn details(
     for (number, frame) in frames.iter().take(FRAMES).enumerate() {
         let class = if blamed == Some(number) { " class=\"blamed\"" } else { "" };
         let inlined = if frame.inlined { " (inlined)" } else { "" };
-        let at = place(frame).unwrap_or_else(|| frame.module.to_owned());
+        let at = source(frame).unwrap_or_else(|| frame.module.to_owned());
         let function = shorten(&name(frame), NAME).into_owned();
         write!(
             out,
@@ -139,7 +147,7 @@ fn details(
 }
 
 /// The source file and the line of a frame.
-fn place(frame: &Frame<'_>) -> Option<String> {
+fn source(frame: &Frame<'_>) -> Option<String> {
     let file = frame.file?;
     Some(frame.line.map_or_else(|| file.to_owned(), |line| format!("{file}:{line}")))
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::{
     Amount,
+    curve::Weights,
     values::{rate, seconds},
 };
 use crate::profile::{self, Knowledge, LimitKind, Parts, View};
@@ -77,6 +78,9 @@ pub(super) struct Process<'a> {
     filled_bytes: u64,
     /// What was outstanding when it exited; null: it lives.
     at_exit: Option<Amount>,
+    /// Its memory over the session; of many processes, only those that have grown most have that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    curve: Option<Weights>,
 }
 
 #[derive(Serialize)]
@@ -172,6 +176,7 @@ impl<'a> Process<'a> {
             growing: of.growing.into(),
             filled_bytes: of.filled,
             at_exit: of.ended.map(Amount::from),
+            curve: Weights::of(&of.weights),
         }
     }
 }

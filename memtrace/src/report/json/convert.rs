@@ -2,7 +2,7 @@
 
 use super::{
     Alloc, Amount, Frame, Losses, MappingStack, Mappings, ModeInfo, Overhead, Report, SCHEMA, Stack, Target,
-    TraceLine, Uncertainty, balance, kernel, leaks, marks, verdict,
+    TraceLine, Uncertainty, balance, curve, kernel, leaks, marks, verdict,
 };
 use crate::profile::{self, Allocation, Dictionary, Filter, MappingUse, Profile, StackMethod, Subject, View};
 use crate::report::blame::culprit;
@@ -26,7 +26,7 @@ impl<'a> Report<'a> {
             unknown_frees: profile.unknown_frees,
             overhead: processes.and_then(|of| of.overhead.as_ref()).map(Overhead::from),
             stacks_found: view.rows_found(),
-            stacks: view.rows().map(|row| Stack::new(dictionary, row)).collect(),
+            stacks: view.rows().map(|row| Stack::new(view, row)).collect(),
             mappings: Mappings::new(view),
             leak_check: processes.and_then(|of| of.leak_check.as_deref()).map(leaks::LeakCheck::from),
             process: balances.first().map(|of| balance::Process::new(view, of)),
@@ -168,8 +168,10 @@ impl<'a> MappingStack<'a> {
 }
 
 impl<'a> Stack<'a> {
-    fn new(dictionary: &'a Dictionary, row: &'a profile::Row) -> Self {
+    fn new(view: &View<'a>, row: &'a profile::Row) -> Self {
+        let dictionary = view.dictionary();
         let frames = dictionary.frames_of(row.stack);
+        let curves = view.profile().processes().map(|of| of.curves.as_ref());
         let merged = row.merged.as_deref();
         let culprit = if row.kernel().is_none() { culprit(&frames) } else { None };
         Self {
@@ -196,6 +198,7 @@ impl<'a> Stack<'a> {
             leaked: row.leaked.as_ref().map(leaks::Leaked::from),
             held_by: row.held_by.iter().map(leaks::Holder::from).collect(),
             verdict: row.verdict.as_deref().map(verdict::Verdict::from),
+            curve: curves.and_then(|curves| curve::Curve::of(curves, row)),
             kernel: row.kernel().map(|detail| kernel::KernelStack::new(dictionary, detail)),
         }
     }

@@ -5,6 +5,7 @@
 
 mod balance;
 mod convert;
+mod curve;
 mod heap;
 mod kernel;
 mod leaks;
@@ -286,6 +287,9 @@ struct Stack<'a> {
     /// What its blocks do, and why; not in kernel mode.
     #[serde(flatten)]
     verdict: Option<verdict::Verdict>,
+    /// What it held over the session; of the first stacks only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    curve: Option<curve::Curve<'a>>,
     /// Kernel mode only.
     #[serde(flatten)]
     kernel: Option<kernel::KernelStack<'a>>,

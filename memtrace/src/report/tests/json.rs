@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::curves::curved;
 use super::kernel::kernel;
 use super::verdicts::judged;
 use super::{
@@ -170,7 +171,9 @@ fn every_key_is_documented() {
         })
         .collect();
     let mut found = BTreeSet::new();
-    for report in [Recorded { losses: losses(), ..with_blocks() }, sampled(), judged(), marked(), kernel()] {
+    for report in
+        [Recorded { losses: losses(), ..with_blocks() }, sampled(), judged(), curved(), marked(), kernel()]
+    {
         keys(&parsed(&json(report)), "", &mut found);
     }
     lines(Json).iter().for_each(|line| keys(&parsed(line), "", &mut found));

@@ -1,6 +1,7 @@
 //! What the formats have in common to be tested with.
 
 mod balance;
+mod curves;
 mod endings;
 mod firefox;
 mod formats;
@@ -24,8 +25,9 @@ use self::recorded::{Frame, Mapped, Recorded, StackRow, traced};
 use super::losses::sentences;
 use super::{Json, Memleak, MemleakOptions, Reporter, Style, Text, escape};
 use crate::profile::{
-    Age, Allocation, Amount, Attachment, By, Dictionary, Filter, Holder, LeakCheck, Leaked, LiveBlock,
-    Losses, Marks, Moment, Overhead, Reached, Reason, Remark, Root, Since, StackMethod, Uncertainty,
+    Age, Allocation, Amount, Attachment, By, Curves, Dictionary, Filter, Holder, LeakCheck, Leaked,
+    LiveBlock, Losses, Marks, Moment, Overhead, Reached, Reason, Remark, Root, Since, StackMethod,
+    Uncertainty,
 };
 
 /// A function, a module and a file name that would clear the screen, retitle it, reorder and break lines.
@@ -124,6 +126,7 @@ fn report() -> Recorded {
         mapped: Some(Vec::new()),
         leak_check: None,
         balances: Vec::new(),
+        curves: Curves::default(),
         kernel: None,
         caches_found: 0,
         by: By::Stack,

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use crate::profile::{
-    Age, Allocation, Amount, Attachment, Balance, By, CacheRow, Detail, Dictionary, Filter, Holder, Kernel,
-    KernelDetail, LeakCheck, Leaked, Line, LiveBlock, LocationId, Losses, MappingRow, MappingUse, Marks,
-    MemoryKind, Mode, Overhead, Process, Processes, Profile, Reason, Remark, Row, Selection, SortBy, StackId,
-    StackMethod, Subject, Uncertainty, Verdict, View,
+    Age, Allocation, Amount, Attachment, Balance, By, CacheRow, Curves, Detail, Dictionary, Filter, Holder,
+    Kernel, KernelDetail, LeakCheck, Leaked, Line, LiveBlock, LocationId, Losses, MappingRow, MappingUse,
+    Marks, MemoryKind, Mode, Overhead, Process, Processes, Profile, Reason, Remark, Row, Selection, SortBy,
+    StackId, StackMethod, Subject, Uncertainty, Verdict, View,
 };
 use crate::report::Reporter;
 
@@ -88,6 +88,7 @@ pub(super) struct Recorded {
     pub(super) stacks_found: usize,
     pub(super) mapped: Option<Vec<Mapped>>,
     pub(super) balances: Vec<Balance>,
+    pub(super) curves: Curves,
     pub(super) leak_check: Option<LeakCheck>,
     /// Kernel mode's part, its caches by name.
     pub(super) kernel: Option<(Kernel, Vec<(&'static str, CacheRow)>)>,
@@ -203,6 +204,7 @@ impl Recorded {
             mapped,
             leak_check: self.leak_check.map(Box::new),
             balances: self.balances.clone(),
+            curves: Box::new(self.curves.clone()),
         }
     }
 }

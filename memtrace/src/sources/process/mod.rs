@@ -6,6 +6,7 @@ mod black_box;
 mod census;
 mod control;
 mod counting;
+mod curves;
 mod exec;
 mod following;
 mod held;

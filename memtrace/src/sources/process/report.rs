@@ -77,6 +77,7 @@ impl Session {
             mapped: self.mappings(now, &balances),
             leak_check: self.leaks.check().map(Box::new),
             balances,
+            curves: Box::default(),
         });
         let config = &self.options.config;
         let mut profile = Profile {
@@ -93,6 +94,7 @@ impl Session {
             remarks,
             marks: self.marked.marks(self.control.seen(now), wanted.often.then(|| self.looked(&blocks))),
         };
+        self.add_curves(&mut profile, &stacks, wanted.selection);
         if self.options.show_allocs {
             self.list(&mut profile, &stacks, wanted.selection, now)?;
         }

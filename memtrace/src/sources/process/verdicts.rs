@@ -40,6 +40,11 @@ impl Course {
         self.series.begin(now, TURN);
     }
 
+    /// What stacks held.
+    pub(super) fn series(&self) -> &Tracks {
+        &self.series
+    }
+
     /// Forgets the stacks for which `is_past`, and when programs ended that are not among the `known`.
     pub(super) fn forget(&mut self, is_past: impl Fn(u32) -> bool, known: &[u32]) {
         self.series.forget(is_past);

@@ -116,6 +116,7 @@ impl Session {
             let balance = balance::balance(ledger.series.samples(), &circumstances);
             balances.push(ledger.with_children(balance, &traced));
         }
+        self.trim_weights(&mut balances);
         balances
     }
 
