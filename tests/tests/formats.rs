@@ -225,7 +225,7 @@ fn what_does_not_fit_together() {
     for arguments in [
         &["attach", &own, "-f", "pprof", "--trace"][..],
         &["kernel", "-f", "svg", "--by", "cache"],
-        &["scan", &own, "-f", "folded"],
+        &["triage", "-f", "folded"],
         &["attach", &own, "-f", "flamegraph"],
     ] {
         assert_usage(&memtrace(arguments));

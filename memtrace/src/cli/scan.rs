@@ -168,24 +168,19 @@ fn rounds(
             bail!("no process is left to scan");
         }
         watched = alive;
+        // One that comes during a scan ends the program; but what was found is written.
+        hold_signals();
         let moment = (Timestamp::now(), begun.elapsed(), round == count);
         let profile = rows.profile(names.dictionary_mut(), heaps, moment);
         output.report(&mut names, profile)?;
-        if let (Some(interval), true) = (args.interval, round < count)
-            && is_interrupted(interval.saturating_sub(round_begun.elapsed()))
-        {
-            break;
+        if let (Some(interval), true) = (args.interval, round < count) {
+            if wait_for_signal(interval.saturating_sub(round_begun.elapsed())) {
+                break;
+            }
+            release_signals();
         }
     }
     Ok(has_failed)
-}
-
-/// Waits for so long. Returns whether a signal ended it: one that comes during a scan ends the program.
-fn is_interrupted(time: Duration) -> bool {
-    hold_signals();
-    let is_interrupted = wait_for_signal(time);
-    release_signals();
-    is_interrupted
 }
 
 /// How processes are scanned, and who was seen to allocate.
