@@ -165,6 +165,13 @@ impl Profile {
         self.targets().into_iter().find(|process| process.pid == pid)
     }
 
+    /// Forgets what processes held over the session.
+    pub fn forget_weights(&mut self) {
+        if let Subject::Processes(of) = &mut self.subject {
+            of.balances.iter_mut().for_each(|balance| balance.weights = Vec::new());
+        }
+    }
+
     /// Whether figures are those of some blocks only: by size, age or marks.
     #[must_use]
     pub fn is_limited(&self) -> bool {

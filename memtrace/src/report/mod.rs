@@ -73,6 +73,11 @@ pub trait Reporter {
     /// What `out` returns, a closed pipe for example.
     fn report(&mut self, out: &mut dyn io::Write, view: &View<'_>) -> io::Result<()>;
 
+    /// Whether it shows what stacks and processes held over the session.
+    fn has_curves(&self) -> bool {
+        false
+    }
+
     /// Writes an allocation or a free (`--trace`), as [`Reporter::report`] does.
     ///
     /// # Errors

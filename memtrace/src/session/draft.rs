@@ -10,6 +10,9 @@ pub struct Wanted<'a> {
     pub selection: &'a Selection,
     /// Whether all functions are to be named, because the report is saved; else those of the rows shown.
     pub everything: bool,
+    /// Whether it shows what stacks and processes held over the session. The last report has that in any case, since files
+    /// keep it.
+    pub curves: bool,
     /// Which allocations the report is limited to.
     pub since: Since,
     /// Whether there may be several reports a second for a long time: what is costly is done for some of them only.

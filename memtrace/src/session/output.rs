@@ -100,9 +100,10 @@ impl Output {
     pub fn wanted(&self) -> Wanted<'_> {
         match &self.to {
             Sink::Screen(screen) => screen.wanted(),
-            Sink::Stream(..) => Wanted {
+            Sink::Stream(reporter, ..) => Wanted {
                 selection: &self.selection,
                 everything: self.saved.is_some() || self.suppressing.needs_names(),
+                curves: reporter.has_curves(),
                 since: self.since,
                 often: false,
             },

@@ -47,7 +47,8 @@ pub(super) fn memory(out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
     if drawn.is_empty() {
         writeln!(
             out,
-            "<p>No curve: there are too few samples of the memory of the processes, one a second.</p>"
+            "<p>No curve: there are too few samples of the memory of the processes, one a second; of a saved session, the \
+             last report has them.</p>"
         )?;
     } else if more > 0 {
         let more = match more {
@@ -131,9 +132,7 @@ pub(super) fn missing(profile: &Profile) -> Option<&'static str> {
         return Some("No curves: what these blocks held earlier is not kept, as they are some of all.");
     }
     if at.is_empty() {
-        return Some(
-            "No curves: nothing was kept over time, or an earlier release of memtrace saved the report.",
-        );
+        return Some("No curves: nothing was kept over time. Of a saved session, the last report has them.");
     }
     let is_short = at.len() < LEAST;
     (is_short || stacks.is_empty())

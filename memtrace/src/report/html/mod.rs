@@ -79,6 +79,10 @@ impl Html {
 }
 
 impl Reporter for Html {
+    fn has_curves(&self) -> bool {
+        true
+    }
+
     fn report(&mut self, out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
         self.head(out, view)?;
         match HeapView::all(view) {

@@ -39,6 +39,10 @@ const SCHEMA: u32 = 1;
 pub struct Json;
 
 impl Reporter for Json {
+    fn has_curves(&self) -> bool {
+        true
+    }
+
     fn report(&mut self, out: &mut dyn io::Write, view: &View<'_>) -> io::Result<()> {
         match HeapView::all(view) {
             Some(heaps) => heaps.iter().try_for_each(|heap| self.heap(out, heap)),

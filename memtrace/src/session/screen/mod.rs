@@ -95,6 +95,7 @@ impl Screen {
         Wanted {
             selection: self.state.selection(),
             everything: self.is_last || self.save_to.is_some() || self.state.needs_names(),
+            curves: self.save_to.is_some(),
             since: self.state.since(),
             often: !self.is_last && self.save_to.is_none(),
         }

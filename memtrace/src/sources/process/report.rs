@@ -94,7 +94,11 @@ impl Session {
             remarks,
             marks: self.marked.marks(self.control.seen(now), wanted.often.then(|| self.looked(&blocks))),
         };
-        self.add_curves(&mut profile, &stacks, wanted.selection);
+        if wanted.curves || last {
+            self.add_curves(&mut profile, &stacks, wanted.selection);
+        } else {
+            profile.forget_weights();
+        }
         if self.options.show_allocs {
             self.list(&mut profile, &stacks, wanted.selection, now)?;
         }
