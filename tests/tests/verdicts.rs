@@ -53,7 +53,8 @@ fn a_lost_block_is_lost_and_a_cache_is_steady() {
     if !can_trace() {
         return;
     }
-    let report = report("busy_service.cpp", &["--leak-check", "always"]);
+    // At the edge of the default budget, windows may have seen every block of the cache freed.
+    let report = report("busy_service.cpp", &["--leak-check", "always", "--max-overhead", "off"]);
     assert_eq!(verdict(&report, "forget_session"), "lost");
     assert_eq!(verdict(&report, "Cache::put"), "steady");
     assert!(of(&report, "Cache::put").bytes > of(&report, "forget_session").bytes);
