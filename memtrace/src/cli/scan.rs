@@ -207,9 +207,9 @@ impl Watched {
             }
         };
         let mut heap = scans.scanner.scan(&self.process, &mut progress)?;
-        heap.growth = self.before.as_ref().map(|before| Box::new(heap.since(before)));
-        heap.seen = scans.seen.clone().map(Box::new);
-        self.before = Some(heap.clone());
+        let before = self.before.replace(heap.clone());
+        heap.growth = before.map(|before| Box::new(heap.since(&before)));
+        heap.seen = scans.seen.as_ref().map(|seen| Box::new(seen.by(heap.process.pid)));
         Ok(heap)
     }
 }

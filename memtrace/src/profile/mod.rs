@@ -150,26 +150,15 @@ impl Profile {
     }
 
     /// The processes; none of the kernel.
-    #[must_use]
-    pub fn targets(&self) -> Vec<&Process> {
-        match &self.subject {
-            Subject::Processes(of) => of.processes.iter().collect(),
-            Subject::Kernel(_) => Vec::new(),
-            Subject::Heaps(heaps) => heaps.iter().map(|heap| &heap.process).collect(),
-        }
+    pub fn targets(&self) -> impl Iterator<Item = &Process> {
+        let traced = self.processes().into_iter().flat_map(|of| &of.processes);
+        traced.chain(self.heaps().unwrap_or_default().iter().map(|heap| &heap.process))
     }
 
     /// One of the processes.
     #[must_use]
     pub fn process(&self, pid: u32) -> Option<&Process> {
-        self.targets().into_iter().find(|process| process.pid == pid)
-    }
-
-    /// Forgets what processes held over the session.
-    pub fn forget_weights(&mut self) {
-        if let Subject::Processes(of) = &mut self.subject {
-            of.balances.iter_mut().for_each(|balance| balance.weights = Vec::new());
-        }
+        self.targets().find(|process| process.pid == pid)
     }
 
     /// Whether figures are those of some blocks only: by size, age or marks.

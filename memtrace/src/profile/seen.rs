@@ -29,6 +29,13 @@ pub struct SeenStack {
 }
 
 impl Seen {
+    /// What was seen of one process.
+    #[must_use]
+    pub fn by(&self, pid: u32) -> Self {
+        let stacks = self.stacks.iter().filter(|stack| stack.pid == pid);
+        Self { traced: self.traced, stacks: stacks.cloned().collect() }
+    }
+
     /// Who allocated blocks in a process that its allocator (`glibc`, `jemalloc`) rounds to `size`, and how many were not
     /// freed: those that lose blocks first, then the most blocks. Stacks that are blamed on one place are one.
     #[must_use]

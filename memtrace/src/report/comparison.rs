@@ -155,8 +155,10 @@ fn named(profile: &Profile) -> String {
     if profile.kernel().is_some() {
         return "the kernel".to_owned();
     }
-    let first = profile.targets().first().copied();
-    first.map_or_else(String::new, |process| format!("{} (pid {})", short(&process.comm), process.pid))
+    profile
+        .targets()
+        .next()
+        .map_or_else(String::new, |process| format!("{} (pid {})", short(&process.comm), process.pid))
 }
 
 /// `+1.5 MiB`.

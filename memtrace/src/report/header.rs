@@ -23,7 +23,7 @@ pub(super) fn target(profile: &Profile) -> String {
     if let Some(of) = profile.kernel() {
         return kernel::target(of);
     }
-    let processes = profile.targets();
+    let processes: Vec<_> = profile.targets().collect();
     let pids = processes.iter().take(PIDS_SHOWN);
     let shown = pids.map(|process| process.pid.to_string()).collect::<Vec<_>>().join(", ");
     let noun = if processes.len() == 1 { "pid" } else { "pids" };

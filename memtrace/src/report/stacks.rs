@@ -57,9 +57,7 @@ fn process(profile: &Profile, row: &Row) -> Option<String> {
         return Some(format!("{} processes", merged.pids.len()));
     }
     let pid = row.pid();
-    if profile.targets().len() < 2 {
-        return None;
-    }
+    profile.targets().nth(1)?;
     let comm = profile.process(pid).map_or("", |process| &process.comm);
     Some(format!("{comm} ({pid})").trim_start().to_owned())
 }

@@ -10,6 +10,7 @@ mod tests;
 use std::time::Duration;
 
 pub use forecast::{Bound, Measure};
+pub use parts::weights;
 
 use super::trend;
 use crate::profile::{
@@ -88,8 +89,7 @@ pub struct Circumstances {
     pub allocators: Vec<String>,
 }
 
-/// The balance of a process by its samples, at least one. Children are left to the caller; times of weights are those of the
-/// samples.
+/// The balance of a process by its samples, at least one. Children and weights are left to the caller.
 #[must_use]
 pub fn balance(samples: &[(Duration, Sample)], of: &Circumstances) -> Balance {
     let (Some((start, first)), Some((end, last))) = (samples.first(), samples.last()) else {
@@ -128,7 +128,6 @@ pub fn balance(samples: &[(Duration, Sample)], of: &Circumstances) -> Balance {
         growing: of.growing,
         filled: of.filled.min(grown.unexplained.max(0.0) as u64),
         lacks: lacks(samples),
-        weights: parts::weights(samples, of, &grown),
         ..Balance::default()
     };
     balance.stacks.unjoined = verdict::are_unjoined(recent, &of.stacks);

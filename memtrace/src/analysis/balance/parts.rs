@@ -41,8 +41,9 @@ fn known((first, last): (&Sample, &Sample), span: Duration, knowledge: Knowledge
     Parts { total: all, blocks, mapped, stacks, kept: 0.0, shared, unexplained: anon - blocks }
 }
 
-/// The memory at each sample. `grown`: growth up to the last one, by which the rest is split.
-pub(super) fn weights(samples: &[(Duration, Sample)], of: &Circumstances, grown: &Parts) -> Vec<Weight> {
+/// The memory at each sample, with its time. `grown`: growth up to the last one, by which the rest is split.
+#[must_use]
+pub fn weights(samples: &[(Duration, Sample)], of: &Circumstances, grown: &Parts) -> Vec<Weight> {
     let Some((start, first)) = samples.first() else { return Vec::new() };
     let weight = |(at, sample): &(Duration, Sample)| {
         let known = known((first, sample), at.saturating_sub(*start), of.knowledge);

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{Bound, Circumstances, Measure, Sample, balance};
+use super::{Bound, Circumstances, Measure, Sample, balance, weights};
 use crate::profile::{Amount, Balance, Course, Knowledge, LimitKind, Resident, Standing, ThreadStacks};
 
 const MB: u64 = 1 << 20;
@@ -14,7 +14,9 @@ fn traced(seconds: u64, of: &Circumstances, sample: impl Fn(u64) -> Sample) -> B
     };
     let samples: Vec<_> = samples.into_iter().map(seen).collect();
     let peak = samples.iter().map(|(_, sample)| sample.blocks.bytes).max().unwrap_or_default();
-    balance(&samples, &Circumstances { peak, ..of.clone() })
+    let of = Circumstances { peak, ..of.clone() };
+    let found = balance(&samples, &of);
+    Balance { weights: weights(&samples, &of, &found.grown), ..found }
 }
 
 fn anon(bytes: u64) -> Resident {
@@ -81,7 +83,7 @@ fn the_memory_over_time_ends_in_the_growth_and_its_parts_always_add_up() {
             near(of.total, weight.bytes as f64 - 80.0 * MB as f64);
         }
     }
-    assert_eq!(balance(&[], &Circumstances::default()).weights, []);
+    assert_eq!(weights(&[], &Circumstances::default(), &crate::profile::Parts::default()), []);
 }
 
 #[test]

@@ -77,11 +77,11 @@ impl<'a> From<&'a Profile> for Target<'a> {
                 untraced: &[],
             };
         }
-        let (targets, of) = (profile.targets(), profile.processes());
+        let of = profile.processes();
         Self {
             kind: "process",
-            pids: targets.iter().map(|process| process.pid).collect(),
-            comm: targets.first().map_or("", |process| process.comm.as_str()),
+            pids: profile.targets().map(|process| process.pid).collect(),
+            comm: profile.targets().next().map_or("", |process| process.comm.as_str()),
             allocators: of.map_or(&[], |of| &of.allocators),
             untraced: of.map_or(&[], |of| &of.untraced),
         }

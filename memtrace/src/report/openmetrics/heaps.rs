@@ -37,7 +37,7 @@ fn decided(heap: &Heap) -> bool {
     heap.verdict == Finding::Decided
 }
 
-/// Adds the heaps of a report. `top`: sizes of each that are listed; 0: all.
+/// Adds the heaps of a report.
 pub(super) fn heaps(page: &mut Page, profile: &Profile, heaps: &[HeapView<'_>]) {
     page.gauge("report_timestamp_seconds", "seconds", "When the report was made, as Unix time.");
     page.value("report_timestamp_seconds", &[], profile.time.as_second());

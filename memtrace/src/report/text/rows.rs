@@ -164,7 +164,7 @@ pub(super) fn noun(profile: &Profile) -> &'static str {
 
 /// The process of a row, if there are several.
 pub(super) fn process(profile: &Profile, pid: u32) -> String {
-    let several = profile.targets().len() > 1;
+    let several = profile.targets().nth(1).is_some();
     if several { format!(", process {pid}") } else { String::new() }
 }
 

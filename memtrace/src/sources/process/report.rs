@@ -51,7 +51,8 @@ impl Session {
         let outstanding = stacks.iter().fold(Amount::default(), |sum, stack| sum.plus(stack.outstanding));
         let losses = self.losses(&stacks);
         let mut rows = self.rows(&stacks, self.circumstances(now, &blocks).as_ref());
-        let balances = self.balances(&rows, last);
+        let curves = wanted.curves || last;
+        let balances = self.balances(&rows, last, curves);
         for row in &mut rows {
             let pid = row.pid();
             if let (Some(verdict), Some(balance)) =
@@ -94,10 +95,8 @@ impl Session {
             remarks,
             marks: self.marked.marks(self.control.seen(now), wanted.often.then(|| self.looked(&blocks))),
         };
-        if wanted.curves || last {
+        if curves {
             self.add_curves(&mut profile, &stacks, wanted.selection);
-        } else {
-            profile.forget_weights();
         }
         if self.options.show_allocs {
             self.list(&mut profile, &stacks, wanted.selection, now)?;

@@ -82,8 +82,9 @@ impl Session {
         sums
     }
 
-    /// The balances of all processes that were sampled. `rows` are those of the report.
-    pub(super) fn balances(&mut self, rows: &[Row], last: bool) -> Vec<Balance> {
+    /// The balances of all processes that were sampled. `rows` are those of the report. `curves`: with what they held over the
+    /// session.
+    pub(super) fn balances(&mut self, rows: &[Row], last: bool, curves: bool) -> Vec<Balance> {
         self.weigh(last);
         let knowledge = if self.control.gaps > 0 {
             Knowledge::AtMost
@@ -113,7 +114,11 @@ impl Session {
             let ended = target.process.has_exited().then(left);
             let known = ledger.circumstances(&target.allocators);
             let circumstances = Circumstances { pid, ended, knowledge, lost, leaking, growing, ..known };
-            let balance = balance::balance(ledger.series.samples(), &circumstances);
+            let samples = ledger.series.samples();
+            let mut balance = balance::balance(samples, &circumstances);
+            if curves {
+                balance.weights = balance::weights(samples, &circumstances, &balance.grown);
+            }
             balances.push(ledger.with_children(balance, &traced));
         }
         self.trim_weights(&mut balances);
