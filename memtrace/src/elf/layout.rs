@@ -18,12 +18,12 @@ impl Image {
         self.writable_parts().filter_map(|part| part.memory()).filter(|range| !range.is_empty())
     }
 
-    /// The name of the section that an ELF virtual address of writable data is in. Without section headers that is `.data`
-    /// for what the file has bytes for and `.bss` for the rest; `None` outside of all.
+    /// The name of the section that an ELF virtual address of writable data is in, and the address of its end. Without section
+    /// headers that is `.data` for what the file has bytes for and `.bss` for the rest; `None` outside of all.
     ///
     /// # Errors
     /// The names of sections are over their limit (1 MiB) or outside the file.
-    pub fn data_section(&self, address: u64) -> Result<Option<String>, Error> {
+    pub fn data_section(&self, address: u64) -> Result<Option<(String, u64)>, Error> {
         let holds = |section: &&Section| {
             // `.tbss` has addresses of what follows: it is loaded for each thread, elsewhere.
             let is_loaded = section.flags & u64::from(elf::SHF_ALLOC) != 0
@@ -33,12 +33,19 @@ impl Image {
         if let Some(section) = self.sections.iter().find(holds) {
             let Some(names) = self.section_names()? else { return Ok(None) };
             let name = usize::try_from(section.name).ok().and_then(|at| names.bytes().get(at..));
-            return Ok(name.and_then(until_nul).map(|name| String::from_utf8_lossy(name).into_owned()));
+            let end = section.address.saturating_add(section.size);
+            let named = |name| (String::from_utf8_lossy(name).into_owned(), end);
+            return Ok(name.and_then(until_nul).map(named));
         }
         let holds = |part: &&Part| part.memory().is_some_and(|range| range.contains(&address));
         let part = self.writable_parts().find(holds);
         let is_in_file = |part: &Part| address.wrapping_sub(part.address) < part.size;
-        Ok(part.map(|part| if is_in_file(part) { ".data" } else { ".bss" }.to_owned()))
+        Ok(part.map(|part| {
+            let in_file = part.address.saturating_add(part.size);
+            let end = part.memory().map_or(in_file, |range| range.end);
+            let (name, end) = if is_in_file(part) { (".data", in_file) } else { (".bss", end) };
+            (name.to_owned(), end)
+        }))
     }
 
     /// Where a thread with this thread pointer has the thread-local data of the file, if that is the program; linkers

@@ -136,7 +136,14 @@ impl Variables {
         self.named(find(&self.common, address)?)
     }
 
-    /// The same of a place in the file's thread-local data.
+    /// Where the next variable behind an ELF virtual address begins, be it inside of another or not; `u64::MAX`: nowhere.
+    #[must_use]
+    pub fn next(&self, address: u64) -> u64 {
+        let next = self.common.partition_point(|entry| entry.address <= address);
+        self.common.get(next).map_or(u64::MAX, |entry| entry.address)
+    }
+
+    /// The same as [`Variables::at`] of a place in the file's thread-local data.
     #[must_use]
     pub fn thread_local_at(&self, offset: u64) -> Option<Variable> {
         self.named(find(&self.thread_local, offset)?)

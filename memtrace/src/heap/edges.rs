@@ -7,7 +7,7 @@ const START: u32 = 1 << 31;
 /// Marks the first edge of its source.
 const FIRST: u32 = 1 << 30;
 /// So many blocks share an index.
-const GROUP: usize = 8;
+const GROUP: usize = u16::BITS as usize;
 
 /// A pointer into a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,13 +18,21 @@ pub(super) struct Edge {
     pub(super) is_start: bool,
 }
 
-/// Eight blocks.
+/// Sixteen blocks.
 #[derive(Clone, Copy)]
 struct Group {
     /// Where their edges begin.
     first: u32,
     /// Which of them have edges: a bit for each.
-    have: u8,
+    have: u16,
+}
+
+/// Where the edges of a block are.
+#[derive(Default)]
+pub(super) struct Cursor {
+    group: Option<usize>,
+    place: usize,
+    at: usize,
 }
 
 /// The pointers that blocks contain, in order of the blocks: 4 bytes for each, and one for each block.
@@ -90,22 +98,35 @@ impl Edges {
     }
 
     /// The edges of a block that have been added.
-    #[inline]
     pub(super) fn of(&self, block: u32) -> impl Iterator<Item = Edge> + use<'_> {
-        let group = self.groups.get(block as usize / GROUP).copied().unwrap_or(Group { first: 0, have: 0 });
+        self.behind(block, &mut Cursor::default())
+    }
+
+    /// The same; `cursor`: where the edges of the last block were. Quicker where blocks follow in order.
+    #[inline]
+    pub(super) fn behind(&self, block: u32, cursor: &mut Cursor) -> impl Iterator<Item = Edge> + use<'_> {
+        let number = block as usize / GROUP;
+        let group = self.groups.get(number).copied().unwrap_or(Group { first: 0, have: 0 });
         let place = block as usize % GROUP;
+        let before = (1 << place) - 1;
         let mut at = group.first as usize;
         let mut word = None;
         if group.have >> place & 1 != 0 {
-            word = self.word(at);
             // Those of each block before it in the group that has any begin with a marked one.
-            for _ in 0..(group.have & ((1 << place) - 1)).count_ones() {
+            let mut passed = group.have & before;
+            if cursor.group == Some(number) && cursor.place < place {
+                at = cursor.at;
+                passed &= !((1 << cursor.place) - 1);
+            }
+            word = self.word(at);
+            for _ in 0..passed.count_ones() {
                 at += 1;
                 while self.word(at).is_some_and(|word| word & FIRST == 0) {
                     at += 1;
                 }
                 word = self.word(at);
             }
+            *cursor = Cursor { group: Some(number), place, at };
         }
         std::iter::from_fn(move || {
             let edge = word?;

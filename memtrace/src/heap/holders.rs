@@ -2,7 +2,7 @@
 
 use super::{
     mark::{Marked, NONE, ROOT},
-    scan::EXTRA,
+    scan::{EXTRA, Holders},
 };
 
 /// The most steps that are followed.
@@ -26,6 +26,14 @@ pub struct Held {
     pub bytes: u64,
 }
 
+impl Held {
+    /// Adds what another root holds.
+    pub fn add(&mut self, other: Self) {
+        self.blocks += other.blocks;
+        self.bytes += other.bytes;
+    }
+}
+
 /// The way from a root to a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Path {
@@ -36,10 +44,13 @@ pub struct Path {
 }
 
 impl Marked {
-    /// How a block was reached: a shortest way, unless memory for pointers was short. `None` if it was not reached, or ways
+    /// How a block was reached: a shortest way, unless memory for pointers was short. `None` if it was not reached, or paths
     /// were not recorded.
     #[must_use]
     pub fn path(&self, block: u32) -> Option<Path> {
+        if self.holders != Holders::Paths {
+            return None;
+        }
         let mut block = block;
         for steps in 1..MAX_STEPS {
             let parent = *self.parents.get(block as usize)?;
@@ -55,46 +66,25 @@ impl Marked {
         None
     }
 
-    /// What each root holds: a block counts for the root from which it was reached first. In no order.
-    #[must_use]
-    pub fn held(&self) -> Vec<(Via, Held)> {
+    /// What each root holds, if roots were recorded, in order of their addresses: a block counts for the root from which it
+    /// was reached first.
+    pub fn held(&self) -> impl Iterator<Item = (Via, Held)> {
+        let parents = if self.holders == Holders::Roots { self.parents.as_slice() } else { &[] };
         let mut held = vec![Held::default(); self.roots.len()];
-        // The root of each block, once known: its place plus 1.
-        let mut known = vec![0_u32; self.parents.len()];
-        let mut way = Vec::new();
-        for first in 0..self.parents.len() as u32 {
-            let mut block = first;
-            let root = loop {
-                match self.parents.get(block as usize).copied() {
-                    None | Some(NONE) => break 0,
-                    Some(parent) => {
-                        let found = known.get(block as usize).copied().unwrap_or(0);
-                        if found != 0 {
-                            break found;
-                        }
-                        way.push(block);
-                        if parent & ROOT != 0 {
-                            break (parent & !ROOT) + 1;
-                        }
-                        block = parent;
-                    }
-                }
-                if way.len() > self.parents.len() {
-                    break 0;
-                }
-            };
-            for block in way.drain(..) {
-                if let Some(place) = known.get_mut(block as usize) {
-                    *place = root;
-                }
-            }
-            if let Some(held) = held.get_mut((root as usize).wrapping_sub(1)) {
+        for (parent, block) in parents.iter().zip(0u32..) {
+            // What was not reached has a number that no root has.
+            if let Some(held) = held.get_mut((parent & !ROOT) as usize) {
                 held.blocks += 1;
-                held.bytes += self.blocks.size(first);
+                held.bytes += self.blocks.size(block);
             }
         }
-        let roots = self.roots.iter().map(|&root| via(root));
-        roots.zip(held).filter(|(_, held)| held.blocks > 0).collect()
+        let root = |place: u32| self.roots.get(place as usize).copied().unwrap_or_default();
+        let mut order: Vec<u32> = (0..self.roots.len() as u32).collect();
+        order.sort_unstable_by_key(|&place| root(place));
+        order.into_iter().filter_map(move |place| {
+            let held = *held.get(place as usize).filter(|held| held.blocks > 0)?;
+            Some((via(root(place)), held))
+        })
     }
 }
 

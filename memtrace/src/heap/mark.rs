@@ -1,12 +1,12 @@
 //! What can be reached from the roots, and what cannot.
 
-use std::collections::VecDeque;
-
 use rustc_hash::FxHashMap;
 
 use super::{
     blocks::{Blocks, Collected},
-    edges::{Edge, Edges},
+    edges::{Cursor, Edge, Edges},
+    frontier::Frontier,
+    scan::Holders,
 };
 
 /// How a block can be reached.
@@ -47,28 +47,34 @@ pub struct Marked {
     pub(super) blocks: Blocks,
     edges: Edges,
     states: Vec<u8>,
-    /// Who reached each block first; empty if that was not asked for.
+    /// Who reached each block first, or from which root; empty if that was not asked for.
     pub(super) parents: Vec<u32>,
+    pub(super) holders: Holders,
     /// The root words that are parents.
     pub(super) roots: Vec<u64>,
     /// Reached, with edges that have not been followed.
-    queue: VecDeque<u32>,
-    possible: Vec<u32>,
+    next: Frontier,
+    /// The same through the middle of a block.
+    possible: Frontier,
+    /// Whose edges are followed.
+    current: Frontier,
     /// For each block that is lost directly, the bytes that are lost through it.
     through: FxHashMap<u32, u64>,
 }
 
 impl Marked {
-    /// `edges`: the most pointers in blocks that are kept. `with_parents`: whether to record who reached a block.
-    pub(super) fn new(blocks: Blocks, edges: usize, with_parents: bool) -> Self {
+    /// `edges`: the most pointers in blocks that are kept.
+    pub(super) fn new(blocks: Blocks, edges: usize, holders: Holders) -> Self {
         let len = blocks.len();
         Self {
             edges: Edges::new(len, edges),
             states: vec![0; len],
-            parents: if with_parents { vec![NONE; len] } else { Vec::new() },
+            parents: if holders == Holders::Unknown { Vec::new() } else { vec![NONE; len] },
+            holders,
             roots: Vec::new(),
-            queue: VecDeque::new(),
-            possible: Vec::new(),
+            next: Frontier::new(len),
+            possible: Frontier::new(len),
+            current: Frontier::new(len),
             through: FxHashMap::default(),
             blocks,
         }
@@ -79,21 +85,26 @@ impl Marked {
         let Some(state) = self.states.get_mut(edge.target as usize) else { return };
         if edge.is_start && *state & REACHABLE == 0 {
             *state |= REACHABLE;
-            self.queue.push_back(edge.target);
+            self.next.add(edge.target);
         } else if !edge.is_start && *state & (REACHABLE | POSSIBLE) == 0 {
             *state |= POSSIBLE;
-            self.possible.push(edge.target);
+            self.possible.add(edge.target);
         } else {
             return;
         }
-        if let Some(parent) = self.parents.get_mut(edge.target as usize) {
-            *parent = match from {
-                From::Block(block) => block,
-                From::Root(root) => {
-                    self.roots.push(root);
-                    ROOT | (self.roots.len() - 1) as u32
-                }
-            };
+        if self.holders == Holders::Unknown {
+            return;
+        }
+        let parent = match from {
+            From::Block(block) if self.holders == Holders::Paths => block,
+            From::Block(block) => self.parents.get(block as usize).copied().unwrap_or(NONE),
+            From::Root(root) => {
+                self.roots.push(root);
+                ROOT | (self.roots.len() - 1) as u32
+            }
+        };
+        if let Some(place) = self.parents.get_mut(edge.target as usize) {
+            *place = parent;
         }
     }
 
@@ -111,16 +122,23 @@ impl Marked {
         self.states.get(block as usize).is_some_and(|state| state & REACHABLE != 0)
     }
 
-    /// Follows pointers from what has been reached. First come, first served: the way to each block is a shortest one.
+    /// Follows pointers from what has been reached. What is nearer to a root comes first: the way to each block is a
+    /// shortest one.
     pub(super) fn follow(&mut self) {
-        // Edges are not changed meanwhile.
+        // Edges are not changed meanwhile, nor what is followed.
         let edges = std::mem::take(&mut self.edges);
-        while let Some(block) = self.queue.pop_front() {
-            for edge in edges.of(block) {
-                self.reach(edge, From::Block(block));
+        let mut current = std::mem::take(&mut self.current);
+        while !self.next.is_empty() {
+            std::mem::swap(&mut self.next, &mut current);
+            let mut cursor = Cursor::default();
+            for block in current.iter() {
+                for edge in edges.behind(block, &mut cursor) {
+                    self.reach(edge, From::Block(block));
+                }
             }
+            current.clear();
         }
-        self.edges = edges;
+        (self.edges, self.current) = (edges, current);
     }
 
     /// The same, and then from what has been reached through the middle of a block.
@@ -132,23 +150,27 @@ impl Marked {
     /// Follows pointers from what has been reached through the middle of a block, perhaps only by chance.
     fn follow_possible(&mut self) {
         let edges = std::mem::take(&mut self.edges);
-        let mut next = 0;
-        while let Some(&block) = self.possible.get(next) {
-            next += 1;
-            if !self.is_reachable(block) {
+        let mut current = std::mem::take(&mut self.current);
+        while !self.possible.is_empty() {
+            std::mem::swap(&mut self.possible, &mut current);
+            for block in current.iter() {
+                // Otherwise its edges have been followed.
+                if self.is_reachable(block) {
+                    continue;
+                }
                 for edge in edges.of(block) {
                     self.reach(Edge { is_start: false, ..edge }, From::Block(block));
                 }
             }
+            current.clear();
         }
-        self.edges = edges;
+        (self.edges, self.current) = (edges, current);
     }
 
     /// Decides on all blocks, once all pointers are known.
     pub(super) fn decide(&mut self) {
         self.follow_all();
-        self.possible = Vec::new();
-        self.queue = VecDeque::new();
+        (self.next, self.possible, self.current) = Default::default();
         self.divide();
     }
 

@@ -6,6 +6,7 @@ use super::{
     blocks::Blocks,
     directory::{ADDRESS, Hit, Near},
     edges::{Edge, Edges},
+    frontier::Frontier,
     mark::{From, Marked},
     memory::{Between, Memory},
     young::{self, MOST_STRAYS, Stray},
@@ -28,13 +29,25 @@ const GROWTH: u64 = 64 << 20;
 const BYTES_PER_BLOCK: usize = 16;
 const BYTES_BESIDE: usize = 64 << 20;
 
+/// What is recorded of how a block was reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Holders {
+    /// Nothing.
+    #[default]
+    Unknown,
+    /// From which root: [`Marked::held`].
+    Roots,
+    /// From which root, by which way: [`Marked::path`].
+    Paths,
+}
+
 /// How to scan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct How {
     /// Whether pointers may be at any address, as in packed structures; otherwise at multiples of 8.
     pub unaligned: bool,
-    /// Whether to record how each block was reached.
-    pub holders: bool,
+    /// What to record of how each block was reached.
+    pub holders: Holders,
     /// Whether an allocator's memory ([`Between::Free`]) has other blocks beside those that are looked for. What its words
     /// point to is then left open: see [`Pending`].
     pub others: bool,
@@ -101,7 +114,8 @@ pub fn scan(memory: &mut impl Memory, blocks: Blocks, words: &[u64], how: How) -
     let count = blocks.len();
     let used = blocks.bytes()
         + Edges::bytes(count)
-        + count * (1 + if how.holders { size_of::<u32>() } else { 0 })
+        + 3 * Frontier::bytes(count)
+        + count * (1 + if how.holders == Holders::Unknown { 0 } else { size_of::<u32>() })
         + if how.young { young::ROOM } else { 0 }
         + 2 * WINDOW * size_of::<u64>();
     let room = blocks.limit().saturating_sub(used);

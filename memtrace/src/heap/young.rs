@@ -10,7 +10,7 @@ use super::{
     holders::Via,
     mark::{From, Marked, State},
     memory::Memory,
-    scan::{Pending, TAG},
+    scan::{Holders, Pending, TAG},
 };
 
 /// The most words that are kept.
@@ -95,7 +95,7 @@ impl Pending {
     /// Follows pointers through young blocks, which are read now.
     pub fn through(&mut self, young: Blocks, memory: &mut impl Memory) {
         let Self { marked: known, strays, .. } = self;
-        let mut young = Marked::new(young, MOST_POINTERS, true);
+        let mut young = Marked::new(young, MOST_POINTERS, Holders::Paths);
         let leading = read(&mut young, known, memory);
         let strays: Vec<(Stray, Edge)> =
             strays.drain(..).filter_map(|stray| Some((stray, edge(&young.blocks, stray.address)?))).collect();

@@ -131,7 +131,14 @@ impl<'a> Checks<'a> {
                 return;
             };
             if Instant::now() >= end {
-                return self.fail(format!("the code of {} is changed: {}", describe(pid), places.join("; ")));
+                let agents = tagged(&self.tag).into_iter().filter(|pid| runs(*pid, &self.bench.built.agent));
+                let agents: Vec<String> = agents.map(describe).collect();
+                return self.fail(format!(
+                    "the code of {} is changed: {}; agents: {}",
+                    describe(pid),
+                    places.join("; "),
+                    agents.join("; ")
+                ));
             }
             thread::sleep(STEP);
         }

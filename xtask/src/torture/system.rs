@@ -57,7 +57,18 @@ pub(super) fn children(pid: u32) -> Vec<u32> {
 pub(super) fn describe(pid: u32) -> String {
     let file = |name: &str| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
     let text = |name: &str| String::from_utf8_lossy(&file(name)).replace(['\0', '\n'], " ");
-    format!("{pid} ({}): {}", text("cmdline").trim(), text("stack").trim())
+    let threads: Vec<String> =
+        names(Path::new(&format!("/proc/{pid}/task"))).into_iter().map(|tid| waits(pid, &tid)).collect();
+    format!("{pid} ({}): {}", text("cmdline").trim(), threads.join(", "))
+}
+
+/// What a thread waits for: its name, its state, and where it is in the kernel.
+fn waits(pid: u32, tid: &str) -> String {
+    let file = |name: &str| fs::read(format!("/proc/{pid}/task/{tid}/{name}")).unwrap_or_default();
+    let text = |name: &str| String::from_utf8_lossy(&file(name)).trim().replace('\n', " ");
+    let stat = text("stat");
+    let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next()).unwrap_or('?');
+    format!("{} {state} [{}]", text("comm"), text("stack"))
 }
 
 /// Names in a directory.

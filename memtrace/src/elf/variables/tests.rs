@@ -185,8 +185,8 @@ fn places_are_known_without_symbols_and_sections() {
     let image = with(Vec::new(), Vec::new()).image();
     assert_eq!(image.writable().collect::<Vec<_>>(), std::slice::from_ref(&DATA));
     let section = |address| image.data_section(address).unwrap();
-    assert_eq!(section(0x57ff).as_deref(), Some(".data"));
-    assert_eq!((section(0x5800).as_deref(), section(0x6000)), (Some(".bss"), None));
+    assert_eq!(section(0x57ff), Some((".data".to_owned(), 0x5800)));
+    assert_eq!((section(0x5800), section(0x6000)), (Some((".bss".to_owned(), 0x6000)), None));
     let overflowing = Fixture { data: vec![(u64::MAX - 8, 0, 0x1000)], ..Fixture::default() };
     assert_eq!(overflowing.image().writable().count(), 0);
 }

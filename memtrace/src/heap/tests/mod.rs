@@ -6,7 +6,7 @@ mod young;
 
 use std::{collections::BTreeMap, ops::Range};
 
-use super::{Between, Blocks, Collected, How, Marked, Memory, Refused, scan};
+use super::{Between, Blocks, Collected, Holders, How, Marked, Memory, Refused, scan};
 
 /// Words at addresses; whatever is between them is zero.
 #[derive(Clone, Default)]
@@ -55,7 +55,7 @@ pub(super) fn blocks(all: &[(u64, u64)]) -> Blocks {
 }
 
 pub(super) fn marked(memory: &Words, all: &[(u64, u64)], extra: &[u64]) -> Marked {
-    try_marked(memory, all, extra, How { holders: true, ..How::default() }).unwrap()
+    try_marked(memory, all, extra, How { holders: Holders::Paths, ..How::default() }).unwrap()
 }
 
 pub(super) fn try_marked(

@@ -1,7 +1,7 @@
 //! Shapes that programs make, and what becomes of them.
 
 use super::{Words, marked, try_marked, try_scan};
-use crate::heap::{Between, Held, How, State, Via, holders::Path, scan};
+use crate::heap::{Between, Held, Holders, How, State, Via, holders::Path, scan};
 
 const DATA: u64 = 0x55_0000_0000;
 const HEAP: u64 = 0x55_5555_0000;
@@ -239,11 +239,12 @@ fn each_block_counts_for_the_root_that_reached_it_first() {
     for place in (0..998).filter(|place| *place != 599) {
         memory.put(all[place].0 + 8, all[place + 1].0);
     }
-    let marked = marked(&memory, &all, &[7, all[600].0]);
-    let mut held = marked.held();
-    held.sort_by_key(|(via, _)| *via);
+    let how = How { holders: Holders::Roots, ..How::default() };
+    let marked = try_marked(&memory, &all, &[7, all[600].0], how).unwrap();
     let of = |blocks| Held { blocks, bytes: blocks * 48 };
+    let held: Vec<(Via, Held)> = marked.held().collect();
     assert_eq!(held, [(Via::Memory(0x1008), of(600)), (Via::Word(1), of(399))]);
+    assert_eq!(marked.path(3), None);
 }
 
 #[test]

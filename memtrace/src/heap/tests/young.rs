@@ -1,11 +1,11 @@
 //! Lists that grow while they are scanned.
 
 use super::{Words, blocks};
-use crate::heap::{Between, How, Marked, Via, Young, holders::Path, scan};
+use crate::heap::{Between, Holders, How, Marked, Via, Young, holders::Path, scan};
 
 const DATA: u64 = 0x55_0000_0000;
 const HEAP: u64 = 0x55_5555_0000;
-const HOW: How = How { unaligned: false, holders: true, others: false, young: true };
+const HOW: How = How { unaligned: false, holders: Holders::Paths, others: false, young: true };
 
 fn block(number: u64) -> u64 {
     HEAP + 0x40 * number

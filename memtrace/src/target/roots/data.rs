@@ -72,8 +72,14 @@ impl Data {
         self.thread_local_bytes
     }
 
-    /// The variable at an address, or the section; `None` if it is no file's data.
-    pub(super) fn name(&self, address: u64, region: Option<&Region>) -> Option<Root> {
+    /// Where the next segment behind an address begins; `u64::MAX`: nowhere.
+    pub(super) fn next(&self, address: u64) -> u64 {
+        let next = self.segments.partition_point(|segment| segment.range.start <= address);
+        self.segments.get(next).map_or(u64::MAX, |segment| segment.range.start)
+    }
+
+    /// The variable at an address, or the section, and where something else may follow; `None` if it is no file's data.
+    pub(super) fn name(&self, address: u64, region: Option<&Region>) -> Option<(Root, u64)> {
         let end = self.segments.partition_point(|segment| segment.range.start <= address);
         let before = self.segments.get(..end)?.iter().rev().take(MAX_OVERLAPPING);
         let segment = before.into_iter().find(|segment| segment.range.contains(&address))?;
@@ -83,12 +89,25 @@ impl Data {
             return None;
         }
         let address = address.wrapping_sub(segment.bias);
-        if let Some(variable) = variable(module, |variables| variables.at(address)) {
-            let offset = if variable.size > WORD { address.wrapping_sub(variable.address) } else { 0 };
-            return Some(Root::data(&module.name, Some((&variable.name, offset)), None));
-        }
-        let section = module.image()?.data_section(address).ok().flatten();
-        Some(Root::data(&module.name, None, section.as_deref()))
+        let mut next = u64::MAX;
+        let variable = variable(module, |variables| {
+            next = next.min(variables.next(address));
+            variables.at(address)
+        });
+        let (root, end) = match &variable {
+            Some(variable) => {
+                let offset = if variable.size > WORD { address.wrapping_sub(variable.address) } else { 0 };
+                let end = variable.address.saturating_add(variable.size);
+                (Root::data(&module.name, Some((&variable.name, offset)), None), end)
+            }
+            None => {
+                let section = module.image()?.data_section(address).ok().flatten();
+                let (name, end) =
+                    section.as_ref().map_or((None, address), |(name, end)| (Some(&**name), *end));
+                (Root::data(&module.name, None, name), end)
+            }
+        };
+        Some((root, end.min(next).wrapping_add(segment.bias).min(segment.range.end)))
     }
 
     /// The program and the offset in its thread-local data, if a thread with this thread pointer has that at `address`.
@@ -112,11 +131,14 @@ fn placed(range: &Range<u64>, bias: u64) -> Option<Range<u64>> {
 struct Own(OnceLock<Option<Variables>>);
 
 /// Finds a variable of a file, by its debug file's table if the file was stripped of its own.
-pub(super) fn variable(module: &Module, find: impl Fn(&Variables) -> Option<Variable>) -> Option<Variable> {
+pub(super) fn variable(
+    module: &Module,
+    mut find: impl FnMut(&Variables) -> Option<Variable>,
+) -> Option<Variable> {
     let (file, image) = (module.file()?, module.image()?);
     let own = file.findings::<Own>();
     let own = own.0.get_or_init(|| read(image, image, &module.name));
-    own.as_ref().and_then(&find).or_else(|| {
+    own.as_ref().and_then(&mut find).or_else(|| {
         let stripped = !image.has_symbol_table();
         let of_debug = module.variables_of_debug().filter(|_| stripped)?;
         find(of_debug.get_or_init(|| in_debug_file(module, image)).as_ref()?)

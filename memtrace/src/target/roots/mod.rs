@@ -57,11 +57,29 @@ impl RootNames {
     /// second, so not on a thread that must answer.
     #[must_use]
     pub fn name(&self, address: u64) -> Root {
+        self.name_until(address).0
+    }
+
+    /// The same, and an address behind it: up to there, names differ in their offsets only ([`Root::whole`]).
+    #[must_use]
+    pub fn name_until(&self, address: u64) -> (Root, u64) {
         let region = self.region(address);
-        self.variable_of_thread(address)
-            .or_else(|| self.data.name(address, region))
-            .or_else(|| self.stacks.name(address, region?))
-            .unwrap_or_else(|| of_region(region))
+        let alone = |root| (root, address.saturating_add(1));
+        if let Some(root) = self.variable_of_thread(address) {
+            return alone(root);
+        }
+        if let Some((root, end)) = self.data.name(address, region) {
+            return (root, end.max(address.saturating_add(1)));
+        }
+        match region {
+            Some(region) if self.stacks.is_none_in(region) => {
+                (of_region(Some(region)), region.range.end.min(self.data.next(address)))
+            }
+            region => {
+                let root = region.and_then(|region| self.stacks.name(address, region));
+                alone(root.unwrap_or_else(|| of_region(region)))
+            }
+        }
     }
 
     /// A register of a thread.

@@ -61,6 +61,14 @@ impl Stacks {
         self.threads.get(self.pointers.get(index)?.1)
     }
 
+    /// Whether nothing in a mapping is a thread's.
+    pub(super) fn is_none_in(&self, region: &Region) -> bool {
+        let is_apart = |own: Range<u64>| own.end <= region.range.start || own.start >= region.range.end;
+        region.kind != Kind::MainStack
+            && self.stacks.iter().all(|(pointer, _)| !region.range.contains(pointer))
+            && self.pointers.iter().all(|(pointer, _)| is_apart(self.own(*pointer)))
+    }
+
     /// The thread that an address in `region` belongs to, and what of it that is.
     pub(super) fn name(&self, address: u64, region: &Region) -> Option<Root> {
         let near = self.thread_near(address);

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     bpf::{Live, LiveReader},
-    heap::{Blocks, Collected, How, Marked, Refused, State},
+    heap::{Blocks, Collected, Holders, How, Marked, Refused, State},
     profile::{LeakCheck, Moment},
     sources::process::census,
     target::Stopped,
@@ -77,7 +77,7 @@ pub(super) fn run(
     let times = job.watched_since..if job.scans == 1 { Duration::MAX } else { until };
     let how = How {
         unaligned: job.unaligned,
-        holders: !job.stacks.is_empty(),
+        holders: if job.stacks.is_empty() { Holders::Unknown } else { Holders::Paths },
         others: false,
         // A process at rest allocates nothing.
         young: job.census == Census::First && job.scans > 1,
@@ -96,7 +96,8 @@ pub(super) fn run(
     if job.scans > 1 {
         let mut suspects = Suspects::new(&scanned.marked, candidates);
         scanned.marked.forget_pointers();
-        let how = How { holders: false, others: matches!(free, Free::Ranges(..)), young: false, ..how };
+        let how =
+            How { holders: Holders::Unknown, others: matches!(free, Free::Ranges(..)), young: false, ..how };
         // Scans in a row that changed nothing.
         let mut quiet = 0;
         while !suspects.is_empty() && (check.scans < job.scans || quiet < QUIET) {

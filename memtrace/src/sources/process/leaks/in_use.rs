@@ -10,7 +10,11 @@ use super::{
     registers,
     worker::Signals,
 };
-use crate::{heap::How, profile::Holder, sources::process::census};
+use crate::{
+    heap::{Holders, How},
+    profile::Holder,
+    sources::process::census,
+};
 
 /// The holders of blocks that are still in use, by slot of the stack.
 ///
@@ -25,7 +29,7 @@ pub(super) fn holders(
     let pass = Pass {
         pid: job.pid,
         threads: registers::running(tools.registers.as_ref(), job.pid),
-        how: How { unaligned: job.unaligned, holders: true, others: false, young: true },
+        how: How { unaligned: job.unaligned, holders: Holders::Paths, others: false, young: true },
         free: Free::Ranges(census.allocator, census.own),
         rate: job.rate,
         limit: job.limit,

@@ -1,7 +1,5 @@
 //! What holds most of the blocks that can be reached.
 
-use std::cmp::Reverse;
-
 use rustc_hash::FxHashMap;
 
 use crate::{
@@ -11,24 +9,34 @@ use crate::{
     target::roots::RootNames,
 };
 
-/// Roots that are named: those that hold most. The others hold little, each.
-const NAMED: usize = 1 << 12;
 /// What is listed at most.
 const LISTED: usize = 16;
 
-/// The roots that hold most, those of one variable, thread or mapping together.
+/// The roots that hold most, those of one variable, thread or mapping together: a table may have millions.
 pub(super) fn holders(marked: &Marked, words: &Words, names: &RootNames) -> Vec<HeldBytes> {
-    let mut held = marked.held();
-    held.sort_by_key(|(via, held)| (Reverse(held.bytes), *via));
     let mut by_root: FxHashMap<Root, Held> = FxHashMap::default();
-    for (via, Held { blocks, bytes }) in held.into_iter().take(NAMED) {
-        let root = match via {
-            Via::Memory(address) => names.name(address).whole().rename(readable),
-            Via::Word(place) => words.root(place, names),
+    // Roots are in order of address: of one variable one after another.
+    let mut current: Option<(Root, u64, Held)> = None;
+    for (via, held) in marked.held() {
+        if let (Via::Memory(address), Some((_, until, sum))) = (via, &mut current)
+            && address < *until
+        {
+            sum.add(held);
+            continue;
+        }
+        let (root, until) = match via {
+            Via::Memory(address) => {
+                let (root, until) = names.name_until(address);
+                (root.whole().rename(readable), until)
+            }
+            Via::Word(place) => (words.root(place, names), 0),
         };
-        let sum = by_root.entry(root).or_default();
-        sum.blocks += blocks;
-        sum.bytes += bytes;
+        if let Some((root, _, held)) = current.replace((root, until, held)) {
+            by_root.entry(root).or_default().add(held);
+        }
+    }
+    if let Some((root, _, held)) = current {
+        by_root.entry(root).or_default().add(held);
     }
     let mut holders: Vec<HeldBytes> = by_root
         .into_iter()

@@ -29,7 +29,7 @@ use crate::{
     allocators::{Choice, ReturnProbes},
     bpf::RegisterReader,
     heap::{
-        How,
+        Holders, How,
         census::{Allocator, Census},
     },
     profile::{self, Finding, Heap, LeakCheck, Moment},
@@ -113,7 +113,7 @@ impl Scanner {
             None => registers::running(self.registers.as_ref(), pid),
         };
         let (free, rate) = (Free::Ranges(census.allocator, census.own.clone()), if stop { 0 } else { RATE });
-        let how = How { unaligned, holders: true, others: false, young: !stop };
+        let how = How { unaligned, holders: Holders::Roots, others: false, young: !stop };
         let first = Pass { pid, threads, how, free: free.clone(), rate, limit: LONGEST, stop: &never };
         let mut scanned = first.run(blocks)?;
         drop(stopped);
@@ -121,7 +121,7 @@ impl Scanner {
         let mut saw_all = scanned.saw_all;
         let mut suspected = Suspected::new(&scanned.marked, &mut Contents::open(pid)?);
         scanned.marked.forget_pointers();
-        let how = How { unaligned, holders: false, others: true, young: false };
+        let how = How { unaligned, holders: Holders::Unknown, others: true, young: false };
         // Scans in a row that changed nothing.
         let mut quiet = 0;
         while scans > 1 && !suspected.is_empty() && (check.scans < scans || quiet < QUIET) {

@@ -65,6 +65,20 @@ impl Target {
         }
     }
 
+    /// What has one name has it from end to end.
+    fn assert_spans(&self) {
+        for (place, &address) in &self.places {
+            let (root, until) = self.names.name_until(address);
+            for at in (address..until.min(address + 0x10000)).step_by(8) {
+                assert_eq!(self.names.name(at).whole(), root.clone().whole(), "{at:#x} behind {place}");
+            }
+        }
+        let (table, until) = (self.places["table_7"], self.names.name_until(self.places["table_7"]).1);
+        assert!(until >= table + 8 && until % 8 == 0, "{table:#x}..{until:#x}");
+        let (heap, until) = (self.places["heap"], self.names.name_until(self.places["heap"]).1);
+        assert!(until > heap + 0x1000, "{heap:#x}..{until:#x}");
+    }
+
     #[track_caller]
     fn assert_variables(&self, file: &Path, wanted: &[(&str, &str, u64)]) {
         for (place, symbol, offset) in wanted {
@@ -101,6 +115,7 @@ fn variables_threads_and_mappings_have_names() {
             .assert_variables(&plugin, &[("plugged", "plugged", 0), ("plugged_zeros", "plugged_zeros", 16)]);
         assert_eq!(target.name("stdout").name(), Some("stdout"));
         assert_eq!(target.name("heap"), Root::Heap);
+        target.assert_spans();
         assert_eq!(target.name("memfd"), Root::mapping("/memfd:shared (deleted)"));
         for (thread, name) in [("main", None), ("worker", Some("worker-3"))] {
             let tid = target.tids[thread];
