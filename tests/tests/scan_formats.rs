@@ -95,6 +95,9 @@ fn a_saved_scan_is_shown_and_compared() {
     };
     // A session, and its request.
     assert_eq!(rows.iter().map(lost).sum::<u64>(), 77 * (56 + 200), "{compared}");
+    let text = memtrace(["diff", before, after]).stdout;
+    assert!(text.contains(" scanned at ") && text.contains("\nGrew: 2 sizes\n"), "{text}");
+    assert!(text.contains("\n    lost, type app::Session, 56 B\n") && !text.contains("stack"), "{text}");
 }
 
 /// Of a format that has one report, standard output gets the last one, also if a signal ends the scans.

@@ -3,7 +3,7 @@
 use std::{process::ExitCode, time::Instant};
 
 use crate::{
-    report::{escape, plan},
+    report::{listed, plan},
     session::{Ending, follow, interrupted},
     sources::process::{Options, Session},
     target::{self, Process, protect_from_oom},
@@ -17,6 +17,9 @@ use super::{
     select::SelectArgs,
     when::{self, WhenArgs},
 };
+
+/// Of so many processes, it takes seconds to remove the probes.
+const MANY: usize = 50;
 
 /// Options of `memtrace attach`.
 #[derive(Debug, clap::Args)]
@@ -71,9 +74,9 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
     let mut session = open(processes, &args.select, options)?;
     let chosen = session.choose();
     tracing::debug!("attached by {} in {} ms", session.method(), start.elapsed().as_millis());
-    let names: Vec<String> =
-        session.processes().map(|process| format!("{} ({})", process.pid, escape(&process.comm))).collect();
-    args.trace.announce(&format!("attached to {}", names.join(", ")));
+    let names: Vec<_> =
+        session.processes().map(|process| (process.pid.get(), process.comm.as_str())).collect();
+    args.trace.announce(&format!("attached to {}", listed(&names)));
     if let Some(chosen) = chosen {
         args.trace.remark(&plan(&chosen));
     }
@@ -82,8 +85,14 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
         if ending == Ending::Exited {
             message("the target has exited");
         }
-        Ok(ExitCode::SUCCESS)
-    })
+        anyhow::Ok(())
+    })?;
+    let living = session.processes().filter(|process| !process.has_exited()).count();
+    if living >= MANY {
+        message(&format!("removing the probes of {living} processes"));
+    }
+    session.detach();
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Attaches to processes, which were selected that way.

@@ -1,5 +1,7 @@
 //! Where blocks point to.
 
+/// The most edges.
+pub(super) const MOST: usize = u32::MAX as usize;
 /// Edges of a part, so that adding one never copies the others.
 const PART: usize = 1 << 16;
 /// Marks an edge to where the block begins.
@@ -42,16 +44,19 @@ pub(super) struct Edges {
     groups: Vec<Group>,
     parts: Vec<Vec<u32>>,
     len: u32,
-    limit: u32,
     /// The block that edges were added of last.
     source: Option<u32>,
 }
 
 impl Edges {
-    /// For so many blocks; `limit`: the most edges.
-    pub(super) fn new(blocks: usize, limit: usize) -> Self {
-        let limit = u32::try_from(limit).unwrap_or(u32::MAX - 1);
-        Self { groups: Vec::with_capacity(blocks.div_ceil(GROUP)), limit, ..Self::default() }
+    /// For so many blocks.
+    pub(super) fn new(blocks: usize) -> Self {
+        Self { groups: Vec::with_capacity(blocks.div_ceil(GROUP)), ..Self::default() }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.len as usize
     }
 
     /// Memory that so many blocks without edges take, in bytes.
@@ -59,12 +64,9 @@ impl Edges {
         blocks.div_ceil(GROUP) * size_of::<Group>()
     }
 
-    /// Adds an edge of `source`; none of a later block has been added. Returns whether there was room.
+    /// Adds an edge of `source`; none of a later block has been added. There may be [`MOST`].
     #[inline]
-    pub(super) fn add(&mut self, source: u32, edge: Edge) -> bool {
-        if self.len >= self.limit {
-            return false;
-        }
+    pub(super) fn add(&mut self, source: u32, edge: Edge) {
         let mut word = edge.target | if edge.is_start { START } else { 0 };
         if self.source != Some(source) {
             self.begin(source);
@@ -77,7 +79,6 @@ impl Edges {
             part.push(word);
             self.len += 1;
         }
-        true
     }
 
     /// Edges that follow are of `source`.
@@ -92,9 +93,51 @@ impl Edges {
         }
     }
 
-    /// Whether half of the room is used.
-    pub(super) fn is_filling(&self) -> bool {
-        self.len >= self.limit / 2
+    /// Keeps only edges between blocks that fulfil a condition.
+    pub(super) fn retain(&mut self, keeps: impl Fn(u32) -> bool) {
+        let (mut from, mut to) = (0, 0);
+        for number in 0..self.groups.len() {
+            let end = self.groups.get(number + 1).map_or(self.len(), |next| next.first as usize);
+            let Some(group) = self.groups.get(number).copied() else { break };
+            let mut kept = Group { first: to as u32, have: 0 };
+            for place in (0..GROUP).filter(|place| group.have >> place & 1 != 0) {
+                let keeps_source = keeps((number * GROUP + place) as u32);
+                let mut is_first = true;
+                while let Some(word) =
+                    self.word(from).filter(|word| from < end && (is_first || word & FIRST == 0))
+                {
+                    from += 1;
+                    is_first = false;
+                    if !keeps_source || !keeps(word & !(START | FIRST)) {
+                        continue;
+                    }
+                    let mark = if kept.have >> place & 1 == 0 { FIRST } else { 0 };
+                    kept.have |= 1 << place;
+                    if let Some(place) =
+                        self.parts.get_mut(to / PART).and_then(|part| part.get_mut(to % PART))
+                    {
+                        *place = word & !FIRST | mark;
+                    }
+                    to += 1;
+                }
+            }
+            from = end;
+            if let Some(group) = self.groups.get_mut(number) {
+                *group = kept;
+            }
+        }
+        self.len = to as u32;
+        self.parts.truncate(to.div_ceil(PART));
+        if !to.is_multiple_of(PART)
+            && let Some(last) = self.parts.last_mut()
+        {
+            last.truncate(to % PART);
+        }
+        let has_some = |source: u32| {
+            let group = self.groups.get(source as usize / GROUP);
+            group.is_some_and(|group| group.have >> (source as usize % GROUP) & 1 != 0)
+        };
+        self.source = self.source.filter(|&source| has_some(source));
     }
 
     /// The edges of a block that have been added.
@@ -139,5 +182,58 @@ impl Edges {
     #[inline]
     fn word(&self, at: usize) -> Option<u32> {
         self.parts.get(at / PART)?.get(at % PART).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Edge, Edges, PART};
+
+    /// Edges of `blocks` blocks, some of which have none: the more, the farther apart.
+    fn made_up(blocks: u32) -> (Edges, Vec<(u32, Edge)>) {
+        let (mut edges, mut all) = (Edges::new(blocks as usize), Vec::new());
+        let mut state = 0x9e37_79b9_u32;
+        let mut random = || {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            state
+        };
+        for source in 0..blocks {
+            for _ in 0..random() % 5 * (random() % 2) {
+                let edge = Edge { target: random() % blocks, is_start: random() % 2 == 0 };
+                edges.add(source, edge);
+                all.push((source, edge));
+            }
+        }
+        (edges, all)
+    }
+
+    fn listed(edges: &Edges, blocks: u32) -> Vec<(u32, Edge)> {
+        (0..blocks).flat_map(|block| edges.of(block).map(move |edge| (block, edge))).collect()
+    }
+
+    #[test]
+    fn what_is_kept_stays_in_its_place() {
+        let blocks = 70_000;
+        let (mut edges, mut all) = made_up(blocks);
+        assert!(all.len() > PART);
+        assert_eq!(listed(&edges, blocks), all);
+        for part in [7, 3, 2, 1] {
+            let keeps = |block: u32| block % part != 1 && block / 1000 % part != 1;
+            edges.retain(keeps);
+            all.retain(|(source, edge)| keeps(*source) && keeps(edge.target));
+            assert_eq!((listed(&edges, blocks), edges.len()), (all.clone(), all.len()));
+            // More may follow, of the last source too.
+            for target in [3, 5, 8] {
+                let source = blocks - 1;
+                let edge = Edge { target, is_start: true };
+                edges.add(source, edge);
+                all.push((source, edge));
+            }
+            assert_eq!(listed(&edges, blocks), all);
+        }
+        edges.retain(|_| false);
+        assert_eq!((listed(&edges, blocks).len(), edges.len()), (0, 0));
     }
 }

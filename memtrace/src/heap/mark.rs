@@ -4,7 +4,7 @@ use rustc_hash::FxHashMap;
 
 use super::{
     blocks::{Blocks, Collected},
-    edges::{Cursor, Edge, Edges},
+    edges::{self, Cursor, Edge, Edges},
     frontier::Frontier,
     scan::Holders,
 };
@@ -27,6 +27,11 @@ const REACHABLE: u8 = 1;
 const POSSIBLE: u8 = 2;
 const LOST: u8 = 4;
 const INDIRECT: u8 = 8;
+
+/// The most memory for pointers.
+const MOST_BYTES: usize = edges::MOST * size_of::<u32>();
+/// Of the room for pointers one part in so many has to be won each time that it is full: this takes a while.
+const LEAST_ROOM: usize = 16;
 
 /// A parent that is a root: the rest is its place in `roots`.
 pub(super) const ROOT: u32 = 1 << 31;
@@ -60,14 +65,16 @@ pub struct Marked {
     current: Frontier,
     /// For each block that is lost directly, the bytes that are lost through it.
     through: FxHashMap<u32, u64>,
+    /// Memory for edges and roots, in bytes.
+    room: usize,
 }
 
 impl Marked {
-    /// `edges`: the most pointers in blocks that are kept.
-    pub(super) fn new(blocks: Blocks, edges: usize, holders: Holders) -> Self {
+    /// `room`: memory for pointers that are kept, in bytes.
+    pub(super) fn new(blocks: Blocks, room: usize, holders: Holders) -> Self {
         let len = blocks.len();
         Self {
-            edges: Edges::new(len, edges),
+            edges: Edges::new(len),
             states: vec![0; len],
             parents: if holders == Holders::Unknown { Vec::new() } else { vec![NONE; len] },
             holders,
@@ -76,6 +83,7 @@ impl Marked {
             possible: Frontier::new(len),
             current: Frontier::new(len),
             through: FxHashMap::default(),
+            room: room.min(MOST_BYTES),
             blocks,
         }
     }
@@ -109,17 +117,48 @@ impl Marked {
     }
 
     /// Keeps a pointer of a block. Returns whether there was room.
+    #[inline]
     pub(super) fn keep(&mut self, source: u32, edge: Edge) -> bool {
-        self.edges.add(source, edge)
+        let has_room = self.used() < self.room;
+        if has_room {
+            self.edges.add(source, edge);
+        }
+        has_room
     }
 
-    /// Whether half of the room for pointers is used.
-    pub(super) fn is_filling(&self) -> bool {
-        self.edges.is_filling()
+    /// Memory that pointers take, in bytes.
+    fn used(&self) -> usize {
+        self.edges.len() * size_of::<u32>() + self.roots.len() * size_of::<u64>()
     }
 
+    /// Makes room for more pointers: follows those of what has been reached, and forgets them. If that is not enough, it also
+    /// forgets who reached whom. Returns whether there is some room.
+    pub(super) fn make_room(&mut self) -> bool {
+        self.follow();
+        let states = &self.states;
+        self.edges.retain(|block| states.get(block as usize).is_some_and(|state| state & REACHABLE == 0));
+        let least = (self.room / LEAST_ROOM).max(size_of::<u32>());
+        if self.used() + least <= self.room {
+            return true;
+        }
+        if self.holders == Holders::Unknown {
+            return false;
+        }
+        self.holders = Holders::Unknown;
+        self.room = (self.room + self.parents.len() * size_of::<u32>()).min(MOST_BYTES);
+        (self.parents, self.roots) = (Vec::new(), Vec::new());
+        true
+    }
+
+    #[inline]
     pub(super) fn is_reachable(&self, block: u32) -> bool {
         self.states.get(block as usize).is_some_and(|state| state & REACHABLE != 0)
+    }
+
+    /// Whether each leads to a block that is reachable. Without a branch, so that many loads are under way at once.
+    #[inline]
+    pub(super) fn are_reachable<const N: usize>(&self, edges: &[Option<Edge>; N]) -> [bool; N] {
+        edges.map(|edge| self.is_reachable(edge.map_or(NONE, |edge| edge.target)))
     }
 
     /// Follows pointers from what has been reached. What is nearer to a root comes first: the way to each block is a

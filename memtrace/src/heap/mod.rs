@@ -13,6 +13,7 @@ mod blocks;
 pub mod census;
 mod directory;
 mod edges;
+mod filter;
 mod frontier;
 mod holders;
 mod mark;

@@ -6,6 +6,7 @@ use super::{
     blocks::Blocks,
     directory::{ADDRESS, Hit, Near},
     edges::{Edge, Edges},
+    filter::Filter,
     frontier::Frontier,
     mark::{From, Marked},
     memory::{Between, Memory},
@@ -15,12 +16,8 @@ use super::{
 /// Words read at a time: 1 MiB.
 const WINDOW: usize = 1 << 17;
 const PAGE: u64 = 4096;
-/// Words that are compared with the range of addresses at a time, without a branch.
-const TOGETHER: usize = 8;
 /// Addresses that are looked up at a time: so many loads are under way at once.
 const LOOKUPS: usize = 32;
-/// Of an address, the bits above these are compared: 32 are left.
-const COARSE: u32 = 16;
 /// What may be below one: a tag in the low bits of a pointer to the beginning of a block.
 pub(super) const TAG: u64 = 7;
 /// Where blocks are that were allocated since: so far around the others, in bytes.
@@ -105,24 +102,28 @@ impl Pending {
     }
 }
 
+/// Memory that a scan takes beside what it keeps of pointers, in bytes.
+pub(super) fn bytes_beside(blocks: &Blocks, how: How) -> usize {
+    let count = blocks.len();
+    blocks.bytes()
+        + Edges::bytes(count)
+        + 3 * Frontier::bytes(count)
+        + count * (1 + if how.holders == Holders::Unknown { 0 } else { size_of::<u32>() })
+        + if how.young { young::ROOM } else { 0 }
+        + 2 * WINDOW * size_of::<u64>()
+}
+
 /// Reads `memory` to find out which blocks can be reached from it and from `words`: values that are not in memory, as those
 /// of registers. Words in memory that is in no block are roots.
 ///
 /// # Errors
 /// There are too many pointers for the memory allowed.
 pub fn scan(memory: &mut impl Memory, blocks: Blocks, words: &[u64], how: How) -> Result<Pending, Refused> {
-    let count = blocks.len();
-    let used = blocks.bytes()
-        + Edges::bytes(count)
-        + 3 * Frontier::bytes(count)
-        + count * (1 + if how.holders == Holders::Unknown { 0 } else { size_of::<u32>() })
-        + if how.young { young::ROOM } else { 0 }
-        + 2 * WINDOW * size_of::<u64>();
-    let room = blocks.limit().saturating_sub(used);
+    let room = blocks.limit().saturating_sub(bytes_beside(&blocks, how));
     let open = if how.others { room / 2 } else { 0 };
     let mut scan = Scan {
         filter: Filter::new(blocks.hull(), if how.young { GROWTH } else { 0 }),
-        marked: Marked::new(blocks, (room - open) / size_of::<u32>(), how.holders),
+        marked: Marked::new(blocks, room - open, how.holders),
         found: Vec::new(),
         pointers: how.unaligned.then(Vec::new),
         open: how.others.then(Vec::new),
@@ -163,48 +164,6 @@ pub fn scan(memory: &mut impl Memory, blocks: Blocks, words: &[u64], how: How) -
     Ok(Pending { marked, open, strays: strays.unwrap_or_default() })
 }
 
-/// Which words may be addresses in blocks, by the upper half of the address: others are the most, and cost least.
-#[derive(Clone, Copy)]
-struct Filter {
-    low: u32,
-    span: u32,
-}
-
-impl Filter {
-    /// For blocks in that range, and so far around it.
-    fn new((low, high): (u64, u64), around: u64) -> Self {
-        let first = (low & ADDRESS).saturating_sub(around);
-        let last = (high.saturating_sub(1) & ADDRESS).saturating_add(around).min(ADDRESS);
-        let (low, last) = (first >> COARSE, last >> COARSE);
-        Self { low: low as u32, span: last.saturating_sub(low) as u32 }
-    }
-
-    #[inline]
-    fn passes(self, word: u64) -> bool {
-        ((word >> COARSE) as u32).wrapping_sub(self.low) <= self.span
-    }
-
-    /// Writes the places of the words that pass to `found`.
-    fn find(self, words: &[u64], found: &mut Vec<u32>) {
-        found.clear();
-        let (groups, rest) = words.as_chunks::<TOGETHER>();
-        for (group, first) in groups.iter().zip((0u32..).step_by(TOGETHER)) {
-            if !group.iter().fold(false, |any, &word| any | self.passes(word)) {
-                continue;
-            }
-            let passed = group.map(|word| u8::from(self.passes(word)));
-            let mut passed = u64::from_le_bytes(passed);
-            while passed != 0 {
-                found.push(first + passed.trailing_zeros() / u8::BITS);
-                passed &= passed - 1;
-            }
-        }
-        let first = words.len() - rest.len();
-        let rest = rest.iter().zip(first as u32..).filter(|(word, _)| self.passes(**word));
-        found.extend(rest.map(|(_, place)| place));
-    }
-}
-
 /// Marks a root that is not in memory: the rest is its place among the words given.
 pub(super) const EXTRA: u64 = 1 << 63;
 
@@ -240,7 +199,7 @@ struct Scan {
     between: Between,
     /// In that part.
     source: Option<Source>,
-    /// Whether pointers of reachable blocks are followed immediately and not kept.
+    /// Whether pointers of reachable blocks are not kept.
     direct: bool,
 }
 
@@ -293,10 +252,19 @@ impl Scan {
                 for (near, &place) in near.iter_mut().zip(places) {
                     *near = self.marked.blocks.near(address(place));
                 }
-                for (near, &place) in near.into_iter().zip(places) {
+                let mut edges = [None; LOOKUPS];
+                for ((edge, near), &place) in edges.iter_mut().zip(near).zip(places) {
+                    *edge = self.edge(address(place), near);
+                }
+                let reached = self.marked.are_reachable(&edges);
+                for ((edge, is_reached), &place) in edges.into_iter().zip(reached).zip(places) {
+                    // A pointer to what has been reached tells nothing new.
+                    if is_reached {
+                        continue;
+                    }
                     let address = address(place);
                     let at = from + u64::from(place) * 8 + shift;
-                    let Some(edge) = self.edge(address, near) else {
+                    let Some(edge) = edge else {
                         self.stray(at, address, blocks);
                         continue;
                     };
@@ -377,16 +345,16 @@ impl Scan {
         }
         if self.direct && self.marked.is_reachable(source) {
             self.marked.reach(edge, From::Block(source));
-            self.marked.follow();
             return Ok(());
         }
-        if !self.marked.keep(source, edge) {
-            return Err(Refused::Pointers(self.marked.blocks.len()));
+        if self.marked.keep(source, edge) {
+            return Ok(());
         }
-        if !self.direct && self.marked.is_filling() {
-            self.direct = true;
-            self.marked.follow();
+        self.direct = true;
+        if self.marked.make_room() {
+            // It may have been reached only now.
+            return self.note(Pointer { at, address, edge }, blocks);
         }
-        Ok(())
+        Err(Refused::Pointers(self.marked.blocks.len()))
     }
 }

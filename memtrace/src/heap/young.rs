@@ -95,7 +95,7 @@ impl Pending {
     /// Follows pointers through young blocks, which are read now.
     pub fn through(&mut self, young: Blocks, memory: &mut impl Memory) {
         let Self { marked: known, strays, .. } = self;
-        let mut young = Marked::new(young, MOST_POINTERS, Holders::Paths);
+        let mut young = Marked::new(young, MOST_POINTERS * size_of::<u32>(), Holders::Paths);
         let leading = read(&mut young, known, memory);
         let strays: Vec<(Stray, Edge)> =
             strays.drain(..).filter_map(|stray| Some((stray, edge(&young.blocks, stray.address)?))).collect();

@@ -43,19 +43,22 @@ impl<'a> Comparison<'a> {
         if change.stack.is_some() { of(self.after, change.stack) } else { of(self.before, change.earlier) }
     }
 
+    /// Whether both are scans of heaps: their rows are sizes.
+    fn are_heaps(&self) -> bool {
+        self.before.1.heaps().is_some() && self.after.1.heaps().is_some()
+    }
+
+    /// What a row is.
+    fn noun(&self) -> &'static str {
+        if self.are_heaps() { "size" } else { "stack" }
+    }
+
     /// For people.
     #[must_use]
     pub fn text(&self, style: Style) -> String {
         let mut out = String::new();
         let (before, after) = (self.before.1, self.after.1);
-        let _ = writeln!(
-            out,
-            "{} after {} compared with {} after {}",
-            named(after),
-            format_age(after.elapsed),
-            named(before),
-            format_age(before.elapsed)
-        );
+        let _ = writeln!(out, "{} compared with {}", titled(after), titled(before));
         let (then, now) = (before.outstanding, after.outstanding);
         let _ = writeln!(
             out,
@@ -71,7 +74,8 @@ impl<'a> Comparison<'a> {
             if changes.is_empty() {
                 continue;
             }
-            let _ = writeln!(out, "\n{kind}: {}", format_count(changes.len() as u64, "stack"));
+            let noun = self.noun();
+            let _ = writeln!(out, "\n{kind}: {}", format_count(changes.len() as u64, noun));
             for (index, change) in self.shown(changes).iter().enumerate() {
                 self.change(&mut out, &text, index + 1, change);
             }
@@ -80,13 +84,13 @@ impl<'a> Comparison<'a> {
                 let _ = writeln!(
                     out,
                     "\n… and {} (--top 0 shows all)",
-                    format_count(hidden as u64, "more stack")
+                    format_count(hidden as u64, &format!("more {noun}"))
                 );
             }
         }
         let same = self.diff.same;
         if same > 0 {
-            let _ = writeln!(out, "\nUnchanged: {}", format_count(same as u64, "stack"));
+            let _ = writeln!(out, "\nUnchanged: {}", format_count(same as u64, self.noun()));
         }
         if self.kinds().iter().all(|(_, changes)| changes.is_empty()) && same == 0 {
             out.push_str("Nothing is outstanding in either report.\n");
@@ -120,6 +124,12 @@ impl<'a> Comparison<'a> {
             );
         }
         let frames = self.frames(change);
+        if self.are_heaps() {
+            let names = frames.iter().rev().filter_map(|frame| frame.function);
+            let names: Vec<_> = names.map(short).collect();
+            let _ = writeln!(out, "    {}", names.join(", "));
+            return;
+        }
         let mut lines = Vec::new();
         if text.frames(&mut lines, &frames).is_ok() {
             out.push_str(&String::from_utf8_lossy(&lines));
@@ -147,6 +157,17 @@ impl<'a> Comparison<'a> {
             found: [grown.len(), new.len(), shrunk.len(), gone.len(), *same],
         };
         super::json::to_line(&document)
+    }
+}
+
+/// What was traced, and for how long; of a scan, when that was.
+fn titled(profile: &Profile) -> String {
+    match profile.heaps() {
+        Some(_) => {
+            let time = profile.time.strftime("%Y-%m-%d %H:%M:%S UTC");
+            format!("{}, scanned at {time},", named(profile))
+        }
+        None => format!("{} after {}", named(profile), format_age(profile.elapsed)),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Words, marked, try_marked, try_scan};
-use crate::heap::{How, State};
+use crate::heap::{Holders, How, State, scan::bytes_beside};
 
 /// A small generator of random numbers (Marsaglia's xorshift64).
 struct Random(u64);
@@ -124,6 +124,42 @@ fn states(all: &[(u64, u64)], memory: &Words, extra: &[u64]) -> BTreeMap<u64, St
         );
     }
     states
+}
+
+/// Where memory is short, pointers that have been followed are forgotten, and if that is not enough, there is no result.
+#[test]
+fn little_memory_for_pointers_makes_no_result_wrong() {
+    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    let [mut results, mut refused] = [0; 2];
+    for round in 0..40 {
+        let (all, memory, extra) = made_up(&mut random, 8);
+        let how =
+            How { holders: if round % 2 == 0 { Holders::Paths } else { Holders::Unknown }, ..How::default() };
+        let expected = states(&all, &memory, &extra);
+        for pointers in [0, 1, 5, 10, 20, 50] {
+            let known = super::blocks(&all);
+            let mut collected = super::Collected::new();
+            all.iter().for_each(|&(address, size)| collected.add(address, size));
+            let limit = bytes_beside(&known, how) + pointers * size_of::<u32>();
+            let known = collected.finish_within(limit).unwrap();
+            let Ok(marked) = try_scan(&memory, known, &extra, how) else {
+                refused += 1;
+                continue;
+            };
+            results += 1;
+            for (number, (start, state)) in (0u32..).zip(&expected) {
+                let found = match marked.state(number) {
+                    State::IndirectlyLost => State::Lost,
+                    state => state,
+                };
+                assert_eq!(
+                    found, *state,
+                    "block {number} at {start:#x} in round {round}, {pointers} pointers"
+                );
+            }
+        }
+    }
+    assert!(results > 50 && refused > 50, "{results} results, {refused} refused");
 }
 
 #[test]
