@@ -13,6 +13,7 @@ pub struct Balance {
     pub rss_bytes_per_second: f64,
     pub blocks_bytes_per_second: f64,
     pub grown_bytes: BTreeMap<String, i64>,
+    pub uncounted: Option<String>,
     pub verdict: String,
     pub verdict_text: String,
     pub children_found: u64,

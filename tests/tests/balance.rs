@@ -36,6 +36,31 @@ fn live_blocks_that_grow_are_a_leak() {
     assert!(process.blocks_bytes_per_second > 0.7 * process.rss_bytes_per_second, "{process:#?}");
 }
 
+/// What blocks hold that are not counted is not what the allocator keeps.
+#[test]
+fn blocks_that_are_not_counted_are_not_kept_by_the_allocator() {
+    if !can_trace() {
+        return;
+    }
+    for (options, why, how) in [
+        (["--max-live", "100"], "table_full", "--max-live"),
+        (["--max-size", "4000"], "size_filter", "--max-size"),
+    ] {
+        let options = [&options[..], &["--leak-check", "off"]].concat();
+        let (report, process) = judged(&["blocks", "262144"], &options, "unseen");
+        assert_eq!(process.uncounted.as_deref(), Some(why), "{process:#?}");
+        assert!(process.verdict_text.starts_with("NOT COUNTED"), "{process:#?}");
+        assert!(process.verdict_text.contains(how), "{process:#?}");
+        let [kept, unexplained] = ["kept", "unexplained"].map(|name| process.grown_bytes[name]);
+        assert!(kept < MB && unexplained > 4 * kept, "{process:#?}");
+        let verdicts: Vec<_> = report.stacks.iter().filter_map(|stack| stack.verdict.as_deref()).collect();
+        assert!(
+            why != "table_full" || verdicts.iter().all(|&verdict| verdict == "too_early"),
+            "{verdicts:?}"
+        );
+    }
+}
+
 #[test]
 fn freed_memory_below_a_living_block_is_the_allocators() {
     if !can_trace() {

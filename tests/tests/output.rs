@@ -266,6 +266,25 @@ fn killed_agent() {
     }
 }
 
+/// One would replace the other.
+#[test]
+fn reports_and_the_saved_session_in_one_file() {
+    if !can_trace() {
+        return;
+    }
+    let (directory, _, text) = place();
+    let target = fixture::start("lifecycle", &["many"]);
+    let same = directory.path().join(".").join("report");
+    for command in ["attach", "scan"] {
+        let pid = target.pid().to_string();
+        let finished =
+            memtrace([command, &pid, "-n", "1", "-O", &text, "--save", same.to_str().expect("UTF-8")]);
+        assert_eq!((finished.status, finished.stdout.as_str()), (FAILED, ""), "{}", finished.stderr);
+        assert!(finished.stderr.contains("name the same file"), "{}", finished.stderr);
+    }
+    assert!(names(&directory).is_empty(), "{:?}", names(&directory));
+}
+
 /// Where there is no room for another report the session ends, and those that fitted are whole.
 #[test]
 fn full() {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use memtrace_tests::{
-    CSource, Finished, Report, Running, can_trace, compile, fixture, memtrace,
+    CSource, Finished, Report, Running, agent_path, can_trace, compile, fixture, memtrace,
     saved::{attach, last_text, report, shown, wait_for_report},
     shared_directory, unprivileged,
 };
@@ -126,6 +126,27 @@ fn a_file_system_of_its_own() {
     let live = finish(target, agent, &file);
     assert_eq!(shown(&file, &["-T", "0"]), last_text(&live));
     assert!(live.contains("keep_large") && live.contains("builds.c:"), "{live}");
+}
+
+/// Where there is no room to save them, reports go on, and the session says so at its end.
+#[test]
+fn no_room_for_more() {
+    if !can_trace() {
+        return;
+    }
+    let (_directory, program, file) = place();
+    let mut target = Running::spawn(&mut Command::new(program));
+    let _: String = target.line_with("ready");
+    let mut command = Command::new("sh");
+    // In blocks of 512 bytes. The signal that comes with the limit is ignored, so that writing fails.
+    command.args(["-c", "trap '' XFSZ; ulimit -f 12; exec \"$@\"", "sh"]).arg(agent_path());
+    command.args(["attach", &target.pid().to_string(), "-i", "200ms", "-n", "20", "-f", "json", "--save"]);
+    let finished = Running::spawn(command.arg(&file)).finish();
+    assert_eq!(finished.status, 1, "{}", finished.stderr);
+    assert_eq!(finished.stdout.lines().count(), 20, "{}", finished.stderr);
+    let said = "cannot save the report";
+    assert_eq!(finished.stderr.matches(said).count(), 2, "{}", finished.stderr);
+    assert!(shown(&file, &["-f", "json"]).starts_with("{\"schema\":1,"));
 }
 
 #[test]

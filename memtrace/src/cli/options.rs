@@ -17,6 +17,7 @@ use super::{
     count::CountArgs,
     format::ShowArgs,
     message::{message, usage},
+    output::check_distinct,
 };
 
 /// What stacks are ordered by.
@@ -110,6 +111,9 @@ impl ReportArgs {
 
     /// Where reports go, and which of their rows. `trace`: events go there too.
     pub(super) fn output(&self, selection: Selection, trace: bool) -> anyhow::Result<Output> {
+        if let Some(path) = &self.save {
+            check_distinct(self.show.path(), path)?;
+        }
         let output = self.show.output(selection, trace)?.limited_to(self.marks.since());
         match &self.save {
             Some(path) => output.saved_to(path),

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 
 use crate::{
@@ -22,6 +22,24 @@ enum Colour {
     Always,
     /// Never.
     Never,
+}
+
+/// Makes sure that reports and the saved session go to different files.
+///
+/// # Errors
+/// They are the same.
+pub(super) fn check_distinct(output: Option<&Path>, saved: &Path) -> anyhow::Result<()> {
+    let place = |path: &Path| {
+        let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+        let directory = directory.unwrap_or_else(|| Path::new(".")).canonicalize().ok()?;
+        Some(directory.join(path.file_name()?))
+    };
+    if output
+        .is_some_and(|output| output == saved || place(output).is_some_and(|at| Some(at) == place(saved)))
+    {
+        bail!("-O and --save name the same file, {}: one would replace the other", saved.display());
+    }
+    Ok(())
 }
 
 /// Where a command prints to.

@@ -24,6 +24,7 @@ use super::{
     format::ShowArgs,
     message::{message, usage},
     options::parse_count,
+    output::check_distinct,
     select::WhichArgs,
     witness,
 };
@@ -99,6 +100,9 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         (None, None) => 1,
         (None, Some(_)) => u64::MAX,
     };
+    if let Some(path) = &args.save {
+        check_distinct(args.show.path(), path)?;
+    }
     let output = args.show.output(Selection { top: args.top, ..Selection::default() }, false)?;
     let mut output = match &args.save {
         Some(path) => output.saved_to(path)?,
@@ -119,8 +123,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
                 at_exit: false,
                 unaligned: args.unaligned,
             };
-            let Some(seen) = witness::watch(&args.which, time, leaks)? else { return Ok(ExitCode::SUCCESS) };
-            Some(seen)
+            Some(witness::watch(&args.which, time, leaks)?)
         }
         None => None,
     };

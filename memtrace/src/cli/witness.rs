@@ -5,6 +5,7 @@ use std::{io, time::Duration};
 use super::{
     NAMES, attach, block_on,
     cost::DEFAULT_LIMIT,
+    message::message,
     select::{SelectArgs, WhichArgs},
 };
 use crate::{
@@ -19,11 +20,11 @@ use crate::{
 /// Stacks that are looked at: those that lose and those that grow come first.
 const STACKS: usize = 300;
 
-/// Traces processes for a time, and returns what was seen. `None`: it was interrupted.
+/// Traces processes for a time, or until a signal, and returns what was seen.
 ///
 /// # Errors
 /// As for a session.
-pub(super) fn watch(which: &WhichArgs, time: Duration, leaks: LeakOptions) -> anyhow::Result<Option<Seen>> {
+pub(super) fn watch(which: &WhichArgs, time: Duration, leaks: LeakOptions) -> anyhow::Result<Seen> {
     let select = SelectArgs { which: which.clone(), follow: false };
     let processes = select.which.processes()?;
     let targets = u32::try_from(processes.len()).unwrap_or(u32::MAX);
@@ -48,5 +49,10 @@ pub(super) fn watch(which: &WhichArgs, time: Duration, leaks: LeakOptions) -> an
     hold_signals();
     drop(session);
     release_signals();
-    Ok((ending != Ending::Interrupted).then(|| witness.seen()))
+    if ending == Ending::Interrupted {
+        message(
+            "tracing was interrupted: scanning now, with what it has seen; the next signal ends the scan",
+        );
+    }
+    Ok(witness.seen())
 }

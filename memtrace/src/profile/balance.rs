@@ -63,6 +63,15 @@ pub enum Knowledge {
     AtMost,
 }
 
+/// Why not all blocks are counted: then what the allocator keeps cannot be inferred from those that are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Uncounted {
+    /// A filter leaves out blocks of some sizes.
+    Sizes,
+    /// The table of live blocks was full for this much.
+    TableFull(Amount),
+}
+
 /// The verdict on a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Standing {
@@ -242,4 +251,7 @@ pub struct Balance {
     /// Its memory over the session; of many processes, only those that have grown most have that.
     #[serde(default)]
     pub weights: Vec<Weight>,
+    /// Why not all blocks are counted; `None`: they are.
+    #[serde(default)]
+    pub uncounted: Option<Uncounted>,
 }

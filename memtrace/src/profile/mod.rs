@@ -40,7 +40,7 @@ use serde::{Deserialize, Serialize};
 
 pub use balance::{
     Balance, CgroupGrowth, Child, Course, Knowledge, Limit, LimitKind, Parts, Resident, Standing,
-    ThreadStacks,
+    ThreadStacks, Uncounted,
 };
 pub use black_box::{OutOfMemory, RanOut, Sign};
 pub use cost::{Overhead, Pace, Plan, Share};

@@ -129,6 +129,8 @@ pub enum Grounds {
         /// Growth of the process that no stack explains, in bytes per second.
         bytes_per_second: f64,
     },
+    /// Too early: the table of live blocks was full, so that new ones are not tracked.
+    Untracked,
     /// Too early: in windows, too few frees of older blocks could be seen.
     Unwatched {
         /// The part of the time in which frees were seen, 0 to 1.
@@ -166,6 +168,7 @@ impl Grounds {
             | Self::Few { .. }
             | Self::Replacing { .. }
             | Self::Unexplained { .. }
+            | Self::Untracked
             | Self::Unwatched { .. } => Kind::TooEarly,
         }
     }

@@ -11,7 +11,8 @@ use super::escape::short;
 use super::mappings::creator;
 use crate::profile::units::{format_age, format_bytes, format_count, format_number, format_rate};
 use crate::profile::{
-    Amount, Balance, Course, Knowledge, Limit, LimitKind, MappingUse, Parts, Processes, Standing, View,
+    Amount, Balance, Course, Knowledge, Limit, LimitKind, MappingUse, Parts, Processes, Standing, Uncounted,
+    View,
 };
 
 /// Forecasts further ahead are not worth a word.
@@ -173,6 +174,22 @@ fn living(view: &View<'_>, balance: &Balance) -> String {
 fn unseen(balance: &Balance) -> String {
     let Balance { grown, filled, pid, .. } = balance;
     let (total, unexplained) = (signed_bytes(grown.total), signed_bytes(grown.unexplained));
+    if let Some(uncounted) = balance.uncounted {
+        let why = match uncounted {
+            Uncounted::Sizes => {
+                "blocks of sizes that the filter leaves out: without --min-size and --max-size they are counted"
+                    .to_owned()
+            }
+            Uncounted::TableFull(untracked) => format!(
+                "the table of live blocks was full for {} in {}: a larger --max-live has room for them, --sample 64KiB needs less",
+                format_bytes(untracked.bytes),
+                format_count(untracked.blocks, "block")
+            ),
+        };
+        return format!(
+            "NOT COUNTED: the process grew by {total}, of which {unexplained} are in no block that is counted; {why}"
+        );
+    }
     if *filled as f64 >= FILLED * grown.unexplained {
         return format!(
             "UNSEEN: the process grew by {total}, {} of that in memory that it had mapped or allocated before tracing began and has used \

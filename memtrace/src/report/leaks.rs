@@ -155,7 +155,7 @@ pub(super) fn row(leaked: &Leaked, check: Option<&LeakCheck>) -> Option<String> 
     };
     let more = match through {
         0 => String::new(),
-        bytes => format!(", and {} through them", format_bytes(*bytes)),
+        bytes => format!(", leading to {} of lost blocks here or in other stacks", format_bytes(*bytes)),
     };
     let direct = lost.minus(*indirectly).blocks;
     let who = match (direct, indirectly.blocks) {

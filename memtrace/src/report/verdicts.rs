@@ -125,6 +125,9 @@ pub(super) fn reason(verdict: &Verdict) -> String {
              may be a small leak among these; --max-overhead off tells",
             per_second(bytes_per_second).trim_start_matches('+')
         ),
+        Grounds::Untracked => {
+            "the table of live blocks was full (--max-live): new ones are not tracked".to_owned()
+        }
         Grounds::Unwatched { share, until } => {
             let until = until.map_or(String::new(), |until| format!("; perhaps {}", when(until)));
             format!("frees were watched {} of the time, too little to tell{until}", format_percent(share))

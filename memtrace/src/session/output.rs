@@ -31,6 +31,8 @@ pub struct Output {
     saved: Option<Writer>,
     suppressing: Suppressing,
     since: Since,
+    /// Why not all reports were saved.
+    unsaved: Option<anyhow::Error>,
 }
 
 enum Sink {
@@ -55,7 +57,14 @@ impl Output {
     }
 
     fn to(to: Sink, selection: Selection) -> Self {
-        Self { to, selection, saved: None, suppressing: Suppressing::default(), since: Since::default() }
+        Self {
+            to,
+            selection,
+            saved: None,
+            suppressing: Suppressing::default(),
+            since: Since::default(),
+            unsaved: None,
+        }
     }
 
     /// Writes only the last report, when the session ends: for formats whose reports cannot follow each other.
@@ -169,7 +178,13 @@ impl Output {
                 let profile = &self.suppressing.apply(dictionary, profile);
                 if let Some(saved) = &mut self.saved {
                     let gained = dictionary.delta();
-                    saved.append(&Saved { gained, profile: &**profile }).context("cannot save the report")?;
+                    let saved = saved.append(&Saved { gained, profile: &**profile });
+                    if let Err(error) = saved.context("cannot save the report") {
+                        // Those that follow need what it says.
+                        tracing::warn!("{error:#}: neither this one nor those that follow are saved");
+                        self.saved = None;
+                        self.unsaved = Some(error);
+                    }
                 }
                 let prepared = self.selection.prepared(dictionary, profile);
                 let view = View::new(dictionary, &prepared, &self.selection);
@@ -211,7 +226,7 @@ impl Output {
     /// Writes what waits for the end of the session, and leaves a screen.
     ///
     /// # Errors
-    /// As [`Output::write`].
+    /// As [`Output::write`], or a report could not be saved.
     pub fn finish(&mut self) -> anyhow::Result<()> {
         match &mut self.to {
             Sink::Screen(screen) => screen.finish(),
@@ -221,7 +236,8 @@ impl Output {
                 }
             }
         }
-        self.flush()
+        self.flush()?;
+        self.unsaved.take().map_or(Ok(()), Err)
     }
 
     /// Flushes the buffer: after each report, and when no more events are pending.

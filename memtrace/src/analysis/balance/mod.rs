@@ -15,6 +15,7 @@ pub use parts::weights;
 use super::trend;
 use crate::profile::{
     Amount, Balance, CgroupGrowth, Course, Knowledge, Limit, LimitKind, Parts, Resident, ThreadStacks,
+    Uncounted,
 };
 
 /// Cgroups with a limit that a sample holds.
@@ -63,6 +64,8 @@ pub struct Circumstances {
     pub pid: u32,
     /// How the growth of blocks is known.
     pub knowledge: Knowledge,
+    /// Why not all blocks are counted; `None`: they are.
+    pub uncounted: Option<Uncounted>,
     /// What was outstanding when it exited; `None`: it lives.
     pub ended: Option<Amount>,
     /// The most bytes of blocks that were outstanding at once.
@@ -126,6 +129,7 @@ pub fn balance(samples: &[(Duration, Sample)], of: &Circumstances) -> Balance {
         allocators: of.allocators.clone(),
         ended: of.ended,
         growing: of.growing,
+        uncounted: of.uncounted,
         filled: of.filled.min(grown.unexplained.max(0.0) as u64),
         lacks: lacks(samples),
         ..Balance::default()

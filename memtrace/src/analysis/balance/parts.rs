@@ -65,10 +65,14 @@ fn unexplained(rest: f64, grown: &Parts) -> f64 {
 
 /// How much of this rest the allocator can keep: it cannot keep more than it once had to give.
 fn most_kept(rest: f64, blocks: f64, last: &Sample, of: &Circumstances) -> f64 {
+    let freed = of.peak.saturating_sub(last.blocks.bytes) as f64;
+    if of.uncounted.is_some() {
+        // What its heaps have gained may be blocks that are not counted.
+        return freed;
+    }
     if of.knowledge == Knowledge::AtMost && of.heap_is_anonymous {
         return rest;
     }
-    let freed = of.peak.saturating_sub(last.blocks.bytes) as f64;
     let overhead = blocks.max(0.0) * ROUNDING + last.blocks.blocks as f64 * HEADER + ALLOWANCE;
     let heap = of.heap_grown.map_or(0.0, |grown| (grown as f64 - blocks).max(0.0));
     (freed + overhead).max(heap)

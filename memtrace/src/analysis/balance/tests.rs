@@ -1,7 +1,9 @@
 use std::time::Duration;
 
 use super::{Bound, Circumstances, Measure, Sample, balance, weights};
-use crate::profile::{Amount, Balance, Course, Knowledge, LimitKind, Resident, Standing, ThreadStacks};
+use crate::profile::{
+    Amount, Balance, Course, Knowledge, LimitKind, Resident, Standing, ThreadStacks, Uncounted,
+};
 
 const MB: u64 = 1 << 20;
 
@@ -48,6 +50,26 @@ fn live_blocks_that_keep_growing_are_a_leak() {
         "{found:?}"
     );
     assert!(sum(&found).0 < 1.0 && sum(&found).1 < 1.0, "{found:?}");
+}
+
+/// Blocks that are not counted look like what an allocator keeps.
+#[test]
+fn nothing_is_said_of_an_allocator_whose_blocks_are_not_all_counted() {
+    let of = |uncounted| {
+        let of = Circumstances { uncounted, heap_grown: Some(600 << 20), ..Circumstances::default() };
+        traced(60, &of, |second| Sample {
+            resident: anon(second * 10 * MB),
+            blocks: blocks((second * 10).min(100) * 1_000_000),
+            ..Sample::default()
+        })
+    };
+    let untracked = Amount { bytes: 500_000_000, blocks: 500_000 };
+    for uncounted in [Uncounted::Sizes, Uncounted::TableFull(untracked)] {
+        let found = of(Some(uncounted));
+        assert_eq!((found.standing, found.course), (Standing::Unseen, Course::Growing), "{found:?}");
+        assert!(found.grown.kept < MB as f64 && found.grown.unexplained > 400.0 * MB as f64, "{found:?}");
+    }
+    assert_eq!(of(None).standing, Standing::KeptByAllocator);
 }
 
 #[test]

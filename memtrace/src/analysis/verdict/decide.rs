@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     aggregate::PARTS,
-    profile::{Balance, Course, Grounds, Parts, Trend, lifetime_begin},
+    profile::{Balance, Course, Grounds, Kind, Parts, Trend, lifetime_begin},
 };
 
 /// Nothing is said of a stack before it was watched for this long.
@@ -52,6 +52,19 @@ struct Immortals {
 /// What the blocks of a stack do, and how fast they grow.
 #[must_use]
 pub fn judge(evidence: &Evidence<'_>) -> (Grounds, Option<Trend>) {
+    let (grounds, trend) = judge_tracked(evidence);
+    match grounds.kind() {
+        // Blocks that are not tracked do not become more.
+        Kind::WarmingUp | Kind::TooEarly | Kind::Steady | Kind::StartUp if evidence.is_full => {
+            (Grounds::Untracked, None)
+        }
+        Kind::Growing if evidence.is_full => (grounds, None),
+        _ => (grounds, trend),
+    }
+}
+
+/// The same as if all blocks were tracked.
+fn judge_tracked(evidence: &Evidence<'_>) -> (Grounds, Option<Trend>) {
     let trend =
         evidence.windows.map_or(evidence.trend, |(counted, freed)| in_windows(evidence, counted, freed));
     if let Some((lost, checked)) = evidence.lost.filter(|(lost, _)| lost.blocks > 0) {

@@ -46,9 +46,10 @@ struct Seen {
     /// Frees per second of blocks from before.
     unknown: u64,
     lost: Option<(Amount, u64)>,
+    is_full: bool,
 }
 
-const SEEN: Seen = Seen { seconds: 40, lifetimes: true, unknown: 0, lost: None };
+const SEEN: Seen = Seen { seconds: 40, lifetimes: true, unknown: 0, lost: None, is_full: false };
 
 fn judged(lives: &[Life], seen: Seen) -> (Grounds, Option<Trend>) {
     let now = Duration::from_secs(seen.seconds);
@@ -90,6 +91,7 @@ fn judged(lives: &[Life], seen: Seen) -> (Grounds, Option<Trend>) {
         course: series.course(track, now),
         balance: series.balance(),
         windows: None,
+        is_full: seen.is_full,
         lost: seen.lost,
     })
 }
@@ -120,6 +122,17 @@ fn every_slow_leak_grows_however_busy_its_stack_is() {
             assert!(trend.low <= truth && truth <= trend.high, "{rate} {part} {life}: {trend:?}");
         }
     }
+}
+
+/// Without new blocks, nothing that grew shows how it goes on.
+#[test]
+fn a_full_table_leaves_no_verdict_but_those_that_it_cannot_make_wrong() {
+    let full = Seen { is_full: true, ..SEEN };
+    let filling = living(100.0, 0.0, 12.0, |_| NEVER);
+    assert_ne!(kind(&filling, SEEN), Kind::TooEarly);
+    assert_eq!(judged(&filling, full), (Grounds::Untracked, None));
+    assert_eq!(judged(&living(100.0, 0.0, 40.0, |number| number), full), (Grounds::Untracked, None));
+    assert_eq!(kind(&living(20.0, 0.0, 40.0, leaking(0.5, 1.0)), full), Kind::Growing);
 }
 
 #[test]
@@ -259,6 +272,7 @@ fn what_grew_and_was_freed_at_the_end_has_not_leaked() {
         course: Some((1000.0, 1000.0, 190)),
         balance: None,
         windows: None,
+        is_full: false,
         lost: None,
     };
     let kind = |evidence| judge(&evidence).0.kind();
@@ -307,6 +321,7 @@ fn in_windows(lives: &[Life], share: f64) -> (Grounds, Option<Trend>) {
         course: None,
         balance: None,
         windows: Some((share / 3.0, share)),
+        is_full: false,
         lost: None,
     })
 }

@@ -72,7 +72,9 @@ impl Html {
         for view in heaps {
             let mut lines = Vec::new();
             text.heap(&mut lines, view)?;
-            writeln!(out, "<pre>{}</pre>", markup(String::from_utf8_lossy(&lines).trim_end()))?;
+            let text = String::from_utf8_lossy(&lines);
+            let lines: Vec<_> = text.trim_end().lines().map(markup).collect();
+            writeln!(out, "<pre>{}</pre>", lines.join("\n"))?;
         }
         writeln!(out, "</section>")
     }

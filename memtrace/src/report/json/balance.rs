@@ -9,7 +9,7 @@ use super::{
     curve::Weights,
     values::{rate, seconds},
 };
-use crate::profile::{self, Knowledge, LimitKind, Parts, View};
+use crate::profile::{self, Knowledge, LimitKind, Parts, Uncounted, View};
 use crate::report::balance;
 
 /// What the memory of a process grows by.
@@ -76,6 +76,8 @@ pub(super) struct Process<'a> {
     growing: Amount,
     /// The unexplained growth that is in memory mapped before tracing began.
     filled_bytes: u64,
+    /// Why not all blocks are counted, `size_filter` or `table_full`; null: they are.
+    uncounted: Option<&'static str>,
     /// What was outstanding when it exited; null: it lives.
     at_exit: Option<Amount>,
     /// Its memory over the session; of many processes, only those that have grown most have that.
@@ -175,6 +177,10 @@ impl<'a> Process<'a> {
             seconds_to_limit: seconds.map(|time| (time.as_secs_f64() * 10.0).round() / 10.0),
             growing: of.growing.into(),
             filled_bytes: of.filled,
+            uncounted: of.uncounted.map(|uncounted| match uncounted {
+                Uncounted::Sizes => "size_filter",
+                Uncounted::TableFull(_) => "table_full",
+            }),
             at_exit: of.ended.map(Amount::from),
             curve: Weights::of(&of.weights),
         }

@@ -312,7 +312,7 @@ fn html() {
 fn a_page_says_what_a_report_says() {
     let (page, _) = page_of(&checked());
     for part in [
-        "LOST 31 KiB, and 30 KiB through them",
+        "LOST 31 KiB, leading to 30 KiB of lost blocks here or in other stacks",
         "held by g_registry",
         "Leak check: LOST",
         "api.c:42",

@@ -321,7 +321,7 @@ fn what_a_leak_check_found() {
     for line in [
         "Leak check: LOST 31 KiB in 31 of 34 blocks checked, 33 not yet: nothing in the process leads to them (3 scans while it ran, \
          20 MiB read in 120 ms)",
-        "    LOST 31 KiB, and 30 KiB through them: nothing in the process points to 1 of 40 blocks, and only lost blocks to \
+        "    LOST 31 KiB, leading to 30 KiB of lost blocks here or in other stacks: nothing in the process points to 1 of 40 blocks, and only lost blocks to \
          30 more (three scans)",
         "    2 of 40 blocks possibly lost (2 KiB): only a pointer to the middle of a block leads to them",
         "    held by g_registry (api-server), 3 steps, 97 % of 512 blocks looked at",

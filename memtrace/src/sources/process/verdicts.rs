@@ -14,7 +14,7 @@ use crate::{
     aggregate::{Census, Growth, Held, Living, Survivors, Totals, Tracks},
     analysis::{Evidence, judge},
     budget::COUNTING,
-    profile::{Leaked, Lifetimes, Trend, Verdict},
+    profile::{Leaked, Lifetimes, Trend, Uncounted, Verdict},
 };
 
 /// Reading all totals takes at most this part of the time.
@@ -69,6 +69,7 @@ pub(super) struct Circumstances<'a> {
     census: &'a Census,
     balance: Option<(Trend, f64)>,
     windows: Option<(f64, f64)>,
+    is_full: bool,
 }
 
 impl Session {
@@ -205,6 +206,7 @@ impl Session {
             census,
             balance: self.course.series.balance().filter(|_| is_exact),
             windows: has_gaps.then_some((counted, freed)),
+            is_full: matches!(self.uncounted(), Some(Uncounted::TableFull(_))),
         })
     }
 
@@ -215,7 +217,7 @@ impl Session {
         leaked: Option<Leaked>,
         circumstances: &Circumstances<'_>,
     ) -> Verdict {
-        let Circumstances { now, census, balance, windows } = *circumstances;
+        let Circumstances { now, census, balance, windows, is_full } = *circumstances;
         let slot = stack.totals.slot;
         // Nothing changes after the end of a process.
         let ended = self.course.ends.get(&stack.totals.target).copied();
@@ -246,6 +248,7 @@ impl Session {
             course: track.and_then(|track| series.course(track, end)),
             balance,
             windows,
+            is_full,
             lost: leaked.map(|leaked| (leaked.lost, leaked.checked)),
         };
         let (grounds, trend) = judge(&evidence);

@@ -224,5 +224,19 @@ fn release(threads: Threads) -> Threads {
 }
 
 fn failed(pid: u32, source: io::Error) -> Error {
+    let tracer = if source.kind() == io::ErrorKind::PermissionDenied { tracer(pid) } else { None };
+    let source = match tracer {
+        Some(tracer) => io::Error::other(format!(
+            "process {tracer} traces it already (ptrace: a debugger, strace, another scan --stop)"
+        )),
+        None => source,
+    };
     Error::Process { pid, what: "stop", source }
+}
+
+/// The process that traces another one.
+fn tracer(pid: u32) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("TracerPid:"))?;
+    line.trim().parse().ok().filter(|&tracer| tracer != 0)
 }

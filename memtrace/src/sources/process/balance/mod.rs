@@ -13,7 +13,7 @@ use self::ledger::Ledger;
 use super::session::Session;
 use crate::{
     analysis::balance::{self, Circumstances},
-    profile::{Amount, Balance, Knowledge, MappingRow, MappingUse, Row},
+    profile::{Amount, Balance, Knowledge, MappingRow, MappingUse, Row, Uncounted},
     target::usage::Usage,
 };
 
@@ -93,6 +93,7 @@ impl Session {
         } else {
             Knowledge::Counted
         };
+        let uncounted = self.uncounted();
         let traced: Vec<u32> = self.processes().map(|process| process.pid.get()).collect();
         let left = self.blocks();
         let mut balances = Vec::new();
@@ -113,7 +114,8 @@ impl Session {
             let left = || left.get(&target.id()).copied().unwrap_or_default();
             let ended = target.process.has_exited().then(left);
             let known = ledger.circumstances(&target.allocators);
-            let circumstances = Circumstances { pid, ended, knowledge, lost, leaking, growing, ..known };
+            let circumstances =
+                Circumstances { pid, ended, knowledge, uncounted, lost, leaking, growing, ..known };
             let samples = ledger.series.samples();
             let mut balance = balance::balance(samples, &circumstances);
             if curves {
@@ -123,6 +125,17 @@ impl Session {
         }
         self.trim_weights(&mut balances);
         balances
+    }
+
+    /// Why not all blocks are counted.
+    pub(super) fn uncounted(&self) -> Option<Uncounted> {
+        let losses = self.tracer.losses(false);
+        let untracked = Amount { bytes: losses.live_map_full_bytes, blocks: losses.live_map_full };
+        if untracked.blocks > 0 {
+            return Some(Uncounted::TableFull(untracked));
+        }
+        let config = &self.options.config;
+        (config.min_size > 0 || config.max_size < u64::MAX).then_some(Uncounted::Sizes)
     }
 
     /// Adds to mappings what is known of them besides their size.

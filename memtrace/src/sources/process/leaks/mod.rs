@@ -32,6 +32,9 @@ use crate::{
     target::Hold,
 };
 
+/// A scan of so many bytes tells what a byte takes.
+const LARGE: f64 = (16 << 20) as f64;
+
 /// When to check for leaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum When {
@@ -204,14 +207,23 @@ impl Leaks {
             return None;
         }
         let bytes = resident(pid)?;
-        let cpu = match self.found.get(&index) {
-            Some(Found { check, .. }) if check.read > 0 => {
-                check.cpu.mul_f64(bytes as f64 / check.read as f64)
-            }
-            _ => Duration::from_nanos((bytes as f64 * NS_PER_BYTE) as u64),
-        };
+        let cpu = expected(bytes, self.found.get(&index).map(|found| &found.check));
         (cpu > AFFORDABLE).then_some(Remark::LeakCheckDeclined { pid, bytes, cpu: cpu * SCANS })
     }
+}
+
+/// CPU time of a scan of so many bytes. `last`: the last check.
+fn expected(bytes: u64, last: Option<&LeakCheck>) -> Duration {
+    let by_default = |bytes: u64| bytes as f64 * NS_PER_BYTE;
+    let ns = last.filter(|last| last.read > 0).map_or(by_default(bytes), |last| {
+        let scans = f64::from(last.scans.max(1));
+        let (ns, read) = (last.cpu.as_nanos() as f64 / scans, last.read as f64 / scans);
+        let more = bytes as f64 - read;
+        // What a small scan takes is not for its bytes.
+        let by_bytes = if read >= LARGE { NS_PER_BYTE.max(ns / read) } else { NS_PER_BYTE };
+        if more <= 0.0 { ns * (bytes as f64 / read) } else { ns + more * by_bytes }
+    });
+    Duration::from_nanos(ns as u64)
 }
 
 /// Private memory of a process that is resident, in bytes.
@@ -220,4 +232,28 @@ pub(super) fn resident(pid: u32) -> Option<u64> {
     let mut fields = text.split_ascii_whitespace().skip(1).map(|field| field.parse::<u64>().ok());
     let (resident, shared) = (fields.next()??, fields.next()??);
     Some(resident.saturating_sub(shared) * 4096)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{LeakCheck, expected};
+
+    #[test]
+    fn a_small_check_says_little_of_a_large_one() {
+        let check = |read: u64, cpu: u64| LeakCheck {
+            scans: 3,
+            read,
+            cpu: Duration::from_millis(cpu),
+            ..LeakCheck::default()
+        };
+        let ms = |bytes: u64, last: &LeakCheck| expected(bytes, Some(last)).as_millis();
+        assert_eq!(expected(1 << 30, None).as_millis(), 751);
+        // 100 KiB a scan, most of whose time goes into other things.
+        assert!((70..100).contains(&ms(100 << 20, &check(300 << 10, 15))));
+        // Pointers of this process take longer than others.
+        assert!((1990..2010).contains(&ms(1 << 30, &check(768 << 20, 1500))));
+        assert!((240..260).contains(&ms(128 << 20, &check(768 << 20, 1500))));
+    }
 }

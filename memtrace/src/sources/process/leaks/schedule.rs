@@ -113,16 +113,10 @@ impl Session {
             all_known: false,
             // In a window there is no time for it.
             census: if spacing == SPACING { Census::First } else { Census::Last },
-            exact: self.control.gaps == 0 && !self.control.sampled() && !self.has_sizes(),
+            exact: self.control.gaps == 0 && !self.control.sampled() && self.uncounted().is_none(),
             stacks,
             doubt: true,
         }
-    }
-
-    /// Whether blocks of some sizes are not traced.
-    fn has_sizes(&self) -> bool {
-        let config = &self.options.config;
-        config.min_size > 0 || config.max_size < u64::MAX
     }
 
     /// Hands a job to the thread.
