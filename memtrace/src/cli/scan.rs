@@ -47,8 +47,9 @@ Examples:
   memtrace scan 4123 -f html -O heap.html   a page with everything, for a ticket
   memtrace scan 4123 --no-contents          without texts from the process's memory
 
-Without -d no probe is put into the process, and it is not stopped: its memory is read three times, within about a second. Blocks
-from before are found by the records of glibc's malloc; the heaps of other allocators are taken as roots.")]
+Without -d no probe is put into the process, and without --stop it is not stopped: its memory is read up to three times within about
+a second, once if nothing looks lost. Blocks are found by the records of glibc's malloc or jemalloc; memory of other allocators
+counts as in use, and so does what it points to.")]
 pub(super) struct Args {
     #[command(flatten)]
     which: WhichArgs,
