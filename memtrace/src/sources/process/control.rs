@@ -194,6 +194,8 @@ impl Session {
         self.tracer.pause(true);
         self.control.mapping_since = None;
         self.control.set_phase(Phase::Waiting, now.at);
+        // Windows may be open whenever the clock says so.
+        self.weigh(false);
         let Some(budget) = &mut self.control.budget else { return (Step::Wait, PERIOD) };
         let verdict = budget.window_ended(begin, now);
         self.obey(verdict)
