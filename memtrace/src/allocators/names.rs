@@ -56,6 +56,15 @@ fn is_delete(function: &Function) -> bool {
     all(&[CXX_DELETE_SIZED, CXX_DELETE]).any(|other| other.symbol == function.symbol)
 }
 
+/// Whether functions that allocate and that free are among those that a file defines. A linker leaves those that are used: a
+/// marker may be missing.
+fn is_family(functions: &'static [&'static [Function]], is_defined: &dyn Fn(&Function) -> bool) -> bool {
+    let has = |frees: bool| {
+        all(functions).any(|function| (function.role == Role::Free) == frees && is_defined(function))
+    };
+    has(true) && has(false)
+}
+
 /// An allocator that was built with a prefix: its name and that.
 type Built = (&'static str, String);
 
@@ -118,7 +127,10 @@ impl Names {
     ) -> Defined<'n> {
         let address =
             |name: &str| symbols.iter().find(|symbol| symbol.name == name).map(|symbol| symbol.address);
-        let is_there = |row: &&Allocator| row.markers.iter().any(|marker| address(marker).is_some());
+        let is_there = |row: &&Allocator| {
+            row.markers.iter().any(|marker| address(marker).is_some())
+                || is_family(row.own, &|function| address(function.symbol).is_some())
+        };
         let internals = LIBC_INTERNALS.iter().any(|name| address(name).is_some());
         // An allocator under its own names may be beside a C library's.
         let has_malloc = |row: &&Allocator| {

@@ -13,7 +13,8 @@ use super::functions::{GOOGLE, JEMALLOC, LIBC_REALLOC, MAPPING, MIMALLOC, RPMALL
 pub struct Allocator {
     /// Its name in reports.
     pub name: &'static str,
-    /// Functions that only this allocator's files define, or only those not matched by a row above: one suffices.
+    /// Functions that only this allocator's files define, or only those not matched by a row above: one suffices. Functions of
+    /// `own` that allocate and free suffice too.
     pub markers: &'static [&'static str],
     /// Whether its library contains nothing else.
     pub is_alone: bool,
