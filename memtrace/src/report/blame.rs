@@ -1,5 +1,8 @@
 //! Who allocated: the innermost function of a stack that is the program's own.
 
+mod glue;
+mod linked;
+
 use std::borrow::Cow;
 
 use super::names::path;
@@ -128,10 +131,27 @@ const FILLERS: [&str; 62] = [
 ];
 
 impl Part {
+    /// What each frame of a stack belongs to.
+    pub(super) fn all(frames: &[Frame<'_>]) -> impl Iterator<Item = Self> {
+        let of_libc = linked::innermost(frames);
+        frames.iter().enumerate().map(move |(at, frame)| match Self::of(frame) {
+            Self::Code if at < of_libc => Self::Library,
+            Self::Code if frames.get(at + 1).is_some_and(|caller| glue::is_called(frame, caller)) => {
+                Self::Allocator
+            }
+            part => part,
+        })
+    }
+
     /// What a frame belongs to, by the name of its function, else by its file.
-    pub(super) fn of(frame: &Frame<'_>) -> Self {
-        let file = frame.module.rsplit('/').next().unwrap_or_default();
-        let is_in = |files: &[&str]| files.iter().any(|name| file.starts_with(name));
+    fn of(frame: &Frame<'_>) -> Self {
+        let is_in = |files: &[&str]| is_in(frame, files);
+        if frame.function.is_some_and(glue::implements) {
+            return Self::Allocator;
+        }
+        if frame.function.is_some_and(glue::is_of_primitive) {
+            return Self::Library;
+        }
         let named = frame.function.map(path).as_deref().and_then(Self::of_path);
         match named {
             Some(part) => part,
@@ -162,6 +182,16 @@ impl Part {
         let is_library = is_scoped && (NAMESPACES.contains(&first) || is_parameter);
         is_library.then_some(Self::Library)
     }
+}
+
+fn is_in(frame: &Frame<'_>, files: &[&str]) -> bool {
+    let file = frame.module.rsplit('/').next().unwrap_or_default();
+    files.iter().any(|name| file.starts_with(name))
+}
+
+/// Whether a frame is in a file of a C or C++ library.
+fn is_of_library(frame: &Frame<'_>) -> bool {
+    is_in(frame, &LIBRARIES)
 }
 
 /// Whether a function's name says that it allocates, and nothing else. Methods have other reasons to be called `alloc`.
@@ -208,9 +238,12 @@ fn words(name: &str) -> impl Iterator<Item = String> {
 /// library, which is what was called. `None` for an empty stack.
 #[must_use]
 pub(super) fn culprit(frames: &[Frame<'_>]) -> Option<usize> {
-    let own = frames.iter().position(|frame| Part::of(frame) == Part::Code);
-    let of_library = || frames.iter().rposition(|frame| Part::of(frame) == Part::Library);
-    let any = || frames.iter().rposition(|frame| Part::of(frame) != Part::Startup);
+    let own = Part::all(frames).position(|part| part == Part::Code);
+    let last = |is_it: &dyn Fn(Part) -> bool| {
+        Part::all(frames).enumerate().filter(|(_, part)| is_it(*part)).last().map(|(at, _)| at)
+    };
+    let of_library = || last(&|part| part == Part::Library);
+    let any = || last(&|part| part != Part::Startup);
     own.or_else(of_library).or_else(any).or((!frames.is_empty()).then_some(0))
 }
 
@@ -218,7 +251,11 @@ pub(super) fn culprit(frames: &[Frame<'_>]) -> Option<usize> {
 pub(super) fn library<'a>(frame: &Frame<'a>) -> Cow<'a, str> {
     let of_file = || Cow::Borrowed(frame.module.rsplit('/').next().unwrap_or_default());
     match frame.function.map(path) {
-        Some(path) => path.rsplit_once("::").map_or_else(of_file, |(of, _)| Cow::Owned(of.to_owned())),
+        Some(path) => match path.rsplit_once("::") {
+            Some((of, _)) => Cow::Owned(of.to_owned()),
+            None if is_of_library(frame) => of_file(),
+            None => Cow::Borrowed("libc, linked statically"),
+        },
         None => of_file(),
     }
 }
@@ -334,6 +371,7 @@ mod tests {
             ("<alloc::vec::Vec<T> as Extend>::extend", "/srv/app", "alloc::vec::Vec"),
             ("fopen", "/usr/lib/libc.so.6", "libc.so.6"),
             ("", "/usr/lib/libstdc++.so.6", "libstdc++.so.6"),
+            ("regcomp", "/srv/app", "libc, linked statically"),
         ] {
             assert_eq!(library(&frame(name, module)), of);
         }
