@@ -154,7 +154,9 @@ pub const TCMALLOC: &[Function] = &[
     free("tc_deletearray_aligned"),
 ];
 
-/// Google's tcmalloc has further forms of `operator new` (tcmalloc/new_extension.h), and one that also returns the size.
+/// Google's tcmalloc has further forms of `operator new` (tcmalloc/new_extension.h), and one that also returns the size. Its own names
+/// (tcmalloc/libc_override.h) are other names of C's functions and the operators where these are not left out, and those with
+/// `Bridge` are of the Rust crate `libtcmalloc-sys`.
 pub const GOOGLE: &[Function] = &[
     new("_Znwm12__hot_cold_t"),
     new("_Znam12__hot_cold_t"),
@@ -164,6 +166,35 @@ pub const GOOGLE: &[Function] = &[
     new("_ZnamSt11align_val_t12__hot_cold_t"),
     new("__size_returning_new"),
     free("sdallocx"),
+    allocate("TCMallocInternalMalloc", 0),
+    array("TCMallocInternalCalloc", 0, 1),
+    reallocate("TCMallocInternalRealloc", 0, 1),
+    store("TCMallocInternalPosixMemalign"),
+    allocate("TCMallocInternalAlignedAlloc", 1),
+    allocate("TCMallocInternalMemalign", 1),
+    new("TCMallocInternalNew"),
+    allocate("TCMallocInternalNewNothrow", 0),
+    new("TCMallocInternalNewArray"),
+    allocate("TCMallocInternalNewArrayNothrow", 0),
+    new("TCMallocInternalNewAligned"),
+    allocate("TCMallocInternalNewAlignedNothrow", 0),
+    new("TCMallocInternalNewArrayAligned"),
+    allocate("TCMallocInternalNewArrayAlignedNothrow", 0),
+    allocate("BridgeTCMallocInternalNewAlignedNothrow", 0),
+    allocate("TCMallocInternalNewAlignedNothrowBridge", 0),
+    reallocate("BridgeReallocAligned", 0, 1),
+    free("TCMallocInternalFree"),
+    free("TCMallocInternalFreeSized"),
+    free("TCMallocInternalFreeAlignedSized"),
+    free("TCMallocInternalSdallocx"),
+    free("TCMallocInternalDelete"),
+    free("TCMallocInternalDeleteArray"),
+    free("TCMallocInternalDeleteSized"),
+    free("TCMallocInternalDeleteArraySized"),
+    free("TCMallocInternalDeleteAligned"),
+    free("TCMallocInternalDeleteArrayAligned"),
+    free("TCMallocInternalDeleteSizedAligned"),
+    free("TCMallocInternalDeleteArraySizedAligned"),
 ];
 
 /// mimalloc's own interface (mimalloc.h).
@@ -282,4 +313,27 @@ pub const RPMALLOC: &[Function] = &[
     allocate("rpmemalign", 1),
     store("rpposix_memalign"),
     free("rpfree"),
+];
+
+/// scudo's C functions under its prefix, as the Rust crate `scudo` uses them.
+pub const SCUDO: &[Function] = &[
+    allocate("scudo_malloc", 0),
+    array("scudo_calloc", 0, 1),
+    reallocate("scudo_realloc", 0, 1),
+    store("scudo_posix_memalign"),
+    allocate("scudo_memalign", 1),
+    allocate("scudo_aligned_alloc", 1),
+    free("scudo_free"),
+];
+
+/// dlmalloc's functions under its prefix (`USE_DL_PREFIX`).
+pub const DLMALLOC: &[Function] = &[
+    allocate("dlmalloc", 0),
+    array("dlcalloc", 0, 1),
+    reallocate("dlrealloc", 0, 1),
+    store("dlposix_memalign"),
+    allocate("dlmemalign", 1),
+    allocate("dlvalloc", 0),
+    allocate("dlpvalloc", 0),
+    free("dlfree"),
 ];
