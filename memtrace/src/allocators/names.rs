@@ -56,6 +56,15 @@ fn is_delete(function: &Function) -> bool {
     all(&[CXX_DELETE_SIZED, CXX_DELETE]).any(|other| other.symbol == function.symbol)
 }
 
+/// Whether functions that allocate and that free are among those that a file defines. A linker leaves those that are used: a
+/// marker may be missing.
+fn is_family(functions: &'static [&'static [Function]], is_defined: &dyn Fn(&Function) -> bool) -> bool {
+    let has = |frees: bool| {
+        all(functions).any(|function| (function.role == Role::Free) == frees && is_defined(function))
+    };
+    has(true) && has(false)
+}
+
 /// An allocator that was built with a prefix: its name and that.
 type Built = (&'static str, String);
 
@@ -72,18 +81,23 @@ impl Names {
     pub(super) fn of(image: &Image, debug: Option<&Image>, choice: &Choice) -> Result<Self, Error> {
         let mut prefixed = Vec::new();
         for row in PREFIXED {
-            for name in image.names_ending(row.marker, debug, MOST_PREFIXES)? {
-                let prefix = name.strip_suffix(row.marker).unwrap_or_default();
-                // The target chooses it, and it is printed.
-                let is_plain = prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-                if prefix.is_empty() || prefix.len() > MAX_PREFIX || !is_plain {
-                    continue;
-                }
-                let of = Some((row.name, prefix.to_owned()));
-                prefixed.extend(
-                    all(row.functions)
-                        .map(|function| (format!("{prefix}{}", function.symbol), *function, of.clone())),
-                );
+            let mut prefixes: Vec<String> = Vec::new();
+            for marker in row.markers {
+                let names = image.names_ending(marker, debug, MOST_PREFIXES)?;
+                prefixes.extend(names.iter().filter_map(|name| name.strip_suffix(marker)).map(str::to_owned));
+            }
+            prefixes.sort_unstable();
+            prefixes.dedup();
+            // The target chooses them, and they are printed.
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+            prefixes.retain(|prefix| {
+                !prefix.is_empty() && prefix.len() <= MAX_PREFIX && prefix.bytes().all(is_plain)
+            });
+            for prefix in prefixes {
+                let of = (row.name, prefix);
+                let named = |function: &Function| (format!("{}{}", of.1, function.symbol), *function);
+                let functions = all(row.functions).map(named);
+                prefixed.extend(functions.map(|(symbol, function)| (symbol, function, Some(of.clone()))));
             }
         }
         for prefix in &choice.prefixes {
@@ -118,7 +132,10 @@ impl Names {
     ) -> Defined<'n> {
         let address =
             |name: &str| symbols.iter().find(|symbol| symbol.name == name).map(|symbol| symbol.address);
-        let is_there = |row: &&Allocator| row.markers.iter().any(|marker| address(marker).is_some());
+        let is_there = |row: &&Allocator| {
+            row.markers.iter().any(|marker| address(marker).is_some())
+                || is_family(row.own, &|function| address(function.symbol).is_some())
+        };
         let internals = LIBC_INTERNALS.iter().any(|name| address(name).is_some());
         // An allocator under its own names may be beside a C library's.
         let has_malloc = |row: &&Allocator| {
@@ -159,12 +176,16 @@ impl Names {
                 add(&mut all(others), Owner::Unknown, true);
             }
         }
-        let is_defined = |prefix: &str| address(&format!("{prefix}malloc")).is_some();
+        let is_defined = |(name, prefix): &Built| {
+            let row = PREFIXED.iter().find(|row| row.name == *name);
+            let is_there = |function: &Function| address(&format!("{prefix}{}", function.symbol)).is_some();
+            row.is_some_and(|row| is_family(row.functions, &is_there))
+        };
         let mut prefix = None;
         for (symbol, function, of) in &self.prefixed {
             let owner = match of {
-                Some((name, its)) if is_defined(its) => {
-                    prefix = prefix.or(Some((*name, its.as_str())));
+                Some(its) if is_defined(its) => {
+                    prefix = prefix.or(Some((its.0, its.1.as_str())));
                     Owner::Known
                 }
                 Some(_) => continue,

@@ -6,14 +6,17 @@
 //! their code shows it. `malloc_usable_size` and jemalloc's `xallocx` neither make nor free a block.
 
 pub use super::functions::{ARRAY, C, C_REALLOC, CXX_DELETE, CXX_DELETE_SIZED, CXX_NEW, Function};
-use super::functions::{GOOGLE, JEMALLOC, LIBC_REALLOC, MAPPING, MIMALLOC, RPMALLOC, SNMALLOC, TCMALLOC};
+use super::functions::{
+    DLMALLOC, GOOGLE, JEMALLOC, LIBC_REALLOC, MAPPING, MIMALLOC, RPMALLOC, SCUDO, SNMALLOC, TCMALLOC,
+};
 
 /// An allocator that is known by name.
 #[derive(Clone, Copy, Debug)]
 pub struct Allocator {
     /// Its name in reports.
     pub name: &'static str,
-    /// Functions that only this allocator's files define, or only those not matched by a row above: one suffices.
+    /// Functions that only this allocator's files define, or only those not matched by a row above: one suffices. Functions of
+    /// `own` that allocate and free suffice too.
     pub markers: &'static [&'static str],
     /// Whether its library contains nothing else.
     pub is_alone: bool,
@@ -88,6 +91,14 @@ pub const ALLOCATORS: &[Allocator] = &[
         name: "scudo",
         markers: &["__scudo_print_stats", "__scudo_set_rss_limit"],
         functions: EVERYTHING,
+        own: &[SCUDO],
+        ..Allocator::PLAIN
+    },
+    Allocator {
+        name: "dlmalloc",
+        markers: &["dlmalloc"],
+        functions: EVERYTHING,
+        own: &[DLMALLOC],
         ..Allocator::PLAIN
     },
     // Heap Layers: `malloc` and the operators call these.
@@ -134,12 +145,12 @@ pub const ALLOCATORS: &[Allocator] = &[
 pub struct Prefixed {
     /// Its name in reports.
     pub name: &'static str,
-    /// What the names of its files that tell it end in.
-    pub marker: &'static str,
+    /// What names that tell it end in. A linker may leave one of them only.
+    pub markers: &'static [&'static str],
     /// Its functions, without the prefix.
     pub functions: &'static [&'static [Function]],
 }
 
 /// Prefixed allocators.
 pub const PREFIXED: &[Prefixed] =
-    &[Prefixed { name: "jemalloc", marker: "mallctl", functions: &[C, C_REALLOC, JEMALLOC] }];
+    &[Prefixed { name: "jemalloc", markers: &["mallctl", "sdallocx"], functions: &[C, C_REALLOC, JEMALLOC] }];

@@ -1,3 +1,5 @@
+mod left;
+
 use std::{path::Path, sync::LazyLock};
 
 use object::elf as consts;

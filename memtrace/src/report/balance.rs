@@ -1,5 +1,6 @@
 //! The balance of processes in words: one line of figures, and one sentence of verdict, each.
 
+mod cures;
 mod ended;
 mod leaks;
 
@@ -250,38 +251,19 @@ fn no_leak(balance: &Balance) -> String {
 }
 
 fn kept(balance: &Balance) -> String {
-    let allocator = match balance.allocators.as_slice() {
-        [name] => escape(name).into_owned(),
-        _ => "the allocator".to_owned(),
-    };
-    let advice = balance.allocators.iter().find_map(|name| advice(name)).unwrap_or("another allocator");
+    let keeper = cures::keeper(&balance.allocators);
+    let allocator = keeper.map_or("the allocator".into(), escape);
+    let advice = keeper.and_then(cures::cure).map(|cure| format!(": {cure} would help")).unwrap_or_default();
     let blocks = match balance.knowledge {
         Knowledge::AtMost => format!("about {}", signed_bytes(balance.grown.blocks)),
         _ => signed_bytes(balance.grown.blocks),
     };
     let keeps = if balance.ended.is_some() { "kept" } else { "keeps" };
     format!(
-        "NOT A LEAK IN THIS CODE: the process grew by {}, its live blocks by {blocks}; {allocator} {keeps} about {} of freed memory: \
-         {advice} would help",
+        "NOT A LEAK IN THIS CODE: the process grew by {}, its live blocks by {blocks}; {allocator} {keeps} about {} of freed memory{advice}",
         signed_bytes(balance.grown.total),
         format_bytes(balance.grown.kept.max(0.0) as u64),
     )
-}
-
-/// Settings that make an allocator keep less.
-fn advice(allocator: &str) -> Option<&'static str> {
-    const ADVICE: [(&str, &str); 5] = [
-        // mallopt(3), malloc_trim(3).
-        ("glibc", "MALLOC_ARENA_MAX=2, malloc_trim(0) from time to time, or another allocator"),
-        // TUNING.md of jemalloc.
-        ("jemalloc", "MALLOC_CONF=background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0"),
-        // docs/tcmalloc.html of gperftools.
-        ("tcmalloc", "TCMALLOC_RELEASE_RATE=10 or MallocExtension::ReleaseFreeMemory()"),
-        // Environment options in mimalloc's readme.
-        ("mimalloc", "MIMALLOC_PURGE_DELAY=0 or mi_collect(true)"),
-        ("musl", "another allocator"),
-    ];
-    ADVICE.into_iter().find(|(name, _)| allocator.starts_with(name)).map(|(_, advice)| advice)
 }
 
 fn threads(view: &View<'_>, balance: &Balance) -> String {

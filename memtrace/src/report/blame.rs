@@ -1,5 +1,8 @@
 //! Who allocated: the innermost function of a stack that is the program's own.
 
+mod glue;
+mod linked;
+
 use std::borrow::Cow;
 
 use super::names::path;
@@ -35,6 +38,11 @@ const LIBRARIES: [&str; 11] = [
 
 /// Files of allocators.
 const ALLOCATORS: [&str; 5] = ["libjemalloc", "libtcmalloc", "libmimalloc", "libsnmalloc", "libscudo"];
+
+/// Where C++ libraries have their templates. Instances with a lambda are local to a function: their names do not say `std`.
+const HEADERS: [&str; 2] = ["/include/c++/", "/c++/v1/"];
+/// How names in `std` and `__gnu_cxx` begin, if they could not be demangled.
+const MANGLED: [&str; 5] = ["_ZSt", "_ZNSt", "_ZNKSt", "_ZN9__gnu_cxx", "_ZNK9__gnu_cxx"];
 
 /// The same of functions that are compiled into a program, by the path's first part.
 const NAMESPACES: [&str; 8] =
@@ -128,17 +136,34 @@ const FILLERS: [&str; 62] = [
 ];
 
 impl Part {
+    /// What each frame of a stack belongs to.
+    pub(super) fn all(frames: &[Frame<'_>]) -> impl Iterator<Item = Self> {
+        let of_libc = linked::innermost(frames);
+        frames.iter().enumerate().map(move |(at, frame)| match Self::of(frame) {
+            Self::Code if at < of_libc => Self::Library,
+            Self::Code if frames.get(at + 1).is_some_and(|caller| glue::is_called(frame, caller)) => {
+                Self::Allocator
+            }
+            part => part,
+        })
+    }
+
     /// What a frame belongs to, by the name of its function, else by its file.
-    pub(super) fn of(frame: &Frame<'_>) -> Self {
-        let file = frame.module.rsplit('/').next().unwrap_or_default();
-        let is_in = |files: &[&str]| files.iter().any(|name| file.starts_with(name));
+    fn of(frame: &Frame<'_>) -> Self {
+        let is_in = |files: &[&str]| is_in(frame, files);
+        if frame.function.is_some_and(glue::implements) {
+            return Self::Allocator;
+        }
+        if frame.function.is_some_and(glue::is_of_primitive) {
+            return Self::Library;
+        }
         let named = frame.function.map(path).as_deref().and_then(Self::of_path);
         match named {
             Some(part) => part,
             None if is_in(&ALLOCATORS) => Self::Allocator,
             // Elsewhere this is a name like any other.
             None if is_in(&LIBRARIES) && frame.function == Some("clone") => Self::Startup,
-            None if is_in(&LIBRARIES) => Self::Library,
+            None if is_in(&LIBRARIES) || is_of_cpp(frame) => Self::Library,
             None => Self::Code,
         }
     }
@@ -162,6 +187,22 @@ impl Part {
         let is_library = is_scoped && (NAMESPACES.contains(&first) || is_parameter);
         is_library.then_some(Self::Library)
     }
+}
+
+fn is_in(frame: &Frame<'_>, files: &[&str]) -> bool {
+    let file = frame.module.rsplit('/').next().unwrap_or_default();
+    files.iter().any(|name| file.starts_with(name))
+}
+
+/// Whether a frame is in a file of a C or C++ library.
+fn is_of_library(frame: &Frame<'_>) -> bool {
+    is_in(frame, &LIBRARIES)
+}
+
+/// Whether a function is of a C++ library's templates, by its source file or its mangled name.
+fn is_of_cpp(frame: &Frame<'_>) -> bool {
+    frame.file.is_some_and(|file| HEADERS.iter().any(|part| file.contains(part)))
+        || frame.function.is_some_and(|name| MANGLED.iter().any(|begin| name.starts_with(begin)))
 }
 
 /// Whether a function's name says that it allocates, and nothing else. Methods have other reasons to be called `alloc`.
@@ -208,9 +249,12 @@ fn words(name: &str) -> impl Iterator<Item = String> {
 /// library, which is what was called. `None` for an empty stack.
 #[must_use]
 pub(super) fn culprit(frames: &[Frame<'_>]) -> Option<usize> {
-    let own = frames.iter().position(|frame| Part::of(frame) == Part::Code);
-    let of_library = || frames.iter().rposition(|frame| Part::of(frame) == Part::Library);
-    let any = || frames.iter().rposition(|frame| Part::of(frame) != Part::Startup);
+    let own = Part::all(frames).position(|part| part == Part::Code);
+    let last = |is_it: &dyn Fn(Part) -> bool| {
+        Part::all(frames).enumerate().filter(|(_, part)| is_it(*part)).last().map(|(at, _)| at)
+    };
+    let of_library = || last(&|part| part == Part::Library);
+    let any = || last(&|part| part != Part::Startup);
     own.or_else(of_library).or_else(any).or((!frames.is_empty()).then_some(0))
 }
 
@@ -218,7 +262,11 @@ pub(super) fn culprit(frames: &[Frame<'_>]) -> Option<usize> {
 pub(super) fn library<'a>(frame: &Frame<'a>) -> Cow<'a, str> {
     let of_file = || Cow::Borrowed(frame.module.rsplit('/').next().unwrap_or_default());
     match frame.function.map(path) {
-        Some(path) => path.rsplit_once("::").map_or_else(of_file, |(of, _)| Cow::Owned(of.to_owned())),
+        Some(path) => match path.rsplit_once("::") {
+            Some((of, _)) => Cow::Owned(of.to_owned()),
+            None if is_of_library(frame) => of_file(),
+            None => Cow::Borrowed("libc, linked statically"),
+        },
         None => of_file(),
     }
 }
@@ -297,6 +345,12 @@ mod tests {
             }
         }
         assert_eq!(Part::of(&frame("getaddrinfo", "/usr/lib/libc.so.6")), Part::Library);
+        let in_file = |name, file| Part::of(&super::Frame { file: Some(file), ..frame(name, "/srv/app") });
+        let local = "_M_create<subscribe(int)::{lambda()#1}>";
+        assert_eq!(in_file(local, "/usr/include/c++/12/bits/std_function.h"), Part::Library);
+        assert_eq!(in_file(local, "/srv/src/app.cc"), Part::Code);
+        let undemangled = "_ZSt11make_sharedI4PeerJEESt10shared_ptrINSt9enable_ifIXntsrSt8is_arrayIT_E5valueES3_E4typeEEDpOT0_";
+        assert_eq!(in_file(undemangled, "/srv/src/app.cc"), Part::Library);
         assert_eq!(Part::of(&frame("", "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2")), Part::Allocator);
         assert_eq!(Part::of(&frame("png_read", "/usr/lib/libpng.so")), Part::Code);
     }
@@ -334,6 +388,7 @@ mod tests {
             ("<alloc::vec::Vec<T> as Extend>::extend", "/srv/app", "alloc::vec::Vec"),
             ("fopen", "/usr/lib/libc.so.6", "libc.so.6"),
             ("", "/usr/lib/libstdc++.so.6", "libstdc++.so.6"),
+            ("regcomp", "/srv/app", "libc, linked statically"),
         ] {
             assert_eq!(library(&frame(name, module)), of);
         }

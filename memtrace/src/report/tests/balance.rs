@@ -179,7 +179,7 @@ fn what_has_exited_does_not_grow() {
     NO LEAK SEEN: it has exited with 2 KiB in 1 block not freed, and no stack was seen to keep growing
     LEAK: live blocks grew by 2 MiB, and 2 KiB in 1 block not freed by its end
     LEAK: 2 KiB in 1 block not freed by its end, of stacks that kept growing
-    NOT A LEAK IN THIS CODE: the process grew by 3 MiB, its live blocks by 2 MiB; the allocator kept about 1 MiB of freed memory: another allocator would help
+    NOT A LEAK IN THIS CODE: the process grew by 3 MiB, its live blocks by 2 MiB; the allocator kept about 1 MiB of freed memory
     MAPPINGS: what the program mapped itself (mmap) grew by 0 B: 0 B of address space in 0 ranges before its end
     SHARED MEMORY: shared memory and tmpfs that the process had mapped grew, 0 B before its end
     UNSEEN: the process grew by 3 MiB, of which 1 MiB are no blocks, no mappings and not what its allocator keeps: bare system calls, code that is not traced, or memory from before tracing began that is used only now; its 1 child (9: sh; 4 KiB) is not traced

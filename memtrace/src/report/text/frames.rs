@@ -69,7 +69,7 @@ pub(in crate::report) fn one_line(frame: &Frame<'_>, most: usize) -> String {
 
 /// The lines of a stack without the frames that start a program or a thread.
 fn lines<'a>(frames: &'a [Frame<'a>]) -> Vec<Line<'a>> {
-    let parts: Vec<Part> = frames.iter().map(Part::of).collect();
+    let parts: Vec<Part> = Part::all(frames).collect();
     let blamed = culprit(frames);
     let kept = before_startup(frames, &parts).max(blamed.map_or(0, |blamed| blamed + 1));
     let kept = parts.get(..kept).unwrap_or_default();
