@@ -10,7 +10,6 @@ use memtrace_tests::{
     Agent, CSource, Heap, HeapReport, LeakCheck, LostSize, Running, agent_path, assert_refused, can_trace,
     compile, memtrace, remark,
 };
-use nix::sys::signal::Signal;
 
 /// As in scanned.cpp.
 const SESSIONS: u64 = 405;
@@ -361,27 +360,6 @@ fn ways_lead_through_blocks_from_before() {
     let held = &stack.held_by[0];
     assert_eq!((held.root.as_str(), held.name.as_deref()), ("data", Some("g_old")), "{held:?}");
     let _ = agent.interrupt();
-}
-
-/// A signal while it traces ends that, and what was seen so far goes into the scan.
-#[test]
-fn tracing_first_can_be_cut_short() {
-    if !can_trace() {
-        return;
-    }
-    let (_directory, program) = start(&[]);
-    let mut command = Command::new("sh");
-    command.args(["-c", "exec \"$@\" 2>&1", "sh"]).arg(agent_path());
-    let mut agent = Running::spawn(command.args(["scan", &program.pid().to_string(), "-d", "10m"]));
-    agent.line_with("tracing for");
-    // From here on it holds signals until it traces.
-    std::thread::sleep(Duration::from_secs(2));
-    agent.signal(Signal::SIGINT);
-    let finished = agent.finish();
-    assert_eq!(finished.status, 0, "{}", finished.stdout);
-    for part in ["was interrupted: scanning now", "In use: "] {
-        assert!(finished.stdout.contains(part), "{}", finished.stdout);
-    }
 }
 
 #[test]

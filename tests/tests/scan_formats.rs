@@ -1,6 +1,6 @@
 //! What `memtrace scan` finds, in every format and saved.
 
-use std::process::Command;
+use std::{process::Command, thread, time::Duration};
 
 use memtrace_tests::{
     CSource, Heap, HeapReport, Running, agent_path, can_trace, compile, memtrace,
@@ -116,4 +116,25 @@ fn the_last_report_is_written_at_the_end() {
     let finished = agent.finish();
     assert_eq!(finished.status, 0, "{}", finished.stderr);
     assert!(finished.stdout.contains("lost;type app::Session;"), "{}", finished.stdout);
+}
+
+/// A signal while it traces ends that, and what was seen so far goes into the scan.
+#[test]
+fn tracing_first_can_be_cut_short() {
+    if !can_trace() {
+        return;
+    }
+    let (_directory, program) = start();
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec \"$@\" 2>&1", "sh"]).arg(agent_path());
+    let mut agent = Running::spawn(command.args(["scan", &program.pid().to_string(), "-d", "10m"]));
+    agent.line_with("tracing for");
+    // From here on it holds signals until it traces.
+    thread::sleep(Duration::from_secs(2));
+    agent.signal(Signal::SIGINT);
+    let finished = agent.finish();
+    assert_eq!(finished.status, 0, "{}", finished.stdout);
+    for part in ["was interrupted: scanning now", "In use: "] {
+        assert!(finished.stdout.contains(part), "{}", finished.stdout);
+    }
 }
