@@ -1,57 +1,67 @@
-//! A Rust program whose global allocator is a jemalloc with the prefix `_rjem_`, as tikv-jemallocator builds it.
+//! A Rust program whose global allocator is a jemalloc with the prefix `_rjem_`, as tikv-jemallocator builds it, or, with the feature
+//! `of_crate`, mimalloc from the crate of that name.
 
 use std::{
-    alloc::{GlobalAlloc, Layout},
     hint::black_box,
     io::{BufRead as _, Write as _},
 };
 
-unsafe extern "C" {
-    fn _rjem_malloc(size: usize) -> *mut u8;
-    fn _rjem_calloc(count: usize, size: usize) -> *mut u8;
-    fn _rjem_realloc(block: *mut u8, size: usize) -> *mut u8;
-    fn _rjem_mallocx(size: usize, flags: i32) -> *mut u8;
-    fn _rjem_rallocx(block: *mut u8, size: usize, flags: i32) -> *mut u8;
-    fn _rjem_sdallocx(block: *mut u8, size: usize, flags: i32);
-}
+#[cfg(not(feature = "of_crate"))]
+mod jemalloc {
+    use std::alloc::{GlobalAlloc, Layout};
 
-struct Jemalloc;
+    unsafe extern "C" {
+        fn _rjem_malloc(size: usize) -> *mut u8;
+        fn _rjem_calloc(count: usize, size: usize) -> *mut u8;
+        fn _rjem_realloc(block: *mut u8, size: usize) -> *mut u8;
+        fn _rjem_mallocx(size: usize, flags: i32) -> *mut u8;
+        fn _rjem_rallocx(block: *mut u8, size: usize, flags: i32) -> *mut u8;
+        fn _rjem_sdallocx(block: *mut u8, size: usize, flags: i32);
+    }
 
-/// `MALLOCX_LG_ALIGN`, where the alignment is more than malloc's.
-fn flags(layout: Layout) -> i32 {
-    if layout.align() <= 16 && layout.align() <= layout.size() { 0 } else { layout.align().trailing_zeros() as i32 }
-}
+    pub struct Jemalloc;
 
-unsafe impl GlobalAlloc for Jemalloc {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        match flags(layout) {
-            0 => unsafe { _rjem_malloc(layout.size()) },
-            flags => unsafe { _rjem_mallocx(layout.size(), flags) },
+    /// `MALLOCX_LG_ALIGN`, where the alignment is more than malloc's.
+    fn flags(layout: Layout) -> i32 {
+        if layout.align() <= 16 && layout.align() <= layout.size() { 0 } else { layout.align().trailing_zeros() as i32 }
+    }
+
+    unsafe impl GlobalAlloc for Jemalloc {
+        unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+            match flags(layout) {
+                0 => unsafe { _rjem_malloc(layout.size()) },
+                flags => unsafe { _rjem_mallocx(layout.size(), flags) },
+            }
+        }
+
+        unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+            match flags(layout) {
+                0 => unsafe { _rjem_calloc(1, layout.size()) },
+                // MALLOCX_ZERO
+                flags => unsafe { _rjem_mallocx(layout.size(), flags | 0x40) },
+            }
+        }
+
+        unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+            unsafe { _rjem_sdallocx(block, layout.size(), flags(layout)) }
+        }
+
+        unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+            match flags(layout) {
+                0 => unsafe { _rjem_realloc(block, size) },
+                flags => unsafe { _rjem_rallocx(block, size, flags) },
+            }
         }
     }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        match flags(layout) {
-            0 => unsafe { _rjem_calloc(1, layout.size()) },
-            // MALLOCX_ZERO
-            flags => unsafe { _rjem_mallocx(layout.size(), flags | 0x40) },
-        }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        unsafe { _rjem_sdallocx(block, layout.size(), flags(layout)) }
-    }
-
-    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        match flags(layout) {
-            0 => unsafe { _rjem_realloc(block, size) },
-            flags => unsafe { _rjem_rallocx(block, size, flags) },
-        }
-    }
 }
 
+#[cfg(not(feature = "of_crate"))]
 #[global_allocator]
-static GLOBAL: Jemalloc = Jemalloc;
+static GLOBAL: jemalloc::Jemalloc = jemalloc::Jemalloc;
+
+#[cfg(feature = "of_crate")]
+#[global_allocator]
+static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[repr(align(64))]
 struct Wide([u8; 640]);

@@ -111,6 +111,13 @@ const CXX: &[(&str, u64, u64)] = &[
     ("keep_large", 300_000, ROUNDS / 20),
 ];
 
+const RUST: &[(&str, u64, u64)] = &[
+    ("global::keep_boxed", 500, ROUNDS),
+    ("global::keep_zeroed", 300, ROUNDS),
+    ("global::keep_grown", 900, ROUNDS),
+    ("global::keep_aligned", 640, ROUNDS),
+];
+
 /// C programs that call an allocator by its own names, or that have it linked in.
 #[test]
 fn c_by_the_allocators_own_names() {
@@ -235,13 +242,38 @@ fn rust_with_a_global_allocator() {
     run_tool("rustc", &arguments);
     let report = traced(&program, None, &[], &[]);
     assert!(report.target.allocators.iter().any(|name| name == "jemalloc (_rjem_)"), "{:?}", report.target);
-    let kept = [
-        ("global::keep_boxed", 500, ROUNDS),
-        ("global::keep_zeroed", 300, ROUNDS),
-        ("global::keep_grown", 900, ROUNDS),
-        ("global::keep_aligned", 640, ROUNDS),
-    ];
-    assert_kept("_rjem_", &report, &kept);
+    assert_kept("_rjem_", &report, RUST);
+}
+
+/// Rust's global allocator from a crate, of which the linker leaves a few functions.
+#[test]
+fn rust_with_mimalloc_from_its_crate() {
+    if !can_trace() {
+        return;
+    }
+    let directory = shared_directory();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("c/global.rs");
+    let manifest = format!(
+        "[package]\nname = \"global\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[[bin]]\nname = \"global\"\npath = {source:?}\n\
+         [features]\nof_crate = []\n[dependencies]\nmimalloc = {{ version = \"0.1\", default-features = false }}\n\
+         [profile.release]\ndebug = true\n"
+    );
+    std::fs::write(directory.path().join("Cargo.toml"), manifest).expect("a manifest");
+    let target = directory.path().join("target");
+    let build = Command::new("cargo")
+        .args(["build", "--release", "--offline", "--features", "of_crate", "--target-dir"])
+        .arg(&target)
+        .current_dir(directory.path())
+        .output()
+        .expect("cargo runs");
+    if !build.status.success() {
+        let reason = String::from_utf8_lossy(&build.stderr);
+        remark(&format!("skipped: cargo cannot build with the crate mimalloc offline: {reason}"));
+        return;
+    }
+    let report = traced(&target.join("release/global"), None, &[], &[]);
+    assert!(report.target.allocators.iter().any(|name| name == "mimalloc (static)"), "{:?}", report.target);
+    assert_kept("mimalloc's crate", &report, RUST);
 }
 
 /// A pool that the user names: its blocks are counted, not those it gets from `malloc`.
