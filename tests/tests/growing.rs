@@ -1,5 +1,7 @@
 //! Who holds lists that grow while they are looked at: their newest entries are younger than any list of blocks.
 
+use std::process::Command;
+
 use memtrace_tests::{Agent, CSource, HeapReport, Report, Running, can_trace, compile, fixture, memtrace};
 
 /// The functions of growing.cpp that grow a list, and what holds it.
@@ -72,4 +74,39 @@ fn a_scan_names_them() {
         assert!(held.is_some_and(|held| held.root == "data" && held.blocks > 100), "{name}: {heap:?}");
     }
     end(target);
+}
+
+/// A module's list is reached from the interpreter's own state, which is what a tracer of native code can name.
+#[test]
+fn a_python_list_is_held_by_the_interpreter() {
+    if !can_trace() {
+        return;
+    }
+    let script = [
+        "import sys",
+        "kept = []",
+        "print('ready', flush=True)",
+        "for line in sys.stdin:",
+        "    kept.extend(bytearray(400) for _ in range(500))",
+        "    print('done', flush=True)",
+    ]
+    .join("\n");
+    let mut target =
+        Running::spawn(Command::new("python3").args(["-c", &script]).env("PYTHONMALLOC", "malloc"));
+    target.line_with("ready");
+    let mut agent = Agent::attach(&[target.pid()], &["--leak-check", "always"]);
+    target.write_line("more");
+    target.line_with("done");
+    let report = agent.report_when(|report| {
+        report.stacks.iter().any(|stack| stack.blocks > 300 && !stack.held_by.is_empty())
+    });
+    let stack = report
+        .stacks
+        .iter()
+        .find(|stack| stack.blocks > 300 && !stack.held_by.is_empty())
+        .expect("their stack");
+    let held = &stack.held_by[0];
+    assert_eq!((held.root.as_str(), stack.lost_blocks), ("data", Some(0)), "{stack:#?}");
+    assert!(held.name.as_deref() == Some("_PyRuntime") && held.share > 0.9, "{held:?}");
+    let _ = agent.interrupt();
 }
