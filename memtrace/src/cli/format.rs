@@ -14,7 +14,10 @@ use crate::{
     session::{Keep, Output},
 };
 
-use super::{message::usage, output::LookArgs};
+use super::{
+    message::usage,
+    output::{LookArgs, check_distinct},
+};
 
 /// How reports look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -128,6 +131,21 @@ impl ShowArgs {
         let top = if is_document { 0 } else { selection.top };
         let output = Output::new(reporter, writer, Selection { hide_settled, top, ..selection });
         Ok(if is_document && self.look.path().is_none() { output.only_last() } else { output })
+    }
+
+    /// The same, saved to a file as well if one is named.
+    ///
+    /// # Errors
+    /// As [`ShowArgs::output`]; both name one file.
+    pub(super) fn output_saved(
+        &self,
+        selection: Selection,
+        trace: bool,
+        save: Option<&Path>,
+    ) -> anyhow::Result<Output> {
+        let Some(path) = save else { return self.output(selection, trace) };
+        check_distinct(self.path(), path)?;
+        self.output(selection, trace)?.saved_to(path)
     }
 
     fn check(&self, selection: &Selection, trace: bool) {

@@ -17,7 +17,6 @@ use super::{
     count::CountArgs,
     format::ShowArgs,
     message::{message, usage},
-    output::check_distinct,
 };
 
 /// What stacks are ordered by.
@@ -111,14 +110,8 @@ impl ReportArgs {
 
     /// Where reports go, and which of their rows. `trace`: events go there too.
     pub(super) fn output(&self, selection: Selection, trace: bool) -> anyhow::Result<Output> {
-        if let Some(path) = &self.save {
-            check_distinct(self.show.path(), path)?;
-        }
-        let output = self.show.output(selection, trace)?.limited_to(self.marks.since());
-        match &self.save {
-            Some(path) => output.saved_to(path),
-            None => Ok(output),
-        }
+        let output = self.show.output_saved(selection, trace, self.save.as_deref())?;
+        Ok(output.limited_to(self.marks.since()))
     }
 
     /// Prints a remark on standard error, unless the output is for scripts.

@@ -24,7 +24,6 @@ use super::{
     format::ShowArgs,
     message::{message, usage},
     options::parse_count,
-    output::check_distinct,
     select::WhichArgs,
     witness,
 };
@@ -101,14 +100,8 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         (None, None) => 1,
         (None, Some(_)) => u64::MAX,
     };
-    if let Some(path) = &args.save {
-        check_distinct(args.show.path(), path)?;
-    }
-    let output = args.show.output(Selection { top: args.top, ..Selection::default() }, false)?;
-    let mut output = match &args.save {
-        Some(path) => output.saved_to(path)?,
-        None => output,
-    };
+    let selection = Selection { top: args.top, ..Selection::default() };
+    let mut output = args.show.output_saved(selection, false, args.save.as_deref())?;
     let processes = args.which.processes()?;
     let watched: Vec<Watched> =
         processes.into_iter().map(|process| Watched { process, before: None }).collect();

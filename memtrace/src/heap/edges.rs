@@ -37,7 +37,7 @@ pub(super) struct Cursor {
     at: usize,
 }
 
-/// The pointers that blocks contain, in order of the blocks: 4 bytes for each, and one for each block.
+/// The pointers that blocks contain, in order of the blocks: 4 bytes for each, and half a byte for each block.
 #[derive(Default)]
 pub(super) struct Edges {
     /// Of the blocks that have been passed.

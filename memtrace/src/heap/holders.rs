@@ -1,8 +1,8 @@
 //! Who holds a block: the way from a root to it.
 
 use super::{
-    mark::{Marked, NONE, ROOT},
-    scan::{EXTRA, Holders},
+    mark::{Holders, Marked, NONE, ROOT},
+    scan::EXTRA,
 };
 
 /// The most steps that are followed.

@@ -6,7 +6,6 @@ use super::{
     blocks::{Blocks, Collected},
     edges::{self, Cursor, Edge, Edges},
     frontier::Frontier,
-    scan::Holders,
 };
 
 /// How a block can be reached.
@@ -20,6 +19,18 @@ pub enum State {
     Lost,
     /// Only from a lost block.
     IndirectlyLost,
+}
+
+/// What is recorded of how a block was reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Holders {
+    /// Nothing.
+    #[default]
+    Unknown,
+    /// From which root: [`Marked::held`].
+    Roots,
+    /// From which root, by which way: [`Marked::path`].
+    Paths,
 }
 
 /// Bits of a block's state. None: it has not been reached.

@@ -25,7 +25,7 @@ mod young;
 
 pub use blocks::{Blocks, Collected};
 pub use holders::{Held, Via};
-pub use mark::{Marked, State};
+pub use mark::{Holders, Marked, State};
 pub use memory::{Between, Memory};
-pub use scan::{Holders, How, Pending, Refused, scan};
+pub use scan::{How, Pending, Refused, scan};
 pub use young::Young;

@@ -8,7 +8,7 @@ use super::{
     edges::{Edge, Edges},
     filter::Filter,
     frontier::Frontier,
-    mark::{From, Marked},
+    mark::{From, Holders, Marked},
     memory::{Between, Memory},
     young::{self, MOST_STRAYS, Stray},
 };
@@ -25,18 +25,6 @@ const GROWTH: u64 = 64 << 20;
 /// Bytes for each block, and beside them, that a scan may use: see [`limit_of`].
 const BYTES_PER_BLOCK: usize = 16;
 const BYTES_BESIDE: usize = 64 << 20;
-
-/// What is recorded of how a block was reached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Holders {
-    /// Nothing.
-    #[default]
-    Unknown,
-    /// From which root: [`Marked::held`].
-    Roots,
-    /// From which root, by which way: [`Marked::path`].
-    Paths,
-}
 
 /// How to scan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

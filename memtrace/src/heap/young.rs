@@ -8,9 +8,9 @@ use super::{
     directory::ADDRESS,
     edges::Edge,
     holders::Via,
-    mark::{From, Marked, State},
+    mark::{From, Holders, Marked, State},
     memory::Memory,
-    scan::{Holders, Pending, TAG},
+    scan::{Pending, TAG},
 };
 
 /// The most words that are kept.

@@ -340,6 +340,11 @@ fn holders(out: &mut dyn Write, heap: &Heap) -> io::Result<()> {
     let listed: Vec<&HeldBytes> = listed.collect();
     if !listed.is_empty() {
         writeln!(out, "Held by, as each block was reached first:")?;
+    } else if heap.holders.is_empty() && reached.blocks > 0 {
+        writeln!(
+            out,
+            "Held by: not recorded, as there are too many pointers for the memory that a scan may use"
+        )?;
     }
     listed.into_iter().try_for_each(|HeldBytes { root, held }| {
         let root = match root {

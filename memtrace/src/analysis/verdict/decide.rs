@@ -54,12 +54,11 @@ struct Immortals {
 pub fn judge(evidence: &Evidence<'_>) -> (Grounds, Option<Trend>) {
     let (grounds, trend) = judge_tracked(evidence);
     match grounds.kind() {
+        _ if !evidence.is_full => (grounds, trend),
+        // True of those that are tracked, but nobody knows how many more there are.
+        Kind::Lost | Kind::Growing => (grounds, None),
         // Blocks that are not tracked do not become more.
-        Kind::WarmingUp | Kind::TooEarly | Kind::Steady | Kind::StartUp if evidence.is_full => {
-            (Grounds::Untracked, None)
-        }
-        Kind::Growing if evidence.is_full => (grounds, None),
-        _ => (grounds, trend),
+        Kind::WarmingUp | Kind::TooEarly | Kind::Steady | Kind::StartUp => (Grounds::Untracked, None),
     }
 }
 

@@ -42,6 +42,14 @@ pub struct Config {
     pub without: u32,
 }
 
+impl Config {
+    /// Whether blocks of some sizes are left out.
+    #[must_use]
+    pub fn has_sizes(&self) -> bool {
+        self.min_size > 0 || self.max_size < u64::MAX
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {

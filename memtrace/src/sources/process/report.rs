@@ -50,9 +50,10 @@ impl Session {
         let (mut stacks, bytes_per_second) = self.aggregate.advance(now, totals, survivors, all);
         let outstanding = stacks.iter().fold(Amount::default(), |sum, stack| sum.plus(stack.outstanding));
         let losses = self.losses(&stacks);
-        let mut rows = self.rows(&stacks, self.circumstances(now, &blocks).as_ref());
+        let uncounted = self.uncounted(&losses);
+        let mut rows = self.rows(&stacks, self.circumstances(now, &blocks, uncounted).as_ref());
         let curves = wanted.curves || last;
-        let balances = self.balances(&rows, last, curves);
+        let balances = self.balances(&rows, uncounted, last, curves);
         for row in &mut rows {
             let pid = row.pid();
             if let (Some(verdict), Some(balance)) =
@@ -114,9 +115,7 @@ impl Session {
 
     fn mode(&self, now: Duration, losses: &Losses) -> Mode {
         let mut attached = self.control.attachment(self.started, now);
-        let config = &self.options.config;
-        let is_filtered = config.min_size > 0 || config.max_size < u64::MAX;
-        if is_filtered || losses.live_map_full > 0 {
+        if self.uncounted(losses).is_some() {
             // Only tracked blocks show which calls delegated to others.
             attached.windows = None;
         }
@@ -139,12 +138,11 @@ impl Session {
     /// Whether every block of a command, which has that index, is known, all of which are glibc's.
     pub(super) fn knows_all_blocks(&self, index: u32) -> bool {
         let losses = self.tracer.losses(true);
-        let is_filtered = self.options.config.min_size > 0 || self.options.config.max_size < u64::MAX;
         let is_glibc = |target: &Traced| matches!(target.allocators.as_slice(), [name] if name == "glibc");
         let unseen =
             [losses.live_map_full, losses.in_flight_lost, losses.kernel_missed, losses.no_thread_slot];
         let untraceable = [losses.ring_full, losses.no_walk_slot, losses.stack_table_full];
-        !is_filtered
+        !self.options.config.has_sizes()
             && unseen.iter().chain(&untraceable).all(|&blocks| blocks == 0)
             && self.mode(self.tracer.elapsed(), &losses).exact
             && self.targets.iter().filter(|target| target.index == index).all(is_glibc)

@@ -194,7 +194,12 @@ impl Session {
     }
 
     /// What verdicts need to know besides their rows; `None` if nobody wants any.
-    pub(super) fn circumstances<'a>(&self, now: Duration, blocks: &'a Blocks) -> Option<Circumstances<'a>> {
+    pub(super) fn circumstances<'a>(
+        &self,
+        now: Duration,
+        blocks: &'a Blocks,
+        uncounted: Option<Uncounted>,
+    ) -> Option<Circumstances<'a>> {
         let census = blocks.census.as_ref()?;
         let attached = self.control.attachment(self.started, now);
         let (counted, freed) = (attached.share, (attached.share / COUNTING).min(1.0));
@@ -206,7 +211,7 @@ impl Session {
             census,
             balance: self.course.series.balance().filter(|_| is_exact),
             windows: has_gaps.then_some((counted, freed)),
-            is_full: matches!(self.uncounted(), Some(Uncounted::TableFull(_))),
+            is_full: matches!(uncounted, Some(Uncounted::TableFull(_))),
         })
     }
 

@@ -63,10 +63,13 @@ impl Stacks {
 
     /// Whether nothing in a mapping is a thread's.
     pub(super) fn is_none_in(&self, region: &Region) -> bool {
-        let is_apart = |own: Range<u64>| own.end <= region.range.start || own.start >= region.range.end;
+        let Range { start, end } = region.range;
+        // Both are in order.
+        let stack = self.stacks.partition_point(|(pointer, _)| *pointer < start);
+        let own = self.pointers.partition_point(|(pointer, _)| self.own(*pointer).end <= start);
         region.kind != Kind::MainStack
-            && self.stacks.iter().all(|(pointer, _)| !region.range.contains(pointer))
-            && self.pointers.iter().all(|(pointer, _)| is_apart(self.own(*pointer)))
+            && self.stacks.get(stack).is_none_or(|(pointer, _)| *pointer >= end)
+            && self.pointers.get(own).is_none_or(|(pointer, _)| self.own(*pointer).start >= end)
     }
 
     /// The thread that an address in `region` belongs to, and what of it that is.

@@ -13,7 +13,7 @@ use self::ledger::Ledger;
 use super::session::Session;
 use crate::{
     analysis::balance::{self, Circumstances},
-    profile::{Amount, Balance, Knowledge, MappingRow, MappingUse, Row, Uncounted},
+    profile::{Amount, Balance, Knowledge, Losses, MappingRow, MappingUse, Row, Uncounted},
     target::usage::Usage,
 };
 
@@ -83,8 +83,14 @@ impl Session {
     }
 
     /// The balances of all processes that were sampled. `rows` are those of the report. `curves`: with what they held over the
-    /// session.
-    pub(super) fn balances(&mut self, rows: &[Row], last: bool, curves: bool) -> Vec<Balance> {
+    /// session. `uncounted`: why not all blocks are counted.
+    pub(super) fn balances(
+        &mut self,
+        rows: &[Row],
+        uncounted: Option<Uncounted>,
+        last: bool,
+        curves: bool,
+    ) -> Vec<Balance> {
         self.weigh(last);
         let knowledge = if self.control.gaps > 0 {
             Knowledge::AtMost
@@ -93,7 +99,6 @@ impl Session {
         } else {
             Knowledge::Counted
         };
-        let uncounted = self.uncounted();
         let traced: Vec<u32> = self.processes().map(|process| process.pid.get()).collect();
         let left = self.blocks();
         let mut balances = Vec::new();
@@ -128,14 +133,12 @@ impl Session {
     }
 
     /// Why not all blocks are counted.
-    pub(super) fn uncounted(&self) -> Option<Uncounted> {
-        let losses = self.tracer.losses(false);
+    pub(super) fn uncounted(&self, losses: &Losses) -> Option<Uncounted> {
         let untracked = Amount { bytes: losses.live_map_full_bytes, blocks: losses.live_map_full };
         if untracked.blocks > 0 {
             return Some(Uncounted::TableFull(untracked));
         }
-        let config = &self.options.config;
-        (config.min_size > 0 || config.max_size < u64::MAX).then_some(Uncounted::Sizes)
+        self.options.config.has_sizes().then_some(Uncounted::Sizes)
     }
 
     /// Adds to mappings what is known of them besides their size.

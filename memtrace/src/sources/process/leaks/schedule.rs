@@ -113,7 +113,9 @@ impl Session {
             all_known: false,
             // In a window there is no time for it.
             census: if spacing == SPACING { Census::First } else { Census::Last },
-            exact: self.control.gaps == 0 && !self.control.sampled() && self.uncounted().is_none(),
+            exact: self.control.gaps == 0
+                && !self.control.sampled()
+                && self.uncounted(&self.tracer.losses(false)).is_none(),
             stacks,
             doubt: true,
         }
