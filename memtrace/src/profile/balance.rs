@@ -121,6 +121,8 @@ pub enum Course {
     Growing,
     /// It grows, much slower than before.
     Slowing,
+    /// It grows, as memory is used that the process had mapped or allocated before.
+    Filling,
 }
 
 /// What bounds the memory of a process.

@@ -3,17 +3,20 @@
 mod cures;
 mod ended;
 mod leaks;
+mod unseen;
 
 use std::time::Duration;
 
-use self::leaks::leak;
+use self::{
+    leaks::leak,
+    unseen::{page_tables, unseen},
+};
 use super::escape;
 use super::escape::short;
 use super::mappings::creator;
 use crate::profile::units::{format_age, format_bytes, format_count, format_number, format_rate};
 use crate::profile::{
-    Amount, Balance, Course, Knowledge, Limit, LimitKind, MappingUse, Parts, Processes, Standing, Uncounted,
-    View,
+    Amount, Balance, Course, Knowledge, Limit, LimitKind, MappingUse, Parts, Processes, Standing, View,
 };
 
 /// Forecasts further ahead are not worth a word.
@@ -22,8 +25,6 @@ const AHEAD: Duration = Duration::from_secs(7 * 86_400);
 const NAMED: usize = 4;
 /// Of more processes, those that grew most have lines of their own.
 const SHOWN: usize = 4;
-/// The part of unexplained growth from which on its reason is known.
-const FILLED: f64 = 0.5;
 /// Growth of page tables and of children that is worth a word, bytes.
 const WORTH: i64 = 1 << 20;
 
@@ -105,6 +106,9 @@ pub(super) fn figures(balance: &Balance) -> String {
             parts(&balance.grown, in_windows)
         );
     }
+    if balance.rate.total == 0.0 && balance.lacks > Duration::ZERO {
+        return format!("{rss}, too early for its growth");
+    }
     if balance.rate.total == 0.0 && balance.grown.total.abs() >= WORTH as f64 {
         let grown = signed_bytes(balance.grown.total);
         return format!("{rss} 0 B/s; since the start {grown} = {}", parts(&balance.grown, in_windows));
@@ -172,44 +176,6 @@ fn living(view: &View<'_>, balance: &Balance) -> String {
     }
 }
 
-fn unseen(balance: &Balance) -> String {
-    let Balance { grown, filled, pid, .. } = balance;
-    let (total, unexplained) = (signed_bytes(grown.total), signed_bytes(grown.unexplained));
-    if let Some(uncounted) = balance.uncounted {
-        let why = match uncounted {
-            Uncounted::Sizes => {
-                "blocks of sizes that the filter leaves out: without --min-size and --max-size they are counted"
-                    .to_owned()
-            }
-            Uncounted::TableFull(untracked) => format!(
-                "the table of live blocks was full for {} in {}: a larger --max-live has room for them, --sample 64KiB needs less",
-                format_bytes(untracked.bytes),
-                format_count(untracked.blocks, "block")
-            ),
-        };
-        return format!(
-            "NOT COUNTED: the process grew by {total}, of which {unexplained} are in no block that is counted; {why}"
-        );
-    }
-    if *filled as f64 >= FILLED * grown.unexplained {
-        return format!(
-            "UNSEEN: the process grew by {total}, {} of that in memory that it had mapped or allocated before tracing began and has used \
-             only since, which takes no call",
-            format_bytes(*filled)
-        );
-    }
-    let what = format!(
-        "UNSEEN: the process grew by {total}, of which {unexplained} are no blocks, no mappings and not what its allocator keeps: bare \
-         system calls, code that is not traced, or memory from before tracing began that is used only now"
-    );
-    match balance.ended {
-        None => format!(
-            "{what}; `memtrace check --pid {pid}` lists what is traced, `perf trace -p {pid} -e mmap,mremap,brk` shows system calls"
-        ),
-        Some(_) => what,
-    }
-}
-
 /// What the verdict still needs: its memory is looked at since later than tracing began, and rarely in windows.
 fn too_early(balance: &Balance) -> String {
     let needs = match balance.lacks.as_millis().div_ceil(1000) {
@@ -237,6 +203,10 @@ fn no_leak(balance: &Balance) -> String {
         }
         Course::Growing => format!(
             "it grows by {}, by pages of files, which the kernel takes back when it needs memory",
+            speed(balance.rate.total)
+        ),
+        Course::Filling => format!(
+            "it grows by {}, but its blocks and mappings do not: it uses memory that it had before",
             speed(balance.rate.total)
         ),
         Course::Flat if balance.grown.total >= WORTH as f64 && balance.recent * 10 >= balance.span * 9 => {
@@ -318,14 +288,6 @@ fn reached(limit: &Limit) -> Option<String> {
         LimitKind::AddressSpace => format!("; its limit on address space of {bytes} is reached in {time}"),
         LimitKind::Machine => format!("; the machine's {bytes} are used up in {time}"),
     })
-}
-
-fn page_tables(balance: &Balance) -> String {
-    let grown = balance.page_tables_grown;
-    if grown < WORTH || (grown as f64) < balance.grown.total / 10.0 {
-        return String::new();
-    }
-    format!("; page tables grew by {} in addition", signed_bytes(grown as f64))
 }
 
 /// Children are processes of their own: what they hold shows nowhere else.

@@ -172,6 +172,37 @@ fn a_cache_that_fills_is_none() {
     assert_eq!((flat.standing, flat.course, flat.rate.total), (Standing::NoLeak, Course::Flat, 0.0));
 }
 
+/// A vector that doubles whenever it is full: memory grows evenly as it is filled.
+#[test]
+fn a_buffer_that_doubles_is_a_leak_and_one_that_is_filled_is_none() {
+    fn filled(second: u64, bytes: u64) -> Sample {
+        Sample { resident: anon(second * MB), blocks: Amount { bytes, blocks: 1 }, ..Sample::default() }
+    }
+    let doubling = |second: u64| filled(second, (second + 1).next_power_of_two() * MB);
+    let twice = |second: u64| filled(second, second.min(3) * 300 * MB);
+    for seconds in 10..80 {
+        let of = |sample: fn(u64) -> Sample| {
+            let found = traced(seconds, &Circumstances::default(), sample);
+            (found.standing, found.course)
+        };
+        assert_eq!(of(doubling), (Standing::Leak, Course::Growing), "{seconds}");
+        assert_eq!(of(twice), (Standing::NoLeak, Course::Filling), "{seconds}");
+    }
+}
+
+#[test]
+fn page_tables_that_grow_where_nothing_else_does_are_no_flat_memory() {
+    let of = |each: u64| {
+        traced(30, &Circumstances::default(), |second| Sample {
+            resident: Resident { page_tables: second * each, ..anon(0) },
+            ..Sample::default()
+        })
+    };
+    let found = of(MB);
+    assert_eq!((found.standing, found.course), (Standing::Unseen, Course::Growing), "{found:?}");
+    assert_eq!(of(4096).standing, Standing::NoLeak);
+}
+
 #[test]
 fn what_the_allocator_keeps_is_no_leak() {
     let found = traced(40, &Circumstances::default(), |second| Sample {

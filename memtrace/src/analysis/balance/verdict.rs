@@ -16,6 +16,13 @@ const RANGES: u64 = 4;
 const KEPT: f64 = (16 << 20) as f64;
 /// Shared memory of a cgroup that is worth a word: others use it too.
 const SHARED: f64 = (4 << 20) as f64;
+/// Page tables that are worth a verdict, where nothing else grows.
+const TABLES: f64 = (1 << 20) as f64;
+/// Blocks that do not grow all the time must have grown in so many steps, the last of them after this part of the time (if each
+/// doubles them, half of the time passes before the next), by this part of all growth.
+const STEPS: u32 = 2;
+const SINCE: f64 = 0.4;
+const STEPPED: f64 = 0.5;
 /// What is left at the end is less than this part of how much blocks had grown: most of that was freed.
 const LEFT: f64 = 0.5;
 /// Growth slows down if the second half has less than this part of the first's.
@@ -63,15 +70,21 @@ pub(super) fn verdict(
         return (Standing::Threads, figures.course(|sample| sample.stack_ranges.bytes));
     }
     // What grows now matters more than what grew once.
-    let is_growing = figures.course(total) == Course::Growing;
+    let all = figures.course(total);
+    let is_growing = all == Course::Growing;
+    let in_steps = is_growing && figures.grow_in_steps();
     let seconds = span_of(recent).as_secs_f64();
     let of_late = scaled(&balance.rate, seconds);
-    let (parts, is_whole) =
-        if is_growing && of_late.total >= figures.noise { (of_late, false) } else { (balance.grown, true) };
+    let (parts, is_whole) = if is_growing && !in_steps && of_late.total >= figures.noise {
+        (of_late, false)
+    } else {
+        (balance.grown, true)
+    };
     let leaking = balance.leaking * if is_whole { span_of(samples).as_secs_f64() } else { seconds };
     if parts.total < figures.noise {
         return figures.hidden();
     }
+    let at_rest = if is_growing { Course::Filling } else { Course::Flat };
     // What is inferred may be memory that it had at the start, gave back and takes again: no growth.
     let [kept, unexplained] = match is_whole {
         true => [parts.kept, parts.unexplained],
@@ -90,10 +103,14 @@ pub(super) fn verdict(
     ];
     let largest = candidates.into_iter().max_by(|a, b| a.0.total_cmp(&b.0));
     let Some((_, standing)) = largest.filter(|(part, _)| *part > 0.0) else {
-        return (Standing::NoLeak, Course::Flat);
+        return (Standing::NoLeak, at_rest);
     };
     let course = match standing {
-        Standing::Leak => figures.course(|sample| sample.blocks.bytes),
+        Standing::Leak => match figures.course(|sample| sample.blocks.bytes) {
+            _ if in_steps => all,
+            Course::Flat => at_rest,
+            course => course,
+        },
         Standing::Mappings => figures.course(|sample| sample.mapped_ranges.bytes),
         Standing::Threads => figures.course(|sample| sample.stack_ranges.bytes),
         Standing::SharedMemory => figures.course(|sample| sample.resident.shmem),
@@ -102,9 +119,10 @@ pub(super) fn verdict(
     match (standing, course) {
         (Standing::KeptByAllocator, Course::Flat) if parts.kept < KEPT => (Standing::NoLeak, course),
         // It grew once, as most programs do when they start.
-        (Standing::Leak | Standing::Mappings | Standing::Threads, Course::Flat | Course::Slowing) => {
-            (Standing::NoLeak, course)
-        }
+        (
+            Standing::Leak | Standing::Mappings | Standing::Threads,
+            Course::Flat | Course::Slowing | Course::Filling,
+        ) => (Standing::NoLeak, course),
         _ => (standing, course),
     }
 }
@@ -139,6 +157,23 @@ impl Figures<'_> {
         if after < before * SLOW { Course::Slowing } else { Course::Growing }
     }
 
+    /// Whether blocks grow rarely and make up most of the growth nevertheless: a buffer that doubles whenever it is full does,
+    /// and memory grows all the time as it is filled.
+    fn grow_in_steps(&self) -> bool {
+        let (mut most, mut steps, mut last) = (None, 0, Duration::ZERO);
+        for (at, sample) in self.samples {
+            let bytes = sample.blocks.bytes as f64;
+            if most.is_some_and(|most| bytes > most + self.noise) {
+                (steps, last) = (steps + 1, *at);
+            }
+            most = Some(most.map_or(bytes, |most: f64| most.max(bytes)));
+        }
+        let begin = self.samples.first().map_or(Duration::ZERO, |(at, _)| *at);
+        let is_recent =
+            last.saturating_sub(begin).as_secs_f64() >= SINCE * span_of(self.samples).as_secs_f64();
+        steps >= STEPS && is_recent && self.balance.grown.blocks >= STEPPED * self.balance.grown.total
+    }
+
     /// Nothing resident grows: what does not show there?
     fn hidden(&self) -> (Standing, Course) {
         let ranges = self.balance.mapped_ranges >= RANGES
@@ -147,6 +182,10 @@ impl Figures<'_> {
         let course = self.course(|sample| sample.mapped_ranges.bytes);
         if ranges && course == Course::Growing {
             return (Standing::Mappings, course);
+        }
+        let tables = self.course(|sample| sample.resident.page_tables);
+        if tables == Course::Growing && self.grown(|sample| sample.resident.page_tables, true) >= TABLES {
+            return (Standing::Unseen, tables);
         }
         let shmem = self.course(|sample| sample.cgroup.first().copied().unwrap_or_default());
         if shmem != Course::Flat

@@ -135,9 +135,8 @@ fn growing(evidence: &Evidence<'_>, immortals: &Immortals, births: &Births) -> G
 
 /// Few blocks live on, or none that are young.
 fn few(evidence: &Evidence<'_>, immortals: &Immortals, births: &Births) -> Grounds {
-    let rises = evidence.course.map_or(0, |(_, _, rises)| rises);
-    if immortals.survivors < FEWEST as u64 && rises >= RISES && significant(evidence) {
-        return Grounds::Enlarged { times: rises };
+    if let Some(times) = enlarged(evidence, immortals.survivors as f64).filter(|_| significant(evidence)) {
+        return Grounds::Enlarged { times };
     }
     if evidence.lifetimes.is_none() && evidence.freed as f64 >= FEWEST {
         return mortal(evidence);
@@ -150,6 +149,12 @@ fn few(evidence: &Evidence<'_>, immortals: &Immortals, births: &Births) -> Groun
     let until = (births.blocks > 1.0 && factor > 1.0)
         .then(|| evidence.now + evidence.watched.mul_f64((factor - 1.0).min(1e3)));
     Grounds::Few { blocks: immortals.survivors, until }
+}
+
+/// How often blocks have become larger, if they are so few that bytes which rise for long mean just that.
+fn enlarged(evidence: &Evidence<'_>, blocks: f64) -> Option<u64> {
+    let rises = evidence.course.map_or(0, |(_, _, rises)| rises);
+    (blocks > 0.0 && blocks < FEWEST && rises >= RISES).then_some(rises)
 }
 
 /// Whether outstanding bytes have grown, and by more than they vary. Of what has ended, growth must have been left.
@@ -166,10 +171,15 @@ fn mortal(evidence: &Evidence<'_>) -> Grounds {
     let freed = evidence.freed;
     if significant(evidence) {
         let (first, last) = evidence.course.map_or((0.0, 0.0), |(first, last, _)| (first, last));
-        return match last < first / 2.0 {
-            true => Grounds::Slowing { first, last },
-            false if evidence.watched >= PATIENCE => Grounds::FallingBehind { freed },
-            false => Grounds::OldestFreed { freed },
+        if last < first / 2.0 {
+            return Grounds::Slowing { first, last };
+        }
+        // `realloc` frees a block each time that it enlarges it. With samples, a block that was counted stands for more.
+        let blocks = evidence.living.born.iter().map(|born| f64::from(born.blocks)).sum();
+        return match enlarged(evidence, blocks) {
+            Some(times) => Grounds::Enlarged { times },
+            None if evidence.watched >= PATIENCE => Grounds::FallingBehind { freed },
+            None => Grounds::OldestFreed { freed },
         };
     }
     if (freed as f64) < FEWEST {

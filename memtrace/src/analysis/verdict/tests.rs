@@ -52,6 +52,11 @@ struct Seen {
 const SEEN: Seen = Seen { seconds: 40, lifetimes: true, unknown: 0, lost: None, is_full: false };
 
 fn judged(lives: &[Life], seen: Seen) -> (Grounds, Option<Trend>) {
+    judged_of(lives, seen, |_| 100.0)
+}
+
+/// `size`: of a block, by when it is allocated.
+fn judged_of(lives: &[Life], seen: Seen, size: fn(f64) -> f64) -> (Grounds, Option<Trend>) {
     let now = Duration::from_secs(seen.seconds);
     let of = |seconds: f64| Duration::from_secs_f64(seconds);
     let mut series = Tracks::default();
@@ -59,8 +64,10 @@ fn judged(lives: &[Life], seen: Seen) -> (Grounds, Option<Trend>) {
     for second in 1..=seen.seconds {
         let time = second as f64;
         let allocated = lives.iter().filter(|(birth, _)| *birth < time).count() as u64;
-        let blocks = allocated - lives.iter().filter(|(_, death)| *death < time).count() as u64;
-        let held = Held { slot: 1, bytes: 100 * blocks, blocks, allocated };
+        let held = lives.iter().filter(|(birth, death)| *birth < time && *death >= time);
+        let blocks = held.clone().count() as u64;
+        let bytes = held.map(|(birth, _)| size(*birth) as u64).sum();
+        let held = Held { slot: 1, bytes, blocks, allocated };
         // A stack without allocations is not known.
         series.record(of(time), Some(held).filter(|_| allocated > 0), seen.unknown * second);
     }
@@ -72,8 +79,9 @@ fn judged(lives: &[Life], seen: Seen) -> (Grounds, Option<Trend>) {
         if death < seen.seconds as f64 {
             lifetimes[class(death - birth)] += 1;
         } else {
-            census.add(1, of(birth), now.saturating_sub(of(birth)), Sample::new(100, 0));
-            bytes += 100;
+            let size = size(birth) as u64;
+            census.add(1, of(birth), now.saturating_sub(of(birth)), Sample::new(size, 0));
+            bytes += size;
         }
     }
     census.finish();
@@ -210,6 +218,19 @@ fn a_queue_and_batches_are_no_leaks() {
     // After two minutes without an end, a queue that backs up is a leak as well.
     let queue: Vec<Life> = births(50.0, 0.0, 200.0, 3).map(|birth| (birth, 2.0 * birth)).collect();
     assert!(matches!(judged(&queue, Seen { seconds: 200, ..SEEN }).0, Grounds::FallingBehind { .. }));
+}
+
+/// Each time that it does not fit any longer, `realloc` frees the block and allocates a larger one.
+#[test]
+fn a_buffer_that_is_enlarged_all_the_time_grows() {
+    let lives: Vec<Life> = (0..400).map(|n| (f64::from(n) / 10.0, f64::from(n + 1) / 10.0)).collect();
+    let of = |size: fn(f64) -> f64| judged_of(&lives, SEEN, size);
+    let grown = of(|time| 4096.0 * time);
+    assert!(matches!(grown.0, Grounds::Enlarged { times: 30.. }), "{grown:?}");
+    // Up to the largest message so far, and to a size that depends on the message.
+    assert_eq!(of(|time| 4096.0 * time.min(8.0)).0.kind(), Kind::Steady);
+    assert_eq!(of(|time| 4096.0 * time.sqrt()).0.kind(), Kind::WarmingUp);
+    assert_eq!(of(|time| 4096.0 * (time * 7.0 % 5.0)).0.kind(), Kind::Steady);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! The verdict on a process that has exited: what was outstanding then, and no rates.
 
 use super::leaks::{likely, lost, places};
-use super::{held, here, kept, signed_bytes, threads, too_early, unseen};
+use super::unseen::unseen;
+use super::{held, here, kept, signed_bytes, threads, too_early};
 use crate::profile::units::{format_bytes, format_count};
 use crate::profile::{Amount, Balance, Knowledge, Standing, View};
 use crate::report::escape;
@@ -49,7 +50,7 @@ fn leak(view: &View<'_>, balance: &Balance, left: Amount) -> String {
         _ => None,
     };
     let parts: Vec<String> = lost(balance).into_iter().chain(others).collect();
-    format!("LEAK{}{}: {}", places(view, balance.pid), likely(balance), parts.join("; "))
+    format!("LEAK{}{}: {}", places(view, balance), likely(balance), parts.join("; "))
 }
 
 fn shared_memory(balance: &Balance) -> String {

@@ -6,27 +6,44 @@ use crate::profile::{Balance, Knowledge, Row, View};
 use crate::report::blame::culprit;
 use crate::report::mappings::shown;
 
-/// Who leaks: the first of the stacks shown, and how many others there are. Empty if no stack was found guilty yet. If only
-/// stacks with some text are shown, the first of them may be the least.
-pub(super) fn places(view: &View<'_>, pid: u32) -> String {
+/// The part of the growth of blocks from which on a stack is named though its verdict does not say that it leaks.
+const MOST: f64 = 0.5;
+
+/// Who leaks: the first of the stacks shown, and how many others there are. If no stack was found guilty yet, that which holds
+/// most of the growth, if there is one. If only stacks with some text are shown, the first of them may be the least.
+pub(super) fn places(view: &View<'_>, balance: &Balance) -> String {
+    let pid = balance.pid;
     let leaks = |row: &&Row| row.judges(pid) && row.is_leaking();
     let found = view.profile().rows.iter().filter(leaks).count() as u64;
     if view.selection().containing.is_some() && found > 0 {
         return format!(" in {}, shown or not", format_count(found, "stack"));
     }
-    let Some(first) = view.rows().find(leaks) else { return String::new() };
-    let frames = view.frames(first.stack);
-    let name = culprit(&frames).and_then(|place| frames.get(place)?.function);
-    let name = name.map_or_else(|| "code without a name".to_owned(), shown);
+    let Some(first) = view.rows().find(leaks) else { return suspect(view, balance) };
+    let name = name(view, first);
     match found {
         0 | 1 => format!(" in {name}"),
         found => format!(" in {name} and {}", format_count(found - 1, "more stack")),
     }
 }
 
+/// Who holds most of what blocks have grown by.
+fn suspect(view: &View<'_>, balance: &Balance) -> String {
+    let is_open = |row: &&Row| row.judges(balance.pid) && !row.is_settled();
+    let largest = view.profile().rows.iter().filter(is_open).max_by_key(|row| row.outstanding.bytes);
+    let largest = largest.filter(|row| row.outstanding.bytes as f64 >= MOST * balance.grown.blocks.max(1.0));
+    largest.map_or_else(String::new, |row| format!(", perhaps in {}", name(view, row)))
+}
+
+/// The function to blame.
+fn name(view: &View<'_>, row: &Row) -> String {
+    let frames = view.frames(row.stack);
+    let name = culprit(&frames).and_then(|place| frames.get(place)?.function);
+    name.map_or_else(|| "code without a name".to_owned(), shown)
+}
+
 /// The verdict on a process that lives.
 pub(super) fn leak(view: &View<'_>, balance: &Balance) -> String {
-    let places = places(view, balance.pid);
+    let places = places(view, balance);
     let parts: Vec<String> = lost(balance).into_iter().chain(leaking(balance)).collect();
     format!("LEAK{places}{}: {}", likely(balance), parts.join("; "))
 }

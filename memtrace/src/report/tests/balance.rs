@@ -6,7 +6,8 @@ use jiff::tz::TimeZone;
 
 use super::{empty, recorded::Recorded, verdicts::judged};
 use crate::profile::{
-    Amount, Balance, Child, Course, Knowledge, Limit, LimitKind, Parts, Resident, Selection, Standing, View,
+    Amount, Balance, Child, Course, Grounds, Knowledge, Limit, LimitKind, Parts, Resident, Selection,
+    Standing, View,
 };
 use crate::report::{Style, Text, balance::lines};
 
@@ -100,6 +101,59 @@ fn the_sentence_and_the_rows_agree() {
     let ends: Vec<&str> = all.iter().filter_map(|line| line.split_once(": ")).map(|(_, rest)| rest).collect();
     assert_eq!(ends[1..3], ["NO LEAK SEEN: memory is flat", "RSS was not looked at"], "{all:#?}");
     assert!(ends[3].starts_with("LEAK in handle: ") && ends[3].ends_with(" that stay"), "{all:#?}");
+}
+
+/// Of a leak that no stack is found guilty of, the stack that holds most of it is a suspect.
+#[test]
+fn a_suspect_is_named_where_nobody_is_guilty() {
+    let mut report = Recorded { stacks_found: 2, ..judged() };
+    let held = report.stacks[0].outstanding.bytes;
+    let mut sentence = |kind: Grounds, grown: u64| {
+        let grown = Parts { blocks: grown as f64, ..Parts::default() };
+        let rate = Parts { total: 2048.0, blocks: 2048.0, ..Parts::default() };
+        report.balances =
+            vec![Balance { pid: 4123, standing: Standing::Leak, grown, rate, ..Balance::default() }];
+        for stack in &mut report.stacks {
+            if let Some(verdict) = &mut stack.verdict {
+                verdict.grounds = kind;
+            }
+        }
+        let (dictionary, profile) = report.profile();
+        lines(&View::new(&dictionary, &profile, &Selection::default())).remove(1)
+    };
+    let few = Grounds::Few { blocks: 1, until: None };
+    assert_eq!(
+        sentence(few, held),
+        "LEAK, perhaps in handle: live blocks grow by 2 KiB/s, 100 % of the growth"
+    );
+    assert_eq!(sentence(few, 3 * held), "LEAK: live blocks grow by 2 KiB/s, 100 % of the growth");
+    let steady = Grounds::Turnover { freed: 9 };
+    assert_eq!(sentence(steady, held), "LEAK: live blocks grow by 2 KiB/s, 100 % of the growth");
+}
+
+#[test]
+fn page_tables_and_memory_that_is_filled_have_words() {
+    let of = |balance: Balance| {
+        let balance = Balance { pid: 4123, span: Duration::from_secs(30), ..balance };
+        let (dictionary, profile) = Recorded { balances: vec![balance], ..empty() }.profile();
+        lines(&View::new(&dictionary, &profile, &Selection::default()))
+    };
+    let resident = Resident { anon: 1 << 20, size: 1 << 40, ..Resident::default() };
+    let tables =
+        Balance { standing: Standing::Unseen, page_tables_grown: 40 << 20, resident, ..Balance::default() };
+    assert_eq!(
+        of(tables)[1],
+        "PAGE TABLES: they grew by 40 MiB in 30.0 s, the process itself by 0 B: memory is used here and there in 1 TiB of address \
+         space; `memtrace kernel --pid 4123 --pages` shows by which code"
+    );
+    let rate = Parts { total: 2048.0, blocks: 0.0, kept: 2048.0, ..Parts::default() };
+    let filling = Balance { standing: Standing::NoLeak, course: Course::Filling, rate, ..Balance::default() };
+    assert_eq!(
+        of(filling)[1],
+        "NO LEAK SEEN: it grows by 2 KiB/s, but its blocks and mappings do not: it uses memory that it had before"
+    );
+    let early = Balance { lacks: Duration::from_secs(4), resident, ..Balance::default() };
+    assert_eq!(of(early)[0], "RSS 1 MiB, too early for its growth");
 }
 
 #[test]
