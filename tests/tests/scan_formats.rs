@@ -83,6 +83,11 @@ fn a_saved_scan_is_shown_and_compared() {
     assert_eq!(shown(&first, &["-f", "json", "-T", "0"]), json);
     let text = shown(&first, &[]);
     assert!(text.contains("LOST") && text.contains("type app::Session"), "{text}");
+    // Of one process, and what a scan does not have is said.
+    assert_eq!(shown(&first, &["-f", "json", "-T", "0", "-p", &pid.to_string()]), json);
+    assert_eq!(shown(&first, &["-f", "json", "-p", "1"]), "");
+    let refused = memtrace(["report", before, "--filter", "app"]);
+    assert!(refused.status == 2 && refused.stderr.contains("a scan has no stacks"), "{refused:?}");
     program.write_line("lose 77");
     assert_eq!(program.line().as_deref(), Some("done"));
     scan(pid, &["--save", after]);
@@ -98,6 +103,15 @@ fn a_saved_scan_is_shown_and_compared() {
     let text = memtrace(["diff", before, after]).stdout;
     assert!(text.contains(" scanned at ") && text.contains("\nGrew: 2 sizes\n"), "{text}");
     assert!(text.contains("\n    lost, type app::Session, 56 B\n") && !text.contains("stack"), "{text}");
+    let trace = directory.path().join("trace.mt");
+    let trace = trace.to_str().expect("a path in UTF-8");
+    let traced = memtrace(["attach", &pid.to_string(), "-d", "1", "--save", trace]);
+    assert!(traced.status == 0, "{traced:?}");
+    let refused = memtrace(["diff", before, trace]);
+    assert!(
+        refused.status == 2 && refused.stderr.contains("a scan of heaps and a trace of processes"),
+        "{refused:?}"
+    );
 }
 
 /// Of a format that has one report, standard output gets the last one, also if a signal ends the scans.

@@ -12,6 +12,11 @@ const MOST: usize = 64;
 /// The fewest moments that a trend is computed from.
 const LEAST: usize = 8;
 
+/// What bytes have multiplied by is looked at from this part of the time on, and how much that must be: vectors of C++ libraries and of
+/// Rust grow by a factor of 1.5 or 2.
+const MULTIPLIED_SINCE: f64 = 0.4;
+const MULTIPLIED_BY: f32 = 1.4;
+
 /// The time between two moments is at least this part of what it should be: a report may come right after a turn.
 const EARLY: f64 = 0.6;
 
@@ -42,6 +47,20 @@ pub struct Tracks {
     net: Vec<f32>,
     /// Blocks freed that were unknown.
     unknown: Vec<f32>,
+}
+
+/// How the bytes of a stack rose over its time.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ascent {
+    /// Growth in the first third of its time, in bytes per second.
+    pub first: f64,
+    /// The same in the last third.
+    pub last: f64,
+    /// How often its bytes rose from one moment to the next.
+    pub rises: u64,
+    /// Whether they never fell, and are a multiple of what they were a while before the middle: a buffer that doubles whenever
+    /// it is full does so ever more rarely, however steadily it is filled.
+    pub multiplied: bool,
 }
 
 /// What a stack holds at a moment.
@@ -151,19 +170,22 @@ impl Tracks {
         trend(times, bytes)
     }
 
-    /// How much a stack grew in the first and in the last third of its time until `end`, in bytes per second, and how often
-    /// its bytes rose from one moment to the next.
+    /// How the bytes of a stack rose over its time until `end`.
     #[must_use]
-    pub fn course(&self, track: &Track, end: Duration) -> Option<(f64, f64, u64)> {
+    pub fn ascent(&self, track: &Track, end: Duration) -> Option<Ascent> {
         let (times, bytes) = self.lived(track, end)?;
         let third = times.len() / 3;
         let slope = |from: usize, to: usize| {
             let seconds = f64::from(times.get(to)? - times.get(from)?);
             Some((f64::from(*bytes.get(to)?) - f64::from(*bytes.get(from)?)) / seconds)
         };
-        let rises = bytes.windows(2).filter(|pair| matches!(pair, [a, b] if b > a)).count();
+        let rises = bytes.windows(2).filter(|pair| matches!(pair, [a, b] if b > a)).count() as u64;
         let last = times.len().checked_sub(1)?;
-        Some((slope(0, third)?, slope(last - third, last)?, rises as u64))
+        let before = *bytes.get((last as f64 * MULTIPLIED_SINCE) as usize)?;
+        let multiplied = bytes.is_sorted()
+            && before > 0.0
+            && bytes.last().is_some_and(|&now| now >= MULTIPLIED_BY * before);
+        Some(Ascent { first: slope(0, third)?, last: slope(last - third, last)?, rises, multiplied })
     }
 
     /// Growth of the number of blocks of the process, those included that were allocated before tracing began, and frees of

@@ -17,7 +17,7 @@ use std::time::Duration;
 pub use decide::{doubt, judge};
 
 use crate::{
-    aggregate::Living,
+    aggregate::{Ascent, Living},
     profile::{Amount, Lifetimes, Trend},
 };
 
@@ -44,8 +44,8 @@ pub struct Evidence<'a> {
     pub bytes: u64,
     /// Growth of these, unless only windows were watched.
     pub trend: Option<Trend>,
-    /// Growth in the first and the last third of its time, in bytes per second, and how often its bytes rose.
-    pub course: Option<(f64, f64, u64)>,
+    /// How its bytes rose over its time.
+    pub ascent: Option<Ascent>,
     /// Growth of the number of blocks of the whole process, earlier ones included, and frees of such, both per second.
     pub balance: Option<(Trend, f64)>,
     /// If there were gaps, the parts of the time in which allocations and in which frees were seen, 0 to 1.

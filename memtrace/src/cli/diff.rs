@@ -2,7 +2,12 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use crate::{profile::diff, report::Comparison, session::write_whole, sources::saved::SavedReport};
+use crate::{
+    profile::{Profile, Subject, diff},
+    report::Comparison,
+    session::write_whole,
+    sources::saved::SavedReport,
+};
 
 use super::{
     format::{PlainArgs, PlainFormat},
@@ -50,9 +55,27 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     if first == second && before.1.time == after.1.time {
         usage(&format!("{} has only this report: there is nothing to compare it with", first.display()));
     }
+    if std::mem::discriminant(&before.1.subject) != std::mem::discriminant(&after.1.subject) {
+        usage(&format!(
+            "{} and {} cannot be compared: {} and {}",
+            first.display(),
+            second.display(),
+            kind(before.1),
+            kind(after.1)
+        ));
+    }
     let comparison = Comparison { before, after, diff: &diff(before, after), top: args.top };
     let (writer, style) = args.show.open()?;
     let text = if args.show.format == PlainFormat::Text { comparison.text(style) } else { comparison.json() };
     write_whole(writer, &text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a report is of.
+fn kind(profile: &Profile) -> &'static str {
+    match profile.subject {
+        Subject::Processes(_) => "a trace of processes",
+        Subject::Kernel(_) => "a trace of the kernel",
+        Subject::Heaps(_) => "a scan of heaps",
+    }
 }

@@ -102,6 +102,11 @@ impl Format {
 }
 
 impl ShowArgs {
+    /// Whether the format has one report, of all stacks.
+    pub(super) fn is_document(&self) -> bool {
+        self.format.is_document()
+    }
+
     /// Where reports go, and which of their rows. `trace`: events go there too. Ends the program if the options contradict
     /// each other.
     pub(super) fn output(&self, selection: Selection, trace: bool) -> anyhow::Result<Output> {

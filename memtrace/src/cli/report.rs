@@ -14,7 +14,7 @@ use super::{
     block_on,
     format::ShowArgs,
     kernel::By,
-    message::warn_of_tail,
+    message::{usage, warn_of_tail},
     options::{MarkArgs, Sort},
 };
 
@@ -69,6 +69,11 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
             "{}: this report was not limited to marks like that when it was saved, and does not have the times of blocks: add \
              --since-mark or --between-marks to the command that saves, or compare two reports with `memtrace diff`",
             args.file.display()
+        );
+    }
+    if source.parts().1.heaps().is_some() && args.filter.is_some() && !args.show.is_document() {
+        usage(
+            "--filter: a scan has no stacks to choose from in text and JSON; `-f folded` and others filter its sizes and types",
         );
     }
     let selection = Selection {

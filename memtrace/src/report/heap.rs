@@ -35,11 +35,12 @@ pub(super) struct HeapView<'a> {
 }
 
 impl<'a> HeapView<'a> {
-    /// The heaps of a report, if it is one of scans.
+    /// The heaps of the process chosen, or of all, if a report is one of scans.
     pub(super) fn all(view: &View<'a>) -> Option<Vec<Self>> {
         let profile = view.profile();
         let (time, last, top) = (profile.time, profile.last, view.selection().top);
-        Some(profile.heaps()?.iter().map(|heap| Self { heap, time, last, top }).collect())
+        let is_chosen = |heap: &&Heap| view.selection().pid.is_none_or(|pid| pid == heap.process.pid);
+        Some(profile.heaps()?.iter().filter(is_chosen).map(|heap| Self { heap, time, last, top }).collect())
     }
 
     /// How many classes are shown.

@@ -35,13 +35,15 @@ pub(super) fn amount(row: &MappingRow, frames: &[Frame<'_>]) -> String {
         MappingUse::ThreadStacks { ended, unjoined } => {
             let by = creator(frames).map(|name| format!(" by {name}")).unwrap_or_default();
             let living = row.mapped.blocks.saturating_sub(ended);
+            let live = match living {
+                1 => "1 thread lives".to_owned(),
+                living => format!("{living} threads live"),
+            };
             let threads = match (living, ended, unjoined) {
                 (_, 0, _) => "; all threads live".to_owned(),
                 (0, _, true) => "; the threads have ended and were never joined".to_owned(),
-                (_, ended, true) => {
-                    format!("; {living} threads live, {ended} have ended and were never joined")
-                }
-                (_, ended, false) => format!("; {living} threads live, {ended} have ended"),
+                (_, _, true) => format!("; {live}, {ended} have ended and were never joined"),
+                (_, _, false) => format!("; {live}, {ended} have ended"),
             };
             (format!("in {}{by}", format_count(row.mapped.blocks, "thread stack")), threads)
         }

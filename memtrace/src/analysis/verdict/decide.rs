@@ -9,7 +9,7 @@ use super::{
     shape::{Births, FEWEST, Shape, Z_95, births},
 };
 use crate::{
-    aggregate::PARTS,
+    aggregate::{Ascent, PARTS},
     profile::{Balance, Course, Grounds, Kind, Parts, Trend, lifetime_begin},
 };
 
@@ -153,7 +153,7 @@ fn few(evidence: &Evidence<'_>, immortals: &Immortals, births: &Births) -> Groun
 
 /// How often blocks have become larger, if they are so few that bytes which rise for long mean just that.
 fn enlarged(evidence: &Evidence<'_>, blocks: f64) -> Option<u64> {
-    let rises = evidence.course.map_or(0, |(_, _, rises)| rises);
+    let rises = evidence.ascent.map_or(0, |ascent| ascent.rises);
     (blocks > 0.0 && blocks < FEWEST && rises >= RISES).then_some(rises)
 }
 
@@ -169,20 +169,22 @@ fn significant(evidence: &Evidence<'_>) -> bool {
 /// Blocks of every age are freed, or no new ones stay.
 fn mortal(evidence: &Evidence<'_>) -> Grounds {
     let freed = evidence.freed;
+    // With samples, a block that was counted stands for more.
+    let blocks: f64 = evidence.living.born.iter().map(|born| f64::from(born.blocks)).sum();
     if significant(evidence) {
-        let (first, last) = evidence.course.map_or((0.0, 0.0), |(first, last, _)| (first, last));
+        let Ascent { first, last, .. } = evidence.ascent.unwrap_or_default();
         if last < first / 2.0 {
             return Grounds::Slowing { first, last };
         }
-        // `realloc` frees a block each time that it enlarges it. With samples, a block that was counted stands for more.
-        let blocks = evidence.living.born.iter().map(|born| f64::from(born.blocks)).sum();
+        // `realloc` frees a block each time that it enlarges it.
         return match enlarged(evidence, blocks) {
             Some(times) => Grounds::Enlarged { times },
             None if evidence.watched >= PATIENCE => Grounds::FallingBehind { freed },
             None => Grounds::OldestFreed { freed },
         };
     }
-    if (freed as f64) < FEWEST {
+    let multiplied = evidence.ascent.is_some_and(|ascent| ascent.multiplied) && blocks < FEWEST;
+    if (freed as f64) < FEWEST || multiplied {
         return Grounds::Few { blocks: evidence.living.blocks(), until: None };
     }
     Grounds::Turnover { freed }

@@ -6,7 +6,7 @@ use memtrace_common::{Sample, TIME_SHIFT, lifetime_class};
 
 use super::{Evidence, judge};
 use crate::{
-    aggregate::{Census, Held, Living, Tracks},
+    aggregate::{Ascent, Census, Held, Living, Tracks},
     profile::{Amount, Grounds, Kind, Trend},
 };
 
@@ -96,7 +96,7 @@ fn judged_of(lives: &[Life], seen: Seen, size: fn(f64) -> f64) -> (Grounds, Opti
         lifetimes: seen.lifetimes.then_some(&lifetimes),
         bytes,
         trend: series.trend(track, now),
-        course: series.course(track, now),
+        ascent: series.ascent(track, now),
         balance: series.balance(),
         windows: None,
         is_full: seen.is_full,
@@ -227,6 +227,12 @@ fn a_buffer_that_is_enlarged_all_the_time_grows() {
     let of = |size: fn(f64) -> f64| judged_of(&lives, SEEN, size);
     let grown = of(|time| 4096.0 * time);
     assert!(matches!(grown.0, Grounds::Enlarged { times: 30.. }), "{grown:?}");
+    // Filled at the same rate, and doubled whenever it is full: when will that be again?
+    for seconds in 12..40 {
+        let (grounds, _) =
+            judged_of(&lives, Seen { seconds, ..SEEN }, |time| (time + 1.0).log2().ceil().exp2() * 4096.0);
+        assert!(grounds.kind() <= Kind::TooEarly, "after {seconds} s: {grounds:?}");
+    }
     // Up to the largest message so far, and to a size that depends on the message.
     assert_eq!(of(|time| 4096.0 * time.min(8.0)).0.kind(), Kind::Steady);
     assert_eq!(of(|time| 4096.0 * time.sqrt()).0.kind(), Kind::WarmingUp);
@@ -290,7 +296,7 @@ fn what_grew_and_was_freed_at_the_end_has_not_leaked() {
         lifetimes: Some(&lifetimes),
         bytes,
         trend: Some(Trend { bytes_per_second: 1000.0, low: 900.0, high: 1100.0 }),
-        course: Some((1000.0, 1000.0, 190)),
+        ascent: Some(Ascent { first: 1000.0, last: 1000.0, rises: 190, multiplied: false }),
         balance: None,
         windows: None,
         is_full: false,
@@ -339,7 +345,7 @@ fn in_windows(lives: &[Life], share: f64) -> (Grounds, Option<Trend>) {
         lifetimes: Some(&lifetimes),
         bytes,
         trend: None,
-        course: None,
+        ascent: None,
         balance: None,
         windows: Some((share / 3.0, share)),
         is_full: false,

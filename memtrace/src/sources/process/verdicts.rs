@@ -250,7 +250,7 @@ impl Session {
             bytes: if self.marked.is_limited() { stack.totals.outstanding() } else { stack.outstanding }
                 .bytes,
             trend: track.and_then(|track| series.trend(track, end)),
-            course: track.and_then(|track| series.course(track, end)),
+            ascent: track.and_then(|track| series.ascent(track, end)),
             balance,
             windows,
             is_full,
