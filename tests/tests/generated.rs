@@ -100,8 +100,14 @@ fn installed<'a>(commands: &[&'a [&'a str]]) -> Option<&'a str> {
 
 /// Traces a script that says "ready", until a frame has a function's name. Returns that frame and the stack's functions.
 fn trace_script(command: &mut Command, function: &str) -> (Frame, Vec<String>) {
+    trace_prepared(command, function, |_| {})
+}
+
+/// The same; `prepare`: what is done with its pid once it is ready.
+fn trace_prepared(command: &mut Command, function: &str, prepare: impl FnOnce(u32)) -> (Frame, Vec<String>) {
     let mut target = Running::spawn(command);
     let _ = target.line_with("ready");
+    prepare(target.pid());
     let map = format!("/tmp/perf-{}.map", target.pid());
     let mut agent = Agent::attach(&[target.pid()], &[]);
     let report = agent.report_when(|report| frames(report, function).is_some());
@@ -166,4 +172,39 @@ fn a_script_of_python_is_named() {
         at("keep_entry") < at("serve") && at("serve") < at("<module>") && at("_start").is_some(),
         "{functions:?}"
     );
+}
+
+#[test]
+fn a_program_of_java_is_named() {
+    if !can_trace() {
+        return;
+    }
+    let has_all = ["javac", "java", "jcmd"].iter().all(|tool| installed(&[&[*tool, "--help"]]).is_some());
+    if !has_all {
+        remark("skipped: no JDK is installed");
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let text = "import java.nio.ByteBuffer;\nimport java.util.*;\npublic class Leak {\n\
+                static List<ByteBuffer> held = new ArrayList<>();\n\
+                static void keepEntry(int size) { held.add(ByteBuffer.allocateDirect(size)); }\n\
+                public static void main(String[] arguments) throws Exception {\n\
+                for (int i = 0; i < 600000; i++) {\n keepEntry(100);\n\
+                if (i == 30000) System.out.println(\"ready\");\n if (i > 30000) Thread.sleep(1);\n}\n}\n}\n";
+    std::fs::write(directory.path().join("Leak.java"), text).expect("a program");
+    let compiled = Command::new("javac").current_dir(directory.path()).arg("Leak.java").status();
+    assert!(compiled.is_ok_and(|status| status.success()));
+    let mut command = Command::new("java");
+    command.current_dir(directory.path()).args([
+        "-XX:+PreserveFramePointer",
+        "-XX:TieredStopAtLevel=1",
+        "-XX:CompileCommand=quiet",
+        "-XX:CompileCommand=dontinline,Leak.keepEntry",
+        "Leak",
+    ]);
+    let (_, functions) = trace_prepared(&mut command, "void Leak.keepEntry(int)", |pid| {
+        let map = Command::new("jcmd").args([&pid.to_string(), "Compiler.perfmap"]).output();
+        assert!(map.is_ok_and(|output| output.status.success()));
+    });
+    assert!(functions.iter().any(|name| name.contains("allocateMemory")), "{functions:?}");
 }

@@ -1,7 +1,9 @@
 //! Who allocated: the innermost function of a stack that is the program's own.
 
+mod generated;
 mod glue;
 mod linked;
+mod wrappers;
 
 use std::borrow::Cow;
 
@@ -15,6 +17,8 @@ pub(super) enum Part {
     Allocator,
     /// The language's libraries: containers, `strdup`, closures' wrappers.
     Library,
+    /// A runtime that generates the code of others, and what comes with it.
+    Runtime,
     /// What starts a program or a thread, before `main`.
     Startup,
     /// Anything else: the program and the libraries that it chose.
@@ -71,76 +75,14 @@ const STARTUP: [&str; 19] = [
     "std::__invoke_impl",
 ];
 
-/// Functions by which an interpreter allocates objects for everyone (CPython).
-const RUNTIMES: [&str; 9] = [
-    "PyType_GenericAlloc",
-    "PyUnicode_New",
-    "_PyObject_GC_Alloc",
-    "_PyObject_GC_New",
-    "_PyObject_GC_NewVar",
-    "_PyObject_New",
-    "_PyObject_NewVar",
-    "_PyType_AllocNoTrack",
-    "gc_alloc",
-];
-
-/// Words of functions that allocate and do nothing else: one of these, and otherwise only [`FILLERS`].
-const WORDS: [&str; 38] = [
-    "alloc",
-    "allocate",
-    "malloc",
-    "calloc",
-    "realloc",
-    "reallocarray",
-    "memalign",
-    "valloc",
-    "pvalloc",
-    "palloc",
-    "repalloc",
-    "zalloc",
-    "zmalloc",
-    "zcalloc",
-    "zrealloc",
-    "ztrymalloc",
-    "ztrycalloc",
-    "ztryrealloc",
-    "xmalloc",
-    "xmallocz",
-    "xcalloc",
-    "xrealloc",
-    "xstrdup",
-    "xstrndup",
-    "xmemdup",
-    "xmemdupz",
-    "strdup",
-    "strndup",
-    "wcsdup",
-    "memdup",
-    "emalloc",
-    "ecalloc",
-    "erealloc",
-    "estrdup",
-    "kmalloc",
-    "mallocx",
-    "pymalloc",
-    "rallocx",
-];
-
-/// Words that say whose allocator or what kind of one.
-const FILLERS: [&str; 62] = [
-    "aligned", "apr", "array", "c", "checked", "clear", "context", "crypto", "debug", "default", "die", "do",
-    "e", "ex", "fatal", "g", "gc", "git", "impl", "internal", "je", "js", "k", "lib", "libc", "mem",
-    "memory", "mi", "my", "n", "ngx", "nofail", "object", "openssl", "or", "os", "p", "pg", "posix", "py",
-    "raw", "real", "rdl", "rg", "rjem", "rust", "s", "safe", "set", "sqlite", "sys", "tc", "try", "usable",
-    "util", "uv", "v", "wrap", "wrapper", "x", "z", "zeroed",
-];
-
 impl Part {
     /// What each frame of a stack belongs to.
     pub(super) fn all(frames: &[Frame<'_>]) -> impl Iterator<Item = Self> {
         let of_libc = linked::innermost(frames);
+        let runtime = generated::Runtime::of(frames);
         frames.iter().enumerate().map(move |(at, frame)| match Self::of(frame) {
             Self::Code if at < of_libc => Self::Library,
+            Self::Code | Self::Library if runtime.has(frame) => Self::Runtime,
             Self::Code if frames.get(at + 1).is_some_and(|caller| glue::is_called(frame, caller)) => {
                 Self::Allocator
             }
@@ -178,7 +120,7 @@ impl Part {
             return Some(Self::Startup);
         }
         let name = path.rsplit_once("::").map_or(path, |(_, name)| name);
-        if name.starts_with("operator new") || RUNTIMES.contains(&path) || is_allocators(path) {
+        if name.starts_with("operator new") || wrappers::is_wrapper(path) {
             return Some(Self::Allocator);
         }
         let (first, is_scoped) = path.split_once("::").map_or((path, false), |(first, _)| (first, true));
@@ -205,46 +147,6 @@ fn is_of_cpp(frame: &Frame<'_>) -> bool {
         || frame.function.is_some_and(|name| MANGLED.iter().any(|begin| name.starts_with(begin)))
 }
 
-/// Whether a function's name says that it allocates, and nothing else. Methods have other reasons to be called `alloc`.
-fn is_allocators(path: &str) -> bool {
-    // Each of `WORDS` has one of these in it: most names need not be taken apart.
-    let has =
-        |part: &str| path.as_bytes().windows(part.len()).any(|at| at.eq_ignore_ascii_case(part.as_bytes()));
-    if path.contains(':') || !has("alloc") && !has("dup") && !has("memalign") {
-        return false;
-    }
-    let mut found = false;
-    let mut words = words(path);
-    let fits = |word: String| {
-        let allocates = WORDS.contains(&word.as_str());
-        found |= allocates;
-        allocates || FILLERS.contains(&word.as_str())
-    };
-    words.all(fits) && found
-}
-
-/// The words of a name in lower case, without digits: `PyMem_RawMalloc` has `py`, `mem`, `raw`, `malloc`.
-fn words(name: &str) -> impl Iterator<Item = String> {
-    let is_capital = |c: Option<char>| c.is_some_and(|c| c.is_ascii_uppercase());
-    let mut all = vec![String::new()];
-    let letters: Vec<char> = name.chars().collect();
-    for (at, &letter) in letters.iter().enumerate() {
-        let before = at.checked_sub(1).and_then(|at| letters.get(at)).copied();
-        let after = letters.get(at + 1).copied();
-        let begins = is_capital(Some(letter))
-            && (!is_capital(before) || after.is_some_and(|next| next.is_ascii_lowercase()));
-        if begins || !letter.is_ascii_alphabetic() {
-            all.push(String::new());
-        }
-        if (letter.is_ascii_alphabetic() || !letter.is_ascii())
-            && let Some(word) = all.last_mut()
-        {
-            word.push(letter.to_ascii_lowercase());
-        }
-    }
-    all.into_iter().filter(|word| !word.is_empty())
-}
-
 /// The place of the frame to blame: the innermost of the program's own. If there is none, the outermost function of a
 /// library, which is what was called. `None` for an empty stack.
 #[must_use]
@@ -258,8 +160,16 @@ pub(super) fn culprit(frames: &[Frame<'_>]) -> Option<usize> {
     own.or_else(of_library).or_else(any).or((!frames.is_empty()).then_some(0))
 }
 
+/// What frames that are folded are part of.
+pub(super) fn folded<'a>(part: Part, frames: &'a [Frame<'a>]) -> Cow<'a, str> {
+    match part {
+        Part::Runtime => generated::name(frames),
+        _ => frames.last().map_or(Cow::Borrowed(""), library),
+    }
+}
+
 /// What a frame of a library is part of, for people: `std::vector`, `alloc::vec::Vec`, `libc.so.6`.
-pub(super) fn library<'a>(frame: &Frame<'a>) -> Cow<'a, str> {
+fn library<'a>(frame: &Frame<'a>) -> Cow<'a, str> {
     let of_file = || Cow::Borrowed(frame.module.rsplit('/').next().unwrap_or_default());
     match frame.function.map(path) {
         Some(path) => match path.rsplit_once("::") {

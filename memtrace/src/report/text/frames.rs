@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::style::{DIM, Style};
 use crate::profile::Frame;
-use crate::report::blame::{Part, culprit, library};
+use crate::report::blame::{Part, culprit, folded};
 use crate::report::escape::{escape, short};
 use crate::report::names::{elided, shorten};
 
@@ -20,8 +20,8 @@ const ALIGNED: usize = 44;
 enum Line<'a> {
     /// One frame, and whether it is to blame.
     Frame(&'a Frame<'a>, bool),
-    /// So many of a library, named by the outermost.
-    Library(usize, &'a Frame<'a>),
+    /// So many of a library or a runtime, of which these are.
+    Library(&'a [Frame<'a>], Part),
     /// So many that there is no room for.
     Others(usize),
 }
@@ -30,7 +30,8 @@ impl Line<'_> {
     fn frames(&self) -> usize {
         match self {
             Self::Frame(..) => 1,
-            Self::Library(frames, _) | Self::Others(frames) => *frames,
+            Self::Library(frames, _) => frames.len(),
+            Self::Others(frames) => *frames,
         }
     }
 }
@@ -76,13 +77,16 @@ fn lines<'a>(frames: &'a [Frame<'a>]) -> Vec<Line<'a>> {
     let mut lines = Vec::new();
     let mut at = 0;
     while let (Some(part), Some(frame)) = (kept.get(at), frames.get(at)) {
-        let is_foldable = |part: &Part| matches!(part, Part::Library | Part::Startup);
-        let run = kept.iter().skip(at).take_while(|part| is_foldable(part)).count();
-        let last = frames.get(at + run.saturating_sub(1)).filter(|_| is_foldable(part) && run >= FOLDED);
-        match last {
-            Some(last) if !blamed.is_some_and(|blamed| (at..at + run).contains(&blamed)) => {
-                lines.push(Line::Library(run, last));
-                at += run;
+        let is_alike = |other: &&Part| match part {
+            Part::Runtime => **other == Part::Runtime,
+            Part::Library | Part::Startup => matches!(other, Part::Library | Part::Startup),
+            Part::Allocator | Part::Code => false,
+        };
+        let run = kept.iter().skip(at).take_while(is_alike).count();
+        match frames.get(at..at + run).filter(|_| run >= FOLDED) {
+            Some(run) if !blamed.is_some_and(|blamed| (at..at + run.len()).contains(&blamed)) => {
+                lines.push(Line::Library(run, *part));
+                at += run.len();
             }
             _ => {
                 lines.push(Line::Frame(frame, blamed == Some(at)));
@@ -107,7 +111,7 @@ fn before_startup(frames: &[Frame<'_>], parts: &[Part]) -> usize {
                 let inner = kept.checked_sub(2).and_then(|inner| parts.get(inner));
                 frame.function == Some("main") && inner == Some(&Part::Startup)
             }
-            Part::Allocator => false,
+            Part::Allocator | Part::Runtime => false,
         };
         if !starts {
             break;
@@ -151,8 +155,9 @@ fn cut<'a>(lines: &[Line<'a>], most: usize) -> Vec<Line<'a>> {
 fn texts(line: &Line<'_>, room: usize) -> (String, Option<String>) {
     let frame = match line {
         Line::Frame(frame, _) => frame,
-        Line::Library(frames, of) => {
-            return (format!("… {frames} frames of {}", escape(&shorten(&library(of), room / 2))), None);
+        Line::Library(frames, part) => {
+            let of = folded(*part, frames);
+            return (format!("… {} frames of {}", frames.len(), escape(&shorten(&of, room / 2))), None);
         }
         Line::Others(frames) => {
             let noun = if *frames == 1 { "frame" } else { "frames" };
