@@ -1,4 +1,4 @@
-/* Generates code that allocates, and writes its map as runtimes do. Lines on standard input: "run" allocates in each function,
+/* generated [DIRECTORY]: generates code that allocates, and writes its map as runtimes do, or a dump there. Lines on standard input: "run" allocates in each function,
  * 10 blocks of 300 and 20 of 77 bytes; "again" puts another function in the place of the second; "end" ends. */
 #include <stdint.h>
 #include <stdio.h>
@@ -21,20 +21,54 @@ static void emit(unsigned char *at, uint32_t size) {
     memcpy(at + 11, &function, sizeof function);
 }
 
-int main(void) {
+static void put(FILE *file, uint64_t value, size_t size) { fwrite(&value, size, 1, file); }
+
+/* Linux, tools/perf/Documentation/jitdump-specification.txt. */
+static void load(FILE *file, const unsigned char *code, const char *name) {
+    put(file, 0, 4), put(file, 16 + 40 + strlen(name) + 1 + 64, 4), put(file, 0, 8);
+    put(file, getpid(), 4), put(file, getpid(), 4), put(file, 0, 8);
+    put(file, (uint64_t)code, 8), put(file, 64, 8), put(file, 1, 8);
+    fwrite(name, strlen(name) + 1, 1, file), fwrite(code, 64, 1, file);
+}
+
+static FILE *dump(const char *path, const unsigned char *code) {
+    static const char source[] = "/srv/Cart.kt";
+    FILE *file = fopen(path, "w+");
+    if (!file)
+        exit(1);
+    put(file, 0x4A695444, 4), put(file, 1, 4), put(file, 40, 4), put(file, 62, 4);
+    put(file, 0, 4), put(file, getpid(), 4), put(file, 0, 8), put(file, 0, 8);
+    load(file, code, "JS:*keepEntry /srv/app.js:12:31");
+    put(file, 2, 4), put(file, 16 + 16 + 16 + sizeof source + 16 + 2, 4), put(file, 0, 8);
+    put(file, (uint64_t)code + 64, 8), put(file, 2, 8);
+    put(file, (uint64_t)code + 64, 8), put(file, 30, 4), put(file, 0, 4), fwrite(source, sizeof source, 1, file);
+    put(file, (uint64_t)code + 84, 8), put(file, 31, 4), put(file, 0, 4), fwrite("\xff", 2, 1, file);
+    load(file, code + 64, "shop.Cart::keep");
+    fflush(file);
+    if (mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE, fileno(file), 0) == MAP_FAILED)
+        exit(1);
+    return file;
+}
+
+int main(int argc, char **argv) {
     unsigned char *code = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    char path[64], line[64];
+    char path[256], line[64];
     FILE *map;
     if (code == MAP_FAILED)
         return 1;
     emit(code, 300);
     emit(code + 64, 77);
-    snprintf(path, sizeof path, "/tmp/perf-%d.map", getpid());
-    map = fopen(path, "w");
-    if (!map)
-        return 1;
-    fprintf(map, "%lx 40 JS:*keepEntry /srv/app.js:12:31\n%lx 40 shop.Cart::keep\n", (long)code, (long)code + 64);
-    fflush(map);
+    if (argc > 1) {
+        snprintf(path, sizeof path, "%s/jit-%d.dump", argv[1], getpid());
+        map = dump(path, code);
+    } else {
+        snprintf(path, sizeof path, "/tmp/perf-%d.map", getpid());
+        map = fopen(path, "w");
+        if (!map)
+            return 1;
+        fprintf(map, "%lx 40 JS:*keepEntry /srv/app.js:12:31\n%lx 40 shop.Cart::keep\n", (long)code, (long)code + 64);
+        fflush(map);
+    }
     printf("ready\n");
     fflush(stdout);
     while (fgets(line, sizeof line, stdin) && strcmp(line, "end\n") != 0) {

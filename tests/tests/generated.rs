@@ -15,11 +15,13 @@ struct Target {
     _directory: tempfile::TempDir,
 }
 
-fn start() -> Target {
+/// Starts the program with a map, or with a dump.
+fn start(with_dump: bool) -> Target {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let program =
         compile(directory.path(), "generated", CSource { file: "generated.c", options: &["-O2", "-g"] });
-    let mut running = Running::spawn(&mut Command::new(program));
+    let mut command = Command::new(program);
+    let mut running = Running::spawn(if with_dump { command.arg(directory.path()) } else { &mut command });
     let _ = running.line_with("ready");
     let map = PathBuf::from(format!("/tmp/perf-{}.map", running.pid()));
     Target { running, map, _directory: directory }
@@ -42,7 +44,7 @@ fn frames_have_the_names_of_the_map() {
     if !can_trace() {
         return;
     }
-    let mut target = start();
+    let mut target = start(false);
     let mut agent = Agent::attach(&[target.running.pid()], &[]);
     target.go("run");
     let report = agent.report_when(|report| report.through("shop.Cart::keep").blocks == 20);
@@ -64,13 +66,33 @@ fn frames_have_the_names_of_the_map() {
     target.end();
 }
 
+#[test]
+fn frames_have_the_names_and_lines_of_a_dump() {
+    if !can_trace() {
+        return;
+    }
+    let mut target = start(true);
+    let mut agent = Agent::attach(&[target.running.pid()], &[]);
+    target.go("run");
+    let report = agent.report_when(|report| report.through("shop.Cart::keep").blocks == 20);
+    let place = |function: &str| {
+        let frame = frames(&report, function).expect("a frame");
+        (frame.file.clone(), frame.line)
+    };
+    assert_eq!(place("keepEntry"), (Some("/srv/app.js".to_owned()), Some(12)));
+    // The call is behind the second entry.
+    assert_eq!(place("shop.Cart::keep"), (Some("/srv/Cart.kt".to_owned()), Some(31)));
+    let _ = agent.interrupt();
+    target.end();
+}
+
 /// A map that another user owns, or a link, is not read.
 #[test]
 fn a_map_of_somebody_else_is_not_read() {
     if !can_trace() {
         return;
     }
-    let mut target = start();
+    let mut target = start(false);
     std::os::unix::fs::chown(&target.map, Some(65534), None).expect("another owner");
     let mut agent = Agent::attach(&[target.running.pid()], &[]);
     target.go("run");
@@ -141,8 +163,6 @@ fn a_script_of_node_is_named() {
     command.current_dir(directory.path());
     // Optimized code may have functions inlined, of which the map says nothing.
     command.args(["--perf-basic-prof", "--sparkplug", "--always-sparkplug", "--no-opt"]).arg(&script);
-    // It leaves a log where it runs.
-    command.current_dir(directory.path());
     let (frame, _) = trace_script(&mut command, "retain");
     assert!(frame.file.as_deref().is_some_and(|file| file.ends_with("leak.js")), "{frame:?}");
     assert_eq!(frame.line, Some(2));

@@ -1,5 +1,8 @@
 //! The map that a runtime writes of the code it generates: a line `START SIZE NAME` for each function, numbers in hexadecimal
-//! digits, later lines for code that took the place of earlier. Runs in the child, on files of strangers.
+//! digits, later lines for code that took the place of earlier. Or a dump with the code itself ([`jitdump`]). Runs in the child,
+//! on files of strangers.
+
+mod jitdump;
 
 use std::{collections::BTreeMap, fs::File, io, os::unix::fs::FileExt as _};
 
@@ -18,11 +21,24 @@ pub(super) struct Map {
     text: Vec<u8>,
     /// By first address: the one after the last, and where the name is in the text.
     functions: BTreeMap<u64, (u64, std::ops::Range<usize>)>,
+    /// Source lines, in order of address, of functions whose names do not say.
+    lines: BTreeMap<u64, Place>,
+}
+
+/// Where code from some address on is in its source.
+#[derive(Clone, Debug)]
+struct Place {
+    line: u32,
+    /// The file's name, as its place in the text.
+    file: std::ops::Range<usize>,
 }
 
 impl Map {
     /// Reads a file of `size` bytes, or what of it is there.
     pub(super) fn read(file: &File, size: u64) -> io::Result<Self> {
+        if jitdump::is_one(file) {
+            return jitdump::read(file, size);
+        }
         let size = usize::try_from(size.min(MOST_BYTES)).unwrap_or_default();
         let mut text = vec![0; size];
         let mut filled = 0;
@@ -37,31 +53,50 @@ impl Map {
     }
 
     fn parse(text: Vec<u8>) -> Self {
-        let mut functions: BTreeMap<u64, (u64, std::ops::Range<usize>)> = BTreeMap::new();
+        let mut map = Self { text, ..Self::default() };
+        let text = std::mem::take(&mut map.text);
         let mut at = 0;
         for line in text.split_inclusive(|byte| *byte == b'\n') {
             let begin = at;
             at += line.len();
             let Some((start, end, name)) = entry(line) else { continue };
-            // What was there before is no longer.
-            let overlaps = functions.range(..end).rev().take_while(|(_, (other, _))| *other > start);
-            let gone: Vec<u64> = overlaps.take(MOST_REMOVED).map(|(start, _)| *start).collect();
-            for start in gone {
-                functions.remove(&start);
-            }
-            if functions.len() >= MOST {
+            if !map.add(start..end, begin + name.start..begin + name.end) {
                 break;
             }
-            functions.insert(start, (end, begin + name.start..begin + name.end));
         }
-        Self { text, functions }
+        map.text = text;
+        map
+    }
+
+    /// Adds a function, by the place of its name in the text. Returns whether there was room.
+    fn add(&mut self, code: std::ops::Range<u64>, name: std::ops::Range<usize>) -> bool {
+        // What was there before is no longer.
+        let overlaps =
+            self.functions.range(..code.end).rev().take_while(|(_, (other, _))| *other > code.start);
+        let gone: Vec<u64> = overlaps.take(MOST_REMOVED).map(|(start, _)| *start).collect();
+        for start in gone {
+            self.functions.remove(&start);
+        }
+        let has_room = self.functions.len() < MOST;
+        if has_room {
+            self.functions.insert(code.start, (code.end, name));
+        }
+        has_room
     }
 
     /// The function at an address.
     pub(super) fn find(&self, address: u64) -> Option<Named> {
         let (start, (end, name)) = self.functions.range(..=address).next_back()?;
         let name = self.text.get(name.clone()).filter(|_| address < *end)?;
-        let Described { function, file, line } = describe(&String::from_utf8_lossy(name));
+        let mut described = describe(&String::from_utf8_lossy(name));
+        if described.file.is_none()
+            && let Some((_, place)) = self.lines.range(*start..=address).next_back()
+        {
+            let file =
+                self.text.get(place.file.clone()).map(|file| String::from_utf8_lossy(file).into_owned());
+            (described.file, described.line) = (file, Some(place.line));
+        }
+        let Described { function, file, line } = described;
         let short = |text: String| elide(&text, MOST_NAME).into_owned();
         Some(Named {
             function: Some(short(function)),

@@ -1,4 +1,5 @@
-//! The map that a runtime writes of the code it generates: `/tmp/perf-PID.map` (Linux, tools/perf/Documentation/jit-interface.txt).
+//! The map that a runtime writes of the code it generates: `/tmp/perf-PID.map` (Linux, tools/perf/Documentation/jit-interface.txt),
+//! or `jit-PID.dump`, of which it maps a page as code to say where it is (jitdump-specification.txt there).
 //!
 //! The file is the target's: it is looked for in the target's root, by the pid that the target has in its own namespace, and
 //! only counts if the target's user or root owns it. No link is followed, and it is parsed where debug files are.
@@ -18,11 +19,12 @@ use std::{
     },
 };
 
-use super::{files::own_path, threads};
+use super::{files::own_path, maps, threads};
 use crate::elf::{CodeFile, FileId};
 
-/// The largest map that is read: about a million functions.
+/// The largest map that is read: about a million functions. A dump has their code too, which is passed over.
 const MOST: u64 = 64 << 20;
+const MOST_OF_DUMP: u64 = 1 << 30;
 
 /// Code that a process generates, and where its map may be.
 #[derive(Debug)]
@@ -91,12 +93,24 @@ fn find(pid: u32) -> Option<(String, File)> {
         .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
         .open(format!("/proc/{thread}/root"))
         .ok()?;
-    let name = format!("/tmp/perf-{theirs}.map");
-    let found = inside(&root, &name).ok()?;
-    let metadata = found.metadata().ok()?;
-    let is_theirs = metadata.uid() == user || metadata.uid() == 0;
-    let counts = metadata.is_file() && metadata.nlink() == 1 && is_theirs && metadata.len() <= MOST;
-    counts.then_some((name, found))
+    let counts = |found: &File, most: u64| {
+        found.metadata().is_ok_and(|metadata| {
+            let is_theirs = metadata.uid() == user || metadata.uid() == 0;
+            metadata.is_file() && metadata.nlink() == 1 && is_theirs && metadata.len() <= most
+        })
+    };
+    let open = |name: String, most: u64| {
+        let found = inside(&root, &name).ok()?;
+        counts(&found, most).then_some((name, found))
+    };
+    open(format!("/tmp/perf-{theirs}.map"), MOST).or_else(|| open(dump(thread, theirs)?, MOST_OF_DUMP))
+}
+
+/// The path of a dump that a process has mapped.
+fn dump(thread: u32, theirs: u32) -> Option<String> {
+    let end = format!("/jit-{theirs}.dump");
+    let mapped = maps::executable(thread).ok()?;
+    mapped.into_iter().map(|mapping| mapping.name).find(|name| name.ends_with(&end))
 }
 
 /// Finds a file below a directory, without following any link.
