@@ -36,8 +36,13 @@ fn start() -> (Running, Vec<u8>) {
 /// Closing what a killed process had open can go on after its end.
 #[track_caller]
 fn assert_no_probes(target: &Running, before: &[u8]) {
+    assert_no_probes_of(target.pid(), before);
+}
+
+#[track_caller]
+fn assert_no_probes_of(pid: u32, before: &[u8]) {
     let end = Instant::now() + limit();
-    while probes(before, &proc::libc_code(target.pid())) != 0 {
+    while probes(before, &proc::libc_code(pid)) != 0 {
         assert!(Instant::now() < end, "probes are left behind");
     }
 }
@@ -82,6 +87,39 @@ fn agent_that_ends_by_itself() {
     let report = agent.last_report();
     assert!(report.outstanding.blocks > 0);
     assert_untouched(&mut target, &before);
+}
+
+/// A directory with a copy of the C library: detaching from the same file elsewhere would remove breakpoints too.
+fn own_libc() -> tempfile::TempDir {
+    let directory = shared_directory();
+    let maps = fs::read_to_string("/proc/self/maps").expect("own mappings");
+    let libc =
+        maps.lines().find_map(|line| line.split_whitespace().nth(5).filter(|file| file.contains("/libc.so")));
+    fs::copy(libc.expect("a C library"), directory.path().join("libc.so.6")).expect("a copy of it");
+    directory
+}
+
+/// A child that nobody traces would run into the probes that it inherited, at every call and for nothing.
+#[test]
+fn children_that_are_not_traced_lose_their_probes() {
+    if !can_trace() {
+        return;
+    }
+    let directory = own_libc();
+    let program = compile(directory.path(), "master", CSource { file: "master.c", options: &["-O2"] });
+    let mut target = Running::spawn(Command::new(program).env("LD_LIBRARY_PATH", directory.path()));
+    let _ = target.line_with("ready");
+    let before = proc::libc_code(target.pid());
+    let agent = Agent::attach(&[target.pid()], &[]);
+    for _ in 0..2 {
+        target.write_line("fork");
+        let child = target.line_with("worker");
+        let child = child.rsplit(' ').next().and_then(|pid| pid.parse().ok()).expect("its pid");
+        assert_no_probes_of(child, &before);
+    }
+    assert!(probes(&before, &proc::libc_code(target.pid())) >= 8, "those of the target stay");
+    let _ = agent.interrupt();
+    assert_no_probes(&target, &before);
 }
 
 /// Two agents at once see the same, and the end of one is not the other's.
@@ -227,18 +265,13 @@ fn wait_for_probe(memory: &File, places: &[u64]) {
     }
 }
 
-/// The kernel gives up where a killed process was about to put a breakpoint, and leaves what it has put already. The target
-/// has a C library of its own: detaching from the same file elsewhere would remove such breakpoints too.
+/// The kernel gives up where a killed process was about to put a breakpoint, and leaves what it has put already.
 #[test]
 fn killed_while_attaching() {
     if !can_trace() {
         return;
     }
-    let directory = shared_directory();
-    let maps = fs::read_to_string("/proc/self/maps").expect("own mappings");
-    let libc =
-        maps.lines().find_map(|line| line.split_whitespace().nth(5).filter(|file| file.contains("/libc.so")));
-    fs::copy(libc.expect("a C library"), directory.path().join("libc.so.6")).expect("a copy of it");
+    let directory = own_libc();
     let mut command = Command::new(fixture_path("lifecycle"));
     let mut target = Running::spawn(command.arg("busy").env("LD_LIBRARY_PATH", directory.path()));
     let _: String = target.line_with("ready");

@@ -233,6 +233,32 @@ pub(super) fn attach_anchors(
     Ok(())
 }
 
+/// Attaches a program that does nothing to the same sites, with one link for each file: see [`super::sweep`].
+pub(super) fn attach_idle(
+    ebpf: &mut Ebpf,
+    programs: &mut Programs,
+    specs: &[ProbeSpec],
+    pid: NonZeroU32,
+    target: u8,
+    links: &mut Vec<Link>,
+) -> Result<(), Error> {
+    let mut files: BTreeMap<PathBuf, Group> = BTreeMap::new();
+    for group in groups(specs, target, Method::Session) {
+        let Group { file, offsets, .. } = group;
+        let whole = files.entry(file.clone()).or_insert_with(|| Group {
+            program: Name::NothingEnter,
+            file,
+            offsets: Vec::new(),
+            cookies: Vec::new(),
+            ..group
+        });
+        let new = offsets.into_iter().filter(|offset| !whole.offsets.contains(offset));
+        whole.offsets.extend(new.collect::<Vec<_>>());
+        whole.cookies.resize(whole.offsets.len(), 0);
+    }
+    files.values().try_for_each(|group| place(ebpf, programs, group, pid, links))
+}
+
 /// The same for the sites in the dynamic loader.
 pub(super) fn attach_loader_anchor(
     ebpf: &mut Ebpf,

@@ -12,6 +12,7 @@ mod load;
 mod losses;
 mod multi;
 mod programs;
+mod sweep;
 mod totals;
 mod tracer;
 mod unwind;

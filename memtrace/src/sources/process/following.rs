@@ -97,7 +97,7 @@ impl Session {
     /// A target has forked a process: `child`, or 0 if its pid is unknown.
     pub(super) fn forked(&mut self, child: u32) {
         match child {
-            _ if !self.following.wanted => tracing::debug!("a target forked a process, which is not traced"),
+            _ if !self.following.wanted => self.inherits(child),
             0 => self.following.turns = LOOK_TURNS,
             _ if !self.tracer.shares_pids() => self.following.turns = LOOK_TURNS,
             child => self.following.add(child, true),
@@ -193,6 +193,7 @@ impl Session {
         if let Err(error) = self.give_place(process) {
             tracing::debug!("process {pid} is not followed: {error:#}");
             self.following.refused.insert(pid);
+            self.inherits(pid);
             return false;
         }
         self.following.followed += 1;

@@ -174,6 +174,16 @@ impl Traced {
         Ok(())
     }
 
+    /// Takes breakpoints out of children that inherited them, and of nobody else: the probes need a living thread to keep theirs.
+    pub(super) fn sweep(&mut self, tracer: &mut Tracer) -> anyhow::Result<()> {
+        let was = tracer.in_place(self.index);
+        let (pid, holder) = (self.pid(), self.holder());
+        if !(was.allocations || was.frees) || !threads::lives(pid.get(), holder) {
+            return Ok(());
+        }
+        Ok(tracer.sweep(self.index, pid, &self.specs_of(was))?)
+    }
+
     fn specs_of(&self, was: InPlace) -> Vec<ProbeSpec> {
         self.specs.iter().filter(|spec| was.has(spec.role)).cloned().collect()
     }

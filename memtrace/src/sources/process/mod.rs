@@ -11,6 +11,7 @@ mod exec;
 mod following;
 mod held;
 mod holding;
+mod inherited;
 mod leaks;
 mod passage;
 mod report;

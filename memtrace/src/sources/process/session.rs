@@ -10,6 +10,7 @@ use super::{
     black_box::BlackBox,
     counting::{Control, Counting, Phase},
     following::Following,
+    inherited::Inherited,
     leaks::{LeakOptions, Leaks},
     sites::Placement,
     source::Streams,
@@ -82,6 +83,7 @@ pub struct Session {
     pub(super) leaks: Leaks,
     pub(super) ledgers: Ledgers,
     pub(super) following: Following,
+    pub(super) inherited: Inherited,
     pub(super) black_box: BlackBox,
     /// CPU time that targets used whose place another one has taken.
     pub(super) past_cpu: Duration,
@@ -132,6 +134,7 @@ impl Session {
             names: Names::new(options.names),
             leaks: Leaks::new(options.leaks),
             following: Following::new(options.follow, options.select.clone()),
+            inherited: Inherited::default(),
             past_cpu: Duration::ZERO,
             black_box: BlackBox::default(),
             marked: Marked::default(),

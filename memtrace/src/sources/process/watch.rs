@@ -71,6 +71,7 @@ impl Session {
         self.note_renewals();
         self.note_course();
         self.follow_turn();
+        self.sweep();
     }
 
     /// Checks from time to time whether the probes of a window that was just opened are in place.
