@@ -61,6 +61,8 @@ pub enum Knowledge {
     /// Extrapolated from windows, at most what nothing else explains. Blocks that live longer than a window and are freed
     /// later count too; what is allocated between windows may be missed.
     AtMost,
+    /// By the allocator's own lists, as windows do not show it.
+    Measured,
 }
 
 /// Why not all blocks are counted: then what the allocator keeps cannot be inferred from those that are.
@@ -256,4 +258,7 @@ pub struct Balance {
     /// Why not all blocks are counted; `None`: they are.
     #[serde(default)]
     pub uncounted: Option<Uncounted>,
+    /// For how long its memory has not grown.
+    #[serde(default)]
+    pub flat: Duration,
 }

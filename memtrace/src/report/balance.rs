@@ -19,6 +19,8 @@ use crate::profile::{
     Amount, Balance, Course, Knowledge, Limit, LimitKind, MappingUse, Parts, Processes, Standing, View,
 };
 
+/// Less is not worth to be called flat.
+const FLAT: Duration = Duration::from_secs(3);
 /// Forecasts further ahead are not worth a word.
 const AHEAD: Duration = Duration::from_secs(7 * 86_400);
 /// Children that are named.
@@ -209,11 +211,11 @@ fn no_leak(balance: &Balance) -> String {
             "it grows by {}, but its blocks and mappings do not: it uses memory that it had before",
             speed(balance.rate.total)
         ),
-        Course::Flat if balance.grown.total >= WORTH as f64 && balance.recent * 10 >= balance.span * 9 => {
-            format!("it grew by {grown}, hardly any of that lately")
+        Course::Flat if balance.grown.total >= WORTH as f64 && balance.flat >= FLAT => {
+            format!("it grew by {grown} and has been flat for {}", format_age(balance.flat))
         }
         Course::Flat if balance.grown.total >= WORTH as f64 => {
-            format!("it grew by {grown} and has been flat for {}", format_age(balance.recent))
+            format!("it grew by {grown}, hardly any of that lately")
         }
         Course::Flat => "memory is flat".to_owned(),
     };
@@ -229,8 +231,10 @@ fn kept(balance: &Balance) -> String {
         _ => signed_bytes(balance.grown.blocks),
     };
     let keeps = if balance.ended.is_some() { "kept" } else { "keeps" };
+    // What windows did not see may be blocks.
+    let likely = if balance.knowledge == Knowledge::AtMost { "MOST LIKELY " } else { "" };
     format!(
-        "NOT A LEAK IN THIS CODE: the process grew by {}, its live blocks by {blocks}; {allocator} {keeps} about {} of freed memory{advice}",
+        "{likely}NOT A LEAK IN THIS CODE: the process grew by {}, its live blocks by {blocks}; {allocator} {keeps} about {} of freed memory{advice}",
         signed_bytes(balance.grown.total),
         format_bytes(balance.grown.kept.max(0.0) as u64),
     )

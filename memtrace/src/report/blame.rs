@@ -208,6 +208,9 @@ mod tests {
                     "_PyObject_Malloc",
                     "palloc0",
                     "__libc_calloc",
+                    "Perl_safesysmalloc",
+                    "Tcl_AttemptRealloc",
+                    "xasprintf",
                 ][..],
             ),
             (
@@ -245,6 +248,7 @@ mod tests {
                     "forget_session(int)",
                     "void serve<std::string>(std::string)",
                     "mallocator",
+                    "printf",
                     "x",
                     "",
                 ],

@@ -1,6 +1,7 @@
 //! The balance of a process: what its memory grows by, and the verdict on that (docs/balance.md).
 
 mod forecast;
+mod measured;
 mod parts;
 mod verdict;
 
@@ -10,12 +11,13 @@ mod tests;
 use std::time::Duration;
 
 pub use forecast::{Bound, Measure};
+pub use measured::{HeapSize, measured};
 pub use parts::weights;
 
 use super::trend;
 use crate::profile::{
-    Amount, Balance, CgroupGrowth, Course, Knowledge, Limit, LimitKind, Parts, Resident, ThreadStacks,
-    Uncounted,
+    Amount, Balance, CgroupGrowth, Course, Knowledge, Limit, LimitKind, Parts, Resident, Standing,
+    ThreadStacks, Uncounted,
 };
 
 /// Cgroups with a limit that a sample holds.
@@ -78,6 +80,8 @@ pub struct Circumstances {
     pub growing: Amount,
     /// Growth of resident memory that is certainly the allocator's, blocks included; `None`: not measured.
     pub heap_grown: Option<i64>,
+    /// By how much more the allocator keeps of freed memory than at first; `None`: not measured.
+    pub kept_grown: Option<i64>,
     /// What memory has gained that was mapped before tracing began and is no heap.
     pub filled: u64,
     /// Whether memory that the allocator maps cannot be distinguished from what is not seen.
@@ -132,6 +136,7 @@ pub fn balance(samples: &[(Duration, Sample)], of: &Circumstances) -> Balance {
         uncounted: of.uncounted,
         filled: of.filled.min(grown.unexplained.max(0.0) as u64),
         lacks: lacks(samples),
+        flat: flat(samples),
         ..Balance::default()
     };
     balance.stacks.unjoined = verdict::are_unjoined(recent, &of.stacks);
@@ -144,8 +149,9 @@ pub fn balance(samples: &[(Duration, Sample)], of: &Circumstances) -> Balance {
     balance.limit = forecast::first(recent, &of.bounds);
     // What others use of a cgroup counts even if this process uses no more; of the machine, it is not about this process.
     let is_shared = |limit: &Limit| matches!(limit.kind, LimitKind::CgroupMax(_) | LimitKind::CgroupHigh(_));
+    let does_not_grow = balance.course == Course::Flat || balance.standing == Standing::NoLeak;
     if let Some(limit) = &mut balance.limit
-        && (of.ended.is_some() || balance.course == Course::Flat && !is_shared(limit))
+        && (of.ended.is_some() || does_not_grow && !is_shared(limit))
     {
         limit.reached_in = None;
     }
@@ -163,6 +169,14 @@ fn lacks(samples: &[(Duration, Sample)]) -> Duration {
         .map(|number| u32::try_from(number).unwrap_or(u32::MAX));
     let apart = span.checked_div(gaps).unwrap_or_default().max(LEAST_APART);
     LEAST_SPAN.saturating_sub(span).max(apart.saturating_mul(missing))
+}
+
+/// For how long the memory has not been less than now, beyond noise.
+fn flat(samples: &[(Duration, Sample)]) -> Duration {
+    let Some((end, last)) = samples.last() else { return Duration::ZERO };
+    let least = total(last) as f64 - noise(&last.resident);
+    let since = samples.iter().rev().take_while(|(_, sample)| total(sample) as f64 >= least).last();
+    since.map_or(Duration::ZERO, |(since, _)| end.saturating_sub(*since))
 }
 
 /// The samples that the recent rate is about.

@@ -35,7 +35,7 @@ fn known((first, last): (&Sample, &Sample), span: Duration, knowledge: Knowledge
     let anon = all - shared - mapped - stacks;
     let seen = grown(|sample| sample.blocks.bytes);
     let blocks = match knowledge {
-        Knowledge::Counted | Knowledge::Sampled => seen,
+        Knowledge::Counted | Knowledge::Sampled | Knowledge::Measured => seen,
         Knowledge::AtMost => extrapolated(seen, (first, last), span).min(anon.max(0.0)),
     };
     Parts { total: all, blocks, mapped, stacks, kept: 0.0, shared, unexplained: anon - blocks }
@@ -74,6 +74,9 @@ fn most_kept(rest: f64, blocks: f64, last: &Sample, of: &Circumstances) -> f64 {
         return rest;
     }
     let overhead = blocks.max(0.0) * ROUNDING + last.blocks.blocks as f64 * HEADER + ALLOWANCE;
+    if let Some(kept) = of.kept_grown {
+        return kept.max(0) as f64 + overhead;
+    }
     let heap = of.heap_grown.map_or(0.0, |grown| (grown as f64 - blocks).max(0.0));
     (freed + overhead).max(heap)
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Sample, noise, slope_of, span_of, total};
-use crate::profile::{Amount, Balance, Course, Parts, Standing, ThreadStacks};
+use crate::profile::{Amount, Balance, Course, Knowledge, Parts, Standing, ThreadStacks};
 
 /// The most that glibc keeps of stacks of threads that have ended: `DEFAULT_STACK_CACHE_MAXSIZE` (nptl/allocatestack.c).
 const STACKS_KEPT: u64 = 40 << 20;
@@ -108,6 +108,8 @@ pub(super) fn verdict(
     let course = match standing {
         Standing::Leak => match figures.course(|sample| sample.blocks.bytes) {
             _ if in_steps => all,
+            // Windows show some of the blocks, now these and now those.
+            Course::Flat if balance.knowledge == Knowledge::AtMost && is_growing => all,
             Course::Flat => at_rest,
             course => course,
         },

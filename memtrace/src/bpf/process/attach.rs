@@ -48,14 +48,14 @@ pub(super) enum Stage {
 }
 
 /// A program's probes in one file.
-struct Group {
-    stage: Stage,
-    target: u8,
-    program: Name,
-    file: PathBuf,
-    function: String,
-    offsets: Vec<u64>,
-    cookies: Vec<u64>,
+pub(super) struct Group {
+    pub(super) stage: Stage,
+    pub(super) target: u8,
+    pub(super) program: Name,
+    pub(super) file: PathBuf,
+    pub(super) function: String,
+    pub(super) offsets: Vec<u64>,
+    pub(super) cookies: Vec<u64>,
 }
 
 fn layer(mapping: Mapping) -> Layer {
@@ -108,7 +108,7 @@ fn parts(spec: &ProbeSpec, method: Method) -> &'static [(Stage, Name)] {
 }
 
 /// Groups sites by stage, program and file, in the order of attaching.
-fn groups(specs: &[ProbeSpec], target: u8, method: Method) -> Vec<Group> {
+pub(super) fn groups(specs: &[ProbeSpec], target: u8, method: Method) -> Vec<Group> {
     let mut groups: BTreeMap<(Stage, Name, &Path), Group> = BTreeMap::new();
     for spec in specs {
         for &(stage, program) in parts(spec, method) {
@@ -160,7 +160,7 @@ pub(super) enum Held {
 }
 
 /// Attaches a program to some sites. After an error, `links` has what was attached before it.
-fn place(
+pub(super) fn place(
     ebpf: &mut Ebpf,
     programs: &mut Programs,
     group: &Group,
@@ -219,67 +219,6 @@ pub(super) fn attach(
     Ok(())
 }
 
-/// Attaches a program that does nothing to the same sites, through a thread: see [`super::holder`].
-pub(super) fn attach_anchors(
-    ebpf: &mut Ebpf,
-    specs: &[ProbeSpec],
-    thread: NonZeroU32,
-    target: u8,
-    links: &mut Vec<Link>,
-) -> Result<(), Error> {
-    for group in groups(specs, target, Method::Session) {
-        place_anchors(ebpf, group, thread, links)?;
-    }
-    Ok(())
-}
-
-/// Attaches a program that does nothing to the same sites, with one link for each file: see [`super::sweep`].
-pub(super) fn attach_idle(
-    ebpf: &mut Ebpf,
-    programs: &mut Programs,
-    specs: &[ProbeSpec],
-    pid: NonZeroU32,
-    target: u8,
-    links: &mut Vec<Link>,
-) -> Result<(), Error> {
-    let mut files: BTreeMap<PathBuf, Group> = BTreeMap::new();
-    for group in groups(specs, target, Method::Session) {
-        let Group { file, offsets, .. } = group;
-        let whole = files.entry(file.clone()).or_insert_with(|| Group {
-            program: Name::NothingEnter,
-            file,
-            offsets: Vec::new(),
-            cookies: Vec::new(),
-            ..group
-        });
-        let new = offsets.into_iter().filter(|offset| !whole.offsets.contains(offset));
-        whole.offsets.extend(new.collect::<Vec<_>>());
-        whole.cookies.resize(whole.offsets.len(), 0);
-    }
-    files.values().try_for_each(|group| place(ebpf, programs, group, pid, links))
-}
-
-/// The same for the sites in the dynamic loader.
-pub(super) fn attach_loader_anchor(
-    ebpf: &mut Ebpf,
-    hook: &LoaderHook,
-    thread: NonZeroU32,
-    target: u8,
-    links: &mut Vec<Link>,
-) -> Result<(), Error> {
-    place_anchors(ebpf, loader(hook, target), thread, links)
-}
-
-fn place_anchors(
-    ebpf: &mut Ebpf,
-    group: Group,
-    thread: NonZeroU32,
-    links: &mut Vec<Link>,
-) -> Result<(), Error> {
-    let group = Group { program: Name::NothingEnter, ..group };
-    place(ebpf, &mut Programs::Perf, &group, thread, links)
-}
-
 /// Attaches to the dynamic loader of one process.
 pub(super) fn attach_loader(
     ebpf: &mut Ebpf,
@@ -292,7 +231,7 @@ pub(super) fn attach_loader(
     place(ebpf, programs, &loader(hook, target), pid, links)
 }
 
-fn loader(hook: &LoaderHook, target: u8) -> Group {
+pub(super) fn loader(hook: &LoaderHook, target: u8) -> Group {
     Group {
         stage: Stage::Loader,
         target,
@@ -302,27 +241,6 @@ fn loader(hook: &LoaderHook, target: u8) -> Group {
         offsets: vec![hook.offset],
         cookies: vec![Cookie::new(0, None, None, None, target).0],
     }
-}
-
-/// Attaches a program that does nothing to this process.
-pub(super) fn attach_nothing(
-    ebpf: &mut Ebpf,
-    programs: &mut Programs,
-    program: Name,
-    offset: u64,
-    links: &mut Vec<Link>,
-) -> Result<(), Error> {
-    let group = Group {
-        stage: Stage::Entries,
-        target: 0,
-        program,
-        file: "/proc/self/exe".into(),
-        function: "a function of memtrace itself".to_owned(),
-        offsets: vec![offset],
-        cookies: vec![0],
-    };
-    let pid = NonZeroU32::new(std::process::id()).unwrap_or(NonZeroU32::MIN);
-    place(ebpf, programs, &group, pid, links)
 }
 
 #[cfg(test)]

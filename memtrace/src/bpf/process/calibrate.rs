@@ -7,8 +7,9 @@ use nix::time::{ClockId, clock_gettime};
 use crate::model::Prices;
 
 use super::{
-    attach::{self, Link},
+    attach::Link,
     detach::detach_later,
+    idle,
     programs::{Method, Name},
     tracer::Tracer,
 };
@@ -94,7 +95,7 @@ impl Tracer {
     ) -> Result<(), Error> {
         let offset = file_offset(function as *const () as u64)?;
         let (ebpf, programs) = self.parts();
-        attach::attach_nothing(ebpf, programs, program, offset, links)
+        idle::attach_nothing(ebpf, programs, program, offset, links)
     }
 }
 

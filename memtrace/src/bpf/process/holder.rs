@@ -16,9 +16,10 @@ use std::num::NonZeroU32;
 use crate::model::{LoaderHook, ProbeSpec, Role};
 
 use super::{
-    attach::{self, Link, Stage},
+    attach::{Link, Stage},
     detach::{detach, detach_later},
     holders::Holders,
+    idle,
     programs::{Method, Name, Programs},
     tracer::Tracer,
 };
@@ -93,7 +94,7 @@ impl Tracer {
     pub(super) fn anchor(&mut self, target: u32, probes: &[ProbeSpec]) -> Result<(), Error> {
         if let Some(thread) = self.anchoring(target) {
             let mut links = Vec::new();
-            let attached = attach::attach_anchors(self.ebpf_mut(), probes, thread, target as u8, &mut links);
+            let attached = idle::attach_anchors(self.ebpf_mut(), probes, thread, target as u8, &mut links);
             self.keep_anchors(links, attached)?;
         }
         Ok(())
@@ -107,7 +108,7 @@ impl Tracer {
         if let Some(thread) = self.anchoring(target) {
             let mut links = Vec::new();
             let attached =
-                attach::attach_loader_anchor(self.ebpf_mut(), hook, thread, target as u8, &mut links);
+                idle::attach_loader_anchor(self.ebpf_mut(), hook, thread, target as u8, &mut links);
             self.keep_anchors(links, attached)?;
         }
         Ok(())

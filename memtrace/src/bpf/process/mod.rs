@@ -7,6 +7,7 @@ mod config;
 mod detach;
 mod holder;
 mod holders;
+mod idle;
 mod live;
 mod load;
 mod losses;

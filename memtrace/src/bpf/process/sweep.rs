@@ -10,8 +10,8 @@ use std::num::NonZeroU32;
 use crate::model::ProbeSpec;
 
 use super::{
-    attach,
     detach::{detach, detach_later},
+    idle,
     programs::Method,
     tracer::Tracer,
 };
@@ -29,7 +29,7 @@ impl Tracer {
         }
         let (ebpf, programs) = self.parts();
         let mut links = Vec::new();
-        let attached = attach::attach_idle(ebpf, programs, probes, pid, target as u8, &mut links);
+        let attached = idle::attach_idle(ebpf, programs, probes, pid, target as u8, &mut links);
         match attached {
             Ok(()) => detach_later(links),
             Err(_) => detach(links),

@@ -1,11 +1,15 @@
 //! Who leaks, and how fast.
 
+use std::time::Duration;
+
 use super::{held, speed};
 use crate::profile::units::{format_bytes, format_count, format_percent};
 use crate::profile::{Balance, Knowledge, Row, View};
 use crate::report::blame::culprit;
 use crate::report::mappings::shown;
 
+/// Caches may fill for longer, but fewer do.
+const YOUNG: Duration = Duration::from_secs(120);
 /// The part of the growth of blocks from which on a stack is named though its verdict does not say that it leaks.
 const MOST: f64 = 0.5;
 
@@ -29,8 +33,14 @@ pub(super) fn places(view: &View<'_>, balance: &Balance) -> String {
 /// Who holds most of what blocks have grown by.
 fn suspect(view: &View<'_>, balance: &Balance) -> String {
     let is_open = |row: &&Row| row.judges(balance.pid) && !row.is_settled();
-    let largest = view.profile().rows.iter().filter(is_open).max_by_key(|row| row.outstanding.bytes);
-    let largest = largest.filter(|row| row.outstanding.bytes as f64 >= MOST * balance.grown.blocks.max(1.0));
+    let open = || view.profile().rows.iter().filter(is_open);
+    let all = match balance.knowledge {
+        // Windows have seen a part of them.
+        Knowledge::AtMost | Knowledge::Measured => open().map(|row| row.outstanding.bytes as f64).sum(),
+        Knowledge::Counted | Knowledge::Sampled => balance.grown.blocks,
+    };
+    let largest = open().max_by_key(|row| row.outstanding.bytes);
+    let largest = largest.filter(|row| row.outstanding.bytes as f64 >= MOST * all.max(1.0));
     largest.map_or_else(String::new, |row| format!(", perhaps in {}", name(view, row)))
 }
 
@@ -45,7 +55,11 @@ fn name(view: &View<'_>, row: &Row) -> String {
 pub(super) fn leak(view: &View<'_>, balance: &Balance) -> String {
     let places = places(view, balance);
     let parts: Vec<String> = lost(balance).into_iter().chain(leaking(balance)).collect();
-    format!("LEAK{places}{}: {}", likely(balance), parts.join("; "))
+    // Of a session without a time nothing like that is known.
+    let is_young = (Duration::from_nanos(1)..YOUNG).contains(&balance.span);
+    let doubt =
+        if balance.lost == 0 && is_young { "; a cache that fills looks the same at first" } else { "" };
+    format!("LEAK{places}{}: {}{doubt}", likely(balance), parts.join("; "))
 }
 
 /// In windows, what outlived them may be freed later.
@@ -69,7 +83,7 @@ fn leaking(balance: &Balance) -> Option<String> {
         let share = (share > 0.0 && rate.total > 0.0).then(|| format_percent(share.min(1.0)));
         share.map(|share| format!(", {share} of the growth")).unwrap_or_default()
     };
-    let about = if knowledge == Knowledge::Counted { "" } else { "about " };
+    let about = if matches!(knowledge, Knowledge::Counted | Knowledge::Measured) { "" } else { "about " };
     if leaking > 0.0 && rate.total <= 0.0 {
         return Some(format!("its blocks grow by {about}{}, which RSS does not show so far", speed(leaking)));
     }

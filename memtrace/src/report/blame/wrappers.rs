@@ -14,7 +14,7 @@ const RUNTIMES: [&str; 9] = [
 ];
 
 /// Words of functions that allocate and do nothing else: one of these, and otherwise only [`FILLERS`].
-const WORDS: [&str; 38] = [
+const WORDS: [&str; 47] = [
     "alloc",
     "allocate",
     "malloc",
@@ -53,15 +53,24 @@ const WORDS: [&str; 38] = [
     "mallocx",
     "pymalloc",
     "rallocx",
+    "safesysmalloc",
+    "safesyscalloc",
+    "safesysrealloc",
+    "ckalloc",
+    "ckrealloc",
+    "attemptckalloc",
+    "xasprintf",
+    "xvasprintf",
+    "xstrprintf",
 ];
 
 /// Words that say whose allocator or what kind of one.
-const FILLERS: [&str; 62] = [
-    "aligned", "apr", "array", "c", "checked", "clear", "context", "crypto", "debug", "default", "die", "do",
-    "e", "ex", "fatal", "g", "gc", "git", "impl", "internal", "je", "js", "k", "lib", "libc", "mem",
-    "memory", "mi", "my", "n", "ngx", "nofail", "object", "openssl", "or", "os", "p", "pg", "posix", "py",
-    "raw", "real", "rdl", "rg", "rjem", "rust", "s", "safe", "set", "sqlite", "sys", "tc", "try", "usable",
-    "util", "uv", "v", "wrap", "wrapper", "x", "z", "zeroed",
+const FILLERS: [&str; 65] = [
+    "aligned", "apr", "array", "attempt", "c", "checked", "clear", "context", "crypto", "debug", "default",
+    "die", "do", "e", "ex", "fatal", "g", "gc", "git", "impl", "internal", "je", "js", "k", "lib", "libc",
+    "mem", "memory", "mi", "my", "n", "ngx", "nofail", "object", "openssl", "or", "os", "p", "perl", "pg",
+    "posix", "py", "raw", "real", "rdl", "rg", "rjem", "rust", "s", "safe", "set", "sqlite", "sys", "tc",
+    "tcl", "try", "usable", "util", "uv", "v", "wrap", "wrapper", "x", "z", "zeroed",
 ];
 
 /// Whether a function allocates for everyone, as far as its name tells.
@@ -74,7 +83,7 @@ fn is_allocators(path: &str) -> bool {
     // Each of `WORDS` has one of these in it: most names need not be taken apart.
     let has =
         |part: &str| path.as_bytes().windows(part.len()).any(|at| at.eq_ignore_ascii_case(part.as_bytes()));
-    if path.contains(':') || !has("alloc") && !has("dup") && !has("memalign") {
+    if path.contains(':') || !["alloc", "dup", "memalign", "printf"].into_iter().any(has) {
         return false;
     }
     let mut found = false;

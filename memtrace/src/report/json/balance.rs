@@ -164,6 +164,7 @@ impl<'a> Process<'a> {
                 Knowledge::Counted => "counted",
                 Knowledge::Sampled => "sampled",
                 Knowledge::AtMost => "at_most",
+                Knowledge::Measured => "measured",
             },
             page_tables_grown_bytes: of.page_tables_grown,
             thread_stacks: ThreadStacks::from(of.stacks),

@@ -15,7 +15,7 @@ fn leaking() -> Recorded {
     let rate = |total: f64, blocks: f64| Parts { total, blocks, kept: total - blocks, ..Parts::default() };
     let balance = Balance {
         pid: 4123,
-        span: Duration::from_secs(60),
+        span: Duration::from_secs(180),
         resident: Resident { anon: 1900 * MIB, ..Resident::default() },
         grown: rate(132.0 * MIB as f64, 126.0 * MIB as f64),
         rate: rate(2.2 * MIB as f64, 2.1 * MIB as f64),

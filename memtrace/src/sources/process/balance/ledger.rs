@@ -1,6 +1,7 @@
 //! What is kept of one process for its balance.
 
 use std::{
+    borrow::Cow,
     ops::Range,
     time::{Duration, Instant},
 };
@@ -16,10 +17,10 @@ use crate::{
     aggregate::Ranges,
     analysis::{
         Series,
-        balance::{Bound, Circumstances, MAX_CGROUPS, Measure, Sample},
+        balance::{self, Bound, Circumstances, HeapSize, MAX_CGROUPS, Measure, Sample},
     },
     kernel::{self, CgroupLimit, MemoryCgroup},
-    profile::{Amount, Balance, LimitKind, Resident, ThreadStacks},
+    profile::{Amount, Balance, Knowledge, LimitKind, Resident, ThreadStacks},
     sources::process::traced::Traced,
     target::{memory, usage},
 };
@@ -54,6 +55,8 @@ pub(super) struct Ledger {
     /// Other memory from before tracing began, and what was resident of it; and what it has gained.
     before: Vec<(Range<u64>, u64)>,
     filled: u64,
+    /// What the allocator's blocks were measured to take.
+    pub(super) measured: Series<HeapSize>,
     /// When the heaps may be looked at again.
     next_heap: Option<Instant>,
     sample: Sample,
@@ -84,6 +87,7 @@ impl Ledger {
             heap: None,
             before: heap::others(pid, LOOK).unwrap_or_default(),
             filled: 0,
+            measured: Series::new(INTERVAL),
             next_heap: None,
             sample: Sample::default(),
         };
@@ -175,6 +179,19 @@ impl Ledger {
     /// Private bytes in memory that the stack of calls in a slot has mapped.
     pub(super) fn resident(&self, slot: u32) -> Option<u64> {
         self.resident.get(&slot).copied()
+    }
+
+    /// The samples, with blocks as they were measured where only windows were watched.
+    pub(super) fn as_measured(&self, of: Circumstances) -> (Cow<'_, [(Duration, Sample)]>, Circumstances) {
+        let samples = self.series.samples();
+        let in_windows = of.knowledge == Knowledge::AtMost;
+        match in_windows.then(|| balance::measured(samples, self.measured.samples())).flatten() {
+            Some((samples, kept)) => {
+                let of = Circumstances { knowledge: Knowledge::Measured, kept_grown: Some(kept), ..of };
+                (Cow::Owned(samples), of)
+            }
+            None => (Cow::Borrowed(samples), of),
+        }
     }
 
     /// What the verdict needs besides samples.

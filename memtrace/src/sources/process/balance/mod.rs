@@ -12,7 +12,7 @@ use rustc_hash::FxHashMap;
 use self::ledger::Ledger;
 use super::session::Session;
 use crate::{
-    analysis::balance::{self, Circumstances},
+    analysis::balance::{self, Circumstances, HeapSize},
     profile::{Amount, Balance, Knowledge, Losses, MappingRow, MappingUse, Row, Uncounted},
     target::usage::Usage,
 };
@@ -30,6 +30,15 @@ impl Ledgers {
     /// Another program runs: its memory has nothing to do with the one before.
     pub(super) fn forget(&mut self, index: u32) {
         self.by_index.remove(&index);
+    }
+
+    /// What the allocator of a target had at a time.
+    pub(super) fn measured(&mut self, index: u32, at: Duration, heap: HeapSize) {
+        if let Some(ledger) = self.by_index.get_mut(&index)
+            && ledger.measured.is_due(at)
+        {
+            ledger.measured.add(at, heap);
+        }
     }
 }
 
@@ -121,10 +130,10 @@ impl Session {
             let known = ledger.circumstances(&target.allocators);
             let circumstances =
                 Circumstances { pid, ended, knowledge, uncounted, lost, leaking, growing, ..known };
-            let samples = ledger.series.samples();
-            let mut balance = balance::balance(samples, &circumstances);
+            let (samples, circumstances) = ledger.as_measured(circumstances);
+            let mut balance = balance::balance(&samples, &circumstances);
             if curves {
-                balance.weights = balance::weights(samples, &circumstances, &balance.grown);
+                balance.weights = balance::weights(&samples, &circumstances, &balance.grown);
             }
             balances.push(ledger.with_children(balance, &traced));
         }

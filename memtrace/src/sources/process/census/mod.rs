@@ -6,6 +6,7 @@ mod tests;
 use std::{io, ops::Range};
 
 use crate::{
+    analysis::balance::HeapSize,
     heap::{
         Blocks, Collected,
         census::{self, Allocator, Census, Peek, Visit},
@@ -106,6 +107,12 @@ pub(super) fn in_use(pid: u32, allocator: Allocator) -> Option<Amount> {
 fn total(census: &Census) -> Amount {
     let arenas = census.arenas.iter().map(|arena| amount(arena.in_use));
     arenas.fold(amount(census.mapped), Amount::plus)
+}
+
+/// What the program has, and what the allocator keeps of freed memory; `None` if not all could be walked.
+pub(super) fn size(census: &Census) -> Option<HeapSize> {
+    let kept = arenas(census).iter().map(|arena| arena.kept.bytes().saturating_sub(arena.kept.absent)).sum();
+    census.missed.is_walked().then(|| HeapSize { in_use: total(census), kept })
 }
 
 /// What arenas have.

@@ -20,6 +20,7 @@ use super::{
     worker::Signals,
 };
 use crate::{
+    analysis::balance::HeapSize,
     bpf::{Live, LiveReader},
     heap::{Blocks, Collected, Holders, How, Marked, Refused, State},
     profile::{LeakCheck, Moment},
@@ -83,10 +84,10 @@ pub(super) fn run(
         young: job.census == Census::First && job.scans > 1,
     };
     let begun = Instant::now();
-    let mut free = Free::Unknown;
+    let (mut free, mut heap) = (Free::Unknown, None);
     let mut scanned = scan(job, tools, how, stop, || {
-        let (blocks, rest) = first_blocks(live, job, &times)?;
-        free = rest.clone();
+        let (blocks, rest, size) = first_blocks(live, job, &times)?;
+        (free, heap) = (rest.clone(), size);
         Ok((blocks, rest))
     })?;
     scanned.add_to(&mut check, begun);
@@ -140,13 +141,16 @@ pub(super) fn run(
     let wants_late = job.census == Census::Last && !job.stacks.is_empty();
     let late = wants_late.then(|| in_use::holders(job, tools, signals)).transpose();
     let late = late.inspect_err(|error| tracing::debug!("no holders in use of process {}: {error}", job.pid));
-    let holders = late
-        .ok()
-        .flatten()
-        .unwrap_or_else(|| holders(job.pid, &sampled, &marked, &words, regions, &tools.files));
+    let holders = match late.ok().flatten() {
+        Some((holders, size)) => {
+            heap = size;
+            holders
+        }
+        None => holders(job.pid, &sampled, &marked, &words, regions, &tools.files),
+    };
     check.at = live.elapsed();
     check.cpu = cpu_time().saturating_sub(cpu);
-    Ok(Outcome { check, count, holders })
+    Ok(Outcome { check, count, holders, heap })
 }
 
 /// `blocks`: the blocks to look for, once the process is stopped, if it is to be, and where what is in no block is free.
@@ -176,12 +180,19 @@ fn scan(
 ///
 /// Without one, they are the live blocks that were allocated at certain times: memory of others counts as roots. Those from
 /// before a gap may have been freed unseen, and what is there now may hold pointers; what the youngest point to is in use.
-fn first_blocks(live: &LiveReader, job: &Job, times: &Range<Duration>) -> Result<(Blocks, Free), Failure> {
+fn first_blocks(
+    live: &LiveReader,
+    job: &Job,
+    times: &Range<Duration>,
+) -> Result<(Blocks, Free, Option<HeapSize>), Failure> {
     let taken = (job.census == Census::First).then(|| census::collected(job.pid, None)).transpose();
     let taken = taken.inspect_err(|error| tracing::debug!("no census of process {}: {error}", job.pid));
-    let (mut collected, free) = match taken.ok().flatten() {
-        Some((census, collected)) => (collected, Free::Ranges(census.allocator, census.own)),
-        None => (Collected::new(), if job.all_known { Free::Glibc } else { Free::Unknown }),
+    let (mut collected, free, size) = match taken.ok().flatten() {
+        Some((census, collected)) => {
+            let size = census::size(&census);
+            (collected, Free::Ranges(census.allocator, census.own), size)
+        }
+        None => (Collected::new(), if job.all_known { Free::Glibc } else { Free::Unknown }, None),
     };
     live.for_each(job.target, |block| {
         if times.contains(&block.time) && !free.contains(block.address) {
@@ -189,7 +200,7 @@ fn first_blocks(live: &LiveReader, job: &Job, times: &Range<Duration>) -> Result
         }
     })?;
     let number = collected.len();
-    Ok((collected.finish().ok_or(Failure::Blocks(number))?, free))
+    Ok((collected.finish().ok_or(Failure::Blocks(number))?, free, size))
 }
 
 /// Where the blocks begin, in order, that the first scan calls lost and that are decided on: those of the table that were

@@ -11,12 +11,13 @@ use super::{
     worker::Signals,
 };
 use crate::{
+    analysis::balance::HeapSize,
     heap::{Holders, How},
     profile::Holder,
     sources::process::census,
 };
 
-/// The holders of blocks that are still in use, by slot of the stack.
+/// The holders of blocks that are still in use, by slot of the stack, and what all blocks take.
 ///
 /// # Errors
 /// There is no census, or it was cut short, or the memory cannot be read.
@@ -24,8 +25,9 @@ pub(super) fn holders(
     job: &Job,
     tools: &Tools,
     signals: &Signals,
-) -> anyhow::Result<FxHashMap<u32, Vec<Holder>>> {
+) -> anyhow::Result<(FxHashMap<u32, Vec<Holder>>, Option<HeapSize>)> {
     let (census, blocks) = census::collect(job.pid, None)?;
+    let size = census::size(&census);
     let pass = Pass {
         pid: job.pid,
         threads: registers::running(tools.registers.as_ref(), job.pid),
@@ -47,5 +49,6 @@ pub(super) fn holders(
             sampled.add(block.slot, number);
         }
     })?;
-    Ok(owners::holders(job.pid, &sampled, marked, &scanned.words, scanned.regions, &tools.files))
+    let holders = owners::holders(job.pid, &sampled, marked, &scanned.words, scanned.regions, &tools.files);
+    Ok((holders, size))
 }

@@ -6,6 +6,7 @@ use rustc_hash::FxHashMap;
 
 use super::decided::Count;
 use crate::{
+    analysis::balance::HeapSize,
     bpf::{LiveReader, RegisterReader},
     model::ThreadRegisters,
     profile::{Holder, LeakCheck, Moment},
@@ -67,4 +68,6 @@ pub(super) struct Outcome {
     pub(super) count: Count,
     /// Who holds the blocks of the stacks asked for, by slot.
     pub(super) holders: FxHashMap<u32, Vec<Holder>>,
+    /// What the allocator's blocks take, if it was asked.
+    pub(super) heap: Option<HeapSize>,
 }

@@ -184,7 +184,10 @@ impl Session {
                     let remark = Remark::LostFreedLater { pid, blocks: outcome.count.freed_later };
                     self.leaks.freed_later.insert(index, remark);
                 }
-                let Outcome { count, holders, .. } = outcome;
+                let Outcome { count, holders, heap, .. } = outcome;
+                if let Some(heap) = heap {
+                    self.ledgers.measured(index, check.at + self.started, heap);
+                }
                 self.leaks.found.insert(index, Found { check, stacks: count.stacks, holders });
             }
             Err(failure) => {

@@ -1,0 +1,81 @@
+//! What an allocator's blocks take, as the allocator's own lists say: where only windows were watched, this is known and not
+//! inferred.
+
+use std::time::Duration;
+
+use super::{Sample, span_of};
+use crate::profile::Amount;
+
+/// What was measured must be so far apart, and be about this part of the time.
+const LEAST: Duration = Duration::from_secs(5);
+const PART: f64 = 0.5;
+
+/// What an allocator has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeapSize {
+    /// Blocks of the program, and bytes that it may use.
+    pub in_use: Amount,
+    /// Resident bytes of freed memory.
+    pub kept: u64,
+}
+
+/// Samples with blocks as they were measured, and what the allocator keeps more than at first. `heaps`: when what was measured.
+/// `None`: too little was.
+#[must_use]
+pub fn measured(
+    samples: &[(Duration, Sample)],
+    heaps: &[(Duration, HeapSize)],
+) -> Option<(Vec<(Duration, Sample)>, i64)> {
+    let (&(start, first), &(end, last)) = heaps.first().zip(heaps.last())?;
+    let seconds = end.checked_sub(start).filter(|&span| span >= LEAST)?.as_secs_f64();
+    if seconds < PART * span_of(samples).as_secs_f64() {
+        return None;
+    }
+    let blocks = |at: Duration, figure: fn(&HeapSize) -> u64| {
+        let slope = (figure(&last) as f64 - figure(&first) as f64) / seconds;
+        let place = heaps.partition_point(|(time, _)| *time <= at);
+        let known = match (place.checked_sub(1).and_then(|place| heaps.get(place)), heaps.get(place)) {
+            (Some((before, low)), Some((after, high))) => {
+                let part = (at - *before).as_secs_f64() / (*after - *before).as_secs_f64();
+                figure(low) as f64 + part * (figure(high) as f64 - figure(low) as f64)
+            }
+            (Some((before, low)), None) => figure(low) as f64 + slope * (at - *before).as_secs_f64(),
+            (None, Some((after, high))) => figure(high) as f64 - slope * (*after - at).as_secs_f64(),
+            (None, None) => 0.0,
+        };
+        known.max(0.0) as u64
+    };
+    let samples = samples.iter().map(|(at, sample)| {
+        let bytes = blocks(*at, |heap| heap.in_use.bytes);
+        let blocks = blocks(*at, |heap| heap.in_use.blocks);
+        (*at, Sample { blocks: Amount { bytes, blocks }, ..*sample })
+    });
+    let kept = i64::try_from(last.kept).unwrap_or(i64::MAX).saturating_sub_unsigned(first.kept);
+    Some((samples.collect(), kept))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Amount, HeapSize, Sample, measured};
+
+    #[test]
+    fn blocks_are_known_between_and_around_what_was_measured() {
+        let second = Duration::from_secs;
+        let heap = |at: u64, bytes: u64, kept: u64| {
+            (second(at), HeapSize { in_use: Amount { bytes, blocks: bytes / 10 }, kept })
+        };
+        let samples: Vec<_> = (0..=20).map(|at| (second(at), Sample::default())).collect();
+        let heaps = [heap(4, 1000, 50), heap(8, 3000, 20), heap(14, 3000, 40)];
+        let (found, kept) = measured(&samples, &heaps).unwrap();
+        let bytes: Vec<u64> = [0, 4, 6, 10, 14, 19].map(|at: usize| found[at].1.blocks.bytes).to_vec();
+        assert_eq!((bytes, kept), (vec![200, 1000, 2000, 3000, 3000, 4000], -10));
+        assert_eq!(found[6].1.blocks.blocks, 200);
+        // Too few, too close, or of a small part of the time.
+        assert_eq!(measured(&samples, &heaps[..1]), None);
+        assert_eq!(measured(&samples, &heaps[..2]), None);
+        let longer: Vec<_> = (0..=40).map(|at| (second(at), Sample::default())).collect();
+        assert_eq!(measured(&longer, &heaps), None);
+    }
+}
