@@ -6,9 +6,12 @@ use anyhow::bail;
 use regex_lite::Regex;
 
 use super::{message::message, options::parse_pid};
-use crate::target::{
-    Process,
-    select::{LEAST_ID, Selector, cgroup_path},
+use crate::{
+    report::escape,
+    target::{
+        Process,
+        select::{LEAST_ID, Selector, cgroup_path, is_missing},
+    },
 };
 
 /// Which processes exist already or are to come, and whether their children count.
@@ -54,6 +57,18 @@ fn parse_id(text: &str) -> Result<String, String> {
 }
 
 impl WhichArgs {
+    /// The options as they were given, and cgroups that do not exist.
+    fn words(&self) -> Vec<String> {
+        let names = self.name.iter().map(|name| format!("--name '{}'", escape(name.as_str())));
+        let cgroups = self.cgroup.iter().map(|path| {
+            let shown = escape(&path.to_string_lossy()).into_owned();
+            let missing = if is_missing(&cgroup_path(path)) { " (there is no such cgroup)" } else { "" };
+            format!("--cgroup {shown}{missing}")
+        });
+        let containers = self.container.iter().map(|id| format!("--container {id}"));
+        names.chain(cgroups).chain(containers).collect()
+    }
+
     /// What they say.
     pub(super) fn selector(&self) -> Selector {
         Selector {
@@ -94,7 +109,7 @@ impl WhichArgs {
         let others = found.iter().filter(|pid| !self.pids.contains(pid));
         processes.extend(others.filter_map(|&pid| Process::open(pid).ok()));
         if processes.is_empty() {
-            bail!("no process that can be traced is selected by --name, --cgroup or --container");
+            bail!("no process that can be traced is selected by {}", self.words().join(", "));
         }
         Ok(processes)
     }

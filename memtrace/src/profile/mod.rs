@@ -69,7 +69,7 @@ pub use verdict::{Grounds, Kind, Lifetimes, Trend, Verdict, lifetime_begin};
 pub use view::{By, Frame, Selection, SortBy, View};
 
 /// The version of the serialized form of [`Profile`] and [`Delta`]: files of a newer version are rejected.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// What is traced, with the figures that only this kind of target has.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

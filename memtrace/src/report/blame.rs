@@ -83,7 +83,11 @@ impl Part {
         frames.iter().enumerate().map(move |(at, frame)| match Self::of(frame) {
             Self::Code if at < of_libc => Self::Library,
             Self::Code | Self::Library if runtime.has(frame) => Self::Runtime,
-            Self::Code if frames.get(at + 1).is_some_and(|caller| glue::is_called(frame, caller)) => {
+            Self::Code
+                if frames
+                    .get(at + 1)
+                    .is_some_and(|caller| glue::is_called(frame, caller) || is_inside(frame, caller)) =>
+            {
                 Self::Allocator
             }
             part => part,
@@ -129,6 +133,11 @@ impl Part {
         let is_library = is_scoped && (NAMESPACES.contains(&first) || is_parameter);
         is_library.then_some(Self::Library)
     }
+}
+
+/// Whether a function without a name is part of the wrapper that calls it.
+fn is_inside(frame: &Frame<'_>, caller: &Frame<'_>) -> bool {
+    frame.function.is_none() && frame.module == caller.module && Part::of(caller) == Part::Allocator
 }
 
 fn is_in(frame: &Frame<'_>, files: &[&str]) -> bool {
@@ -287,6 +296,11 @@ mod tests {
             ),
             (&[("strdup", libc), ("", app), ("main", app)], Some(1)),
             (&[("xmalloc", app)], Some(0)),
+            (&[("", app), ("MemoryContextAllocZero", app), ("copy", app), ("main", app)], Some(2)),
+            (
+                &[("", app), ("operator new(unsigned long)", "/usr/lib/libstdc++.so.6"), ("main", app)],
+                Some(0),
+            ),
             (&[("", libc), ("getaddrinfo", libc), ("__libc_start_main", libc)], Some(1)),
             (&[("_start", app)], Some(0)),
             (&[], None),

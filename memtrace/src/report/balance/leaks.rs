@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::{held, speed};
 use crate::profile::units::{format_bytes, format_count, format_percent};
 use crate::profile::{Balance, Knowledge, Row, View};
-use crate::report::blame::culprit;
 use crate::report::mappings::shown;
+use crate::report::{blame::culprit, escape::short};
 
 /// Caches may fill for longer, but fewer do.
 const YOUNG: Duration = Duration::from_secs(120);
@@ -47,8 +47,14 @@ fn suspect(view: &View<'_>, balance: &Balance) -> String {
 /// The function to blame.
 fn name(view: &View<'_>, row: &Row) -> String {
     let frames = view.frames(row.stack);
-    let name = culprit(&frames).and_then(|place| frames.get(place)?.function);
-    name.map_or_else(|| "code without a name".to_owned(), shown)
+    let Some(frame) = culprit(&frames).and_then(|place| frames.get(place)) else {
+        return "code without a name".to_owned();
+    };
+    let of_file = || {
+        let file = frame.module.rsplit('/').next().unwrap_or_default();
+        format!("{}+{:#x}", short(file), frame.module_offset)
+    };
+    frame.function.map_or_else(of_file, shown)
 }
 
 /// The verdict on a process that lives.

@@ -65,12 +65,12 @@ const WORDS: [&str; 47] = [
 ];
 
 /// Words that say whose allocator or what kind of one.
-const FILLERS: [&str; 65] = [
+const FILLERS: [&str; 67] = [
     "aligned", "apr", "array", "attempt", "c", "checked", "clear", "context", "crypto", "debug", "default",
-    "die", "do", "e", "ex", "fatal", "g", "gc", "git", "impl", "internal", "je", "js", "k", "lib", "libc",
-    "mem", "memory", "mi", "my", "n", "ngx", "nofail", "object", "openssl", "or", "os", "p", "perl", "pg",
-    "posix", "py", "raw", "real", "rdl", "rg", "rjem", "rust", "s", "safe", "set", "sqlite", "sys", "tc",
-    "tcl", "try", "usable", "util", "uv", "v", "wrap", "wrapper", "x", "z", "zeroed",
+    "die", "do", "e", "ex", "extended", "fatal", "g", "gc", "git", "impl", "internal", "je", "js", "k",
+    "lib", "libc", "mem", "memory", "mi", "my", "n", "ngx", "nofail", "object", "openssl", "or", "os", "p",
+    "perl", "pg", "posix", "py", "raw", "real", "rdl", "rg", "rjem", "rust", "s", "safe", "set", "sqlite",
+    "sys", "tc", "tcl", "try", "usable", "util", "uv", "v", "wrap", "wrapper", "x", "z", "zero", "zeroed",
 ];
 
 /// Whether a function allocates for everyone, as far as its name tells.

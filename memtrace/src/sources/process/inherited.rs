@@ -2,8 +2,11 @@
 
 use std::{
     collections::VecDeque,
+    path::PathBuf,
     time::{Duration, Instant},
 };
+
+use rustc_hash::FxHashSet;
 
 use super::session::Session;
 use crate::target::threads;
@@ -53,7 +56,15 @@ impl Session {
         if !lives {
             return;
         }
+        // What is removed at a place in a file is removed wherever that file is mapped.
+        let mut swept: FxHashSet<PathBuf> = FxHashSet::default();
         for target in self.targets.iter_mut().filter(|target| !target.process.has_exited()) {
+            let files = target.specs.iter().map(|spec| &spec.file);
+            let before = swept.len();
+            swept.extend(files.cloned());
+            if swept.len() == before {
+                continue;
+            }
             if let Err(error) = target.sweep(&mut self.tracer) {
                 tracing::debug!("children of process {} keep breakpoints: {error}", target.pid());
             }

@@ -3,7 +3,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufReader, Read, Seek, SeekFrom},
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
     ops::Range,
     os::unix::fs::FileExt as _,
 };
@@ -91,7 +91,7 @@ struct Dump {
 
 impl Dump {
     /// Takes what follows the size of a record. `None`: there is no room for more.
-    fn take(&mut self, kind: u32, record: &mut impl Read) -> Option<()> {
+    fn take(&mut self, kind: u32, record: &mut impl BufRead) -> Option<()> {
         // A record that is shorter than it should be tells nothing.
         let _ = match kind {
             LOAD => self.load(record),
@@ -105,7 +105,7 @@ impl Dump {
         has_room.then_some(())
     }
 
-    fn load(&mut self, record: &mut impl Read) -> io::Result<()> {
+    fn load(&mut self, record: &mut impl BufRead) -> io::Result<()> {
         let [_time, _process, _unused, start, size, _index] = numbers(record)?;
         let name = self.text(record)?;
         let code = range(start, size);
@@ -132,7 +132,7 @@ impl Dump {
         Ok(())
     }
 
-    fn lines(&mut self, record: &mut impl Read) -> io::Result<()> {
+    fn lines(&mut self, record: &mut impl BufRead) -> io::Result<()> {
         let [_time, _code, count] = numbers::<u64, 3>(record)?;
         self.pending.clear();
         let mut last = 0..0;
@@ -151,18 +151,25 @@ impl Dump {
     }
 
     /// Reads a text that ends in NUL, and returns its place. What is too long is cut.
-    fn text(&mut self, record: &mut impl Read) -> io::Result<Range<usize>> {
+    fn text(&mut self, record: &mut impl BufRead) -> io::Result<Range<usize>> {
         let begin = self.map.text.len();
         let most = (begin + MOST_NAME).min(MOST_BYTES as usize);
-        for byte in record.bytes() {
-            match byte? {
-                0 => return Ok(begin..self.map.text.len()),
-                byte if self.map.text.len() < most => self.map.text.push(byte),
-                _ => {}
+        loop {
+            let there = record.fill_buf()?;
+            if there.is_empty() {
+                self.map.text.truncate(begin);
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let end = there.iter().position(|&byte| byte == 0);
+            let part = there.get(..end.unwrap_or(there.len())).unwrap_or_default();
+            let room = most.saturating_sub(self.map.text.len());
+            self.map.text.extend_from_slice(part.get(..room.min(part.len())).unwrap_or_default());
+            let used = part.len() + usize::from(end.is_some());
+            record.consume(used);
+            if end.is_some() {
+                return Ok(begin..self.map.text.len());
             }
         }
-        self.map.text.truncate(begin);
-        Err(io::ErrorKind::UnexpectedEof.into())
     }
 
     fn forget_lines(&mut self, code: &Range<u64>) {

@@ -17,15 +17,14 @@ use crate::{
     sources::process::census,
 };
 
+/// Holders by slot of the stack, and what all blocks take.
+pub(super) type InUse = (FxHashMap<u32, Vec<Holder>>, Option<HeapSize>);
+
 /// The holders of blocks that are still in use, by slot of the stack, and what all blocks take.
 ///
 /// # Errors
 /// There is no census, or it was cut short, or the memory cannot be read.
-pub(super) fn holders(
-    job: &Job,
-    tools: &Tools,
-    signals: &Signals,
-) -> anyhow::Result<(FxHashMap<u32, Vec<Holder>>, Option<HeapSize>)> {
+pub(super) fn holders(job: &Job, tools: &Tools, signals: &Signals) -> anyhow::Result<InUse> {
     let (census, blocks) = census::collect(job.pid, None)?;
     let size = census::size(&census);
     let pass = Pass {
