@@ -1,5 +1,5 @@
 /* A master that starts a worker for each line on its standard input: "fork", whose blocks have 700 bytes; "exec", which is
- * executed anew and whose blocks have 512; or "few", which waits for SIGUSR1, allocates ten blocks of 1000 bytes, frees three of
+ * executed anew and whose blocks have 512; "daemon", whose parent exits at once, for a minute; or "few", which waits for SIGUSR1, allocates ten blocks of 1000 bytes, frees three of
  * them, waits again, and exits. With an argument, it is a worker of the second kind itself. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,11 +57,20 @@ int main(int argc, char **argv) {
             prctl(PR_SET_PDEATHSIG, SIGKILL);
             if (!strcmp(line, "exec\n"))
                 execl("/proc/self/exe", argv[0], "worker", NULL);
+            if (!strcmp(line, "daemon\n")) {
+                if (fork())
+                    _exit(0);
+                prctl(PR_SET_PDEATHSIG, 0);
+                alarm(60);
+                printf("worker %d\n", getpid());
+                fflush(stdout);
+            }
             if (!strcmp(line, "few\n"))
                 work_a_little();
             work(700);
         }
-        printf("worker %d\n", worker);
+        if (strcmp(line, "daemon\n") != 0)
+            printf("worker %d\n", worker);
         fflush(stdout);
     }
     return 0;

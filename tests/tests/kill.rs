@@ -111,8 +111,9 @@ fn children_that_are_not_traced_lose_their_probes() {
     let _ = target.line_with("ready");
     let before = proc::libc_code(target.pid());
     let agent = Agent::attach(&[target.pid()], &[]);
-    for _ in 0..2 {
-        target.write_line("fork");
+    // The daemon's parent is gone when the agent hears of it.
+    for kind in ["fork", "daemon", "fork"] {
+        target.write_line(kind);
         let child = target.line_with("worker");
         let child = child.rsplit(' ').next().and_then(|pid| pid.parse().ok()).expect("its pid");
         assert_no_probes_of(child, &before);

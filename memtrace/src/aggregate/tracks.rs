@@ -58,7 +58,9 @@ pub struct Ascent {
     pub last: f64,
     /// How often its bytes rose from one moment to the next.
     pub rises: u64,
-    /// Whether they never fell, and are a multiple of what they were a while before the middle: a buffer that doubles whenever
+    /// Whether they ever fell.
+    pub fell: bool,
+    /// Whether they never did, and are a multiple of what they were a while before the middle: a buffer that doubles whenever
     /// it is full does so ever more rarely, however steadily it is filled.
     pub multiplied: bool,
 }
@@ -182,10 +184,10 @@ impl Tracks {
         let rises = bytes.windows(2).filter(|pair| matches!(pair, [a, b] if b > a)).count() as u64;
         let last = times.len().checked_sub(1)?;
         let before = *bytes.get((last as f64 * MULTIPLIED_SINCE) as usize)?;
-        let multiplied = bytes.is_sorted()
-            && before > 0.0
-            && bytes.last().is_some_and(|&now| now >= MULTIPLIED_BY * before);
-        Some(Ascent { first: slope(0, third)?, last: slope(last - third, last)?, rises, multiplied })
+        let fell = !bytes.is_sorted();
+        let multiplied =
+            !fell && before > 0.0 && bytes.last().is_some_and(|&now| now >= MULTIPLIED_BY * before);
+        Some(Ascent { first: slope(0, third)?, last: slope(last - third, last)?, rises, fell, multiplied })
     }
 
     /// Growth of the number of blocks of the process, those included that were allocated before tracing began, and frees of

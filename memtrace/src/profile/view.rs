@@ -5,6 +5,8 @@ use std::{
     cmp::{Ordering, Reverse},
 };
 
+use rustc_hash::FxHashSet;
+
 use super::{CacheRow, Dictionary, Kind, LocationId, MappingRow, Profile, Row, StackId, merge::merged_if};
 
 /// What rows are ordered by, largest first.
@@ -86,7 +88,13 @@ impl Selection {
         let mut places: Vec<usize> = found.map(|(place, _)| place).collect();
         let settled = |place: &usize| profile.rows.get(*place).is_some_and(|row| self.hides(row));
         let shown = self.cut(places.len() - places.iter().filter(|place| settled(place)).count());
+        let gone = gone(profile);
+        // What living processes hold comes first, and what needs no attention last.
+        let turn = |row: &Row| (row.is_settled(), gone.contains(&row.pid()));
         let order = |a: &usize, b: &usize| match (profile.rows.get(*a), profile.rows.get(*b)) {
+            (Some(a), Some(b)) if self.sort == SortBy::Verdict => {
+                turn(a).cmp(&turn(b)).then_with(|| self.order(a, b))
+            }
             (Some(a), Some(b)) => self.order(a, b),
             _ => Ordering::Equal,
         };
@@ -147,6 +155,14 @@ impl Selection {
                 .any(|name| name.contains(text))
         })
     }
+}
+
+/// Processes that have exited, if others live.
+fn gone(profile: &Profile) -> FxHashSet<u32> {
+    let balances = profile.processes().map_or(&[][..], |of| of.balances.as_slice());
+    let (gone, living): (Vec<_>, Vec<_>) = balances.iter().partition(|balance| balance.ended.is_some());
+    let pids = gone.iter().map(|balance| balance.pid);
+    if living.is_empty() { FxHashSet::default() } else { pids.collect() }
 }
 
 /// Lost ones by what is lost, those that grow by how fast, the others by what is outstanding.

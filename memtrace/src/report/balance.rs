@@ -208,7 +208,7 @@ fn no_leak(balance: &Balance) -> String {
             speed(balance.rate.total)
         ),
         Course::Filling => format!(
-            "it grows by {}, but its blocks and mappings do not: it uses memory that it had before",
+            "it grows by {}, but its blocks and mappings hardly do: most likely it uses memory that it had before",
             speed(balance.rate.total)
         ),
         Course::Flat if balance.grown.total >= WORTH as f64 && balance.flat >= FLAT => {

@@ -83,13 +83,10 @@ impl Part {
         frames.iter().enumerate().map(move |(at, frame)| match Self::of(frame) {
             Self::Code if at < of_libc => Self::Library,
             Self::Code | Self::Library if runtime.has(frame) => Self::Runtime,
-            Self::Code
-                if frames
-                    .get(at + 1)
-                    .is_some_and(|caller| glue::is_called(frame, caller) || is_inside(frame, caller)) =>
-            {
+            Self::Code if frames.get(at + 1).is_some_and(|caller| glue::is_called(frame, caller)) => {
                 Self::Allocator
             }
+            Self::Code if is_inside(frames.get(at..).unwrap_or_default()) => Self::Allocator,
             part => part,
         })
     }
@@ -135,9 +132,12 @@ impl Part {
     }
 }
 
-/// Whether a function without a name is part of the wrapper that calls it.
-fn is_inside(frame: &Frame<'_>, caller: &Frame<'_>) -> bool {
-    frame.function.is_none() && frame.module == caller.module && Part::of(caller) == Part::Allocator
+/// Whether the innermost of these functions has no name and is part of a wrapper: that calls it, or another one without a name.
+fn is_inside(frames: &[Frame<'_>]) -> bool {
+    let Some(frame) = frames.first().filter(|frame| frame.function.is_none()) else { return false };
+    let mut callers =
+        frames.iter().skip(1).skip_while(|caller| caller.function.is_none() && caller.module == frame.module);
+    callers.next().is_some_and(|caller| frame.module == caller.module && Part::of(caller) == Part::Allocator)
 }
 
 fn is_in(frame: &Frame<'_>, files: &[&str]) -> bool {
@@ -296,6 +296,7 @@ mod tests {
             ),
             (&[("strdup", libc), ("", app), ("main", app)], Some(1)),
             (&[("xmalloc", app)], Some(0)),
+            (&[("", app), ("", app), ("MemoryContextAlloc", app), ("copy", app)], Some(3)),
             (&[("", app), ("MemoryContextAllocZero", app), ("copy", app), ("main", app)], Some(2)),
             (
                 &[("", app), ("operator new(unsigned long)", "/usr/lib/libstdc++.so.6"), ("main", app)],

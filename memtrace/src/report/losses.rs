@@ -87,7 +87,7 @@ pub(super) fn sentences(losses: &Losses) -> Vec<String> {
             "name lookup",
             "given up: functions may lack names or lines; the notes say why",
         ),
-        (losses.children_not_traced, "fork", "of the target not traced: what child processes allocate is not in the figures (--follow), and for up to half a second after the fork their calls run into its probes"),
+        (losses.children_not_traced, "fork", "of the target not traced: what child processes allocate is not in the figures (--follow), and their calls run into its probes until these are taken out, usually at once"),
         (incomplete_stacks, "stack", incomplete.as_str()),
     ]
     .into_iter()

@@ -75,13 +75,24 @@ impl Map {
             self.functions.range(..code.end).rev().take_while(|(_, (other, _))| *other > code.start);
         let gone: Vec<u64> = overlaps.take(MOST_REMOVED).map(|(start, _)| *start).collect();
         for start in gone {
-            self.functions.remove(&start);
+            if let Some((end, _)) = self.functions.remove(&start) {
+                drop(self.take_lines(start..end));
+            }
         }
         let has_room = self.functions.len() < MOST;
         if has_room {
             self.functions.insert(code.start, (code.end, name));
         }
         has_room
+    }
+
+    /// Removes the lines of some code.
+    fn take_lines(&mut self, code: std::ops::Range<u64>) -> Vec<(u64, Place)> {
+        if self.lines.is_empty() || code.is_empty() {
+            return Vec::new();
+        }
+        let at: Vec<u64> = self.lines.range(code).map(|(at, _)| *at).collect();
+        at.into_iter().filter_map(|at| self.lines.remove_entry(&at)).collect()
     }
 
     /// The function at an address.

@@ -19,7 +19,8 @@ pub struct HeapSize {
     pub kept: u64,
 }
 
-/// Samples with blocks as they were measured, and what the allocator keeps more than at first. `heaps`: when what was measured.
+/// Samples with blocks as they were measured, and by how much more the allocator keeps at the end, if all the time was as what was
+/// measured. `heaps`: when what was measured.
 /// `None`: too little was.
 #[must_use]
 pub fn measured(
@@ -28,7 +29,8 @@ pub fn measured(
 ) -> Option<(Vec<(Duration, Sample)>, i64)> {
     let (&(start, first), &(end, last)) = heaps.first().zip(heaps.last())?;
     let seconds = end.checked_sub(start).filter(|&span| span >= LEAST)?.as_secs_f64();
-    if seconds < PART * span_of(samples).as_secs_f64() {
+    let whole = span_of(samples).as_secs_f64();
+    if seconds < PART * whole {
         return None;
     }
     let blocks = |at: Duration, figure: fn(&HeapSize) -> u64| {
@@ -36,11 +38,16 @@ pub fn measured(
         let place = heaps.partition_point(|(time, _)| *time <= at);
         let known = match (place.checked_sub(1).and_then(|place| heaps.get(place)), heaps.get(place)) {
             (Some((before, low)), Some((after, high))) => {
-                let part = (at - *before).as_secs_f64() / (*after - *before).as_secs_f64();
+                let between = after.saturating_sub(*before).as_secs_f64().max(1e-9);
+                let part = at.saturating_sub(*before).as_secs_f64() / between;
                 figure(low) as f64 + part * (figure(high) as f64 - figure(low) as f64)
             }
-            (Some((before, low)), None) => figure(low) as f64 + slope * (at - *before).as_secs_f64(),
-            (None, Some((after, high))) => figure(high) as f64 - slope * (*after - at).as_secs_f64(),
+            (Some((before, low)), None) => {
+                figure(low) as f64 + slope * at.saturating_sub(*before).as_secs_f64()
+            }
+            (None, Some((after, high))) => {
+                figure(high) as f64 - slope * after.saturating_sub(at).as_secs_f64()
+            }
             (None, None) => 0.0,
         };
         known.max(0.0) as u64
@@ -50,8 +57,8 @@ pub fn measured(
         let blocks = blocks(*at, |heap| heap.in_use.blocks);
         (*at, Sample { blocks: Amount { bytes, blocks }, ..*sample })
     });
-    let kept = i64::try_from(last.kept).unwrap_or(i64::MAX).saturating_sub_unsigned(first.kept);
-    Some((samples.collect(), kept))
+    let kept = (last.kept as f64 - first.kept as f64) * whole / seconds;
+    Some((samples.collect(), kept as i64))
 }
 
 #[cfg(test)]
@@ -70,7 +77,7 @@ mod tests {
         let heaps = [heap(4, 1000, 50), heap(8, 3000, 20), heap(14, 3000, 40)];
         let (found, kept) = measured(&samples, &heaps).unwrap();
         let bytes: Vec<u64> = [0, 4, 6, 10, 14, 19].map(|at: usize| found[at].1.blocks.bytes).to_vec();
-        assert_eq!((bytes, kept), (vec![200, 1000, 2000, 3000, 3000, 4000], -10));
+        assert_eq!((bytes, kept), (vec![200, 1000, 2000, 3000, 3000, 4000], -20));
         assert_eq!(found[6].1.blocks.blocks, 200);
         // Too few, too close, or of a small part of the time.
         assert_eq!(measured(&samples, &heaps[..1]), None);

@@ -171,11 +171,12 @@ fn lacks(samples: &[(Duration, Sample)]) -> Duration {
     LEAST_SPAN.saturating_sub(span).max(apart.saturating_mul(missing))
 }
 
-/// For how long the memory has not been less than now, beyond noise.
+/// For how long the memory has been as it is now, but for noise.
 fn flat(samples: &[(Duration, Sample)]) -> Duration {
     let Some((end, last)) = samples.last() else { return Duration::ZERO };
-    let least = total(last) as f64 - noise(&last.resident);
-    let since = samples.iter().rev().take_while(|(_, sample)| total(sample) as f64 >= least).last();
+    let (now, noise) = (total(last), noise(&last.resident));
+    let is_alike = |sample: &Sample| total(sample).abs_diff(now) as f64 <= noise;
+    let since = samples.iter().rev().take_while(|(_, sample)| is_alike(sample)).last();
     since.map_or(Duration::ZERO, |(since, _)| end.saturating_sub(*since))
 }
 

@@ -74,10 +74,8 @@ fn most_kept(rest: f64, blocks: f64, last: &Sample, of: &Circumstances) -> f64 {
         return rest;
     }
     let overhead = blocks.max(0.0) * ROUNDING + last.blocks.blocks as f64 * HEADER + ALLOWANCE;
-    if let Some(kept) = of.kept_grown {
-        return kept.max(0) as f64 + overhead;
-    }
     let heap = of.heap_grown.map_or(0.0, |grown| (grown as f64 - blocks).max(0.0));
+    let freed = of.kept_grown.map_or(freed, |kept| kept.max(0) as f64);
     (freed + overhead).max(heap)
 }
 

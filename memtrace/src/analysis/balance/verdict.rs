@@ -186,7 +186,8 @@ impl Figures<'_> {
             return (Standing::Mappings, course);
         }
         let tables = self.course(|sample| sample.resident.page_tables);
-        if tables == Course::Growing && self.grown(|sample| sample.resident.page_tables, true) >= TABLES {
+        let grown = self.balance.page_tables_grown as f64;
+        if tables == Course::Growing && grown >= TABLES && grown > self.balance.grown.total {
             return (Standing::Unseen, tables);
         }
         let shmem = self.course(|sample| sample.cgroup.first().copied().unwrap_or_default());

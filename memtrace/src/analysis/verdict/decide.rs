@@ -29,6 +29,8 @@ const YOUNGEST: f64 = 0.1;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How often a stack's bytes must have risen, if its number of blocks has not.
 const RISES: u64 = 8;
+/// A buffer that is enlarged and never became smaller counts as growing after this long.
+const RISING: Duration = Duration::from_secs(20);
 /// A trend matters if it made at least this part of what is outstanding.
 const MATTERS: f64 = 0.1;
 /// The part of a growth that is left of it if it was not freed.
@@ -176,8 +178,9 @@ fn mortal(evidence: &Evidence<'_>) -> Grounds {
         if last < first / 2.0 {
             return Grounds::Slowing { first, last };
         }
-        // `realloc` frees a block each time that it enlarges it.
-        return match enlarged(evidence, blocks) {
+        // `realloc` frees a block each time that it enlarges it. What is filled and emptied looks the same for a while.
+        let only_rises = evidence.ascent.is_some_and(|ascent| !ascent.fell) && evidence.watched >= RISING;
+        return match enlarged(evidence, blocks).filter(|_| only_rises) {
             Some(times) => Grounds::Enlarged { times },
             None if evidence.watched >= PATIENCE => Grounds::FallingBehind { freed },
             None => Grounds::OldestFreed { freed },

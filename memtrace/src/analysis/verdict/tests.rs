@@ -279,7 +279,7 @@ fn what_grew_and_was_freed_at_the_end_has_not_leaked() {
         lifetimes: Some(&lifetimes),
         bytes,
         trend: Some(Trend { bytes_per_second: 1000.0, low: 900.0, high: 1100.0 }),
-        ascent: Some(Ascent { first: 1000.0, last: 1000.0, rises: 190, multiplied: false }),
+        ascent: Some(Ascent { first: 1000.0, last: 1000.0, rises: 190, fell: false, multiplied: false }),
         balance: None,
         windows: None,
         is_full: false,

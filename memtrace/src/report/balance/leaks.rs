@@ -19,8 +19,9 @@ pub(super) fn places(view: &View<'_>, balance: &Balance) -> String {
     let pid = balance.pid;
     let leaks = |row: &&Row| row.judges(pid) && row.is_leaking();
     let found = view.profile().rows.iter().filter(leaks).count() as u64;
-    if view.selection().containing.is_some() && found > 0 {
-        return format!(" in {}, shown or not", format_count(found, "stack"));
+    if view.selection().containing.is_some() {
+        let places = || format!(" in {}, shown or not", format_count(found, "stack"));
+        return if found > 0 { places() } else { String::new() };
     }
     let Some(first) = view.rows().find(leaks) else { return suspect(view, balance) };
     let name = name(view, first);
@@ -40,7 +41,7 @@ fn suspect(view: &View<'_>, balance: &Balance) -> String {
         Knowledge::Counted | Knowledge::Sampled => balance.grown.blocks,
     };
     let largest = open().max_by_key(|row| row.outstanding.bytes);
-    let largest = largest.filter(|row| row.outstanding.bytes as f64 >= MOST * all.max(1.0));
+    let largest = largest.filter(|row| all > 0.0 && row.outstanding.bytes as f64 >= MOST * all);
     largest.map_or_else(String::new, |row| format!(", perhaps in {}", name(view, row)))
 }
 
@@ -51,6 +52,9 @@ fn name(view: &View<'_>, row: &Row) -> String {
         return "code without a name".to_owned();
     };
     let of_file = || {
+        if frame.module.is_empty() {
+            return "code without a name".to_owned();
+        }
         let file = frame.module.rsplit('/').next().unwrap_or_default();
         format!("{}+{:#x}", short(file), frame.module_offset)
     };
@@ -65,7 +69,9 @@ pub(super) fn leak(view: &View<'_>, balance: &Balance) -> String {
     let is_young = (Duration::from_nanos(1)..YOUNG).contains(&balance.span);
     let doubt =
         if balance.lost == 0 && is_young { "; a cache that fills looks the same at first" } else { "" };
-    format!("LEAK{places}{}: {}{doubt}", likely(balance), parts.join("; "))
+    // One of the two is doubt enough.
+    let likely = if places.starts_with(',') { "" } else { likely(balance) };
+    format!("LEAK{places}{likely}: {}{doubt}", parts.join("; "))
 }
 
 /// In windows, what outlived them may be freed later.

@@ -11,6 +11,19 @@ const FILLED: f64 = 0.5;
 pub(super) fn unseen(balance: &Balance) -> String {
     let Balance { grown, filled, pid, .. } = balance;
     let (total, unexplained) = (signed_bytes(grown.total), signed_bytes(grown.unexplained));
+    let tables = balance.page_tables_grown;
+    if are_most(balance) {
+        let what = format!(
+            "PAGE TABLES: they grew by {} in {}, the process itself by {total}: memory is used here and there in {} of address space",
+            signed_bytes(tables as f64),
+            format_age(balance.span),
+            format_bytes(balance.resident.size)
+        );
+        return match balance.ended {
+            None => format!("{what}; `memtrace kernel --pid {pid} --pages` shows by which code"),
+            Some(_) => what,
+        };
+    }
     if let Some(uncounted) = balance.uncounted {
         let why = match uncounted {
             Uncounted::Sizes => {
@@ -26,19 +39,6 @@ pub(super) fn unseen(balance: &Balance) -> String {
         return format!(
             "NOT COUNTED: the process grew by {total}, of which {unexplained} are in no block that is counted; {why}"
         );
-    }
-    let tables = balance.page_tables_grown;
-    if are_most(balance) {
-        let what = format!(
-            "PAGE TABLES: they grew by {} in {}, the process itself by {total}: memory is used here and there in {} of address space",
-            signed_bytes(tables as f64),
-            format_age(balance.span),
-            format_bytes(balance.resident.size)
-        );
-        return match balance.ended {
-            None => format!("{what}; `memtrace kernel --pid {pid} --pages` shows by which code"),
-            Some(_) => what,
-        };
     }
     if *filled as f64 >= FILLED * grown.unexplained {
         return format!(

@@ -10,8 +10,7 @@ const GENERATED: &str = "[anon]";
 
 /// Files of runtimes, by their names or how these begin. Another program that generates code is its author's own.
 const PROGRAMS: [&str; 6] = ["node", "nodejs", "deno", "bun", "ruby", "luajit"];
-const LIBRARIES: [&str; 7] =
-    ["libnode.", "python3", "libpython3", "libruby", "libluajit", "libcoreclr.", JVM];
+const LIBRARIES: [&str; 6] = ["libnode.", "python3", "libpython3", "libruby", "libluajit", JVM];
 
 /// The JVM, and files that come with it.
 const JVM: &str = "libjvm.";
@@ -86,8 +85,11 @@ impl<'a> Runtime<'a> {
             Own::Internals => (&INTERNAL_PACKAGES[..], INTERNAL_NODE),
         };
         if self.is_jvm {
-            // Methods are named with their class; stubs are not.
-            let path = path(function);
+            // Methods are named with their class; stubs are not. libperf-jvmti writes `Lapp/Cart;keep(I)V`.
+            let path = match function.strip_prefix('L').filter(|name| name.contains(';')) {
+                Some(name) => name.replace('/', "."),
+                None => path(function).into_owned(),
+            };
             return !path.contains('.') || packages.iter().any(|package| path.starts_with(package));
         }
         frame.file.is_some_and(|file| {
@@ -192,6 +194,15 @@ mod tests {
                     ("JavaCalls::call_helper(JavaValue*, methodHandle const&)", JVM),
                 ],
                 3,
+            ),
+            (
+                &[
+                    ("os::malloc(unsigned long, MemTag)", JVM),
+                    ("Ljava/nio/DirectByteBuffer;<init>(I)V", "@[anon]"),
+                    ("Lapp/Cart;keep(I)V", "@[anon]"),
+                    ("Interpreter", "@[anon]"),
+                ],
+                2,
             ),
             (
                 &[

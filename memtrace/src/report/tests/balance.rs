@@ -152,7 +152,7 @@ fn page_tables_and_memory_that_is_filled_have_words() {
     let filling = Balance { standing: Standing::NoLeak, course: Course::Filling, rate, ..Balance::default() };
     assert_eq!(
         of(filling)[1],
-        "NO LEAK SEEN: it grows by 2 KiB/s, but its blocks and mappings do not: it uses memory that it had before"
+        "NO LEAK SEEN: it grows by 2 KiB/s, but its blocks and mappings hardly do: most likely it uses memory that it had before"
     );
     let early = Balance { lacks: Duration::from_secs(4), resident, ..Balance::default() };
     assert_eq!(of(early)[0], "RSS 1 MiB, too early for its growth");

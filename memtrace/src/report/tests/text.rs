@@ -52,7 +52,7 @@ fn everything_lost() {
     Missed: 3 events did not fit into the ring buffer: trace lines are missing, mappings may be wrong, and stacks may appear one report late.
     Missed: 10 mapped ranges (40 KiB) left out: a process had too many, so what it mapped itself is too low by at most that much.
     Missed: 11 name lookups given up: functions may lack names or lines; the notes say why.
-    Missed: 9 forks of the target not traced: what child processes allocate is not in the figures (--follow), and for up to half a second after the fork their calls run into its probes.
+    Missed: 9 forks of the target not traced: what child processes allocate is not in the figures (--follow), and their calls run into its probes until these are taken out, usually at once.
     Missed: 2,010 stacks incomplete (no frame pointer: 10, stack unreadable: 2,000): their outer callers are missing.
     Note: process 4123 has exited: blocks not freed by then are still shown
     "#);

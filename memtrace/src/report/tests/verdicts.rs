@@ -160,6 +160,26 @@ fn rows_are_ordered_by_verdict_then_by_what_it_says() {
     assert_eq!(order(lost).first(), Some(&first));
 }
 
+/// What a process that is gone holds is of less interest than what grows in those that live.
+#[test]
+fn what_has_exited_comes_after_what_lives() {
+    let mut recorded = judged();
+    recorded.stacks[1].verdict = recorded.stacks[0].verdict;
+    recorded.stacks_found = recorded.stacks.len();
+    let ended = |pid| crate::profile::Balance { pid, ended: Some(amount(1, 1)), ..Default::default() };
+    recorded.balances = vec![ended(7), crate::profile::Balance { pid: 4123, ..Default::default() }];
+    let (dictionary, mut profile) = recorded.profile();
+    let selection = crate::profile::Selection::default();
+    let order = selection.shown(&dictionary, &profile);
+    profile.rows[order[0]].detail = crate::profile::Detail::Process { pid: 7, uncertainty: None };
+    assert_eq!(selection.shown(&dictionary, &profile)[..2], [order[1], order[0]]);
+    // All have.
+    recorded.balances[1] = ended(4123);
+    let (dictionary, mut profile) = recorded.profile();
+    profile.rows[order[0]].detail = crate::profile::Detail::Process { pid: 7, uncertainty: None };
+    assert_eq!(selection.shown(&dictionary, &profile), order);
+}
+
 /// What is steady or from start-up is only summed up, unless it is asked for or has lost blocks.
 #[test]
 fn settled_rows_are_summed_up() {

@@ -1,12 +1,6 @@
 //! Children that are not traced and have inherited breakpoints: each of their calls traps, for nothing.
 
-use std::{
-    collections::VecDeque,
-    path::PathBuf,
-    time::{Duration, Instant},
-};
-
-use rustc_hash::FxHashSet;
+use std::time::{Duration, Instant};
 
 use super::session::Session;
 use crate::target::threads;
@@ -16,61 +10,120 @@ const MOST: usize = 64;
 /// The least time between two sweeps, and how many times as long as a sweep it is.
 const LEAST_PAUSE: Duration = Duration::from_millis(500);
 const SHARE: u32 = 50;
+/// The same where no child that is known lives: they may have children of their own.
+const IDLE_PAUSE: Duration = Duration::from_secs(5);
 
 /// Children that were forked since the last sweep.
 #[derive(Debug, Default)]
 pub(super) struct Inherited {
-    /// The last of them; 0 is one whose pid is unknown.
-    pids: VecDeque<u32>,
-    /// When the next sweep may be.
-    next: Option<Instant>,
+    /// The targets that forked them, by index.
+    parents: Vec<u32>,
+    /// Some of them.
+    pids: Vec<u32>,
+    /// Whether there are others, or some whose pid is unknown.
+    has_others: bool,
+    /// When the last sweep began, and how long it took.
+    last: Option<(Instant, Duration)>,
 }
 
 impl Inherited {
-    fn add(&mut self, pid: u32) {
-        if self.pids.len() >= MOST {
-            self.pids.pop_front();
+    fn add(&mut self, parent: u32, child: u32) {
+        if !self.parents.contains(&parent) {
+            self.parents.push(parent);
         }
-        self.pids.push_back(pid);
+        if child == 0 || self.pids.len() >= MOST {
+            self.has_others = true;
+        } else {
+            self.pids.push(child);
+        }
+    }
+
+    /// Whether it is time for a sweep.
+    fn is_due(&self, now: Instant, lives: impl Fn(u32) -> bool) -> bool {
+        if self.parents.is_empty() {
+            return false;
+        }
+        let Some((last, took)) = self.last else { return true };
+        let pause = LEAST_PAUSE.max(took.saturating_mul(SHARE));
+        let since = now.saturating_duration_since(last);
+        since >= pause.max(IDLE_PAUSE)
+            || since >= pause && (self.has_others || self.pids.iter().any(|&pid| lives(pid)))
     }
 }
 
 impl Session {
     /// A target has forked a process that will not be traced: `child`, or 0 if its pid is unknown.
-    pub(super) fn inherits(&mut self, child: u32) {
+    pub(super) fn inherits(&mut self, parent: u32, child: u32) {
         let shares_pids = self.tracer.shares_pids();
-        self.inherited.add(if shares_pids { child } else { 0 });
+        self.inherited.add(parent, if shares_pids { child } else { 0 });
         self.sweep();
     }
 
-    /// Takes the breakpoints out of children that live, if it is time.
+    /// Takes the breakpoints out of children, if it is time: of one target, as that takes a while. Another target that has the
+    /// same files mapped may need no sweep of its own then, but not all have the same sites.
     pub(super) fn sweep(&mut self) {
-        let Inherited { pids, next } = &mut self.inherited;
-        // Those of a window are taken out everywhere when it closes.
-        if pids.is_empty() || self.control.in_windows() || next.is_some_and(|next| Instant::now() < next) {
-            return;
-        }
         let begin = Instant::now();
-        let lives = pids.iter().any(|&pid| pid == 0 || threads::living(pid).is_some());
-        pids.clear();
-        if !lives {
+        // Those of a window are taken out everywhere when it closes.
+        if self.control.in_windows() || !self.inherited.is_due(begin, |pid| threads::living(pid).is_some()) {
             return;
         }
-        // What is removed at a place in a file is removed wherever that file is mapped.
-        let mut swept: FxHashSet<PathBuf> = FxHashSet::default();
-        for target in self.targets.iter_mut().filter(|target| !target.process.has_exited()) {
-            let files = target.specs.iter().map(|spec| &spec.file);
-            let before = swept.len();
-            swept.extend(files.cloned());
-            if swept.len() == before {
-                continue;
-            }
-            if let Err(error) = target.sweep(&mut self.tracer) {
-                tracing::debug!("children of process {} keep breakpoints: {error}", target.pid());
-            }
+        // Where the thread has ended that holds a target's probes, they would be taken out too.
+        let lives =
+            |of: u32| self.targets.iter().find(|target| target.index == of && !target.process.has_exited());
+        let held = |pid: u32, holder: u32| threads::lives(pid, holder);
+        let living = self.targets.iter().filter(|target| !target.process.has_exited());
+        if !living.into_iter().all(|target| held(target.pid().get(), target.holder())) {
+            return;
+        }
+        let parents = std::mem::take(&mut self.inherited.parents);
+        let mut waiting: Vec<u32> = parents.into_iter().filter(|&parent| lives(parent).is_some()).collect();
+        if let Some(parent) = waiting.pop()
+            && let Some(target) = self.targets.iter_mut().find(|target| target.index == parent)
+            && let Err(error) = target.sweep(&mut self.tracer)
+        {
+            tracing::debug!("children of process {} keep breakpoints: {error:#}", target.pid());
         }
         let took = begin.elapsed();
         tracing::debug!("took breakpoints out of children, in {took:?}");
-        self.inherited.next = Some(begin + LEAST_PAUSE.max(took.saturating_mul(SHARE)));
+        // Children of others are those that live, as far as anybody knows.
+        let has_others = !waiting.is_empty();
+        self.inherited =
+            Inherited { parents: waiting, pids: Vec::new(), has_others, last: Some((begin, took)) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::{IDLE_PAUSE, Inherited, LEAST_PAUSE, MOST};
+
+    #[test]
+    fn children_of_children_are_not_forgotten() {
+        let now = Instant::now();
+        let after = |time: Duration| now + time;
+        let mut inherited = Inherited::default();
+        assert!(!inherited.is_due(now, |_| true), "nobody has forked");
+        inherited.add(0, 7);
+        assert!(inherited.is_due(now, |_| false), "the first time at once");
+        inherited.last = Some((now, Duration::from_millis(2)));
+        assert!(!inherited.is_due(after(LEAST_PAUSE / 2), |_| true));
+        assert!(inherited.is_due(after(LEAST_PAUSE), |_| true));
+        // The child is gone: it may have left a child.
+        assert!(!inherited.is_due(after(LEAST_PAUSE), |_| false));
+        assert!(inherited.is_due(after(IDLE_PAUSE), |_| false));
+        // Too many to remember, of whom the first lives, or one that is unknown.
+        for child in 100..=100 + MOST as u32 {
+            inherited.add(0, child);
+        }
+        assert!(inherited.is_due(after(LEAST_PAUSE), |_| false));
+        let mut unknown = Inherited { last: inherited.last, ..Inherited::default() };
+        unknown.add(3, 0);
+        assert!(unknown.is_due(after(LEAST_PAUSE), |_| false));
+        // What takes long is done rarely.
+        unknown.last = Some((now, Duration::from_millis(200)));
+        assert!(
+            !unknown.is_due(after(LEAST_PAUSE), |_| true) && unknown.is_due(after(2 * IDLE_PAUSE), |_| true)
+        );
     }
 }

@@ -232,7 +232,7 @@ impl Session {
             }
             BpfEvent::Victim { target, pid, time } => self.take_victim(target, pid, time),
             BpfEvent::Oracle { .. } | BpfEvent::KernelStack { .. } => {}
-            BpfEvent::Fork { child, .. } => self.forked(child),
+            BpfEvent::Fork { target, child, .. } => self.forked(target, child),
         }
         None
     }

@@ -20,6 +20,8 @@ const RECORD: u64 = 16;
 const LOAD: u32 = 0;
 const MOVE: u32 = 1;
 const DEBUG_INFO: u32 = 2;
+/// Records, and lines of functions that were moved, that are looked at at most.
+const MOST_WORK: usize = 4 * MOST;
 /// The longest name.
 const MOST_NAME: usize = 4096;
 /// A file's name that is that of the entry before.
@@ -85,8 +87,10 @@ impl Seek for Input<'_> {
 #[derive(Default)]
 struct Dump {
     map: Map,
-    /// Lines of the function whose record comes next.
-    pending: Vec<(u64, Place)>,
+    /// The function whose record comes next, and its lines.
+    pending: (u64, Vec<(u64, Place)>),
+    /// Records and lines that were looked at.
+    work: usize,
 }
 
 impl Dump {
@@ -99,7 +103,9 @@ impl Dump {
             DEBUG_INFO => self.lines(record),
             _ => Ok(()),
         };
-        let has_room = self.map.functions.len() < MOST
+        self.work += 1;
+        let has_room = self.work < MOST_WORK
+            && self.map.functions.len() < MOST
             && self.map.lines.len() < MOST
             && (self.map.text.len() as u64) < MOST_BYTES;
         has_room.then_some(())
@@ -110,31 +116,33 @@ impl Dump {
         let name = self.text(record)?;
         let code = range(start, size);
         if !code.is_empty() && !name.is_empty() {
-            self.forget_lines(&code);
-            let lines = std::mem::take(&mut self.pending);
-            self.map.lines.extend(lines.into_iter().filter(|(at, _)| code.contains(at)));
-            self.map.add(code, name);
+            self.map.add(code.clone(), name);
+            let (of, lines) = std::mem::take(&mut self.pending);
+            let lines = lines.into_iter().filter(|(at, _)| of == start && code.contains(at));
+            self.map.lines.extend(lines);
         }
         Ok(())
     }
 
     fn moved(&mut self, record: &mut impl Read) -> io::Result<()> {
         let [_time, _process, _unused, from, to, size, _index] = numbers(record)?;
+        let code = range(to, size);
+        if code.is_empty() {
+            return Ok(());
+        }
         if let Some((end, name)) = self.map.functions.remove(&from) {
-            let lines: Vec<(u64, Place)> =
-                self.map.lines.range(from..end.max(from)).map(|(at, place)| (*at, place.clone())).collect();
-            self.forget_lines(&(from..end));
-            self.forget_lines(&range(to, size));
-            let moved = |at: u64| at.wrapping_sub(from).checked_add(to);
+            let lines = self.map.take_lines(from..end);
+            self.work = self.work.saturating_add(lines.len());
+            self.map.add(code.clone(), name);
+            let moved = |at: u64| at.wrapping_sub(from).checked_add(to).filter(|at| code.contains(at));
             self.map.lines.extend(lines.into_iter().filter_map(|(at, place)| Some((moved(at)?, place))));
-            self.map.add(range(to, size), name);
         }
         Ok(())
     }
 
     fn lines(&mut self, record: &mut impl BufRead) -> io::Result<()> {
-        let [_time, _code, count] = numbers::<u64, 3>(record)?;
-        self.pending.clear();
+        let [_time, code, count] = numbers::<u64, 3>(record)?;
+        self.pending = (code, Vec::new());
         let mut last = 0..0;
         for _ in 0..count.min(MOST as u64) {
             let [address] = numbers(record)?;
@@ -145,7 +153,9 @@ impl Dump {
             } else {
                 last = file;
             }
-            self.pending.push((address, Place { line, file: last.clone() }));
+            if !last.is_empty() {
+                self.pending.1.push((address, Place { line, file: last.clone() }));
+            }
         }
         Ok(())
     }
@@ -168,15 +178,6 @@ impl Dump {
             record.consume(used);
             if end.is_some() {
                 return Ok(begin..self.map.text.len());
-            }
-        }
-    }
-
-    fn forget_lines(&mut self, code: &Range<u64>) {
-        if !code.is_empty() {
-            let gone: Vec<u64> = self.map.lines.range(code.clone()).map(|(at, _)| *at).collect();
-            for at in gone {
-                self.map.lines.remove(&at);
             }
         }
     }
@@ -235,6 +236,10 @@ mod tests {
         )
     }
 
+    fn line(address: u64, line: u32, file: &[u8]) -> Vec<u8> {
+        [address.to_ne_bytes().as_slice(), &line.to_ne_bytes(), &[0; 4], file, b"\0"].concat()
+    }
+
     fn dump(records: &[Vec<u8>]) -> Map {
         let mut header = [MAGIC, 1, LEAST_HEADER, 62, 0, 1].map(u32::to_ne_bytes).concat();
         header.resize(LEAST_HEADER as usize, 0);
@@ -254,11 +259,11 @@ mod tests {
 
     #[test]
     fn functions_are_loaded_moved_and_replaced() {
-        let line = |address: u64, line: u32, file: &[u8]| {
-            [address.to_ne_bytes().as_slice(), &line.to_ne_bytes(), &[0; 4], file, b"\0"].concat()
-        };
         let lines = [line(0x1000, 7, b"/srv/app.kt"), line(0x1010, 9, b"\xff")].concat();
         let map = dump(&[
+            // Of another function, and without a file.
+            record(DEBUG_INFO, &[1, 0x9000, 1], &line(0x2010, 5, b"/srv/other.kt")),
+            record(DEBUG_INFO, &[1, 0x1000, 1], &line(0x1000, 5, b"\xff")),
             record(DEBUG_INFO, &[1, 0x1000, 2], &lines),
             load(0x1000, 0x20, "app.Cart.keep"),
             load(0x2000, 0x40, "JS:*retain /srv/app.js:12:3"),
@@ -277,7 +282,14 @@ mod tests {
 
     #[test]
     fn what_is_damaged_or_unfinished_is_left_out() {
-        let whole = [load(0x1000, 0x10, "first"), load(0x2000, 0x10, "second")].concat();
+        let lines = [line(0x1000, 7, b"/srv/app.kt"), line(0x1008, 9, b"\xff")].concat();
+        let whole = [
+            record(DEBUG_INFO, &[1, 0x1000, 2], &lines),
+            load(0x1000, 0x10, "first"),
+            record(MOVE, &[1, 2, 0, 0x1000, 0x5000, 0x10, 3], b""),
+            load(0x2000, 0x10, "second"),
+        ]
+        .concat();
         let mut header = [MAGIC, 1, LEAST_HEADER, 62, 0, 1].map(u32::to_ne_bytes).concat();
         header.resize(LEAST_HEADER as usize, 0);
         let whole = [header, whole].concat();
@@ -296,6 +308,24 @@ mod tests {
             let map = read(&damaged);
             let _ = (at(&map, 0), at(&map, 0x1000), at(&map, u64::MAX));
         }
+    }
+
+    /// A function with many lines that is moved back and forth would take for ever.
+    #[test]
+    fn the_work_that_a_dump_makes_is_bounded() {
+        let mut dump = super::Dump::default();
+        dump.map.functions.insert(0, (1 << 20, 0..0));
+        dump.map.lines.extend((0..1 << 19).map(|at| (at, super::Place { line: 1, file: 0..0 })));
+        let mut moves = 0;
+        let (mut from, mut to) = (0_u64, 1_u64 << 40);
+        loop {
+            let body = record(MOVE, &[1, 2, 0, from, to, 1 << 20, 3], b"");
+            if dump.take(MOVE, &mut &body[8..]).is_none() {
+                break;
+            }
+            (moves, from, to) = (moves + 1, to, from);
+        }
+        assert!(moves < 10, "{moves}");
     }
 
     #[test]

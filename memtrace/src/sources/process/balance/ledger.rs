@@ -184,7 +184,8 @@ impl Ledger {
     /// The samples, with blocks as they were measured where only windows were watched.
     pub(super) fn as_measured(&self, of: Circumstances) -> (Cow<'_, [(Duration, Sample)]>, Circumstances) {
         let samples = self.series.samples();
-        let in_windows = of.knowledge == Knowledge::AtMost;
+        // A census is of one allocator.
+        let in_windows = of.knowledge == Knowledge::AtMost && of.allocators.len() == 1;
         match in_windows.then(|| balance::measured(samples, self.measured.samples())).flatten() {
             Some((samples, kept)) => {
                 let of = Circumstances { knowledge: Knowledge::Measured, kept_grown: Some(kept), ..of };

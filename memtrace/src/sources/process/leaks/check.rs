@@ -87,7 +87,7 @@ pub(super) fn run(
     let (mut free, mut heap) = (Free::Unknown, None);
     let mut scanned = scan(job, tools, how, stop, || {
         let (blocks, rest, size) = first_blocks(live, job, &times)?;
-        (free, heap) = (rest.clone(), size);
+        (free, heap) = (rest.clone(), size.map(|size| (live.elapsed(), size)));
         Ok((blocks, rest))
     })?;
     scanned.add_to(&mut check, begun);
@@ -143,7 +143,7 @@ pub(super) fn run(
     let late = late.inspect_err(|error| tracing::debug!("no holders in use of process {}: {error}", job.pid));
     let holders = match late.ok().flatten() {
         Some((holders, size)) => {
-            heap = size;
+            heap = size.map(|size| (live.elapsed(), size)).or(heap);
             holders
         }
         None => holders(job.pid, &sampled, &marked, &words, regions, &tools.files),

@@ -68,6 +68,6 @@ pub(super) struct Outcome {
     pub(super) count: Count,
     /// Who holds the blocks of the stacks asked for, by slot.
     pub(super) holders: FxHashMap<u32, Vec<Holder>>,
-    /// What the allocator's blocks take, if it was asked.
-    pub(super) heap: Option<HeapSize>,
+    /// When the allocator was asked, if it was, and what its blocks take.
+    pub(super) heap: Option<(Duration, HeapSize)>,
 }

@@ -185,8 +185,8 @@ impl Session {
                     self.leaks.freed_later.insert(index, remark);
                 }
                 let Outcome { count, holders, heap, .. } = outcome;
-                if let Some(heap) = heap {
-                    self.ledgers.measured(index, check.at + self.started, heap);
+                if let Some((at, heap)) = heap {
+                    self.ledgers.measured(index, at, heap);
                 }
                 self.leaks.found.insert(index, Found { check, stacks: count.stacks, holders });
             }
