@@ -258,7 +258,18 @@ pub struct Balance {
     /// Why not all blocks are counted; `None`: they are.
     #[serde(default)]
     pub uncounted: Option<Uncounted>,
-    /// For how long its memory has not grown.
+    /// For how long its memory has been as it is now.
     #[serde(default)]
     pub flat: Duration,
+}
+
+/// Growth of page tables that is worth a word, bytes.
+const TABLES: i64 = 1 << 20;
+
+impl Balance {
+    /// Whether page tables have grown by more than the memory that they map.
+    #[must_use]
+    pub fn is_of_page_tables(&self) -> bool {
+        self.page_tables_grown >= TABLES && self.page_tables_grown as f64 > self.grown.total
+    }
 }

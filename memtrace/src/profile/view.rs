@@ -204,6 +204,14 @@ pub struct Frame<'a> {
     pub inlined: bool,
 }
 
+impl<'a> Frame<'a> {
+    /// The name of its file, without directories.
+    #[must_use]
+    pub fn file_name(&self) -> &'a str {
+        self.module.rsplit('/').next().unwrap_or_default()
+    }
+}
+
 impl Dictionary {
     /// The frames at a location, inlined ones first. At least one, which has only module and offset if nothing
     /// more is known.

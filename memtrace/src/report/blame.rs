@@ -141,8 +141,7 @@ fn is_inside(frames: &[Frame<'_>]) -> bool {
 }
 
 fn is_in(frame: &Frame<'_>, files: &[&str]) -> bool {
-    let file = frame.module.rsplit('/').next().unwrap_or_default();
-    files.iter().any(|name| file.starts_with(name))
+    files.iter().any(|name| frame.file_name().starts_with(name))
 }
 
 /// Whether a frame is in a file of a C or C++ library.
@@ -172,14 +171,14 @@ pub(super) fn culprit(frames: &[Frame<'_>]) -> Option<usize> {
 /// What frames that are folded are part of.
 pub(super) fn folded<'a>(part: Part, frames: &'a [Frame<'a>]) -> Cow<'a, str> {
     match part {
-        Part::Runtime => generated::name(frames),
+        Part::Runtime => Cow::Borrowed(generated::name(frames)),
         _ => frames.last().map_or(Cow::Borrowed(""), library),
     }
 }
 
 /// What a frame of a library is part of, for people: `std::vector`, `alloc::vec::Vec`, `libc.so.6`.
 fn library<'a>(frame: &Frame<'a>) -> Cow<'a, str> {
-    let of_file = || Cow::Borrowed(frame.module.rsplit('/').next().unwrap_or_default());
+    let of_file = || Cow::Borrowed(frame.file_name());
     match frame.function.map(path) {
         Some(path) => match path.rsplit_once("::") {
             Some((of, _)) => Cow::Owned(of.to_owned()),

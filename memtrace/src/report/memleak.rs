@@ -101,7 +101,7 @@ fn symbol(frame: &Frame<'_>) -> String {
         Some(name) if frame.inlined => short(name),
         Some(name) => format!("{}+{:#x}", short(name), frame.function_offset),
     };
-    let base = frame.module.rsplit('/').next().unwrap_or_default();
+    let base = frame.file_name();
     match base {
         "" => function,
         _ if base.starts_with('[') => format!("{function} {}", short(base)),

@@ -44,10 +44,7 @@ pub(super) fn path<'a>(view: &View<'a>, row: &Row) -> Vec<Cow<'a, str>> {
 pub(super) fn name<'a>(frame: &Frame<'a>) -> Cow<'a, str> {
     match frame.function {
         Some(function) => Cow::Borrowed(function),
-        None => {
-            let file = frame.module.rsplit('/').next().unwrap_or_default();
-            Cow::Owned(format!("[{file}+{:#x}]", frame.module_offset))
-        }
+        None => Cow::Owned(format!("[{}+{:#x}]", frame.file_name(), frame.module_offset)),
     }
 }
 

@@ -53,8 +53,7 @@ impl Map {
     }
 
     fn parse(text: Vec<u8>) -> Self {
-        let mut map = Self { text, ..Self::default() };
-        let text = std::mem::take(&mut map.text);
+        let mut map = Self::default();
         let mut at = 0;
         for line in text.split_inclusive(|byte| *byte == b'\n') {
             let begin = at;

@@ -92,13 +92,9 @@ pub fn cgroup_path(path: &Path) -> String {
 /// Whether there is no such cgroup, as far as the file system of cgroups is mounted.
 #[must_use]
 pub fn is_missing(group: &str) -> bool {
-    let mounts = [format!("{MOUNT}/cgroup.procs"), format!("{MOUNT}{MEMORY}/cgroup.procs")];
-    let mut mounted =
-        mounts.iter().filter_map(|file| Path::new(file).parent().filter(|_| Path::new(file).exists()));
-    let inside = group.trim_start_matches('/');
-    let is_there = |mount: &Path| mount.join(inside).is_dir();
-    let is_mounted = mounted.clone().next().is_some();
-    is_mounted && !mounted.any(is_there)
+    let mounts = [MOUNT.to_owned(), format!("{MOUNT}{MEMORY}")];
+    let has = |path: &str| mounts.iter().any(|mount| Path::new(mount).join(path).exists());
+    has("cgroup.procs") && !has(group.trim_start_matches('/'))
 }
 
 /// The id of the container that a component of a cgroup's path is for: `ID`, `docker-ID.scope`, `libpod-ID.scope`,

@@ -16,8 +16,6 @@ const RANGES: u64 = 4;
 const KEPT: f64 = (16 << 20) as f64;
 /// Shared memory of a cgroup that is worth a word: others use it too.
 const SHARED: f64 = (4 << 20) as f64;
-/// Page tables that are worth a verdict, where nothing else grows.
-const TABLES: f64 = (1 << 20) as f64;
 /// Blocks that do not grow all the time must have grown in so many steps, the last of them after this part of the time (if each
 /// doubles them, half of the time passes before the next), by this part of all growth.
 const STEPS: u32 = 2;
@@ -162,15 +160,15 @@ impl Figures<'_> {
     /// Whether blocks grow rarely and make up most of the growth nevertheless: a buffer that doubles whenever it is full does,
     /// and memory grows all the time as it is filled.
     fn grow_in_steps(&self) -> bool {
-        let (mut most, mut steps, mut last) = (None, 0, Duration::ZERO);
+        let Some(&(begin, first)) = self.samples.first() else { return false };
+        let (mut most, mut steps, mut last) = (first.blocks.bytes as f64, 0, begin);
         for (at, sample) in self.samples {
             let bytes = sample.blocks.bytes as f64;
-            if most.is_some_and(|most| bytes > most + self.noise) {
+            if bytes > most + self.noise {
                 (steps, last) = (steps + 1, *at);
             }
-            most = Some(most.map_or(bytes, |most: f64| most.max(bytes)));
+            most = most.max(bytes);
         }
-        let begin = self.samples.first().map_or(Duration::ZERO, |(at, _)| *at);
         let is_recent =
             last.saturating_sub(begin).as_secs_f64() >= SINCE * span_of(self.samples).as_secs_f64();
         steps >= STEPS && is_recent && self.balance.grown.blocks >= STEPPED * self.balance.grown.total
@@ -186,8 +184,7 @@ impl Figures<'_> {
             return (Standing::Mappings, course);
         }
         let tables = self.course(|sample| sample.resident.page_tables);
-        let grown = self.balance.page_tables_grown as f64;
-        if tables == Course::Growing && grown >= TABLES && grown > self.balance.grown.total {
+        if tables == Course::Growing && self.balance.is_of_page_tables() {
             return (Standing::Unseen, tables);
         }
         let shmem = self.course(|sample| sample.cgroup.first().copied().unwrap_or_default());

@@ -5,8 +5,7 @@ use std::time::Duration;
 use super::{held, speed};
 use crate::profile::units::{format_bytes, format_count, format_percent};
 use crate::profile::{Balance, Knowledge, Row, View};
-use crate::report::mappings::shown;
-use crate::report::{blame::culprit, escape::short};
+use crate::report::{blame::culprit, escape::short, mappings::shown, stacks};
 
 /// Caches may fill for longer, but fewer do.
 const YOUNG: Duration = Duration::from_secs(120);
@@ -51,14 +50,7 @@ fn name(view: &View<'_>, row: &Row) -> String {
     let Some(frame) = culprit(&frames).and_then(|place| frames.get(place)) else {
         return "code without a name".to_owned();
     };
-    let of_file = || {
-        if frame.module.is_empty() {
-            return "code without a name".to_owned();
-        }
-        let file = frame.module.rsplit('/').next().unwrap_or_default();
-        format!("{}+{:#x}", short(file), frame.module_offset)
-    };
-    frame.function.map_or_else(of_file, shown)
+    frame.function.map_or_else(|| short(&stacks::name(frame)), shown)
 }
 
 /// The verdict on a process that lives.

@@ -11,11 +11,10 @@ const FILLED: f64 = 0.5;
 pub(super) fn unseen(balance: &Balance) -> String {
     let Balance { grown, filled, pid, .. } = balance;
     let (total, unexplained) = (signed_bytes(grown.total), signed_bytes(grown.unexplained));
-    let tables = balance.page_tables_grown;
-    if are_most(balance) {
+    if balance.is_of_page_tables() {
         let what = format!(
             "PAGE TABLES: they grew by {} in {}, the process itself by {total}: memory is used here and there in {} of address space",
-            signed_bytes(tables as f64),
+            signed_bytes(balance.page_tables_grown as f64),
             format_age(balance.span),
             format_bytes(balance.resident.size)
         );
@@ -59,15 +58,10 @@ pub(super) fn unseen(balance: &Balance) -> String {
     }
 }
 
-/// Whether page tables have grown by more than the memory that they map.
-fn are_most(balance: &Balance) -> bool {
-    balance.page_tables_grown >= WORTH && balance.page_tables_grown as f64 > balance.grown.total
-}
-
 /// What page tables have gained, where that is not the verdict.
 pub(super) fn page_tables(balance: &Balance) -> String {
     let grown = balance.page_tables_grown;
-    let is_verdict = balance.standing == Standing::Unseen && are_most(balance);
+    let is_verdict = balance.standing == Standing::Unseen && balance.is_of_page_tables();
     if grown < WORTH || (grown as f64) < balance.grown.total / 10.0 || is_verdict {
         return String::new();
     }

@@ -1,7 +1,5 @@
 //! Runtimes that generate code: the script or the managed program is to blame, not the runtime that runs it.
 
-use std::borrow::Cow;
-
 use super::path;
 use crate::profile::Frame;
 
@@ -50,14 +48,13 @@ impl<'a> Runtime<'a> {
         let named = || frames.iter().filter(|frame| is_generated(frame) && frame.function.is_some());
         let mut files = Vec::new();
         if named().next().is_some() {
-            let native = frames.iter().filter(|frame| !is_generated(frame));
-            for module in native.map(|frame| frame.module).filter(|module| is_runtime(module)) {
-                if !files.contains(&module) {
-                    files.push(module);
+            for file in frames.iter().map(Frame::file_name).filter(|file| is_runtime(file)) {
+                if !files.contains(&file) {
+                    files.push(file);
                 }
             }
         }
-        let is_jvm = files.iter().any(|file| base(file).starts_with(JVM));
+        let is_jvm = files.iter().any(|file| file.starts_with(JVM));
         let mut runtime = Self { files, is_jvm, own: Own::Modules };
         if named().all(|frame| runtime.has(frame)) {
             runtime.own = Own::Internals;
@@ -74,10 +71,10 @@ impl<'a> Runtime<'a> {
             return false;
         }
         if !is_generated(frame) {
-            let comes_along = JDK.iter().any(|name| base(frame.module).starts_with(name));
-            return self.files.contains(&frame.module)
+            let file = frame.file_name();
+            return self.files.contains(&file)
                 || frame.module.contains(EXTENSIONS)
-                || self.is_jvm && comes_along;
+                || self.is_jvm && JDK.iter().any(|name| file.starts_with(name));
         }
         let Some(function) = frame.function else { return true };
         let (packages, modules) = match self.own {
@@ -100,23 +97,18 @@ impl<'a> Runtime<'a> {
     }
 }
 
-fn is_runtime(module: &str) -> bool {
-    let name = base(module);
-    PROGRAMS.contains(&name) || LIBRARIES.iter().any(|begin| name.starts_with(begin))
+fn is_runtime(file: &str) -> bool {
+    PROGRAMS.contains(&file) || LIBRARIES.iter().any(|begin| file.starts_with(begin))
 }
 
 /// What frames of a runtime are part of, for people: `node`, `libjvm.so`.
-pub(super) fn name<'a>(frames: &'a [Frame<'a>]) -> Cow<'a, str> {
-    let file = frames.iter().rev().find(|frame| !is_generated(frame));
-    file.map_or(Cow::Borrowed("the runtime"), |frame| Cow::Borrowed(base(frame.module)))
+pub(super) fn name<'a>(frames: &[Frame<'a>]) -> &'a str {
+    let native = frames.iter().rev().find(|frame| !is_generated(frame));
+    native.map_or("the runtime", Frame::file_name)
 }
 
 fn is_generated(frame: &Frame<'_>) -> bool {
     frame.module == GENERATED
-}
-
-fn base(path: &str) -> &str {
-    path.rsplit('/').next().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -169,8 +169,7 @@ fn texts(line: &Line<'_>, room: usize) -> (String, Option<String>) {
         (Some(file), Some(line)) => format!("{}:{line}", tail(&escape(file), room / 2)),
         (Some(file), None) => tail(&escape(file), room / 2),
         (None, _) => {
-            let file = frame.module.rsplit('/').next().unwrap_or_default();
-            format!("({})", tail(&escape(file), room / 2))
+            format!("({})", tail(&escape(frame.file_name()), room / 2))
         }
     };
     let most = room.saturating_sub(place.chars().count() + 2);

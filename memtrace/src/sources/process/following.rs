@@ -97,7 +97,7 @@ impl Session {
     /// A target has forked a process: `child`, or 0 if its pid is unknown.
     pub(super) fn forked(&mut self, target: u32, child: u32) {
         match child {
-            _ if !self.following.wanted => self.inherits(target, child),
+            _ if !self.following.wanted => self.inherits(Some(target), child),
             0 => self.following.turns = LOOK_TURNS,
             _ if !self.tracer.shares_pids() => self.following.turns = LOOK_TURNS,
             child => self.following.add(child, true),
@@ -193,10 +193,7 @@ impl Session {
         if let Err(error) = self.give_place(process) {
             tracing::debug!("process {pid} is not followed: {error:#}");
             self.following.refused.insert(pid);
-            // Whose child it is, is not known any longer: what one target's probes are taken out of, all are.
-            if let Some(parent) = self.targets.first().map(|target| target.index) {
-                self.inherits(parent, pid);
-            }
+            self.inherits(None, pid);
             return false;
         }
         self.following.followed += 1;

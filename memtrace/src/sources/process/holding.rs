@@ -174,14 +174,16 @@ impl Traced {
         Ok(())
     }
 
-    /// Takes breakpoints out of children that inherited them, and of nobody else: the probes need a living thread to keep theirs.
-    pub(super) fn sweep(&mut self, tracer: &mut Tracer) -> anyhow::Result<()> {
+    /// Takes breakpoints out of children that inherited them. The probes need a living thread that holds them.
+    ///
+    /// # Errors
+    /// As [`Tracer::sweep`].
+    pub(super) fn sweep(&self, tracer: &mut Tracer) -> anyhow::Result<()> {
         let was = tracer.in_place(self.index);
-        let (pid, holder) = (self.pid(), self.holder());
-        if !(was.allocations || was.frees) || !threads::lives(pid.get(), holder) {
-            return Ok(());
+        if was.allocations || was.frees {
+            tracer.sweep(self.index, self.pid(), &self.specs_of(was))?;
         }
-        Ok(tracer.sweep(self.index, pid, &self.specs_of(was))?)
+        Ok(())
     }
 
     fn specs_of(&self, was: InPlace) -> Vec<ProbeSpec> {

@@ -27,9 +27,11 @@ pub(super) struct Inherited {
 }
 
 impl Inherited {
-    fn add(&mut self, parent: u32, child: u32) {
-        if !self.parents.contains(&parent) {
-            self.parents.push(parent);
+    fn add(&mut self, parents: impl IntoIterator<Item = u32>, child: u32) {
+        for parent in parents {
+            if !self.parents.contains(&parent) {
+                self.parents.push(parent);
+            }
         }
         if child == 0 || self.pids.len() >= MOST {
             self.has_others = true;
@@ -38,24 +40,31 @@ impl Inherited {
         }
     }
 
-    /// Whether it is time for a sweep.
-    fn is_due(&self, now: Instant, lives: impl Fn(u32) -> bool) -> bool {
+    /// Whether it is time for a sweep. Children that are gone are asked for once.
+    fn is_due(&mut self, now: Instant, lives: impl Fn(u32) -> bool) -> bool {
         if self.parents.is_empty() {
             return false;
         }
         let Some((last, took)) = self.last else { return true };
         let pause = LEAST_PAUSE.max(took.saturating_mul(SHARE));
         let since = now.saturating_duration_since(last);
-        since >= pause.max(IDLE_PAUSE)
-            || since >= pause && (self.has_others || self.pids.iter().any(|&pid| lives(pid)))
+        if since < pause {
+            return false;
+        }
+        self.pids.retain(|&pid| lives(pid));
+        since >= IDLE_PAUSE || self.has_others || !self.pids.is_empty()
     }
 }
 
 impl Session {
-    /// A target has forked a process that will not be traced: `child`, or 0 if its pid is unknown.
-    pub(super) fn inherits(&mut self, parent: u32, child: u32) {
-        let shares_pids = self.tracer.shares_pids();
-        self.inherited.add(parent, if shares_pids { child } else { 0 });
+    /// A target has forked a process that will not be traced: `child`, or 0 if its pid is unknown. `parent`: the target's index;
+    /// `None`: it may have been any.
+    pub(super) fn inherits(&mut self, parent: Option<u32>, child: u32) {
+        let child = if self.tracer.shares_pids() { child } else { 0 };
+        match parent {
+            Some(parent) => self.inherited.add([parent], child),
+            None => self.inherited.add(self.targets.iter().map(|target| target.index), child),
+        }
         self.sweep();
     }
 
@@ -68,20 +77,20 @@ impl Session {
             return;
         }
         // Where the thread has ended that holds a target's probes, they would be taken out too.
-        let lives =
-            |of: u32| self.targets.iter().find(|target| target.index == of && !target.process.has_exited());
-        let held = |pid: u32, holder: u32| threads::lives(pid, holder);
-        let living = self.targets.iter().filter(|target| !target.process.has_exited());
-        if !living.into_iter().all(|target| held(target.pid().get(), target.holder())) {
+        let mut living = self.targets.iter().filter(|target| !target.process.has_exited());
+        if !living.all(|target| threads::lives(target.pid().get(), target.holder())) {
             return;
         }
-        let parents = std::mem::take(&mut self.inherited.parents);
-        let mut waiting: Vec<u32> = parents.into_iter().filter(|&parent| lives(parent).is_some()).collect();
-        if let Some(parent) = waiting.pop()
-            && let Some(target) = self.targets.iter_mut().find(|target| target.index == parent)
+        let mut waiting = std::mem::take(&mut self.inherited.parents);
+        let is_living =
+            |of: u32| self.targets.iter().any(|of_it| of_it.index == of && !of_it.process.has_exited());
+        waiting.retain(|&parent| is_living(parent));
+        let parent = waiting.pop();
+        let parent = parent.and_then(|parent| self.targets.iter().find(|target| target.index == parent));
+        if let Some(target) = parent
             && let Err(error) = target.sweep(&mut self.tracer)
         {
-            tracing::debug!("children of process {} keep breakpoints: {error:#}", target.pid());
+            tracing::debug!("children of process {} keep breakpoints: {error}", target.pid());
         }
         let took = begin.elapsed();
         tracing::debug!("took breakpoints out of children, in {took:?}");
@@ -104,7 +113,7 @@ mod tests {
         let after = |time: Duration| now + time;
         let mut inherited = Inherited::default();
         assert!(!inherited.is_due(now, |_| true), "nobody has forked");
-        inherited.add(0, 7);
+        inherited.add([0], 7);
         assert!(inherited.is_due(now, |_| false), "the first time at once");
         inherited.last = Some((now, Duration::from_millis(2)));
         assert!(!inherited.is_due(after(LEAST_PAUSE / 2), |_| true));
@@ -114,11 +123,11 @@ mod tests {
         assert!(inherited.is_due(after(IDLE_PAUSE), |_| false));
         // Too many to remember, of whom the first lives, or one that is unknown.
         for child in 100..=100 + MOST as u32 {
-            inherited.add(0, child);
+            inherited.add([0], child);
         }
         assert!(inherited.is_due(after(LEAST_PAUSE), |_| false));
         let mut unknown = Inherited { last: inherited.last, ..Inherited::default() };
-        unknown.add(3, 0);
+        unknown.add([3], 0);
         assert!(unknown.is_due(after(LEAST_PAUSE), |_| false));
         // What takes long is done rarely.
         unknown.last = Some((now, Duration::from_millis(200)));

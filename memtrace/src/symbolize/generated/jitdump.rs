@@ -49,7 +49,7 @@ pub(super) fn read(file: &File, size: u64) -> io::Result<Map> {
             break;
         }
         let mut record = input.by_ref().take(u64::from(length) - 8);
-        if dump.take(kind, &mut record).is_none() {
+        if !dump.take(kind, &mut record) {
             break;
         }
         at = end;
@@ -94,8 +94,8 @@ struct Dump {
 }
 
 impl Dump {
-    /// Takes what follows the size of a record. `None`: there is no room for more.
-    fn take(&mut self, kind: u32, record: &mut impl BufRead) -> Option<()> {
+    /// Takes what follows the size of a record. Returns whether there is room for more.
+    fn take(&mut self, kind: u32, record: &mut impl BufRead) -> bool {
         // A record that is shorter than it should be tells nothing.
         let _ = match kind {
             LOAD => self.load(record),
@@ -104,11 +104,10 @@ impl Dump {
             _ => Ok(()),
         };
         self.work += 1;
-        let has_room = self.work < MOST_WORK
+        self.work < MOST_WORK
             && self.map.functions.len() < MOST
             && self.map.lines.len() < MOST
-            && (self.map.text.len() as u64) < MOST_BYTES;
-        has_room.then_some(())
+            && (self.map.text.len() as u64) < MOST_BYTES
     }
 
     fn load(&mut self, record: &mut impl BufRead) -> io::Result<()> {
@@ -240,10 +239,10 @@ mod tests {
         [address.to_ne_bytes().as_slice(), &line.to_ne_bytes(), &[0; 4], file, b"\0"].concat()
     }
 
-    fn dump(records: &[Vec<u8>]) -> Map {
+    fn file(records: &[Vec<u8>]) -> Vec<u8> {
         let mut header = [MAGIC, 1, LEAST_HEADER, 62, 0, 1].map(u32::to_ne_bytes).concat();
         header.resize(LEAST_HEADER as usize, 0);
-        read(&[header, records.concat()].concat())
+        [header, records.concat()].concat()
     }
 
     fn read(bytes: &[u8]) -> Map {
@@ -260,7 +259,7 @@ mod tests {
     #[test]
     fn functions_are_loaded_moved_and_replaced() {
         let lines = [line(0x1000, 7, b"/srv/app.kt"), line(0x1010, 9, b"\xff")].concat();
-        let map = dump(&[
+        let map = read(&file(&[
             // Of another function, and without a file.
             record(DEBUG_INFO, &[1, 0x9000, 1], &line(0x2010, 5, b"/srv/other.kt")),
             record(DEBUG_INFO, &[1, 0x1000, 1], &line(0x1000, 5, b"\xff")),
@@ -271,7 +270,7 @@ mod tests {
             load(0x3000, 0x10, "first"),
             load(0x3008, 0x10, "second"),
             record(MOVE, &[1, 2, 0, 0x1000, 0x5000, 0x20, 3], b""),
-        ]);
+        ]));
         let named = |name: &str, file: Option<&str>, line| (name.to_owned(), file.map(str::to_owned), line);
         assert_eq!(at(&map, 0x500f), named("app.Cart.keep", Some("/srv/app.kt"), Some(7)));
         assert_eq!(at(&map, 0x5010), named("app.Cart.keep", Some("/srv/app.kt"), Some(9)));
@@ -283,16 +282,12 @@ mod tests {
     #[test]
     fn what_is_damaged_or_unfinished_is_left_out() {
         let lines = [line(0x1000, 7, b"/srv/app.kt"), line(0x1008, 9, b"\xff")].concat();
-        let whole = [
+        let whole = file(&[
             record(DEBUG_INFO, &[1, 0x1000, 2], &lines),
             load(0x1000, 0x10, "first"),
             record(MOVE, &[1, 2, 0, 0x1000, 0x5000, 0x10, 3], b""),
             load(0x2000, 0x10, "second"),
-        ]
-        .concat();
-        let mut header = [MAGIC, 1, LEAST_HEADER, 62, 0, 1].map(u32::to_ne_bytes).concat();
-        header.resize(LEAST_HEADER as usize, 0);
-        let whole = [header, whole].concat();
+        ]);
         for end in 12..whole.len() {
             let map = read(&whole[..end]);
             let second = at(&map, 0x2000).0;
@@ -320,7 +315,7 @@ mod tests {
         let (mut from, mut to) = (0_u64, 1_u64 << 40);
         loop {
             let body = record(MOVE, &[1, 2, 0, from, to, 1 << 20, 3], b"");
-            if dump.take(MOVE, &mut &body[8..]).is_none() {
+            if !dump.take(MOVE, &mut &body[8..]) {
                 break;
             }
             (moves, from, to) = (moves + 1, to, from);

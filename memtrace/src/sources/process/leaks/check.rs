@@ -12,7 +12,7 @@ use super::{
     before::Candidates,
     decided::{Count, Decided, Found},
     in_use,
-    job::{Census, Job, Outcome, Tools},
+    job::{Census, Job, Measured, Outcome, Tools},
     owners::{Sampled, holders},
     pass::{Free, Pass, Scanned},
     registers,
@@ -20,7 +20,6 @@ use super::{
     worker::Signals,
 };
 use crate::{
-    analysis::balance::HeapSize,
     bpf::{Live, LiveReader},
     heap::{Blocks, Collected, Holders, How, Marked, Refused, State},
     profile::{LeakCheck, Moment},
@@ -87,7 +86,7 @@ pub(super) fn run(
     let (mut free, mut heap) = (Free::Unknown, None);
     let mut scanned = scan(job, tools, how, stop, || {
         let (blocks, rest, size) = first_blocks(live, job, &times)?;
-        (free, heap) = (rest.clone(), size.map(|size| (live.elapsed(), size)));
+        (free, heap) = (rest.clone(), size);
         Ok((blocks, rest))
     })?;
     scanned.add_to(&mut check, begun);
@@ -143,7 +142,7 @@ pub(super) fn run(
     let late = late.inspect_err(|error| tracing::debug!("no holders in use of process {}: {error}", job.pid));
     let holders = match late.ok().flatten() {
         Some((holders, size)) => {
-            heap = size.map(|size| (live.elapsed(), size)).or(heap);
+            heap = size.or(heap);
             holders
         }
         None => holders(job.pid, &sampled, &marked, &words, regions, &tools.files),
@@ -184,12 +183,12 @@ fn first_blocks(
     live: &LiveReader,
     job: &Job,
     times: &Range<Duration>,
-) -> Result<(Blocks, Free, Option<HeapSize>), Failure> {
+) -> Result<(Blocks, Free, Option<Measured>), Failure> {
     let taken = (job.census == Census::First).then(|| census::collected(job.pid, None)).transpose();
     let taken = taken.inspect_err(|error| tracing::debug!("no census of process {}: {error}", job.pid));
     let (mut collected, free, size) = match taken.ok().flatten() {
         Some((census, collected)) => {
-            let size = census::size(&census);
+            let size = census::size(&census).map(|size| (live.elapsed(), size));
             (collected, Free::Ranges(census.allocator, census.own), size)
         }
         None => (Collected::new(), if job.all_known { Free::Glibc } else { Free::Unknown }, None),

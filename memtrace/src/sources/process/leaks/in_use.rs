@@ -4,21 +4,20 @@
 use rustc_hash::FxHashMap;
 
 use super::{
-    job::{Job, Tools},
+    job::{Job, Measured, Tools},
     owners::{self, Sampled},
     pass::{Free, Pass},
     registers,
     worker::Signals,
 };
 use crate::{
-    analysis::balance::HeapSize,
     heap::{Holders, How},
     profile::Holder,
     sources::process::census,
 };
 
 /// Holders by slot of the stack, and what all blocks take.
-pub(super) type InUse = (FxHashMap<u32, Vec<Holder>>, Option<HeapSize>);
+type InUse = (FxHashMap<u32, Vec<Holder>>, Option<Measured>);
 
 /// The holders of blocks that are still in use, by slot of the stack, and what all blocks take.
 ///
@@ -26,7 +25,7 @@ pub(super) type InUse = (FxHashMap<u32, Vec<Holder>>, Option<HeapSize>);
 /// There is no census, or it was cut short, or the memory cannot be read.
 pub(super) fn holders(job: &Job, tools: &Tools, signals: &Signals) -> anyhow::Result<InUse> {
     let (census, blocks) = census::collect(job.pid, None)?;
-    let size = census::size(&census);
+    let size = census::size(&census).map(|size| (tools.live.elapsed(), size));
     let pass = Pass {
         pid: job.pid,
         threads: registers::running(tools.registers.as_ref(), job.pid),

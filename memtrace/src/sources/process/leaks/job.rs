@@ -62,12 +62,15 @@ pub(super) enum Census {
     Last,
 }
 
+/// When an allocator was asked for its blocks, and what they take.
+pub(super) type Measured = (Duration, HeapSize);
+
 /// The result of a check.
 pub(super) struct Outcome {
     pub(super) check: LeakCheck,
     pub(super) count: Count,
     /// Who holds the blocks of the stacks asked for, by slot.
     pub(super) holders: FxHashMap<u32, Vec<Holder>>,
-    /// When the allocator was asked, if it was, and what its blocks take.
-    pub(super) heap: Option<(Duration, HeapSize)>,
+    /// What the allocator's blocks take, if it was asked.
+    pub(super) heap: Option<Measured>,
 }
