@@ -21,5 +21,6 @@ pub struct MappingStack {
     pub ranges: u64,
     pub kind: String,
     pub ended_threads: Option<u64>,
+    pub verdict: Option<String>,
     pub frames: Vec<Frame>,
 }

@@ -12,12 +12,21 @@ fn start(arguments: &[&str]) -> (Running, tempfile::TempDir) {
     (target, directory)
 }
 
+/// Whether this is the verdict on the program.
+fn is(report: &Report, verdict: &str) -> bool {
+    report.process.as_ref().is_some_and(|process| process.verdict == verdict)
+}
+
 /// The first report with this verdict on the program.
 fn judged(arguments: &[&str], options: &[&str], verdict: &str) -> (Report, Balance) {
+    judged_when(arguments, options, |report| is(report, verdict))
+}
+
+/// The first report of which this is true.
+fn judged_when(arguments: &[&str], options: &[&str], is_it: impl Fn(&Report) -> bool) -> (Report, Balance) {
     let (mut target, _directory) = start(arguments);
     let mut agent = Agent::attach_with(&[target.pid()], options);
     target.write_line("go");
-    let is_it = |report: &Report| report.process.as_ref().is_some_and(|process| process.verdict == verdict);
     let report = agent.report_when(is_it);
     let process = report.process.clone().expect("a balance");
     // Parts add up, each rounded.
@@ -76,9 +85,16 @@ fn mappings_are_followed_with_and_without_windows() {
     if !can_trace() {
         return;
     }
+    let growing = |report: &Report| {
+        let first = report.mappings.as_ref().and_then(|mappings| mappings.stacks.first());
+        first.is_some_and(|stack| stack.verdict.as_deref() == Some("growing"))
+    };
     // So many blocks come and go that there are only windows.
     for churn in ["0", "300000"] {
-        let (report, process) = judged(&["mapping", "262144", churn], &[], "mappings");
+        let (report, process) = judged_when(&["mapping", "262144", churn], &[], |report| {
+            is(report, "mappings") && growing(report)
+        });
+        assert!(process.verdict_text.starts_with("MAPPINGS in leak_mapping: "), "{process:#?}");
         assert_eq!(report.mode.gaps > 0, churn != "0", "{:#?}", report.mode);
         let mappings = report.mappings.expect("mappings");
         let first = mappings.stacks.first().and_then(|stack| stack.frames.first()?.function.clone());

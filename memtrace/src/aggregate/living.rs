@@ -130,7 +130,8 @@ impl Census {
     }
 }
 
-fn class_of(age: Duration) -> usize {
+/// The class of an age, or of a lifetime.
+pub(super) fn class_of(age: Duration) -> usize {
     lifetime_class(u32::try_from(age.as_nanos() as u64 >> TIME_SHIFT).unwrap_or(u32::MAX))
 }
 

@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use rustc_hash::FxHashMap;
 
-use crate::profile::Amount;
+use super::living::class_of;
+use crate::profile::{Amount, Lifetimes};
 
 /// Mappings consist of whole pages.
 const PAGE: u64 = 4096;
@@ -38,6 +39,8 @@ impl Range {
 pub struct Mapped {
     /// Bytes, and ranges.
     pub amount: Amount,
+    /// Calls that mapped them.
+    pub calls: u64,
     /// When the oldest of them was mapped, since the start of tracing.
     pub since: Duration,
 }
@@ -53,13 +56,25 @@ pub struct Ranges {
     joined: bool,
     left_out: Amount,
     patience: usize,
+    /// What each stack did, by slot.
+    calls: FxHashMap<u32, Calls>,
+}
+
+/// The calls of one stack so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Calls {
+    /// How many mapped something.
+    pub mapped: u64,
+    /// Of those unmapped or replaced as a whole, how long each lived.
+    pub lifetimes: Lifetimes,
 }
 
 impl Ranges {
     /// Adds `length` bytes at `address`, mapped by the stack in `slot`. What was there is replaced.
     pub fn map(&mut self, address: u64, length: u64, slot: u32, since: Duration) {
         let Some(end) = end(address, length) else { return };
-        self.unmap(address, length);
+        self.unmap(address, length, since);
+        self.calls.entry(slot).or_default().mapped += 1;
         self.insert(address, Range { end, slot, since, calls: 1 });
         self.join_at(address);
         self.join_at(end);
@@ -110,8 +125,8 @@ impl Ranges {
         self.ranges = joined.into_iter().collect();
     }
 
-    /// Removes `length` bytes at `address` from the ranges there.
-    pub fn unmap(&mut self, address: u64, length: u64) {
+    /// Removes `length` bytes at `address` from the ranges there, at that time.
+    pub fn unmap(&mut self, address: u64, length: u64, now: Duration) {
         let Some(end) = end(address, length) else { return };
         let before = self.ranges.range(..address).next_back().map(|(&start, &range)| (start, range));
         if let Some((start, range)) = before.filter(|(_, range)| range.end > address) {
@@ -124,8 +139,24 @@ impl Ranges {
             self.ranges.remove(&start);
             if range.end > end {
                 self.insert(end, range.part(start, end, range.end));
+                continue;
+            }
+            let calls = self.calls.entry(range.slot).or_default();
+            if let Some(lived) = calls.lifetimes.get_mut(class_of(now.saturating_sub(range.since))) {
+                *lived = lived.saturating_add(u32::try_from(range.calls).unwrap_or(u32::MAX));
             }
         }
+    }
+
+    /// The calls of the stack in a slot so far.
+    #[must_use]
+    pub fn calls(&self, slot: u32) -> Calls {
+        self.calls.get(&slot).copied().unwrap_or_default()
+    }
+
+    /// When each range was mapped, with the slot of its stack.
+    pub fn births(&self) -> impl Iterator<Item = (u32, Duration)> {
+        self.ranges.values().map(|range| (range.slot, range.since))
     }
 
     /// Bytes and number of ranges that did not fit, whether they are still mapped or not.
@@ -156,6 +187,7 @@ impl Ranges {
             let mapped = stacks.entry(range.slot).or_insert(first);
             mapped.amount.bytes += range.end - start;
             mapped.amount.blocks += u64::from(!goes_on);
+            mapped.calls += range.calls;
             mapped.since = mapped.since.min(range.since);
             previous = Some(*range);
         }
@@ -173,7 +205,7 @@ fn end(address: u64, length: u64) -> Option<u64> {
 mod tests {
     use std::time::Duration;
 
-    use super::{MAX_RANGES, PAGE, Ranges};
+    use super::{Calls, MAX_RANGES, PAGE, Ranges, class_of};
     use crate::profile::Amount;
 
     const NOW: Duration = Duration::from_secs(1);
@@ -194,7 +226,7 @@ mod tests {
     #[test]
     fn a_hole_splits_a_range() {
         let mut ranges = with(&[(10, 10, 1)]);
-        ranges.unmap(13 * PAGE, 2 * PAGE);
+        ranges.unmap(13 * PAGE, 2 * PAGE, 2 * NOW);
         assert_eq!(listed(&ranges), [(10, 13, 1), (15, 20, 1)]);
         let mapped = ranges.by_stack()[&1];
         assert_eq!((mapped.amount.bytes, mapped.amount.blocks, mapped.since), (8 * PAGE, 2, NOW));
@@ -205,18 +237,31 @@ mod tests {
         let mut ranges = with(&[(10, 2, 1), (12, 2, 1), (14, 2, 1), (16, 2, 1), (20, 3, 1)]);
         let calls = |ranges: &Ranges| ranges.iter().map(|(_, _, calls)| calls).collect::<Vec<_>>();
         assert_eq!(calls(&ranges), [4, 1]);
-        ranges.unmap(12 * PAGE, 2 * PAGE);
+        ranges.unmap(12 * PAGE, 2 * PAGE, 2 * NOW);
         assert_eq!(calls(&ranges), [1, 2, 1]);
-        ranges.unmap(20 * PAGE, PAGE);
+        ranges.unmap(20 * PAGE, PAGE, 2 * NOW);
         assert_eq!(calls(&ranges), [1, 2, 1]);
+    }
+
+    #[test]
+    fn what_was_unmapped_is_remembered_by_age() {
+        let mut ranges = with(&[(10, 10, 1), (30, 10, 1), (50, 10, 1)]);
+        ranges.unmap(10 * PAGE, 5 * PAGE, 2 * NOW);
+        ranges.unmap(30 * PAGE, 10 * PAGE, 2 * NOW);
+        ranges.map(50 * PAGE, 10 * PAGE, 2, 9 * NOW);
+        let Calls { mapped, lifetimes } = ranges.calls(1);
+        let lived: Vec<usize> = (0..lifetimes.len()).filter(|&at| lifetimes[at] == 1).collect();
+        assert_eq!(mapped, 3);
+        assert_eq!(lived, [class_of(NOW), class_of(8 * NOW)]);
+        assert_eq!(ranges.births().collect::<Vec<_>>(), [(1, NOW), (2, 9 * NOW)]);
     }
 
     #[test]
     fn ends_are_cut_and_whole_ranges_go() {
         let mut ranges = with(&[(10, 10, 1), (20, 10, 2), (30, 10, 3), (50, 1, 4)]);
-        ranges.unmap(15 * PAGE, 20 * PAGE);
+        ranges.unmap(15 * PAGE, 20 * PAGE, 2 * NOW);
         assert_eq!(listed(&ranges), [(10, 15, 1), (35, 40, 3), (50, 51, 4)]);
-        ranges.unmap(0, 1000 * PAGE);
+        ranges.unmap(0, 1000 * PAGE, 2 * NOW);
         assert_eq!(listed(&ranges), []);
     }
 
@@ -234,7 +279,7 @@ mod tests {
         ranges.map(9 * PAGE, PAGE, 1, later);
         assert_eq!(listed(&ranges), [(9, 10, 1), (10, 13, 1), (13, 14, 2)]);
         assert_eq!(ranges.by_stack()[&1].amount, Amount { bytes: 4 * PAGE, blocks: 1 });
-        ranges.unmap(10 * PAGE, 3 * PAGE);
+        ranges.unmap(10 * PAGE, 3 * PAGE, 2 * NOW);
         assert_eq!(ranges.by_stack()[&1].since, later);
     }
 
@@ -266,7 +311,7 @@ mod tests {
         let left_out = Amount { bytes: more as u64 * PAGE, blocks: more as u64 };
         assert_eq!((ranges.left_out(), ranges.is_joined()), (left_out, false));
         // Unmapping makes room.
-        ranges.unmap(0, 100 * PAGE);
+        ranges.unmap(0, 100 * PAGE, 2 * NOW);
         ranges.map(0, PAGE, 1, NOW);
         assert_eq!((ranges.left_out(), ranges.ranges.len()), (left_out, MAX_RANGES - 49));
     }
@@ -278,7 +323,7 @@ mod tests {
         ranges.map(10 * PAGE, 0, 1, NOW);
         ranges.map(u64::MAX - 5, 100, 1, NOW);
         ranges.map(5 * PAGE, u64::MAX, 1, NOW);
-        ranges.unmap(PAGE, 0);
+        ranges.unmap(PAGE, 0, 2 * NOW);
         assert_eq!(listed(&ranges), [(1, 2, 1)]);
     }
 }

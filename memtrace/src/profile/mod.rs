@@ -25,6 +25,7 @@ mod losses;
 pub mod machine;
 mod marks;
 mod merge;
+mod ranking;
 mod remark;
 mod rows;
 mod seen;
@@ -57,6 +58,7 @@ pub use leaks::{Before, LeakCheck, Leaked, Moment, Reached};
 pub use losses::{Losses, Reason};
 pub use marks::{Mark, Marks, Since, Span};
 pub use merge::Merged;
+pub use ranking::Entry;
 pub use remark::{CacheNumber, FileProblem, LeftOut, Remark, Renewal, Runtime, Unread};
 pub use rows::{
     Age, Allocation, Amount, Attachment, Detail, Filter, LiveBlock, MappingRow, MappingUse, Mode, Process,
@@ -69,7 +71,7 @@ pub use verdict::{Grounds, Kind, Lifetimes, Trend, Verdict, lifetime_begin};
 pub use view::{By, Frame, Selection, SortBy, View};
 
 /// The version of the serialized form of [`Profile`] and [`Delta`]: files of a newer version are rejected.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;
 
 /// What is traced, with the figures that only this kind of target has.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -246,8 +246,8 @@ impl Row {
     /// Whether the verdict is steady or start-up, and no leak check found blocks lost here.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        let kind = self.verdict.as_deref().map(Verdict::kind);
-        matches!(kind, Some(Kind::Steady | Kind::StartUp)) && self.loss() == (0, 0)
+        let settled = self.verdict.as_deref().is_some_and(|verdict| verdict.kind().is_settled());
+        settled && self.loss() == (0, 0)
     }
 
     /// Whether the verdict is lost or growing, or a leak check found blocks lost here.
@@ -301,6 +301,29 @@ pub struct MappingRow {
     /// What it is for.
     #[serde(default)]
     pub used_for: MappingUse,
+    /// What its mappings do; `None` where nobody wants to know.
+    #[serde(default)]
+    pub verdict: Option<Box<Verdict>>,
+}
+
+impl MappingRow {
+    /// Bytes that count: those in memory, or all of the address space where that was not measured.
+    #[must_use]
+    pub fn in_memory(&self) -> u64 {
+        self.resident.unwrap_or(self.mapped.bytes)
+    }
+
+    /// The part of the address space that is in memory, 0 to 1.
+    #[must_use]
+    pub fn resident_share(&self) -> f64 {
+        (self.in_memory() as f64 / self.mapped.bytes.max(1) as f64).min(1.0)
+    }
+
+    /// Whether the verdict is steady or start-up.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.verdict.as_deref().is_some_and(|verdict| verdict.kind().is_settled())
+    }
 }
 
 /// What a mapping is for.

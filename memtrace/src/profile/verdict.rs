@@ -29,6 +29,12 @@ impl Kind {
     pub const ALL: [Self; 6] =
         [Self::Lost, Self::Growing, Self::WarmingUp, Self::TooEarly, Self::Steady, Self::StartUp];
 
+    /// Whether it needs no attention.
+    #[must_use]
+    pub fn is_settled(self) -> bool {
+        matches!(self, Self::Steady | Self::StartUp)
+    }
+
     /// The name, as JSON has it.
     #[must_use]
     pub fn key(self) -> &'static str {

@@ -1,13 +1,12 @@
 //! A view of a profile: ordered, filtered and cut. The profile stays unchanged.
 
-use std::{
-    borrow::Cow,
-    cmp::{Ordering, Reverse},
+use std::{borrow::Cow, cmp::Reverse};
+
+use super::{
+    CacheRow, Dictionary, Entry, LocationId, MappingRow, Profile, Row, StackId,
+    merge::merged_if,
+    ranking::{Rank, Ranking},
 };
-
-use rustc_hash::FxHashSet;
-
-use super::{CacheRow, Dictionary, Kind, LocationId, MappingRow, Profile, Row, StackId, merge::merged_if};
 
 /// What rows are ordered by, largest first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,37 +74,33 @@ impl Selection {
         self.pid.is_some() || self.containing.is_some()
     }
 
-    /// Whether a row is hidden by its verdict.
-    fn hides(&self, row: &Row) -> bool {
-        self.hide_settled && self.sort == SortBy::Verdict && row.is_settled()
+    /// Whether what needs no attention is hidden.
+    fn hides_settled(&self) -> bool {
+        self.hide_settled && self.sort == SortBy::Verdict
     }
 
     /// Places of the rows that pass the filters, the rows shown first and in order; and the number of rows shown.
     fn places(&self, dictionary: &Dictionary, profile: &Profile) -> (Vec<usize>, usize) {
         let passes =
             |row: &Row| self.pid.is_none_or(|pid| row.is_of(pid)) && self.has_text(dictionary, row.stack);
+        let ranking = Ranking::new(profile, self.sort);
         let found = profile.rows.iter().enumerate().filter(|(_, row)| passes(row));
-        let mut places: Vec<usize> = found.map(|(place, _)| place).collect();
-        let settled = |place: &usize| profile.rows.get(*place).is_some_and(|row| self.hides(row));
-        let shown = self.cut(places.len() - places.iter().filter(|place| settled(place)).count());
-        let gone = gone(profile);
-        // What living processes hold comes first, and what needs no attention last.
-        let turn = |row: &Row| (row.is_settled(), gone.contains(&row.pid()));
-        let order = |a: &usize, b: &usize| match (profile.rows.get(*a), profile.rows.get(*b)) {
-            (Some(a), Some(b)) if self.sort == SortBy::Verdict => {
-                turn(a).cmp(&turn(b)).then_with(|| self.order(a, b))
-            }
-            (Some(a), Some(b)) => self.order(a, b),
-            _ => Ordering::Equal,
+        let mut rows: Vec<(Rank, usize)> =
+            found.map(|(place, row)| (ranking.rank(Entry::Blocks(row)), place)).collect();
+        let hidden = match self.hides_settled() {
+            true => rows.iter().filter(|(rank, _)| rank.is_settled()).count(),
+            false => 0,
         };
-        if shown < places.len() {
+        let shown = self.cut(rows.len() - hidden);
+        let order = |a: &(Rank, usize), b: &(Rank, usize)| ranking.order(&a.0, &b.0);
+        if shown < rows.len() {
             // Only the rows shown need to be sorted.
-            places.select_nth_unstable_by(shown, order);
+            rows.select_nth_unstable_by(shown, order);
         }
-        if let Some(shown) = places.get_mut(..shown) {
+        if let Some(shown) = rows.get_mut(..shown) {
             shown.sort_unstable_by(order);
         }
-        (places, shown)
+        (rows.into_iter().map(|(_, place)| place).collect(), shown)
     }
 
     /// Places of the rows that are shown in [`Profile::rows`], in order.
@@ -116,33 +111,25 @@ impl Selection {
         places
     }
 
-    /// The stacks that mapped most, largest first; as many as rows. `None` if mappings are unknown.
+    /// The stacks that mapped something, in the order of rows; as many as rows. `None` if mappings are unknown.
     #[must_use]
     pub fn mappings<'a>(&self, dictionary: &Dictionary, profile: &'a Profile) -> Option<Vec<&'a MappingRow>> {
+        let mut rows = self.all_mappings(dictionary, profile)?;
+        rows.truncate(self.cut(rows.len()));
+        Some(rows)
+    }
+
+    /// The same, however many there are.
+    fn all_mappings<'a>(&self, dictionary: &Dictionary, profile: &'a Profile) -> Option<Vec<&'a MappingRow>> {
         let mapped = profile.processes()?.mapped.as_deref()?;
         let passes = |row: &&MappingRow| {
             self.pid.is_none_or(|pid| row.pid == pid) && self.has_text(dictionary, row.stack)
         };
         let mut rows: Vec<&MappingRow> = mapped.iter().filter(passes).collect();
-        rows.sort_by_key(|row| (Reverse(row.mapped.bytes), row.id, row.pid));
-        rows.truncate(self.cut(rows.len()));
+        let ranking = Ranking::new(profile, self.sort);
+        let rank = |row| ranking.rank(Entry::Mapping(row));
+        rows.sort_by(|a, b| ranking.order(&rank(a), &rank(b)));
         Some(rows)
-    }
-
-    /// Ties are ordered by bytes, then by id, so that two reports of the same counts agree.
-    fn order(&self, a: &Row, b: &Row) -> Ordering {
-        let first = match self.sort {
-            SortBy::Verdict => by_verdict(a, b),
-            SortBy::Lost => Reverse(a.loss()).cmp(&Reverse(b.loss())),
-            SortBy::Bytes => Reverse(a.outstanding.bytes).cmp(&Reverse(b.outstanding.bytes)),
-            SortBy::Blocks => Reverse(a.outstanding.blocks).cmp(&Reverse(b.outstanding.blocks)),
-            SortBy::Rate => b.bytes_per_second.total_cmp(&a.bytes_per_second),
-            SortBy::Age => Reverse(a.oldest.age).cmp(&Reverse(b.oldest.age)),
-        };
-        first
-            .then(Reverse(a.outstanding.bytes).cmp(&Reverse(b.outstanding.bytes)))
-            .then(a.id.cmp(&b.id))
-            .then(a.pid().cmp(&b.pid()))
     }
 
     fn has_text(&self, dictionary: &Dictionary, stack: Option<StackId>) -> bool {
@@ -155,34 +142,6 @@ impl Selection {
                 .any(|name| name.contains(text))
         })
     }
-}
-
-/// Processes that have exited, if others live.
-fn gone(profile: &Profile) -> FxHashSet<u32> {
-    let balances = profile.processes().map_or(&[][..], |of| of.balances.as_slice());
-    let (gone, living): (Vec<_>, Vec<_>) = balances.iter().partition(|balance| balance.ended.is_some());
-    let pids = gone.iter().map(|balance| balance.pid);
-    if living.is_empty() { FxHashSet::default() } else { pids.collect() }
-}
-
-/// Lost ones by what is lost, those that grow by how fast, the others by what is outstanding.
-fn by_verdict(a: &Row, b: &Row) -> Ordering {
-    // Without a verdict, a leak check may still have found something.
-    let kind = |row: &Row| match &row.verdict {
-        Some(verdict) => verdict.kind(),
-        None if row.loss() != (0, 0) => Kind::Lost,
-        None => Kind::TooEarly,
-    };
-    let rate = |row: &Row| match kind(row) {
-        Kind::Growing | Kind::WarmingUp => {
-            row.verdict.as_ref().and_then(|verdict| verdict.trend).map_or(0.0, |trend| trend.bytes_per_second)
-        }
-        Kind::Lost | Kind::TooEarly | Kind::Steady | Kind::StartUp => 0.0,
-    };
-    kind(a)
-        .cmp(&kind(b))
-        .then(Reverse(a.loss()).cmp(&Reverse(b.loss())))
-        .then_with(|| rate(b).total_cmp(&rate(a)))
 }
 
 /// One frame of a stack. Several frames can be at one location: functions inlined there.
@@ -296,13 +255,17 @@ impl<'a> View<'a> {
     /// Rows that pass the filters and are not shown because there are too many: their number, and what they hold.
     #[must_use]
     pub fn hidden(&self) -> (usize, u64) {
-        self.sum_hidden(|row| !self.selection.hides(row))
+        self.sum_hidden(|row| !self.hides(row))
     }
 
     /// Rows that pass the filters and are not shown because of their verdict: their number, and what they hold.
     #[must_use]
     pub fn settled(&self) -> (usize, u64) {
-        self.sum_hidden(|row| self.selection.hides(row))
+        self.sum_hidden(|row| self.hides(row))
+    }
+
+    fn hides(&self, row: &Row) -> bool {
+        self.selection.hides_settled() && row.is_settled()
     }
 
     fn sum_hidden(&self, counts: impl Fn(&Row) -> bool) -> (usize, u64) {
@@ -312,10 +275,35 @@ impl<'a> View<'a> {
         })
     }
 
-    /// The stacks that mapped most, as [`Selection::mappings`].
+    /// The stacks that mapped something, as [`Selection::mappings`].
     #[must_use]
     pub fn mappings(&self) -> Option<Vec<&'a MappingRow>> {
         self.selection.mappings(self.dictionary, self.profile)
+    }
+
+    /// Stacks that mapped something and are not shown because of their verdict: their number, and the address space.
+    #[must_use]
+    pub fn settled_mappings(&self) -> (usize, u64) {
+        let rows = self.selection.all_mappings(self.dictionary, self.profile).unwrap_or_default();
+        let hidden = rows.iter().filter(|row| self.selection.hides_settled() && row.is_settled());
+        hidden.fold((0, 0), |(rows, bytes): (usize, u64), row| {
+            (rows + 1, bytes.saturating_add(row.mapped.bytes))
+        })
+    }
+
+    /// Everything that is shown, in one order: as many rows as wanted, and as many stacks that mapped something.
+    #[must_use]
+    pub fn entries(&self) -> Vec<Entry<'a>> {
+        let ranking = Ranking::new(self.profile, self.selection.sort);
+        let mappings = self.mappings().unwrap_or_default().into_iter();
+        let mappings = mappings.filter(|row| row.mapped.blocks > 0).map(Entry::Mapping);
+        let mappings = mappings.filter(|entry| !(self.selection.hides_settled() && entry.is_settled()));
+        let mut entries: Vec<(Rank, Entry<'a>)> = (self.rows().map(Entry::Blocks))
+            .chain(mappings)
+            .map(|entry| (ranking.rank(entry), entry))
+            .collect();
+        entries.sort_by(|a, b| ranking.order(&a.0, &b.0));
+        entries.into_iter().map(|(_, entry)| entry).collect()
     }
 
     /// The kernel's caches in order, and how many there are, shown or not.

@@ -13,7 +13,7 @@ use self::{
 };
 use super::escape;
 use super::escape::short;
-use super::mappings::creator;
+use super::mappings::{creator, grower};
 use crate::profile::units::{format_age, format_bytes, format_count, format_number, format_rate};
 use crate::profile::{
     Amount, Balance, Course, Knowledge, Limit, LimitKind, MappingUse, Parts, Processes, Standing, View,
@@ -27,6 +27,8 @@ const AHEAD: Duration = Duration::from_secs(7 * 86_400);
 const NAMED: usize = 4;
 /// Of more processes, those that grew most have lines of their own.
 const SHOWN: usize = 4;
+/// A process that leaks blocks grows by mappings too from this part of its growth on.
+const MAPPED_PART: f64 = 0.1;
 /// Growth of page tables and of children that is worth a word, bytes.
 const WORTH: i64 = 1 << 20;
 
@@ -151,10 +153,10 @@ pub(super) fn sentence(view: &View<'_>, balance: &Balance) -> String {
     let words =
         balance.ended.map_or_else(|| living(view, balance), |left| ended::sentence(view, balance, left));
     let limit = balance.limit.as_ref().and_then(reached).unwrap_or_default();
-    let besides = if balance.standing != Standing::Leak && balance.growing.blocks > 0 {
-        format!("; besides, {}", leak(view, balance))
-    } else {
-        String::new()
+    let besides = match balance.standing {
+        Standing::Leak => mapped_besides(view, balance).unwrap_or_default(),
+        _ if balance.growing.blocks > 0 => format!("; besides, {}", leak(view, balance)),
+        _ => String::new(),
     };
     format!("{words}{besides}{limit}{}{}", page_tables(balance), children(balance))
 }
@@ -166,7 +168,8 @@ fn living(view: &View<'_>, balance: &Balance) -> String {
         Standing::NoLeak => no_leak(balance),
         Standing::KeptByAllocator => kept(balance),
         Standing::Mappings => format!(
-            "MAPPINGS: what the program maps itself (mmap) grows by {}: {} of address space in {}",
+            "MAPPINGS{}: what the program maps itself (mmap) grows by {}: {} of address space in {}",
+            grower(view, balance.pid).map(|name| format!(" in {name}")).unwrap_or_default(),
             speed(balance.rate.mapped),
             format_bytes(balance.mapped_size),
             format_count(balance.mapped_ranges, "range")
@@ -176,6 +179,14 @@ fn living(view: &View<'_>, balance: &Balance) -> String {
         Standing::Unseen => unseen(balance),
         Standing::TooEarly => too_early(balance),
     }
+}
+
+/// What a process that leaks blocks maps besides.
+fn mapped_besides(view: &View<'_>, balance: &Balance) -> Option<String> {
+    let rate = balance.rate.mapped;
+    let matters = balance.ended.is_none() && rate > 0.0 && rate >= MAPPED_PART * balance.rate.total;
+    let name = grower(view, balance.pid).filter(|_| matters)?;
+    Some(format!("; besides, what {name} maps itself (mmap) grows by {}", speed(rate)))
 }
 
 /// What the verdict still needs: its memory is looked at since later than tracing began, and rarely in windows.
@@ -242,10 +253,11 @@ fn kept(balance: &Balance) -> String {
 
 fn threads(view: &View<'_>, balance: &Balance) -> String {
     let stacks = &balance.stacks;
-    let rows = view.mappings().unwrap_or_default();
-    let row = rows
-        .into_iter()
-        .find(|row| row.pid == balance.pid && matches!(row.used_for, MappingUse::ThreadStacks { .. }));
+    let rows = view.profile().processes().and_then(|of| of.mapped.as_deref()).unwrap_or_default();
+    let stacks_of = rows
+        .iter()
+        .filter(|row| row.pid == balance.pid && matches!(row.used_for, MappingUse::ThreadStacks { .. }));
+    let row = stacks_of.max_by_key(|row| row.mapped.bytes);
     let by = row.and_then(|row| creator(&view.frames(row.stack)).map(|name| format!(", created by {name}")));
     let by = by.unwrap_or_default();
     if stacks.unjoined {

@@ -4,7 +4,7 @@ use super::blame::culprit;
 use super::escape;
 use super::names::{path, shorten};
 use crate::profile::units::{format_age, format_bytes, format_count};
-use crate::profile::{Frame, MappingRow, MappingUse, Profile, Standing};
+use crate::profile::{Frame, MappingRow, MappingUse, Verdict, View};
 
 /// The function that creates threads, as C libraries call it.
 const CREATE: &str = "pthread_create";
@@ -26,7 +26,7 @@ pub(super) fn shown(name: &str) -> String {
     escape(&shorten(&path(name), NAME)).into_owned()
 }
 
-/// What a row holds, in words: `3 MiB in memory of 64 MiB in 2 ranges, oldest 4.2 s`.
+/// What a row holds, in words: `in 2 ranges, 3 MiB in memory, oldest 4.2 s`.
 pub(super) fn amount(row: &MappingRow, frames: &[Frame<'_>]) -> String {
     let resident =
         row.resident.map(|bytes| format!(", {} in memory", format_bytes(bytes))).unwrap_or_default();
@@ -51,8 +51,17 @@ pub(super) fn amount(row: &MappingRow, frames: &[Frame<'_>]) -> String {
     format!("{what}{resident}, oldest {}{threads}", format_age(row.oldest))
 }
 
-/// Whether mappings are what a process grows by: then they come before blocks.
-pub(super) fn come_first(profile: &Profile) -> bool {
-    let balances = profile.processes().map_or(&[][..], |of| of.balances.as_slice());
-    balances.iter().any(|of| matches!(of.standing, Standing::Mappings | Standing::Threads))
+/// Who maps what a process grows by, if mappings of a stack grow: by what is in memory of them.
+pub(super) fn grower(view: &View<'_>, pid: u32) -> Option<String> {
+    let rows = view.profile().processes().and_then(|of| of.mapped.as_deref()).unwrap_or_default();
+    let growth = |row: &MappingRow| {
+        let rate = row.verdict.as_deref().and_then(Verdict::leaking)?;
+        Some(rate * row.resident_share())
+    };
+    let own = rows.iter().filter(|row| row.pid == pid && row.used_for == MappingUse::Program);
+    let growing = own.filter_map(|row| Some((row, growth(row)?)));
+    let (row, _) = growing.max_by(|a, b| a.1.total_cmp(&b.1))?;
+    let frames = view.frames(row.stack);
+    let blamed = frames.get(culprit(&frames)?)?;
+    Some(shown(blamed.function?))
 }

@@ -63,10 +63,30 @@ fn three_digits(bytes: f64) -> String {
     format_bytes(((bytes / unit).round() * unit) as u64)
 }
 
-/// Why a verdict is what it is, in a sentence without an end.
+/// What a verdict is about.
+struct Words {
+    one: &'static str,
+    allocated: &'static str,
+    freed: &'static str,
+}
+
+const BLOCKS: Words = Words { one: "block", allocated: "allocated", freed: "freed" };
+const MAPPINGS: Words = Words { one: "mapping", allocated: "mapped", freed: "unmapped" };
+
+/// Why the verdict on the blocks of a stack is what it is, in a sentence without an end.
 pub(super) fn reason(verdict: &Verdict) -> String {
-    let blocks = |count: u64| format_count(count, "block");
-    let freed = |count: u64| format!("{} freed", format_number(count));
+    reason_in(verdict, &BLOCKS)
+}
+
+/// Why the verdict on what a stack mapped is what it is.
+pub(super) fn of_mappings(verdict: &Verdict) -> String {
+    reason_in(verdict, &MAPPINGS)
+}
+
+fn reason_in(verdict: &Verdict, words: &Words) -> String {
+    let Words { one, allocated, freed: gone } = words;
+    let blocks = |count: u64| format_count(count, one);
+    let freed = |count: u64| format!("{} {gone}", format_number(count));
     match verdict.grounds {
         Grounds::Unreachable { lost, checked } => format!(
             "nothing in the process leads to {} of {} checked",
@@ -74,7 +94,7 @@ pub(super) fn reason(verdict: &Verdict) -> String {
             blocks(checked)
         ),
         Grounds::Outlive { survivors, age, before, after } => format!(
-            "{} live on at ages from {} on, at which {} of {} were freed",
+            "{} live on at ages from {} on, at which {} of {} were {gone}",
             blocks(survivors),
             format_age(age),
             match after {
@@ -84,10 +104,10 @@ pub(super) fn reason(verdict: &Verdict) -> String {
             format_number(before.saturating_add(after)),
         ),
         Grounds::NeverFreed { survivors } => {
-            format!("none of {}, allocated all the time, was freed", blocks(survivors))
+            format!("none of {}, {allocated} all the time, was {gone}", blocks(survivors))
         }
         Grounds::Enlarged { times } => {
-            format!("its blocks became larger {}", format_count(times, "time"))
+            format!("its {one}s became larger {}", format_count(times, "time"))
         }
         Grounds::FallingBehind { freed: count } => {
             format!("{}, but ever more wait for that", freed(count))
@@ -98,18 +118,18 @@ pub(super) fn reason(verdict: &Verdict) -> String {
         }
         Grounds::OldestFreed { freed: count } => {
             format!(
-                "more are allocated than freed, but the oldest are freed, {} so far",
+                "more are {allocated} than {gone}, but the oldest are {gone}, {} so far",
                 format_number(count)
             )
         }
         Grounds::Turnover { freed: count } => {
-            format!("{} as others were allocated, without growth", freed(count))
+            format!("{} as others were {allocated}, without growth", freed(count))
         }
         Grounds::SeenTurnover { freed: count } => format!(
             "{} that were seen, about as many as if all are; a small leak among them would not show",
             freed(count)
         ),
-        Grounds::Ceased { ago } => format!("nothing was allocated here for {}", format_age(ago)),
+        Grounds::Ceased { ago } => format!("nothing was {allocated} here for {}", format_age(ago)),
         Grounds::Brief { until: Duration::ZERO } => "not watched for long enough before its end".to_owned(),
         Grounds::Brief { until } => format!("not watched for long enough, {}", when(until)),
         Grounds::Few { blocks: count, until } => {

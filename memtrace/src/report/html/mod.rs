@@ -12,7 +12,7 @@ use std::io::{self, Write};
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use self::rows::{mappings, stacks};
+use self::rows::stacks;
 use super::escape::markup;
 use super::flame::{Flame, colour};
 use super::heap::HeapView;
@@ -96,7 +96,6 @@ impl Reporter for Html {
         }
         graph(out)?;
         stacks(out, view)?;
-        mappings(out, view)?;
         notes(out, view)?;
         writeln!(out, "</main>")?;
         let data = json::to_line(&Data::of(&Flame::of(view)));

@@ -1,10 +1,13 @@
-//! The tables of a page: stacks by verdict, and mappings.
+//! The table of a page: stacks by verdict, those that mapped memory themselves among them.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    iter,
+};
 
 use super::curves;
-use crate::profile::units::{format_age, format_bytes, format_number};
-use crate::profile::{Frame, Kind, Row, Verdict, View};
+use crate::profile::units::{format_age, format_bytes, format_count, format_number};
+use crate::profile::{Entry, Frame, Kind, MappingRow, Row, Verdict, View};
 use crate::report::blame::culprit;
 use crate::report::escape::markup;
 use crate::report::flame::colour;
@@ -48,28 +51,30 @@ pub(super) fn stacks(out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
          <th scope=\"col\">Function</th><th scope=\"col\" class=\"n\">Bytes</th><th scope=\"col\" class=\"n less\">Blocks</th>\
          <th scope=\"col\" class=\"n\">Growth</th><th scope=\"col\" class=\"n less\">Oldest</th></tr></thead>\n<tbody>"
     )?;
-    view.rows().take(SHOWN).enumerate().try_for_each(|(place, row)| stack(out, view, row, place))?;
+    for (place, entry) in view.entries().into_iter().take(SHOWN).enumerate() {
+        match entry {
+            Entry::Blocks(row) => stack(out, view, row, place)?,
+            Entry::Mapping(row) => mapping(out, view, row)?,
+        }
+    }
     writeln!(out, "</tbody>\n</table></div>\n</section>")
 }
 
-fn stack(out: &mut dyn Write, view: &View<'_>, row: &Row, place: usize) -> io::Result<()> {
-    let profile = view.profile();
-    let frames = view.frames(row.stack);
-    let blamed = culprit(&frames);
-    let frame = blamed.and_then(|place| frames.get(place));
+/// The cells of a row's first line.
+struct Head {
+    kind: Option<Kind>,
+    bytes: String,
+    blocks: String,
+    growth: String,
+    oldest: String,
+}
+
+fn head(out: &mut dyn Write, head: &Head, blamed: Option<&Frame<'_>>) -> io::Result<()> {
     let function =
-        frame.map_or_else(|| "no stack".to_owned(), |frame| shorten(&name(frame), NAME).into_owned());
+        blamed.map_or_else(|| "no stack".to_owned(), |frame| shorten(&name(frame), NAME).into_owned());
     let source =
-        frame.and_then(source).map(|source| format!(" <span class=\"soft\">{}</span>", markup(&source)));
-    let verdict = row.verdict.as_deref();
-    let kind = verdict.map(Verdict::kind).or((row.loss() != (0, 0)).then_some(Kind::Lost));
-    let mode = profile.processes().map(|of| &of.mode);
-    let growth = verdict.and_then(verdicts::growth);
-    let growth = growth.unwrap_or_else(|| estimates::rate(row.bytes_per_second, mode));
-    let oldest = format!("{}{}", if row.oldest.exact { "" } else { "at most " }, format_age(row.oldest.age));
-    // A scan sees neither.
-    let (growth, oldest) = if profile.heaps().is_some() { Default::default() } else { (growth, oldest) };
-    let (bytes, blocks) = estimates::amounts(row.outstanding, row.uncertainty(), super::noun(profile));
+        blamed.and_then(source).map(|source| format!(" <span class=\"soft\">{}</span>", markup(&source)));
+    let Head { kind, bytes, blocks, growth, oldest } = head;
     writeln!(
         out,
         "<tr class=\"head\"><td>{}</td><th scope=\"row\" class=\"name\">{}{}</th><td class=\"n\">{}</td><td class=\"n less\">{}</td>\
@@ -80,10 +85,27 @@ fn stack(out: &mut dyn Write, view: &View<'_>, row: &Row, place: usize) -> io::R
         }),
         markup(&function),
         source.unwrap_or_default(),
-        markup(&bytes),
-        markup(&blocks),
-        markup(&growth),
-    )?;
+        markup(bytes),
+        markup(blocks),
+        markup(growth),
+    )
+}
+
+fn stack(out: &mut dyn Write, view: &View<'_>, row: &Row, place: usize) -> io::Result<()> {
+    let profile = view.profile();
+    let frames = view.frames(row.stack);
+    let blamed = culprit(&frames);
+    let verdict = row.verdict.as_deref();
+    let mode = profile.processes().map(|of| &of.mode);
+    let growth = verdict.and_then(verdicts::growth);
+    let growth = growth.unwrap_or_else(|| estimates::rate(row.bytes_per_second, mode));
+    let oldest = format!("{}{}", if row.oldest.exact { "" } else { "at most " }, format_age(row.oldest.age));
+    // A scan sees neither.
+    let (growth, oldest) = if profile.heaps().is_some() { Default::default() } else { (growth, oldest) };
+    let (bytes, blocks) = estimates::amounts(row.outstanding, row.uncertainty(), super::noun(profile));
+    let kind = verdict.map(Verdict::kind).or((row.loss() != (0, 0)).then_some(Kind::Lost));
+    let cells = Head { kind, bytes, blocks, growth, oldest };
+    head(out, &cells, blamed.and_then(|place| frames.get(place)))?;
     write!(out, "<tr class=\"more\"><td></td><td colspan=\"5\">")?;
     let check = profile.processes().and_then(|of| of.leak_check.as_deref());
     let lost = row.leaked.as_ref().and_then(|leaked| leaks::row(leaked, check));
@@ -99,6 +121,32 @@ fn stack(out: &mut dyn Write, view: &View<'_>, row: &Row, place: usize) -> io::R
     curves::stack(out, view, row, (place, place < OPEN))?;
     details(out, view, row, &frames, blamed)?;
     writeln!(out, "</td></tr>")
+}
+
+/// What a stack mapped itself.
+fn mapping(out: &mut dyn Write, view: &View<'_>, row: &MappingRow) -> io::Result<()> {
+    let frames = view.frames(row.stack);
+    let blamed = culprit(&frames);
+    let verdict = row.verdict.as_deref();
+    let cells = Head {
+        kind: verdict.map(Verdict::kind),
+        bytes: format!("{} mapped", format_bytes(row.mapped.bytes)),
+        blocks: format_count(row.mapped.blocks, "range"),
+        growth: verdict.and_then(verdicts::growth).unwrap_or_default(),
+        oldest: format_age(row.oldest),
+    };
+    head(out, &cells, blamed.and_then(|place| frames.get(place)))?;
+    write!(out, "<tr class=\"more\"><td></td><td colspan=\"5\">")?;
+    for line in iter::once(mappings::amount(row, &frames)).chain(verdict.map(verdicts::of_mappings)) {
+        write!(out, "<p>{}</p>", markup(&line))?;
+    }
+    write!(
+        out,
+        "<details><summary>stack {:016x}</summary><p class=\"soft\">process {}</p>",
+        row.id, row.pid
+    )?;
+    list(out, &frames, blamed)?;
+    writeln!(out, "</details></td></tr>")
 }
 
 /// The frames of a stack and its other figures, folded up.
@@ -121,9 +169,19 @@ fn details(
     };
     write!(
         out,
-        "<details><summary>stack {:016x}</summary><p class=\"soft\">{turnover}{process}</p><ol class=\"stack\">",
+        "<details><summary>stack {:016x}</summary><p class=\"soft\">{turnover}{process}</p>",
         row.id,
     )?;
+    list(out, frames, blamed)?;
+    if let Some(reason) = row.incomplete {
+        write!(out, "<p>Outer callers are missing: {}</p>", reason_words(reason))?;
+    }
+    write!(out, "</details>")
+}
+
+/// The frames of a stack.
+fn list(out: &mut dyn Write, frames: &[Frame<'_>], blamed: Option<usize>) -> io::Result<()> {
+    write!(out, "<ol class=\"stack\">")?;
     for (number, frame) in frames.iter().take(FRAMES).enumerate() {
         let class = if blamed == Some(number) { " class=\"blamed\"" } else { "" };
         let inlined = if frame.inlined { " (inlined)" } else { "" };
@@ -139,44 +197,11 @@ fn details(
     if let Some(more) = frames.len().checked_sub(FRAMES).filter(|more| *more > 0) {
         write!(out, "<li>{more} more</li>")?;
     }
-    write!(out, "</ol>")?;
-    if let Some(reason) = row.incomplete {
-        write!(out, "<p>Outer callers are missing: {}</p>", reason_words(reason))?;
-    }
-    write!(out, "</details>")
+    write!(out, "</ol>")
 }
 
 /// The source file and the line of a frame.
 fn source(frame: &Frame<'_>) -> Option<String> {
     let file = frame.file?;
     Some(frame.line.map_or_else(|| file.to_owned(), |line| format!("{file}:{line}")))
-}
-
-/// Memory that the program mapped itself.
-pub(super) fn mappings(out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
-    let rows = view.mappings().unwrap_or_default();
-    if rows.is_empty() {
-        return Ok(());
-    }
-    writeln!(
-        out,
-        "<section aria-labelledby=\"mappings\">\n<h2 id=\"mappings\">Mapped by the program itself</h2>\n<div class=\"wide\"><table>\n\
-         <caption>mmap, not counted above; the largest {}</caption>\n<thead><tr><th scope=\"col\">Function</th><th scope=\"col\" \
-         class=\"n\">Bytes</th><th scope=\"col\">What</th></tr></thead>\n<tbody>",
-        rows.len().min(SHOWN)
-    )?;
-    for row in rows.into_iter().take(SHOWN) {
-        let frames = view.frames(row.stack);
-        let function = culprit(&frames)
-            .and_then(|place| frames.get(place))
-            .map(|frame| shorten(&name(frame), NAME).into_owned());
-        writeln!(
-            out,
-            "<tr><th scope=\"row\" class=\"name\">{}</th><td class=\"n\">{}</td><td>{}</td></tr>",
-            markup(&function.unwrap_or_else(|| "no stack".to_owned())),
-            format_bytes(row.mapped.bytes),
-            markup(&mappings::amount(row, &frames))
-        )?;
-    }
-    writeln!(out, "</tbody>\n</table></div>\n</section>")
 }

@@ -162,6 +162,7 @@ impl<'a> MappingStack<'a> {
                 MappingUse::Program => None,
                 MappingUse::ThreadStacks { ended, .. } => Some(ended),
             },
+            verdict: row.verdict.as_deref().map(verdict::Verdict::of_mappings),
             frames: frames(dictionary, row.stack),
         }
     }

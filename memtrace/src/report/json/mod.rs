@@ -140,6 +140,9 @@ struct MappingStack<'a> {
     kind: &'static str,
     /// Of stacks: how many threads have ended; null for other mappings.
     ended_threads: Option<u64>,
+    /// Left out where nobody asked for verdicts.
+    #[serde(flatten)]
+    verdict: Option<verdict::Verdict>,
     frames: Vec<Frame<'a>>,
 }
 

@@ -45,6 +45,17 @@ struct Lifetime {
 
 impl From<&profile::Verdict> for Verdict {
     fn from(verdict: &profile::Verdict) -> Self {
+        Self::new(verdict, verdicts::reason(verdict))
+    }
+}
+
+impl Verdict {
+    /// What the mappings of a stack do.
+    pub(super) fn of_mappings(verdict: &profile::Verdict) -> Self {
+        Self::new(verdict, verdicts::of_mappings(verdict))
+    }
+
+    fn new(verdict: &profile::Verdict, verdict_reason: String) -> Self {
         let growth = |trend: profile::Trend| Growth {
             bytes_per_second: trend.bytes_per_second,
             low: trend.low,
@@ -52,7 +63,7 @@ impl From<&profile::Verdict> for Verdict {
         };
         Self {
             verdict: verdict.kind().key(),
-            verdict_reason: verdicts::reason(verdict),
+            verdict_reason,
             growth: verdict.trend.map(growth),
             lifetimes: verdict.lifetimes.as_ref().map(lifetimes),
         }

@@ -3,11 +3,11 @@
 use jiff::tz::TimeZone;
 use ratatui::text::Line;
 
-use super::{BOLD, DIM, PLAIN, State, WARNING, line, list::Entry, wrapped};
-use crate::profile::units::{format_age, format_bytes, format_number};
-use crate::profile::{Lifetimes, View, lifetime_begin};
+use super::{BOLD, DIM, PLAIN, State, WARNING, line, wrapped};
+use crate::profile::units::{format_age, format_number};
+use crate::profile::{Entry, Lifetimes, View, lifetime_begin};
 use crate::report::text::{Style, Text};
-use crate::report::{estimates, leaks, losses, mappings, remarks};
+use crate::report::{estimates, leaks, losses, remarks};
 
 /// Columns of a bar.
 const BAR: usize = 30;
@@ -75,18 +75,12 @@ pub(super) fn row(
     let style =
         Style { width: Some(width), full_names: state.full_names, whole_stacks: true, ..Style::default() };
     let text = Text::new(style, TimeZone::UTC);
-    let (text, lifetimes) = match entry {
-        Entry::Stack(row) => (
-            text.one_row(rank, row, view),
-            row.verdict.as_ref().and_then(|verdict| verdict.lifetimes.as_ref()),
-        ),
-        Entry::Mapping(row) => {
-            let frames = view.frames(row.stack);
-            let amount = mappings::amount(row, &frames);
-            let head = format!("#{rank}  mapped {} {amount}", format_bytes(row.mapped.bytes));
-            (format!("{head}\n{}", text.one_stack(&frames)), None)
-        }
+    let verdict = match entry {
+        Entry::Blocks(row) => row.verdict.as_deref(),
+        Entry::Mapping(row) => row.verdict.as_deref(),
     };
+    let lifetimes = verdict.and_then(|verdict| verdict.lifetimes.as_ref());
+    let text = text.one_entry(rank, *entry, view);
     let mut lines: Vec<Line<'static>> = Vec::new();
     for (number, shown) in text.lines().enumerate() {
         let is_blamed = shown.starts_with("  > ");

@@ -39,12 +39,12 @@ fn body_of(view: &View<'_>, state: &mut State, width: usize, body: usize) -> Vec
     // The rows get at least half of a small screen.
     let mut lines = head::lines(view, state, width, body / 2);
     let room = body.saturating_sub(lines.len() + 1);
-    let entries = list::entries(view);
+    let entries = view.entries();
     let page = match state.page {
         Page::Rows => None,
         Page::Help => Some(("Keys".to_owned(), detail::help())),
         Page::Notes => Some(("Notes".to_owned(), detail::notes(view, width))),
-        Page::Row(key) => match entries.iter().position(|entry| entry.key() == key) {
+        Page::Row(key) => match entries.iter().position(|entry| list::key(entry) == key) {
             Some(place) => entries.get(place).map(|entry| {
                 (
                     format!("Row {} of {}", place + 1, entries.len()),

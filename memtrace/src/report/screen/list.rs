@@ -1,21 +1,16 @@
 //! The rows: one line each, and a second one for those that need attention.
 
-use ratatui::{
-    style::{Color, Modifier, Style},
-    text::Line,
-};
+use ratatui::{style::Modifier, text::Line};
 
 use super::{BOLD, DIM, PLAIN, State, cut, line, of_kind, span, state::RowKey};
 use crate::profile::units::{format_bytes, format_number};
-use crate::profile::{Kind, MappingRow, Row, View};
+use crate::profile::{Entry, Kind, Row, Verdict, View};
 use crate::report::blame::culprit;
 use crate::report::names::shorten;
 use crate::report::stacks::name as name_of;
 use crate::report::text::one_line;
 use crate::report::{estimates, leaks, mappings, verdicts};
 
-/// Mappings that are listed.
-const MAPPINGS: usize = 3;
 /// Columns of a verdict, a process, bytes, blocks, growth.
 const VERDICT: usize = 11;
 const PID: usize = 8;
@@ -28,31 +23,11 @@ const NARROW: usize = 60;
 /// Where there is less room, a function is shown without its file.
 const WITH_PLACE: usize = 28;
 
-/// What a row is of.
-#[derive(Clone, Copy)]
-pub(super) enum Entry<'a> {
-    Stack(&'a Row),
-    Mapping(&'a MappingRow),
-}
-
-impl Entry<'_> {
-    pub(super) fn key(&self) -> RowKey {
-        match self {
-            Self::Stack(row) => RowKey { is_mapping: false, id: row.id, pid: row.pid() },
-            Self::Mapping(row) => RowKey { is_mapping: true, id: row.id, pid: row.pid },
-        }
-    }
-}
-
-/// The rows in order. Mappings come first where they are what a process grows by.
-pub(super) fn entries<'a>(view: &View<'a>) -> Vec<Entry<'a>> {
-    let mappings = view.mappings().unwrap_or_default().into_iter().filter(|row| row.mapped.blocks > 0);
-    let mappings: Vec<Entry<'a>> = mappings.take(MAPPINGS).map(Entry::Mapping).collect();
-    let stacks: Vec<Entry<'a>> = view.rows().map(Entry::Stack).collect();
-    if mappings::come_first(view.profile()) {
-        [mappings, stacks].concat()
-    } else {
-        [stacks, mappings].concat()
+/// What a row is known by.
+pub(super) fn key(entry: &Entry<'_>) -> RowKey {
+    match entry {
+        Entry::Blocks(row) => RowKey { is_mapping: false, id: row.id, pid: row.pid() },
+        Entry::Mapping(row) => RowKey { is_mapping: true, id: row.id, pid: row.pid },
     }
 }
 
@@ -98,9 +73,9 @@ pub(super) fn heading(view: &View<'_>, state: &State, width: usize) -> Line<'sta
 
 /// The lines of the rows that there is room for, from the one that is scrolled to; scrolls to the selected one.
 pub(super) fn lines(view: &View<'_>, state: &mut State, width: usize, room: usize) -> Vec<Line<'static>> {
-    let entries = entries(view);
+    let entries = view.entries();
     let columns = Columns::new(view, width);
-    state.rows = entries.iter().map(Entry::key).collect();
+    state.rows = entries.iter().map(key).collect();
     let selected = state.place().unwrap_or(0);
     state.scroll = state.scroll.min(selected);
     let height = |entry: &Entry<'_>| 1 + usize::from(reason(view, entry).is_some());
@@ -132,7 +107,7 @@ fn row(view: &View<'_>, entry: &Entry<'_>, columns: &Columns, is_selected: bool)
     let mode = view.profile().processes().map(|of| &of.mode);
     let mark = if is_selected { "> " } else { "  " };
     let (name, style, pid, amount, is_estimate, growth, stack) = match entry {
-        Entry::Stack(row) => {
+        Entry::Blocks(row) => {
             let kind = kind(row);
             let growth = row.verdict.as_deref().and_then(verdicts::growth);
             let growth = growth.unwrap_or_else(|| estimates::rate(row.bytes_per_second, mode));
@@ -141,8 +116,10 @@ fn row(view: &View<'_>, entry: &Entry<'_>, columns: &Columns, is_selected: bool)
             (name, style, row.pid(), row.outstanding, row.uncertainty().is_some(), growth, row.stack)
         }
         Entry::Mapping(row) => {
-            let style = Style::new().fg(Color::Magenta);
-            ("mapped", style, row.pid, row.mapped, false, String::new(), row.stack)
+            let kind = row.verdict.as_deref().map(Verdict::kind);
+            let growth = row.verdict.as_deref().and_then(verdicts::growth).unwrap_or_default();
+            let (style, name) = (kind.map_or(PLAIN, of_kind), kind.map_or("", verdicts::name));
+            (name, style, row.pid, row.mapped, false, growth, row.stack)
         }
     };
     let about = if is_estimate { "~" } else { "" };
@@ -172,8 +149,10 @@ fn row(view: &View<'_>, entry: &Entry<'_>, columns: &Columns, is_selected: bool)
 /// Why a row needs attention.
 fn reason(view: &View<'_>, entry: &Entry<'_>) -> Option<String> {
     let row = match entry {
-        Entry::Stack(row) => row,
-        Entry::Mapping(row) => return Some(mappings::amount(row, &view.frames(row.stack))),
+        Entry::Blocks(row) => row,
+        Entry::Mapping(row) => {
+            return Some(format!("mapped {}", mappings::amount(row, &view.frames(row.stack))));
+        }
     };
     let check = view.profile().processes().and_then(|of| of.leak_check.as_deref());
     match kind(row)? {

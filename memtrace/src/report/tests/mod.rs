@@ -8,6 +8,7 @@ mod formats;
 mod heap;
 mod json;
 mod kernel;
+mod mappings;
 mod memleak;
 mod recorded;
 mod remarks;
@@ -146,7 +147,9 @@ fn with_blocks() -> Recorded {
         id: 0xabc,
         pid: 4123,
         mapped: amount(2 << 20, 2),
+        resident: None,
         oldest: Duration::from_secs(61),
+        verdict: None,
         frames: Vec::new(),
     }]);
     report

@@ -58,7 +58,9 @@ pub(super) struct Mapped {
     pub(super) id: u64,
     pub(super) pid: u32,
     pub(super) mapped: Amount,
+    pub(super) resident: Option<u64>,
     pub(super) oldest: Duration,
+    pub(super) verdict: Option<Verdict>,
     pub(super) frames: Vec<Frame>,
 }
 
@@ -189,8 +191,9 @@ impl Recorded {
                 stack: stack(dictionary, &row.frames),
                 mapped: row.mapped,
                 oldest: row.oldest,
-                resident: None,
+                resident: row.resident,
                 used_for: MappingUse::Program,
+                verdict: row.verdict.map(Box::new),
             };
             mapped.iter().map(row).collect()
         });

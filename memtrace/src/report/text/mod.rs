@@ -8,21 +8,15 @@ use std::io::{self, Write};
 
 use jiff::tz::TimeZone;
 
-use super::{Reporter, balance, endings, escape, estimates, kernel, leaks, losses, mappings, remarks};
+use super::{Reporter, balance, endings, escape, estimates, kernel, leaks, losses, remarks};
 use super::{header, heap::HeapView};
 use crate::profile::units::{format_bytes, format_count, format_number};
-use crate::profile::{Allocation, Amount, By, Dictionary, Frame, Moment, Row, View};
-use rows::{noun, process, samples};
+use crate::profile::{Allocation, Amount, By, Dictionary, Entry, Frame, Moment, View};
+use rows::{noun, samples};
 use style::{BOLD, DIM};
 
 pub(super) use frames::one_line;
 pub use style::Style;
-
-/// Stacks of mappings that the text shows; JSON has as many as of blocks.
-const MAPPINGS_SHOWN: usize = 3;
-
-/// Lines that the stack of a mapping may take.
-const MAPPING_LINES: usize = 5;
 
 /// The text format.
 #[derive(Clone, Debug)]
@@ -59,17 +53,10 @@ impl Text {
     }
 
     /// A row as text has it, for a place of its own.
-    pub(super) fn one_row(&self, rank: usize, row: &Row, view: &View<'_>) -> String {
+    pub(super) fn one_entry(&self, rank: usize, entry: Entry<'_>, view: &View<'_>) -> String {
         let mut text = Vec::new();
         // Writing to memory does not fail.
-        let _ = self.row(&mut text, rank, row, view);
-        self.broken(&text)
-    }
-
-    /// The frames of a stack as text has them.
-    pub(super) fn one_stack(&self, frames: &[Frame<'_>]) -> String {
-        let mut text = Vec::new();
-        let _ = self.frames(&mut text, frames);
+        let _ = self.entry(&mut text, rank, entry, view);
         self.broken(&text)
     }
 
@@ -173,32 +160,27 @@ impl Text {
         }
     }
 
-    /// Memory that the target mapped itself. Large areas that live as long as the process are common: a few stacks suffice.
+    /// Memory that the target mapped itself, all in all.
     fn mappings(&self, out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
         let rows = view.profile().processes().and_then(|of| of.mapped.as_deref()).unwrap_or_default();
         let all = rows.iter().fold(Amount::default(), |sum, row| sum.plus(row.mapped));
         if all.blocks == 0 {
             return Ok(());
         }
+        let settled = match view.settled_mappings() {
+            (0, _) => String::new(),
+            (stacks, bytes) => format!(
+                "; steady or start-up: {}, {} (--all)",
+                format_count(stacks as u64, "stack"),
+                format_bytes(bytes)
+            ),
+        };
         writeln!(
             out,
-            "\nMapped by the program itself (mmap, not counted above): {} in {}",
+            "\nMapped by the program itself (mmap, not outstanding): {} in {}{settled}",
             self.style.paint(BOLD, format_bytes(all.bytes)),
             format_count(all.blocks, "range"),
-        )?;
-        for row in view.mappings().unwrap_or_default().into_iter().take(MAPPINGS_SHOWN) {
-            let frames = view.frames(row.stack);
-            let amount = mappings::amount(row, &frames);
-            writeln!(
-                out,
-                "  {} {amount}{}  {}",
-                self.style.paint(BOLD, format_bytes(row.mapped.bytes)),
-                process(view.profile(), row.pid),
-                self.style.paint(DIM, format_args!("stack {:016x}", row.id))
-            )?;
-            frames::write(out, &frames, &self.style, MAPPING_LINES)?;
-        }
-        Ok(())
+        )
     }
 
     fn remarks(&self, out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
@@ -224,20 +206,14 @@ impl Text {
         }
         balance::lines(view).iter().try_for_each(|line| writeln!(out, "{}", escape(line)))?;
         self.amounts(out, view)?;
-        let mappings_first = mappings::come_first(view.profile());
-        if mappings_first {
-            self.mappings(out, view)?;
-        }
         if view.profile().kernel().is_none() || view.selection().by == By::Stack {
-            for (index, row) in view.rows().enumerate() {
+            for (index, entry) in view.entries().into_iter().enumerate() {
                 writeln!(out)?;
-                self.row(out, index + 1, row, view)?;
+                self.entry(out, index + 1, entry, view)?;
             }
             self.remainder(out, view)?;
         }
-        if !mappings_first {
-            self.mappings(out, view)?;
-        }
+        self.mappings(out, view)?;
         kernel::caches(out, view)?;
         kernel::left_out(out, view.profile())?;
         self.remarks(out, view)?;

@@ -5,18 +5,35 @@ use std::io::{self, Write};
 use super::Text;
 use super::frames::one_line;
 use super::style::{BOLD, DIM};
-use crate::profile::units::{format_age, format_count, format_number};
-use crate::profile::{Amount, LiveBlock, Profile, Row, Subject, Uncertainty, Verdict, View, is_rounded_to};
+use crate::profile::units::{format_age, format_bytes, format_count, format_number};
+use crate::profile::{
+    Amount, Entry, Frame, LiveBlock, MappingRow, Profile, Row, Subject, Uncertainty, Verdict, View,
+    is_rounded_to,
+};
 use crate::report::blame::culprit;
 use crate::report::losses::reason_words;
 use crate::report::mappings::shown;
-use crate::report::{estimates, kernel, leaks, verdicts};
+use crate::report::{estimates, kernel, leaks, mappings, verdicts};
 
 /// What lines of a row begin with.
 const INDENT: &str = "    ";
 
 impl Text {
-    pub(super) fn row(&self, out: &mut dyn Write, rank: usize, row: &Row, view: &View<'_>) -> io::Result<()> {
+    /// A row of any kind.
+    pub(super) fn entry(
+        &self,
+        out: &mut dyn Write,
+        rank: usize,
+        entry: Entry<'_>,
+        view: &View<'_>,
+    ) -> io::Result<()> {
+        match entry {
+            Entry::Blocks(row) => self.row(out, rank, row, view),
+            Entry::Mapping(row) => self.mapping(out, rank, row, view),
+        }
+    }
+
+    fn row(&self, out: &mut dyn Write, rank: usize, row: &Row, view: &View<'_>) -> io::Result<()> {
         let frames = view.frames(row.stack);
         match view.profile().subject {
             Subject::Kernel(_) => {
@@ -24,19 +41,7 @@ impl Text {
                 kernel::frames(out, &frames)?;
             }
             Subject::Processes(_) | Subject::Heaps(_) => {
-                let head = self.head(rank, row, view.profile());
-                let room = self.style.line().saturating_sub(INDENT.len());
-                let blamed = culprit(&frames).and_then(|place| frames.get(place));
-                match blamed.map(|frame| one_line(frame, room)) {
-                    Some(name) => {
-                        // Where the line is too short for both, the name has one of its own.
-                        let width = textwrap::core::display_width;
-                        let fits = width(&head) + 2 + width(&name) <= self.style.line();
-                        let between = if fits { " ".to_owned() } else { format!("\n{INDENT}") };
-                        writeln!(out, "{head}:{between}{}", self.style.paint(BOLD, name))?;
-                    }
-                    None => writeln!(out, "{head}")?,
-                }
+                self.headline(out, &self.head(rank, row, view.profile()), &frames)?;
                 self.details(out, row, view.profile())?;
                 self.found(out, row, view.profile())?;
                 self.frames(out, &frames)?;
@@ -51,19 +56,62 @@ impl Text {
         row.blocks.iter().try_for_each(|block| live_block(out, block))
     }
 
+    /// What a stack mapped itself.
+    fn mapping(&self, out: &mut dyn Write, rank: usize, row: &MappingRow, view: &View<'_>) -> io::Result<()> {
+        let frames = view.frames(row.stack);
+        let verdict = row.verdict.as_deref();
+        let growth = verdict.and_then(verdicts::growth).map(|growth| format!(", {growth}"));
+        let mapped = self.style.paint(BOLD, format_bytes(row.mapped.bytes));
+        let head = format!("#{rank}  {}{mapped} mapped{}", self.verdict(verdict), growth.unwrap_or_default());
+        self.headline(out, &head, &frames)?;
+        writeln!(
+            out,
+            "{INDENT}{}{}  {}",
+            mappings::amount(row, &frames),
+            process(view.profile(), row.pid),
+            self.style.paint(DIM, format_args!("stack {:016x}", row.id))
+        )?;
+        if let Some(verdict) = verdict {
+            writeln!(out, "{INDENT}{}", verdicts::of_mappings(verdict))?;
+        }
+        if frames.is_empty() {
+            writeln!(out, "{INDENT}(the frames of this stack were not received)")?;
+        }
+        self.frames(out, &frames)
+    }
+
+    /// The first line of a row, with who is to blame.
+    fn headline(&self, out: &mut dyn Write, head: &str, frames: &[Frame<'_>]) -> io::Result<()> {
+        let room = self.style.line().saturating_sub(INDENT.len());
+        let blamed = culprit(frames).and_then(|place| frames.get(place));
+        let Some(name) = blamed.map(|frame| one_line(frame, room)) else {
+            return writeln!(out, "{head}");
+        };
+        // Where the line is too short for both, the name has one of its own.
+        let width = textwrap::core::display_width;
+        let fits = width(head) + 2 + width(&name) <= self.style.line();
+        let between = if fits { " ".to_owned() } else { format!("\n{INDENT}") };
+        writeln!(out, "{head}:{between}{}", self.style.paint(BOLD, name))
+    }
+
+    /// The name of a verdict, as a head begins with it.
+    fn verdict(&self, verdict: Option<&Verdict>) -> String {
+        let name = verdict.map(|verdict| {
+            let kind = verdict.kind();
+            format!("{}  ", self.style.paint(verdicts::colour(kind), verdicts::name(kind)))
+        });
+        name.unwrap_or_default()
+    }
+
     /// What a stack holds, and how fast it grows.
     fn head(&self, rank: usize, row: &Row, profile: &Profile) -> String {
         let mode = profile.processes().map(|of| &of.mode);
         let (bytes, blocks) = estimates::amounts(row.outstanding, row.uncertainty(), noun(profile));
         let verdict = row.verdict.as_deref();
-        let name = verdict.map(|verdict| {
-            let kind = verdict.kind();
-            format!("{}  ", self.style.paint(verdicts::colour(kind), verdicts::name(kind)))
-        });
         let growth = verdict.and_then(verdicts::growth);
         format!(
             "#{rank}  {}{} in {blocks}, {}",
-            name.unwrap_or_default(),
+            self.verdict(verdict),
             self.style.paint(BOLD, bytes),
             growth.unwrap_or_else(|| estimates::rate(row.bytes_per_second, mode))
         )

@@ -13,6 +13,7 @@ mod held;
 mod holding;
 mod inherited;
 mod leaks;
+mod mappings;
 mod passage;
 mod report;
 mod scan;

@@ -8,13 +8,12 @@ use rustc_hash::FxHashMap;
 
 use super::{session::Session, traced::Traced, verdicts::Circumstances};
 use crate::{
-    aggregate::{self, Estimate, Growth, Mapped, Ranges, Survivors, Totals},
+    aggregate::{self, Estimate, Growth, Ranges, Survivors, Totals},
     analysis::doubt,
     bpf::MAX_AGE,
     profile::{
-        Age, Amount, Balance, Detail, Filter, Leaked, LiveBlock, Losses, MappingRow, MappingUse, Mode,
-        Process, Processes, Profile, Reason, Remark, Row, Selection, StackMethod, Standing, Subject,
-        Uncertainty, Verdict,
+        Age, Amount, Balance, Detail, Filter, Leaked, LiveBlock, Losses, Mode, Process, Processes, Profile,
+        Reason, Remark, Row, Selection, StackMethod, Standing, Subject, Uncertainty, Verdict,
     },
     session::Wanted,
     sources::listed::Listed,
@@ -320,33 +319,6 @@ impl Session {
             verdict,
             merged: None,
         }
-    }
-
-    /// What the targets mapped themselves, and by which stacks.
-    fn mappings(&self, now: Duration, balances: &[Balance]) -> Option<Vec<MappingRow>> {
-        if self.control.mappings_dropped {
-            return None;
-        }
-        let row = |pid: u32, slot: u32, mapped: Mapped| {
-            let stack = self.stacks.get(slot);
-            MappingRow {
-                id: stack.map_or(0, |stack| stack.hash),
-                pid,
-                stack: stack.map(|stack| stack.id),
-                mapped: mapped.amount,
-                oldest: now.saturating_sub(mapped.since),
-                resident: None,
-                used_for: MappingUse::Program,
-            }
-        };
-        let of = |target: &Traced| Some((target.pid().get(), self.ranges.get(&target.index)?.by_stack()));
-        let targets = self.targets.iter().filter_map(of);
-        let rows = targets.flat_map(|(pid, stacks)| {
-            stacks.into_iter().map(move |(slot, mapped)| (row(pid, slot, mapped), slot))
-        });
-        let (mut rows, slots): (Vec<_>, Vec<_>) = rows.unzip();
-        self.describe(&mut rows, &slots, balances);
-        Some(rows)
     }
 
     fn pid_of(&self, stack: &Growth) -> u32 {

@@ -295,7 +295,7 @@ impl Session {
             && self.targets.iter().any(|traced| traced.id() == target)
         {
             let ranges = self.ranges.entry(Target::index(target)).or_default();
-            ranges.unmap(unmapped.0, unmapped.1);
+            ranges.unmap(unmapped.0, unmapped.1, time);
             ranges.map(mapped.0, mapped.1, slot, time);
         }
     }

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use memtrace_common::Part;
 use rustc_hash::FxHashMap;
 
-use super::{session::Session, watch::TURN};
+use super::{mappings::Mappings, session::Session, watch::TURN};
 use crate::{
     aggregate::{Census, Growth, Held, Living, Survivors, Totals, Tracks},
     analysis::{Evidence, judge},
@@ -27,6 +27,7 @@ const WATCHED: f64 = 0.95;
 #[derive(Debug, Default)]
 pub(super) struct Course {
     series: Tracks,
+    pub(super) mappings: Mappings,
     /// When totals may be read again.
     next: Option<Instant>,
     /// When the programs of targets ended, by index and generation.
@@ -38,6 +39,7 @@ pub(super) struct Course {
 impl Course {
     pub(super) fn begin(&mut self, now: Duration) {
         self.series.begin(now, TURN);
+        self.mappings.begin(now, TURN);
     }
 
     /// What stacks held.
@@ -47,7 +49,8 @@ impl Course {
 
     /// Forgets the stacks for which `is_past`, and when programs ended that are not among the `known`.
     pub(super) fn forget(&mut self, is_past: impl Fn(u32) -> bool, known: &[u32]) {
-        self.series.forget(is_past);
+        self.series.forget(&is_past);
+        self.mappings.forget(is_past);
         self.ends.retain(|id, _| known.contains(id));
     }
 }
@@ -105,6 +108,12 @@ impl Session {
             allocated: totals.allocated.blocks,
         });
         self.course.series.record(now, held, self.tracer.work().unknown_frees);
+        self.course.mappings.record(now, self.ranges.values());
+    }
+
+    /// When a program ended, by index and generation.
+    pub(super) fn end_of(&self, id: u32) -> Option<Duration> {
+        self.course.ends.get(&id).copied()
     }
 
     /// Looks at all live blocks, or for a screen at what the last pass has found if that took more than its share of the time. A
@@ -159,7 +168,7 @@ impl Session {
             return Ok(blocks);
         }
         for target in &self.targets {
-            let end = self.course.ends.get(&target.id()).copied().unwrap_or(now);
+            let end = self.end_of(target.id()).unwrap_or(now);
             let (open, older) = (self.least_watched(target, now), self.least_age(target, now));
             self.tracer
                 .live()
@@ -189,7 +198,7 @@ impl Session {
 
     fn census(&self, now: Duration, totals: &[Totals]) -> Census {
         let begin = |slot| self.course.series.track(slot).map_or(self.started, |track| track.first);
-        let end = |target| self.course.ends.get(&target).copied().unwrap_or(now);
+        let end = |target| self.end_of(target).unwrap_or(now);
         Census::new(totals.iter().map(|totals| (totals.slot, begin(totals.slot)..end(totals.target))))
     }
 
@@ -225,7 +234,7 @@ impl Session {
         let Circumstances { now, census, balance, windows, is_full } = *circumstances;
         let slot = stack.totals.slot;
         // Nothing changes after the end of a process.
-        let ended = self.course.ends.get(&stack.totals.target).copied();
+        let ended = self.end_of(stack.totals.target);
         let end = ended.unwrap_or(now);
         let lifetimes: Option<Lifetimes> = self.has_lifetimes().then(|| self.tracer.lifetimes(slot));
         let none = Living::default();

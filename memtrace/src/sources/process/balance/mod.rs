@@ -13,7 +13,7 @@ use self::ledger::Ledger;
 use super::session::Session;
 use crate::{
     analysis::balance::{self, Circumstances, HeapSize},
-    profile::{Amount, Balance, Knowledge, Losses, MappingRow, MappingUse, Row, Uncounted},
+    profile::{Amount, Balance, Knowledge, Losses, Row, Uncounted},
     target::usage::Usage,
 };
 
@@ -150,19 +150,10 @@ impl Session {
         self.options.config.has_sizes().then_some(Uncounted::Sizes)
     }
 
-    /// Adds to mappings what is known of them besides their size.
-    pub(super) fn describe(&self, rows: &mut [MappingRow], slots: &[u32], balances: &[Balance]) {
-        for target in &self.targets {
-            let pid = target.pid().get();
-            let Some(ledger) = self.ledgers.by_index.get(&target.index) else { continue };
-            let unjoined = balances.iter().any(|of| of.pid == pid && of.stacks.unjoined);
-            for (row, slot) in rows.iter_mut().zip(slots).filter(|(row, _)| row.pid == pid) {
-                row.resident = ledger.resident(*slot);
-                if let Some(found) = ledger.stacks.get(slot) {
-                    row.mapped.blocks = found.count;
-                    row.used_for = MappingUse::ThreadStacks { ended: found.ended, unjoined };
-                }
-            }
-        }
+    /// What is known of the mappings of a stack besides their size: private bytes in memory, and if they are stacks of threads,
+    /// how many, and of how many the thread has ended.
+    pub(super) fn known_of(&self, index: u32, slot: u32) -> (Option<u64>, Option<(u64, u64)>) {
+        let Some(ledger) = self.ledgers.by_index.get(&index) else { return (None, None) };
+        (ledger.resident(slot), ledger.stacks.get(&slot).map(|of| (of.count, of.ended)))
     }
 }
