@@ -6,6 +6,7 @@ use memtrace_tests::{
     Finished, Report, Running, Totals, agent_path, assert_refused, can_trace, fixture_path, memtrace,
     shared_directory,
 };
+use nix::sys::signal::Signal;
 
 /// Output of a command that `run` started, without the reports between its lines.
 fn own_output(finished: &Finished) -> Vec<&str> {
@@ -33,6 +34,27 @@ fn exit_status_is_the_commands() {
         let finished = run_shell(&[], script);
         assert_eq!(finished.status, status, "{script}: {}", finished.stderr);
         assert!(last_report(&finished).last);
+    }
+}
+
+/// Who stops memtrace means the command: it ends in its own way, and is still checked at its end.
+#[test]
+fn sigterm_is_passed_on() {
+    if !can_trace() {
+        return;
+    }
+    for checks in ["auto", "off"] {
+        let script = "trap 'echo asked; exit 5' TERM; echo ready; while :; do read -t 1 line; done";
+        let mut command = Command::new(agent_path());
+        command.args(["run", "-f", "json", "-i", "1h", "--leak-check", checks, "--"]);
+        let mut running = Running::spawn(command.args(["bash", "-c", script]));
+        running.line_with("ready");
+        running.signal(Signal::SIGTERM);
+        let finished = running.finish();
+        assert_eq!(finished.status, 5, "{}", finished.stderr);
+        assert!(finished.stdout.lines().any(|line| line == "asked"), "{}", finished.stdout);
+        let report = last_report(&finished);
+        assert!(report.last && report.leak_check.is_some() == (checks == "auto"), "{report:#?}");
     }
 }
 

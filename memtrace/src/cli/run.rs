@@ -116,7 +116,7 @@ pub(super) fn start(
 ) -> anyhow::Result<Launched> {
     let mut launched = launch.start()?;
     let Some(pid) = launched.pid() else { bail!("the command has no process id") };
-    session.add(Process::open(pid.get())?)?;
+    session.add_command(Process::open(pid.get())?)?;
     loop {
         session.attach_new(pid)?;
         if launched.step()? == Progress::Ready {

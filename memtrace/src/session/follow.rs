@@ -90,9 +90,13 @@ async fn to_its_end(
         tokio::select! {
             biased;
             received = signals.received() => {
-                if let Received::Mark(ago) = received {
-                    run.source.mark(ago);
-                    continue;
+                match received {
+                    Received::Mark(ago) => {
+                        run.source.mark(ago);
+                        continue;
+                    }
+                    Received::Terminate => run.source.terminate(),
+                    Received::End => {}
                 }
                 if interrupted || !run.source.outlasts() {
                     break (Ending::Interrupted, true);
@@ -244,7 +248,7 @@ impl<S: Source> Run<'_, S> {
             tokio::select! {
                 biased;
                 received = signals.received() => {
-                    if received != Received::End {
+                    if matches!(received, Received::Mark(_)) {
                         continue;
                     }
                     if interrupted {

@@ -166,7 +166,7 @@ impl Signals {
             let hangup = &mut self.hangup;
             tokio::select! {
                 _ = interrupt.recv() => return Received::End,
-                _ = terminate.recv() => return Received::End,
+                _ = terminate.recv() => return Received::Terminate,
                 Some(()) = next_of(hangup) => return Received::End,
                 _ = self.marking.recv() => {}
             }
@@ -194,8 +194,10 @@ async fn next_of(signal: &mut Option<unix::Signal>) -> Option<()> {
 /// What came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Received {
-    /// The session is to end.
+    /// The session is to end; a command may have got the signal too.
     End,
+    /// The session is to end, by a signal to memtrace alone: SIGTERM, which no terminal sends.
+    Terminate,
     /// This moment is to be marked: so long ago.
     Mark(Duration),
 }

@@ -55,6 +55,9 @@ pub trait Source {
     /// The source cannot continue.
     fn take(&mut self, drafts: &mut Vec<Draft>) -> anyhow::Result<bool>;
 
+    /// memtrace is to end (SIGTERM): a command that it started, too.
+    fn terminate(&mut self) {}
+
     /// Whether it has something to do when a signal is about to end the session: a command that got the same signal is
     /// checked for leaks at its end.
     fn outlasts(&self) -> bool {

@@ -30,7 +30,7 @@ use super::{
     hold::{Hold, Keeper, Request},
     limits::limits_before,
     oom_score::without_protection,
-    process::pidfd,
+    process::{pidfd, send},
     user::User,
 };
 
@@ -185,16 +185,7 @@ impl Launched {
     /// Kills it.
     pub fn kill(&mut self) {
         self.keeper.let_go();
-        // SAFETY: the call reads integers; no information goes with the signal.
-        let _ = unsafe {
-            libc::syscall(
-                libc::SYS_pidfd_send_signal,
-                self.process.as_raw_fd(),
-                libc::SIGKILL,
-                std::ptr::null::<libc::siginfo_t>(),
-                0,
-            )
-        };
+        send(&self.process, libc::SIGKILL);
         if std::mem::take(&mut self.is_stopped) {
             self.keeper.give_up();
         }

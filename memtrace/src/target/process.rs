@@ -91,6 +91,22 @@ impl Process {
     }
 }
 
+impl Exit {
+    /// Asks the process to end (SIGTERM); nothing if it has.
+    pub fn terminate(&self) {
+        send(&self.0, libc::SIGTERM);
+    }
+}
+
+/// Sends a signal to the process of a descriptor, if it is still there.
+pub(super) fn send(process: &OwnedFd, signal: libc::c_int) {
+    // SAFETY: the call reads integers; no information goes with the signal.
+    let _ = unsafe {
+        let none = std::ptr::null::<libc::siginfo_t>();
+        libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, none, 0)
+    };
+}
+
 /// The process that a thread belongs to.
 fn thread_of(tid: u32) -> Option<u32> {
     let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;

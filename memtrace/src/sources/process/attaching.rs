@@ -64,6 +64,15 @@ impl Session {
         Ok(())
     }
 
+    /// Adds the command that memtrace has started: SIGTERM is passed on to it.
+    ///
+    /// # Errors
+    /// As [`Session::add`]; out of file descriptors.
+    pub fn add_command(&mut self, process: Process) -> anyhow::Result<()> {
+        self.command = Some(process.exit().context("cannot watch the command")?);
+        self.add(process)
+    }
+
     /// Attaches to allocators of a process that have been mapped since. Returns their number.
     ///
     /// # Errors

@@ -27,7 +27,7 @@ use crate::{
     session::{Draft, Names, hold_signals},
     sources::marks::Marked,
     symbolize::Program,
-    target::{FileStore, Process, select::Selector},
+    target::{Exit, FileStore, Process, select::Selector},
 };
 
 /// What to count. By default every allocation.
@@ -80,6 +80,8 @@ pub struct Session {
     pub(super) remarks: Vec<Remark>,
     pub(super) streams: Option<Streams>,
     pub(super) watch: Watch,
+    /// The command that memtrace started, to which it passes on that it is to end.
+    pub(super) command: Option<Exit>,
     pub(super) leaks: Leaks,
     pub(super) ledgers: Ledgers,
     pub(super) following: Following,
@@ -151,6 +153,7 @@ impl Session {
             remarks,
             streams: None,
             watch: Watch::default(),
+            command: None,
             ledgers: Ledgers::default(),
         })
     }

@@ -182,6 +182,12 @@ impl Source for Session {
         Ok(is_all && has_all)
     }
 
+    fn terminate(&mut self) {
+        if let Some(command) = &self.command {
+            command.terminate();
+        }
+    }
+
     fn outlasts(&self) -> bool {
         self.leaks.has_hold()
     }
