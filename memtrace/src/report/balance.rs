@@ -196,9 +196,12 @@ fn too_early(balance: &Balance) -> String {
         0 => "10 s".to_owned(),
         more => format!("about {more} s more"),
     };
+    let looked = match balance.span {
+        Duration::ZERO => "only once".to_owned(),
+        span => format!("for {}", format_age(span)),
+    };
     format!(
-        "TOO EARLY TO TELL about this process: its memory has been looked at for {}, and the verdict needs {needs}",
-        format_age(balance.span)
+        "TOO EARLY TO TELL about this process: its memory has been looked at {looked}, and the verdict needs {needs}"
     )
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::escape::short;
+use super::{escape::short, following::listed};
 use crate::profile::units::{format_age, format_bytes, format_percent};
 use crate::profile::{OutOfMemory, Profile, RanOut, Remark, Sign};
 
@@ -30,16 +30,52 @@ pub(super) fn is_heading(remark: &Remark) -> bool {
     matches!(remark, Remark::EarlySign { .. } | Remark::Killed { .. } | Remark::AnotherKilled { .. })
 }
 
-/// The lines at the top of a report: a word and a sentence.
+/// The lines at the top of a report: a word and a sentence. Processes that were ended by the same signal, as a master does with
+/// its workers, have one line.
 pub(super) fn headings(profile: &Profile) -> Vec<(&'static str, String)> {
-    let line = |remark: &Remark| {
-        let word = match remark {
-            Remark::EarlySign { .. } => "EARLY SIGN:",
-            _ => "KILLED:",
-        };
-        sentence(remark).filter(|_| is_heading(remark)).map(|sentence| (word, sentence))
-    };
-    profile.remarks.iter().filter_map(line).collect()
+    let mut lines = Vec::new();
+    let mut told = Vec::new();
+    for remark in profile.remarks.iter().filter(|remark| is_heading(remark)) {
+        match (remark, ended_by(remark)) {
+            (Remark::EarlySign { .. }, _) => lines.extend(sentence(remark).map(|line| ("EARLY SIGN:", line))),
+            (_, Some(end)) if told.contains(&end) => {}
+            (_, end) => {
+                let alike = profile.remarks.iter().filter(|other| end.is_some() && ended_by(other) == end);
+                let alike: Vec<&Remark> = alike.collect();
+                let line = if alike.len() > 1 { together(&alike) } else { sentence(remark) };
+                lines.extend(line.map(|line| ("KILLED:", line)));
+                told.extend(end);
+            }
+        }
+    }
+    lines
+}
+
+/// The signal that ended a process, and whether it dumped core. `None`: it was killed for memory, or was not.
+fn ended_by(remark: &Remark) -> Option<(u32, bool)> {
+    match remark {
+        Remark::Killed { signal, core, out_of_memory: None, .. } => Some((*signal, *core)),
+        _ => None,
+    }
+}
+
+/// Processes that were ended by the same signal.
+fn together(remarks: &[&Remark]) -> Option<String> {
+    let mut processes = Vec::new();
+    let mut last = Duration::ZERO;
+    for remark in remarks {
+        if let Remark::Killed { pid, comm, at, .. } = remark {
+            processes.push((*pid, comm.as_str()));
+            last = last.max(*at);
+        }
+    }
+    let (signal, core) = ended_by(remarks.first()?)?;
+    Some(format!(
+        "processes {} were killed by {}, the last at {}",
+        listed(&processes),
+        by_signal(signal, core),
+        seconds(last)
+    ))
 }
 
 /// How long before the end the leak check was made: what was lost after it is not known. `None`: no process was killed.

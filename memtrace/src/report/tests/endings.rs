@@ -48,6 +48,25 @@ fn they_come_first_and_not_among_the_notes() {
     assert_eq!(lines.iter().filter(|line| line.starts_with("Note: ")).count(), 1, "{text}");
 }
 
+#[test]
+fn workers_that_their_master_ended_have_one_line() {
+    let ended = |pid, signal| {
+        let at = Duration::from_millis(5000 + u64::from(pid));
+        Remark::Killed { pid, comm: "worker".into(), at, signal, core: false, out_of_memory: None }
+    };
+    let remarks = vec![ended(11, 15), ended(12, 15), killed("api"), ended(13, 15), ended(14, 11)];
+    let text = text(&Recorded { remarks, ..checked() });
+    let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("KILLED:")).collect();
+    assert_eq!(
+        lines,
+        [
+            "KILLED: processes 11 (worker), 12 (worker), 13 (worker) were killed by signal 15 (SIGTERM), the last at 5.0 s",
+            "KILLED: process 7 (api) was killed at 5.8 s by the OOM killer: cgroup /web was at its limit",
+            "KILLED: process 14 (worker) was killed at 5.0 s by signal 11 (SIGSEGV)",
+        ]
+    );
+}
+
 /// Waiting tasks may be others than those of the cgroup whose limit is near.
 #[test]
 fn pressure_is_somebodys() {
