@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/shm.h>
@@ -14,6 +15,10 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#ifndef MADV_PAGEOUT
+#define MADV_PAGEOUT 21
+#endif
 
 #define KB 1024ul
 #define MB (1024 * KB)
@@ -174,6 +179,37 @@ static void vmalloc(void)
     close(map);
 }
 
+/* A file for each watch. Returns how many. */
+static long watches(const char *directory)
+{
+    long number = 0;
+    char path[4096];
+    int group = inotify_init1(IN_CLOEXEC);
+    check(group >= 0, "inotify_init1");
+    for (; number < 16000; number++) {
+        snprintf(path, sizeof path, "%s/%ld", directory, number);
+        close(open(path, O_CREAT | O_WRONLY, 0600));
+        check(inotify_add_watch(group, path, IN_MODIFY) >= 0, "inotify_add_watch");
+    }
+    return number;
+}
+
+static void huge_pages(void)
+{
+    memset(map(SIZE, MAP_PRIVATE | MAP_HUGETLB), 1, SIZE);
+}
+
+/* Where nothing is written to twice, nothing comes back. */
+static void swapped(void)
+{
+    char *memory = map(SIZE, MAP_PRIVATE);
+    madvise(memory, SIZE, MADV_NOHUGEPAGE);
+    for (size_t at = 0; at < SIZE; at += 4096)
+        memset(memory + at, (int)(at >> 12) | 1, 4096);
+    for (int time = 0; time < 5; time++)
+        check(madvise(memory, SIZE, MADV_PAGEOUT) == 0, "madvise");
+}
+
 int main(int count, char **arguments)
 {
     const char *what = count > 1 ? arguments[1] : "", *where = count > 2 ? arguments[2] : "";
@@ -224,6 +260,14 @@ int main(int count, char **arguments)
         number = sockets();
     } else if (!strcmp(what, "dentries")) {
         dentries(where);
+    } else if (!strcmp(what, "watches")) {
+        number = watches(where);
+    } else if (!strcmp(what, "huge_pages")) {
+        huge_pages();
+    } else if (!strcmp(what, "swapped")) {
+        swapped();
+    } else if (!strcmp(what, "command")) {
+        check(system(where) == 0, "command");
     } else if (!strcmp(what, "bpf_map")) {
         bpf_map();
     } else if (!strcmp(what, "vmalloc")) {

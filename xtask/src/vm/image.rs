@@ -163,14 +163,15 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What the machine does: run the suites that its kernel's command line ends with, say when each begins and how it
-/// ended, and switch itself off.
+/// What the machine does: mount what Debian mounts (of cgroups, version 2 with the memory controller), run the suites that its
+/// kernel's command line ends with, say when each begins and how it ended, and switch itself off.
 fn script() -> String {
     let skip: String = LEFT_OUT.iter().map(|test| format!(" --skip {test}")).collect();
     format!(
         "#!/bin/sh\n\
         export PATH=/bin:/sbin HOME=/scratch TMPDIR=/scratch MEMTRACE_BIN=/bin/memtrace MEMTRACE_TEST_BPF=require RUST_BACKTRACE=0 MEMTRACE_TEST_LIMIT=600 MEMTRACE_TEST_DIVIDE=10\n\
-        mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t cgroup2 cgroup /sys/fs/cgroup; mount -t devtmpfs dev /dev; mkdir -p /dev/shm\n\
+        mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev; mkdir -p /dev/shm\n\
+        mount -t cgroup2 cgroup /sys/fs/cgroup; echo +memory > /sys/fs/cgroup/cgroup.subtree_control\n\
         mount -t tmpfs scratch /scratch; mount -t tmpfs shm /dev/shm; ln -s /proc/self/fd /dev/fd; ip link set lo up; chmod 1777 /scratch\n\
         echo; uname -r\n\
         for suite; do\n\
@@ -208,6 +209,7 @@ mod tests {
         let script = script();
         assert!(script.contains("/tests/suite-$suite --test-threads 1 --skip python_at_work 2>&1; "));
         assert!(script.contains("; echo \"memtrace-vm: end $suite $?\"\n"));
+        assert!(script.contains("echo +memory > /sys/fs/cgroup/cgroup.subtree_control\n"));
         assert!(script.ends_with("poweroff -f\n"));
     }
 }

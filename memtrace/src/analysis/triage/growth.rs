@@ -5,11 +5,10 @@ use std::cmp::Reverse;
 use rustc_hash::FxHashMap;
 
 use super::{Interval, difference};
-use crate::profile::machine::{Growth, Holding, Missing, Owner, PartKind, Place, ProcessMemory};
+use crate::profile::machine::{Growth, Holding, Missing, Owner, PartKind, Place, ProcessMemory, Snapshot};
 
 /// Parts that no place divides.
-const WHOLE: [PartKind; 5] =
-    [PartKind::Percpu, PartKind::KernelStacks, PartKind::HugePages, PartKind::Compressed, PartKind::Balloon];
+const WHOLE: [PartKind; 3] = [PartKind::Percpu, PartKind::KernelStacks, PartKind::Balloon];
 
 /// Growth of what nothing counts, bytes.
 pub(super) fn uncounted(interval: Interval<'_>) -> i64 {
@@ -43,11 +42,17 @@ fn is_of_maps(caller: &str) -> bool {
 
 /// All places, what grew most first. `queues`: what pipes and sockets hold now.
 pub(super) fn places(interval: Interval<'_>, queues: &[Holding]) -> Vec<Growth> {
-    let mut found = Places { seconds: interval.span().as_secs_f64(), list: Vec::new() };
+    let seconds = interval.span().as_secs_f64();
+    let mut found = Places { seconds, list: Vec::new(), gone: FxHashMap::default() };
     found.processes(interval);
     found.holdings(interval);
-    found.shared(interval);
+    found.divided(interval, PartKind::Shmem, |process| (process.shmem, process.is_share), Place::SharedBy);
+    // Whoever shares huge pages has them whole.
+    found.divided(interval, PartKind::HugePages, |process| (process.huge, true), Place::HugePages);
+    found.swapped(interval);
     found.queues(interval, queues);
+    let named = found.grown_in(PartKind::Compressed);
+    found.rest(interval, PartKind::Compressed, named);
     for kind in WHOLE {
         found.rest(interval, kind, 0);
     }
@@ -65,7 +70,7 @@ pub(super) fn places(interval: Interval<'_>, queues: &[Holding]) -> Vec<Growth> 
             found.rest(interval, kind, named);
         }
     }
-    found.remove_double();
+    found.remove_double(&interval.now.watch_caches);
     found.list.sort_by_key(|growth| (Reverse(growth.grown), Reverse(growth.bytes)));
     found.list
 }
@@ -73,6 +78,8 @@ pub(super) fn places(interval: Interval<'_>, queues: &[Holding]) -> Vec<Growth> 
 struct Places {
     seconds: f64,
     list: Vec<Growth>,
+    /// What was in places that are there no more, by part, bytes.
+    gone: FxHashMap<PartKind, u64>,
 }
 
 impl Places {
@@ -102,29 +109,41 @@ impl Places {
     }
 
     fn holdings(&mut self, interval: Interval<'_>) {
-        let before: FxHashMap<Place, u64> =
+        let mut before: FxHashMap<Place, u64> =
             interval.before.holdings.iter().map(|of| (without_name(&of.place), of.bytes)).collect();
         for holding in &interval.now.holdings {
-            let earlier = before.get(&without_name(&holding.place)).copied().unwrap_or(0);
+            let earlier = before.remove(&without_name(&holding.place)).unwrap_or(0);
             self.add(holding.clone(), difference(holding.bytes, earlier), false);
+        }
+        for (kind, bytes) in before.iter().filter_map(|(place, bytes)| Some((place.part()?, bytes))) {
+            let gone = self.gone.entry(kind).or_default();
+            *gone = gone.saturating_add(*bytes);
         }
     }
 
-    /// Growth of the places of a part.
+    /// Growth of the places of a part, also of those that are gone.
     fn grown_in(&self, kind: PartKind) -> i64 {
-        let of_it = self.list.iter().filter(|growth| growth.place.part() == kind);
-        of_it.fold(0, |sum: i64, growth| sum.saturating_add(growth.grown))
+        let of_it = self.list.iter().filter(|growth| growth.place.part() == Some(kind));
+        let gone = difference(0, self.gone.get(&kind).copied().unwrap_or(0));
+        of_it.fold(gone, |sum: i64, growth| sum.saturating_add(growth.grown))
     }
 
     fn bytes_in(&self, kind: PartKind) -> u64 {
-        let of_it = self.list.iter().filter(|growth| growth.place.part() == kind);
+        let of_it = self.list.iter().filter(|growth| growth.place.part() == Some(kind));
         of_it.fold(0, |sum: u64, growth| sum.saturating_add(growth.bytes))
     }
 
-    /// Shared memory that has no other name, by the processes that map it.
-    fn shared(&mut self, interval: Interval<'_>) {
-        let mut grown = part(interval, PartKind::Shmem).saturating_sub(self.grown_in(PartKind::Shmem));
-        let mut left = interval.now.part(PartKind::Shmem).saturating_sub(self.bytes_in(PartKind::Shmem));
+    /// What of a part has no other name, by the processes that map so much of it, and whether that is their share. Nothing is
+    /// given out twice.
+    fn divided(
+        &mut self,
+        interval: Interval<'_>,
+        kind: PartKind,
+        of: fn(&ProcessMemory) -> (u64, bool),
+        place: fn(Owner) -> Place,
+    ) {
+        let mut grown = part(interval, kind).saturating_sub(self.grown_in(kind));
+        let mut left = interval.now.part(kind).saturating_sub(self.bytes_in(kind));
         let mut processes: Vec<(i64, &ProcessMemory)> = interval
             .now
             .processes
@@ -132,20 +151,35 @@ impl Places {
             .map(|process| {
                 let earlier =
                     interval.earlier(process).filter(|earlier| earlier.is_share == process.is_share);
-                (difference(process.shmem, earlier.map_or(0, |earlier| earlier.shmem)), process)
+                (difference(of(process).0, earlier.map_or(0, |earlier| of(earlier).0)), process)
             })
-            .filter(|(_, process)| process.shmem > 0)
+            .filter(|(_, process)| of(process).0 > 0)
             .collect();
-        processes.sort_by_key(|(grown, process)| (Reverse(*grown), Reverse(process.shmem)));
+        processes.sort_by_key(|(grown, process)| (Reverse(*grown), Reverse(of(process).0)));
         for (own, process) in processes {
             let own = own.min(grown.max(0));
-            let bytes = process.shmem.min(left);
+            let bytes = of(process).0.min(left);
             (grown, left) = (grown.saturating_sub(own.max(0)), left.saturating_sub(bytes));
-            let place = Place::SharedBy(process.owner.clone());
-            self.add(Holding { place, bytes, count: 1 }, own, !process.is_share);
+            let place = place(process.owner.clone());
+            self.add(Holding { place, bytes, count: 1 }, own, !of(process).1);
         }
-        let place = Place::Rest(PartKind::Shmem);
-        self.add(Holding { place, bytes: left, count: 1 }, grown, false);
+        self.add(Holding { place: Place::Rest(kind), bytes: left, count: 1 }, grown, false);
+    }
+
+    /// What is swapped out, by process. The rest is shared memory, or of processes that are not seen.
+    fn swapped(&mut self, interval: Interval<'_>) {
+        for process in interval.now.processes.iter().filter(|process| process.swap > 0) {
+            let earlier = interval.earlier(process).filter(|earlier| earlier.is_share == process.is_share);
+            let grown = difference(process.swap, earlier.map_or(0, |earlier| earlier.swap));
+            let place = Place::Swapped(process.owner.clone());
+            self.add(Holding { place, bytes: process.swap, count: 1 }, grown, false);
+        }
+        let rest = |snapshot: &Snapshot| {
+            snapshot.processes.iter().fold(snapshot.swap.1, |rest, process| rest.saturating_sub(process.swap))
+        };
+        let (bytes, before) = (rest(interval.now), rest(interval.before));
+        let holding = Holding { place: Place::SwapRest, bytes, count: 1 };
+        self.add(holding, difference(bytes, before), false);
     }
 
     /// Pipes and sockets. What they held at the beginning is not known: they take at most what grew.
@@ -174,14 +208,16 @@ impl Places {
         self.add(Holding { place: Place::Rest(kind), bytes, count: 1 }, grown, false);
     }
 
-    /// BPF maps are areas, too, and what is in sockets is in slabs, too.
-    fn remove_double(&mut self) {
+    /// BPF maps are areas, too, and what is in sockets or of watches is in slabs, too.
+    fn remove_double(&mut self, watch_caches: &[String]) {
         let grown = |list: &[Growth], is_it: fn(&Place) -> bool| {
             let of_it = list.iter().filter(|growth| is_it(&growth.place));
             of_it.fold(0, |sum: i64, growth| sum.saturating_add(growth.grown.max(0)))
         };
         let maps = grown(&self.list, |place| matches!(place, Place::BpfMaps(_)));
         let sockets = grown(&self.list, |place| matches!(place, Place::Sockets(_)));
+        let watches = grown(&self.list, |place| matches!(place, Place::Watches(_)));
+        self.take(watches, |place| matches!(place, Place::Slab(cache, _) if watch_caches.contains(cache)));
         self.take(maps, |place| match place {
             Place::Vmalloc(caller) => is_of_maps(caller),
             Place::Rest(kind) => matches!(kind, PartKind::Percpu | PartKind::Vmalloc),
@@ -210,6 +246,7 @@ fn without_name(place: &Place) -> Place {
         Place::Memfd(owner, name) => Place::Memfd(pid(owner), name.clone()),
         Place::Segments(owner, unused) => Place::Segments(pid(owner), *unused),
         Place::BpfMaps(owner) => Place::BpfMaps(pid(owner)),
+        Place::Watches(owner) => Place::Watches(pid(owner)),
         other => other.clone(),
     }
 }

@@ -1,14 +1,11 @@
-//! Limits, when they are reached, and who is killed then.
+//! Limits, and when they are reached.
 
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use super::{Interval, LEAST, MAX_LISTED, difference, victim};
-use crate::{
-    model::cgroup::is_inside,
-    profile::machine::{BoundKind, Bounded, Snapshot, Victim},
-};
+use super::{Interval, LEAST, MAX_LISTED, difference};
+use crate::profile::machine::{BoundKind, Bounded};
 
 /// A forecast further ahead says nothing: ten years.
 const FURTHEST: f64 = 10.0 * 365.0 * 86_400.0;
@@ -40,18 +37,4 @@ pub(super) fn bounds(interval: Interval<'_>) -> Vec<Bounded> {
     });
     found.truncate(MAX_LISTED);
     found
-}
-
-/// Whom the OOM killer takes: of all processes, and of the cgroup whose limit is reached first.
-pub(super) fn victims(now: &Snapshot, bounds: &[Bounded], grower: Option<u32>) -> Vec<Victim> {
-    let all = victim(now.processes.iter(), now.total, None, grower);
-    let first = bounds.first().filter(|bound| bound.reached_in.is_some());
-    let inner = first.and_then(|bound| match &bound.kind {
-        BoundKind::CgroupMax(path) => {
-            let inside = now.processes.iter().filter(|process| is_inside(&process.cgroup, path));
-            victim(inside, bound.bytes, Some(path), grower)
-        }
-        _ => None,
-    });
-    inner.into_iter().chain(all).collect()
 }

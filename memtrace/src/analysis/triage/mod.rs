@@ -5,6 +5,7 @@ mod limits;
 mod log;
 mod next;
 mod patterns;
+mod victims;
 
 #[cfg(test)]
 mod tests;
@@ -12,7 +13,7 @@ mod tests;
 use std::time::Duration;
 
 use crate::profile::machine::{
-    Growth, Holding, KernelLog, Owner, Part, Place, ProcessMemory, Range, Snapshot, Suspect, Triage, Victim,
+    Growth, Holding, KernelLog, Owner, Part, Place, ProcessMemory, Range, Snapshot, Suspect, Triage,
 };
 
 pub use log::events;
@@ -124,7 +125,7 @@ pub fn triage(before: &Snapshot, now: Snapshot, closer: Closer) -> Triage {
     largest.sort_by_key(|growth| std::cmp::Reverse(growth.bytes));
     largest.truncate(MAX_LISTED);
     let bounds = limits::bounds(interval);
-    let victims = limits::victims(&now, &bounds, grown.iter().find_map(grower));
+    let victims = victims::victims(&now, &bounds, &grown);
     let suspects: Vec<Suspect> =
         closer.ranges.iter().map(|(owner, ranges)| suspect(interval, owner, ranges)).collect();
     let next = next::steps(&now, &grown, &largest, &bounds, &suspects);
@@ -133,14 +134,6 @@ pub fn triage(before: &Snapshot, now: Snapshot, closer: Closer) -> Triage {
     let sum = parts.iter().fold(0, |sum: u64, (part, _)| sum.saturating_add(part.bytes));
     let span = interval.span();
     Triage { span, parts, sum, grown, largest, bounds, victims, suspects, next, log: closer.log, now }
-}
-
-/// The process whose own memory grew.
-fn grower(growth: &Growth) -> Option<u32> {
-    match &growth.place {
-        Place::Process(owner) | Place::SharedBy(owner) | Place::PageTablesOf(owner) => Some(owner.pid),
-        _ => None,
-    }
 }
 
 /// A process by its mappings and its family.
@@ -167,34 +160,6 @@ fn suspect(interval: Interval<'_>, owner: &Owner, ranges: &[Range]) -> Suspect {
             grown.fold((0, 0), |(count, sum): (u64, i64), grown| (count + 1, sum.saturating_add(grown)));
     }
     found
-}
-
-/// Whom the OOM killer compares: resident, swapped out and page tables, and what `oom_score_adj` adds (`oom_badness`,
-/// mm/oom_kill.c). `None`: it is never taken.
-fn badness(process: &ProcessMemory, total: u64) -> Option<i128> {
-    let adjust = i128::from(process.oom_adjust);
-    let own = i128::from(process.rss) + i128::from(process.swap) + i128::from(process.page_tables);
-    (adjust > -1000).then(|| own + adjust * i128::from(total) / 1000)
-}
-
-/// The one with the highest badness.
-fn victim<'a>(
-    processes: impl Iterator<Item = &'a ProcessMemory>,
-    total: u64,
-    cgroup: Option<&str>,
-    grower: Option<u32>,
-) -> Option<Victim> {
-    // Process 1 is never taken.
-    let candidates = processes.filter(|process| process.owner.pid != 1);
-    let worst = candidates.filter_map(|process| Some((badness(process, total)?, process)));
-    let (_, process) = worst.max_by_key(|(badness, _)| *badness)?;
-    Some(Victim {
-        owner: process.owner.clone(),
-        score: process.oom_score,
-        rss: process.rss,
-        cgroup: cgroup.map(str::to_owned),
-        is_grower: grower.map(|pid| pid == process.owner.pid),
-    })
 }
 
 /// `now - before`, as far as that is possible.

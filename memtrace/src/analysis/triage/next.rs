@@ -27,7 +27,7 @@ pub(super) fn steps(
     if let Some(suspect) = unjoined.filter(|_| grown.is_empty()) {
         add(NextStep::Attach(suspect.owner.pid));
     }
-    let held = largest.iter().find(|growth| !matches!(growth.place, Place::Slab(_, true)));
+    let held = largest.iter().find(|growth| growth.place.is_kept());
     for growth in grown.iter().take(2).chain(held.filter(|_| grown.is_empty())) {
         match &growth.place {
             Place::Process(owner) if grown.is_empty() => add(NextStep::Scan(owner.pid)),
@@ -35,7 +35,23 @@ pub(super) fn steps(
                 add(NextStep::Attach(owner.pid));
                 add(NextStep::Scan(owner.pid));
             }
-            Place::SharedBy(owner) | Place::PageTablesOf(owner) => add(NextStep::Attach(owner.pid)),
+            Place::SharedBy(owner) | Place::PageTablesOf(owner) | Place::HugePages(owner) => {
+                add(NextStep::Attach(owner.pid));
+            }
+            Place::Swapped(owner) => {
+                add(NextStep::Attach(owner.pid));
+                add(NextStep::Swaps);
+            }
+            Place::SwapRest => {
+                add(NextStep::TmpfsSizes);
+                add(NextStep::Swaps);
+            }
+            Place::Watches(owner) => {
+                add(NextStep::Watches(owner.pid));
+                add(NextStep::KernelFor(owner.pid));
+            }
+            Place::HugeFree | Place::Rest(PartKind::HugePages) => add(NextStep::HugePages),
+            Place::Zram(_) => add(NextStep::Zram),
             Place::Memfd(owner, _) => {
                 add(NextStep::Attach(owner.pid));
                 add(NextStep::Descriptors(owner.pid));

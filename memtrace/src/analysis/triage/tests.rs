@@ -278,3 +278,84 @@ fn parts_stand_for_what_cannot_be_read() {
     assert_eq!(places, [&Place::Rest(PartKind::SlabReclaimable), &Place::Rest(PartKind::Percpu)]);
     assert_eq!(told(|_| {}, grow).grown.len(), 1);
 }
+
+#[test]
+fn huge_pages_and_swap_have_owners() {
+    let pool = |snapshot: &mut Snapshot, free: u64, used: [u64; 2]| {
+        set(snapshot, PartKind::HugePages, 40 * MB);
+        if free > 0 {
+            snapshot.holdings.push(holding(Place::HugeFree, free * MB));
+        }
+        for (process, used) in snapshot.processes.iter_mut().zip(used) {
+            process.huge = used * MB;
+        }
+    };
+    let places = |triage: &Triage| -> Vec<(Place, i64)> {
+        triage.grown.iter().map(|growth| (growth.place.clone(), growth.grown / MB as i64)).collect()
+    };
+    let all = told(|before| pool(before, 40, [0, 0]), |now| pool(now, 0, [0, 40]));
+    assert_eq!(places(&all), [(Place::HugePages(owner(11)), 40)]);
+    // What two share is given out once.
+    let used = told(|before| pool(before, 40, [0, 0]), |now| pool(now, 10, [30, 30]));
+    assert_eq!(places(&used), [(Place::HugePages(owner(10)), 30)]);
+    assert_eq!(used.next, [NextStep::Attach(10)]);
+    // Files of hugetlbfs that nobody maps.
+    let files = told(|before| pool(before, 40, [0, 0]), |now| pool(now, 20, [4, 0]));
+    assert_eq!(places(&files), [(Place::Rest(PartKind::HugePages), 16), (Place::HugePages(owner(10)), 4)]);
+    let reserved = told(|_| {}, |now| pool(now, 40, [0, 0]));
+    assert_eq!((places(&reserved), reserved.next), (vec![(Place::HugeFree, 40)], vec![NextStep::HugePages]));
+
+    let swapped = told(
+        |before| before.swap = (100 * MB, 2 * MB),
+        |now| {
+            now.swap = (100 * MB, 32 * MB);
+            now.processes[1].swap = 20 * MB;
+        },
+    );
+    assert_eq!(places(&swapped), [(Place::Swapped(owner(11)), 20), (Place::SwapRest, 10)]);
+    assert_eq!(swapped.next, [NextStep::Attach(11), NextStep::Swaps, NextStep::TmpfsSizes]);
+    // One that ended had it.
+    let ended = told(
+        |before| {
+            before.swap = (100 * MB, 20 * MB);
+            before.processes[1].swap = 20 * MB;
+        },
+        |now| now.swap = (100 * MB, 20 * MB),
+    );
+    assert_eq!(places(&ended), [(Place::SwapRest, 20)]);
+}
+
+#[test]
+fn watches_are_not_counted_as_slabs_too() {
+    let triage = told(
+        |_| {},
+        |now| {
+            now.holdings.push(holding(Place::Slab("inode".to_owned(), true), 21 * MB));
+            now.holdings.push(holding(Place::Slab("dentry".to_owned(), true), 3 * MB));
+            now.holdings.push(holding(Place::Watches(owner(10)), 20 * MB));
+            now.watch_caches.push("inode".to_owned());
+        },
+    );
+    let grown: Vec<_> = triage.grown.iter().map(|growth| (&growth.place, growth.grown / MB as i64)).collect();
+    let expected = [
+        (&Place::Watches(owner(10)), 20),
+        (&Place::Slab("dentry".to_owned(), true), 3),
+        (&Place::Slab("inode".to_owned(), true), 1),
+    ];
+    assert_eq!(grown, expected);
+    assert_eq!(triage.next[..2], [NextStep::Watches(10), NextStep::KernelFor(10)]);
+}
+
+#[test]
+fn compressed_memory_has_devices() {
+    let triage = told(
+        |_| {},
+        |now| {
+            set(now, PartKind::Compressed, 9 * MB);
+            now.holdings.push(holding(Place::Zram("zram0".to_owned()), 8 * MB));
+        },
+    );
+    let grown: Vec<_> = triage.grown.iter().map(|growth| (&growth.place, growth.grown / MB as i64)).collect();
+    assert_eq!(grown, [(&Place::Zram("zram0".to_owned()), 8), (&Place::Rest(PartKind::Compressed), 1)]);
+    assert_eq!(triage.next, [NextStep::Zram]);
+}

@@ -88,8 +88,16 @@ impl Hierarchy {
             kernel: usage.kernel,
             max,
             high,
+            swap_max: self.swap_max(directory, max),
             pressure: pressure(&directory.join("memory.pressure")),
         })
+    }
+
+    /// Swap that its processes may use besides its limit; `None` without a limit. Version 1 limits the sum of both.
+    fn swap_max(&self, directory: &Path, max: Option<u64>) -> Option<u64> {
+        let file = if self.unified { "memory.swap.max" } else { "memory.memsw.limit_in_bytes" };
+        let bytes = number(&directory.join(file)).filter(|&bytes| bytes < limits::UNLIMITED)?;
+        Some(if self.unified { bytes } else { bytes.saturating_sub(max.unwrap_or(0)) })
     }
 }
 
@@ -120,6 +128,7 @@ mod tests {
             ("memory.current", "1000\n"),
             ("memory.max", "max\n"),
             ("memory.high", "4000\n"),
+            ("memory.swap.max", "500\n"),
             ("memory.stat", "anon 1\nfile 300\nshmem 100\nkernel 7\nsock 2\n"),
             ("memory.pressure", "some avg10=12.50 avg60=0.00 avg300=0.00 total=1\nfull avg10=0.00\n"),
         ] {
@@ -132,6 +141,7 @@ mod tests {
         let found = &groups[0];
         assert_eq!((found.path.as_str(), found.cache, found.kernel), ("/a.slice/b", 200, 9));
         assert_eq!((found.max, found.high, found.pressure), (None, Some(4000), Some(0.125)));
+        assert_eq!(found.swap_max, Some(500));
         let expected = Bound { kind: BoundKind::CgroupHigh("/a.slice/b".to_owned()), bytes: 4000, used: 800 };
         assert_eq!(bounds, [expected]);
     }

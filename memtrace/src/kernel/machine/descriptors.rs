@@ -1,4 +1,4 @@
-//! What processes hold by a descriptor only: deleted files, memfds, BPF maps.
+//! What processes hold by a descriptor only: deleted files, memfds, BPF maps, inotify watches.
 
 use std::{
     fs,
@@ -11,6 +11,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::{
     file::{Roots, text},
     mounts::Tmpfs,
+    watches::Watches,
 };
 use crate::profile::machine::{Holding, Missing, Owner, Place, ProcessMemory};
 
@@ -74,14 +75,15 @@ pub(super) fn each(roots: &Roots, processes: &[ProcessMemory], mut visit: impl F
     hidden
 }
 
-/// Deleted files, memfds and BPF maps. What deleted files use is taken off their file systems: these are left with what has a
+/// Deleted files, memfds and BPF maps; and inotify watches. What deleted files use is taken off their file systems: these are left with what has a
 /// name.
 pub(super) fn read(
     roots: &Roots,
     processes: &[ProcessMemory],
     mounts: &mut [Tmpfs],
     missing: &mut Vec<Missing>,
-) -> Vec<Holding> {
+) -> (Vec<Holding>, Watches) {
+    let mut watches = Watches::default();
     let (mut sums, mut seen, mut maps) = (Sums::default(), FxHashSet::default(), FxHashSet::default());
     let hidden = each(roots, processes, |Descriptor { owner, path, target }| {
         if target == "anon_inode:bpf-map" {
@@ -89,6 +91,10 @@ pub(super) fn read(
                 tracing::trace!("BPF map {id} of {}: {bytes} bytes", owner.pid);
                 sums.add(Place::BpfMaps(owner.clone()), bytes);
             }
+            return;
+        }
+        if target == "anon_inode:inotify" {
+            watches.add(owner, &information(&path));
             return;
         }
         let Some(name) = target.strip_suffix(" (deleted)") else { return };
@@ -113,13 +119,18 @@ pub(super) fn read(
     if hidden > 0 {
         missing.push(Missing::Descriptors(hidden));
     }
-    sums.holdings().collect()
+    (sums.holdings().collect(), watches)
+}
+
+/// Where the kernel describes what is behind a descriptor.
+fn information(path: &Path) -> PathBuf {
+    let number = path.file_name().unwrap_or_default();
+    path.parent().unwrap_or(path).with_file_name("fdinfo").join(number)
 }
 
 /// Id and bytes of the BPF map behind a descriptor.
 fn bpf_map(path: &Path) -> Option<(u32, u64)> {
-    let number = path.file_name()?;
-    let information = text(&path.parent()?.with_file_name("fdinfo").join(number), 4096)?;
+    let information = text(&information(path), 4096)?;
     let field =
         |name: &str| information.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
     Some((u32::try_from(field("map_id:")?).ok()?, field("memlock:")?))
@@ -150,7 +161,7 @@ mod tests {
         let roots = Roots { proc: directory.path().into(), sys: directory.path().into() };
         let process =
             |pid| ProcessMemory { owner: Owner { pid, comm: "x".to_owned() }, ..ProcessMemory::default() };
-        let found = read(&roots, &[process(7), process(8), process(9)], &mut [], &mut Vec::new());
+        let found = read(&roots, &[process(7), process(8), process(9)], &mut [], &mut Vec::new()).0;
         assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!((&found[0].place, found[0].bytes), (&Place::BpfMaps(process(7).owner), 8192));
     }

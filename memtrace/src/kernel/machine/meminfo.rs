@@ -6,16 +6,16 @@ use super::{
     super::{find, memory},
     file::{Roots, number, text},
 };
-use crate::profile::machine::{Bound, BoundKind, Part, PartKind, Snapshot};
+use crate::profile::machine::{Bound, BoundKind, Holding, Part, PartKind, Place, Snapshot};
 
 /// Bytes read of a file: /proc/zoneinfo has about 1 KiB for each CPU and zone.
 const MAX_BYTES: u64 = 4 << 20;
-/// Devices of zram that are read.
+/// Devices of zram that are read. A system has a few.
 const MAX_DEVICES: usize = 64;
 /// Bytes of a page, as the kernel counts on the processors that memtrace runs on.
 const PAGE: u64 = 4096;
 
-/// Reads parts, swap and the limits of the whole machine; `None` if /proc/meminfo cannot be read.
+/// Reads parts, swap, pools and the limits of the whole machine; `None` if /proc/meminfo cannot be read.
 pub(super) fn read(roots: &Roots, snapshot: &mut Snapshot) -> Option<()> {
     let meminfo = roots.proc("meminfo", MAX_BYTES)?;
     let zones = roots.proc("zoneinfo", MAX_BYTES).unwrap_or_default();
@@ -24,8 +24,16 @@ pub(super) fn read(roots: &Roots, snapshot: &mut Snapshot) -> Option<()> {
     let some = |name| find(&meminfo, name).unwrap_or(0);
     snapshot.available = some("MemAvailable");
     snapshot.swap = (some("SwapTotal"), some("SwapTotal").saturating_sub(some("SwapFree")));
-    snapshot.huge_free = count(&meminfo, "HugePages_Free").saturating_mul(some("Hugepagesize"));
-    let compressed = zspages(&vmstat).unwrap_or_else(|| zram(roots).saturating_add(some("Zswap")));
+    let of_default = |name| count(&meminfo, name).saturating_mul(some("Hugepagesize"));
+    (snapshot.huge_free, snapshot.huge_reserved) =
+        pools(roots).unwrap_or_else(|| (of_default("HugePages_Free"), of_default("HugePages_Rsvd")));
+    let devices = zram(roots);
+    let in_devices = devices.iter().fold(0, |sum: u64, device| sum.saturating_add(device.bytes));
+    let compressed = zspages(&vmstat).unwrap_or_else(|| in_devices.saturating_add(some("Zswap")));
+    snapshot.holdings = devices;
+    if snapshot.huge_free > 0 {
+        snapshot.holdings.push(Holding { place: Place::HugeFree, bytes: snapshot.huge_free, count: 1 });
+    }
     snapshot.parts = parts(&meminfo, memory::waiting(&zones), compressed, snapshot.total);
     let machine = snapshot.total.saturating_add(snapshot.swap.0);
     let used = snapshot.total.saturating_sub(snapshot.available).saturating_add(snapshot.swap.1);
@@ -92,15 +100,36 @@ fn zspages(vmstat: &str) -> Option<u64> {
     pages.map(|pages| pages.saturating_mul(PAGE))
 }
 
-/// Bytes that devices of zram use: the third number of `mm_stat`.
-fn zram(roots: &Roots) -> u64 {
+/// Devices of zram that hold something, and what they take: the third number of `mm_stat`
+/// (Documentation/admin-guide/blockdev/zram.rst).
+fn zram(roots: &Roots) -> Vec<Holding> {
     let entries = fs::read_dir(roots.sys.join("block")).into_iter().flatten().filter_map(Result::ok);
-    let devices = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("zram"));
-    let used = devices.take(MAX_DEVICES).filter_map(|entry| {
-        let text = text(&entry.path().join("mm_stat"), 1024)?;
-        text.split_ascii_whitespace().nth(2)?.parse::<u64>().ok()
+    let named = entries.filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path())));
+    let devices = named.filter(|(name, _)| name.starts_with("zram")).take(MAX_DEVICES);
+    let used = devices.filter_map(|(name, path)| {
+        let text = text(&path.join("mm_stat"), 1024)?;
+        let bytes = text.split_ascii_whitespace().nth(2)?.parse::<u64>().ok().filter(|bytes| *bytes > 0)?;
+        Some(Holding { place: Place::Zram(name), bytes, count: 1 })
     });
-    used.fold(0, u64::saturating_add)
+    used.collect()
+}
+
+/// Bytes of huge pages that are free, and of these that are reserved, of every size; `None` where the kernel has none
+/// (Documentation/admin-guide/mm/hugetlbpage.rst).
+fn pools(roots: &Roots) -> Option<(u64, u64)> {
+    let entries = fs::read_dir(roots.sys.join("kernel/mm/hugepages")).ok()?.filter_map(Result::ok);
+    let sizes = entries.filter_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        let each = name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse::<u64>().ok()?;
+        let bytes = |file| {
+            let pages = number(&entry.path().join(file)).unwrap_or(0);
+            pages.saturating_mul(each).saturating_mul(1024)
+        };
+        Some((bytes("free_hugepages"), bytes("resv_hugepages")))
+    });
+    Some(sizes.fold((0, 0), |(free, reserved), of| {
+        (u64::saturating_add(free, of.0), u64::saturating_add(reserved, of.1))
+    }))
 }
 
 /// Whether a slab cache gives its memory back under pressure.

@@ -10,6 +10,7 @@ mod processes;
 mod queues;
 mod ranges;
 mod segments;
+mod watches;
 
 #[cfg(test)]
 mod tests;
@@ -51,7 +52,12 @@ pub fn read(roots: &Roots) -> io::Result<Snapshot> {
         let kind = BoundKind::Tmpfs(mount.point.clone());
         snapshot.bounds.push(Bound { kind, bytes: mount.size, used: mount.used });
     }
-    let mut holdings = descriptors::read(roots, &snapshot.processes, &mut mounts, &mut missing);
+    let mut holdings = std::mem::take(&mut snapshot.holdings);
+    let (held, watches) = descriptors::read(roots, &snapshot.processes, &mut mounts, &mut missing);
+    holdings.extend(held);
+    let (watches, caches) = watches.holdings(roots);
+    holdings.extend(watches);
+    snapshot.watch_caches = caches;
     let files = mounts.into_iter().filter(|mount| mount.used > 0);
     holdings.extend(files.map(|mount| Holding {
         place: Place::Tmpfs(mount.point),

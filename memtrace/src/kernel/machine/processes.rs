@@ -56,7 +56,8 @@ fn process(roots: &Roots, pid: u32, unified: Option<bool>) -> Option<ProcessMemo
     let field = |name| find(&status, name).unwrap_or(0);
     let [anon, file, shmem] = ["RssAnon", "RssFile", "RssShmem"].map(field);
     process.page_tables = field("VmPTE");
-    process.swap = field("VmSwap");
+    (process.swap, process.swap_whole) = (field("VmSwap"), field("VmSwap"));
+    process.huge = field("HugetlbPages");
     process.rss = anon.saturating_add(file).saturating_add(shmem);
     let rollup = roots.proc(&format!("{pid}/smaps_rollup"), MAX_BYTES).unwrap_or_default();
     let shares = ["Pss_Anon", "Pss_File", "Pss_Shmem"].map(|name| find(&rollup, name));

@@ -19,7 +19,7 @@ fn add_process(root: &Path, pid: u32, comm: &[u8], anon: u64) {
         root,
         &format!("{pid}/status"),
         format!(
-            "Name:\tx\nVmPTE:\t 8 kB\nVmSwap:\t 3 kB\nRssAnon:\t{anon} kB\nRssFile:\t 5 kB\nRssShmem:\t 0 kB\n"
+            "Name:\tx\nVmPTE:\t 8 kB\nVmSwap:\t 3 kB\nHugetlbPages:\t 4096 kB\nRssAnon:\t{anon} kB\nRssFile:\t 5 kB\nRssShmem:\t 0 kB\n"
         ),
     );
     write(root, &format!("{pid}/oom_score"), "666\n");
@@ -62,6 +62,7 @@ fn a_machine_with_little_to_read() {
         ("a) R\n\u{1b}[2J\u{fffd}", false, 100 << 10)
     );
     assert_eq!((second.is_share, second.anon, second.rss, second.swap), (true, 40 << 10, 105 << 10, 1 << 10));
+    assert_eq!((second.swap_whole, second.huge), (3 << 10, 4 << 20));
     assert_eq!((first.oom_score, first.oom_adjust, first.page_tables), (666, -5, 8 << 10));
     for missing in [Missing::Shares(1), Missing::Slabs, Missing::Vmalloc, Missing::Segments, Missing::Cgroups]
     {
@@ -85,12 +86,22 @@ fn what_holds_memory_is_named() {
     write(root, "sysvipc/shm", "key\n0 1 600 9999 11 6 0 0 0 0 0 1 1 1 4096 0\n");
     write(root, "net/sockstat", "TCP: inuse 2 orphan 0 tw 0 alloc 3 mem 250\nUDP: inuse 0 mem 6\n");
     write(root, "sys/net/ipv4/tcp_mem", "1\t2\t1000\n");
+    write(root, "sys/block/zram0/mm_stat", "100 40 81920 0 81920 0 0 0 0\n");
+    write(root, "sys/block/zram1/mm_stat", "0 0 0 0 0 0 0 0 0\n");
+    for (size, free, reserved) in [(2048, 3, 1), (1_048_576, 1, 0)] {
+        let pool = format!("sys/kernel/mm/hugepages/hugepages-{size}kB");
+        write(root, &format!("{pool}/free_hugepages"), free.to_string());
+        write(root, &format!("{pool}/resv_hugepages"), reserved.to_string());
+    }
     let snapshot = read(&roots(root)).unwrap();
     let of = |place: &Place| snapshot.holdings.iter().find(|holding| holding.place == *place).unwrap();
     assert_eq!(of(&Place::Slab("dentry".to_owned(), true)).bytes, 200 * 4096);
     assert_eq!(of(&Place::Vmalloc("f".to_owned())).bytes, 4096);
     assert_eq!(of(&Place::AllSockets).bytes, 256 * 4096);
-    assert_eq!(snapshot.holdings.len(), 4, "{:?}", snapshot.holdings);
+    assert_eq!(of(&Place::Zram("zram0".to_owned())).bytes, 81_920);
+    assert_eq!(of(&Place::HugeFree).bytes, (6 << 20) + (1 << 30));
+    assert_eq!((snapshot.huge_free, snapshot.huge_reserved), ((6 << 20) + (1 << 30), 2 << 20));
+    assert_eq!(snapshot.holdings.len(), 6, "{:?}", snapshot.holdings);
     let tcp = snapshot.bounds.iter().find(|bound| bound.kind == BoundKind::Tcp).unwrap();
     assert_eq!((tcp.bytes, tcp.used), (1000 * 4096, 250 * 4096));
 }

@@ -2,219 +2,15 @@
 
 mod log;
 mod missing;
+mod place;
 mod triage;
 
 pub use log::{Constraint, KernelEvent, KernelLog, Killed, LogLine, OomKill, SlowReport};
 pub use missing::Missing;
+pub use place::{Holding, Owner, Part, PartKind, Place};
 pub use triage::{Bounded, Growth, NextStep, Pattern, Suspect, Triage, Victim};
 
 use std::time::Duration;
-
-/// Parts of the machine's memory that do not overlap.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum PartKind {
-    /// Anonymous memory of processes.
-    Anonymous,
-    /// Shared memory and tmpfs.
-    Shmem,
-    /// Pages of files, buffers of block devices and what is in the swap cache.
-    PageCache,
-    /// Slabs that the kernel gives back under pressure.
-    SlabReclaimable,
-    /// Slabs that it does not give back.
-    SlabUnreclaimable,
-    /// Page tables, of virtual machines too.
-    PageTables,
-    /// Stacks of threads in the kernel.
-    KernelStacks,
-    /// Other areas of virtually contiguous memory.
-    Vmalloc,
-    /// Per-CPU memory.
-    Percpu,
-    /// The pool of huge pages, used or not.
-    HugePages,
-    /// Compressed memory of zram and zswap.
-    Compressed,
-    /// What a balloon gave to the host.
-    Balloon,
-    /// Free pages, and those that wait on lists of CPUs.
-    Free,
-    /// What nothing counts: pages that drivers, pipes and sockets took.
-    Unaccounted,
-}
-
-impl PartKind {
-    /// All, in the order in which they are shown.
-    pub const ALL: [Self; 14] = [
-        Self::Anonymous,
-        Self::Shmem,
-        Self::PageCache,
-        Self::SlabReclaimable,
-        Self::SlabUnreclaimable,
-        Self::PageTables,
-        Self::KernelStacks,
-        Self::Vmalloc,
-        Self::Percpu,
-        Self::HugePages,
-        Self::Compressed,
-        Self::Balloon,
-        Self::Unaccounted,
-        Self::Free,
-    ];
-
-    /// Its name in JSON.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Anonymous => "anonymous",
-            Self::Shmem => "shmem",
-            Self::PageCache => "page_cache",
-            Self::SlabReclaimable => "slab_reclaimable",
-            Self::SlabUnreclaimable => "slab_unreclaimable",
-            Self::PageTables => "page_tables",
-            Self::KernelStacks => "kernel_stacks",
-            Self::Vmalloc => "vmalloc",
-            Self::Percpu => "percpu",
-            Self::HugePages => "huge_pages",
-            Self::Compressed => "compressed",
-            Self::Balloon => "balloon",
-            Self::Free => "free",
-            Self::Unaccounted => "unaccounted",
-        }
-    }
-}
-
-/// A part and its size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Part {
-    /// Which.
-    pub kind: PartKind,
-    /// Bytes.
-    pub bytes: u64,
-}
-
-/// A process by name. Two of them are the same process only if they started at the same time.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Owner {
-    /// Its pid.
-    pub pid: u32,
-    /// Its command name, at most 64 bytes, as the target chose it.
-    pub comm: String,
-}
-
-/// What holds memory.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Place {
-    /// Anonymous memory of a process.
-    Process(Owner),
-    /// Shared memory that a process maps and that has no other name here.
-    SharedBy(Owner),
-    /// Page tables of a process.
-    PageTablesOf(Owner),
-    /// Files in a tmpfs that have names there.
-    Tmpfs(String),
-    /// A deleted file in a tmpfs that a process has open.
-    Deleted(Owner, String),
-    /// A memfd that a process has open, by its name.
-    Memfd(Owner, String),
-    /// Segments of System V shared memory by who made them, and whether no process has attached them.
-    Segments(Owner, bool),
-    /// A slab cache, and whether the kernel gives its memory back.
-    Slab(String, bool),
-    /// vmalloc by caller.
-    Vmalloc(String),
-    /// BPF maps that a process has open.
-    BpfMaps(Owner),
-    /// What is unread in pipes that a process has open.
-    Pipes(Owner),
-    /// What is unread in sockets of a process.
-    Sockets(Owner),
-    /// What is queued in TCP and UDP sockets of the machine.
-    AllSockets,
-    /// The rest of a part.
-    Rest(PartKind),
-}
-
-impl Place {
-    /// Its name in JSON.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Process(_) => "process",
-            Self::SharedBy(_) => "process_shmem",
-            Self::PageTablesOf(_) => "process_page_tables",
-            Self::Tmpfs(_) => "tmpfs",
-            Self::Deleted(..) => "deleted_file",
-            Self::Memfd(..) => "memfd",
-            Self::Segments(..) => "sysv_segments",
-            Self::Slab(..) => "slab_cache",
-            Self::Vmalloc(_) => "vmalloc",
-            Self::BpfMaps(_) => "bpf_maps",
-            Self::Pipes(_) => "pipes",
-            Self::Sockets(_) => "sockets",
-            Self::AllSockets => "all_sockets",
-            Self::Rest(kind) => kind.name(),
-        }
-    }
-
-    /// The process that holds it.
-    #[must_use]
-    pub fn owner(&self) -> Option<&Owner> {
-        match self {
-            Self::Process(owner)
-            | Self::SharedBy(owner)
-            | Self::PageTablesOf(owner)
-            | Self::Deleted(owner, _)
-            | Self::Memfd(owner, _)
-            | Self::Segments(owner, _)
-            | Self::BpfMaps(owner)
-            | Self::Pipes(owner)
-            | Self::Sockets(owner) => Some(owner),
-            _ => None,
-        }
-    }
-
-    /// What else names it: a mount point, a path, a cache, a caller.
-    #[must_use]
-    pub fn label(&self) -> Option<&str> {
-        match self {
-            Self::Tmpfs(text)
-            | Self::Deleted(_, text)
-            | Self::Memfd(_, text)
-            | Self::Slab(text, _)
-            | Self::Vmalloc(text) => Some(text),
-            _ => None,
-        }
-    }
-
-    /// The part that its memory is in. Of sockets and BPF maps some is in others.
-    #[must_use]
-    pub fn part(&self) -> PartKind {
-        match self {
-            Self::Process(_) => PartKind::Anonymous,
-            Self::SharedBy(_) | Self::Tmpfs(_) | Self::Deleted(..) | Self::Memfd(..) | Self::Segments(..) => {
-                PartKind::Shmem
-            }
-            Self::PageTablesOf(_) => PartKind::PageTables,
-            Self::Slab(_, true) => PartKind::SlabReclaimable,
-            Self::Slab(_, false) => PartKind::SlabUnreclaimable,
-            Self::Vmalloc(_) | Self::BpfMaps(_) => PartKind::Vmalloc,
-            Self::Pipes(_) | Self::Sockets(_) | Self::AllSockets => PartKind::Unaccounted,
-            Self::Rest(kind) => *kind,
-        }
-    }
-}
-
-/// Memory in one place.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holding {
-    /// Where.
-    pub place: Place,
-    /// Bytes in memory.
-    pub bytes: u64,
-    /// Of how many: files, segments, objects, areas, pipes.
-    pub count: u64,
-}
 
 /// Memory of a process, bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -235,6 +31,10 @@ pub struct ProcessMemory {
     pub shmem: u64,
     /// Swapped out, its share.
     pub swap: u64,
+    /// The same with what it shares counted whole, as the OOM killer does.
+    pub swap_whole: u64,
+    /// Huge pages of the pool that it maps, shared ones counted whole.
+    pub huge: u64,
     /// Page tables.
     pub page_tables: u64,
     /// The resident set, shared pages counted whole.
@@ -342,6 +142,8 @@ pub struct CgroupMemory {
     pub max: Option<u64>,
     /// `memory.high`.
     pub high: Option<u64>,
+    /// Swap that it may use besides; `None`: no limit.
+    pub swap_max: Option<u64>,
     /// Share of the last 10 s in which some task waited for memory (`memory.pressure`).
     pub pressure: Option<f64>,
 }
@@ -359,12 +161,16 @@ pub struct Snapshot {
     pub swap: (u64, u64),
     /// Parts; they add up to the total, unless the kernel counts something twice.
     pub parts: Vec<Part>,
-    /// Huge pages of the pool that are free.
+    /// Huge pages of the pool that are free, those of every size.
     pub huge_free: u64,
+    /// The part of these that is promised to mappings, which have not touched them yet.
+    pub huge_reserved: u64,
     /// Processes with memory of their own, by pid.
     pub processes: Vec<ProcessMemory>,
-    /// What holds memory besides processes. They do not overlap, except BPF maps with vmalloc.
+    /// What holds memory besides processes. They do not overlap, except BPF maps with vmalloc and inotify watches with slabs.
     pub holdings: Vec<Holding>,
+    /// Slab caches that inotify watches and what they pin are in.
+    pub watch_caches: Vec<String>,
     /// Cgroups, the largest first.
     pub cgroups: Vec<CgroupMemory>,
     /// Limits.

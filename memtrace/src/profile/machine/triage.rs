@@ -125,6 +125,14 @@ pub enum NextStep {
     Sockets,
     /// Who made segments: `ipcs -m -p`, and how to remove one that nobody uses.
     Segments,
+    /// How many inotify watches each descriptor of a process has.
+    Watches(u32),
+    /// Pools of huge pages: how many there are, are free and reserved.
+    HugePages,
+    /// What devices of zram hold and take.
+    Zram,
+    /// Where swap is.
+    Swaps,
     /// A longer interval.
     Longer,
 }

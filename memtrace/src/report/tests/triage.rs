@@ -86,6 +86,8 @@ fn the_first_three_lines_are_the_answer() {
         "NEXT    memtrace attach 4123".to_owned(),
     ];
     assert_eq!(lines[..3], expected);
+    let victim = format!("  in cgroup /web: {who}, RSS 300 MiB, the one that grows");
+    assert!(lines.contains(&victim.as_str()), "{text}");
     assert!(lines.contains(&"  1m40s ago an allocation failed: x asked for 64 KiB in one piece"), "{text}");
     assert!(lines.contains(&"  mount -o remount,size=30720k '/a b'"), "{text}");
     assert!(
@@ -134,4 +136,17 @@ fn json_has_it_on_one_line() {
     assert_eq!(of["next"][0], "memtrace attach 4123");
     assert_eq!(of["kernel_log"]["events"][0]["ago_s"], 100.0);
     assert_eq!(of["missing"][0]["what"], "slab_caches");
+}
+
+#[test]
+fn the_victim_is_that_of_the_limit() {
+    let mut triage = triage();
+    let other = Owner { pid: 7, comm: "other".to_owned() };
+    triage.victims.push(Victim { owner: other, cgroup: None, is_grower: None, ..triage.victims[0].clone() });
+    let limit = |triage: &Triage| text(triage).lines().nth(1).unwrap().to_owned();
+    assert!(limit(&triage).ends_with("server (pid 4123) then, the one that grows"));
+    // Another limit is nearer than that of the cgroup.
+    triage.bounds[0].kind = BoundKind::Tmpfs("/run".to_owned());
+    assert!(limit(&triage).ends_with("; the OOM killer would take other (pid 7) now"));
+    assert!(text(&triage).contains("\n  of all processes: other (pid 7), RSS 300 MiB\n"));
 }

@@ -72,6 +72,10 @@ impl Text {
                 writeln!(out, "  {}", words::bound(bound))?;
             }
         }
+        if !triage.victims.is_empty() {
+            writeln!(out, "\nThe OOM killer would take:")?;
+        }
+        triage.victims.iter().try_for_each(|victim| writeln!(out, "  {}", words::victim(victim)))?;
         log::write(out, triage, SHOWN)?;
         if triage.next.len() > 1 {
             writeln!(out, "\nThen:")?;
@@ -108,7 +112,13 @@ impl Text {
                 continue;
             }
             let free = match of.kind {
-                PartKind::HugePages => format!(", {} of them free", format_bytes(now.huge_free)),
+                PartKind::HugePages => {
+                    let reserved = match now.huge_reserved {
+                        0 => String::new(),
+                        bytes => format!(", {} of these promised to mappings", format_bytes(bytes)),
+                    };
+                    format!(", {} of them free{reserved}", format_bytes(now.huge_free))
+                }
                 _ => String::new(),
             };
             writeln!(

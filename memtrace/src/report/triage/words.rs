@@ -13,8 +13,8 @@ use crate::report::escape::{escape, short};
 #[must_use]
 pub fn answer(triage: &Triage) -> [(&'static str, String); 3] {
     let span = format_age(triage.span);
-    // What is given back under pressure is no answer to where memory went.
-    let is_kept = |growth: &&Growth| !matches!(growth.place, Place::Slab(_, true));
+    // What is given back under pressure, or is not in memory, is no answer to where memory went.
+    let is_kept = |growth: &&Growth| growth.place.is_kept();
     let unjoined = triage.suspects.iter().find_map(|suspect| {
         let is_growing = suspect.size_grown > 0;
         suspect.unjoined().filter(|_| is_growing).map(|stacks| (suspect, pattern(stacks)))
@@ -35,7 +35,13 @@ pub fn answer(triage: &Triage) -> [(&'static str, String); 3] {
         (None, None, None) => ("STEADY", format!("nothing grew by more than 256 KiB in {span}")),
     };
     let limit = triage.bounds.first().map_or_else(|| "none is known".to_owned(), bound);
-    let killed = triage.victims.first().map(victim).unwrap_or_default();
+    let path = triage.bounds.first().and_then(|bound| match &bound.kind {
+        BoundKind::CgroupMax(path) => Some(path),
+        _ => None,
+    });
+    let mut victims = triage.victims.iter();
+    let of_limit = victims.find(|victim| victim.cgroup.is_none() || victim.cgroup.as_ref() == path);
+    let killed = of_limit.map(killed).unwrap_or_default();
     let next = triage.next.first().map(command).unwrap_or_default();
     [first, ("LIMIT", format!("{limit}{killed}")), ("NEXT", next)]
 }
@@ -52,15 +58,27 @@ fn grows(growth: &Growth, span: &str) -> String {
 }
 
 /// Whom the OOM killer takes, as the end of a sentence.
-fn victim(victim: &Victim) -> String {
-    let whom = owner(&victim.owner);
-    let note = match victim.is_grower {
+fn killed(victim: &Victim) -> String {
+    let when = if victim.cgroup.is_some() { "then" } else { "now" };
+    format!("; the OOM killer would take {} {when}{}", owner(&victim.owner), grows_too(victim))
+}
+
+fn grows_too(victim: &Victim) -> &'static str {
+    match victim.is_grower {
         Some(true) => ", the one that grows",
         Some(false) => ", which is not the one that grows",
         None => "",
+    }
+}
+
+/// Whom the OOM killer takes, and of which processes.
+pub(super) fn victim(victim: &Victim) -> String {
+    let among = match &victim.cgroup {
+        Some(path) => format!("in cgroup {}", short(path)),
+        None => "of all processes".to_owned(),
     };
-    let when = if victim.cgroup.is_some() { "then" } else { "now" };
-    format!("; the OOM killer would take {whom} {when}{note}")
+    let (whom, rss) = (owner(&victim.owner), format_bytes(victim.rss));
+    format!("{among}: {whom}, RSS {rss}{}", grows_too(victim))
 }
 
 /// A limit.
@@ -118,12 +136,27 @@ pub fn place(place: &Place, count: u64) -> String {
         Place::Vmalloc(caller) if caller.is_empty() => "vmalloc by other callers".to_owned(),
         Place::Vmalloc(caller) => format!("vmalloc by {}, {}", short(caller), many("area")),
         Place::BpfMaps(of) => format!("{} of {}", many("BPF map"), owner(of)),
+        Place::Watches(of) => {
+            format!("{} of {}, with the inodes that they pin", many_watches(count), owner(of))
+        }
         Place::Pipes(of) => format!("{} of {}, not read", many("pipe"), owner(of)),
         Place::Sockets(of) => format!("{} of {}, not read or not sent", many("socket"), owner(of)),
         Place::AllSockets => "TCP and UDP sockets, not read or not sent".to_owned(),
+        Place::HugePages(of) => format!("{}, huge pages of the pool", owner(of)),
+        Place::HugeFree => "free huge pages of the pool, which nothing else can use".to_owned(),
+        Place::Zram(device) => format!("{}, compressed in memory", short(device)),
+        Place::Swapped(of) => format!("{}, swapped out", owner(of)),
+        Place::SwapRest => "swap of shared memory and tmpfs, or of processes that are not seen".to_owned(),
+        Place::Rest(PartKind::HugePages) => {
+            "huge pages of the pool that no process maps: files of hugetlbfs".to_owned()
+        }
         Place::Rest(PartKind::Shmem) => "shared memory without a name or an owner".to_owned(),
         Place::Rest(kind) => part(*kind).to_owned(),
     }
+}
+
+fn many_watches(count: u64) -> String {
+    format!("{} inotify watch{}", format_number(count), if count == 1 { "" } else { "es" })
 }
 
 fn deleted(count: u64) -> String {
@@ -203,6 +236,10 @@ pub fn command(step: &NextStep) -> String {
         }
         NextStep::TmpfsSizes => "df -h -t tmpfs".to_owned(),
         NextStep::Descriptors(pid) => format!("ls -l /proc/{pid}/fd"),
+        NextStep::Watches(pid) => format!("grep -c ^inotify /proc/{pid}/fdinfo/* | grep -v ':0$'"),
+        NextStep::HugePages => "grep . /sys/kernel/mm/hugepages/*/*_hugepages".to_owned(),
+        NextStep::Zram => "zramctl".to_owned(),
+        NextStep::Swaps => "swapon --show".to_owned(),
         NextStep::Sockets => "ss -tuxmp".to_owned(),
         NextStep::Segments => "ipcs -m -p".to_owned(),
         NextStep::Longer => "memtrace triage -i 60s".to_owned(),
@@ -222,7 +259,7 @@ pub fn missing(what: &Missing) -> String {
             processes(*count)
         ),
         Missing::Descriptors(count) => format!(
-            "descriptors of {} (root can read /proc/PID/fd): memfds, deleted files, BPF maps, pipes and sockets",
+            "descriptors of {} (root can read /proc/PID/fd): memfds, deleted files, BPF maps, inotify watches, pipes and sockets",
             processes(*count)
         ),
         Missing::Processes(count) => format!("{}: only the first are read", processes(*count)),

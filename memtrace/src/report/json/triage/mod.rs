@@ -59,6 +59,8 @@ struct Triage<'a> {
     swap_bytes: u64,
     swap_used_bytes: u64,
     huge_free_bytes: u64,
+    /// Of these, promised to mappings.
+    huge_reserved_bytes: u64,
     /// Share of the last 10 s in which some task waited for memory.
     #[serde(serialize_with = "optional_share")]
     pressure: Option<f64>,
@@ -89,8 +91,8 @@ struct Part {
 #[derive(Serialize)]
 struct Growth<'a> {
     place: &'static str,
-    /// The part it is in.
-    part: &'static str,
+    /// The part it is in; null of swap.
+    part: Option<&'static str>,
     pid: Option<u32>,
     comm: Option<&'a str>,
     /// Mount point, path, name of a memfd, cache or caller.
@@ -112,7 +114,7 @@ impl<'a> From<&'a machine::Growth> for Growth<'a> {
         let owner = of.place.owner();
         Self {
             place: of.place.name(),
-            part: of.place.part().name(),
+            part: of.place.part().map(machine::PartKind::name),
             pid: owner.map(|owner| owner.pid),
             comm: owner.map(|owner| owner.comm.as_str()),
             name: of.place.label(),
@@ -137,6 +139,7 @@ struct Process<'a> {
     file_bytes: u64,
     shmem_bytes: u64,
     swap_bytes: u64,
+    huge_page_bytes: u64,
     page_table_bytes: u64,
     rss_bytes: u64,
     size_bytes: u64,
@@ -158,6 +161,7 @@ impl<'a> From<&'a machine::ProcessMemory> for Process<'a> {
             file_bytes: of.file,
             shmem_bytes: of.shmem,
             swap_bytes: of.swap,
+            huge_page_bytes: of.huge,
             page_table_bytes: of.page_tables,
             rss_bytes: of.rss,
             size_bytes: of.size,
@@ -178,6 +182,7 @@ struct Cgroup<'a> {
     kernel_bytes: u64,
     max_bytes: Option<u64>,
     high_bytes: Option<u64>,
+    swap_max_bytes: Option<u64>,
     #[serde(serialize_with = "optional_share")]
     pressure: Option<f64>,
 }
@@ -299,6 +304,7 @@ impl<'a> From<&TriageView<'a>> for Report<'a> {
             kernel_bytes: of.kernel,
             max_bytes: of.max,
             high_bytes: of.high,
+            swap_max_bytes: of.swap_max,
             pressure: of.pressure,
         };
         let limit = |of: &'a machine::Bounded| Limit {
@@ -325,6 +331,7 @@ impl<'a> From<&TriageView<'a>> for Report<'a> {
             swap_bytes: now.swap.0,
             swap_used_bytes: now.swap.1,
             huge_free_bytes: now.huge_free,
+            huge_reserved_bytes: now.huge_reserved,
             pressure: now.pressure,
             sum_bytes: of.sum,
             parts: of.parts.iter().map(part).collect(),

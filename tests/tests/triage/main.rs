@@ -1,131 +1,16 @@
 //! `memtrace triage`: programs that fill a known place, while it looks.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+mod filled;
+mod pools;
+mod victims;
+
+use std::process::Command;
 
 use memtrace_tests::{
-    CSource, Cgroup, Finished, Place, Running, Triage, TriageReport, agent_path, can_trace, compile,
-    memtrace, remark, unprivileged,
+    Cgroup, Finished, Place, Running, agent_path, can_trace, memtrace, remark, unprivileged,
 };
-use nix::sys::signal::Signal;
 
-/// As in places.c.
-const SIZE: u64 = 24 << 20;
-/// What the figures may be off by: 2 % is less.
-const OFF: u64 = 1 << 20;
-
-/// Tests look at the whole machine: one at a time.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn built() -> (tempfile::TempDir, PathBuf) {
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let source = CSource { file: "places.c", options: &["-O1"] };
-    let program = compile(directory.path(), "places", source);
-    (directory, program)
-}
-
-fn parse(line: &str) -> Triage {
-    let report: TriageReport = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-    let triage = report.triage;
-    let off = triage.sum_bytes.abs_diff(triage.total_bytes);
-    assert!(off * 100 <= triage.total_bytes, "{} of {}", triage.sum_bytes, triage.total_bytes);
-    assert_eq!(triage.answer.len(), 3);
-    triage
-}
-
-/// A program that has filled its place between two looks, and what these told.
-struct Filled {
-    _program: Running,
-    pid: u32,
-    number: u64,
-    /// What the kernel's cache of dentries grew by meanwhile: what is free in it is used first.
-    dentry_bytes: u64,
-    triage: Triage,
-}
-
-/// Memory of the cache of dentries.
-fn dentry_bytes() -> u64 {
-    let text = std::fs::read_to_string("/proc/slabinfo").unwrap_or_default();
-    let fields = text.lines().find_map(|line| line.strip_prefix("dentry ")).unwrap_or_default();
-    let numbers: Vec<u64> = fields.split_whitespace().filter_map(|field| field.parse().ok()).collect();
-    // active objects, objects, size of one.
-    numbers.get(1).zip(numbers.get(2)).map_or(0, |(objects, size)| objects * size)
-}
-
-/// Looks every two seconds, and not while the program fills its place: growth in two looks would be in neither whole. The look
-/// after the program was done may still be the one that began before: growth is the largest of both.
-fn filled(what: &str, place: &str, is_it: impl Fn(&Place, u32) -> bool) -> Filled {
-    let (directory, program) = built();
-    let mut command = Command::new(program);
-    command.arg(what).arg(place);
-    filled_by(Running::spawn(&mut command), directory.path(), is_it)
-}
-
-fn filled_by(mut program: Running, _directory: &Path, is_it: impl Fn(&Place, u32) -> bool) -> Filled {
-    program.line_with("ready");
-    let options = ["triage", "-n", "0", "-i", "2s", "-T", "0", "-f", "json"];
-    let mut agent = Running::spawn(Command::new(agent_path()).args(options));
-    parse(&agent.line().expect("a report"));
-    agent.signal(Signal::SIGSTOP);
-    let before = dentry_bytes();
-    program.write_line("");
-    let done = program.line_with("done");
-    let dentry_bytes = dentry_bytes().saturating_sub(before);
-    agent.signal(Signal::SIGCONT);
-    let words: Vec<&str> = done.split(' ').collect();
-    let (pid, number) = (words[1].parse().expect("a pid"), words[2].parse().expect("a number"));
-    let mut reports: Vec<Triage> = (0..2).map(|_| parse(&agent.line().expect("a report"))).collect();
-    let grown = |triage: &Triage| {
-        let of_it = triage.grown.iter().filter(|place| is_it(place, pid)).map(|place| place.grown_bytes);
-        of_it.max().unwrap_or(0)
-    };
-    // One look may have come in between.
-    reports.sort_by_key(|triage| std::cmp::Reverse(grown(triage)));
-    Filled { _program: program, pid, number, dentry_bytes, triage: reports.swap_remove(0) }
-}
-
-/// The place is named, with the right number, before everything that is not another process's.
-fn assert_first(filled: &Filled, bytes: u64, off: u64, is_it: impl Fn(&Place, u32) -> bool) -> Place {
-    let grown = &filled.triage.grown;
-    let at = grown.iter().position(|place| is_it(place, filled.pid));
-    let Some(at) = at else { panic!("not named: {:#?}", filled.triage) };
-    let place = &grown[at];
-    let is_right = u64::try_from(place.grown_bytes).is_ok_and(|grown| grown.abs_diff(bytes) <= off);
-    assert!(is_right, "{} of {bytes}: {place:?}", place.grown_bytes);
-    for earlier in &grown[..at] {
-        // Others compile and read files at the same time.
-        let is_foreign = earlier.pid.is_some_and(|pid| pid != filled.pid)
-            || earlier.place == "slab_cache" && earlier.name.as_deref() != Some("dentry");
-        assert!(is_foreign, "before it: {earlier:?}");
-    }
-    if at == 0 {
-        assert!(
-            filled.triage.answer[0].starts_with(&format!("GROWS {}", place.text)),
-            "{:?}",
-            filled.triage.answer
-        );
-    } else {
-        remark("something else on this machine grew more");
-    }
-    place.clone()
-}
-
-fn of(kind: &'static str) -> impl Fn(&Place, u32) -> bool + Copy {
-    move |place, pid| place.place == kind && place.pid == Some(pid)
-}
-
-/// The next command is there, if nothing else grew more.
-fn assert_next(filled: &Filled, command: &str) {
-    let is_first =
-        filled.triage.grown.first().is_none_or(|place| place.pid.is_none_or(|pid| pid == filled.pid));
-    assert!(!is_first || filled.triage.next.iter().any(|next| next == command), "{:?}", filled.triage.next);
-}
+use filled::{OFF, SIZE, alone, assert_first, assert_next, built, filled, of, parse};
 
 #[test]
 fn anonymous_memory() {
@@ -241,8 +126,9 @@ fn slabs_maps_and_areas() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let is_dentry = |place: &Place, _| place.name.as_deref() == Some("dentry");
     let dentries = filled("dentries", directory.path().to_str().expect("text"), is_dentry);
-    assert!(dentries.dentry_bytes >= SIZE / 2, "{}", dentries.dentry_bytes);
-    assert_first(&dentries, dentries.dentry_bytes, 2 * OFF, is_dentry);
+    let bytes = dentries.slab_bytes("dentry");
+    assert!(bytes >= SIZE / 2, "{bytes}");
+    assert_first(&dentries, bytes, 2 * OFF, is_dentry);
     assert_next(&dentries, "memtrace kernel --cache dentry");
     drop(dentries);
     let map = filled("bpf_map", "", of("bpf_maps"));
