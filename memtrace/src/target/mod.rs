@@ -32,7 +32,7 @@ pub use hold::Hold;
 pub use launch::{Launch, Launched, Progress};
 pub use limits::{advice_on_files, raise_file_limit};
 pub use modules::{Location, Module, Modules};
-pub use oom_score::{protect_from_oom, without_protection};
+pub use oom_score::{protect_from_oom, stay_in_memory, without_protection};
 pub use process::{Exit, Process};
 pub use stopped::Stopped;
 pub use store::{Deleted, FileStore};

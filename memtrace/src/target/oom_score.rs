@@ -1,4 +1,4 @@
-//! How soon the OOM killer takes this process: last of all. What it starts is taken as if it were not there.
+//! What this process does for the time when memory runs out: the OOM killer takes it last of all, and it stays in memory. What it starts is taken as if it were not there.
 
 use std::{fs, io, os::unix::process::CommandExt as _, process::Command, sync::OnceLock};
 
@@ -24,6 +24,19 @@ pub fn protect_from_oom() {
             }
             Err(error) => tracing::debug!("{PATH}: {score}: {error}: the OOM killer may take memtrace too"),
         }
+    }
+}
+
+/// Keeps in memory what of this process is there now, code of files too, so that it does not have to wait for a disk when memory
+/// runs out. What is only mapped stays out until it is used (`MCL_ONFAULT`), and what is mapped from now on is not locked: a
+/// limit on locked memory does not stop it then. Needs CAP_IPC_LOCK, or a limit above the address space.
+pub fn stay_in_memory() {
+    // SAFETY: changes no memory.
+    if unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_ONFAULT) } != 0 {
+        let error = io::Error::last_os_error();
+        tracing::debug!(
+            "mlockall: {error}: parts of memtrace may be read from files again when memory is short"
+        );
     }
 }
 

@@ -137,8 +137,7 @@ pub(super) fn write(
     for tool in &tools {
         libraries.extend(linked(tool)?);
     }
-    let sources = fs::read_dir(sources).with_context(|| sources.display().to_string())?;
-    let sources = sources.filter_map(|entry| Some(entry.ok()?.path()));
+    let sources = files_below(sources)?;
     let users = ["/etc/passwd", "/etc/group"].map(PathBuf::from);
     let files = toolchain::files()?;
     for file in libraries.into_iter().chain(tools).chain(files).chain(sources).chain(users) {
@@ -154,6 +153,16 @@ pub(super) fn write(
 fn linked(program: &Path) -> Result<Vec<PathBuf>> {
     let told = process::capture(process::command("ldd").arg(program))?;
     Ok(told.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect())
+}
+
+/// The files in a directory and those below it.
+fn files_below(directory: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).with_context(|| directory.display().to_string())? {
+        let path = entry.with_context(|| directory.display().to_string())?.path();
+        if path.is_dir() { files.extend(files_below(&path)?) } else { files.push(path) }
+    }
+    Ok(files)
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
@@ -192,7 +201,9 @@ fn pack(root: &Path, initrd: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{executables, script};
+    use std::fs;
+
+    use super::{executables, files_below, script};
 
     #[test]
     fn programs_are_found_in_cargos_messages() {
@@ -202,6 +213,18 @@ mod tests {
         let found = executables(messages);
         assert_eq!(found.len(), 1);
         assert!(found[0].is_test && found[0].kind == "test" && found[0].name == "kernel");
+    }
+
+    #[test]
+    fn sources_may_be_in_directories() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("below")).unwrap();
+        for name in ["a.c", "below/b.c"] {
+            fs::write(directory.path().join(name), "").unwrap();
+        }
+        let mut files = files_below(directory.path()).unwrap();
+        files.sort();
+        assert_eq!(files, ["a.c", "below/b.c"].map(|name| directory.path().join(name)));
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub(super) struct BlackBox {
     reaped: Vec<u32>,
     /// When a report was last asked for because a process was killed.
     asked: Option<Duration>,
+    /// Whether memtrace's own memory is locked, since the first sign.
+    is_locked: bool,
     /// Whether a report is wanted now.
     is_wanted: bool,
 }

@@ -9,6 +9,7 @@ use crate::{
     profile::{Remark, Sign},
     session::Step,
     sources::process::{leaks::resident, session::Session},
+    target::stay_in_memory,
 };
 
 /// Cgroups that are looked at.
@@ -116,6 +117,9 @@ impl Session {
         let pressure_of = pressure_of.filter(|_| sign == Sign::Pressure);
         let remark = Remark::EarlySign { pid, at, sign, cgroup, used, limit_bytes, pressure_of };
         tracing::debug!("{remark:?}");
+        if !std::mem::replace(&mut self.black_box.is_locked, true) {
+            stay_in_memory();
+        }
         self.black_box.announced = Some(remark);
         if !self.check_at_once(index) {
             self.black_box.has_checked();
