@@ -138,13 +138,13 @@ static long sockets(void)
     return sent;
 }
 
-/* Names that are not there; 192 bytes are kept for each. */
-static void dentries(const char *directory)
+/* Names that are not there, which begin so; 192 bytes are kept for each. */
+static void dentries(const char *names)
 {
     char path[4096];
     struct stat stat_of;
     for (size_t number = 0; number < SIZE / 192; number++) {
-        snprintf(path, sizeof path, "%s/%zu", directory, number);
+        snprintf(path, sizeof path, "%s%zu", names, number);
         stat(path, &stat_of);
     }
 }

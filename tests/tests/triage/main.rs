@@ -9,6 +9,7 @@ use std::process::Command;
 use memtrace_tests::{
     Cgroup, Finished, Place, Running, agent_path, can_trace, memtrace, remark, unprivileged,
 };
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
 use filled::{OFF, SIZE, alone, assert_first, assert_next, built, filled, of, parse};
 
@@ -125,7 +126,13 @@ fn slabs_maps_and_areas() {
     let _alone = alone();
     let directory = tempfile::tempdir().expect("a temporary directory");
     let is_dentry = |place: &Place, _| place.name.as_deref() == Some("dentry");
-    let dentries = filled("dentries", directory.path().to_str().expect("text"), is_dentry);
+    // A tmpfs keeps no names that are not there.
+    let is_tmpfs = statfs(directory.path()).is_ok_and(|kind| kind.filesystem_type() == TMPFS_MAGIC);
+    let names = match is_tmpfs {
+        true => format!("/sys/fs/memtrace-test-{}-", std::process::id()),
+        false => format!("{}/", directory.path().display()),
+    };
+    let dentries = filled("dentries", &names, is_dentry);
     let bytes = dentries.slab_bytes("dentry");
     assert!(bytes >= SIZE / 2, "{bytes}");
     assert_first(&dentries, bytes, 2 * OFF, is_dentry);

@@ -12,9 +12,9 @@ use super::{fresh, toolchain};
 use crate::process;
 
 /// What of busybox the machine uses, and what suites use and trace.
-const COMMANDS: [&str; 21] = [
+const COMMANDS: [&str; 22] = [
     "mount", "mkdir", "ip", "poweroff", "uname", "cat", "ls", "sleep", "echo", "true", "grep", "chmod", "cp",
-    "env", "head", "id", "kill", "ln", "readlink", "rm", "timeout",
+    "env", "head", "id", "kill", "ln", "mv", "readlink", "rm", "timeout",
 ];
 
 /// Tests left out: they trace what the machine has not got (python's library is 50 MB).

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use crate::process;
 
 /// Programs that suites run or trace.
-const TOOLS: [&str; 7] = ["bash", "objcopy", "redis-server", "setpriv", "sh", "stdbuf", "unshare"];
+const TOOLS: [&str; 8] = ["bash", "nsenter", "objcopy", "redis-server", "setpriv", "sh", "stdbuf", "unshare"];
 
 /// What `stdbuf` loads into programs.
 const STDBUF: &str = "/usr/libexec/coreutils/libstdbuf.so";
