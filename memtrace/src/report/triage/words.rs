@@ -255,17 +255,22 @@ fn processes(count: u64) -> String {
 pub fn missing(what: &Missing) -> String {
     match what {
         Missing::Shares(count) => format!(
-            "the share of shared pages of {} (root can read /proc/PID/smaps_rollup): these are counted whole",
+            "the share of shared pages of {} (/proc/PID/smaps_rollup needs CAP_SYS_PTRACE, as root of the machine has): \
+             these are counted whole",
             processes(*count)
         ),
         Missing::Descriptors(count) => format!(
-            "descriptors of {} (root can read /proc/PID/fd): memfds, deleted files, BPF maps, inotify watches, pipes and sockets",
+            "descriptors of {} (/proc/PID/fd needs CAP_SYS_PTRACE, as root of the machine has): memfds, deleted files, BPF \
+             maps, inotify watches, pipes and sockets",
             processes(*count)
         ),
         Missing::Processes(count) => format!("{}: only the first are read", processes(*count)),
         Missing::Slabs => "slab caches by name (/proc/slabinfo needs root)".to_owned(),
         Missing::Vmalloc => "vmalloc by caller (/proc/vmallocinfo needs root)".to_owned(),
-        Missing::Log => "the kernel's log (/dev/kmsg needs root, or kernel.dmesg_restrict=0)".to_owned(),
+        Missing::Log => {
+            "the kernel's log (/dev/kmsg needs CAP_SYSLOG, as root of the machine has, or kernel.dmesg_restrict=0)"
+                .to_owned()
+        },
         Missing::Cgroups => "cgroups: no hierarchy with the memory controller is mounted".to_owned(),
         Missing::Segments => "System V segments (/proc/sysvipc/shm cannot be read)".to_owned(),
         Missing::Namespace => {
