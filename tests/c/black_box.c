@@ -1,6 +1,6 @@
 /* Uses memory until it is killed: after "ready PID" and a line on standard input, as its first argument says.
 
-   leak [MIB]  forgets blocks of 4,000 bytes, 3 MiB/s; after so many MiB, says "done" and waits for another line
+   leak [MIB]  forgets blocks of 4,000 bytes, 3 MiB/s, divided by MEMTRACE_TEST_DIVIDE in the environment; after so many MiB, says "done" and waits for another line
    shared      writes to a file in a tmpfs, 3 MiB/s
    crash       forgets 2,000 blocks, says "done", and after another line writes to address 0
    keep MIB    keeps so much, says "done", and waits for another line */
@@ -41,7 +41,7 @@ static __attribute__((noinline)) void forget_request(void)
 }
 
 /* Bytes that are due since the first call. */
-static unsigned long due(void)
+static unsigned long due(double rate)
 {
     static struct timespec first;
     struct timespec now;
@@ -49,13 +49,15 @@ static unsigned long due(void)
     clock_gettime(CLOCK_MONOTONIC, &now);
     if (first.tv_sec == 0)
         first = now;
-    return (unsigned long)((now.tv_sec - first.tv_sec + (now.tv_nsec - first.tv_nsec) / 1e9) * RATE);
+    return (unsigned long)((now.tv_sec - first.tv_sec + (now.tv_nsec - first.tv_nsec) / 1e9) * rate);
 }
 
 static void leak(unsigned long most)
 {
+    const char *divisor = getenv("MEMTRACE_TEST_DIVIDE");
+    double rate = divisor && atof(divisor) >= 1 ? RATE / atof(divisor) : RATE;
     for (unsigned long bytes = 0; bytes < most;)
-        for (unsigned long until = due(); bytes < until && bytes < most; bytes += 4000)
+        for (unsigned long until = due(rate); bytes < until && bytes < most; bytes += 4000)
             forget_request();
 }
 
@@ -63,7 +65,7 @@ static void share(void)
 {
     int file = memfd_create("black_box", 0);
     for (unsigned long bytes = 0;;)
-        for (unsigned long until = due(); bytes < until; bytes += sizeof page)
+        for (unsigned long until = due(RATE); bytes < until; bytes += sizeof page)
             if (write(file, page, sizeof page) < 0)
                 exit(1);
 }
