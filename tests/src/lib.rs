@@ -13,12 +13,14 @@
 //! - `cgroup`: a cgroup that is gone with its value.
 //! - `proc`: what /proc says of a process.
 //! - `tmux`: a terminal that a program draws on.
+//! - `browser`: Chromium, for pages and pictures.
 //!
 //! A test fails by panicking, so the harness panics too: with what it waited for and what came instead.
 
 mod agent;
 mod balance;
 mod binaries;
+pub mod browser;
 mod cgroup;
 mod compiler;
 mod elf;

@@ -22,6 +22,8 @@ const ABOVE: f64 = 96.0;
 const CHARACTER: f64 = 7.3;
 /// Functions narrower than that are left out; their callers have them in their numbers.
 const NARROW: f64 = 0.1;
+/// Functions narrower than that have no border, which would hide them.
+const THIN: f64 = 2.0;
 
 const SCRIPT: &str = include_str!("svg.js");
 
@@ -32,7 +34,9 @@ text { font: 12px ui-monospace, Menlo, Consolas, monospace; fill: #111; }
 .button { font: 12px system-ui, sans-serif; fill: #0645ad; text-decoration: underline; cursor: pointer; }
 #frames > g { cursor: pointer; }
 #frames rect { stroke: #fff; stroke-width: .6; }
-#frames > g:hover rect, #frames > g:focus rect { stroke: #000; stroke-width: 1; }
+#frames .t rect { stroke: none; }
+#frames > g:hover rect { stroke: #000; stroke-width: 1; }
+#frames > g:focus rect { stroke: #000; stroke-width: 2; }
 #frames > g:focus { outline: none; }
 .hit rect { fill: #d81bff; }";
 
@@ -90,12 +94,13 @@ fn head(out: &mut dyn io::Write, view: &View<'_>, unit: Unit) -> io::Result<()> 
     writeln!(out, "<text class=\"note\" x=\"10\" y=\"44\">{}<title>{0}</title></text>", markup(&verdict))?;
     let button = |id: &str, x: u32, hidden: &str, text: &str| {
         format!(
-            "<text id=\"{id}\" class=\"button\" x=\"{x}\" y=\"84\" tabindex=\"0\" role=\"button\"{hidden}>{text}</text>"
+            "<text id=\"{id}\" class=\"button\" x=\"{x}\" y=\"88\" tabindex=\"0\" role=\"button\"{hidden}>{text}</text>"
         )
     };
-    writeln!(out, "{}", button("search", 1050, "", "search"))?;
-    writeln!(out, "{}", button("reset", 970, " style=\"display:none\"", "reset zoom"))?;
-    writeln!(out, "<text id=\"matched\" class=\"note\" x=\"1100\" y=\"84\"></text>")?;
+    // On the left, where they are seen in a narrow window too.
+    writeln!(out, "{}", button("search", 10, "", "search"))?;
+    writeln!(out, "{}", button("reset", 66, " style=\"display:none\"", "reset zoom"))?;
+    writeln!(out, "<text id=\"matched\" class=\"note\" role=\"status\" x=\"146\" y=\"88\"></text>")?;
     let found: Vec<Kind> = Kind::ALL
         .into_iter()
         .filter(|kind| view.rows().any(|row| row.verdict.as_deref().is_some_and(|of| of.kind() == *kind)))
@@ -130,9 +135,10 @@ impl Placed<'_> {
             format_count(node.amount.blocks, "block")
         );
         let (safe, fill) = (markup(name), colour(node.kind));
+        let class = if *width < THIN { " class=\"t\"" } else { "" };
         write!(
             out,
-            "<g tabindex=\"0\" data-n=\"{safe}\" data-v=\"{value}\"><title>{safe}: {amount}</title><rect x=\"{x:.3}\" y=\"{y}\" \
+            "<g{class} data-n=\"{safe}\" data-v=\"{value}\"><title>{safe}: {amount}</title><rect x=\"{x:.3}\" y=\"{y}\" \
              width=\"{width:.3}\" height=\"{ROW}\" fill=\"{fill}\"/>"
         )?;
         let room = ((width - 6.0) / CHARACTER).max(0.0) as usize;

@@ -149,7 +149,8 @@ fn graph(out: &mut dyn Write) -> io::Result<()> {
     writeln!(
         out,
         "<section id=\"graph\" aria-labelledby=\"flames\" hidden=\"\">\n<h2 id=\"flames\">Flame graph</h2>\n\
-         <p class=\"soft\">The wider a function, the more it and what it called hold. Click to zoom, Escape to go back.</p>\n\
+         <p class=\"soft\">The wider a function, the more it and what it called hold. Click to zoom, Escape to go back; arrow keys \
+         lead from frame to frame. Frames narrower than a pixel show when their caller is zoomed.</p>\n\
          <div class=\"tools\">\n<label>Search <input id=\"search\" type=\"search\" autocomplete=\"off\"/></label>\n\
          <label>Show <select id=\"part\"><option value=\"0\">all</option></select></label>\n\
          <label>Width <select id=\"unit\"><option value=\"bytes\">bytes</option><option value=\"blocks\">blocks</option></select></label>\n\

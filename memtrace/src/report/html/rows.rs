@@ -47,7 +47,7 @@ pub(super) fn stacks(out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
     };
     writeln!(
         out,
-        "<div class=\"wide\"><table>\n<caption>{caption}</caption>\n<thead><tr><th scope=\"col\">Verdict</th>\
+        "<div class=\"wide\"><table class=\"stacks\">\n<caption>{caption}</caption>\n<thead><tr><th scope=\"col\">Verdict</th>\
          <th scope=\"col\">Function</th><th scope=\"col\" class=\"n\">Bytes</th><th scope=\"col\" class=\"n less\">Blocks</th>\
          <th scope=\"col\" class=\"n\">Growth</th><th scope=\"col\" class=\"n less\">Oldest</th></tr></thead>\n<tbody>"
     )?;
@@ -85,9 +85,9 @@ fn head(out: &mut dyn Write, head: &Head, blamed: Option<&Frame<'_>>) -> io::Res
         }),
         markup(&function),
         source.unwrap_or_default(),
-        markup(bytes),
-        markup(blocks),
-        markup(growth),
+        markup(&unbroken(bytes)),
+        markup(&unbroken(blocks)),
+        markup(&unbroken(growth)),
     )
 }
 
@@ -147,6 +147,11 @@ fn mapping(out: &mut dyn Write, view: &View<'_>, row: &MappingRow) -> io::Result
     )?;
     list(out, &frames, blamed)?;
     writeln!(out, "</details></td></tr>")
+}
+
+/// Figures that break only between figures in a narrow column, not between a number and its unit.
+fn unbroken(figures: &str) -> String {
+    figures.replace(' ', "\u{a0}").replace(",\u{a0}", ", ").replace("\u{a0}±", " ±")
 }
 
 /// The frames of a stack and its other figures, folded up.
