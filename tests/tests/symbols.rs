@@ -2,7 +2,9 @@
 
 use std::{fs, path::Path, process::Command};
 
-use memtrace_tests::{Agent, CSource, Frame, Report, Running, can_trace, compile, fixture, run_tool};
+use memtrace_tests::{
+    Agent, CSource, Frame, Report, Running, agent_path, can_trace, compile, fixture, run_tool,
+};
 
 const SOURCE: &str = include_str!("../c/inlined.c");
 
@@ -119,4 +121,17 @@ fn static_program() {
     let report = trace(&compile(directory.path(), "inlined", source));
     assert_all_frames(&report);
     assert_eq!(report.target.allocators, ["libc (static)"]);
+}
+
+/// The process that reads files is started in a root without devices, as small containers have it.
+#[test]
+fn root_without_devices() {
+    if !can_trace() {
+        return;
+    }
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", "mount -t tmpfs none /dev && exec \"$0\" demo"]).arg(agent_path());
+    let finished = Running::spawn(&mut command).finish();
+    assert_eq!(finished.status, 0, "{}", finished.stderr);
+    assert!(finished.stdout.contains("leak_session"), "{}", finished.stdout);
 }

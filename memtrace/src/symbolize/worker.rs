@@ -204,6 +204,12 @@ fn debug_load(debug: &DebugFile) -> io::Result<DebugLoad> {
     Ok(DebugLoad { size: size(&debug.file)?, crc: debug.crc, shared })
 }
 
+/// Where the child's output goes. There is no /dev in a root without devices; writing to a pipe that nobody reads is an error.
+fn nowhere() -> io::Result<Stdio> {
+    let null = File::options().write(true).open("/dev/null").map(Stdio::from);
+    null.or_else(|_| io::pipe().map(|(_, unread)| unread.into()))
+}
+
 fn size(file: &File) -> io::Result<u64> {
     file.metadata().map(|metadata| metadata.len())
 }
@@ -218,8 +224,8 @@ impl Helper {
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stdout(nowhere()?)
+            .stderr(nowhere()?)
             // A signal from the terminal is for the agent.
             .process_group(0)
             .spawn()?;
