@@ -38,6 +38,8 @@ pub struct Browser {
     session: String,
     /// Only kept: ends with the value.
     _driver: Running,
+    /// Profiles and what else both programs leave behind.
+    _directory: tempfile::TempDir,
 }
 
 /// An element of the page that is open.
@@ -58,13 +60,15 @@ impl Browser {
                 return None;
             }
         }
-        let mut driver = Running::spawn(Command::new("chromedriver").arg("--port=0"));
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let mut command = Command::new("chromedriver");
+        let mut driver = Running::spawn(command.arg("--port=0").env("TMPDIR", directory.path()));
         let line = driver.line_with("started successfully on port ");
         let port = line.rsplit(' ').next().map(|port| port.trim_end_matches('.')).expect("a port");
         let config = Agent::config_builder().timeout_global(Some(limit())).http_status_as_error(false);
         let agent: Agent = config.build().into();
-        let mut browser =
-            Self { agent, session: format!("http://127.0.0.1:{port}/session"), _driver: driver };
+        let session = format!("http://127.0.0.1:{port}/session");
+        let mut browser = Self { agent, session, _driver: driver, _directory: directory };
         // As root, and in containers without user namespaces and with a small /dev/shm.
         let arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"];
         let started = browser.post(

@@ -38,7 +38,7 @@ text { font: 12px ui-monospace, Menlo, Consolas, monospace; fill: #111; }
 #frames > g:hover rect { stroke: #000; stroke-width: 1; }
 #frames > g:focus rect { stroke: #000; stroke-width: 2; }
 #frames > g:focus { outline: none; }
-.hit rect { fill: #d81bff; }";
+.hit rect { fill: #e98bff; }";
 
 /// The format.
 #[derive(Clone, Copy, Debug, Default)]
