@@ -19,6 +19,36 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// The key of an element's id in answers (W3C WebDriver, 12.1).
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
+/// For [`Browser::faint`].
+const FAINT: &str = "
+    function numbers(colour) { return colour.match(/[\\d.]+/g).map(Number); }
+    function light(colour) {
+      var parts = numbers(colour).slice(0, 3).map(function (part) {
+        part /= 255;
+        return part <= 0.03928 ? part / 12.92 : Math.pow((part + 0.055) / 1.055, 2.4);
+      });
+      return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
+    }
+    function behind(element) {
+      for (; element; element = element.parentElement) {
+        var colour = getComputedStyle(element).backgroundColor, alpha = numbers(colour)[3];
+        if (alpha === undefined || alpha === 1) { return colour; }
+      }
+      return 'rgb(255, 255, 255)';
+    }
+    return Array.from(document.body.querySelectorAll('*')).filter(function (element) {
+      var own = Array.from(element.childNodes).some(function (node) { return node.nodeType === 3 && node.data.trim() !== ''; });
+      if (!own || element.closest('svg, script') || element.getClientRects().length === 0) { return false; }
+      var style = getComputedStyle(element), both = [light(style.color), light(behind(element))].sort();
+      return (Math.max(both[0], both[1]) + 0.05) / (Math.min(both[0], both[1]) + 0.05) < 4.5 || style.opacity !== '1';
+    }).map(function (element) { return element.outerHTML.slice(0, 200); });";
+
+/// For [`Browser::wide`].
+const WIDE: &str =
+    "return [document.documentElement].concat(Array.from(document.querySelectorAll('.wide, pre')))
+    .filter(function (element) { return element.scrollWidth > element.clientWidth; })
+    .map(function (element) { return [element.tagName, element.scrollWidth, element.clientWidth]; });";
+
 /// Keys that have no character (W3C WebDriver, 17.4.2).
 pub mod keys {
     #![allow(missing_docs, reason = "the names are those of the keys")]
@@ -206,6 +236,25 @@ impl Browser {
     pub fn answer(&self, text: &str) {
         self.post("/alert/text", &json!({"text": text}));
         self.post("/alert/accept", &json!({}));
+    }
+
+    /// Elements of a page whose text has too little contrast to what is behind it (WCAG 2.1, 1.4.3), or that are partly
+    /// transparent. Charts are left out: their text has halos.
+    ///
+    /// # Panics
+    /// If no page is open.
+    #[must_use]
+    pub fn faint(&self) -> Value {
+        self.script(FAINT)
+    }
+
+    /// What is wider on a page than there is room for.
+    ///
+    /// # Panics
+    /// If no page is open.
+    #[must_use]
+    pub fn wide(&self) -> Value {
+        self.script(WIDE)
     }
 
     fn command(&self, name: &str, parameters: &Value) {

@@ -22,15 +22,21 @@ struct Session {
     json: Value,
 }
 
+/// Compiles the program, one function of which has the name.
+fn service(directory: &tempfile::TempDir) -> PathBuf {
+    let named = CSource { file: "page.c", options: &["-c", "-O1", "-DNAMED"] };
+    let named = compile(directory.path(), "named.o", named);
+    let options = ["-O1", "-g", named.to_str().expect("a path in UTF-8")];
+    let program = compile(directory.path(), "service", CSource { file: "page.c", options: &options });
+    let renamed = format!("keep_named={HOSTILE}");
+    run_tool("objcopy", &["--redefine-sym", &renamed, program.to_str().expect("a path in UTF-8")]);
+    program
+}
+
 impl Session {
     fn new() -> Self {
         let directory = shared_directory();
-        let named = CSource { file: "page.c", options: &["-c", "-O1", "-DNAMED"] };
-        let named = compile(directory.path(), "named.o", named);
-        let options = ["-O1", "-g", named.to_str().expect("a path in UTF-8")];
-        let program = compile(directory.path(), "service", CSource { file: "page.c", options: &options });
-        let renamed = format!("keep_named={HOSTILE}");
-        run_tool("objcopy", &["--redefine-sym", &renamed, program.to_str().expect("a path in UTF-8")]);
+        let program = service(&directory);
         let [saved, page, picture] =
             ["session.mt", "page.html", "picture.svg"].map(|name| directory.path().join(name));
         let file = saved.to_str().expect("a path in UTF-8");
@@ -195,37 +201,6 @@ fn pages_zoom_and_search() {
     assert_eq!(browser.console(), [""; 0]);
 }
 
-/// Elements whose text has too little contrast to what is behind it (WCAG 2.1, 1.4.3), or that are partly transparent. Charts
-/// have halos around their text.
-const FAINT: &str = "
-    function numbers(colour) { return colour.match(/[\\d.]+/g).map(Number); }
-    function light(colour) {
-      var parts = numbers(colour).slice(0, 3).map(function (part) {
-        part /= 255;
-        return part <= 0.03928 ? part / 12.92 : Math.pow((part + 0.055) / 1.055, 2.4);
-      });
-      return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
-    }
-    function behind(element) {
-      for (; element; element = element.parentElement) {
-        var colour = getComputedStyle(element).backgroundColor, alpha = numbers(colour)[3];
-        if (alpha === undefined || alpha === 1) { return colour; }
-      }
-      return 'rgb(255, 255, 255)';
-    }
-    return Array.from(document.body.querySelectorAll('*')).filter(function (element) {
-      var own = Array.from(element.childNodes).some(function (node) { return node.nodeType === 3 && node.data.trim() !== ''; });
-      if (!own || element.closest('svg, script') || element.getClientRects().length === 0) { return false; }
-      var style = getComputedStyle(element), both = [light(style.color), light(behind(element))].sort();
-      return (Math.max(both[0], both[1]) + 0.05) / (Math.min(both[0], both[1]) + 0.05) < 4.5 || style.opacity !== '1';
-    }).map(function (element) { return element.outerHTML.slice(0, 200); });";
-
-/// What does not fit into its width.
-const WIDE: &str =
-    "return [document.documentElement].concat(Array.from(document.querySelectorAll('.wide, pre')))
-    .filter(function (element) { return element.scrollWidth > element.clientWidth; })
-    .map(function (element) { return [element.tagName, element.scrollWidth, element.clientWidth]; });";
-
 #[test]
 fn pages_are_for_everyone() {
     if !can_trace() {
@@ -260,26 +235,50 @@ fn pages_are_for_everyone() {
     );
     assert_eq!(repeated, serde_json::json!([]));
 
-    let open = "document.querySelectorAll('details').forEach(function (of) { of.open = true; }); ";
+    let _ = browser.script("document.querySelectorAll('details').forEach(function (of) { of.open = true; })");
     for scheme in ["light", "dark"] {
         browser.prefer(scheme);
         let back = browser.script("return getComputedStyle(document.body).backgroundColor");
         assert_eq!(back == "rgb(255, 255, 255)", scheme == "light", "{back}");
-        assert_eq!(browser.script(&format!("{open}{FAINT}")), serde_json::json!([]), "{scheme}");
+        assert_eq!(browser.faint(), serde_json::json!([]), "{scheme}");
         // Callers of a zoomed frame too.
         browser.click(&browser.one(&frame("log_append")));
-        assert_eq!(browser.script(FAINT), serde_json::json!([]), "{scheme}, zoomed");
+        assert_eq!(browser.faint(), serde_json::json!([]), "{scheme}, zoomed");
         browser.click(&browser.one("#reset"));
     }
     for width in [1280, 800, 360] {
         browser.resize((width, 800));
-        assert_eq!(browser.script(WIDE), serde_json::json!([]), "{width}");
+        assert_eq!(browser.wide(), serde_json::json!([]), "{width}");
         // However the table is laid out.
         for (selector, role) in
             [("table", "table"), ("tr.head", "row"), ("tr.head th", "rowheader"), ("tr.head td", "cell")]
         {
             assert_eq!(browser.role(&browser.all(selector)[0]), role, "{selector}, {width}");
         }
+    }
+    assert_eq!(browser.console(), [""; 0]);
+}
+
+/// Their text is that of a terminal.
+#[test]
+fn pages_of_scans_fit_on_phones() {
+    if !can_trace() {
+        return;
+    }
+    let Some(browser) = Browser::start() else { return };
+    let directory = shared_directory();
+    let mut target = fixture::start_path(service(&directory), &[]);
+    let page = directory.path().join("scan.html");
+    let pid = target.pid().to_string();
+    let finished = memtrace(["scan", &pid, "-f", "html", "-O", page.to_str().expect("a path in UTF-8")]);
+    assert_eq!(finished.status, 0, "{}", finished.stderr);
+    target.close_stdin();
+    assert_eq!(target.finish().status, 0);
+    browser.open(&page, "");
+    assert!(!browser.all("pre").is_empty());
+    for width in [1280, 360] {
+        browser.resize((width, 800));
+        assert_eq!(browser.wide(), serde_json::json!([]), "{width}");
     }
     assert_eq!(browser.console(), [""; 0]);
 }

@@ -28,7 +28,10 @@ const NAME: usize = 160;
 /// The stacks, in order: by verdict, unless asked for otherwise.
 pub(super) fn stacks(out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
     let found = view.rows_found();
-    let title = if view.profile().heaps().is_some() { "Blocks by size" } else { "Stacks by verdict" };
+    let (title, what) = match view.profile().heaps() {
+        Some(_) => ("Blocks by size", "sizes"),
+        None => ("Stacks by verdict", "stacks"),
+    };
     writeln!(out, "<section aria-labelledby=\"stacks\">\n<h2 id=\"stacks\">{title}</h2>")?;
     if found == 0 {
         return writeln!(out, "<p>No stack holds anything.</p>\n</section>");
@@ -37,12 +40,12 @@ pub(super) fn stacks(out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
         writeln!(out, "<p class=\"soft\">{reason}</p>")?;
     }
     let caption = match found.saturating_sub(SHOWN) {
-        0 => format!("All {found} stacks that hold something"),
+        0 => format!("All {found} {what} that hold something"),
         more => {
             let bytes =
                 view.rows().skip(SHOWN).fold(0, |sum: u64, row| sum.saturating_add(row.outstanding.bytes));
             let (more, bytes) = (format_number(more as u64), format_bytes(bytes));
-            format!("The first {SHOWN} stacks; {more} more hold {bytes}, see the flame graph")
+            format!("The first {SHOWN} {what}; {more} more hold {bytes}, see the flame graph")
         }
     };
     writeln!(
