@@ -95,6 +95,12 @@ impl Census {
         census
     }
 
+    /// Whether no stack's blocks are counted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.stacks.is_empty()
+    }
+
     /// Adds a block of that age that was allocated at `time`. After the last one comes [`Census::finish`].
     pub fn add(&mut self, slot: u32, time: Duration, age: Duration, sample: Sample) {
         let place = self.places.get(slot as usize).copied().unwrap_or_default();

@@ -10,4 +10,4 @@ pub mod when;
 
 pub use phantoms::{CacheEvidence, StackEvidence, share_out};
 pub use trend::Series;
-pub use verdict::{Evidence, doubt, judge};
+pub use verdict::{Evidence, Timing, doubt, judge};

@@ -14,7 +14,7 @@ mod tests;
 
 use std::time::Duration;
 
-pub use decide::{doubt, judge};
+pub use decide::{Timing, doubt, judge};
 
 use crate::{
     aggregate::{Ascent, Living},

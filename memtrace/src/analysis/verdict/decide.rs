@@ -51,6 +51,29 @@ struct Immortals {
     survivors: u64,
 }
 
+/// What times alone tell of a stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timing {
+    /// It was not watched for long enough, whatever its blocks do.
+    Brief,
+    /// It has not allocated for long.
+    Ceased,
+    /// Nothing: its blocks tell.
+    Open,
+}
+
+impl Timing {
+    /// Of a stack that may have allocated for as long as it was `watched`, and has not since it is `silent`; the longest such time
+    /// before is `gap`.
+    #[must_use]
+    pub fn of(watched: Duration, silent: Duration, gap: Duration) -> Self {
+        if watched < BRIEF {
+            return Self::Brief;
+        }
+        if silent >= watched / 2 && silent >= 2 * gap { Self::Ceased } else { Self::Open }
+    }
+}
+
 /// What the blocks of a stack do, and how fast they grow.
 #[must_use]
 pub fn judge(evidence: &Evidence<'_>) -> (Grounds, Option<Trend>) {
@@ -71,11 +94,10 @@ fn judge_tracked(evidence: &Evidence<'_>) -> (Grounds, Option<Trend>) {
     if let Some((lost, checked)) = evidence.lost.filter(|(lost, _)| lost.blocks > 0) {
         return (Grounds::Unreachable { lost, checked }, trend);
     }
-    if evidence.watched < BRIEF {
-        return (Grounds::Brief { until: evidence.now + (BRIEF - evidence.watched) }, trend);
-    }
-    if evidence.silent >= evidence.watched / 2 && evidence.silent >= 2 * evidence.gap {
-        return (Grounds::Ceased { ago: evidence.silent }, trend);
+    match Timing::of(evidence.watched, evidence.silent, evidence.gap) {
+        Timing::Brief => return (Grounds::Brief { until: evidence.now + (BRIEF - evidence.watched) }, trend),
+        Timing::Ceased => return (Grounds::Ceased { ago: evidence.silent }, trend),
+        Timing::Open => {}
     }
     if let Some((_, share)) = evidence.windows {
         return (of_windows(evidence, share), trend);

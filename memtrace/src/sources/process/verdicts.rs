@@ -1,6 +1,7 @@
 //! The evidence that verdicts rest on: what stacks held all the time, and their live blocks.
 
 use std::{
+    ops::Range,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -12,7 +13,7 @@ use rustc_hash::FxHashMap;
 use super::{mappings::Mappings, session::Session, watch::TURN};
 use crate::{
     aggregate::{Census, Growth, Held, Living, Survivors, Totals, Tracks},
-    analysis::{Evidence, judge},
+    analysis::{Evidence, Timing, judge},
     budget::COUNTING,
     profile::{Leaked, Lifetimes, Trend, Uncounted, Verdict},
 };
@@ -124,10 +125,10 @@ impl Session {
     pub(super) fn look_often(&mut self, now: Duration, totals: &[Totals]) -> anyhow::Result<Rc<Blocks>> {
         if let Some((until, blocks)) = &self.course.blocks
             && Instant::now() < *until
-            && blocks
-                .census
-                .as_ref()
-                .is_none_or(|census| totals.iter().all(|of| census.of(of.slot).is_some()))
+            && blocks.census.as_ref().is_none_or(|census| {
+                let is_known = |of: &Totals| census.of(of.slot).is_some() || !self.is_told_by_blocks(of, now);
+                totals.iter().all(is_known)
+            })
         {
             return Ok(Rc::clone(blocks));
         }
@@ -154,17 +155,12 @@ impl Session {
     /// # Errors
     /// The table of live blocks cannot be read.
     pub(super) fn look_at_blocks(&self, now: Duration, totals: &[Totals]) -> anyhow::Result<Blocks> {
-        let wants_survivors = self.options.older.is_some()
-            || self.options.show_allocs
-            || self.marked.is_limited()
-            || self.control.sampled()
-            || self.control.open_window().is_some();
         let mut blocks = Blocks {
             at: now,
-            survivors: wants_survivors.then(FxHashMap::default),
+            survivors: self.wants_survivors().then(FxHashMap::default),
             census: self.options.verdicts.then(|| self.census(now, totals)),
         };
-        if blocks.survivors.is_none() && blocks.census.is_none() {
+        if blocks.survivors.is_none() && blocks.census.as_ref().is_none_or(Census::is_empty) {
             return Ok(blocks);
         }
         for target in &self.targets {
@@ -197,9 +193,35 @@ impl Session {
     }
 
     fn census(&self, now: Duration, totals: &[Totals]) -> Census {
-        let begin = |slot| self.course.series.track(slot).map_or(self.started, |track| track.first);
-        let end = |target| self.end_of(target).unwrap_or(now);
-        Census::new(totals.iter().map(|totals| (totals.slot, begin(totals.slot)..end(totals.target))))
+        let open = totals.iter().filter(|of| self.is_told_by_blocks(of, now));
+        Census::new(open.map(|of| (of.slot, self.time_of(of, now))))
+    }
+
+    /// From when on a stack may have allocated, and until when.
+    fn time_of(&self, of: &Totals, now: Duration) -> Range<Duration> {
+        let track = self.course.series.track(of.slot);
+        track.map_or(self.started, |track| track.first)..self.end_of(of.target).unwrap_or(now)
+    }
+
+    /// Whether only blocks tell what rows hold, as an age was asked for or matters.
+    fn wants_survivors(&self) -> bool {
+        self.options.older.is_some()
+            || self.options.show_allocs
+            || self.marked.is_limited()
+            || self.control.sampled()
+            || self.control.open_window().is_some()
+    }
+
+    /// Whether the verdict on a stack depends on its blocks. Most stacks of a program have not allocated since it started: times
+    /// alone tell that, and their blocks are the most. In windows, growth is inferred from blocks; and where all are looked at anyway,
+    /// a stack that none was looked at of shows that it is new.
+    fn is_told_by_blocks(&self, of: &Totals, now: Duration) -> bool {
+        let Range { start: first, end } = self.time_of(of, now);
+        let track = self.course.series.track(of.slot);
+        let silent = track.map_or(Duration::ZERO, |track| end.saturating_sub(track.last));
+        let gap = track.map_or(Duration::ZERO, |track| track.gap);
+        let all = self.control.gaps > 0 || self.wants_survivors();
+        all || Timing::of(end.saturating_sub(first), silent, gap) == Timing::Open
     }
 
     /// What verdicts need to know besides their rows; `None` if nobody wants any.
