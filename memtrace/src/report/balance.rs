@@ -32,6 +32,9 @@ const MAPPED_PART: f64 = 0.1;
 /// Growth of page tables and of children that is worth a word, bytes.
 const WORTH: i64 = 1 << 20;
 
+/// The same for shared memory of a cgroup, which others use too.
+const SHARED: i64 = 4 << 20;
+
 /// The lines of all processes, two each.
 pub(super) fn lines(view: &View<'_>) -> Vec<String> {
     let Some(of) = view.profile().processes() else { return Vec::new() };
@@ -233,7 +236,15 @@ fn no_leak(balance: &Balance) -> String {
         }
         Course::Flat => "memory is flat".to_owned(),
     };
-    format!("NO LEAK SEEN{here}: {words}")
+    let cgroup = balance.cgroup.as_ref().filter(|cgroup| cgroup.shmem >= SHARED);
+    let elsewhere = cgroup.map(|cgroup| {
+        format!(
+            "; shared memory and tmpfs of its cgroup {} grew by {}: `memtrace triage` tells whose",
+            escape(&cgroup.name),
+            signed_bytes(cgroup.shmem as f64)
+        )
+    });
+    format!("NO LEAK SEEN{here}: {words}{}", elsewhere.unwrap_or_default())
 }
 
 fn kept(balance: &Balance) -> String {

@@ -31,16 +31,20 @@ pub struct Usage {
     pub size: u64,
     /// Living threads (`Threads`).
     pub threads: u64,
+    /// Bytes written to files, pipes and sockets so far, by calls of all threads (`wchar` of /proc/PID/io); `None`: the file is not to
+    /// be read.
+    pub written: Option<u64>,
 }
 
 impl Usage {
-    /// Reads /proc/PID/status of process `pid`, through a living thread; `None` if it is gone. It costs some microseconds,
+    /// Reads /proc/PID/status and io of process `pid`, through a living thread; `None` if it is gone. It costs some microseconds,
     /// and takes no lock of the process.
     #[must_use]
     pub fn read(pid: u32) -> Option<Self> {
         let through = threads::living(pid)?;
         let text = read_some(&format!("/proc/{pid}/task/{through}/status"))?;
-        Self::parse(&text)
+        let written = read_some(&format!("/proc/{pid}/io")).as_deref().and_then(written_in);
+        Some(Self { written, ..Self::parse(&text)? })
     }
 
     /// `None` if it has no figures of memory, as that of a zombie.
@@ -61,8 +65,14 @@ impl Usage {
             page_tables: kib("VmPTE").unwrap_or_default(),
             size: kib("VmSize")?,
             threads: field("Threads").and_then(|number| number.parse().ok()).unwrap_or(1),
+            written: None,
         })
     }
+}
+
+/// `wchar` in the text of an `io` file.
+fn written_in(io: &str) -> Option<u64> {
+    io.lines().find_map(|line| line.strip_prefix("wchar:")?.trim().parse().ok())
 }
 
 /// The soft limit on the address space of process `pid` (`RLIMIT_AS`), bytes; `None`: there is none, or it is gone.
@@ -113,7 +123,7 @@ pub(super) fn read_some(path: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Usage, children, limit_of, stack_pointer_of};
+    use super::{Usage, children, limit_of, stack_pointer_of, written_in};
 
     #[test]
     fn figures_of_a_status_file() {
@@ -128,8 +138,10 @@ mod tests {
             page_tables: 1024,
             size: 10240,
             threads: 7,
+            written: None,
         };
         assert_eq!(usage, expected);
+        assert_eq!(written_in("rchar: 7\nwchar: 12\nsyscr: 1\n"), Some(12));
         assert_eq!(Usage::parse("Name:\tzombie\nState:\tZ\n"), None);
         assert_eq!(Usage::parse("RssAnon: 99999999999999999999 kB\nVmSize: 1 kB\n"), None);
     }
@@ -138,6 +150,7 @@ mod tests {
     fn this_process_uses_memory() {
         let usage = Usage::read(std::process::id()).unwrap();
         assert!(usage.anon > 0 && usage.size > usage.anon && usage.threads > 0, "{usage:?}");
+        assert!(usage.written.is_some());
         assert_eq!(Usage::read(u32::MAX - 1), None);
     }
 

@@ -57,6 +57,8 @@ pub struct Sample {
     pub held: [u64; MAX_CGROUPS],
     /// Shared memory, page cache and kernel memory of its cgroup.
     pub cgroup: [u64; 3],
+    /// Bytes that it has written by calls; `None`: not known.
+    pub written: Option<u64>,
 }
 
 /// What is known besides samples.

@@ -260,6 +260,23 @@ fn mappings_shared_memory_and_too_little_time() {
     assert_eq!(traced(60, &Circumstances::default(), shared).standing, Standing::SharedMemory);
 }
 
+/// Every process of a container is in the cgroup whose tmpfs one of them fills.
+#[test]
+fn shared_memory_of_a_cgroup_is_of_who_writes() {
+    let standing = |written: fn(u64) -> Option<u64>| {
+        let sample = |second: u64| Sample {
+            resident: anon(0),
+            cgroup: [second * MB, 0, 0],
+            written: written(second),
+            ..Sample::default()
+        };
+        traced(60, &Circumstances::default(), sample).standing
+    };
+    assert_eq!(standing(|second| Some((7 + second) * MB)), Standing::SharedMemory);
+    assert_eq!(standing(|second| Some(7 * MB + second)), Standing::NoLeak);
+    assert_eq!(standing(|_| None), Standing::SharedMemory);
+}
+
 #[test]
 fn what_a_verdict_still_needs_is_known() {
     let every = |apart: u64, number: u64| {

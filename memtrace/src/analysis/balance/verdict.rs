@@ -16,6 +16,8 @@ const RANGES: u64 = 4;
 const KEPT: f64 = (16 << 20) as f64;
 /// Shared memory of a cgroup that is worth a word: others use it too.
 const SHARED: f64 = (4 << 20) as f64;
+/// A process that has written this part of it fills it.
+const WRITTEN: f64 = 0.5;
 /// Blocks that do not grow all the time must have grown in so many steps, the last of them after this part of the time (if each
 /// doubles them, half of the time passes before the next), by this part of all growth.
 const STEPS: u32 = 2;
@@ -174,6 +176,12 @@ impl Figures<'_> {
         steps >= STEPS && is_recent && self.balance.grown.blocks >= STEPPED * self.balance.grown.total
     }
 
+    /// Whether the process may have written so much to a tmpfs, for the most part: other processes of its cgroup use it too.
+    fn may_have_written(&self, bytes: f64) -> bool {
+        let is_known = self.samples.iter().all(|(_, sample)| sample.written.is_some());
+        !is_known || self.grown(|sample| sample.written.unwrap_or_default(), true) >= WRITTEN * bytes
+    }
+
     /// Nothing resident grows: what does not show there?
     fn hidden(&self) -> (Standing, Course) {
         let ranges = self.balance.mapped_ranges >= RANGES
@@ -187,10 +195,10 @@ impl Figures<'_> {
         if tables == Course::Growing && self.balance.is_of_page_tables() {
             return (Standing::Unseen, tables);
         }
-        let shmem = self.course(|sample| sample.cgroup.first().copied().unwrap_or_default());
-        if shmem != Course::Flat
-            && self.grown(|sample| sample.cgroup.first().copied().unwrap_or_default(), true) >= SHARED
-        {
+        let of_cgroup = |sample: &Sample| sample.cgroup.first().copied().unwrap_or_default();
+        let shmem = self.course(of_cgroup);
+        let grown = self.grown(of_cgroup, true);
+        if shmem != Course::Flat && grown >= SHARED && self.may_have_written(grown) {
             return (Standing::SharedMemory, shmem);
         }
         (Standing::NoLeak, Course::Flat)

@@ -134,7 +134,7 @@ impl Ledger {
     /// Adds a sample; the ranges have been looked at.
     pub(super) fn add(&mut self, now: Duration, usage: &usage::Usage, blocks: Amount, seen: Duration) {
         self.peak = self.peak.max(blocks.bytes);
-        let usage::Usage { anon, file, shmem, swap, page_tables, size, threads } = *usage;
+        let usage::Usage { anon, file, shmem, swap, page_tables, size, threads, written } = *usage;
         let mut held = [0; MAX_CGROUPS];
         for (place, limit) in held.iter_mut().zip(&self.limits) {
             let used = self.cgroup.as_ref().and_then(|cgroup| cgroup.usage_of(limit));
@@ -148,6 +148,7 @@ impl Ledger {
             blocks,
             held,
             cgroup: [cgroup.shmem, cgroup.cache, cgroup.kernel],
+            written,
             ..self.sample
         };
         self.last = now;
