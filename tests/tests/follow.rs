@@ -81,27 +81,34 @@ fn indices_are_used_again() {
     if !can_trace() {
         return;
     }
-    const CHILDREN: u64 = 50;
+    // Places are given again once more than 32 of those that have exited were noticed, which is every few seconds.
+    const MOST: u64 = 1000;
     let program = program("again");
     let mut master = program.start(&[]);
     let mut agent = Agent::attach(&[master.pid()], &["--follow"]);
     let signal = |pid: u32| kill(Pid::from_raw(pid as i32), Signal::SIGUSR1).expect("a signal");
+    let value = |report: &Report, name: &str| {
+        report.remark("followed").and_then(|remark| remark.value(name).as_u64()).unwrap_or(0)
+    };
+    let mut children = 0;
     // Some at a time: a report takes longer than they do.
-    for _ in 0..CHILDREN / 5 {
+    loop {
         let pids = [(); 5].map(|()| worker(&mut master, "few"));
         let _ = agent.report_when(|report| pids.iter().all(|pid| report.target.pids.contains(pid)));
         pids.iter().for_each(|pid| signal(*pid));
         let has_all = |report: &Report| pids.iter().all(|&pid| handled(report, pid) == Some((7, 1000)));
-        let _ = agent.report_when(has_all);
+        let report = agent.report_when(has_all);
         pids.iter().for_each(|pid| signal(*pid));
+        children += 5;
+        if value(&report, "exited") > 0 {
+            break;
+        }
+        assert!(children < MOST, "no place was given again: {:?}", report.remarks);
     }
-    let value = |report: &Report, name: &str| {
-        report.remark("followed").and_then(|remark| remark.value(name).as_u64()).unwrap_or(0)
-    };
     let report = agent.report_when(|report| report.says("exited") && value(report, "exited") > 0);
-    assert_eq!(value(&report, "followed"), CHILDREN);
+    assert_eq!(value(&report, "followed"), children);
     let shown: Vec<u32> = report.target.pids.iter().copied().filter(|pid| *pid != master.pid()).collect();
-    assert_eq!(shown.len() as u64, CHILDREN - value(&report, "exited"), "{:?}", report.remarks);
+    assert_eq!(shown.len() as u64, children - value(&report, "exited"), "{:?}", report.remarks);
     for pid in &shown {
         let stacks: Vec<_> = report.stacks.iter().filter(|stack| stack.pid == *pid).collect();
         let [stack] = stacks.as_slice() else { panic!("process {pid}: {stacks:#?}") };
