@@ -16,6 +16,15 @@ pub enum Entry<'a> {
 }
 
 impl Entry<'_> {
+    /// What it holds: outstanding bytes, or what is in memory of mappings.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Blocks(row) => row.outstanding.bytes,
+            Self::Mapping(row) => row.in_memory(),
+        }
+    }
+
     /// Whether its verdict is that it needs no attention.
     #[must_use]
     pub fn is_settled(&self) -> bool {
@@ -37,16 +46,17 @@ pub(super) struct Ranking {
 
 /// What an entry is ordered by.
 pub(super) struct Rank {
-    /// In the order of verdicts: what needs no attention comes last, what living processes hold before what others did, and what
-    /// the process grows by first.
-    turn: (bool, bool, bool),
+    /// In the order of verdicts: what needs no attention comes last, and what living processes hold before what others did.
+    turn: (bool, bool),
+    /// Blocks of a process that grows by what it maps. What is lost comes before that all the same.
+    is_aside: bool,
     kind: Kind,
     loss: (u64, u64),
     /// Growth over the session, of those that grow.
     trend: f64,
     bytes: u64,
     blocks: u64,
-    /// Growth since the previous report.
+    /// Growth since the previous report; of mappings, over the session.
     rate: f64,
     age: std::time::Duration,
     id: u64,
@@ -69,17 +79,16 @@ impl Ranking {
 
     /// What an entry is ordered by.
     pub(super) fn rank(&self, entry: Entry<'_>) -> Rank {
-        let turn = |pid: u32, is_mapping: bool| {
-            let grows_by_others = self.mapping.contains(&pid) && !is_mapping;
-            (entry.is_settled(), self.gone.contains(&pid), grows_by_others)
-        };
+        let turn = |pid: u32| (entry.is_settled(), self.gone.contains(&pid));
         match entry {
             Entry::Blocks(row) => {
                 // Without a verdict, a leak check may still have found something.
                 let missing = if row.loss() == (0, 0) { Kind::TooEarly } else { Kind::Lost };
+                let kind = row.verdict.as_deref().map_or(missing, Verdict::kind);
                 Rank {
-                    turn: turn(row.pid(), false),
-                    kind: row.verdict.as_deref().map_or(missing, Verdict::kind),
+                    turn: turn(row.pid()),
+                    is_aside: kind != Kind::Lost && self.mapping.contains(&row.pid()),
+                    kind,
                     loss: row.loss(),
                     trend: trend(row.verdict.as_deref()),
                     bytes: row.outstanding.bytes,
@@ -93,7 +102,8 @@ impl Ranking {
             Entry::Mapping(row) => {
                 let trend = trend(row.verdict.as_deref()) * row.resident_share();
                 Rank {
-                    turn: turn(row.pid, true),
+                    turn: turn(row.pid),
+                    is_aside: false,
                     kind: row.verdict.as_deref().map_or(Kind::TooEarly, Verdict::kind),
                     loss: (0, 0),
                     trend,
@@ -112,6 +122,8 @@ impl Ranking {
     pub(super) fn order(&self, a: &Rank, b: &Rank) -> Ordering {
         let first = match self.sort {
             SortBy::Verdict => (a.turn.cmp(&b.turn))
+                .then((a.kind != Kind::Lost).cmp(&(b.kind != Kind::Lost)))
+                .then(a.is_aside.cmp(&b.is_aside))
                 .then(a.kind.cmp(&b.kind))
                 .then(Reverse(a.loss).cmp(&Reverse(b.loss)))
                 .then_with(|| b.trend.total_cmp(&a.trend)),

@@ -248,8 +248,10 @@ impl<S: Source> Run<'_, S> {
             tokio::select! {
                 biased;
                 received = signals.received() => {
-                    if matches!(received, Received::Mark(_)) {
-                        continue;
+                    match received {
+                        Received::Mark(_) => continue,
+                        Received::Terminate => self.source.terminate(),
+                        Received::End => {}
                     }
                     if interrupted {
                         self.queue.flush(self.source.names(), self.output)?;

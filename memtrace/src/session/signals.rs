@@ -196,7 +196,8 @@ async fn next_of(signal: &mut Option<unix::Signal>) -> Option<()> {
 pub(super) enum Received {
     /// The session is to end; a command may have got the signal too.
     End,
-    /// The session is to end, by a signal to memtrace alone: SIGTERM, which no terminal sends.
+    /// The session is to end by SIGTERM, which no terminal sends. Who sends it may mean memtrace alone, or all of its group (`timeout`)
+    /// or cgroup (systemd): then a command to which it is passed on gets it twice.
     Terminate,
     /// This moment is to be marked: so long ago.
     Mark(Duration),

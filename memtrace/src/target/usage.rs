@@ -38,7 +38,7 @@ pub struct Usage {
 
 impl Usage {
     /// Reads /proc/PID/status and io of process `pid`, through a living thread; `None` if it is gone. It costs some microseconds,
-    /// and takes no lock of the process.
+    /// and takes no lock that page faults wait for.
     #[must_use]
     pub fn read(pid: u32) -> Option<Self> {
         let through = threads::living(pid)?;

@@ -16,7 +16,7 @@ const RANGES: u64 = 4;
 const KEPT: f64 = (16 << 20) as f64;
 /// Shared memory of a cgroup that is worth a word: others use it too.
 const SHARED: f64 = (4 << 20) as f64;
-/// A process that has written this part of it fills it.
+/// A process that has written this part of it, to whatever, may have filled it.
 const WRITTEN: f64 = 0.5;
 /// Blocks that do not grow all the time must have grown in so many steps, the last of them after this part of the time (if each
 /// doubles them, half of the time passes before the next), by this part of all growth.

@@ -168,9 +168,12 @@ impl Places {
 
     /// What is swapped out, by process. The rest is shared memory, or of processes that are not seen.
     fn swapped(&mut self, interval: Interval<'_>) {
+        // A child that was forked has a share of what its parent had swapped out before: nothing is given out that did not grow.
+        let mut left = difference(interval.now.swap.1, interval.before.swap.1).max(0);
         for process in interval.now.processes.iter().filter(|process| process.swap > 0) {
             let earlier = interval.earlier(process).filter(|earlier| earlier.is_share == process.is_share);
-            let grown = difference(process.swap, earlier.map_or(0, |earlier| earlier.swap));
+            let grown = difference(process.swap, earlier.map_or(0, |earlier| earlier.swap)).min(left);
+            left -= grown.max(0);
             let place = Place::Swapped(process.owner.clone());
             self.add(Holding { place, bytes: process.swap, count: 1 }, grown, false);
         }

@@ -27,23 +27,23 @@ const NAME: usize = 160;
 
 /// The stacks, in order: by verdict, unless asked for otherwise.
 pub(super) fn stacks(out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
-    let found = view.rows_found();
+    let entries = view.entries();
     let (title, what) = match view.profile().heaps() {
         Some(_) => ("Blocks by size", "sizes"),
         None => ("Stacks by verdict", "stacks"),
     };
     writeln!(out, "<section aria-labelledby=\"stacks\">\n<h2 id=\"stacks\">{title}</h2>")?;
-    if found == 0 {
+    if entries.is_empty() {
         return writeln!(out, "<p>No stack holds anything.</p>\n</section>");
     }
     if let Some(reason) = curves::missing(view.profile()) {
         writeln!(out, "<p class=\"soft\">{reason}</p>")?;
     }
-    let caption = match found.saturating_sub(SHOWN) {
-        0 => format!("All {found} {what} that hold something"),
+    let caption = match entries.len().saturating_sub(SHOWN) {
+        0 => format!("All {} {what} that hold something", entries.len()),
         more => {
             let bytes =
-                view.rows().skip(SHOWN).fold(0, |sum: u64, row| sum.saturating_add(row.outstanding.bytes));
+                entries.iter().skip(SHOWN).fold(0, |sum: u64, entry| sum.saturating_add(entry.bytes()));
             let (more, bytes) = (format_number(more as u64), format_bytes(bytes));
             format!("The first {SHOWN} {what}; {more} more hold {bytes}, see the flame graph")
         }
@@ -54,7 +54,7 @@ pub(super) fn stacks(out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
          <th scope=\"col\">Function</th><th scope=\"col\" class=\"n\">Bytes</th><th scope=\"col\" class=\"n less\">Blocks</th>\
          <th scope=\"col\" class=\"n\">Growth</th><th scope=\"col\" class=\"n less\">Oldest</th></tr></thead>\n<tbody>"
     )?;
-    for (place, entry) in view.entries().into_iter().take(SHOWN).enumerate() {
+    for (place, entry) in entries.into_iter().take(SHOWN).enumerate() {
         match entry {
             Entry::Blocks(row) => stack(out, view, row, place)?,
             Entry::Mapping(row) => mapping(out, view, row)?,

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
+
 use super::recorded::{Frame, Mapped, Recorded};
-use super::{amount, text::text, verdicts::judged};
+use super::{amount, empty, text::text, verdicts::judged};
 use crate::profile::{Balance, Entry, Grounds, Parts, Selection, Standing, Trend, Verdict, View};
-use crate::report::balance::lines;
+use crate::report::{Html, balance::lines};
 
 /// 8 MiB in 2 ranges, of which a part is in memory, mapped by a function.
 fn mapped(function: &str, resident: u64, grounds: Grounds, rate: f64) -> Mapped {
@@ -98,4 +100,22 @@ fn the_process_says_who_maps() {
     assert!(!leak.contains("grab_arena"), "{leak}");
     let mappings = sentence(Standing::Mappings, 1e6);
     assert!(mappings.starts_with("MAPPINGS in grab_arena: what the program maps itself"), "{mappings}");
+}
+
+/// What is proven comes before what grows.
+#[test]
+fn lost_blocks_come_before_mappings() {
+    let mut report = both();
+    let lost = Grounds::Unreachable { lost: amount(10, 1), checked: 4 };
+    report.stacks[1].verdict = Some(Verdict { grounds: lost, trend: None, lifetimes: None });
+    let balance = Balance { pid: 4123, standing: Standing::Mappings, ..Balance::default() };
+    report.balances = vec![balance];
+    assert_eq!(names(report, false)[..2], ["?", "grab_arena"]);
+}
+
+#[test]
+fn pages_of_mappings_alone_show_them() {
+    let report = Recorded { mapped: both().mapped, ..empty() };
+    let page = report.written(Html::new(TimeZone::UTC));
+    assert!(page.contains("All 3 stacks that hold something") && page.contains("grab_arena"), "{page}");
 }
