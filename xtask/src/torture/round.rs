@@ -109,7 +109,13 @@ impl<'a> Round<'a> {
         };
         let ends = !matches!(signal, Signal::SIGSTOP | Signal::SIGCONT);
         match action.victim {
-            Victim::Agent => self.agent.signal(signal),
+            Victim::Agent => {
+                // It is passed on to the command.
+                if signal == Signal::SIGTERM && self.checks.plan.mode == Mode::Run {
+                    self.checks.harm(0);
+                }
+                self.agent.signal(signal);
+            }
             Victim::Group => {
                 // A stopped command whose agent dies is hung up by the kernel: its group is orphaned.
                 if self.checks.plan.mode == Mode::Run {
