@@ -37,6 +37,22 @@ impl Cgroup {
         hierarchies().into_iter().find_map(|hierarchy| Self::make(hierarchy.join(name)))
     }
 
+    /// The same for a test that traces, which says what it skips.
+    ///
+    /// # Panics
+    /// As [`Cgroup::with_memory`]; the privilege to trace is missing, and required.
+    #[must_use]
+    pub fn to_trace_in(bytes: u64) -> Option<Self> {
+        if !crate::can_trace() {
+            return None;
+        }
+        let group = Self::with_memory(bytes);
+        if group.is_none() {
+            crate::remark("skipped: no hierarchy with the memory controller");
+        }
+        group
+    }
+
     /// Makes one, of either version, whose processes may use this much memory; `None` where there is no such hierarchy to write
     /// to.
     ///

@@ -8,7 +8,7 @@ use std::{
 
 use memtrace_tests::{
     Agent, CSource, Cgroup, Finished, Remark, Report, Running, TriageReport, agent_path, can_trace, compile,
-    limit, memtrace, proc, remark, saved,
+    limit, memtrace, proc, saved,
 };
 
 /// The limit of the cgroups. Nothing else on the machine is short of memory.
@@ -46,18 +46,6 @@ impl Built {
     }
 }
 
-/// A cgroup with that limit; none where this machine lets none be made.
-fn group(bytes: u64) -> Option<Cgroup> {
-    if !can_trace() {
-        return None;
-    }
-    let group = Cgroup::with_memory(bytes);
-    if group.is_none() {
-        remark("skipped: no hierarchy with the memory controller");
-    }
-    group
-}
-
 /// What ended the process.
 fn killed(report: &Report, pid: u32) -> &Remark {
     let mut remarks = report.remarks.iter().filter(|remark| remark.key == "killed");
@@ -88,7 +76,7 @@ fn assert_leak(report: &Report, function: &str) {
 
 #[test]
 fn a_leak_at_the_limit_is_in_the_last_report() {
-    let Some(group) = group(LIMIT) else { return };
+    let Some(group) = Cgroup::to_trace_in(LIMIT) else { return };
     let built = Built::new();
     for time in 0..times() {
         let mut program = built.start(&["leak"]);
@@ -127,7 +115,7 @@ fn assert_in_the_log(pid: u32, group: &Cgroup) {
 
 #[test]
 fn a_limit_that_is_near_starts_a_check() {
-    let Some(group) = group(LIMIT) else { return };
+    let Some(group) = Cgroup::to_trace_in(LIMIT) else { return };
     let built = Built::new();
     let file = built.path("saved");
     let mut command = Command::new(agent_path());
@@ -168,7 +156,7 @@ fn a_limit_that_is_near_starts_a_check() {
 
 #[test]
 fn a_neighbour_is_killed() {
-    let Some(group) = group(LIMIT) else { return };
+    let Some(group) = Cgroup::to_trace_in(LIMIT) else { return };
     let built = Built::new();
     let mut rounds = 0;
     // Where the kernel is slow to free what the neighbour had, it takes the other too.
@@ -212,7 +200,7 @@ fn a_neighbour_is_killed() {
 
 #[test]
 fn shared_memory_fills_the_cgroup() {
-    let Some(group) = group(LIMIT) else { return };
+    let Some(group) = Cgroup::to_trace_in(LIMIT) else { return };
     let built = Built::new();
     for _ in 0..times() {
         let mut program = built.start(&["shared"]);
@@ -326,7 +314,7 @@ fn memtrace_is_taken_last_and_what_it_starts_is_not() {
 
 #[test]
 fn memtrace_in_the_same_cgroup_is_told() {
-    let Some(group) = group(1 << 30) else { return };
+    let Some(group) = Cgroup::to_trace_in(1 << 30) else { return };
     let built = Built::new();
     let program = built.start(&["keep", "1"]);
     group.add(program.pid());

@@ -154,6 +154,11 @@ impl Ranges {
         self.calls.get(&slot).copied().unwrap_or_default()
     }
 
+    /// The calls of every stack that ever mapped something, by slot.
+    pub fn stacks(&self) -> impl Iterator<Item = (u32, Calls)> {
+        self.calls.iter().map(|(&slot, &calls)| (slot, calls))
+    }
+
     /// When each range was mapped, with the slot of its stack.
     pub fn births(&self) -> impl Iterator<Item = (u32, Duration)> {
         self.ranges.values().map(|range| (range.slot, range.since))

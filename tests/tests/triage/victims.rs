@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Command};
 
-use memtrace_tests::{Cgroup, Running, can_trace, memtrace, remark};
+use memtrace_tests::{Cgroup, Running, memtrace, remark};
 
 use crate::filled::{SIZE, alone, built, parse};
 
@@ -37,22 +37,11 @@ fn named(group: &Cgroup) -> Option<(u32, Option<bool>)> {
     victim.map(|victim| (victim.pid, victim.grows))
 }
 
-fn group(bytes: u64) -> Option<Cgroup> {
-    if !can_trace() {
-        return None;
-    }
-    let group = Cgroup::with_memory(bytes);
-    if group.is_none() {
-        remark("skipped: no hierarchy with the memory controller");
-    }
-    group
-}
-
 #[test]
 fn the_one_that_is_named_is_taken() {
     let _alone = alone();
     // 20 thousandths of it are 1.2 MiB: more than what else differs between two that are alike.
-    let Some(group) = group(2 * SIZE + SIZE / 2) else { return };
+    let Some(group) = Cgroup::to_trace_in(2 * SIZE + SIZE / 2) else { return };
     let (_directory, program) = built();
     let start = |adjust| started(&program, "anonymous", &group, adjust);
     let plain = filled(start(0));
@@ -70,7 +59,7 @@ fn the_one_that_is_named_is_taken() {
 #[test]
 fn the_one_that_grows_may_be_another() {
     let _alone = alone();
-    let Some(group) = group(4 * SIZE) else { return };
+    let Some(group) = Cgroup::to_trace_in(4 * SIZE) else { return };
     let (_directory, program) = built();
     let large = filled(started(&program, "anonymous", &group, 0));
     let mut growing = started(&program, "slow", &group, 0);

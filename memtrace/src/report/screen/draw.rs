@@ -59,7 +59,7 @@ fn body_of(view: &View<'_>, state: &mut State, width: usize, body: usize) -> Vec
     match page {
         None => {
             lines.push(list::heading(view, state, width));
-            let rows = list::lines(view, state, width, room);
+            let rows = list::lines(view, &entries, state, width, room);
             if rows.is_empty() {
                 lines.push(line(&cut(nothing(view), width), DIM));
             }

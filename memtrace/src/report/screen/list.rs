@@ -72,8 +72,13 @@ pub(super) fn heading(view: &View<'_>, state: &State, width: usize) -> Line<'sta
 }
 
 /// The lines of the rows that there is room for, from the one that is scrolled to; scrolls to the selected one.
-pub(super) fn lines(view: &View<'_>, state: &mut State, width: usize, room: usize) -> Vec<Line<'static>> {
-    let entries = view.entries();
+pub(super) fn lines(
+    view: &View<'_>,
+    entries: &[Entry<'_>],
+    state: &mut State,
+    width: usize,
+    room: usize,
+) -> Vec<Line<'static>> {
     let columns = Columns::new(view, width);
     state.rows = entries.iter().map(key).collect();
     let selected = state.place().unwrap_or(0);

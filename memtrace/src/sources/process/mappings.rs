@@ -30,11 +30,11 @@ impl Mappings {
     /// Notes what stacks have mapped at a moment.
     pub(super) fn record<'a>(&mut self, now: Duration, ranges: impl Iterator<Item = &'a Ranges>) {
         let held = ranges.flat_map(|ranges| {
-            ranges.by_stack().into_iter().map(|(slot, mapped)| Held {
-                slot,
-                bytes: mapped.amount.bytes,
-                blocks: mapped.calls,
-                allocated: ranges.calls(slot).mapped,
+            let mapped = ranges.by_stack();
+            // Also those that have nothing mapped at the moment.
+            ranges.stacks().map(move |(slot, calls)| {
+                let mapped = mapped.get(&slot).copied().unwrap_or_default();
+                Held { slot, bytes: mapped.amount.bytes, blocks: mapped.calls, allocated: calls.mapped }
             })
         });
         self.series.record(now, held, 0);
