@@ -57,6 +57,14 @@ static void serve_and_free(long bytes) {
         free(blocks[i]);
 }
 
+/* Small blocks, as fast as possible, once. */
+static void fill_at_once(long bytes) {
+    for (long done = 0; done < bytes; done += 40) {
+        kept = malloc(40);
+        memset(kept, 1, 40);
+    }
+}
+
 int main(int count, char **arguments) {
     char line[16];
     const char *how = arguments[1];
@@ -67,6 +75,8 @@ int main(int count, char **arguments) {
         return 1;
     if (!strcmp(how, "kept"))
         serve_and_free(bytes);
+    if (!strcmp(how, "burst"))
+        fill_at_once(bytes);
     if (!strcmp(how, "prefork"))
         for (int i = 0; i < 2; i++)
             if (fork() == 0) {

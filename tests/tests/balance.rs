@@ -80,6 +80,22 @@ fn freed_memory_below_a_living_block_is_the_allocators() {
     assert!(process.verdict_text.contains("malloc_trim"), "{process:#?}");
 }
 
+/// A table is filled at once and stays: most of that falls into a gap, as it would cost more than it may.
+#[test]
+fn blocks_of_a_gap_are_not_kept_by_the_allocator() {
+    if !can_trace() {
+        return;
+    }
+    for options in [&[][..], &["--leak-check", "off"]] {
+        let (report, process) = judged_when(&["burst", "40000000"], options, |report| {
+            report.process.as_ref().is_some_and(|of| of.verdict != "too_early") && report.mode.gaps > 0
+        });
+        let [rss, blocks, kept] = ["rss", "blocks", "kept"].map(|name| process.grown_bytes[name]);
+        assert!(rss > 40 * MB && blocks > 30 * MB && kept < 10 * MB, "{process:#?} {:#?}", report.mode);
+        assert_eq!(process.verdict, "no_leak", "{process:#?}");
+    }
+}
+
 #[test]
 fn mappings_are_followed_with_and_without_windows() {
     if !can_trace() {

@@ -12,7 +12,7 @@ pub use estimate::Estimate;
 pub use history::History;
 pub use living::{Born, Census, Living, PARTS};
 pub use ranges::{Calls, Mapped, Ranges};
-pub use tracks::{Ascent, Held, Tracks};
+pub use tracks::{Ascent, Held, Times, Tracks};
 
 use rustc_hash::FxHashMap;
 

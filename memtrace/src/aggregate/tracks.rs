@@ -22,13 +22,13 @@ const EARLY: f64 = 0.6;
 
 /// What one stack did.
 #[derive(Clone, Debug, Default)]
-pub struct Track {
-    /// It held nothing before, as time since the start of tracing.
-    pub first: Duration,
+struct Track {
+    /// It held nothing before.
+    first: Duration,
     /// When it last allocated.
-    pub last: Duration,
+    last: Duration,
     /// The longest time between two moments at which it had allocated, or from the start to the first of them.
-    pub gap: Duration,
+    gap: Duration,
     allocated: u64,
     /// Outstanding bytes at each moment.
     bytes: Vec<f32>,
@@ -47,6 +47,19 @@ pub struct Tracks {
     net: Vec<f32>,
     /// Blocks freed that were unknown.
     unknown: Vec<f32>,
+}
+
+/// When a stack allocated, as seen from a moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Times {
+    /// It held nothing before, on the clock of what was recorded.
+    pub first: Duration,
+    /// For how long it may have allocated.
+    pub watched: Duration,
+    /// Since when it has not.
+    pub silent: Duration,
+    /// The longest such time before.
+    pub gap: Duration,
 }
 
 /// How the bytes of a stack rose over its time.
@@ -136,10 +149,17 @@ impl Tracks {
         }
     }
 
-    /// What a stack did; `None` if it is not known yet.
+    /// When a stack allocated until `end`. One that is not known yet may have done so since the start.
     #[must_use]
-    pub fn track(&self, slot: u32) -> Option<&Track> {
-        self.tracks.get(&slot)
+    pub fn times(&self, slot: u32, end: Duration) -> Times {
+        let track = self.tracks.get(&slot);
+        let (first, last) = track.map_or((self.start, end), |track| (track.first, track.last));
+        Times {
+            first,
+            watched: end.saturating_sub(first),
+            silent: end.saturating_sub(last),
+            gap: track.map_or(Duration::ZERO, |track| track.gap),
+        }
     }
 
     /// The moments that are kept, as time since the start.
@@ -158,7 +178,8 @@ impl Tracks {
     }
 
     /// The moments of a stack until its process ended, or until now, and its bytes at each.
-    fn lived<'a>(&'a self, track: &'a Track, end: Duration) -> Option<(&'a [f32], &'a [f32])> {
+    fn lived(&self, slot: u32, end: Duration) -> Option<(&[f32], &[f32])> {
+        let track = self.tracks.get(&slot)?;
         let since = |time: Duration| time.saturating_sub(self.start).as_secs_f32();
         let from = self.times.partition_point(|time| *time < since(track.first));
         let to = self.times.partition_point(|time| *time <= since(end));
@@ -167,15 +188,15 @@ impl Tracks {
 
     /// The growth of a stack until `end`.
     #[must_use]
-    pub fn trend(&self, track: &Track, end: Duration) -> Option<Trend> {
-        let (times, bytes) = self.lived(track, end)?;
+    pub fn trend(&self, slot: u32, end: Duration) -> Option<Trend> {
+        let (times, bytes) = self.lived(slot, end)?;
         trend(times, bytes)
     }
 
     /// How the bytes of a stack rose over its time until `end`.
     #[must_use]
-    pub fn ascent(&self, track: &Track, end: Duration) -> Option<Ascent> {
-        let (times, bytes) = self.lived(track, end)?;
+    pub fn ascent(&self, slot: u32, end: Duration) -> Option<Ascent> {
+        let (times, bytes) = self.lived(slot, end)?;
         let third = times.len() / 3;
         let slope = |from: usize, to: usize| {
             let seconds = f64::from(times.get(to)? - times.get(from)?);
@@ -241,7 +262,7 @@ mod tests {
     }
 
     fn slope(series: &Tracks) -> f64 {
-        series.trend(series.track(1).unwrap(), Duration::MAX).unwrap().bytes_per_second
+        series.trend(1, Duration::MAX).unwrap().bytes_per_second
     }
 
     #[test]
@@ -250,7 +271,7 @@ mod tests {
             let series = series(seconds, |second| 1000 + 50 * second);
             let slope = slope(&series);
             assert!((slope - 50.0).abs() < 0.5, "{seconds}: {slope}");
-            assert!(series.times.len() < MOST && series.times.len() == series.track(1).unwrap().bytes.len());
+            assert!(series.times.len() < MOST && series.times.len() == series.bytes(1).unwrap().count());
         }
     }
 
@@ -278,15 +299,22 @@ mod tests {
     #[test]
     fn a_sawtooth_is_within_the_limits() {
         let series = series(60, |second| 1_000_000 * (second % 9));
-        let trend = series.trend(series.track(1).unwrap(), Duration::MAX).unwrap();
+        let trend = series.trend(1, Duration::MAX).unwrap();
         assert!(trend.low <= 0.0 && trend.high >= 0.0, "{trend:?}");
     }
 
     #[test]
     fn births_and_the_balance_of_the_process_are_noted() {
         let series = series(25, |_| 1);
-        let track = series.track(1).unwrap();
-        assert_eq!((track.last, track.gap), (Duration::from_secs(20), Duration::from_secs(10)));
+        let (times, second) = (series.times(1, Duration::from_secs(27)), Duration::from_secs);
+        assert_eq!((times.first, times.watched), (second(0), second(27)));
+        assert_eq!((times.silent, times.gap), (second(7), second(10)));
+        let unknown = series.times(2, second(5));
+        assert_eq!(
+            (unknown.watched, unknown.silent),
+            (second(5), second(0)),
+            "it may have allocated at any time"
+        );
         let (net, unknown) = series.balance().unwrap();
         assert!((net.bytes_per_second + 2.0).abs() < 0.01 && (unknown - 3.0).abs() < 0.01);
     }

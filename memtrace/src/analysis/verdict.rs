@@ -17,7 +17,7 @@ use std::time::Duration;
 pub use decide::{Timing, doubt, judge};
 
 use crate::{
-    aggregate::{Ascent, Living},
+    aggregate::{Ascent, Living, Times},
     profile::{Amount, Lifetimes, Trend},
 };
 
@@ -28,12 +28,8 @@ pub struct Evidence<'a> {
     pub now: Duration,
     /// Whether its process has ended: times are up to then.
     pub ended: bool,
-    /// Time since the stack may first have allocated.
-    pub watched: Duration,
-    /// Time since it last allocated.
-    pub silent: Duration,
-    /// The longest such time before.
-    pub gap: Duration,
+    /// When the stack allocated.
+    pub times: Times,
     /// Its live blocks.
     pub living: &'a Living,
     /// Blocks freed.

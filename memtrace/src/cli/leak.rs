@@ -50,7 +50,7 @@ impl LeakArgs {
             LeakCheck::Off => When::Off,
             LeakCheck::Always => When::Always,
         };
-        LeakOptions { when, stop, at_exit, unaligned: self.unaligned }
+        LeakOptions { when, stop, at_exit, unaligned: self.unaligned, seldom: false }
     }
 
     /// Whether to check at all.

@@ -116,6 +116,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
                 stop: args.stop,
                 at_exit: false,
                 unaligned: args.unaligned,
+                seldom: false,
             };
             Some(witness::watch(&args.which, time, leaks)?)
         }

@@ -115,21 +115,20 @@ impl Selection {
     #[must_use]
     pub fn mappings<'a>(&self, dictionary: &Dictionary, profile: &'a Profile) -> Option<Vec<&'a MappingRow>> {
         let mut rows = self.all_mappings(dictionary, profile)?;
+        let ranking = Ranking::new(profile, self.sort);
+        let rank = |row| ranking.rank(Entry::Mapping(row));
+        rows.sort_by(|a, b| ranking.order(&rank(a), &rank(b)));
         rows.truncate(self.cut(rows.len()));
         Some(rows)
     }
 
-    /// The same, however many there are.
+    /// The same in any order, however many there are.
     fn all_mappings<'a>(&self, dictionary: &Dictionary, profile: &'a Profile) -> Option<Vec<&'a MappingRow>> {
         let mapped = profile.processes()?.mapped.as_deref()?;
         let passes = |row: &&MappingRow| {
             self.pid.is_none_or(|pid| row.pid == pid) && self.has_text(dictionary, row.stack)
         };
-        let mut rows: Vec<&MappingRow> = mapped.iter().filter(passes).collect();
-        let ranking = Ranking::new(profile, self.sort);
-        let rank = |row| ranking.rank(Entry::Mapping(row));
-        rows.sort_by(|a, b| ranking.order(&rank(a), &rank(b)));
-        Some(rows)
+        Some(mapped.iter().filter(passes).collect())
     }
 
     fn has_text(&self, dictionary: &Dictionary, stack: Option<StackId>) -> bool {
@@ -285,10 +284,18 @@ impl<'a> View<'a> {
     #[must_use]
     pub fn settled_mappings(&self) -> (usize, u64) {
         let rows = self.selection.all_mappings(self.dictionary, self.profile).unwrap_or_default();
-        let hidden = rows.iter().filter(|row| self.selection.hides_settled() && row.is_settled());
-        hidden.fold((0, 0), |(rows, bytes): (usize, u64), row| {
-            (rows + 1, bytes.saturating_add(row.mapped.bytes))
-        })
+        sum(rows.into_iter().filter(|row| self.selection.hides_settled() && row.is_settled()))
+    }
+
+    /// Stacks that map something and are not shown because there are too many: their number, and the address space.
+    #[must_use]
+    pub fn hidden_mappings(&self) -> (usize, u64) {
+        let is_open =
+            |row: &MappingRow| row.mapped.blocks > 0 && !(self.selection.hides_settled() && row.is_settled());
+        let all = self.selection.all_mappings(self.dictionary, self.profile).unwrap_or_default();
+        let all = sum(all.into_iter().filter(|row| is_open(row)));
+        let shown = sum(self.mappings().unwrap_or_default().into_iter().filter(|row| is_open(row)));
+        (all.0.saturating_sub(shown.0), all.1.saturating_sub(shown.1))
     }
 
     /// Everything that is shown, in one order: as many rows as wanted, and as many stacks that mapped something.
@@ -334,4 +341,9 @@ impl<'a> View<'a> {
     pub fn frames(&self, stack: Option<StackId>) -> Vec<Frame<'a>> {
         self.dictionary.frames_of(stack)
     }
+}
+
+/// The number of rows, and the address space of all together.
+fn sum<'a>(rows: impl Iterator<Item = &'a MappingRow>) -> (usize, u64) {
+    rows.fold((0, 0), |(rows, bytes), row| (rows + 1, bytes.saturating_add(row.mapped.bytes)))
 }

@@ -2,7 +2,9 @@
 
 use super::{escape::short, following};
 use crate::profile::units::{format_age, format_bytes, format_count, format_number, format_percent};
-use crate::profile::{Amount, Before, Holder, LeakCheck, Leaked, Moment, Profile, Reached, Remark, Root};
+use crate::profile::{
+    Amount, Before, Holder, LeakCheck, Leaked, Moment, Processes, Profile, Reached, Remark, Root,
+};
 
 /// The five lines that valgrind's memcheck ends with, in its words, below whom they are about.
 pub(super) fn summary(check: &LeakCheck, profile: &Profile) -> String {
@@ -98,15 +100,21 @@ pub(super) fn cost(check: &LeakCheck) -> String {
     format!("{how}, {} read in {}", format_bytes(check.read), format_age(check.took))
 }
 
-/// What a check found, as a line below the amounts of a report.
-pub(super) fn check(check: &LeakCheck) -> String {
+/// What a check of these processes found, as a line below the amounts of a report; `None` if there was none.
+pub(super) fn checked(of: &Processes) -> Option<String> {
+    // Blocks from before a gap may have been freed in it: nothing is said of them.
+    Some(check(of.leak_check.as_deref()?, of.mode.attached.gaps > 0))
+}
+
+fn check(check: &LeakCheck, has_gaps: bool) -> String {
     let lost = check.reached.lost();
     let cost = cost(check);
     let all = check.reached.all().plus(check.reached.suppressed);
     let checked = match check.undecided {
         0 => format!("{} checked", format_count(all.blocks, "block")),
-        young => {
-            format!("{} checked, {} not yet", format_count(all.blocks, "block"), format_number(young))
+        others => {
+            let why = if has_gaps { "not: younger, or from before a gap in tracing" } else { "not yet" };
+            format!("{} checked, {} {why}", format_count(all.blocks, "block"), format_number(others))
         }
     };
     if lost.blocks == 0 {

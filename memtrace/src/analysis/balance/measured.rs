@@ -20,12 +20,14 @@ pub struct HeapSize {
 }
 
 /// Samples with blocks as they were measured, and by how much more the allocator keeps at the end, if all the time was as what was
-/// measured. `heaps`: when what was measured.
-/// `None`: too little was.
+/// measured. But what heaps gained before that was blocks, except for what the allocator kept when it was measured first: it
+/// cannot have kept less before than nothing. `heaps`: when what was measured; `grown`: by how much heaps have grown, if that is
+/// known. `None`: too little was measured.
 #[must_use]
 pub fn measured(
     samples: &[(Duration, Sample)],
     heaps: &[(Duration, HeapSize)],
+    grown: Option<i64>,
 ) -> Option<(Vec<(Duration, Sample)>, i64)> {
     let (&(start, first), &(end, last)) = heaps.first().zip(heaps.last())?;
     let seconds = end.checked_sub(start).filter(|&span| span >= LEAST)?.as_secs_f64();
@@ -52,13 +54,27 @@ pub fn measured(
         };
         known.max(0.0) as u64
     };
+    let at_first = samples.get(samples.partition_point(|(at, _)| *at < start)).map(|(_, sample)| *sample);
+    // At most so many bytes before the first.
+    let most = |sample: &Sample| {
+        let gained = |of: fn(&Sample) -> u64| at_first.map_or(0, |then| of(&then)).saturating_sub(of(sample));
+        let others = gained(|sample| sample.mapped + sample.stacks);
+        let heap = gained(private).saturating_sub(others).min(grown.unwrap_or(0).max(0).unsigned_abs());
+        first.in_use.bytes.saturating_sub(heap.saturating_sub(first.kept))
+    };
     let samples = samples.iter().map(|(at, sample)| {
         let bytes = blocks(*at, |heap| heap.in_use.bytes);
+        let bytes = if *at < start { bytes.min(most(sample)) } else { bytes };
         let blocks = blocks(*at, |heap| heap.in_use.blocks);
         (*at, Sample { blocks: Amount { bytes, blocks }, ..*sample })
     });
-    let kept = (last.kept as f64 - first.kept as f64) * whole / seconds;
+    let kept = ((last.kept as f64 - first.kept as f64) * whole / seconds).min(last.kept as f64);
     Some((samples.collect(), kept as i64))
+}
+
+/// Private memory of a process, swapped out or not.
+fn private(sample: &Sample) -> u64 {
+    sample.resident.anon.saturating_add(sample.resident.swap)
 }
 
 #[cfg(test)]
@@ -66,6 +82,7 @@ mod tests {
     use std::time::Duration;
 
     use super::{Amount, HeapSize, Sample, measured};
+    use crate::profile::Resident;
 
     #[test]
     fn blocks_are_known_between_and_around_what_was_measured() {
@@ -75,14 +92,25 @@ mod tests {
         };
         let samples: Vec<_> = (0..=20).map(|at| (second(at), Sample::default())).collect();
         let heaps = [heap(4, 1000, 50), heap(8, 3000, 20), heap(14, 3000, 40)];
-        let (found, kept) = measured(&samples, &heaps).unwrap();
+        let (found, kept) = measured(&samples, &heaps, None).unwrap();
         let bytes: Vec<u64> = [0, 4, 6, 10, 14, 19].map(|at: usize| found[at].1.blocks.bytes).to_vec();
         assert_eq!((bytes, kept), (vec![200, 1000, 2000, 3000, 3000, 4000], -20));
         assert_eq!(found[6].1.blocks.blocks, 200);
+        // It grew before it was measured: by blocks, as the allocator keeps 50 bytes.
+        let with = |at: usize, anon| {
+            let resident = Resident { anon, ..Resident::default() };
+            (samples[at].0, Sample { resident, ..Sample::default() })
+        };
+        let grown: Vec<_> = (0..=20).map(|at| with(at, if at < 3 { 100 } else { 1000 })).collect();
+        for (heap, first) in [(Some(2000), 150), (Some(500), 200), (Some(-1), 200), (None, 200)] {
+            let (found, _) = measured(&grown, &heaps, heap).unwrap();
+            let bytes = [0, 3, 4].map(|at: usize| found[at].1.blocks.bytes);
+            assert_eq!(bytes, [first, 800, 1000], "{heap:?}");
+        }
         // Too few, too close, or of a small part of the time.
-        assert_eq!(measured(&samples, &heaps[..1]), None);
-        assert_eq!(measured(&samples, &heaps[..2]), None);
+        assert_eq!(measured(&samples, &heaps[..1], None), None);
+        assert_eq!(measured(&samples, &heaps[..2], None), None);
         let longer: Vec<_> = (0..=40).map(|at| (second(at), Sample::default())).collect();
-        assert_eq!(measured(&longer, &heaps), None);
+        assert_eq!(measured(&longer, &heaps, None), None);
     }
 }

@@ -84,6 +84,10 @@ pub struct Circumstances {
     pub heap_grown: Option<i64>,
     /// By how much more the allocator keeps of freed memory than at first; `None`: not measured.
     pub kept_grown: Option<i64>,
+    /// When it was last measured what the allocator keeps, and how much that was.
+    pub kept_last: Option<(Duration, u64)>,
+    /// Blocks seen freed, those from before included, as a part of those seen allocated, at most 1; `None`: none was.
+    pub freed_part: Option<f64>,
     /// What memory has gained that was mapped before tracing began and is no heap.
     pub filled: u64,
     /// Whether memory that the allocator maps cannot be distinguished from what is not seen.
@@ -107,7 +111,7 @@ pub fn balance(samples: &[(Duration, Sample)], of: &Circumstances) -> Balance {
     let span = end.saturating_sub(*start);
     let recent = recent(samples);
     let grown = parts::whole(samples, of);
-    let rate = parts::rate(recent, of, &grown);
+    let rate = parts::rate(recent, samples, of, &grown);
     let change =
         |now: u64, before: u64| i64::try_from(now).unwrap_or(i64::MAX).saturating_sub_unsigned(before);
     let cgroup = of.cgroup.as_ref().map(|name| {

@@ -19,15 +19,34 @@ pub(super) fn whole(samples: &[(Duration, Sample)], of: &Circumstances) -> Parts
     let (Some((start, first)), Some((end, last))) = (samples.first(), samples.last()) else {
         return Parts::default();
     };
-    let known = known((first, last), end.saturating_sub(*start), of.knowledge);
+    let least = least_blocks(samples, of);
+    let known = known((first, last), end.saturating_sub(*start), of.knowledge, least);
     let Parts { total, blocks, mapped, stacks, shared, unexplained: rest, .. } = known;
     let filled = (of.filled as f64).min(rest.max(0.0));
     let most = most_kept(rest, blocks, last, of).min(rest - filled);
     split(total, shared, [blocks, mapped, stacks], most)
 }
 
-/// Growth between two samples, with all that is inferred as unexplained.
-fn known((first, last): (&Sample, &Sample), span: Duration, knowledge: Knowledge) -> Parts {
+/// By how much blocks have grown at least, where only windows were watched. What heaps have gained is blocks, but for what the
+/// allocator keeps of freed memory: as much as was measured, or else as much of it as of all blocks seen was seen freed. A program
+/// that allocates in a gap and frees nothing in any window keeps blocks.
+fn least_blocks(samples: &[(Duration, Sample)], of: &Circumstances) -> f64 {
+    let (Some(grown), Some(freed), false) = (of.heap_grown, of.freed_part, of.heap_is_anonymous) else {
+        return 0.0;
+    };
+    let grown = grown as f64;
+    let measured = of.kept_last.and_then(|(at, kept)| {
+        let (end, last) = samples.last()?;
+        let is_recent = end.saturating_sub(at) <= span_of(samples) / 2;
+        let then = samples.iter().find(|(time, _)| *time >= at).map_or(last, |(_, then)| then);
+        let since = total(last).saturating_sub(total(then)) as f64;
+        is_recent.then_some(kept as f64 + freed * since)
+    });
+    (grown - measured.unwrap_or(freed * grown)).max(0.0)
+}
+
+/// Growth between two samples, with all that is inferred as unexplained. `least`: growth of blocks at least, with windows.
+fn known((first, last): (&Sample, &Sample), span: Duration, knowledge: Knowledge, least: f64) -> Parts {
     let grown = |figure: fn(&Sample) -> u64| figure(last) as f64 - figure(first) as f64;
     let all = grown(total);
     let shared = grown(shared);
@@ -36,7 +55,7 @@ fn known((first, last): (&Sample, &Sample), span: Duration, knowledge: Knowledge
     let seen = grown(|sample| sample.blocks.bytes);
     let blocks = match knowledge {
         Knowledge::Counted | Knowledge::Sampled | Knowledge::Measured => seen,
-        Knowledge::AtMost => extrapolated(seen, (first, last), span).min(anon.max(0.0)),
+        Knowledge::AtMost => extrapolated(seen, (first, last), span).max(least).min(anon.max(0.0)),
     };
     Parts { total: all, blocks, mapped, stacks, kept: 0.0, shared, unexplained: anon - blocks }
 }
@@ -45,13 +64,20 @@ fn known((first, last): (&Sample, &Sample), span: Duration, knowledge: Knowledge
 #[must_use]
 pub fn weights(samples: &[(Duration, Sample)], of: &Circumstances, grown: &Parts) -> Vec<Weight> {
     let Some((start, first)) = samples.first() else { return Vec::new() };
+    let part = part_of(least_blocks(samples, of), grown);
     let weight = |(at, sample): &(Duration, Sample)| {
-        let known = known((first, sample), at.saturating_sub(*start), of.knowledge);
+        let least = part * (total(sample) as f64 - total(first) as f64);
+        let known = known((first, sample), at.saturating_sub(*start), of.knowledge, least);
         let Parts { total: all, blocks, mapped, stacks, shared, unexplained: rest, .. } = known;
         let grown = split(all, shared, [blocks, mapped, stacks], rest - unexplained(rest, grown));
         Weight { at: *at, bytes: total(sample), grown }
     };
     samples.iter().map(weight).collect()
+}
+
+/// What blocks have grown by at least, as a part of all growth.
+fn part_of(least: f64, grown: &Parts) -> f64 {
+    if grown.total > 0.0 { (least / grown.total).min(1.0) } else { 0.0 }
 }
 
 /// How much of a rest is unexplained, as far as all growth shows.
@@ -85,8 +111,14 @@ fn extrapolated(seen: f64, (first, last): (&Sample, &Sample), span: Duration) ->
     if watched > 0.0 { seen * (span.as_secs_f64() / watched).max(1.0) } else { 0.0 }
 }
 
-/// The recent rate. `grown`: growth since tracing began, by which the rest is split.
-pub(super) fn rate(samples: &[(Duration, Sample)], of: &Circumstances, grown: &Parts) -> Parts {
+/// The recent rate, of the last ones of `all` samples. `grown`: growth since tracing began, by which the rest is split.
+pub(super) fn rate(
+    samples: &[(Duration, Sample)],
+    all: &[(Duration, Sample)],
+    of: &Circumstances,
+    grown: &Parts,
+) -> Parts {
+    let part = part_of(least_blocks(all, of), grown);
     let Some((_, last)) = samples.last() else { return Parts::default() };
     let seconds = span_of(samples).as_secs_f64();
     let by_ends = |figure: fn(&Sample) -> u64| ends(samples, figure);
@@ -105,7 +137,8 @@ pub(super) fn rate(samples: &[(Duration, Sample)], of: &Circumstances, grown: &P
     let seen = by_ends(|sample| sample.blocks.bytes) * scale;
     let blocks = match (of.knowledge, samples.first()) {
         (Knowledge::AtMost, Some((_, first))) => {
-            extrapolated(seen, (first, last), span_of(samples)).clamp(0.0, anon.max(0.0))
+            let seen = extrapolated(seen, (first, last), span_of(samples));
+            seen.max(part * all * scale).clamp(0.0, anon.max(0.0))
         }
         _ => seen,
     };

@@ -9,7 +9,7 @@ use super::{
     shape::{Births, FEWEST, Shape, Z_95, births},
 };
 use crate::{
-    aggregate::{Ascent, PARTS},
+    aggregate::{Ascent, PARTS, Times},
     profile::{Balance, Course, Grounds, Kind, Parts, Trend, lifetime_begin},
 };
 
@@ -63,10 +63,10 @@ pub enum Timing {
 }
 
 impl Timing {
-    /// Of a stack that may have allocated for as long as it was `watched`, and has not since it is `silent`; the longest such time
-    /// before is `gap`.
+    /// Of a stack.
     #[must_use]
-    pub fn of(watched: Duration, silent: Duration, gap: Duration) -> Self {
+    pub fn of(times: Times) -> Self {
+        let Times { watched, silent, gap, .. } = times;
         if watched < BRIEF {
             return Self::Brief;
         }
@@ -94,9 +94,11 @@ fn judge_tracked(evidence: &Evidence<'_>) -> (Grounds, Option<Trend>) {
     if let Some((lost, checked)) = evidence.lost.filter(|(lost, _)| lost.blocks > 0) {
         return (Grounds::Unreachable { lost, checked }, trend);
     }
-    match Timing::of(evidence.watched, evidence.silent, evidence.gap) {
-        Timing::Brief => return (Grounds::Brief { until: evidence.now + (BRIEF - evidence.watched) }, trend),
-        Timing::Ceased => return (Grounds::Ceased { ago: evidence.silent }, trend),
+    match Timing::of(evidence.times) {
+        Timing::Brief => {
+            return (Grounds::Brief { until: evidence.now + (BRIEF - evidence.times.watched) }, trend);
+        }
+        Timing::Ceased => return (Grounds::Ceased { ago: evidence.times.silent }, trend),
         Timing::Open => {}
     }
     if let Some((_, share)) = evidence.windows {
@@ -115,7 +117,7 @@ fn judge_tracked(evidence: &Evidence<'_>) -> (Grounds, Option<Trend>) {
 
 /// The births of blocks that are older than that.
 fn births_of(evidence: &Evidence<'_>, age: Duration) -> Births {
-    let young = (age.as_secs_f64() / evidence.watched.as_secs_f64()).max(YOUNGEST);
+    let young = (age.as_secs_f64() / evidence.times.watched.as_secs_f64()).max(YOUNGEST);
     births(evidence, ((1.0 - young).max(0.0) * PARTS as f64) as usize)
 }
 
@@ -132,7 +134,7 @@ fn immortals(evidence: &Evidence<'_>) -> Option<Immortals> {
         let age = lifetime_begin(class);
         let living = evidence.living.older(class);
         let after = later(evidence, class);
-        let found = living > 0 && 2 * age <= evidence.watched && after <= MORTAL * living as f64;
+        let found = living > 0 && 2 * age <= evidence.times.watched && after <= MORTAL * living as f64;
         let before = evidence.freed.saturating_sub(after as u64);
         found.then_some(Immortals { age, after, before, survivors: living })
     })
@@ -171,7 +173,7 @@ fn few(evidence: &Evidence<'_>, immortals: &Immortals, births: &Births) -> Groun
     }
     let factor = FEWEST / births.blocks.max(1.0);
     let until = (births.blocks > 1.0 && factor > 1.0)
-        .then(|| evidence.now + evidence.watched.mul_f64((factor - 1.0).min(1e3)));
+        .then(|| evidence.now + evidence.times.watched.mul_f64((factor - 1.0).min(1e3)));
     Grounds::Few { blocks: immortals.survivors, until }
 }
 
@@ -183,7 +185,7 @@ fn enlarged(evidence: &Evidence<'_>, blocks: f64) -> Option<u64> {
 
 /// Whether outstanding bytes have grown, and by more than they vary. Of what has ended, growth must have been left.
 fn significant(evidence: &Evidence<'_>) -> bool {
-    let (held, seconds) = (evidence.bytes as f64, evidence.watched.as_secs_f64());
+    let (held, seconds) = (evidence.bytes as f64, evidence.times.watched.as_secs_f64());
     evidence.trend.is_some_and(|trend| {
         let made = trend.bytes_per_second * seconds;
         trend.low > 0.0 && made >= MATTERS * held && (!evidence.ended || held >= LEFT * made)
@@ -201,10 +203,11 @@ fn mortal(evidence: &Evidence<'_>) -> Grounds {
             return Grounds::Slowing { first, last };
         }
         // `realloc` frees a block each time that it enlarges it. What is filled and emptied looks the same for a while.
-        let only_rises = evidence.ascent.is_some_and(|ascent| !ascent.fell) && evidence.watched >= RISING;
+        let only_rises =
+            evidence.ascent.is_some_and(|ascent| !ascent.fell) && evidence.times.watched >= RISING;
         return match enlarged(evidence, blocks).filter(|_| only_rises) {
             Some(times) => Grounds::Enlarged { times },
-            None if evidence.watched >= PATIENCE => Grounds::FallingBehind { freed },
+            None if evidence.times.watched >= PATIENCE => Grounds::FallingBehind { freed },
             None => Grounds::OldestFreed { freed },
         };
     }
@@ -246,7 +249,7 @@ fn of_windows(evidence: &Evidence<'_>, share: f64) -> Grounds {
     let factor = (needed / (living as f64).max(1.0)).max(1.5);
     Grounds::Unwatched {
         share,
-        until: Some(evidence.now + evidence.watched.mul_f64((factor - 1.0).min(1e3))),
+        until: Some(evidence.now + evidence.times.watched.mul_f64((factor - 1.0).min(1e3))),
     }
 }
 
@@ -275,7 +278,7 @@ pub fn doubt(grounds: Grounds, balance: &Balance) -> Grounds {
 /// if all the time had been watched. `None` if many were: how many depends on when they were.
 fn in_windows(evidence: &Evidence<'_>, counted: f64, watched: f64) -> Option<Trend> {
     let (counted, watched) = (counted.clamp(1e-6, 1.0), watched.clamp(1e-6, 1.0));
-    let seconds = evidence.watched.as_secs_f64();
+    let seconds = evidence.times.watched.as_secs_f64();
     let blocks = evidence.living.blocks() as f64;
     if blocks < 1.0 || evidence.lifetimes.is_none() || seconds < 1.0 {
         return None;

@@ -8,7 +8,7 @@ use memtrace_common::{Sample, TIME_SHIFT, lifetime_class};
 
 use super::{Evidence, judge};
 use crate::{
-    aggregate::{Ascent, Census, Held, Living, Tracks},
+    aggregate::{Ascent, Census, Held, Living, Times, Tracks},
     profile::{Amount, Grounds, Kind, Trend},
 };
 
@@ -73,8 +73,8 @@ fn judged_of(lives: &[Life], seen: Seen, size: fn(f64) -> f64) -> (Grounds, Opti
         // A stack without allocations is not known.
         series.record(of(time), Some(held).filter(|_| allocated > 0), seen.unknown * second);
     }
-    let track = series.track(1).expect("it has allocated");
-    let mut census = Census::new([(1, track.first..now)]);
+    let times = series.times(1, now);
+    let mut census = Census::new([(1, times.first..now)]);
     let mut lifetimes = [0; 16];
     let mut bytes = 0;
     for &(birth, death) in lives.iter().filter(|(birth, _)| *birth < seen.seconds as f64) {
@@ -90,15 +90,13 @@ fn judged_of(lives: &[Life], seen: Seen, size: fn(f64) -> f64) -> (Grounds, Opti
     judge(&Evidence {
         now,
         ended: false,
-        watched: now - track.first,
-        silent: now - track.last,
-        gap: track.gap,
+        times,
         living: census.of(1).unwrap(),
         freed: lifetimes.iter().map(|&blocks| u64::from(blocks)).sum(),
         lifetimes: seen.lifetimes.then_some(&lifetimes),
         bytes,
-        trend: series.trend(track, now),
-        ascent: series.ascent(track, now),
+        trend: series.trend(1, now),
+        ascent: series.ascent(1, now),
         balance: series.balance(),
         windows: None,
         is_full: seen.is_full,
@@ -271,9 +269,7 @@ fn what_grew_and_was_freed_at_the_end_has_not_leaked() {
     let queue = |ended, bytes| Evidence {
         now: Duration::from_secs(200),
         ended,
-        watched: Duration::from_secs(200),
-        silent: Duration::ZERO,
-        gap: Duration::from_secs(1),
+        times: times(200, 1),
         living: &none,
         freed: 2000,
         lifetimes: Some(&lifetimes),
@@ -295,6 +291,11 @@ fn without_lifetimes_growth_alone_decides() {
     let without = Seen { lifetimes: false, ..SEEN };
     assert_eq!(kind(&living(20.0, 0.0, 40.0, |_| NEVER), without), Kind::Growing);
     assert_eq!(kind(&living(300.0, 0.0, 40.0, |_| 3.0), without), Kind::Steady);
+}
+
+/// A stack that was watched for so many seconds and has allocated until now, with the longest pause.
+fn times(watched: u64, gap: u64) -> Times {
+    Times { watched: Duration::from_secs(watched), gap: Duration::from_secs(gap), ..Times::default() }
 }
 
 /// What windows show: a third of them counts allocations, and frees of old blocks are seen with the probability `share`.
@@ -320,9 +321,7 @@ fn in_windows(lives: &[Life], share: f64) -> (Grounds, Option<Trend>) {
     judge(&Evidence {
         now,
         ended: false,
-        watched: now,
-        silent: Duration::ZERO,
-        gap: Duration::from_secs(4),
+        times: times(60, 4),
         living: census.of(1).unwrap(),
         freed: lifetimes.iter().map(|&blocks| u64::from(blocks)).sum(),
         lifetimes: Some(&lifetimes),

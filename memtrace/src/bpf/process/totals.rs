@@ -29,9 +29,14 @@ pub struct StackTotals {
 /// Every stack with allocations; `now`: the time since the start of tracing.
 pub(super) fn read(stacks: &Mapped<StackSlot>, now: Duration) -> impl Iterator<Item = StackTotals> {
     (0..stacks.len()).filter_map(move |index| {
-        // Freed is read before allocated: the difference is never negative.
         let pointer = stacks.pointer(index)?;
+        // Most slots are free.
         // SAFETY: points to a mapped slot.
+        if unsafe { (&raw const (*pointer).allocated_blocks).read_volatile() } == 0 {
+            return None;
+        }
+        // Freed is read before allocated: the difference is never negative.
+        // SAFETY: as above.
         let (freed_blocks, freed_bytes) = unsafe {
             (
                 (&raw const (*pointer).freed_blocks).read_volatile(),
@@ -39,7 +44,7 @@ pub(super) fn read(stacks: &Mapped<StackSlot>, now: Duration) -> impl Iterator<I
             )
         };
         let slot = stacks.get(index)?;
-        (slot.allocated_blocks != 0).then(|| StackTotals {
+        Some(StackTotals {
             slot: index as u32,
             hash: slot.hash,
             target: slot.target,

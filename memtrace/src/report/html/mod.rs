@@ -133,7 +133,7 @@ fn verdict(out: &mut dyn Write, view: &View<'_>) -> io::Result<()> {
     let overhead = of.and_then(|of| of.overhead.as_ref()).map(estimates::cost);
     let check = of.and_then(|of| of.leak_check.as_deref());
     let before = check.and_then(|check| leaks::before(check, |_| None));
-    for line in overhead.into_iter().chain(check.map(leaks::check)).chain(before) {
+    for line in overhead.into_iter().chain(of.and_then(leaks::checked)).chain(before) {
         writeln!(out, "<p>{}</p>", markup(&line))?;
     }
     writeln!(out, "</section>")

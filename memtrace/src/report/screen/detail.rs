@@ -49,8 +49,7 @@ pub(super) fn notes(view: &View<'_>, width: usize) -> Vec<Line<'static>> {
     for sentence in gaps.into_iter().chain(said) {
         lines.extend(wrapped(&format!("Note: {sentence}"), width, usize::MAX, PLAIN));
     }
-    let check = of.and_then(|of| of.leak_check.as_deref()).map(leaks::check);
-    let check = check.unwrap_or_else(|| "Leak check: none so far".to_owned());
+    let check = of.and_then(leaks::checked).unwrap_or_else(|| "Leak check: none so far".to_owned());
     let cost = of.and_then(|of| of.overhead.as_ref()).map(estimates::cost);
     let windows = of.and_then(|of| estimates::balance(&of.mode));
     for sentence in [Some(check), cost, windows].into_iter().flatten() {

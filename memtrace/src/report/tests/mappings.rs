@@ -64,6 +64,14 @@ fn names(report: Recorded, hide_settled: bool) -> Vec<String> {
 fn they_stand_in_one_order_with_blocks() {
     assert_eq!(names(both(), false), ["grab_arena", "handle<'_>", "reserve", "?", "at_start"]);
     assert_eq!(names(both(), true), ["grab_arena", "handle<'_>", "reserve", "?"]);
+    // Those that are not shown are counted.
+    let hidden = |hide_settled, top| {
+        let (dictionary, profile) = both().profile();
+        let selection = Selection { hide_settled, top, ..Selection::default() };
+        View::new(&dictionary, &profile, &selection).hidden_mappings()
+    };
+    let all = [hidden(false, 0), hidden(false, 1), hidden(true, 1)];
+    assert_eq!(all, [(0, 0), (2, 16 << 20), (1, 8 << 20)]);
     // They are what the process grows by.
     let balance = Balance { pid: 4123, standing: Standing::Mappings, ..Balance::default() };
     let report = Recorded { balances: vec![balance], ..both() };
@@ -81,7 +89,7 @@ fn they_are_rows_like_others() {
         none of 40 mappings, mapped all the time, was unmapped
       > grab_arena  (api-server)
     ");
-    assert!(text.contains("\nMapped by the program itself (mmap, not outstanding): 24 MiB in 6 ranges\n"));
+    assert!(text.contains("\nMapped by the program itself (mmap, not outstanding): 24 MiB in 6 ranges; not shown: 1 stack, 8 MiB (--top 0)\n"));
 }
 
 /// A process may leak by blocks and by mappings, and only the former by much or the latter.

@@ -104,8 +104,10 @@ impl Text {
         if let Some(balance) = mode.and_then(estimates::balance) {
             writeln!(out, "{balance}")?;
         }
+        if let Some(found) = processes.and_then(leaks::checked) {
+            writeln!(out, "{found}")?;
+        }
         if let Some(check) = processes.and_then(|of| of.leak_check.as_deref()) {
-            writeln!(out, "{}", leaks::check(check))?;
             endings::before_the_end(profile).map_or(Ok(()), |line| writeln!(out, "{line}"))?;
             if let Some(line) = leaks::before(check, |size| rows::loser(view, size)) {
                 writeln!(out, "{line}")?;
@@ -167,17 +169,18 @@ impl Text {
         if all.blocks == 0 {
             return Ok(());
         }
-        let settled = match view.settled_mappings() {
-            (0, _) => String::new(),
-            (stacks, bytes) => format!(
-                "; steady or start-up: {}, {} (--all)",
-                format_count(stacks as u64, "stack"),
-                format_bytes(bytes)
-            ),
+        let left_out = |why: &str, (stacks, bytes): (usize, u64), option: &str| match stacks {
+            0 => String::new(),
+            _ => {
+                let stacks = format_count(stacks as u64, "stack");
+                format!("; {why}: {stacks}, {} ({option})", format_bytes(bytes))
+            }
         };
+        let hidden = left_out("not shown", view.hidden_mappings(), "--top 0");
+        let settled = left_out("steady or start-up", view.settled_mappings(), "--all");
         writeln!(
             out,
-            "\nMapped by the program itself (mmap, not outstanding): {} in {}{settled}",
+            "\nMapped by the program itself (mmap, not outstanding): {} in {}{hidden}{settled}",
             self.style.paint(BOLD, format_bytes(all.bytes)),
             format_count(all.blocks, "range"),
         )

@@ -78,8 +78,7 @@ impl Session {
         let stacks = ranges.by_stack();
         let unjoined = balances.iter().any(|of| of.pid == pid && of.stacks.unjoined);
         let census = self.options.verdicts.then(|| {
-            let begin =
-                |slot| self.course.mappings.series.track(slot).map_or(self.started, |track| track.first);
+            let begin = |slot| self.course.mappings.series.times(slot, times.end()).first;
             let mut census = Census::new(stacks.keys().map(|&slot| (slot, begin(slot)..times.end())));
             for (slot, since) in ranges.births() {
                 census.add(slot, since, times.end().saturating_sub(since), Sample::new(1, 0));
@@ -116,19 +115,16 @@ impl Session {
     fn verdict_on(&self, slot: u32, mapped: Mapped, living: &Living, calls: &Calls, times: Times) -> Verdict {
         let (end, ended) = (times.end(), times.ended.is_some());
         let series = &self.course.mappings.series;
-        let track = series.track(slot);
         let evidence = Evidence {
             now: times.now.saturating_sub(self.started),
             ended,
-            watched: end.saturating_sub(track.map_or(self.started, |track| track.first)),
-            silent: end.saturating_sub(track.map_or(end, |track| track.last)),
-            gap: track.map_or(Duration::ZERO, |track| track.gap),
+            times: series.times(slot, end),
             living,
             freed: calls.lifetimes.iter().map(|&count| u64::from(count)).sum(),
             lifetimes: Some(&calls.lifetimes),
             bytes: mapped.amount.bytes,
-            trend: track.and_then(|track| series.trend(track, end)),
-            ascent: track.and_then(|track| series.ascent(track, end)),
+            trend: series.trend(slot, end),
+            ascent: series.ascent(slot, end),
             balance: None,
             windows: None,
             is_full: false,

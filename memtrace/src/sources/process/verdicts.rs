@@ -1,7 +1,6 @@
 //! The evidence that verdicts rest on: what stacks held all the time, and their live blocks.
 
 use std::{
-    ops::Range,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -20,6 +19,9 @@ use crate::{
 
 /// Reading all totals takes at most this part of the time.
 const SHARE: u32 = 100;
+
+/// And all live blocks for a screen this part.
+const SHARE_FOR_SCREEN: u32 = 400;
 
 /// Gaps that take less of the time than this do not matter.
 const WATCHED: f64 = 0.95;
@@ -135,7 +137,7 @@ impl Session {
         let begin = Instant::now();
         let blocks = Rc::new(self.look_at_blocks(now, totals)?);
         // What has just begun is looked at again for the next picture.
-        let pause = if self.marked.has_begun() { Duration::ZERO } else { SHARE * begin.elapsed() };
+        let pause = if self.marked.has_begun() { Duration::ZERO } else { SHARE_FOR_SCREEN * begin.elapsed() };
         self.course.blocks = Some((Instant::now() + pause, Rc::clone(&blocks)));
         Ok(blocks)
     }
@@ -194,13 +196,10 @@ impl Session {
 
     fn census(&self, now: Duration, totals: &[Totals]) -> Census {
         let open = totals.iter().filter(|of| self.is_told_by_blocks(of, now));
-        Census::new(open.map(|of| (of.slot, self.time_of(of, now))))
-    }
-
-    /// From when on a stack may have allocated, and until when.
-    fn time_of(&self, of: &Totals, now: Duration) -> Range<Duration> {
-        let track = self.course.series.track(of.slot);
-        track.map_or(self.started, |track| track.first)..self.end_of(of.target).unwrap_or(now)
+        Census::new(open.map(|of| {
+            let end = self.end_of(of.target).unwrap_or(now);
+            (of.slot, self.course.series.times(of.slot, end).first..end)
+        }))
     }
 
     /// Whether only blocks tell what rows hold, as an age was asked for or matters.
@@ -216,12 +215,8 @@ impl Session {
     /// alone tell that, and their blocks are the most. In windows, growth is inferred from blocks; and where all are looked at anyway,
     /// a stack that none was looked at of shows that it is new.
     fn is_told_by_blocks(&self, of: &Totals, now: Duration) -> bool {
-        let Range { start: first, end } = self.time_of(of, now);
-        let track = self.course.series.track(of.slot);
-        let silent = track.map_or(Duration::ZERO, |track| end.saturating_sub(track.last));
-        let gap = track.map_or(Duration::ZERO, |track| track.gap);
-        let all = self.control.gaps > 0 || self.wants_survivors();
-        all || Timing::of(end.saturating_sub(first), silent, gap) == Timing::Open
+        let times = self.course.series.times(of.slot, self.end_of(of.target).unwrap_or(now));
+        self.control.gaps > 0 || self.wants_survivors() || Timing::of(times) == Timing::Open
     }
 
     /// What verdicts need to know besides their rows; `None` if nobody wants any.
@@ -261,9 +256,6 @@ impl Session {
         let lifetimes: Option<Lifetimes> = self.has_lifetimes().then(|| self.tracer.lifetimes(slot));
         let none = Living::default();
         let series = &self.course.series;
-        let track = series.track(slot);
-        let first = track.map_or(self.started, |track| track.first);
-        let last = track.map_or(end, |track| track.last);
         // Of samples, what they stand for is no number to count with.
         let freed = match &lifetimes {
             Some(lifetimes) => lifetimes.iter().map(|&blocks| u64::from(blocks)).sum(),
@@ -272,16 +264,14 @@ impl Session {
         let evidence = Evidence {
             now: now.saturating_sub(self.started),
             ended: ended.is_some(),
-            watched: end.saturating_sub(first),
-            silent: end.saturating_sub(last),
-            gap: track.map_or(Duration::ZERO, |track| track.gap),
+            times: series.times(slot, end),
             living: census.of(slot).unwrap_or(&none),
             freed,
             lifetimes: lifetimes.as_ref(),
             bytes: if self.marked.is_limited() { stack.totals.outstanding() } else { stack.outstanding }
                 .bytes,
-            trend: track.and_then(|track| series.trend(track, end)),
-            ascent: track.and_then(|track| series.ascent(track, end)),
+            trend: series.trend(slot, end),
+            ascent: series.ascent(slot, end),
             balance,
             windows,
             is_full,

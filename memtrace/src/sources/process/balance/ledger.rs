@@ -187,12 +187,17 @@ impl Ledger {
         let samples = self.series.samples();
         // A census is of one allocator.
         let in_windows = of.knowledge == Knowledge::AtMost && of.allocators.len() == 1;
-        match in_windows.then(|| balance::measured(samples, self.measured.samples())).flatten() {
+        match in_windows.then(|| balance::measured(samples, self.measured.samples(), of.heap_grown)).flatten()
+        {
             Some((samples, kept)) => {
                 let of = Circumstances { knowledge: Knowledge::Measured, kept_grown: Some(kept), ..of };
                 (Cow::Owned(samples), of)
             }
-            None => (Cow::Borrowed(samples), of),
+            None => {
+                let kept = self.measured.samples().last().filter(|_| in_windows);
+                let of = Circumstances { kept_last: kept.map(|(at, heap)| (*at, heap.kept)), ..of };
+                (Cow::Borrowed(samples), of)
+            }
         }
     }
 

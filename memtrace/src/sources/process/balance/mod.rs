@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use self::ledger::Ledger;
-use super::session::Session;
+use super::{session::Session, traced::Traced};
 use crate::{
     analysis::balance::{self, Circumstances, HeapSize},
     profile::{Amount, Balance, Knowledge, Losses, Row, Uncounted},
@@ -19,6 +19,26 @@ use crate::{
 
 /// A last report is worth a sample of its own if the one before is at least this old.
 const FRESH: Duration = Duration::from_millis(200);
+
+/// Blocks of a program that were seen.
+#[derive(Clone, Copy, Default)]
+struct Turnover {
+    allocated: Amount,
+    freed: Amount,
+}
+
+impl Turnover {
+    /// What is not freed.
+    fn left(&self) -> Amount {
+        self.allocated.minus(self.freed)
+    }
+
+    /// The part that was freed, at most 1. `unknown`: frees of blocks that were not seen allocated.
+    fn freed_part(&self, unknown: u64) -> Option<f64> {
+        let freed = self.freed.blocks.saturating_add(unknown) as f64;
+        (self.allocated.blocks > 0).then(|| (freed / self.allocated.blocks as f64).min(1.0))
+    }
+}
 
 /// What is kept for the balances of all targets.
 #[derive(Default)]
@@ -71,7 +91,7 @@ impl Session {
             };
             let (index, pid) = (target.index, target.pid().get());
             let Some(usage) = Usage::read(pid) else { continue };
-            let blocks = blocks.get(&target.id()).copied().unwrap_or_default();
+            let blocks = blocks.get(&target.id()).map(Turnover::left).unwrap_or_default();
             let ledger =
                 self.ledgers.by_index.entry(index).or_insert_with(|| Ledger::new(pid, &self.targets));
             let ranges = self.ranges.get(&index);
@@ -81,12 +101,13 @@ impl Session {
         }
     }
 
-    /// Outstanding blocks by target and generation.
-    fn blocks(&self) -> FxHashMap<u32, Amount> {
-        let mut sums: FxHashMap<u32, Amount> = FxHashMap::default();
+    /// Blocks allocated and freed by target and generation.
+    fn blocks(&self) -> FxHashMap<u32, Turnover> {
+        let mut sums: FxHashMap<u32, Turnover> = FxHashMap::default();
         for stack in self.tracer.stacks().filter(|stack| !self.is_nested(stack.slot)) {
             let sum = sums.entry(stack.target).or_default();
-            *sum = sum.plus(stack.allocated.minus(stack.freed));
+            sum.allocated = sum.allocated.plus(stack.allocated);
+            sum.freed = sum.freed.plus(stack.freed);
         }
         sums
     }
@@ -109,13 +130,15 @@ impl Session {
             Knowledge::Counted
         };
         let traced: Vec<u32> = self.processes().map(|process| process.pid.get()).collect();
-        let left = self.blocks();
+        let has_ended = |target: &Traced| target.process.has_exited();
+        let wants_blocks = knowledge == Knowledge::AtMost || self.targets.iter().any(has_ended);
+        let blocks = if wants_blocks { self.blocks() } else { FxHashMap::default() };
+        let unknown = self.tracer.work().unknown_frees;
         let mut balances = Vec::new();
         for target in &self.targets {
             let pid = target.pid().get();
             let Some(ledger) = self.ledgers.by_index.get_mut(&target.index) else { continue };
-            let has_exited = target.process.has_exited();
-            if !has_exited {
+            if !has_ended(target) {
                 ledger.look_at_stacks(pid);
                 ledger.look_at_children(pid, &traced);
                 ledger.look_at_heap(pid);
@@ -125,11 +148,21 @@ impl Session {
             let leaking = own().filter_map(|row| row.verdict.as_deref()?.leaking()).sum();
             let growing = own().filter(|row| row.is_leaking()).map(|row| row.allocated.minus(row.freed));
             let growing = growing.fold(Amount::default(), Amount::plus);
-            let left = || left.get(&target.id()).copied().unwrap_or_default();
-            let ended = target.process.has_exited().then(left);
+            let of = blocks.get(&target.id()).copied().unwrap_or_default();
+            let ended = has_ended(target).then_some(of.left());
+            let freed_part = of.freed_part(unknown);
             let known = ledger.circumstances(&target.allocators);
-            let circumstances =
-                Circumstances { pid, ended, knowledge, uncounted, lost, leaking, growing, ..known };
+            let circumstances = Circumstances {
+                pid,
+                ended,
+                knowledge,
+                uncounted,
+                freed_part,
+                lost,
+                leaking,
+                growing,
+                ..known
+            };
             let (samples, circumstances) = ledger.as_measured(circumstances);
             let mut balance = balance::balance(&samples, &circumstances);
             if curves {

@@ -58,6 +58,8 @@ pub struct LeakOptions {
     pub at_exit: bool,
     /// Whether pointers may be at any address.
     pub unaligned: bool,
+    /// Whether checks become rare with time: whoever looks at a screen all the time can ask for one.
+    pub seldom: bool,
 }
 
 /// What was found in one process.

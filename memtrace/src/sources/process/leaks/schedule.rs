@@ -35,6 +35,11 @@ pub(super) const AFFORDABLE: Duration = Duration::from_secs(2);
 pub(in crate::sources::process) const LONGEST: Duration = Duration::from_secs(300);
 /// The share of one processor that checks take at most: as much as tracing does by default.
 const SHARE: f64 = 0.1;
+/// The same where checks become rare; but the time between two of a process is then this part of the time traced and this long at
+/// most, if that takes no more than [`SHARE`].
+const SHARE_IF_SELDOM: f64 = 0.003;
+const SELDOM: u32 = 4;
+const RAREST: Duration = Duration::from_secs(30);
 /// Bytes read per second at most, so that the target's memory bandwidth is not taken.
 pub(in crate::sources::process) const RATE: u64 = 1 << 30;
 /// Before anything was measured: CPU time of a scan for each byte of memory, in ns.
@@ -121,6 +126,17 @@ impl Session {
         }
     }
 
+    /// The time until the next check after one that took `cpu`.
+    fn pause(&self, now: Duration, cpu: Duration) -> Duration {
+        let least = PAUSE.max(cpu.div_f64(SHARE));
+        if !self.leaks.options.seldom {
+            return least;
+        }
+        let living = self.targets.iter().filter(|target| !target.process.has_exited()).count().max(1);
+        let longest = RAREST.min(now.saturating_sub(self.started) / SELDOM) / living as u32;
+        least.max(longest.min(cpu.div_f64(SHARE_IF_SELDOM)))
+    }
+
     /// Hands a job to the thread.
     pub(super) fn start_check(&mut self, index: u32, job: Job) {
         self.start_worker();
@@ -178,7 +194,7 @@ impl Session {
                 if in_window {
                     self.leaks.in_window = check.took + SPACING_IN_WINDOW * check.scans;
                 }
-                self.leaks.next = now + PAUSE.max(check.cpu.div_f64(SHARE));
+                self.leaks.next = now + self.pause(now, check.cpu);
                 self.leaks.failed.remove(&index);
                 if outcome.count.freed_later > 0 {
                     let remark = Remark::LostFreedLater { pid, blocks: outcome.count.freed_later };
