@@ -55,7 +55,7 @@ pub fn read(roots: &Roots) -> io::Result<Snapshot> {
     let mut holdings = std::mem::take(&mut snapshot.holdings);
     let (held, watches) = descriptors::read(roots, &snapshot.processes, &mut mounts, &mut missing);
     holdings.extend(held);
-    let (watches, caches) = watches.holdings(roots);
+    let (watches, caches) = watches.holdings(roots, &mut missing);
     holdings.extend(watches);
     snapshot.watch_caches = caches;
     let files = mounts.into_iter().filter(|mount| mount.used > 0);

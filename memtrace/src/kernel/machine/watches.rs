@@ -12,7 +12,7 @@ use std::{
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::file::{Roots, number};
-use crate::profile::machine::{Holding, Owner, Place};
+use crate::profile::machine::{Holding, Missing, Owner, Place};
 
 /// Watches that are read, of all processes together: the largest default of fs.inotify.max_user_watches
 /// (fs/notify/inotify/inotify_user.c).
@@ -40,6 +40,7 @@ pub(super) struct Watches {
     /// Device and inode.
     seen: FxHashSet<(u64, u64)>,
     read: u64,
+    is_cut: bool,
 }
 
 impl Watches {
@@ -47,13 +48,17 @@ impl Watches {
     pub(super) fn add(&mut self, owner: &Owner, information: &Path) {
         let Ok(file) = File::open(information) else { return };
         let (mut reader, mut line) = (BufReader::with_capacity(1 << 16, file), Vec::new());
-        while self.read < MAX_WATCHES {
+        loop {
             line.clear();
             let read = reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line);
             if read.is_err() || line.is_empty() {
                 return;
             }
             let Some(inode) = std::str::from_utf8(&line).ok().and_then(watched) else { continue };
+            if self.read >= MAX_WATCHES {
+                self.is_cut = true;
+                return;
+            }
             self.read += 1;
             let (count, inodes) = self.of.entry(owner.clone()).or_default();
             *count += 1;
@@ -64,7 +69,10 @@ impl Watches {
     }
 
     /// What they take, and the caches that this is in.
-    pub(super) fn holdings(self, roots: &Roots) -> (Vec<Holding>, Vec<String>) {
+    pub(super) fn holdings(self, roots: &Roots, missing: &mut Vec<Missing>) -> (Vec<Holding>, Vec<String>) {
+        if self.is_cut {
+            missing.push(Missing::Watches(MAX_WATCHES));
+        }
         if self.of.is_empty() {
             return (Vec::new(), Vec::new());
         }
@@ -152,10 +160,10 @@ fn with_aliases(roots: &Roots, caches: Vec<String>) -> Vec<String> {
 mod tests {
     use std::{fs, os::unix::fs::symlink};
 
-    use super::{MANY, Watches, watched};
+    use super::{MANY, MAX_WATCHES, Watches, watched};
     use crate::{
         kernel::machine::Roots,
-        profile::machine::{Owner, Place},
+        profile::machine::{Missing, Owner, Place},
     };
 
     fn owner(pid: u32) -> Owner {
@@ -196,7 +204,9 @@ mod tests {
         watches.add(&owner(5), &information);
         watches.add(&owner(6), &information);
         watches.add(&owner(7), &directory.path().join("gone"));
-        let (mut holdings, caches) = watches.holdings(&roots);
+        let mut missing = Vec::new();
+        let (mut holdings, caches) = watches.holdings(&roots, &mut missing);
+        assert_eq!(missing, []);
         holdings.sort_by_key(|holding| std::cmp::Reverse(holding.bytes));
         let found: Vec<_> =
             holdings.into_iter().map(|holding| (holding.place, holding.count, holding.bytes)).collect();
@@ -210,5 +220,10 @@ mod tests {
         for (cache, is_one) in [("ext4_inode_cache", true), ("other", true), ("none", false)] {
             assert_eq!(caches.iter().any(|name| name == cache), is_one, "{cache}: {caches:?}");
         }
+        // What is not read is said.
+        let mut watches = Watches { read: MAX_WATCHES - MANY, ..Watches::default() };
+        watches.add(&owner(5), &information);
+        let (holdings, _) = watches.holdings(&roots, &mut missing);
+        assert_eq!((missing, holdings[0].count), (vec![Missing::Watches(MAX_WATCHES)], MANY));
     }
 }

@@ -19,6 +19,8 @@ pub enum Missing {
     Cgroups,
     /// System V segments.
     Segments,
+    /// inotify watches beyond so many, of all processes together.
+    Watches(u64),
     /// Processes outside this PID namespace.
     Namespace,
     /// A tmpfs behind a network file system is not asked for its size.
@@ -38,6 +40,7 @@ impl Missing {
             Self::Log => "kernel_log",
             Self::Cgroups => "cgroups",
             Self::Segments => "sysv_segments",
+            Self::Watches(_) => "inotify_watches",
             Self::Namespace => "pid_namespace",
             Self::Mount(_) => "mount",
         }

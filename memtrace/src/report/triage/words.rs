@@ -273,6 +273,9 @@ pub fn missing(what: &Missing) -> String {
         },
         Missing::Cgroups => "cgroups: no hierarchy with the memory controller is mounted".to_owned(),
         Missing::Segments => "System V segments (/proc/sysvipc/shm cannot be read)".to_owned(),
+        Missing::Watches(most) => {
+            format!("inotify watches: only the first {} are read", format_number(*most))
+        }
         Missing::Namespace => {
             "processes outside this PID namespace: the machine's memory is shown, but only the \
             processes of this container"
