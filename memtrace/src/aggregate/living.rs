@@ -4,6 +4,8 @@ use std::{ops::Range, time::Duration};
 
 use memtrace_common::{BLOCK_UNIT, LIFETIME_CLASSES, Sample, TIME_SHIFT, lifetime_class};
 
+use super::SeenClock;
+
 /// Parts of the time since a stack first allocated.
 pub const PARTS: usize = 16;
 
@@ -50,6 +52,8 @@ pub struct Census {
     /// Blocks that are not counted yet. Where each is counted is in no cache: in a short loop, the processor waits for many
     /// of these at once, which makes a report over a million blocks 15 ms faster.
     pending: Vec<Pending>,
+    /// Parts of a stack's time are parts of the time seen.
+    clock: SeenClock,
 }
 
 /// The most blocks that wait to be counted.
@@ -75,12 +79,13 @@ struct Place {
 
 impl Census {
     /// Counts the blocks of stacks with these slots, each in its time: it held nothing before, and is looked at, or ended, at
-    /// the end of it.
+    /// the end of it. Its time is divided by `clock`: with gaps, what is born in a part of it is seen in the same time for each.
     #[must_use]
-    pub fn new(stacks: impl IntoIterator<Item = (u32, Range<Duration>)>) -> Self {
-        let mut census = Self::default();
+    pub fn new(stacks: impl IntoIterator<Item = (u32, Range<Duration>)>, clock: SeenClock) -> Self {
+        let mut census = Self { clock, ..Self::default() };
         for (slot, Range { start: begin, end }) in stacks {
-            let seconds = end.saturating_sub(begin).as_secs_f32().max(1e-3);
+            let (begin, end) = (census.clock.at(begin), census.clock.at(end));
+            let seconds = (end - begin).max(1e-3);
             let index = slot as usize;
             if census.places.len() <= index {
                 census.places.resize(index + 1, Place::default());
@@ -88,8 +93,7 @@ impl Census {
             census.stacks.push(Living::default());
             if let Some(place) = census.places.get_mut(index) {
                 let number = census.stacks.len() as u32;
-                *place =
-                    Place { number, begin: begin.as_secs_f32(), parts_per_second: PARTS as f32 / seconds };
+                *place = Place { number, begin, parts_per_second: PARTS as f32 / seconds };
             }
         }
         census
@@ -106,7 +110,7 @@ impl Census {
         let place = self.places.get(slot as usize).copied().unwrap_or_default();
         let Some(stack) = place.number.checked_sub(1) else { return };
         let class = class_of(age) as u8;
-        let part = ((time.as_secs_f32() - place.begin) * place.parts_per_second) as usize;
+        let part = ((self.clock.at(time) - place.begin) * place.parts_per_second) as usize;
         self.pending.push(Pending { stack, class, part: part.min(PARTS - 1) as u8, sample });
         if self.pending.len() >= PENDING {
             self.finish();
@@ -147,17 +151,15 @@ mod tests {
 
     use memtrace_common::Sample;
 
-    use super::{Census, class_of};
+    use super::{Census, SeenClock, class_of};
     use crate::profile::lifetime_begin;
 
     #[test]
     fn blocks_are_counted_by_age_and_birth() {
         let seconds = Duration::from_secs;
-        let mut census = Census::new([
-            (3, seconds(8)..seconds(40)),
-            (1, seconds(0)..seconds(40)),
-            (4, seconds(0)..seconds(16)),
-        ]);
+        let stacks =
+            [(3, seconds(8)..seconds(40)), (1, seconds(0)..seconds(40)), (4, seconds(0)..seconds(16))];
+        let mut census = Census::new(stacks, SeenClock::default());
         for time in [9, 20, 39, 39] {
             census.add(3, seconds(time), seconds(40 - time), Sample::new(100, 0));
         }
@@ -171,6 +173,25 @@ mod tests {
         assert_eq!((living.ages[class_of(seconds(20))], living.ages[class_of(seconds(1))]), (2, 2));
         assert_eq!((census.of(1).unwrap().blocks(), census.of(2)), (0, None));
         assert_eq!(census.of(4).unwrap().born[15].counted, 1);
+    }
+
+    #[test]
+    fn with_gaps_each_part_is_seen_for_the_same_time() {
+        let seconds = Duration::from_secs;
+        // All is seen for 8 s, then one second of ten.
+        let mut clock = SeenClock::default();
+        clock.note(seconds(0), seconds(0));
+        for turn in 0..8 {
+            clock.note(seconds(8 + 10 * turn), seconds(8 + turn));
+            clock.note(seconds(17 + 10 * turn), seconds(8 + turn));
+        }
+        clock.note(seconds(88), seconds(16));
+        let mut census = Census::new([(1, seconds(0)..seconds(88))], clock);
+        for time in (0..8).chain((0..8).map(|turn| 17 + 10 * turn)) {
+            census.add(1, seconds(time), seconds(88 - time), Sample::new(100, 0));
+        }
+        census.finish();
+        assert!(census.of(1).unwrap().born.iter().all(|born| born.counted == 1), "{census:?}");
     }
 
     #[test]

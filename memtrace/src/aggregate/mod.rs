@@ -4,6 +4,7 @@ mod estimate;
 mod history;
 mod living;
 mod ranges;
+mod seen;
 mod tracks;
 
 use std::time::Duration;
@@ -12,6 +13,7 @@ pub use estimate::Estimate;
 pub use history::History;
 pub use living::{Born, Census, Living, PARTS};
 pub use ranges::{Calls, Mapped, Ranges};
+pub use seen::SeenClock;
 pub use tracks::{Ascent, Held, Times, Tracks};
 
 use rustc_hash::FxHashMap;

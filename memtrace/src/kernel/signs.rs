@@ -1,10 +1,12 @@
 //! What the kernel shows of memory that is about to run out: counters of cgroups, and pressure (Documentation/accounting/psi.rst).
 
 use std::{
+    collections::VecDeque,
     fs::{File, OpenOptions},
     io::{self, Write as _},
     os::fd::AsRawFd as _,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -17,6 +19,10 @@ const TRIGGERS: [&str; 2] = ["some 150000 1000000", "some 300000 2000000"];
 /// The same share of the last 10 s, where triggers are refused.
 const SHARE: f64 = 0.15;
 
+/// What a trigger tells must have left a trace in the sum of all waits: this much in the time of two windows.
+const LEAST: Duration = Duration::from_millis(75);
+const SPAN: Duration = Duration::from_secs(4);
+
 /// A file with pressure.
 #[derive(Debug)]
 pub struct Pressure {
@@ -25,6 +31,8 @@ pub struct Pressure {
     cgroup: Option<String>,
     /// With a trigger; `None` where the kernel refuses it.
     trigger: Option<File>,
+    /// How long tasks had waited at calls so far, of the last [`SPAN`].
+    waited: VecDeque<(Instant, Duration)>,
 }
 
 impl Pressure {
@@ -40,7 +48,9 @@ impl Pressure {
         if trigger.is_none() {
             tracing::debug!("{}: no trigger, averages are read", path.display());
         }
-        Some(Self { path, cgroup, trigger })
+        let mut pressure = Self { path, cgroup, trigger, waited: VecDeque::new() };
+        pressure.have_waited(Instant::now());
+        Some(pressure)
     }
 
     /// The cgroup whose pressure it is; `None`: the machine's.
@@ -51,7 +61,8 @@ impl Pressure {
 
     /// Whether tasks have waited for memory for long since the last call; of averages, whether they do now.
     #[must_use]
-    pub fn is_high(&self) -> bool {
+    pub fn is_high(&mut self) -> bool {
+        let have_waited = self.have_waited(Instant::now());
         let Some(trigger) = &self.trigger else {
             return file::pressure(&self.path).is_some_and(|share| share >= SHARE);
         };
@@ -59,7 +70,19 @@ impl Pressure {
         // SAFETY: one valid entry; no wait.
         let ready = unsafe { libc::poll(&raw mut poll, 1, 0) };
         // With POLLERR the cgroup is gone.
-        ready == 1 && poll.revents & libc::POLLPRI != 0 && poll.revents & libc::POLLERR == 0
+        let has_fired = ready == 1 && poll.revents & libc::POLLPRI != 0 && poll.revents & libc::POLLERR == 0;
+        has_fired && have_waited
+    }
+
+    /// Whether tasks have waited in the last [`SPAN`] at all for as long as a trigger needs, or nearly: triggers were seen to fire
+    /// though none had.
+    fn have_waited(&mut self, now: Instant) -> bool {
+        let Some(total) = file::waited(&self.path) else { return true };
+        self.waited.push_back((now, total));
+        while self.waited.get(1).is_some_and(|(at, _)| now.saturating_duration_since(*at) >= SPAN) {
+            self.waited.pop_front();
+        }
+        self.waited.front().is_some_and(|(_, before)| total.saturating_sub(*before) >= LEAST)
     }
 }
 
@@ -120,7 +143,11 @@ fn used(meminfo: &str) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{
+        collections::VecDeque,
+        fs,
+        time::{Duration, Instant},
+    };
 
     use super::{LimitEvents, Pressure, events, used};
 
@@ -147,7 +174,9 @@ mod tests {
             fs::write(&path, format!("some avg10={share} avg60=0.00 avg300=0.00 total=1\n")).unwrap()
         };
         write("14.00");
-        let pressure = Pressure { path: path.clone(), cgroup: Some("/web".into()), trigger: None };
+        let waited = VecDeque::new();
+        let mut pressure =
+            Pressure { path: path.clone(), cgroup: Some("/web".into()), trigger: None, waited };
         assert_eq!(pressure.cgroup(), Some("/web"));
         assert!(!pressure.is_high());
         write("16.00");
@@ -156,8 +185,27 @@ mod tests {
     }
 
     #[test]
+    fn a_trigger_counts_only_if_tasks_have_waited() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("memory.pressure");
+        let write = |total: u64| {
+            fs::write(&path, format!("some avg10=0.00 avg60=0.00 avg300=0.00 total={total}\n")).unwrap();
+        };
+        let mut pressure =
+            Pressure { path: path.clone(), cgroup: None, trigger: None, waited: VecDeque::new() };
+        let begin = Instant::now();
+        let mut at = |seconds, total| {
+            write(total);
+            pressure.have_waited(begin + Duration::from_secs(seconds))
+        };
+        // Microseconds: nothing, 50 ms in a second, 100 ms in two, and then nothing for long.
+        let seen = [(0, 7), (1, 15), (2, 50_015), (3, 100_015), (8, 100_020), (9, 100_020)];
+        assert_eq!(seen.map(|(second, total)| at(second, total)), [false, false, false, true, false, false]);
+    }
+
+    #[test]
     fn the_machine_takes_a_trigger_or_is_read() {
-        if let Some(pressure) = Pressure::of_machine() {
+        if let Some(mut pressure) = Pressure::of_machine() {
             let _ = pressure.is_high();
             assert_eq!(pressure.cgroup(), None);
         }

@@ -107,6 +107,11 @@ pub(super) fn figures(balance: &Balance) -> String {
     let rss = format!("RSS {}{swap}", format_bytes(balance.resident.rss()));
     let in_windows = balance.knowledge == Knowledge::AtMost;
     if balance.ended.is_some() {
+        if balance.span == Duration::ZERO {
+            return format!(
+                "{rss} before its end, where it was looked at only once: its growth is not known"
+            );
+        }
         let grown = signed_bytes(balance.grown.total);
         return format!(
             "{rss} before its end; since the start {grown} = {}",
@@ -156,12 +161,14 @@ pub(super) fn sentence(view: &View<'_>, balance: &Balance) -> String {
     let words =
         balance.ended.map_or_else(|| living(view, balance), |left| ended::sentence(view, balance, left));
     let limit = balance.limit.as_ref().and_then(reached).unwrap_or_default();
+    let unjoined = balance.stacks.unjoined && balance.standing != Standing::Threads;
+    let threads = if unjoined { format!("; besides, {}", threads(view, balance)) } else { String::new() };
     let besides = match balance.standing {
         Standing::Leak => mapped_besides(view, balance).unwrap_or_default(),
         _ if balance.growing.blocks > 0 => format!("; besides, {}", leak(view, balance)),
         _ => String::new(),
     };
-    format!("{words}{besides}{limit}{}{}", page_tables(balance), children(balance))
+    format!("{words}{besides}{threads}{limit}{}{}", page_tables(balance), children(balance))
 }
 
 /// The verdict on a process that lives.
@@ -293,8 +300,8 @@ fn threads(view: &View<'_>, balance: &Balance) -> String {
 fn shared_memory(balance: &Balance) -> String {
     match &balance.cgroup {
         Some(cgroup) if balance.rate.shared <= 0.0 && cgroup.shmem > 0 => format!(
-            "SHARED MEMORY: shared memory and tmpfs of its cgroup {} grew by {}, which are no blocks: `df -t tmpfs` and `ipcs -m` show \
-             them",
+            "SHARED MEMORY: shared memory and tmpfs of its cgroup {} grew by {}, which are no blocks: `memtrace triage` tells \
+             whose",
             escape(&cgroup.name),
             signed_bytes(cgroup.shmem as f64)
         ),

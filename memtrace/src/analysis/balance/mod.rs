@@ -162,7 +162,7 @@ pub fn balance(samples: &[(Duration, Sample)], of: &Circumstances) -> Balance {
         limit.reached_in = None;
     }
     if let Some(left) = of.ended {
-        balance.standing = verdict::at_end(&balance, left);
+        balance.standing = verdict::at_end(&balance, left, of.peak);
         (balance.rate, balance.leaking) = (Parts::default(), 0.0);
     }
     balance

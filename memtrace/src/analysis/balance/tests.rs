@@ -303,6 +303,15 @@ fn ended_threads_that_were_not_joined() {
     let growing =
         |second: u64| Sample { stack_ranges: Amount { bytes: second << 16, blocks: second }, ..flat(second) };
     assert_eq!(traced(30, &of(30, 2 * MB), growing).standing, Standing::Threads);
+    // Where something else makes up most of what grows, that comes first.
+    let mapping = |second: u64| Sample {
+        resident: anon(second * MB),
+        mapped: second * MB * 9 / 10,
+        mapped_ranges: Amount { bytes: second * MB, blocks: second },
+        ..growing(second)
+    };
+    let found = traced(30, &of(30, 2 * MB), mapping);
+    assert_eq!((found.standing, found.stacks.unjoined), (Standing::Mappings, true));
 }
 
 #[test]
@@ -311,6 +320,25 @@ fn lost_blocks_are_a_leak_at_once() {
     let flat = |_| Sample { resident: anon(0), ..Sample::default() };
     assert_eq!(traced(3, &of, flat).standing, Standing::Leak);
     assert_eq!(traced(60, &of, flat).standing, Standing::Leak);
+}
+
+/// What windows have seen is a part of what blocks have grown by.
+#[test]
+fn what_was_left_is_compared_with_what_was_seen() {
+    let windows = |left, peak| Circumstances {
+        ended: Some(blocks(left)),
+        knowledge: Knowledge::AtMost,
+        peak,
+        ..Circumstances::default()
+    };
+    let growing = |second: u64| Sample {
+        resident: anon(second * MB),
+        seen: Duration::from_millis(100 * second),
+        blocks: blocks(second * MB / 10),
+        ..Sample::default()
+    };
+    assert_eq!(traced(20, &windows(2 * MB, 2 * MB), growing).standing, Standing::Leak);
+    assert_eq!(traced(20, &windows(MB / 2, 2 * MB), growing).standing, Standing::NoLeak);
 }
 
 /// How fast blocks grew until then says nothing about what was left.

@@ -23,6 +23,8 @@ const WRITTEN: f64 = 0.5;
 const STEPS: u32 = 2;
 const SINCE: f64 = 0.4;
 const STEPPED: f64 = 0.5;
+/// The part of the growth that is most of it.
+const MOST: f64 = 0.5;
 /// What is left at the end is less than this part of how much blocks had grown: most of that was freed.
 const LEFT: f64 = 0.5;
 /// Growth slows down if the second half has less than this part of the first's.
@@ -44,13 +46,19 @@ pub(super) fn with_stacks((standing, course): (Standing, Course), balance: &Bala
     }
 }
 
-/// The verdict on a process that has ended: only what was outstanding then can have leaked, however it had grown before.
-pub(super) fn at_end(balance: &Balance, left: Amount) -> Standing {
+/// The verdict on a process that has ended: only what was outstanding then can have leaked, however it had grown before. `peak`: the
+/// most bytes of blocks that were seen outstanding at once.
+pub(super) fn at_end(balance: &Balance, left: Amount, peak: u64) -> Standing {
     if balance.lost > 0 || balance.growing.blocks > 0 {
         return Standing::Leak;
     }
+    let grown = match balance.knowledge {
+        Knowledge::Counted | Knowledge::Sampled => balance.grown.blocks,
+        // What is left is a part of what was seen.
+        Knowledge::AtMost | Knowledge::Measured => peak as f64,
+    };
     match balance.standing {
-        Standing::Leak if (left.bytes as f64) < LEFT * balance.grown.blocks => Standing::NoLeak,
+        Standing::Leak if (left.bytes as f64) < LEFT * grown => Standing::NoLeak,
         Standing::Leak | Standing::TooEarly if left.blocks == 0 => Standing::NoLeak,
         standing => standing,
     }
@@ -66,9 +74,6 @@ pub(super) fn verdict(
     if balance.lost > 0 {
         return (Standing::Leak, figures.course(|sample| sample.blocks.bytes));
     }
-    if balance.stacks.unjoined {
-        return (Standing::Threads, figures.course(|sample| sample.stack_ranges.bytes));
-    }
     // What grows now matters more than what grew once.
     let all = figures.course(total);
     let is_growing = all == Course::Growing;
@@ -81,6 +86,12 @@ pub(super) fn verdict(
         (balance.grown, true)
     };
     let leaking = balance.leaking * if is_whole { span_of(samples).as_secs_f64() } else { seconds };
+    // Stacks that no thread uses take hardly any memory, but they are never given back: they go last only where others make up most
+    // of what grows.
+    let others = parts.blocks.max(leaking).max(parts.mapped);
+    if balance.stacks.unjoined && (parts.total < figures.noise || others < MOST * parts.total) {
+        return (Standing::Threads, figures.course(|sample| sample.stack_ranges.bytes));
+    }
     if parts.total < figures.noise {
         return figures.hidden();
     }

@@ -8,7 +8,7 @@ use memtrace_common::{Sample, TIME_SHIFT, lifetime_class};
 
 use super::{Evidence, judge};
 use crate::{
-    aggregate::{Ascent, Census, Held, Living, Times, Tracks},
+    aggregate::{Ascent, Census, Held, Living, SeenClock, Times, Tracks},
     profile::{Amount, Grounds, Kind, Trend},
 };
 
@@ -74,7 +74,7 @@ fn judged_of(lives: &[Life], seen: Seen, size: fn(f64) -> f64) -> (Grounds, Opti
         series.record(of(time), Some(held).filter(|_| allocated > 0), seen.unknown * second);
     }
     let times = series.times(1, now);
-    let mut census = Census::new([(1, times.first..now)]);
+    let mut census = Census::new([(1, times.first..now)], SeenClock::default());
     let mut lifetimes = [0; 16];
     let mut bytes = 0;
     for &(birth, death) in lives.iter().filter(|(birth, _)| *birth < seen.seconds as f64) {
@@ -302,7 +302,7 @@ fn times(watched: u64, gap: u64) -> Times {
 fn in_windows(lives: &[Life], share: f64) -> (Grounds, Option<Trend>) {
     let now = Duration::from_secs(60);
     let mut state = 11;
-    let mut census = Census::new([(1, Duration::ZERO..now)]);
+    let mut census = Census::new([(1, Duration::ZERO..now)], SeenClock::default());
     let (mut lifetimes, mut bytes) = ([0; 16], 0);
     for &(birth, death) in lives {
         if random(&mut state) >= share / 3.0 {

@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::Read as _,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 /// Bytes of room at first.
@@ -50,6 +51,14 @@ pub(in crate::kernel) fn text(path: &Path, most: u64) -> Option<String> {
 /// A number in a file; `None` for `max` and the like.
 pub(super) fn number(path: &Path) -> Option<u64> {
     text(path, 64)?.trim().parse().ok()
+}
+
+/// How long some task has waited so far, in a file of pressure.
+pub(in crate::kernel) fn waited(path: &Path) -> Option<Duration> {
+    let text = text(path, 1024)?;
+    let some = text.lines().find_map(|line| line.strip_prefix("some "))?;
+    let micros = some.split(' ').find_map(|field| field.strip_prefix("total=")?.parse().ok())?;
+    Some(Duration::from_micros(micros))
 }
 
 /// The share of `some` over the last 10 s in a file of pressure, 0 to 1.

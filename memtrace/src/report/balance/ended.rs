@@ -40,7 +40,7 @@ fn no_leak(balance: &Balance, left: Amount) -> String {
 fn leak(view: &View<'_>, balance: &Balance, left: Amount) -> String {
     let growing = balance.growing;
     let others = match balance.lost {
-        _ if growing.blocks > 0 => {
+        0 if growing.blocks > 0 => {
             Some(format!("{} not freed by its end, of stacks that kept growing", held(growing)))
         }
         0 => {
@@ -56,8 +56,8 @@ fn leak(view: &View<'_>, balance: &Balance, left: Amount) -> String {
 fn shared_memory(balance: &Balance) -> String {
     match &balance.cgroup {
         Some(cgroup) if balance.grown.shared <= 0.0 && cgroup.shmem > 0 => format!(
-            "SHARED MEMORY: shared memory and tmpfs of its cgroup {} grew by {}, which are no blocks: `df -t tmpfs` and `ipcs -m` show \
-             them",
+            "SHARED MEMORY: shared memory and tmpfs of its cgroup {} grew by {}, which are no blocks: `memtrace triage` tells \
+             whose",
             escape(&cgroup.name),
             signed_bytes(cgroup.shmem as f64)
         ),

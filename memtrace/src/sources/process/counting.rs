@@ -8,6 +8,7 @@ use memtrace_common::{
 };
 
 use crate::{
+    aggregate::SeenClock,
     budget::{self, Budget, Choice, Reading, Window},
     model::Prices,
     profile::{Attachment, Remark},
@@ -75,6 +76,8 @@ pub(super) struct Control {
     /// Time in which allocations were seen, up to the start of the phase.
     pub(super) attached: Duration,
     pub(super) since: Option<Duration>,
+    /// That time at each moment.
+    clock: SeenClock,
     /// When the part of a window in which both allocations and frees are counted began.
     pub(super) counting_since: Option<Reading>,
     /// Blocks allocated and blocks freed in such parts.
@@ -102,6 +105,7 @@ impl Control {
             sampled: Some(shift).filter(|&shift| is_sampling(shift)),
             attached: Duration::ZERO,
             since: None,
+            clock: SeenClock::default(),
             counting_since: None,
             balance: (0, 0),
             mapping_since: None,
@@ -115,6 +119,8 @@ impl Control {
         if !matches!(self.phase, Phase::Waiting) {
             self.since = Some(now);
         }
+        self.clock = SeenClock::default();
+        self.clock.note(now, Duration::ZERO);
     }
 
     /// Mean bytes between two samples, of those taken last.
@@ -187,6 +193,17 @@ impl Control {
         let windows = (self.balance != (0, 0)).then_some(self.balance);
         Attachment { share, gaps: self.gaps, windows, open: self.open_window().is_some() }
     }
+
+    /// The same at all moments so far, once there was a gap.
+    pub(super) fn clock(&self, now: Duration) -> SeenClock {
+        if self.gaps == 0 {
+            return SeenClock::default();
+        }
+        let mut clock = self.clock.clone();
+        clock.note(now, self.seen(now));
+        clock
+    }
+
     /// Time in which allocations were seen, up to now.
     pub(super) fn seen(&self, now: Duration) -> Duration {
         self.attached + self.since.map_or(Duration::ZERO, |since| now.saturating_sub(since))
@@ -196,6 +213,8 @@ impl Control {
     pub(super) fn unheard(&mut self, from: Duration, to: Duration) {
         if let Some(since) = self.since {
             self.attached += from.saturating_sub(since);
+            self.clock.note(from, self.attached);
+            self.clock.note(to, self.attached);
             self.since = Some(to.max(since));
         }
         self.gaps += 1;
@@ -206,8 +225,10 @@ impl Control {
         if sees(self.phase) && !sees(phase) {
             self.attached += self.since.take().map_or(Duration::ZERO, |since| now.saturating_sub(since));
             self.gaps += 1;
+            self.clock.note(now, self.attached);
         } else if !sees(self.phase) && sees(phase) {
             self.since = Some(now);
+            self.clock.note(now, self.attached);
         }
         self.phase = phase;
     }

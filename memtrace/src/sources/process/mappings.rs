@@ -6,7 +6,7 @@ use memtrace_common::Sample;
 
 use super::{session::Session, traced::Traced};
 use crate::{
-    aggregate::{Calls, Census, Held, Living, Mapped, Ranges, Tracks},
+    aggregate::{Calls, Census, Held, Living, Mapped, Ranges, SeenClock, Tracks},
     analysis::{Evidence, judge},
     profile::{Balance, MappingRow, MappingUse, Verdict},
 };
@@ -79,7 +79,10 @@ impl Session {
         let unjoined = balances.iter().any(|of| of.pid == pid && of.stacks.unjoined);
         let census = self.options.verdicts.then(|| {
             let begin = |slot| self.course.mappings.series.times(slot, times.end()).first;
-            let mut census = Census::new(stacks.keys().map(|&slot| (slot, begin(slot)..times.end())));
+            let mut census = Census::new(
+                stacks.keys().map(|&slot| (slot, begin(slot)..times.end())),
+                SeenClock::default(),
+            );
             for (slot, since) in ranges.births() {
                 census.add(slot, since, times.end().saturating_sub(since), Sample::new(1, 0));
             }

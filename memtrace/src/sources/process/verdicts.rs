@@ -196,10 +196,11 @@ impl Session {
 
     fn census(&self, now: Duration, totals: &[Totals]) -> Census {
         let open = totals.iter().filter(|of| self.is_told_by_blocks(of, now));
-        Census::new(open.map(|of| {
+        let stacks = open.map(|of| {
             let end = self.end_of(of.target).unwrap_or(now);
             (of.slot, self.course.series.times(of.slot, end).first..end)
-        }))
+        });
+        Census::new(stacks, self.control.clock(now))
     }
 
     /// Whether only blocks tell what rows hold, as an age was asked for or matters.

@@ -185,8 +185,7 @@ impl Ledger {
     /// The samples, with blocks as they were measured where only windows were watched.
     pub(super) fn as_measured(&self, of: Circumstances) -> (Cow<'_, [(Duration, Sample)]>, Circumstances) {
         let samples = self.series.samples();
-        // A census is of one allocator.
-        let in_windows = of.knowledge == Knowledge::AtMost && of.allocators.len() == 1;
+        let in_windows = of.knowledge == Knowledge::AtMost;
         match in_windows.then(|| balance::measured(samples, self.measured.samples(), of.heap_grown)).flatten()
         {
             Some((samples, kept)) => {

@@ -1,6 +1,7 @@
 //! The balance of each process: samples once a second, and what is looked up for a report.
 
 mod children;
+mod gauge;
 mod heap;
 mod ledger;
 mod thread_stacks;
@@ -9,10 +10,13 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use self::ledger::Ledger;
+use self::{
+    gauge::{Gauge, Question},
+    ledger::Ledger,
+};
 use super::{session::Session, traced::Traced};
 use crate::{
-    analysis::balance::{self, Circumstances, HeapSize},
+    analysis::balance::{self, Circumstances},
     profile::{Amount, Balance, Knowledge, Losses, Row, Uncounted},
     target::usage::Usage,
 };
@@ -44,6 +48,7 @@ impl Turnover {
 #[derive(Default)]
 pub(super) struct Ledgers {
     by_index: FxHashMap<u32, Ledger>,
+    gauge: Option<Gauge>,
 }
 
 impl Ledgers {
@@ -51,20 +56,50 @@ impl Ledgers {
     pub(super) fn forget(&mut self, index: u32) {
         self.by_index.remove(&index);
     }
+}
 
-    /// What the allocator of a target had at a time.
-    pub(super) fn measured(&mut self, index: u32, at: Duration, heap: HeapSize) {
-        if let Some(ledger) = self.by_index.get_mut(&index)
-            && ledger.measured.is_due(at)
-        {
-            ledger.measured.add(at, heap);
-        }
-    }
+/// Whether the allocators of a target can all be asked.
+fn is_measurable(target: &Traced) -> bool {
+    let is_known = |name: &String| name == "glibc" || name == "jemalloc";
+    !target.process.has_exited() && !target.allocators.is_empty() && target.allocators.iter().all(is_known)
 }
 
 impl Session {
+    /// Has the allocators of targets asked what they have, where a budget may leave windows only.
+    fn gauge(&mut self) {
+        let may_have_gaps = self.control.gaps > 0 || self.control.budget.is_some();
+        let Some(most) = self.leaks.affordable().filter(|_| may_have_gaps && self.options.verdicts) else {
+            return;
+        };
+        if self.ledgers.gauge.is_none() {
+            self.ledgers.gauge =
+                Gauge::start().inspect_err(|error| tracing::debug!("no gauge: {error}")).ok();
+        }
+        let Some(gauge) = &mut self.ledgers.gauge else { return };
+        while let Some(answer) = gauge.answer() {
+            let at = self.tracer.elapsed().saturating_sub(answer.taken.elapsed());
+            let target = self.targets.iter().find(|target| target.id() == answer.id);
+            let ledger = target.and_then(|target| self.ledgers.by_index.get_mut(&target.index));
+            if let Some((ledger, size)) = ledger.zip(answer.size)
+                && ledger.measured.is_due(at)
+            {
+                ledger.measured.add(at, size);
+            }
+        }
+        gauge.retain(|id| self.targets.iter().any(|target| target.id() == id));
+        let living = self.targets.iter().filter(|target| is_measurable(target));
+        let Some(target) = living.min_by_key(|target| gauge.turn(target.id())) else { return };
+        // While every block is counted, only where it began is of interest, and that no more than it costs.
+        let most = if self.control.gaps > 0 { most } else { most / 4 };
+        if self.control.gaps > 0 || gauge.turn(target.id()) == 0 {
+            let has_glibc = target.allocators.iter().any(|name| name == "glibc");
+            gauge.ask(Question { id: target.id(), pid: target.pid().get(), has_glibc, most });
+        }
+    }
+
     /// Takes a sample of each process where one is due. With `now_too`, also where it is almost.
     pub(super) fn weigh(&mut self, now_too: bool) {
+        self.gauge();
         // Blocks of an open window may be freed in a moment.
         if self.control.open_window().is_some() && !self.ledgers.by_index.is_empty() {
             return;

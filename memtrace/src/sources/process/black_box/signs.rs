@@ -45,11 +45,12 @@ struct Nearest {
 }
 
 impl Group {
-    fn read(&self, machine: Option<f64>, pressed: bool) -> (Reading, Nearest) {
+    fn read(&mut self, machine: Option<f64>, pressed: bool) -> (Reading, Nearest) {
         let machine = machine.filter(|used| *used >= MACHINE);
         let mut nearest = Nearest { used: machine, ..Nearest::default() };
-        let own = self.pressure.as_ref().filter(|pressure| pressure.is_high());
-        let pressed = pressed || own.is_some();
+        let is_high = self.pressure.as_mut().is_some_and(Pressure::is_high);
+        let own = self.pressure.as_ref().filter(|_| is_high);
+        let pressed = pressed || is_high;
         let mut reading = Reading { pressed, ..Reading::default() };
         let sum = |one: Option<u64>, other: Option<u64>| match (one, other) {
             (Some(one), Some(other)) => Some(one.saturating_add(other)),
@@ -93,7 +94,7 @@ impl Session {
         self.settle_victims(now);
         self.ask_for_ends(now);
         let used = machine_used();
-        let pressed = self.black_box.machine.as_ref().is_some_and(Pressure::is_high);
+        let pressed = self.black_box.machine.as_mut().is_some_and(Pressure::is_high);
         let (mut next, mut found) = (SELDOM, None);
         for group in &mut self.black_box.groups {
             let (reading, nearest) = group.read(used, pressed);

@@ -5,6 +5,7 @@ mod tests;
 
 use std::{io, ops::Range};
 
+use super::leaks::resident;
 use crate::{
     analysis::balance::HeapSize,
     heap::{
@@ -98,6 +99,26 @@ fn collected_of(pid: u32, allocator: Allocator) -> Result<(Census, Collected), F
     Ok((census, collected))
 }
 
+/// What the program has of all allocators, and what these keep. `None`: that is not known, or glibc's heaps are more than `most`
+/// resident bytes: each of its blocks has to be visited. `has_glibc`: whether the process uses its allocator.
+pub(super) fn measure(pid: u32, has_glibc: bool, most: u64) -> Option<HeapSize> {
+    let of = |allocator| match take(pid, allocator, |_| ()) {
+        Ok(census) => size(&census),
+        Err(Failure::Refused(census::Refused::NoHeap)) => Some(HeapSize::default()),
+        Err(error) => {
+            tracing::debug!("no census of process {pid}: {error}");
+            None
+        }
+    };
+    let jemalloc = of(Allocator::Jemalloc)?;
+    if !has_glibc {
+        return Some(jemalloc);
+    }
+    let resident = resident(pid)?.saturating_sub(jemalloc.in_use.bytes);
+    let glibc = (resident <= most).then(|| of(Allocator::Glibc)).flatten()?;
+    Some(HeapSize { in_use: jemalloc.in_use.plus(glibc.in_use), kept: jemalloc.kept + glibc.kept })
+}
+
 /// What the program has of an allocator. `None`: that is not known.
 pub(super) fn in_use(pid: u32, allocator: Allocator) -> Option<Amount> {
     take(pid, allocator, |_| ()).ok().map(|census| total(&census))
@@ -110,7 +131,7 @@ fn total(census: &Census) -> Amount {
 }
 
 /// What the program has, and what the allocator keeps of freed memory; `None` if not all could be walked.
-pub(super) fn size(census: &Census) -> Option<HeapSize> {
+fn size(census: &Census) -> Option<HeapSize> {
     let kept = arenas(census).iter().map(|arena| arena.kept.bytes().saturating_sub(arena.kept.absent)).sum();
     census.missed.is_walked().then(|| HeapSize { in_use: total(census), kept })
 }

@@ -12,7 +12,7 @@ use super::{
     before::Candidates,
     decided::{Count, Decided, Found},
     in_use,
-    job::{Census, Job, Measured, Outcome, Tools},
+    job::{Census, Job, Outcome, Tools},
     owners::{Sampled, holders},
     pass::{Free, Pass, Scanned},
     registers,
@@ -83,10 +83,10 @@ pub(super) fn run(
         young: job.census == Census::First && job.scans > 1,
     };
     let begun = Instant::now();
-    let (mut free, mut heap) = (Free::Unknown, None);
+    let mut free = Free::Unknown;
     let mut scanned = scan(job, tools, how, stop, || {
-        let (blocks, rest, size) = first_blocks(live, job, &times)?;
-        (free, heap) = (rest.clone(), size);
+        let (blocks, rest) = first_blocks(live, job, &times)?;
+        free = rest.clone();
         Ok((blocks, rest))
     })?;
     scanned.add_to(&mut check, begun);
@@ -141,15 +141,12 @@ pub(super) fn run(
     let late = wants_late.then(|| in_use::holders(job, tools, signals)).transpose();
     let late = late.inspect_err(|error| tracing::debug!("no holders in use of process {}: {error}", job.pid));
     let holders = match late.ok().flatten() {
-        Some((holders, size)) => {
-            heap = size.or(heap);
-            holders
-        }
+        Some(holders) => holders,
         None => holders(job.pid, &sampled, &marked, &words, regions, &tools.files),
     };
     check.at = live.elapsed();
     check.cpu = cpu_time().saturating_sub(cpu);
-    Ok(Outcome { check, count, holders, heap })
+    Ok(Outcome { check, count, holders })
 }
 
 /// `blocks`: the blocks to look for, once the process is stopped, if it is to be, and where what is in no block is free.
@@ -179,19 +176,12 @@ fn scan(
 ///
 /// Without one, they are the live blocks that were allocated at certain times: memory of others counts as roots. Those from
 /// before a gap may have been freed unseen, and what is there now may hold pointers; what the youngest point to is in use.
-fn first_blocks(
-    live: &LiveReader,
-    job: &Job,
-    times: &Range<Duration>,
-) -> Result<(Blocks, Free, Option<Measured>), Failure> {
+fn first_blocks(live: &LiveReader, job: &Job, times: &Range<Duration>) -> Result<(Blocks, Free), Failure> {
     let taken = (job.census == Census::First).then(|| census::collected(job.pid, None)).transpose();
     let taken = taken.inspect_err(|error| tracing::debug!("no census of process {}: {error}", job.pid));
-    let (mut collected, free, size) = match taken.ok().flatten() {
-        Some((census, collected)) => {
-            let size = census::size(&census).map(|size| (live.elapsed(), size));
-            (collected, Free::Ranges(census.allocator, census.own), size)
-        }
-        None => (Collected::new(), if job.all_known { Free::Glibc } else { Free::Unknown }, None),
+    let (mut collected, free) = match taken.ok().flatten() {
+        Some((census, collected)) => (collected, Free::Ranges(census.allocator, census.own)),
+        None => (Collected::new(), if job.all_known { Free::Glibc } else { Free::Unknown }),
     };
     live.for_each(job.target, |block| {
         if times.contains(&block.time) && !free.contains(block.address) {
@@ -199,7 +189,7 @@ fn first_blocks(
         }
     })?;
     let number = collected.len();
-    Ok((collected.finish().ok_or(Failure::Blocks(number))?, free, size))
+    Ok((collected.finish().ok_or(Failure::Blocks(number))?, free))
 }
 
 /// Where the blocks begin, in order, that the first scan calls lost and that are decided on: those of the table that were

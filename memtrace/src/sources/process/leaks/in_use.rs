@@ -4,7 +4,7 @@
 use rustc_hash::FxHashMap;
 
 use super::{
-    job::{Job, Measured, Tools},
+    job::{Job, Tools},
     owners::{self, Sampled},
     pass::{Free, Pass},
     registers,
@@ -16,16 +16,16 @@ use crate::{
     sources::process::census,
 };
 
-/// Holders by slot of the stack, and what all blocks take.
-type InUse = (FxHashMap<u32, Vec<Holder>>, Option<Measured>);
-
-/// The holders of blocks that are still in use, by slot of the stack, and what all blocks take.
+/// The holders of blocks that are still in use, by slot of the stack.
 ///
 /// # Errors
 /// There is no census, or it was cut short, or the memory cannot be read.
-pub(super) fn holders(job: &Job, tools: &Tools, signals: &Signals) -> anyhow::Result<InUse> {
+pub(super) fn holders(
+    job: &Job,
+    tools: &Tools,
+    signals: &Signals,
+) -> anyhow::Result<FxHashMap<u32, Vec<Holder>>> {
     let (census, blocks) = census::collect(job.pid, None)?;
-    let size = census::size(&census).map(|size| (tools.live.elapsed(), size));
     let pass = Pass {
         pid: job.pid,
         threads: registers::running(tools.registers.as_ref(), job.pid),
@@ -47,6 +47,5 @@ pub(super) fn holders(job: &Job, tools: &Tools, signals: &Signals) -> anyhow::Re
             sampled.add(block.slot, number);
         }
     })?;
-    let holders = owners::holders(job.pid, &sampled, marked, &scanned.words, scanned.regions, &tools.files);
-    Ok((holders, size))
+    Ok(owners::holders(job.pid, &sampled, marked, &scanned.words, scanned.regions, &tools.files))
 }

@@ -6,7 +6,6 @@ use rustc_hash::FxHashMap;
 
 use super::decided::Count;
 use crate::{
-    analysis::balance::HeapSize,
     bpf::{LiveReader, RegisterReader},
     model::ThreadRegisters,
     profile::{Holder, LeakCheck, Moment},
@@ -62,15 +61,10 @@ pub(super) enum Census {
     Last,
 }
 
-/// When an allocator was asked for its blocks, and what they take.
-pub(super) type Measured = (Duration, HeapSize);
-
 /// The result of a check.
 pub(super) struct Outcome {
     pub(super) check: LeakCheck,
     pub(super) count: Count,
     /// Who holds the blocks of the stacks asked for, by slot.
     pub(super) holders: FxHashMap<u32, Vec<Holder>>,
-    /// What the allocator's blocks take, if it was asked.
-    pub(super) heap: Option<Measured>,
 }

@@ -96,6 +96,15 @@ pub(super) struct Leaks {
 }
 
 impl Leaks {
+    /// Resident bytes that may be read of a process at once; `None`: nothing is to be read.
+    pub(super) fn affordable(&self) -> Option<u64> {
+        match self.options.when {
+            When::Off => None,
+            When::Auto => Some((AFFORDABLE.as_nanos() as f64 / NS_PER_BYTE) as u64),
+            When::Always => Some(u64::MAX),
+        }
+    }
+
     pub(super) fn new(options: LeakOptions) -> Self {
         Self { options, ..Self::default() }
     }

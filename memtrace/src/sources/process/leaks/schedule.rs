@@ -200,10 +200,7 @@ impl Session {
                     let remark = Remark::LostFreedLater { pid, blocks: outcome.count.freed_later };
                     self.leaks.freed_later.insert(index, remark);
                 }
-                let Outcome { count, holders, heap, .. } = outcome;
-                if let Some((at, heap)) = heap {
-                    self.ledgers.measured(index, at, heap);
-                }
+                let Outcome { count, holders, .. } = outcome;
                 self.leaks.found.insert(index, Found { check, stacks: count.stacks, holders });
             }
             Err(failure) => {
