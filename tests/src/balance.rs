@@ -12,6 +12,7 @@ pub struct Balance {
     pub rss_bytes: u64,
     pub rss_bytes_per_second: f64,
     pub blocks_bytes_per_second: f64,
+    pub blocks_known: String,
     pub grown_bytes: BTreeMap<String, i64>,
     pub uncounted: Option<String>,
     pub verdict: String,

@@ -1,6 +1,8 @@
 //! What the memory of a process grows by, the verdict, and when a limit is reached.
 
-use memtrace_tests::{Agent, Balance, CSource, Cgroup, Report, Running, can_trace, compile, fixture};
+use std::{path::Path, process::Command};
+
+use memtrace_tests::{Agent, Balance, CSource, Cgroup, Report, Running, can_trace, compile, fixture, remark};
 
 const BALANCE: CSource<'_> = CSource { file: "balance.c", options: &["-O1", "-g", "-pthread"] };
 const MB: i64 = 1 << 20;
@@ -78,6 +80,40 @@ fn freed_memory_below_a_living_block_is_the_allocators() {
     let (_, process) = judged(&["kept", "65536"], &[], "kept_by_allocator");
     assert!(process.grown_bytes["kept"] > 100 * MB && process.grown_bytes["blocks"] < MB, "{process:#?}");
     assert!(process.verdict_text.contains("malloc_trim"), "{process:#?}");
+}
+
+/// What windows see of it is too little to go by: the allocators themselves say what they have handed out.
+#[test]
+fn in_windows_allocators_are_asked() {
+    if !can_trace() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let program = compile(directory.path(), "balance", BALANCE);
+    let jemalloc = Path::new("/usr/lib/x86_64-linux-gnu/libjemalloc.so.2");
+    if !jemalloc.exists() {
+        remark("skipped: jemalloc is not installed");
+    }
+    for preload in [None, Some(jemalloc).filter(|library| library.exists())] {
+        let mut command = Command::new(&program);
+        command.args(["blocks", "262144", "300000"]);
+        command.env("LD_PRELOAD", preload.unwrap_or(Path::new("")));
+        let mut target = Running::spawn(&mut command);
+        let _: String = target.line_with("ready");
+        let mut agent = Agent::attach_with(&[target.pid()], &[]);
+        target.write_line("go");
+        let report = agent.report_when(|report| {
+            let known = |of: &Balance| of.blocks_known == "measured" && of.verdict != "too_early";
+            report.process.as_ref().is_some_and(known)
+        });
+        let process = report.process.expect("a balance");
+        let [rss, blocks, kept] = ["rss", "blocks", "kept"].map(|name| process.grown_bytes[name]);
+        assert!(
+            blocks as f64 > 0.8 * rss as f64 && (kept as f64) < 0.2 * rss as f64,
+            "{preload:?} {process:#?}"
+        );
+        assert_eq!(process.verdict, "leak", "{process:#?}");
+    }
 }
 
 /// A table is filled at once and stays: most of that falls into a gap, as it would cost more than it may.

@@ -84,7 +84,14 @@ pub(super) fn main(
                 if let (Some(command), Some(report)) = (&args.exec, report) {
                     execute(command, report);
                 }
-                if is_interrupted || cools_down(&waiter, args.cooldown) {
+                if is_interrupted {
+                    break;
+                }
+                if !waiter.has_ended() {
+                    let pause = humantime::format_duration(args.cooldown);
+                    message(&format!("waiting again in {pause} (--cooldown; Ctrl-C ends)"));
+                }
+                if cools_down(&waiter, args.cooldown) {
                     break;
                 }
             }

@@ -113,8 +113,13 @@ fn check(check: &LeakCheck, has_gaps: bool) -> String {
     let checked = match check.undecided {
         0 => format!("{} checked", format_count(all.blocks, "block")),
         others => {
-            let why = if has_gaps { "not: younger, or from before a gap in tracing" } else { "not yet" };
-            format!("{} checked, {} {why}", format_count(all.blocks, "block"), format_number(others))
+            let (checked, others) = (format_count(all.blocks, "block"), format_number(others));
+            match has_gaps {
+                true => {
+                    format!("{checked} checked ({others} others are younger or from before a gap in tracing)")
+                }
+                false => format!("{checked} checked, {others} not yet"),
+            }
         }
     };
     if lost.blocks == 0 {

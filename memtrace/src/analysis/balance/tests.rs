@@ -1,3 +1,5 @@
+mod windows;
+
 use std::time::Duration;
 
 use super::{Bound, Circumstances, Measure, Sample, balance, weights};
@@ -322,25 +324,6 @@ fn lost_blocks_are_a_leak_at_once() {
     assert_eq!(traced(60, &of, flat).standing, Standing::Leak);
 }
 
-/// What windows have seen is a part of what blocks have grown by.
-#[test]
-fn what_was_left_is_compared_with_what_was_seen() {
-    let windows = |left, peak| Circumstances {
-        ended: Some(blocks(left)),
-        knowledge: Knowledge::AtMost,
-        peak,
-        ..Circumstances::default()
-    };
-    let growing = |second: u64| Sample {
-        resident: anon(second * MB),
-        seen: Duration::from_millis(100 * second),
-        blocks: blocks(second * MB / 10),
-        ..Sample::default()
-    };
-    assert_eq!(traced(20, &windows(2 * MB, 2 * MB), growing).standing, Standing::Leak);
-    assert_eq!(traced(20, &windows(MB / 2, 2 * MB), growing).standing, Standing::NoLeak);
-}
-
 /// How fast blocks grew until then says nothing about what was left.
 #[test]
 fn of_a_process_that_has_ended_only_what_was_left_can_leak() {
@@ -362,55 +345,6 @@ fn of_a_process_that_has_ended_only_what_was_left_can_leak() {
     assert_eq!(traced(5, &of(Amount::default()), growing).standing, Standing::NoLeak);
     assert_eq!(traced(5, &of(blocks(5_000_000)), growing).standing, Standing::TooEarly);
 }
-
-#[test]
-fn windows_bound_blocks_by_the_growth() {
-    let of = Circumstances { knowledge: Knowledge::AtMost, ..Circumstances::default() };
-    let found = traced(60, &of, |second| Sample {
-        resident: anon(second * MB),
-        // One hundredth of the time is seen, and twice as much survives a window as stays.
-        seen: Duration::from_millis(10 * second + 1),
-        blocks: blocks(second * MB / 50),
-        ..Sample::default()
-    });
-    assert_eq!(found.standing, Standing::Leak, "{found:?}");
-    assert!(found.rate.blocks <= found.rate.total && found.rate.blocks > 0.9 * found.rate.total, "{found:?}");
-}
-
-#[test]
-fn what_is_allocated_in_a_gap_and_not_freed_is_not_kept_by_the_allocator() {
-    // Most of a burst fell into a gap.
-    let burst = |second| Sample {
-        resident: anon(if second < 10 { MB } else { 47 * MB }),
-        seen: Duration::from_secs(if second < 10 { second } else { 10 + (second - 10) / 2 }),
-        blocks: blocks(if second < 10 { 0 } else { 8 * MB }),
-        ..Sample::default()
-    };
-    let of = |freed_part, kept_last| {
-        let heap_grown = Some(45 << 20);
-        let knowledge = Knowledge::AtMost;
-        Circumstances { knowledge, heap_grown, freed_part, kept_last, ..Circumstances::default() }
-    };
-    let parts = |of: &Circumstances| {
-        let found = traced(40, of, burst);
-        let last = found.weights.last().unwrap().grown;
-        assert!((last.blocks - found.grown.blocks).abs() < MB as f64, "{found:?}");
-        (found.standing, (found.grown.blocks / MB as f64).round(), (found.grown.kept / MB as f64).round())
-    };
-    let second = Duration::from_secs;
-    assert_eq!(parts(&of(Some(0.01), None)), (Standing::NoLeak, 45.0, 1.0));
-    // It frees as much as it allocates: the allocator may keep it.
-    let (standing, blocks, _) = parts(&of(Some(1.0), None));
-    assert!(standing == Standing::KeptByAllocator && blocks < 16.0, "{standing:?} {blocks}");
-    // What the allocator's lists say counts more, while it is not too old.
-    assert_eq!(parts(&of(Some(1.0), Some((second(30), 2 * MB)))).1, 43.0);
-    assert_eq!(parts(&of(Some(0.0), Some((second(30), 40 * MB)))).0, Standing::KeptByAllocator);
-    assert_eq!(parts(&of(Some(0.0), Some((second(5), 40 * MB)))).1, 45.0);
-    // What is no heap of glibc's is not told apart.
-    let other = Circumstances { heap_is_anonymous: true, ..of(Some(0.0), None) };
-    assert!(parts(&other).1 < 16.0);
-}
-
 #[test]
 fn a_limit_is_forecast_only_while_something_grows() {
     let bound = |kind, bytes, measure| Bound { kind, bytes, measure };

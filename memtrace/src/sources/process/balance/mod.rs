@@ -60,7 +60,7 @@ impl Ledgers {
 
 /// Whether the allocators of a target can all be asked.
 fn is_measurable(target: &Traced) -> bool {
-    let is_known = |name: &String| name == "glibc" || name == "jemalloc";
+    let is_known = |name: &String| name == "glibc" || name.starts_with("jemalloc");
     !target.process.has_exited() && !target.allocators.is_empty() && target.allocators.iter().all(is_known)
 }
 
