@@ -11,6 +11,8 @@ use crate::report::{blame::culprit, escape::short, mappings::shown, stacks};
 const YOUNG: Duration = Duration::from_secs(120);
 /// The part of the growth of blocks from which on a stack is named though its verdict does not say that it leaks.
 const MOST: f64 = 0.5;
+/// Of so many stacks it is found out whether all are of one function.
+const ALIKE: u64 = 16;
 
 /// Who leaks: the first of the stacks shown, and how many others there are. If no stack was found guilty yet, that which holds
 /// most of the growth, if there is one. If only stacks with some text are shown, the first of them may be the least.
@@ -23,10 +25,14 @@ pub(super) fn places(view: &View<'_>, balance: &Balance) -> String {
         return if found > 0 { places() } else { String::new() };
     }
     let Some(first) = view.rows().find(leaks) else { return suspect(view, balance) };
-    let name = name(view, first);
+    let who = name(view, first);
+    let is_it = |row| name(view, row) == who;
     match found {
-        0 | 1 => format!(" in {name}"),
-        found => format!(" in {name} and {}", format_count(found - 1, "more stack")),
+        0 | 1 => format!(" in {who}"),
+        found if found <= ALIKE && view.profile().rows.iter().filter(leaks).all(is_it) => {
+            format!(" in {who} ({})", format_count(found, "stack"))
+        }
+        found => format!(" in {who} and {}", format_count(found - 1, "more stack")),
     }
 }
 

@@ -59,7 +59,7 @@ fn a_picture_of_eighty_columns_says_who_leaks_and_how_fast() {
     let report = leaking();
     insta::assert_snapshot!(picture(&report, &mut noted(&report), (80, 24)), @r#"
     api-server (pid 4123), 5.0 s; every allocation counted
-    LEAK in handle and 3 more stacks: it grows by 2 MiB/s, 91 % of the growth
+    LEAK in handle (4 stacks): it grows by 2 MiB/s, 91 % of the growth
     RSS 1.9 GiB +2.2 MiB/s = blocks +2.1, mapped 0, thread stacks 0, allocator keeps
       +0.1, files and shared 0, unexplained 0
     RSS 1.9 GiB ▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁ 1.9 GiB  blocks 0 B ▁▂▂▂▃▃▄▄▄▅▅▅▆▆▇▇▇█ 998.4 KiB
@@ -90,7 +90,7 @@ fn a_wide_picture_has_the_blocks_too() {
     let report = leaking();
     insta::assert_snapshot!(picture(&report, &mut noted(&report), (120, 40)), @r#"
     api-server (pid 4123), 5.0 s; every allocation counted
-    LEAK in handle and 3 more stacks: it grows by 2 MiB/s, 91 % of the growth
+    LEAK in handle (4 stacks): it grows by 2 MiB/s, 91 % of the growth
     RSS 1.9 GiB +2.2 MiB/s = blocks +2.1, mapped 0, thread stacks 0, allocator keeps +0.1, files and shared 0, unexplained 0
     RSS 1.9 GiB ▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁ 1.9 GiB  blocks 0 B ▁▁▁▂▂▂▂▂▂▃▃▃▃▃▄▄▄▄▄▅▅▅▅▅▅▆▆▆▆▆▇▇▇▇▇▇██ 998.4 KiB
       VERDICT        BYTES    BLOCKS             GROWTH  WHO  (sorted by verdict)
@@ -140,7 +140,7 @@ fn an_opened_row_has_frames_and_lifetimes() {
     state.press(Key::Enter);
     insta::assert_snapshot!(picture(&report, &mut state, (80, 24)), @r#"
     api-server (pid 4123), 5.0 s; every allocation counted
-    LEAK in handle and 3 more stacks: it grows by 2 MiB/s, 91 % of the growth
+    LEAK in handle (4 stacks): it grows by 2 MiB/s, 91 % of the growth
     RSS 1.9 GiB +2.2 MiB/s = blocks +2.1, mapped 0, thread stacks 0, allocator keeps
       +0.1, files and shared 0, unexplained 0
     RSS 1.9 GiB ▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁ 1.9 GiB  blocks 0 B ▁▂▂▂▃▃▄▄▄▅▅▅▆▆▇▇▇█ 998.4 KiB
