@@ -15,7 +15,8 @@ pub struct SeenClock {
 impl SeenClock {
     /// Notes that a gap begins or ends at `time`, when so much time was `seen`.
     pub fn note(&mut self, time: Duration, seen: Duration) {
-        self.points.push((time.as_secs_f32(), seen.as_secs_f32()));
+        let last = self.points.last().map_or(f32::MIN, |(last, _)| *last);
+        self.points.push((time.as_secs_f32().max(last), seen.as_secs_f32()));
         if self.points.len() > MOST {
             let mut place = 0;
             self.points.retain(|_| {

@@ -19,7 +19,9 @@ const TRIGGERS: [&str; 2] = ["some 150000 1000000", "some 300000 2000000"];
 /// The same share of the last 10 s, where triggers are refused.
 const SHARE: f64 = 0.15;
 
-/// What a trigger tells must have left a trace in the sum of all waits: this much in the time of two windows.
+/// The second trigger was seen to fire at once though no task had waited. What it tells must have left a trace in the sum of all
+/// waits, which the kernel renews when it looks at such triggers: this much in the time of two windows. (Those with a shorter window
+/// are looked at more often than the sum is renewed.)
 const LEAST: Duration = Duration::from_millis(75);
 const SPAN: Duration = Duration::from_secs(4);
 
@@ -29,8 +31,8 @@ pub struct Pressure {
     path: PathBuf,
     /// The cgroup's path, as /proc/PID/cgroup has it; `None`: the machine's.
     cgroup: Option<String>,
-    /// With a trigger; `None` where the kernel refuses it.
-    trigger: Option<File>,
+    /// With a trigger, and whether it is believed without a look at the sum of waits; `None` where the kernel refuses it.
+    trigger: Option<(File, bool)>,
     /// How long tasks had waited at calls so far, of the last [`SPAN`].
     waited: VecDeque<(Instant, Duration)>,
 }
@@ -44,7 +46,8 @@ impl Pressure {
 
     fn new(path: PathBuf, cgroup: Option<String>) -> Option<Self> {
         file::pressure(&path)?;
-        let trigger = TRIGGERS.iter().find_map(|trigger| set(&path, trigger).ok());
+        let mut triggers = TRIGGERS.iter().enumerate();
+        let trigger = triggers.find_map(|(place, trigger)| Some((set(&path, trigger).ok()?, place == 0)));
         if trigger.is_none() {
             tracing::debug!("{}: no trigger, averages are read", path.display());
         }
@@ -63,7 +66,7 @@ impl Pressure {
     #[must_use]
     pub fn is_high(&mut self) -> bool {
         let have_waited = self.have_waited(Instant::now());
-        let Some(trigger) = &self.trigger else {
+        let Some((trigger, is_believed)) = &self.trigger else {
             return file::pressure(&self.path).is_some_and(|share| share >= SHARE);
         };
         let mut poll = libc::pollfd { fd: trigger.as_raw_fd(), events: libc::POLLPRI, revents: 0 };
@@ -71,11 +74,10 @@ impl Pressure {
         let ready = unsafe { libc::poll(&raw mut poll, 1, 0) };
         // With POLLERR the cgroup is gone.
         let has_fired = ready == 1 && poll.revents & libc::POLLPRI != 0 && poll.revents & libc::POLLERR == 0;
-        has_fired && have_waited
+        has_fired && (*is_believed || have_waited)
     }
 
-    /// Whether tasks have waited in the last [`SPAN`] at all for as long as a trigger needs, or nearly: triggers were seen to fire
-    /// though none had.
+    /// Whether tasks have waited in the last [`SPAN`] for long.
     fn have_waited(&mut self, now: Instant) -> bool {
         let Some(total) = file::waited(&self.path) else { return true };
         self.waited.push_back((now, total));

@@ -109,7 +109,7 @@ pub(super) fn figures(balance: &Balance) -> String {
     if balance.ended.is_some() {
         if balance.span == Duration::ZERO {
             return format!(
-                "{rss} before its end, where it was looked at only once: its growth is not known"
+                "{rss} before its end; it was looked at only once, so that its growth is not known"
             );
         }
         let grown = signed_bytes(balance.grown.total);

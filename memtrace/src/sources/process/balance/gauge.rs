@@ -88,10 +88,15 @@ impl Gauge {
         self.asked.get(&id).copied().unwrap_or_default()
     }
 
+    /// Whether one that was never asked may be asked now.
+    pub(super) fn is_ready(&self) -> bool {
+        !self.is_asked && Instant::now() >= self.next + AT_FIRST
+    }
+
     /// Asks one process, unless that would be too early.
     pub(super) fn ask(&mut self, question: Question) {
-        let pause = if self.turn(question.id) == 0 { AT_FIRST } else { PAUSE };
-        if self.is_asked || Instant::now() < self.next + pause {
+        let is_first = self.turn(question.id) == 0;
+        if !self.is_ready() || !is_first && Instant::now() < self.next + PAUSE {
             return;
         }
         self.number += 1;

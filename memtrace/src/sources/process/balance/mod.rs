@@ -86,6 +86,9 @@ impl Session {
                 ledger.measured.add(at, size);
             }
         }
+        if !gauge.is_ready() {
+            return;
+        }
         gauge.retain(|id| self.targets.iter().any(|target| target.id() == id));
         let living = self.targets.iter().filter(|target| is_measurable(target));
         let Some(target) = living.min_by_key(|target| gauge.turn(target.id())) else { return };

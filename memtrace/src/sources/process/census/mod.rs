@@ -116,7 +116,10 @@ pub(super) fn measure(pid: u32, has_glibc: bool, most: u64) -> Option<HeapSize> 
     }
     let resident = resident(pid)?.saturating_sub(jemalloc.in_use.bytes);
     let glibc = (resident <= most).then(|| of(Allocator::Glibc)).flatten()?;
-    Some(HeapSize { in_use: jemalloc.in_use.plus(glibc.in_use), kept: jemalloc.kept + glibc.kept })
+    Some(HeapSize {
+        in_use: jemalloc.in_use.plus(glibc.in_use),
+        kept: jemalloc.kept.saturating_add(glibc.kept),
+    })
 }
 
 /// What the program has of an allocator. `None`: that is not known.
