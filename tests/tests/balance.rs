@@ -94,7 +94,8 @@ fn in_windows_allocators_are_asked() {
     if !jemalloc.exists() {
         remark("skipped: jemalloc is not installed");
     }
-    for preload in [None, Some(jemalloc).filter(|library| library.exists())] {
+    let preloads = [None, Some(jemalloc)];
+    for preload in preloads.into_iter().filter(|library| library.is_none_or(Path::exists)) {
         let mut command = Command::new(&program);
         command.args(["blocks", "262144", "300000"]);
         command.env("LD_PRELOAD", preload.unwrap_or(Path::new("")));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// The most points that are kept. Then every second one is dropped.
+/// The most points that are kept. Then every second one is dropped, but for the first two.
 const MOST: usize = 1024;
 
 /// What a clock that stands still in gaps has shown at moments of the usual one.
@@ -18,10 +18,11 @@ impl SeenClock {
         let last = self.points.last().map_or(f32::MIN, |(last, _)| *last);
         self.points.push((time.as_secs_f32().max(last), seen.as_secs_f32()));
         if self.points.len() > MOST {
+            // The first two are kept always: until the first gap, all is seen.
             let mut place = 0;
             self.points.retain(|_| {
                 place += 1;
-                place % 2 == 1
+                place <= 2 || place % 2 == 1
             });
         }
     }
@@ -67,13 +68,16 @@ mod tests {
     #[test]
     fn it_stays_small_and_about_right() {
         let mut clock = SeenClock::default();
+        // All of the first 100 s, then one second of ten.
+        clock.note(second(0), second(0));
+        clock.note(second(100), second(100));
         for turn in 0..5000 {
-            clock.note(second(10 * turn), second(turn));
-            clock.note(second(10 * turn + 1), second(turn + 1));
+            clock.note(second(109 + 10 * turn), second(100 + turn));
+            clock.note(second(110 + 10 * turn), second(101 + turn));
         }
         assert!(clock.points.len() <= MOST);
-        for time in [0, 1000, 20_000, 49_000] {
-            let (shown, about) = (clock.at(second(time)), time as f32 / 10.0);
+        for (time, about) in [(0, 0.0), (50, 50.0), (100, 100.0), (10_100, 1100.0), (40_100, 4100.0)] {
+            let shown = clock.at(second(time));
             assert!((shown - about).abs() < 20.0, "{time}: {shown}");
         }
     }

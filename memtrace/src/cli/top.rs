@@ -5,7 +5,7 @@ use std::{process::ExitCode, time::Duration};
 use crate::{
     profile::units::parse_duration,
     session::{Ending, Output, Schedule, Screen, follow},
-    sources::process::LeakOptions,
+    sources::process::{LeakOptions, When},
     target::protect_from_oom,
 };
 
@@ -54,7 +54,8 @@ pub(super) fn main(args: &Args, verbose: bool) -> anyhow::Result<ExitCode> {
     protect_from_oom();
     let mut output = Output::on(Screen::new(args.sort.into())?);
     let processes = args.select.which.processes()?;
-    let leaks = LeakOptions { seldom: true, ..args.counting.leaks.options(false, false) };
+    let leaks = args.counting.leaks.options(false, false);
+    let leaks = LeakOptions { seldom: leaks.when != When::Always, ..leaks };
     let options = args.counting.options(verbose, processes.len(), Some(DEFAULT_LIMIT), leaks);
     let mut session = attach::open(processes, &args.select, options)?;
     let _: Option<_> = session.choose();

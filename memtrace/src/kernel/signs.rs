@@ -65,8 +65,11 @@ impl Pressure {
     /// Whether tasks have waited for memory for long since the last call; of averages, whether they do now.
     #[must_use]
     pub fn is_high(&mut self) -> bool {
-        let have_waited = self.have_waited(Instant::now());
-        let Some((trigger, is_believed)) = &self.trigger else {
+        let have_waited = match self.trigger {
+            Some((_, false)) => self.have_waited(Instant::now()),
+            _ => true,
+        };
+        let Some((trigger, _)) = &self.trigger else {
             return file::pressure(&self.path).is_some_and(|share| share >= SHARE);
         };
         let mut poll = libc::pollfd { fd: trigger.as_raw_fd(), events: libc::POLLPRI, revents: 0 };
@@ -74,7 +77,7 @@ impl Pressure {
         let ready = unsafe { libc::poll(&raw mut poll, 1, 0) };
         // With POLLERR the cgroup is gone.
         let has_fired = ready == 1 && poll.revents & libc::POLLPRI != 0 && poll.revents & libc::POLLERR == 0;
-        has_fired && (*is_believed || have_waited)
+        has_fired && have_waited
     }
 
     /// Whether tasks have waited in the last [`SPAN`] for long.
@@ -187,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trigger_counts_only_if_tasks_have_waited() {
+    fn waits_are_looked_for_in_the_sum() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("memory.pressure");
         let write = |total: u64| {

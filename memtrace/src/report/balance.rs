@@ -108,9 +108,7 @@ pub(super) fn figures(balance: &Balance) -> String {
     let in_windows = balance.knowledge == Knowledge::AtMost;
     if balance.ended.is_some() {
         if balance.span == Duration::ZERO {
-            return format!(
-                "{rss} before its end; it was looked at only once, so that its growth is not known"
-            );
+            return format!("{rss} before its end; sampled only once, so its growth is unknown");
         }
         let grown = signed_bytes(balance.grown.total);
         return format!(

@@ -63,9 +63,10 @@ pub fn measured(
         first.in_use.bytes.saturating_sub(heap.saturating_sub(first.kept))
     };
     let samples = samples.iter().map(|(at, sample)| {
-        let bytes = blocks(*at, |heap| heap.in_use.bytes);
-        let bytes = if *at < start { bytes.min(most(sample)) } else { bytes };
-        let blocks = blocks(*at, |heap| heap.in_use.blocks);
+        let known = blocks(*at, |heap| heap.in_use.bytes);
+        let bytes = if *at < start { known.min(most(sample)) } else { known };
+        let part = if bytes < known { bytes as f64 / known as f64 } else { 1.0 };
+        let blocks = (blocks(*at, |heap| heap.in_use.blocks) as f64 * part) as u64;
         (*at, Sample { blocks: Amount { bytes, blocks }, ..*sample })
     });
     let kept = ((last.kept as f64 - first.kept as f64) * whole / seconds).min(last.kept as f64);

@@ -31,10 +31,11 @@ pub(super) fn whole(samples: &[(Duration, Sample)], of: &Circumstances) -> Parts
 /// allocator keeps of freed memory: as much as was measured, or else as much of it as of all blocks seen was seen freed. A program
 /// that allocates in a gap and frees nothing in any window keeps blocks.
 fn least_blocks(samples: &[(Duration, Sample)], of: &Circumstances) -> f64 {
-    let (Some(grown), Some(freed), false) = (of.heap_grown, of.freed_part, of.heap_is_anonymous) else {
+    let Some(grown) = of.heap_grown.filter(|_| !of.heap_is_anonymous).map(|grown| grown as f64) else {
         return 0.0;
     };
-    let grown = grown as f64;
+    // Where no block was seen, all may have been freed.
+    let freed = of.freed_part.unwrap_or(1.0);
     let measured = of.kept_last.and_then(|(at, kept)| {
         let (end, last) = samples.last()?;
         let is_recent = end.saturating_sub(at) <= span_of(samples) / 2;
@@ -55,7 +56,11 @@ fn known((first, last): (&Sample, &Sample), span: Duration, knowledge: Knowledge
     let seen = grown(|sample| sample.blocks.bytes);
     let blocks = match knowledge {
         Knowledge::Counted | Knowledge::Sampled | Knowledge::Measured => seen,
-        Knowledge::AtMost => extrapolated(seen, (first, last), span).max(least).min(anon.max(0.0)),
+        Knowledge::AtMost => {
+            let seen = extrapolated(seen, (first, last), span);
+            let blocks = if least > 0.0 { seen.max(least) } else { seen };
+            blocks.min(anon.max(0.0))
+        }
     };
     Parts { total: all, blocks, mapped, stacks, kept: 0.0, shared, unexplained: anon - blocks }
 }

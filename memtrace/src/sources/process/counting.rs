@@ -76,7 +76,7 @@ pub(super) struct Control {
     /// Time in which allocations were seen, up to the start of the phase.
     pub(super) attached: Duration,
     pub(super) since: Option<Duration>,
-    /// That time at each moment.
+    /// Time in which allocations were seen, as a function of time.
     clock: SeenClock,
     /// When the part of a window in which both allocations and frees are counted began.
     pub(super) counting_since: Option<Reading>,
@@ -194,7 +194,7 @@ impl Control {
         Attachment { share, gaps: self.gaps, windows, open: self.open_window().is_some() }
     }
 
-    /// The same at all moments so far, once there was a gap.
+    /// Time in which allocations were seen, as a function of time, up to now; the usual time while there was no gap.
     pub(super) fn clock(&self, now: Duration) -> SeenClock {
         if self.gaps == 0 {
             return SeenClock::default();

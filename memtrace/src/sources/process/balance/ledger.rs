@@ -9,6 +9,7 @@ use std::{
 use rustc_hash::FxHashMap;
 
 use super::{
+    are_measurable,
     children::Children,
     heap,
     thread_stacks::{self, Created, Mapped},
@@ -185,7 +186,7 @@ impl Ledger {
     /// The samples, with blocks as they were measured where only windows were watched.
     pub(super) fn as_measured(&self, of: Circumstances) -> (Cow<'_, [(Duration, Sample)]>, Circumstances) {
         let samples = self.series.samples();
-        let in_windows = of.knowledge == Knowledge::AtMost;
+        let in_windows = of.knowledge == Knowledge::AtMost && are_measurable(&of.allocators);
         match in_windows.then(|| balance::measured(samples, self.measured.samples(), of.heap_grown)).flatten()
         {
             Some((samples, kept)) => {

@@ -58,10 +58,10 @@ impl Ledgers {
     }
 }
 
-/// Whether the allocators of a target can all be asked.
-fn is_measurable(target: &Traced) -> bool {
+/// Whether allocators with these names can all be asked.
+fn are_measurable(allocators: &[String]) -> bool {
     let is_known = |name: &String| name == "glibc" || name.starts_with("jemalloc");
-    !target.process.has_exited() && !target.allocators.is_empty() && target.allocators.iter().all(is_known)
+    !allocators.is_empty() && allocators.iter().all(is_known)
 }
 
 impl Session {
@@ -90,8 +90,17 @@ impl Session {
             return;
         }
         gauge.retain(|id| self.targets.iter().any(|target| target.id() == id));
-        let living = self.targets.iter().filter(|target| is_measurable(target));
-        let Some(target) = living.min_by_key(|target| gauge.turn(target.id())) else { return };
+        let now = self.tracer.elapsed();
+        let is_due = |target: &&Traced| {
+            let ledger = self.ledgers.by_index.get(&target.index);
+            !target.process.has_exited()
+                && are_measurable(&target.allocators)
+                && ledger.is_some_and(|ledger| ledger.measured.is_due(now))
+        };
+        let Some(target) = self.targets.iter().filter(is_due).min_by_key(|target| gauge.turn(target.id()))
+        else {
+            return;
+        };
         // While every block is counted, only where it began is of interest, and that no more than it costs.
         let most = if self.control.gaps > 0 { most } else { most / 4 };
         if self.control.gaps > 0 || gauge.turn(target.id()) == 0 {
@@ -171,6 +180,7 @@ impl Session {
         let has_ended = |target: &Traced| target.process.has_exited();
         let wants_blocks = knowledge == Knowledge::AtMost || self.targets.iter().any(has_ended);
         let blocks = if wants_blocks { self.blocks() } else { FxHashMap::default() };
+        // Of all targets together: with several, fewer blocks are inferred.
         let unknown = self.tracer.work().unknown_frees;
         let mut balances = Vec::new();
         for target in &self.targets {

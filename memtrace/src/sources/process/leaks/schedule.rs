@@ -35,10 +35,11 @@ pub(super) const AFFORDABLE: Duration = Duration::from_secs(2);
 pub(in crate::sources::process) const LONGEST: Duration = Duration::from_secs(300);
 /// The share of one processor that checks take at most: as much as tracing does by default.
 const SHARE: f64 = 0.1;
-/// The same where checks become rare; but the time between two of a process is then this part of the time traced and this long at
-/// most, if that takes no more than [`SHARE`].
+/// The share where checks become rare with time.
 const SHARE_IF_SELDOM: f64 = 0.003;
+/// There, the pause between two checks of a process is at most the time traced so far divided by this.
 const SELDOM: u32 = 4;
+/// And at most this, as long as checks take no more than [`SHARE`].
 const RAREST: Duration = Duration::from_secs(30);
 /// Bytes read per second at most, so that the target's memory bandwidth is not taken.
 pub(in crate::sources::process) const RATE: u64 = 1 << 30;
