@@ -10,7 +10,7 @@ use crate::{
     analysis::balance::HeapSize,
     heap::{
         Blocks, Collected,
-        census::{self, Allocator, Census, Peek, Visit},
+        census::{self, Allocator, Census, Peek, Refused, Visit},
     },
     profile::{Amount, HeapArena, Kept},
     target::{
@@ -19,6 +19,8 @@ use crate::{
     },
 };
 
+/// How often a heap is looked at that is not understood: it changes while it is read.
+const ATTEMPTS: usize = 3;
 /// Words that are few: the pages that they are in are looked up for them alone.
 const FEW: usize = 512;
 /// Bytes of a page. Where pages are larger, one is looked up more than once.
@@ -35,7 +37,7 @@ pub(super) enum Failure {
     Gone,
     /// There is no heap that is understood.
     #[error(transparent)]
-    Refused(#[from] census::Refused),
+    Refused(#[from] Refused),
     /// The memory that a scan may use does not suffice.
     #[error("too many blocks, or too far apart: {0}")]
     Blocks(usize),
@@ -78,7 +80,7 @@ pub(super) fn collected(pid: u32, allocator: Option<Allocator>) -> Result<(Censu
         Err(refused) => {
             return match collected_of(pid, Allocator::Glibc) {
                 // What was found and not understood is the better reason.
-                Err(Failure::Refused(census::Refused::NoHeap)) => Err(refused.into()),
+                Err(Failure::Refused(Refused::NoHeap)) => Err(refused.into()),
                 result => result,
             };
         }
@@ -104,7 +106,7 @@ fn collected_of(pid: u32, allocator: Allocator) -> Result<(Census, Collected), F
 pub(super) fn measure(pid: u32, has_glibc: bool, most: u64) -> Option<HeapSize> {
     let of = |allocator| match take(pid, allocator, |_| ()) {
         Ok(census) => size(&census),
-        Err(Failure::Refused(census::Refused::NoHeap)) => Some(HeapSize::default()),
+        Err(Failure::Refused(Refused::NoHeap)) => Some(HeapSize::default()),
         Err(error) => {
             tracing::debug!("no census of process {pid}: {error}");
             None
@@ -168,6 +170,23 @@ pub(super) fn amount(amount: census::Amount) -> Amount {
 /// # Errors
 /// See [`Failure`]. Blocks that were visited before are worth nothing.
 pub(super) fn take(pid: u32, allocator: Allocator, mut visit: impl FnMut(Visit)) -> Result<Census, Failure> {
+    for _ in 1..ATTEMPTS {
+        let mut has_visited = false;
+        let result = try_to_take(pid, allocator, |visited| {
+            has_visited = true;
+            visit(visited);
+        });
+        match result {
+            Err(Failure::Refused(Refused::Unknown(why))) if !has_visited => {
+                tracing::debug!("census of process {pid}: {why}; once more");
+            }
+            result => return result,
+        }
+    }
+    try_to_take(pid, allocator, visit)
+}
+
+fn try_to_take(pid: u32, allocator: Allocator, mut visit: impl FnMut(Visit)) -> Result<Census, Failure> {
     let mut memory = TargetMemory::open(pid)?;
     let regions = memory.regions();
     let result = match allocator {
