@@ -9,6 +9,9 @@ use super::SeenClock;
 /// Parts of the time since a stack first allocated.
 pub const PARTS: usize = 16;
 
+/// Blocks that were allocated in this last part of a stack's time may still be freed at the age at which others are.
+pub const YOUNG: f64 = 0.1;
+
 /// Live blocks of a stack that were allocated in one part of its time.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Born {
@@ -27,6 +30,8 @@ pub struct Living {
     pub ages: [u32; LIFETIME_CLASSES],
     /// The same blocks by part of the stack's time in which they were allocated, the earliest first.
     pub born: [Born; PARTS],
+    /// Parts that ended before the last [`YOUNG`] of its time: with gaps, the last parts of the time seen may be long.
+    pub settled: usize,
 }
 
 impl Living {
@@ -84,13 +89,15 @@ impl Census {
     pub fn new(stacks: impl IntoIterator<Item = (u32, Range<Duration>)>, clock: SeenClock) -> Self {
         let mut census = Self { clock, ..Self::default() };
         for (slot, Range { start: begin, end }) in stacks {
+            let young = end.saturating_sub(end.saturating_sub(begin).mul_f64(YOUNG));
             let (begin, end) = (census.clock.at(begin), census.clock.at(end));
             let seconds = (end - begin).max(1e-3);
             let index = slot as usize;
             if census.places.len() <= index {
                 census.places.resize(index + 1, Place::default());
             }
-            census.stacks.push(Living::default());
+            let settled = (census.clock.at(young) - begin) / seconds * PARTS as f32;
+            census.stacks.push(Living { settled: settled as usize, ..Living::default() });
             if let Some(place) = census.places.get_mut(index) {
                 let number = census.stacks.len() as u32;
                 *place = Place { number, begin, parts_per_second: PARTS as f32 / seconds };
@@ -191,7 +198,10 @@ mod tests {
             census.add(1, seconds(time), seconds(88 - time), Sample::new(100, 0));
         }
         census.finish();
-        assert!(census.of(1).unwrap().born.iter().all(|born| born.counted == 1), "{census:?}");
+        let living = census.of(1).unwrap();
+        assert!(living.born.iter().all(|born| born.counted == 1), "{census:?}");
+        // The last 8.8 s are a gap.
+        assert_eq!(living.settled, 15);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{
     shape::{Births, FEWEST, Shape, Z_95, births},
 };
 use crate::{
-    aggregate::{Ascent, PARTS, Times},
+    aggregate::{Ascent, PARTS, Times, YOUNG},
     profile::{Balance, Course, Grounds, Kind, Parts, Trend, lifetime_begin},
 };
 
@@ -23,8 +23,6 @@ const MORTAL_IN_WINDOWS: f64 = 0.3;
 const BEYOND_WINDOWS: usize = 4;
 /// In windows, frees of old blocks that suffice to estimate their number.
 const FREES_IN_WINDOWS: f64 = 8.0;
-/// The youngest part is left out: most of it may be about to be freed.
-const YOUNGEST: f64 = 0.1;
 /// Growth of a queue that is still freed from its old end counts as growing after this long only.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How often a stack's bytes must have risen, if its number of blocks has not.
@@ -117,7 +115,7 @@ fn judge_tracked(evidence: &Evidence<'_>) -> (Grounds, Option<Trend>) {
 
 /// The births of blocks that are older than that.
 fn births_of(evidence: &Evidence<'_>, age: Duration) -> Births {
-    let young = (age.as_secs_f64() / evidence.times.watched.as_secs_f64()).max(YOUNGEST);
+    let young = (age.as_secs_f64() / evidence.times.watched.as_secs_f64()).max(YOUNG);
     births(evidence, ((1.0 - young).max(0.0) * PARTS as f64) as usize)
 }
 
@@ -230,7 +228,7 @@ fn of_windows(evidence: &Evidence<'_>, share: f64) -> Grounds {
     if evidence.lifetimes.is_some() && most <= MORTAL_IN_WINDOWS * survivors as f64 {
         let (age, before) = (lifetime_begin(BEYOND_WINDOWS), evidence.freed.saturating_sub(old as u64));
         let immortals = Immortals { age, after: old / share, before, survivors };
-        let births = births_of(evidence, immortals.age);
+        let births = births(evidence, evidence.living.settled);
         match births.shape {
             Shape::Even => return growing(evidence, &immortals, &births),
             Shape::Slowing(first, last) => return Grounds::Slowing { first, last },

@@ -20,8 +20,9 @@ use crate::{
 /// Reading all totals takes at most this part of the time.
 const SHARE: u32 = 100;
 
-/// And all live blocks for a screen this part.
+/// Looking at all live blocks for a screen takes at most this part, unless what is shown would be older than that.
 const SHARE_FOR_SCREEN: u32 = 400;
+const OLDEST: Duration = Duration::from_secs(10);
 
 /// Gaps that take less of the time than this do not matter.
 const WATCHED: f64 = 0.95;
@@ -137,7 +138,11 @@ impl Session {
         let begin = Instant::now();
         let blocks = Rc::new(self.look_at_blocks(now, totals)?);
         // What has just begun is looked at again for the next picture.
-        let pause = if self.marked.has_begun() { Duration::ZERO } else { SHARE_FOR_SCREEN * begin.elapsed() };
+        let pause = if self.marked.has_begun() {
+            Duration::ZERO
+        } else {
+            (SHARE_FOR_SCREEN * begin.elapsed()).min(OLDEST)
+        };
         self.course.blocks = Some((Instant::now() + pause, Rc::clone(&blocks)));
         Ok(blocks)
     }
