@@ -10,7 +10,7 @@ use super::SeenClock;
 pub const PARTS: usize = 16;
 
 /// Blocks that were allocated in this last part of a stack's time may still be freed at the age at which others are.
-pub const YOUNG: f64 = 0.1;
+const YOUNG: f64 = 0.1;
 
 /// Live blocks of a stack that were allocated in one part of its time.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -32,6 +32,8 @@ pub struct Living {
     pub born: [Born; PARTS],
     /// Parts that ended before the last [`YOUNG`] of its time: with gaps, the last parts of the time seen may be long.
     pub settled: usize,
+    /// Its time, as far as it was seen: seconds.
+    pub seconds: f64,
 }
 
 impl Living {
@@ -97,7 +99,11 @@ impl Census {
                 census.places.resize(index + 1, Place::default());
             }
             let settled = (census.clock.at(young) - begin) / seconds * PARTS as f32;
-            census.stacks.push(Living { settled: settled as usize, ..Living::default() });
+            census.stacks.push(Living {
+                settled: settled as usize,
+                seconds: seconds.into(),
+                ..Living::default()
+            });
             if let Some(place) = census.places.get_mut(index) {
                 let number = census.stacks.len() as u32;
                 *place = Place { number, begin, parts_per_second: PARTS as f32 / seconds };
@@ -201,7 +207,7 @@ mod tests {
         let living = census.of(1).unwrap();
         assert!(living.born.iter().all(|born| born.counted == 1), "{census:?}");
         // The last 8.8 s are a gap.
-        assert_eq!(living.settled, 15);
+        assert_eq!((living.settled, living.seconds), (15, 16.0));
     }
 
     #[test]

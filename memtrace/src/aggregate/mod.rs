@@ -11,7 +11,7 @@ use std::time::Duration;
 
 pub use estimate::Estimate;
 pub use history::History;
-pub use living::{Born, Census, Living, PARTS, YOUNG};
+pub use living::{Born, Census, Living, PARTS};
 pub use ranges::{Calls, Mapped, Ranges};
 pub use seen::SeenClock;
 pub use tracks::{Ascent, Held, Times, Tracks};

@@ -44,8 +44,8 @@ pub struct Evidence<'a> {
     pub ascent: Option<Ascent>,
     /// Growth of the number of blocks of the whole process, earlier ones included, and frees of such, both per second.
     pub balance: Option<(Trend, f64)>,
-    /// If there were gaps, the parts of the time in which allocations and in which frees were seen, 0 to 1.
-    pub windows: Option<(f64, f64)>,
+    /// If there were gaps, the part of the time in which frees were seen, 0 to 1.
+    pub windows: Option<f64>,
     /// Whether the table of live blocks was full, so that new ones may not be tracked.
     pub is_full: bool,
     /// What a leak check found lost, of how many blocks.

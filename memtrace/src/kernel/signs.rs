@@ -51,9 +51,9 @@ impl Pressure {
         if trigger.is_none() {
             tracing::debug!("{}: no trigger, averages are read", path.display());
         }
-        let mut pressure = Self { path, cgroup, trigger, waited: VecDeque::new() };
-        pressure.have_waited(Instant::now());
-        Some(pressure)
+        let mut waited = VecDeque::new();
+        have_waited(&path, &mut waited, Instant::now());
+        Some(Self { path, cgroup, trigger, waited })
     }
 
     /// The cgroup whose pressure it is; `None`: the machine's.
@@ -65,30 +65,28 @@ impl Pressure {
     /// Whether tasks have waited for memory for long since the last call; of averages, whether they do now.
     #[must_use]
     pub fn is_high(&mut self) -> bool {
-        let have_waited = match self.trigger {
-            Some((_, false)) => self.have_waited(Instant::now()),
-            _ => true,
+        let Self { path, trigger, waited, .. } = self;
+        let Some((trigger, is_believed)) = trigger else {
+            return file::pressure(path).is_some_and(|share| share >= SHARE);
         };
-        let Some((trigger, _)) = &self.trigger else {
-            return file::pressure(&self.path).is_some_and(|share| share >= SHARE);
-        };
+        let is_likely = *is_believed || have_waited(path, waited, Instant::now());
         let mut poll = libc::pollfd { fd: trigger.as_raw_fd(), events: libc::POLLPRI, revents: 0 };
         // SAFETY: one valid entry; no wait.
         let ready = unsafe { libc::poll(&raw mut poll, 1, 0) };
         // With POLLERR the cgroup is gone.
         let has_fired = ready == 1 && poll.revents & libc::POLLPRI != 0 && poll.revents & libc::POLLERR == 0;
-        has_fired && have_waited
+        has_fired && is_likely
     }
+}
 
-    /// Whether tasks have waited in the last [`SPAN`] for long.
-    fn have_waited(&mut self, now: Instant) -> bool {
-        let Some(total) = file::waited(&self.path) else { return true };
-        self.waited.push_back((now, total));
-        while self.waited.get(1).is_some_and(|(at, _)| now.saturating_duration_since(*at) >= SPAN) {
-            self.waited.pop_front();
-        }
-        self.waited.front().is_some_and(|(_, before)| total.saturating_sub(*before) >= LEAST)
+/// Whether tasks have waited in the last [`SPAN`] for long. `waited`: how long they had at each call in that time.
+fn have_waited(path: &Path, waited: &mut VecDeque<(Instant, Duration)>, now: Instant) -> bool {
+    let Some(total) = file::waited(path) else { return true };
+    waited.push_back((now, total));
+    while waited.get(1).is_some_and(|(at, _)| now.saturating_duration_since(*at) >= SPAN) {
+        waited.pop_front();
     }
+    waited.front().is_some_and(|(_, before)| total.saturating_sub(*before) >= LEAST)
 }
 
 /// Opens a file of pressure with a trigger, which lasts as long as the descriptor.
@@ -154,7 +152,7 @@ mod tests {
         time::{Duration, Instant},
     };
 
-    use super::{LimitEvents, Pressure, events, used};
+    use super::{LimitEvents, Pressure, events, have_waited, used};
 
     #[test]
     fn counters_of_both_versions() {
@@ -196,12 +194,11 @@ mod tests {
         let write = |total: u64| {
             fs::write(&path, format!("some avg10=0.00 avg60=0.00 avg300=0.00 total={total}\n")).unwrap();
         };
-        let mut pressure =
-            Pressure { path: path.clone(), cgroup: None, trigger: None, waited: VecDeque::new() };
+        let mut waited = VecDeque::new();
         let begin = Instant::now();
         let mut at = |seconds, total| {
             write(total);
-            pressure.have_waited(begin + Duration::from_secs(seconds))
+            have_waited(&path, &mut waited, begin + Duration::from_secs(seconds))
         };
         // Microseconds: nothing, 50 ms in a second, 100 ms in two, and then nothing for long.
         let seen = [(0, 7), (1, 15), (2, 50_015), (3, 100_015), (8, 100_020), (9, 100_020)];

@@ -114,15 +114,25 @@ impl Selection {
     /// The stacks that mapped something, in the order of rows; as many as rows. `None` if mappings are unknown.
     #[must_use]
     pub fn mappings<'a>(&self, dictionary: &Dictionary, profile: &'a Profile) -> Option<Vec<&'a MappingRow>> {
-        let mut rows = self.all_mappings(dictionary, profile)?;
-        let ranking = Ranking::new(profile, self.sort);
-        let rank = |row| ranking.rank(Entry::Mapping(row));
-        rows.sort_by(|a, b| ranking.order(&rank(a), &rank(b)));
+        let mut rows = self.ranked_mappings(dictionary, profile)?;
         rows.truncate(self.cut(rows.len()));
         Some(rows)
     }
 
-    /// The same in any order, however many there are.
+    /// The same, however many there are.
+    fn ranked_mappings<'a>(
+        &self,
+        dictionary: &Dictionary,
+        profile: &'a Profile,
+    ) -> Option<Vec<&'a MappingRow>> {
+        let mut rows = self.all_mappings(dictionary, profile)?;
+        let ranking = Ranking::new(profile, self.sort);
+        let rank = |row| ranking.rank(Entry::Mapping(row));
+        rows.sort_by(|a, b| ranking.order(&rank(a), &rank(b)));
+        Some(rows)
+    }
+
+    /// The same in any order.
     fn all_mappings<'a>(&self, dictionary: &Dictionary, profile: &'a Profile) -> Option<Vec<&'a MappingRow>> {
         let mapped = profile.processes()?.mapped.as_deref()?;
         let passes = |row: &&MappingRow| {
@@ -290,12 +300,14 @@ impl<'a> View<'a> {
     /// Stacks that map something and are not shown because there are too many: their number, and the address space.
     #[must_use]
     pub fn hidden_mappings(&self) -> (usize, u64) {
-        let is_open =
-            |row: &MappingRow| row.mapped.blocks > 0 && !(self.selection.hides_settled() && row.is_settled());
-        let all = self.selection.all_mappings(self.dictionary, self.profile).unwrap_or_default();
-        let all = sum(all.into_iter().filter(|row| is_open(row)));
-        let shown = sum(self.mappings().unwrap_or_default().into_iter().filter(|row| is_open(row)));
-        (all.0.saturating_sub(shown.0), all.1.saturating_sub(shown.1))
+        let rows = self.selection.ranked_mappings(self.dictionary, self.profile).unwrap_or_default();
+        let shown = self.selection.cut(rows.len());
+        sum(rows.into_iter().skip(shown).filter(|row| self.is_open(row)))
+    }
+
+    /// Whether a stack has something mapped, and is shown if there is room.
+    fn is_open(&self, row: &MappingRow) -> bool {
+        row.mapped.blocks > 0 && !(self.selection.hides_settled() && row.is_settled())
     }
 
     /// Everything that is shown, in one order: as many rows as wanted, and as many stacks that mapped something.
@@ -303,8 +315,7 @@ impl<'a> View<'a> {
     pub fn entries(&self) -> Vec<Entry<'a>> {
         let ranking = Ranking::new(self.profile, self.selection.sort);
         let mappings = self.mappings().unwrap_or_default().into_iter();
-        let mappings = mappings.filter(|row| row.mapped.blocks > 0).map(Entry::Mapping);
-        let mappings = mappings.filter(|entry| !(self.selection.hides_settled() && entry.is_settled()));
+        let mappings = mappings.filter(|row| self.is_open(row)).map(Entry::Mapping);
         let mut entries: Vec<(Rank, Entry<'a>)> = (self.rows().map(Entry::Blocks))
             .chain(mappings)
             .map(|entry| (ranking.rank(entry), entry))

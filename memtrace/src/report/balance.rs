@@ -182,7 +182,7 @@ fn living(view: &View<'_>, balance: &Balance) -> String {
             format_bytes(balance.mapped_size),
             format_count(balance.mapped_ranges, "range")
         ),
-        Standing::Threads => threads(view, balance),
+        Standing::Threads => format!("THREADS: {}", threads(view, balance)),
         Standing::SharedMemory => shared_memory(balance),
         Standing::Unseen => unseen(balance),
         Standing::TooEarly => too_early(balance),
@@ -281,14 +281,14 @@ fn threads(view: &View<'_>, balance: &Balance) -> String {
     let by = by.unwrap_or_default();
     if stacks.unjoined {
         return format!(
-            "THREADS: {} of threads that have ended and were never joined{by}: {} of address space; pthread_join or pthread_detach \
+            "{} of threads that have ended and were never joined{by}: {} of address space; pthread_join or pthread_detach \
              gives them back",
             format_count(stacks.ended, "stack"),
             format_bytes(stacks.ended_bytes),
         );
     }
     format!(
-        "THREADS: {} of threads created since the start{by}: {} of address space; {} of the threads have ended",
+        "{} of threads created since the start{by}: {} of address space; {} of the threads have ended",
         format_count(stacks.count, "stack"),
         format_bytes(stacks.bytes),
         stacks.ended

@@ -36,6 +36,15 @@ pub struct Usage {
     pub written: Option<u64>,
 }
 
+/// Private resident memory of process `pid`, by /proc/PID/statm; `None` if it is gone.
+#[must_use]
+pub fn private(pid: u32) -> Option<u64> {
+    let text = read_some(&format!("/proc/{pid}/statm"))?;
+    let mut fields = text.split_ascii_whitespace().skip(1).map(|field| field.parse::<u64>().ok());
+    let (resident, shared) = (fields.next()??, fields.next()??);
+    Some(resident.saturating_sub(shared) * 4096)
+}
+
 impl Usage {
     /// Reads /proc/PID/status and io of process `pid`, through a living thread; `None` if it is gone. It costs some microseconds,
     /// and takes no lock that page faults wait for.

@@ -110,8 +110,9 @@ pub fn balance(samples: &[(Duration, Sample)], of: &Circumstances) -> Balance {
     };
     let span = end.saturating_sub(*start);
     let recent = recent(samples);
-    let grown = parts::whole(samples, of);
-    let rate = parts::rate(recent, samples, of, &grown);
+    let least = parts::least_blocks(samples, of);
+    let grown = parts::whole(samples, of, least);
+    let rate = parts::rate(recent, of, &grown, least);
     let change =
         |now: u64, before: u64| i64::try_from(now).unwrap_or(i64::MAX).saturating_sub_unsigned(before);
     let cgroup = of.cgroup.as_ref().map(|name| {

@@ -15,11 +15,11 @@ const ALLOWANCE: f64 = 1024.0 * 1024.0;
 const ALIKE: f64 = 2.0;
 
 /// Growth since tracing began.
-pub(super) fn whole(samples: &[(Duration, Sample)], of: &Circumstances) -> Parts {
+/// `least`: growth of blocks at least, with windows.
+pub(super) fn whole(samples: &[(Duration, Sample)], of: &Circumstances, least: f64) -> Parts {
     let (Some((start, first)), Some((end, last))) = (samples.first(), samples.last()) else {
         return Parts::default();
     };
-    let least = least_blocks(samples, of);
     let known = known((first, last), end.saturating_sub(*start), of.knowledge, least);
     let Parts { total, blocks, mapped, stacks, shared, unexplained: rest, .. } = known;
     let filled = (of.filled as f64).min(rest.max(0.0));
@@ -30,8 +30,9 @@ pub(super) fn whole(samples: &[(Duration, Sample)], of: &Circumstances) -> Parts
 /// By how much blocks have grown at least, where only windows were watched. What heaps have gained is blocks, but for what the
 /// allocator keeps of freed memory: as much as was measured, or else as much of it as of all blocks seen was seen freed. A program
 /// that allocates in a gap and frees nothing in any window keeps blocks.
-fn least_blocks(samples: &[(Duration, Sample)], of: &Circumstances) -> f64 {
-    let Some(grown) = of.heap_grown.filter(|_| !of.heap_is_anonymous).map(|grown| grown as f64) else {
+pub(super) fn least_blocks(samples: &[(Duration, Sample)], of: &Circumstances) -> f64 {
+    let is_bound = of.knowledge == Knowledge::AtMost && !of.heap_is_anonymous;
+    let Some(grown) = of.heap_grown.filter(|_| is_bound).map(|grown| grown as f64) else {
         return 0.0;
     };
     // Where no block was seen, all may have been freed.
@@ -116,14 +117,8 @@ fn extrapolated(seen: f64, (first, last): (&Sample, &Sample), span: Duration) ->
     if watched > 0.0 { seen * (span.as_secs_f64() / watched).max(1.0) } else { 0.0 }
 }
 
-/// The recent rate, of the last ones of `all` samples. `grown`: growth since tracing began, by which the rest is split.
-pub(super) fn rate(
-    samples: &[(Duration, Sample)],
-    all: &[(Duration, Sample)],
-    of: &Circumstances,
-    grown: &Parts,
-) -> Parts {
-    let part = part_of(least_blocks(all, of), grown);
+/// The recent rate. `grown`: growth since tracing began, by which the rest is split; `least`: that of blocks at least, with windows.
+pub(super) fn rate(samples: &[(Duration, Sample)], of: &Circumstances, grown: &Parts, least: f64) -> Parts {
     let Some((_, last)) = samples.last() else { return Parts::default() };
     let seconds = span_of(samples).as_secs_f64();
     let by_ends = |figure: fn(&Sample) -> u64| ends(samples, figure);
@@ -143,7 +138,7 @@ pub(super) fn rate(
     let blocks = match (of.knowledge, samples.first()) {
         (Knowledge::AtMost, Some((_, first))) => {
             let seen = extrapolated(seen, (first, last), span_of(samples));
-            seen.max(part * all * scale).clamp(0.0, anon.max(0.0))
+            seen.max(part_of(least, grown) * all * scale).clamp(0.0, anon.max(0.0))
         }
         _ => seen,
     };

@@ -345,6 +345,7 @@ fn of_a_process_that_has_ended_only_what_was_left_can_leak() {
     assert_eq!(traced(5, &of(Amount::default()), growing).standing, Standing::NoLeak);
     assert_eq!(traced(5, &of(blocks(5_000_000)), growing).standing, Standing::TooEarly);
 }
+
 #[test]
 fn a_limit_is_forecast_only_while_something_grows() {
     let bound = |kind, bytes, measure| Bound { kind, bytes, measure };

@@ -9,10 +9,12 @@ use super::{
     shape::{Births, FEWEST, Shape, Z_95, births},
 };
 use crate::{
-    aggregate::{Ascent, PARTS, Times, YOUNG},
+    aggregate::{Ascent, PARTS, Times},
     profile::{Balance, Course, Grounds, Kind, Parts, Trend, lifetime_begin},
 };
 
+/// Growth in windows is not computed of a stack that was watched for less than this.
+const SHORT: Duration = Duration::from_secs(1);
 /// Nothing is said of a stack before it was watched for this long.
 const BRIEF: Duration = Duration::from_secs(10);
 /// Blocks are immortal from an age on if at most this part as many as live on were freed at that age or later.
@@ -87,8 +89,7 @@ pub fn judge(evidence: &Evidence<'_>) -> (Grounds, Option<Trend>) {
 
 /// The same as if all blocks were tracked.
 fn judge_tracked(evidence: &Evidence<'_>) -> (Grounds, Option<Trend>) {
-    let trend =
-        evidence.windows.map_or(evidence.trend, |(counted, freed)| in_windows(evidence, counted, freed));
+    let trend = evidence.windows.map_or(evidence.trend, |share| in_windows(evidence, share));
     if let Some((lost, checked)) = evidence.lost.filter(|(lost, _)| lost.blocks > 0) {
         return (Grounds::Unreachable { lost, checked }, trend);
     }
@@ -99,7 +100,7 @@ fn judge_tracked(evidence: &Evidence<'_>) -> (Grounds, Option<Trend>) {
         Timing::Ceased => return (Grounds::Ceased { ago: evidence.times.silent }, trend),
         Timing::Open => {}
     }
-    if let Some((_, share)) = evidence.windows {
+    if let Some(share) = evidence.windows {
         return (of_windows(evidence, share), trend);
     }
     let Some(immortals) = immortals(evidence) else {
@@ -115,8 +116,9 @@ fn judge_tracked(evidence: &Evidence<'_>) -> (Grounds, Option<Trend>) {
 
 /// The births of blocks that are older than that.
 fn births_of(evidence: &Evidence<'_>, age: Duration) -> Births {
-    let young = (age.as_secs_f64() / evidence.times.watched.as_secs_f64()).max(YOUNG);
-    births(evidence, ((1.0 - young).max(0.0) * PARTS as f64) as usize)
+    let young = age.as_secs_f64() / evidence.times.watched.as_secs_f64();
+    let older = ((1.0 - young).max(0.0) * PARTS as f64) as usize;
+    births(evidence, older.min(evidence.living.settled))
 }
 
 /// Blocks freed in a class of lifetimes or a later one.
@@ -228,7 +230,7 @@ fn of_windows(evidence: &Evidence<'_>, share: f64) -> Grounds {
     if evidence.lifetimes.is_some() && most <= MORTAL_IN_WINDOWS * survivors as f64 {
         let (age, before) = (lifetime_begin(BEYOND_WINDOWS), evidence.freed.saturating_sub(old as u64));
         let immortals = Immortals { age, after: old / share, before, survivors };
-        let births = births(evidence, evidence.living.settled);
+        let births = births_of(evidence, immortals.age);
         match births.shape {
             Shape::Even => return growing(evidence, &immortals, &births),
             Shape::Slowing(first, last) => return Grounds::Slowing { first, last },
@@ -274,15 +276,14 @@ pub fn doubt(grounds: Grounds, balance: &Balance) -> Grounds {
 
 /// Growth in windows: blocks that outlived their window, minus an estimate of those that were freed later, as they would be
 /// if all the time had been watched. `None` if many were: how many depends on when they were.
-fn in_windows(evidence: &Evidence<'_>, counted: f64, watched: f64) -> Option<Trend> {
-    let (counted, watched) = (counted.clamp(1e-6, 1.0), watched.clamp(1e-6, 1.0));
-    let seconds = evidence.times.watched.as_secs_f64();
+fn in_windows(evidence: &Evidence<'_>, watched: f64) -> Option<Trend> {
+    let watched = watched.clamp(1e-6, 1.0);
     let blocks = evidence.living.blocks() as f64;
-    if blocks < 1.0 || evidence.lifetimes.is_none() || seconds < 1.0 {
+    if blocks < 1.0 || evidence.lifetimes.is_none() || evidence.times.watched < SHORT {
         return None;
     }
     let freed = later(evidence, BEYOND_WINDOWS);
-    let bytes = evidence.bytes as f64 / blocks / (counted * seconds);
+    let bytes = evidence.bytes as f64 / blocks / evidence.living.seconds.max(1e-3);
     let net = blocks + freed - freed / watched;
     if freed / watched > MORTAL_IN_WINDOWS * blocks {
         return None;

@@ -55,9 +55,7 @@ pub(super) fn births(evidence: &Evidence<'_>, parts: usize) -> Births {
         .iter()
         .map(|born| f64::from(born.counted) * f64::from((limit / born.blocks.max(limit)).min(1.0)))
         .sum();
-    // Parts are parts of the time seen.
-    let seen = evidence.windows.map_or(1.0, |(counted, _)| counted.clamp(1e-6, 1.0));
-    let seconds = evidence.times.watched.as_secs_f64() * seen / PARTS as f64;
+    let seconds = evidence.living.seconds / PARTS as f64;
     let span = seconds * parts.max(1) as f64;
     let rate = bytes.iter().map(|&bytes| f64::from(bytes)).sum::<f64>() / span;
     let error = Z_95 / blocks.max(1.0).sqrt();

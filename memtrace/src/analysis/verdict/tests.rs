@@ -302,7 +302,10 @@ fn times(watched: u64, gap: u64) -> Times {
 fn in_windows(lives: &[Life], share: f64) -> (Grounds, Option<Trend>) {
     let now = Duration::from_secs(60);
     let mut state = 11;
-    let mut census = Census::new([(1, Duration::ZERO..now)], SeenClock::default());
+    let mut clock = SeenClock::default();
+    clock.note(Duration::ZERO, Duration::ZERO);
+    clock.note(now, now.mul_f64(share / 3.0));
+    let mut census = Census::new([(1, Duration::ZERO..now)], clock);
     let (mut lifetimes, mut bytes) = ([0; 16], 0);
     for &(birth, death) in lives {
         if random(&mut state) >= share / 3.0 {
@@ -329,7 +332,7 @@ fn in_windows(lives: &[Life], share: f64) -> (Grounds, Option<Trend>) {
         trend: None,
         ascent: None,
         balance: None,
-        windows: Some((share / 3.0, share)),
+        windows: Some(share),
         is_full: false,
         lost: None,
     })

@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::Read as _,
     path::{Path, PathBuf},
+    str::FromStr,
     time::Duration,
 };
 
@@ -55,16 +56,18 @@ pub(super) fn number(path: &Path) -> Option<u64> {
 
 /// How long some task has waited so far, in a file of pressure.
 pub(in crate::kernel) fn waited(path: &Path) -> Option<Duration> {
-    let text = text(path, 1024)?;
-    let some = text.lines().find_map(|line| line.strip_prefix("some "))?;
-    let micros = some.split(' ').find_map(|field| field.strip_prefix("total=")?.parse().ok())?;
-    Some(Duration::from_micros(micros))
+    some(path, "total=").map(Duration::from_micros)
 }
 
 /// The share of `some` over the last 10 s in a file of pressure, 0 to 1.
 pub(in crate::kernel) fn pressure(path: &Path) -> Option<f64> {
+    let percent: f64 = some(path, "avg10=")?;
+    (0.0..=100.0).contains(&percent).then_some(percent / 100.0)
+}
+
+/// A field of the line `some` in a file of pressure.
+fn some<T: FromStr>(path: &Path, name: &str) -> Option<T> {
     let text = text(path, 1024)?;
     let some = text.lines().find_map(|line| line.strip_prefix("some "))?;
-    let percent = some.split(' ').find_map(|field| field.strip_prefix("avg10=")?.parse::<f64>().ok())?;
-    (0.0..=100.0).contains(&percent).then_some(percent / 100.0)
+    some.split(' ').find_map(|field| field.strip_prefix(name)?.parse().ok())
 }

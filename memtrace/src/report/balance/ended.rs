@@ -19,7 +19,7 @@ pub(super) fn sentence(view: &View<'_>, balance: &Balance, left: Amount) -> Stri
             format_bytes(balance.mapped_size),
             format_count(balance.mapped_ranges, "range")
         ),
-        Standing::Threads => threads(view, balance),
+        Standing::Threads => format!("THREADS: {}", threads(view, balance)),
         Standing::SharedMemory => shared_memory(balance),
         Standing::Unseen => unseen(balance),
         Standing::TooEarly => {
@@ -44,8 +44,12 @@ fn leak(view: &View<'_>, balance: &Balance, left: Amount) -> String {
             Some(format!("{} not freed by its end, of stacks that kept growing", held(growing)))
         }
         0 => {
-            let grown = signed_bytes(balance.grown.blocks);
-            Some(format!("live blocks grew by {grown}, and {} not freed by its end", held(left)))
+            let (grown, left) = (signed_bytes(balance.grown.blocks), held(left));
+            let seen = match balance.knowledge {
+                Knowledge::Counted | Knowledge::Sampled => "",
+                Knowledge::AtMost | Knowledge::Measured => " of those that were seen",
+            };
+            Some(format!("live blocks grew by {grown}, and {left}{seen} not freed by its end"))
         }
         _ => None,
     };

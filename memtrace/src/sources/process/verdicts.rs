@@ -75,7 +75,7 @@ pub(super) struct Circumstances<'a> {
     now: Duration,
     census: &'a Census,
     balance: Option<(Trend, f64)>,
-    windows: Option<(f64, f64)>,
+    windows: Option<f64>,
     is_full: bool,
 }
 
@@ -242,7 +242,7 @@ impl Session {
             now,
             census,
             balance: self.course.series.balance().filter(|_| is_exact),
-            windows: has_gaps.then_some((counted, freed)),
+            windows: has_gaps.then_some(freed),
             is_full: matches!(uncounted, Some(Uncounted::TableFull(_))),
         })
     }

@@ -14,7 +14,7 @@ use crate::{
     sources::process::{census, leaks::check::cpu_time},
 };
 
-/// Time between two questions, whoever is asked; and before each process was asked once.
+/// Time between two questions, whoever is asked; and before a question to a process that was never asked.
 const PAUSE: Duration = Duration::from_secs(5);
 const AT_FIRST: Duration = Duration::from_millis(100);
 /// The share of one processor that they take at most.
@@ -47,9 +47,8 @@ pub(super) struct Gauge {
     answers: Receiver<Answer>,
     is_asked: bool,
     next: Instant,
-    /// The targets that were asked, with the number of the last question to each.
-    asked: FxHashMap<u32, u64>,
-    number: u64,
+    /// When each target was asked last.
+    asked: FxHashMap<u32, Instant>,
 }
 
 impl Gauge {
@@ -65,14 +64,7 @@ impl Gauge {
                 }
             }
         })?;
-        Ok(Self {
-            questions,
-            answers,
-            is_asked: false,
-            next: Instant::now(),
-            asked: FxHashMap::default(),
-            number: 0,
-        })
+        Ok(Self { questions, answers, is_asked: false, next: Instant::now(), asked: FxHashMap::default() })
     }
 
     /// The answer to the last question, if it is there.
@@ -83,24 +75,23 @@ impl Gauge {
         Some(answer)
     }
 
-    /// When this target was asked last, as a number; 0: never.
-    pub(super) fn turn(&self, id: u32) -> u64 {
-        self.asked.get(&id).copied().unwrap_or_default()
+    /// When this target was asked last.
+    pub(super) fn asked(&self, id: u32) -> Option<Instant> {
+        self.asked.get(&id).copied()
     }
 
-    /// Whether one that was never asked may be asked now.
+    /// Whether a target that was never asked may be asked now.
     pub(super) fn is_ready(&self) -> bool {
         !self.is_asked && Instant::now() >= self.next + AT_FIRST
     }
 
-    /// Asks one process, unless that would be too early.
+    /// Asks a process, once the gauge is ready, unless it was asked before and this would be too early.
     pub(super) fn ask(&mut self, question: Question) {
-        let is_first = self.turn(question.id) == 0;
-        if !self.is_ready() || !is_first && Instant::now() < self.next + PAUSE {
+        let now = Instant::now();
+        if self.asked.contains_key(&question.id) && now < self.next + PAUSE {
             return;
         }
-        self.number += 1;
-        self.asked.insert(question.id, self.number);
+        self.asked.insert(question.id, now);
         self.is_asked = self.questions.send(question).is_ok();
     }
 

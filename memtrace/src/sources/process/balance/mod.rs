@@ -14,7 +14,11 @@ use self::{
     gauge::{Gauge, Question},
     ledger::Ledger,
 };
-use super::{session::Session, traced::Traced};
+use super::{
+    census::{GLIBC, JEMALLOC},
+    session::Session,
+    traced::Traced,
+};
 use crate::{
     analysis::balance::{self, Circumstances},
     profile::{Amount, Balance, Knowledge, Losses, Row, Uncounted},
@@ -60,8 +64,12 @@ impl Ledgers {
 
 /// Whether allocators with these names can all be asked.
 fn are_measurable(allocators: &[String]) -> bool {
-    let is_known = |name: &String| name == "glibc" || name.starts_with("jemalloc");
+    let is_known = |name: &String| is_glibc(name) || name.starts_with(JEMALLOC[0]);
     !allocators.is_empty() && allocators.iter().all(is_known)
+}
+
+fn is_glibc(name: &str) -> bool {
+    GLIBC.contains(&name)
 }
 
 impl Session {
@@ -80,9 +88,7 @@ impl Session {
             let at = self.tracer.elapsed().saturating_sub(answer.taken.elapsed());
             let target = self.targets.iter().find(|target| target.id() == answer.id);
             let ledger = target.and_then(|target| self.ledgers.by_index.get_mut(&target.index));
-            if let Some((ledger, size)) = ledger.zip(answer.size)
-                && ledger.measured.is_due(at)
-            {
+            if let Some((ledger, size)) = ledger.zip(answer.size) {
                 ledger.measured.add(at, size);
             }
         }
@@ -91,20 +97,21 @@ impl Session {
         }
         gauge.retain(|id| self.targets.iter().any(|target| target.id() == id));
         let now = self.tracer.elapsed();
+        // While every block is counted, only where it began is of interest, and that no more than it costs.
+        let has_gaps = self.control.gaps > 0;
         let is_due = |target: &&Traced| {
             let ledger = self.ledgers.by_index.get(&target.index);
             !target.process.has_exited()
                 && are_measurable(&target.allocators)
-                && ledger.is_some_and(|ledger| ledger.measured.is_due(now))
+                && ledger.is_some_and(|Ledger { measured, .. }| match has_gaps {
+                    true => measured.is_due(now),
+                    false => measured.samples().is_empty(),
+                })
         };
-        let Some(target) = self.targets.iter().filter(is_due).min_by_key(|target| gauge.turn(target.id()))
-        else {
-            return;
-        };
-        // While every block is counted, only where it began is of interest, and that no more than it costs.
-        let most = if self.control.gaps > 0 { most } else { most / 4 };
-        if self.control.gaps > 0 || gauge.turn(target.id()) == 0 {
-            let has_glibc = target.allocators.iter().any(|name| name == "glibc");
+        let due = self.targets.iter().filter(is_due);
+        if let Some(target) = due.min_by_key(|target| gauge.asked(target.id())) {
+            let has_glibc = target.allocators.iter().any(|name| is_glibc(name));
+            let most = if has_gaps { most } else { most / 4 };
             gauge.ask(Question { id: target.id(), pid: target.pid().get(), has_glibc, most });
         }
     }

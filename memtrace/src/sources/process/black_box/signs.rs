@@ -8,8 +8,8 @@ use crate::{
     model::cgroup::is_inside,
     profile::{Remark, Sign},
     session::Step,
-    sources::process::{leaks::resident, session::Session},
-    target::stay_in_memory,
+    sources::process::session::Session,
+    target::{stay_in_memory, usage},
 };
 
 /// Cgroups that are looked at.
@@ -80,7 +80,7 @@ impl Group {
 
     /// The member with most private memory.
     fn largest(&self) -> Option<(u32, u32)> {
-        self.members.iter().copied().max_by_key(|(_, pid)| resident(*pid).unwrap_or(0))
+        self.members.iter().copied().max_by_key(|(_, pid)| usage::private(*pid).unwrap_or(0))
     }
 }
 

@@ -5,7 +5,6 @@ mod tests;
 
 use std::{io, ops::Range};
 
-use super::leaks::resident;
 use crate::{
     analysis::balance::HeapSize,
     heap::{
@@ -15,9 +14,13 @@ use crate::{
     profile::{Amount, HeapArena, Kept},
     target::{
         memory::{Kind, Reader, Region, regions},
-        threads,
+        threads, usage,
     },
 };
+
+/// Allocators whose heaps are read, and the names that allocators are found by.
+pub(super) const GLIBC: [&str; 2] = ["glibc", "libc (static)"];
+pub(super) const JEMALLOC: [&str; 2] = ["jemalloc", "jemalloc (static)"];
 
 /// How often a heap is looked at that is not understood: it changes while it is read.
 const ATTEMPTS: usize = 3;
@@ -116,8 +119,8 @@ pub(super) fn measure(pid: u32, has_glibc: bool, most: u64) -> Option<HeapSize> 
     if !has_glibc {
         return Some(jemalloc);
     }
-    let resident = resident(pid)?.saturating_sub(jemalloc.in_use.bytes);
-    let glibc = (resident <= most).then(|| of(Allocator::Glibc)).flatten()?;
+    let others = usage::private(pid)?.saturating_sub(jemalloc.in_use.bytes.saturating_add(jemalloc.kept));
+    let glibc = (others <= most).then(|| of(Allocator::Glibc)).flatten()?;
     Some(HeapSize {
         in_use: jemalloc.in_use.plus(glibc.in_use),
         kept: jemalloc.kept.saturating_add(glibc.kept),

@@ -29,7 +29,7 @@ use self::{
 use crate::{
     profile::{Holder, LeakCheck, Leaked, Moment, Remark},
     session::Watched,
-    target::Hold,
+    target::{Hold, usage},
 };
 
 /// A scan of so many bytes tells what a byte takes.
@@ -217,7 +217,7 @@ impl Leaks {
         if self.options.when != When::Auto {
             return None;
         }
-        let bytes = resident(pid)?;
+        let bytes = usage::private(pid)?;
         let cpu = expected(bytes, self.found.get(&index).map(|found| &found.check));
         (cpu > AFFORDABLE).then_some(Remark::LeakCheckDeclined { pid, bytes, cpu: cpu * SCANS })
     }
@@ -235,14 +235,6 @@ fn expected(bytes: u64, last: Option<&LeakCheck>) -> Duration {
         if more <= 0.0 { ns * (bytes as f64 / read) } else { ns + more * by_bytes }
     });
     Duration::from_nanos(ns as u64)
-}
-
-/// Private memory of a process that is resident, in bytes.
-pub(super) fn resident(pid: u32) -> Option<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-    let mut fields = text.split_ascii_whitespace().skip(1).map(|field| field.parse::<u64>().ok());
-    let (resident, shared) = (fields.next()??, fields.next()??);
-    Some(resident.saturating_sub(shared) * 4096)
 }
 
 #[cfg(test)]

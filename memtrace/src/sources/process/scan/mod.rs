@@ -16,11 +16,11 @@ use anyhow::{Context as _, anyhow};
 
 use self::{classes::Sizes, contents::Contents, names::PointeeNames, rtti::Types, suspected::Suspected};
 use super::{
-    census::{self, Failure},
+    census::{self, Failure, GLIBC, JEMALLOC},
     leaks::{
         check::{MOST_SCANS, QUIET, cpu_time, wait},
         pass::{Free, Pass, Scanned},
-        registers, resident,
+        registers,
         schedule::{LONGEST, RATE, SCANS, SPACING},
     },
     sites::find_allocator,
@@ -33,12 +33,8 @@ use crate::{
         census::{Allocator, Census},
     },
     profile::{self, Finding, Heap, LeakCheck, Moment},
-    target::{FileStore, Modules, Process, Stopped, roots::RootNames},
+    target::{FileStore, Modules, Process, Stopped, roots::RootNames, usage},
 };
-
-/// Allocators whose heaps are read, and the names that [`find_allocator`] has for them.
-const GLIBC: [&str; 2] = ["glibc", "libc (static)"];
-const JEMALLOC: [&str; 2] = ["jemalloc", "jemalloc (static)"];
 
 /// How to scan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -104,7 +100,7 @@ impl Scanner {
         let (moment, scans) = if stop { (Moment::Stopped, 1) } else { (Moment::Running, SCANS) };
         let mut check = LeakCheck { moment, complete: true, pid: Some(pid), ..LeakCheck::default() };
         let mut begun = Instant::now();
-        let mut announce = |scan| progress(Progress { scan, bytes: resident(pid).unwrap_or(0) });
+        let mut announce = |scan| progress(Progress { scan, bytes: usage::private(pid).unwrap_or(0) });
         announce(1);
         let stopped = stop.then(|| Stopped::new(pid)).transpose()?;
         let (census, blocks) = census::collect(pid, None)?;
